@@ -1,0 +1,93 @@
+"""What is in the zoo, read from the folders. Imports nothing heavy, so that help and mistakes answer at once."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyrozoo.paths import CONF, PACKAGE
+
+MODELS = PACKAGE / "models"
+
+
+def suggestion(name: str, choices: Iterable[str]) -> str:
+    """Return the end of an error line: a near miss if there is one, and all valid choices."""
+    choices = sorted(choices)
+    near = difflib.get_close_matches(name, choices, 1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"choices: {', '.join(choices)}"
+
+
+@cache
+def options(group: str) -> tuple[str, ...]:
+    """Return the names in one folder of conf (model, inference, data, device, experiment)."""
+    return tuple(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+
+
+@cache
+def _settings(group: str, name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+
+
+def settings(group: str, name: str) -> dict[str, Any]:
+    """Return the default settings of one choice, as its file in conf states them."""
+    return dict(_settings(group, name))
+
+
+def models() -> tuple[str, ...]:
+    """Return the models: the folders of pyrozoo/models that hold a model.py."""
+    return tuple(sorted(path.parent.name for path in MODELS.glob("*/model.py")))
+
+
+def _literal(path: Path, name: str) -> Any:
+    """Read one literal assignment of a module without importing it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return ast.literal_eval(node.value)
+    return None
+
+
+def title(model: str) -> str:
+    """Return the first line of the model's package docstring."""
+    docstring = ast.get_docstring(ast.parse((MODELS / model / "__init__.py").read_text(encoding="utf-8")))
+    return (docstring or model).splitlines()[0]
+
+
+def refused(model: str) -> dict[str, str]:
+    """Return generic methods that make no sense for the model, with the reason (``REFUSED`` in its package)."""
+    return _literal(MODELS / model / "__init__.py", "REFUSED") or {}
+
+
+def methods(model: str) -> tuple[str, ...]:
+    """Return the methods of a model: a solver file of that name, svi with a guide, and what any program allows."""
+    folder = MODELS / model
+    needs = {"solver": lambda name: (folder / f"{name}.py").exists(), "guide": lambda _: (folder / "guide.py").exists()}
+    return tuple(
+        name
+        for name in options("inference")
+        if needs.get(settings("inference", name)["needs"], lambda _: True)(name) and name not in refused(model)
+    )
+
+
+def check_choice(group: str, name: str) -> str | None:
+    """Return what is wrong with a choice, in one line, or None."""
+    valid = models() if group == "model" else options(group)
+    return None if name in valid else f"{group}={name} does not exist; {suggestion(name, valid)}"
+
+
+def check_pair(model: str, method: str) -> str | None:
+    """Return why the method does not apply to the model, in one line, or None."""
+    if method in methods(model):
+        return None
+    reason = refused(model).get(method)
+    return f"{model} has no method {method}" + (f" ({reason})" if reason else "") + f"; it has {', '.join(methods(model))}"
+
+
+def datasets() -> tuple[str, ...]:
+    """Return the named data sets: the files of conf/data that state a checksum."""
+    return tuple(name for name in options("data") if "sha256" in settings("data", name))

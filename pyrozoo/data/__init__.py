@@ -1,0 +1,1 @@
+"""Containers of data, and everything that fills them."""

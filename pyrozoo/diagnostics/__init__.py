@@ -1,0 +1,1 @@
+"""What a fit is worth: ArviZ conversion, metrics, verdicts, comparison, calibration."""

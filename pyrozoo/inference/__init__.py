@@ -1,0 +1,1 @@
+"""Engines that know no model: optimise, sample, svi, nuts, laplace, and the loop they share."""

@@ -1,0 +1,1 @@
+"""One folder per model: model.py, guide.py, a file per solver, queries.py, figures.py."""

@@ -1,0 +1,1 @@
+"""What a person reads: the run directory, the pages, the pictures."""

@@ -1,0 +1,212 @@
+"""The contracts of the house: Model, Solver, Fit, and the errors a user can make.
+
+This module imports nothing of the project. Shapes are written with these letters: N rows, D columns (features),
+K components or factors, C chains (or restarts), S draws.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+Kind = Literal["point", "variational", "samples", "exact"]
+"""What a fit's draws are: one best value, draws from an approximation q, (Markov chain) samples, exact answers."""
+
+Status = Literal["converged", "completed", "max_iterations", "objective_decreased", "interrupted"]
+"""How a fit ended. A sampler that drew all it was asked for is ``completed``: whether it converged, R-hat says."""
+
+Draws = dict[str, Tensor]
+"""Site name -> tensor [chain, draw, *event]; inside solvers [chain, *event]."""
+
+
+class UserError(Exception):
+    """A mistake in the input: shown as one line, exit code 2, nothing half written."""
+
+
+class DataError(UserError):
+    """The data cannot be used; the message names the column or the cell."""
+
+
+class SettingError(UserError):
+    """A setting is unknown or out of range; the message names the field."""
+
+
+class NotApplicable(UserError):
+    """The method does not apply to the model; the message names the methods that do. A sweep lists it and goes on."""
+
+
+class NumericalError(UserError):
+    """A computation could not be carried out in floating point; the message says where and what to try."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a fit says of entries that it has not seen. All tensors have shape [entry].
+
+    Attributes:
+        mean: Posterior predictive mean.
+        lower: Lower end of the central 90% predictive interval.
+        upper: Upper end of it.
+        log_density: Log predictive density of the true value, averaged over draws inside the log.
+        pit: Randomised probability integral transform of the true value: uniform when the predictive is calibrated,
+            also for discrete data (Czado, Gneiting and Held 2009, Biometrics 65).
+    """
+
+    mean: Tensor
+    lower: Tensor
+    upper: Tensor
+    log_density: Tensor
+    pit: Tensor
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure with the sentence that says what to look for.
+
+    Attributes:
+        name: File name without ending.
+        caption: One or two sentences shown under the picture.
+        figure: The matplotlib figure.
+    """
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+class Model(abc.ABC):
+    """A model: a frozen dataclass whose fields are hyper-parameters, validated on construction.
+
+    Calling it runs *the* Pyro program, the only place where priors are stated. Functions below take draws of the
+    global sites with leading axes [chain, draw].
+
+    Attributes:
+        sites: Global latent site -> names of its event dimensions (ArviZ dims).
+        observed_site: The name of the observed site.
+        unit: The dimension of the pointwise log-likelihood (``row``, ``entry``, ...).
+    """
+
+    sites: ClassVar[Mapping[str, tuple[str, ...]]]
+    observed_site: ClassVar[str]
+    unit: ClassVar[str]
+
+    @abc.abstractmethod
+    def __call__(self, data: Any) -> None:
+        """Run the Pyro program on the data (missing entries are masked out)."""
+
+    @abc.abstractmethod
+    def check(self, data: Any) -> None:
+        """Raise DataError, naming column or cell, when this model cannot use the data."""
+
+    @abc.abstractmethod
+    def blank(self, **shape: int) -> Any:
+        """Return a data container of the given shape with no observed value, to simulate into."""
+
+    @abc.abstractmethod
+    def initial(self, data: Any, chains: int) -> Draws:
+        """Return random, dispersed starting values, site -> [chains, *event], from torch's global generator."""
+
+    @abc.abstractmethod
+    def pointwise_log_likelihood(self, draws: Draws, data: Any) -> Tensor:
+        """Return log p(unit | draw) with local latents summed out, [chain, draw, unit]."""
+
+    @abc.abstractmethod
+    def canonical(self, draws: Draws, reference: Draws | None = None) -> Draws:
+        """Fix what the likelihood leaves free (labels, signs, rotation), toward ``reference`` draws when given."""
+
+    @abc.abstractmethod
+    def invariants(self, draws: Draws, data: Any) -> Draws:
+        """Return named quantities that no relabelling or rotation changes, [chain, draw, ...]."""
+
+    @abc.abstractmethod
+    def predict(self, draws: Draws, data: Any) -> Prediction:
+        """Predict the hidden entries of ``data`` given its observed ones."""
+
+
+class Solver(abc.ABC):
+    """A hand-built algorithm for one model: prepared once, then init, step, step, ...
+
+    The state is a frozen dataclass holding only what the next step needs; every tensor in it has a leading chain
+    axis: restarts for EM and CAVI, chains for Gibbs. ``step`` returns a new state and leaves its argument as it was.
+    Options of a solver are keyword arguments of its constructor.
+
+    Attributes:
+        kind: What the result is.
+        objective_name: What the objective of ``step`` is.
+        objective_of: Whether that objective belongs to the state before or after the step.
+        monotone: Whether the objective may never fall.
+        state_class: The dataclass of its states.
+    """
+
+    kind: ClassVar[Kind]
+    objective_name: ClassVar[str]
+    objective_of: ClassVar[Literal["before", "after"]]
+    monotone: ClassVar[bool]
+    state_class: ClassVar[type]
+
+    @abc.abstractmethod
+    def init(self, chains: int) -> Any:
+        """Return the starting state of ``chains`` independent chains, from torch's global generator."""
+
+    @abc.abstractmethod
+    def step(self, state: Any) -> tuple[Any, Tensor]:
+        """Return the next state and the objective of every chain, [chains]."""
+
+    @abc.abstractmethod
+    def draws(self, state: Any) -> Draws:
+        """Return site -> [chains, *event]: the point, one draw from q per chain, or the sampler's values."""
+
+    def log_q(self, state: Any, draws: Draws) -> Tensor:
+        """Return log q(draws), [chains], for variational states."""
+        raise NotImplementedError(f"{type(self).__module__} is not a variational solver")
+
+
+@dataclass
+class Fit:
+    """The result of an engine.
+
+    Attributes:
+        model: The model fitted.
+        method: The method's name (em, cavi, gibbs, svi, nuts, laplace, ...).
+        kind: What the draws are.
+        data: The data fitted, hidden entries hidden.
+        draws: Site -> [chain, draw, *event].
+        trace: Columns iteration, chain, objective, seconds.
+        runs: One line per restart or chain: chain, objective, iterations, status. Every restart is kept.
+        status: How the fit ended.
+        objective_name: What the objective is.
+        objective: Its final value (of the best restart).
+        iterations: Iterations made (of the best restart).
+        seconds: Wall-clock seconds spent in the engine, over all resumed parts.
+        seed: The seed.
+        sample_stats: ArviZ name -> [chain, draw].
+        log_q: log q at the draws of a variational fit, [chain, draw].
+        sampler: For a variational fit, n -> (draws, log_q) with fresh draws from q.
+        metrics: Flat name -> number or string.
+    """
+
+    model: Model
+    method: str
+    kind: Kind
+    data: Any
+    draws: Draws
+    trace: pd.DataFrame
+    runs: pd.DataFrame
+    status: Status
+    objective_name: str
+    objective: float
+    iterations: int
+    seconds: float
+    seed: int
+    sample_stats: dict[str, Tensor] = field(default_factory=dict)
+    log_q: Tensor | None = None
+    sampler: Callable[[int], tuple[Draws, Tensor]] | None = None
+    metrics: dict[str, float | int | str] = field(default_factory=dict)
