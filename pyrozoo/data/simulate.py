@@ -1,0 +1,37 @@
+"""Data drawn from a model's own Pyro program, with the truth kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from pyrozoo.program import seeded, simulate
+from pyrozoo.types import Model, SettingError
+
+
+def simulate_data(model: Model, *, seed: int, missing: float = 0.0, **shape: int) -> Any:
+    """Draw a data set from the prior predictive of a model.
+
+    Args:
+        model: The model.
+        seed: Of the simulation.
+        missing: Probability that an entry is missing, completely at random.
+        **shape: What the model's container needs, such as ``rows`` and ``columns``.
+
+    Returns:
+        The model's container, filled; ``truth`` holds every site, local ones included.
+
+    Raises:
+        SettingError: If ``missing`` is out of range.
+    """
+    if not 0 <= missing < 1:
+        raise SettingError(f"data.missing is {missing}; it must be in [0, 1)")
+    blank = model.blank(**shape)
+    with seeded(seed):
+        sites = simulate(model, blank)
+    values = sites.pop(model.observed_site)
+    # Holding out and losing an entry are one operation; lost entries are simply not kept.
+    lost = replace(blank, values=values).hold_out(missing, seed + 1)
+    return replace(lost, hidden=None, truth={name: torch.as_tensor(value) for name, value in sites.items()})

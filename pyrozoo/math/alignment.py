@@ -1,0 +1,43 @@
+"""Alignment of labels: which permutation of components brings draws onto a pivot."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+
+def match_components(features: Float[Tensor, "S K P"], pivot: Float[Tensor, "K P"]) -> Int[Tensor, "S K"]:
+    """Match the components of every draw to those of a pivot with the least total squared distance.
+
+    The Hungarian assignment, draw by draw (Stephens 2000, J. R. Stat. Soc. B 62, section 4, with a squared-error loss).
+
+    Args:
+        features: What describes each component, on comparable scales.
+        pivot: The same for the pivot.
+
+    Returns:
+        Order [S, K]: component ``order[s, k]`` of draw s is the pivot's component k.
+    """
+    cost = torch.cdist(pivot.expand(features.shape[0], -1, -1), features).square().cpu().numpy()
+    return torch.as_tensor(
+        [linear_sum_assignment(each)[1].tolist() for each in cost], device=features.device
+    ).reshape(features.shape[:2])
+
+
+def relabelling(features: Float[Tensor, "S K P"], sweeps: int = 3) -> Int[Tensor, "S K"]:
+    """Bring draws onto each other without a reference: match to a pivot, make their mean the new pivot, again.
+
+    Args:
+        features: What describes each component, on comparable scales.
+        sweeps: Rounds; the first pivot is the last draw.
+
+    Returns:
+        Order [S, K] as in ``match_components``.
+    """
+    pivot = features[-1]
+    for _ in range(sweeps):
+        order = match_components(features, pivot)
+        pivot = torch.take_along_dim(features, order.unsqueeze(-1), 1).mean(0)
+    return order
