@@ -1,0 +1,118 @@
+"""EM for the posterior mode, every restart in one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Beta, Dirichlet, Gamma
+
+from pyrozoo.data.table import Table
+from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
+from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.types import Draws, Kind, SettingError, Solver as SolverContract
+
+
+@dataclass(frozen=True)
+class State:
+    """A point in parameter space per restart."""
+
+    weights: Float[Tensor, "C K"]
+    on_prob: Float[Tensor, "C K D"]
+    rate: Float[Tensor, "C K D"]
+
+
+class Solver(SolverContract):
+    """EM for the MAP (Dempster, Laird and Rubin 1977, J. R. Stat. Soc. B 39, section 1.2 with a prior).
+
+    The objective is log p(X, Theta) of the state before the step, where the bound is tight: a by-product of the E-step.
+
+    Raises:
+        SettingError: A hyper-parameter below 1, for which the modes of the M-step do not exist.
+    """
+
+    kind: ClassVar[Kind] = "point"
+    objective_name: ClassVar[str] = "log_joint"
+    objective_of: ClassVar[Literal["before", "after"]] = "before"
+    monotone: ClassVar[bool] = True
+    state_class: ClassVar[type] = State
+
+    def __init__(self, model: ZipMixture, data: Table):
+        for name in ("weight_concentration", "on_prob_alpha", "on_prob_beta", "rate_shape"):
+            value = getattr(model, name)
+            if min(value if isinstance(value, tuple) else (value,)) < 1:
+                raise SettingError(f"model.{name} is {value}; em needs >= 1, below which the posterior has no mode")
+        self.model, self.data = model, data
+        self.layout = Layout.of(data)
+        self.alpha = model.concentration(data.values)
+
+    def init(self, chains: int) -> State:
+        """Return random starting points (``ZipMixture.initial``)."""
+        return State(**self.model.initial(self.data, chains))
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, "C"]]:
+        """Do one E-step and M-step; return the objective of the argument."""
+        sums, counts, evidence = self.layout.expected_statistics(weights_of(self.draws(state), self.layout), state.weights.log())
+        return self._maximise(state, sums, counts), evidence + self.log_prior(state)
+
+    def _maximise(self, state: State, sums: Tensor, counts: Tensor) -> State:
+        m, (N, K) = self.model, (self.data.shape[0], self.model.num_components)
+        total, positive, zero = sums.chunk(3, -1)
+        phi = zero_is_on(state.on_prob.log(), state.rate, torch.log1p(-state.on_prob))
+        on = positive + phi * zero  # sum_i r_ik E[b_id | z_i = k]
+        # pi_k prop. to sum_i r_ik + alpha_k - 1
+        weights = (counts + self.alpha - 1) / (N + self.alpha.sum() - K)
+        # omega_kd = (sum r b + a0 - 1) / (sum_{observed} r + a0 + b0 - 2); 0/0, a component without rows under a flat
+        # prior, keeps its value
+        free = positive + zero + (m.on_prob_alpha + m.on_prob_beta - 2)
+        on_prob = torch.where(free > 0, (on + m.on_prob_alpha - 1) / free, state.on_prob).clamp(0, 1)
+        # lambda_kd = (sum r x + e0 - 1) / (sum r b + f0), never below the smallest float: log 0 times 0 is not a number
+        rate = ((total + m.rate_shape - 1) / (on + m.rate_rate)).clamp(min=torch.finfo(total.dtype).tiny)
+        return State(weights.clamp(min=0), on_prob, rate)
+
+    def log_prior(self, state: State) -> Float[Tensor, "C"]:
+        """Return log p(Theta)."""
+        m, like = self.model, state.rate
+        tiny, eps = torch.finfo(like.dtype).tiny, torch.finfo(like.dtype).eps
+        # At a boundary a mode has coefficient 0 times log 0; a value inside by less than rounding gives 0.
+        on = state.on_prob.clamp(tiny, 1 - eps / 2)
+        beta = Beta(like.new_tensor(m.on_prob_alpha), like.new_tensor(m.on_prob_beta), validate_args=False)
+        gamma = Gamma(like.new_tensor(m.rate_shape), like.new_tensor(m.rate_rate), validate_args=False)
+        dirichlet = Dirichlet(self.alpha, validate_args=False)
+        weights = state.weights.clamp(min=tiny)
+        return (
+            dirichlet.log_prob(weights) + beta.log_prob(on).sum((-1, -2)) + gamma.log_prob(state.rate).sum((-1, -2))
+        )
+
+    def draws(self, state: State) -> Draws:
+        """Return the point itself."""
+        return {"weights": state.weights, "on_prob": state.on_prob, "rate": state.rate}
+
+    def bound_terms(self, state: State) -> dict[str, Float[Tensor, "C"]]:
+        """Return the four terms of the bound with q(z, b) at its optimum; their sum is the objective.
+
+        ``log_likelihood`` E_q log p(X | B, Z), ``log_latent`` E_q log p(B, Z), ``entropy`` H(q), ``log_prior``
+        log p(Theta). For teaching: it builds the responsibilities whole.
+        """
+        log_on, log_off = state.on_prob.log(), torch.log1p(-state.on_prob)
+        weights = weights_of(self.draws(state), self.layout)
+        r, _ = self.layout.responsibilities(weights, state.weights.log(), slice(None))
+        sums = torch.einsum("nck,nf->ckf", r, self.layout.design)
+        total, positive, zero = sums.chunk(3, -1)
+        phi = zero_is_on(log_on, state.rate, log_off)
+        on = positive + phi * zero
+        constant = self.layout.constant + self.layout.design.chunk(3, 1)[1] @ self.layout.reference
+        constant = constant - torch.xlogy(self.data.filled, self.layout.reference).sum(1)  # -sum lgamma(x + 1)
+        return {
+            "log_likelihood": (torch.xlogy(total, state.rate) - on * state.rate).sum((-1, -2)) + constant.sum(),
+            "log_latent": (
+                torch.xlogy(r.sum(0), state.weights).sum(-1)
+                + (torch.xlogy(on, state.on_prob) + torch.xlogy((1 - phi) * zero, 1 - state.on_prob)).sum((-1, -2))
+            ),
+            "entropy": -torch.xlogy(r, r).sum((0, 2))
+            - (zero * (torch.xlogy(phi, phi) + torch.xlogy(1 - phi, 1 - phi))).sum((-1, -2)),
+            "log_prior": self.log_prior(state),
+        }

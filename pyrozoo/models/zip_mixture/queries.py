@@ -1,0 +1,166 @@
+"""What users ask of a fitted mixture: clusters of rows, affinity, completion of missing counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.table import Table
+from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of
+from pyrozoo.program import seeded
+from pyrozoo.types import Draws, Fit, Prediction
+
+MOST_DRAWS = 1000
+"""Posterior draws used by a query; more change nothing that a reader could see."""
+
+PREDICTIVE_DRAWS = 1000
+"""Draws behind a predictive interval."""
+
+BLOCK_ELEMENTS = 2**22
+
+
+def _flat(draws: Draws, most: int = MOST_DRAWS) -> dict[str, Tensor]:
+    """Return draws [S, *event], thinned evenly over chains to at most ``most``."""
+    flat = {site: draws[site].flatten(0, 1) for site in ("weights", "on_prob", "rate")}
+    total = len(flat["weights"])
+    keep = torch.linspace(0, total - 1, min(total, most)).round().long()
+    return {site: value[keep] for site, value in flat.items()}
+
+
+def _responsibilities(flat: dict[str, Tensor], table: Table) -> Float[Tensor, "N S K"]:
+    layout = Layout.of(table)
+    return layout.responsibilities(weights_of(flat, layout), flat["weights"].log(), slice(None))[0]
+
+
+def predict(draws: Draws, table: Table) -> Prediction:
+    """Predict hidden counts: E[x | x_obs] = sum_k p(k | x_obs) omega_k lambda_k, averaged over draws, with intervals.
+
+    Args:
+        draws: Site -> [chain, draw, *event].
+        table: Its hidden entries are predicted from the observed ones of the same row; the rows may be new.
+
+    Returns:
+        The prediction of every hidden entry, in their order.
+    """
+    hidden = table.hidden
+    if hidden is None:
+        raise ValueError("the table hides no entries")
+    flat = _flat(draws)
+    S, K = flat["weights"].shape
+    parts: list[tuple[Tensor, ...]] = []
+    step = max(1, BLOCK_ELEMENTS // (max(S, PREDICTIVE_DRAWS) * K))
+    with seeded(0):  # a query of one fit always answers the same
+        for start in range(0, len(hidden.rows), step):
+            block = slice(start, start + step)
+            parts.append(_predict_block(flat, table, hidden.rows[block], hidden.columns[block], hidden.values[block]))
+    return Prediction(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _predict_block(
+    flat: dict[str, Tensor], table: Table, rows: Tensor, columns: Tensor, x: Tensor
+) -> tuple[Tensor, ...]:
+    unique, position = rows.unique(return_inverse=True)
+    r = _responsibilities(flat, table.batch(unique))[position]  # [entry, S, K]
+    on, rate = (flat[site][:, :, columns].permute(2, 0, 1) for site in ("on_prob", "rate"))
+    mean = (r * on * rate).sum(-1).mean(-1)
+    value = x[:, None, None]
+    zip_log = torch.log(on) + torch.xlogy(value, rate) - rate - torch.lgamma(value + 1)
+    zip_log = torch.where(value == 0, torch.logaddexp(zip_log, torch.log1p(-on)), zip_log)
+    log_density = torch.logsumexp(zip_log + r.log(), (1, 2)) - np.log(r.shape[1])
+    # Predictive draws: pick a posterior draw and a component, then a count. Every posterior draw serves equally often.
+    repeats = -(-PREDICTIVE_DRAWS // r.shape[1])
+    component = torch.multinomial(r.flatten(0, 1), repeats, replacement=True).unflatten(0, r.shape[:2])
+    on, rate = torch.take_along_dim(on, component, 2), torch.take_along_dim(rate, component, 2)
+    counts = (torch.poisson(rate) * (torch.rand_like(on) < on)).flatten(1)
+    bounds = torch.quantile(counts, counts.new_tensor([0.05, 0.95]), dim=1, interpolation="nearest")
+    less, equal = (counts < x[:, None]).to(x.dtype).mean(1), (counts == x[:, None]).to(x.dtype).mean(1)
+    return mean, bounds[0], bounds[1], log_density, less + torch.rand_like(x) * equal
+
+
+def assign(draws: Draws, table: Table) -> Float[Tensor, "N K"]:
+    """Return p(z_i = k | x_i) of rows, old or new, averaged over draws.
+
+    Args:
+        draws: Draws with aligned labels (``ZipMixture.canonical``).
+        table: The rows.
+    """
+    flat, layout = _flat(draws), Layout.of(table)
+    weights, log_prior = weights_of(flat, layout), flat["weights"].log()
+    blocks = layout.blocks(log_prior.numel())
+    return torch.cat([layout.responsibilities(weights, log_prior, rows)[0].mean(1) for rows in blocks])
+
+
+def affinity(draws: Draws, table: Table) -> Float[Tensor, "N N"]:
+    """Return A_ij = P(z_i = z_j | data): the average over draws of r_i . r_j, and 1 on the diagonal.
+
+    For a point or variational fit z_i and z_j are independent given the parameters, so r r^T is exact; for samples the
+    average over draws is the Rao-Blackwellised co-assignment. N x N: choose the rows.
+    """
+    flat = _flat(draws)
+    layout = Layout.of(table)
+    weights, log_prior = weights_of(flat, layout), flat["weights"].log()
+    total = table.values.new_zeros(table.shape[0], table.shape[0])
+    step = max(1, BLOCK_ELEMENTS // (log_prior.shape[1] * table.shape[0]))
+    for start in range(0, len(weights), step):
+        block = slice(start, start + step)
+        r = layout.responsibilities(weights[block], log_prior[block], slice(None))[0].flatten(1)
+        total.addmm_(r, r.T)
+    return (total / len(weights)).fill_diagonal_(1.0)
+
+
+def tables(fit: Fit) -> dict[str, pd.DataFrame]:
+    """Return what goes into tables/: components, the cluster of every row, and completed missing counts."""
+    draws, table = fit.model.canonical(fit.draws), fit.data
+    mean = {site: value.mean((0, 1)).cpu().numpy() for site, value in draws.items()}
+    components = pd.DataFrame({"component": range(len(mean["weights"])), "weight": mean["weights"]})
+    for d, label in enumerate(table.column_labels):
+        components[f"on_prob[{label}]"] = mean["on_prob"][:, d]
+        components[f"rate[{label}]"] = mean["rate"][:, d]
+    result = {"components": components, "clusters": _clusters(draws, table)}
+    if table.test is not None:
+        result["test_clusters"] = _clusters(draws, table.test)
+    for name, part in (("completion", table.test), ("holdout", table)):
+        if part is not None and part.hidden is not None:
+            result[name] = _completion(fit.model.predict(draws, part), part)
+    return result
+
+
+def _clusters(draws: Draws, table: Table) -> pd.DataFrame:
+    probability = assign(draws, table).cpu().numpy()
+    frame = pd.DataFrame({"row": list(table.row_labels), "cluster": probability.argmax(1)})
+    for k in range(probability.shape[1]):
+        frame[f"probability[{k}]"] = probability[:, k]
+    return frame
+
+
+def _completion(prediction: Prediction, table: Table) -> pd.DataFrame:
+    hidden = table.hidden
+    assert hidden is not None
+    return pd.DataFrame(
+        {
+            "row": [table.row_labels[i] for i in hidden.rows.tolist()],
+            "column": [table.column_labels[i] for i in hidden.columns.tolist()],
+            "true": hidden.values.cpu(),
+            "mean": prediction.mean.cpu(),
+            "lower_90": prediction.lower.cpu(),
+            "upper_90": prediction.upper.cpu(),
+        }
+    )
+
+
+def metrics(fit: Fit) -> dict[str, float]:
+    """Return the model's own figures: completion of test rows, against the mean of what is observed in them."""
+    test = fit.data.test
+    if test is None or test.hidden is None:
+        return {}
+    truth = test.hidden.values
+    naive = test.filled.sum() / test.observed.sum()
+    prediction = fit.model.predict(fit.draws, test)
+    return {
+        "completion_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
+        "completion_elpd": prediction.log_density.mean().item(),
+        "naive_rmse": (naive - truth).square().mean().sqrt().item(),
+    }
