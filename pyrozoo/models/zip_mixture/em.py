@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Beta, Dirichlet, Gamma
 
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.models.zip_mixture.point import State, draws_of, log_prior
 from pyrozoo.types import Draws, Kind, SettingError, Solver as SolverContract
-
-
-@dataclass(frozen=True)
-class State:
-    """A point in parameter space per restart."""
-
-    weights: Float[Tensor, "C K"]
-    on_prob: Float[Tensor, "C K D"]
-    rate: Float[Tensor, "C K D"]
 
 
 class Solver(SolverContract):
@@ -56,7 +46,7 @@ class Solver(SolverContract):
     def step(self, state: State) -> tuple[State, Float[Tensor, "C"]]:
         """Do one E-step and M-step; return the objective of the argument."""
         sums, counts, evidence = self.layout.expected_statistics(weights_of(self.draws(state), self.layout), state.weights.log())
-        return self._maximise(state, sums, counts), evidence + self.log_prior(state)
+        return self._maximise(state, sums, counts), evidence + log_prior(self.model, state)
 
     def _maximise(self, state: State, sums: Tensor, counts: Tensor) -> State:
         m, (N, K) = self.model, (self.data.shape[0], self.model.num_components)
@@ -73,23 +63,9 @@ class Solver(SolverContract):
         rate = ((total + m.rate_shape - 1) / (on + m.rate_rate)).clamp(min=torch.finfo(total.dtype).tiny)
         return State(weights.clamp(min=0), on_prob, rate)
 
-    def log_prior(self, state: State) -> Float[Tensor, "C"]:
-        """Return log p(Theta)."""
-        m, like = self.model, state.rate
-        tiny, eps = torch.finfo(like.dtype).tiny, torch.finfo(like.dtype).eps
-        # At a boundary a mode has coefficient 0 times log 0; a value inside by less than rounding gives 0.
-        on = state.on_prob.clamp(tiny, 1 - eps / 2)
-        beta = Beta(like.new_tensor(m.on_prob_alpha), like.new_tensor(m.on_prob_beta), validate_args=False)
-        gamma = Gamma(like.new_tensor(m.rate_shape), like.new_tensor(m.rate_rate), validate_args=False)
-        dirichlet = Dirichlet(self.alpha, validate_args=False)
-        weights = state.weights.clamp(min=tiny)
-        return (
-            dirichlet.log_prob(weights) + beta.log_prob(on).sum((-1, -2)) + gamma.log_prob(state.rate).sum((-1, -2))
-        )
-
     def draws(self, state: State) -> Draws:
         """Return the point itself."""
-        return {"weights": state.weights, "on_prob": state.on_prob, "rate": state.rate}
+        return draws_of(state)
 
     def bound_terms(self, state: State) -> dict[str, Float[Tensor, "C"]]:
         """Return the four terms of the bound with q(z, b) at its optimum; their sum is the objective.
@@ -114,5 +90,5 @@ class Solver(SolverContract):
             ),
             "entropy": -torch.xlogy(r, r).sum((0, 2))
             - (zero * (torch.xlogy(phi, phi) + torch.xlogy(1 - phi, 1 - phi))).sum((-1, -2)),
-            "log_prior": self.log_prior(state),
+            "log_prior": log_prior(self.model, state),
         }

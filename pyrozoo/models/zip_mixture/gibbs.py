@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -13,16 +12,8 @@ from torch.distributions import Beta, Dirichlet, Gamma
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.models.zip_mixture.point import State, draws_of, log_prior
 from pyrozoo.types import Draws, Kind, Solver as SolverContract
-
-
-@dataclass(frozen=True)
-class State:
-    """The parameters per chain; assignments and on-indicators are drawn anew inside every sweep."""
-
-    weights: Float[Tensor, "C K"]
-    on_prob: Float[Tensor, "C K D"]
-    rate: Float[Tensor, "C K D"]
 
 
 class Solver(SolverContract):
@@ -40,11 +31,7 @@ class Solver(SolverContract):
     def __init__(self, model: ZipMixture, data: Table):
         self.model, self.data = model, data
         self.layout = Layout.of(data)
-        like = data.values
-        self.alpha = model.concentration(like)
-        self.prior_weights = Dirichlet(self.alpha)
-        self.prior_on = Beta(like.new_tensor(model.on_prob_alpha), like.new_tensor(model.on_prob_beta))
-        self.prior_rate = Gamma(like.new_tensor(model.rate_shape), like.new_tensor(model.rate_rate))
+        self.alpha = model.concentration(data.values)
 
     def init(self, chains: int) -> State:
         """Return random starting points (``ZipMixture.initial``)."""
@@ -55,7 +42,7 @@ class Solver(SolverContract):
         weights = weights_of(self.draws(state), self.layout)
         # z_i | x, Theta: p(z_i = k) prop. to pi_k prod_{d observed} p(x_id | k)
         sums, counts, evidence = self.layout.expected_statistics(weights, state.weights.log(), sample=True)
-        return self.draw_parameters(state, sums, counts), evidence + self.log_prior(state)
+        return self.draw_parameters(state, sums, counts), evidence + log_prior(self.model, state)
 
     def draw_parameters(self, state: State, sums: Float[Tensor, "C K F"], counts: Float[Tensor, "C K"]) -> State:
         """Draw b given z, then the parameters given both."""
@@ -72,14 +59,6 @@ class Solver(SolverContract):
             Gamma(m.rate_shape + total, m.rate_rate + on).sample().clamp(min=tiny),
         )
 
-    def log_prior(self, state: State) -> Float[Tensor, "C"]:
-        """Return log p(Theta)."""
-        return (
-            self.prior_weights.log_prob(state.weights)
-            + self.prior_on.log_prob(state.on_prob).sum((-1, -2))
-            + self.prior_rate.log_prob(state.rate).sum((-1, -2))
-        )
-
     def draws(self, state: State) -> Draws:
         """Return the parameters."""
-        return {"weights": state.weights, "on_prob": state.on_prob, "rate": state.rate}
+        return draws_of(state)

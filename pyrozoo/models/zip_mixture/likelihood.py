@@ -138,8 +138,7 @@ def weights_of(draws: Mapping[str, Tensor], layout: Layout) -> Float[Tensor, "C 
     """Return the weights of points: site -> [chains, *event]."""
     tiny = torch.finfo(draws["rate"].dtype).tiny  # a rate or probability of 0 must not make 0 * inf in the product
     rate, on = draws["rate"].clamp(min=tiny), draws["on_prob"].clamp(min=tiny)
-    off = torch.log1p(-on).clamp(min=-1 / torch.finfo(on.dtype).eps)
-    return natural_weights(rate.log(), rate, on.log(), off, layout.reference)
+    return natural_weights(rate.log(), rate, on.log(), torch.log1p(-on), layout.reference)
 
 
 def zero_is_on(

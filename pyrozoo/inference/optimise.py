@@ -1,0 +1,180 @@
+"""The engine of EM, CAVI and their kin: iterate a solver until its objective stands still, all restarts at once."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyrozoo.inference.loop import LoopSettings, drive
+from pyrozoo.program import seeded
+from pyrozoo.types import Draws, Fit, Model, SettingError, Solver, Status
+
+MONOTONE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
+"""A fall of a monotone objective beyond this, relative, is no rounding."""
+
+STATUSES: tuple[Status, ...] = ("converged", "max_iterations", "objective_decreased", "interrupted")
+
+
+def take(state: Any, chains: Tensor) -> Any:
+    """Return a state holding the given chains, in that order (repeats allowed)."""
+    return replace(state, **{f.name: getattr(state, f.name)[chains] for f in fields(state)})
+
+
+def join(states: list[Any]) -> Any:
+    """Return the chains of several states as one state."""
+    first = states[0]
+    return replace(first, **{f.name: torch.cat([getattr(s, f.name) for s in states]) for f in fields(first)})
+
+
+def as_dict(state: Any) -> dict[str, Tensor]:
+    """Return a state as plain tensors by field."""
+    return {f.name: getattr(state, f.name) for f in fields(state)}
+
+
+class _Optimisation:
+    """All restarts of one solver; those that are done leave the batch."""
+
+    def __init__(self, solver: Solver, restarts: int, max_iterations: int, tol: float):
+        self.solver, self.restarts, self.total, self.tol = solver, restarts, max_iterations, tol
+
+    def start(self) -> None:
+        self.current = self.solver.init(self.restarts)
+        self.evaluated = self.current  # the state that the last objective belongs to
+        self.active = torch.arange(self.restarts)
+        self.objective = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
+        self.iterations = torch.zeros(self.restarts, dtype=torch.long)
+        self.codes = torch.full((self.restarts,), STATUSES.index("max_iterations"))
+        self.finished: list[tuple[Tensor, Any]] = []
+
+    def advance(self) -> Tensor:
+        before = self.current
+        self.current, objective = self.solver.step(before)
+        self.evaluated = before if self.solver.objective_of == "before" else self.current
+        tolerance = MONOTONE_TOLERANCE[objective.dtype]
+        objective = objective.detach().cpu().double()
+        change, scale = objective - self.objective[self.active], objective.abs()
+        self.objective[self.active] = objective
+        self.iterations[self.active] += 1
+        fell = (change < -tolerance * scale) if self.solver.monotone else torch.zeros_like(change, dtype=torch.bool)
+        fell = fell | objective.isnan()
+        # The tolerance cannot ask for more than the precision holds.
+        still = ~fell & (change.abs() <= max(self.tol, tolerance) * scale)
+        row = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
+        row[self.active] = objective
+        done = fell | still
+        if done.any():
+            self.codes[self.active[fell]] = STATUSES.index("objective_decreased")
+            self.codes[self.active[still]] = STATUSES.index("converged")
+            self.finished.append((self.active[done], take(self.evaluated, done.nonzero().flatten())))
+            rest = (~done).nonzero().flatten()
+            self.active = self.active[rest]
+            self.current, self.evaluated = take(self.current, rest), take(self.evaluated, rest)
+        return row
+
+    def status(self) -> Status | None:
+        if len(self.active) and int(self.iterations.max()) < self.total:
+            return None
+        # One restart whose bound fell means a wrong update: nothing of the run may be called converged.
+        if (self.codes == STATUSES.index("objective_decreased")).any():
+            return "objective_decreased"
+        return STATUSES[int(self.codes[self.best()])]
+
+    def best(self) -> int:
+        return int(torch.where(self.objective.isnan(), -torch.inf, self.objective).argmax())
+
+    def final(self) -> Any:
+        """Return the last evaluated state of every restart, in order."""
+        parts = [*self.finished, *([(self.active, self.evaluated)] if len(self.active) else [])]
+        return take(join([state for _, state in parts]), torch.cat([index for index, _ in parts]).argsort())
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "current": as_dict(self.current),
+            "evaluated": as_dict(self.evaluated),
+            "active": self.active,
+            "objective": self.objective,
+            "iterations": self.iterations,
+            "codes": self.codes,
+            "finished": [[index, as_dict(state)] for index, state in self.finished],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        make = self.solver.state_class
+        self.current, self.evaluated = make(**state["current"]), make(**state["evaluated"])
+        self.active, self.objective = state["active"], state["objective"]
+        self.iterations, self.codes = state["iterations"], state["codes"]
+        self.finished = [(index, make(**each)) for index, each in state["finished"]]
+
+
+def optimise(
+    model: Model, data: Any, solver: Solver, *, method: str, restarts: int, max_iterations: int, tol: float,
+    draws: int, loop: LoopSettings,
+) -> Fit:  # fmt: skip
+    """Iterate a solver from many random starts until the objective's relative change is below a tolerance.
+
+    Args:
+        model: The model.
+        data: The data.
+        solver: EM, CAVI, belief propagation, variational EM ...
+        method: Its name.
+        restarts: Random starts, run as one batch; the best is the fit, all are kept in ``Fit.runs``.
+        max_iterations: At most.
+        tol: Relative change of the objective below which a restart is done.
+        draws: Draws from q to keep, for a variational solver.
+        loop: Seed, progress, checkpoints.
+
+    Returns:
+        The best restart: one point, or draws from q (more from ``Fit.sampler``). ``objective_decreased`` when a
+        monotone objective fell in any restart.
+    """
+    for name, value in {"restarts": restarts, "max_iterations": max_iterations, "draws": draws}.items():
+        if value < 1:
+            raise SettingError(f"inference.{name} is {value}; it must be at least 1")
+    process = _Optimisation(solver, restarts, max_iterations, tol)
+    run = drive(process, loop, f"{method} ({restarts} restarts)")
+    codes = process.codes.clone()
+    if run.status == "interrupted":
+        codes[process.active] = STATUSES.index("interrupted")
+    best = process.best()
+    state = take(process.final(), torch.tensor([best]))
+    fit = Fit(
+        model=model,
+        method=method,
+        kind=solver.kind,
+        data=data,
+        draws={},
+        trace=run.trace,
+        runs=pd.DataFrame(
+            {
+                "chain": range(restarts),
+                "objective": process.objective,
+                "iterations": process.iterations,
+                "status": [STATUSES[code] for code in codes],
+            }
+        ),
+        status=run.status,
+        objective_name=solver.objective_name,
+        objective=float(process.objective[best]),
+        iterations=int(process.iterations[best]),
+        seconds=run.seconds,
+        seed=loop.seed,
+    )
+    if solver.kind == "point":
+        fit.draws = {site: value.unsqueeze(1) for site, value in solver.draws(state).items()}
+        return fit
+    fit.sampler = lambda count: draw_from(solver, state, count)
+    with seeded(loop.seed):
+        fit.draws, fit.log_q = fit.sampler(draws)
+    return fit
+
+
+def draw_from(solver: Solver, state: Any, count: int) -> tuple[Draws, Tensor]:
+    """Draw ``count`` times from the q of a one-chain state: repeat the chain, draw once from each."""
+    repeated = take(state, torch.zeros(count, dtype=torch.long))
+    draws = solver.draws(repeated)
+    log_q = solver.log_q(repeated, draws)
+    return {site: value.unsqueeze(0) for site, value in draws.items()}, log_q.unsqueeze(0)

@@ -1,0 +1,128 @@
+"""The engine of Gibbs samplers: all chains in one batch, warm-up, thinning, draws into preallocated storage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyrozoo.inference.loop import LoopSettings, drive
+from pyrozoo.inference.optimise import as_dict
+from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
+
+
+class _Sampling:
+    """All chains of one sampler."""
+
+    def __init__(self, solver: Solver, chains: int, warmup: int, draws: int, thin: int):
+        self.solver, self.chains, self.warmup, self.draws, self.thin = solver, chains, warmup, draws, thin
+        # A state is kept by the step that evaluates it; where that is the step after, one more sweep is needed.
+        self.total = warmup + draws * thin + (solver.objective_of == "before")
+
+    def start(self) -> None:
+        self.current = self.solver.init(self.chains)
+        self.sweeps, self.kept = 0, 0
+        self.storage: Draws = {}
+        self.log_joint = torch.full((self.chains, self.draws), torch.nan, dtype=torch.float64)
+
+    def advance(self) -> Tensor:
+        before = self.current
+        self.current, objective = self.solver.step(before)
+        if self.solver.objective_of == "before":
+            evaluated, age = before, self.sweeps
+        else:
+            evaluated, age = self.current, self.sweeps + 1
+        self.sweeps += 1
+        objective = objective.detach().cpu().double()
+        if not torch.isfinite(objective).all():
+            raise NumericalError(f"the sampler's log density is not finite after {self.sweeps} sweeps")
+        if age > self.warmup and (age - self.warmup) % self.thin == 0:
+            values = self.solver.draws(evaluated)
+            for site, value in values.items():
+                if site not in self.storage:
+                    self.storage[site] = value.new_empty((self.chains, self.draws, *value.shape[1:]))
+                self.storage[site][:, self.kept] = value
+            self.log_joint[:, self.kept] = objective
+            self.kept += 1
+        return objective
+
+    def status(self) -> Status | None:
+        return "completed" if self.sweeps >= self.total else None
+
+    def result(self) -> tuple[Draws, Tensor]:
+        """Return the draws kept so far; before any is kept, the current state, so that a partial result is valid."""
+        if self.kept:
+            return {site: value[:, : self.kept] for site, value in self.storage.items()}, self.log_joint[:, : self.kept]
+        draws = {site: value.unsqueeze(1) for site, value in self.solver.draws(self.current).items()}
+        return draws, self.log_joint[:, :1]
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "current": as_dict(self.current),
+            "sweeps": self.sweeps,
+            "kept": self.kept,
+            "storage": {site: value[:, : self.kept].clone() for site, value in self.storage.items()},
+            "log_joint": self.log_joint,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.current = self.solver.state_class(**state["current"])
+        self.sweeps, self.kept, self.log_joint = state["sweeps"], state["kept"], state["log_joint"]
+        self.storage = {}
+        for site, value in state["storage"].items():
+            self.storage[site] = value.new_empty((self.chains, self.draws, *value.shape[2:]))
+            self.storage[site][:, : self.kept] = value
+
+
+def sample(
+    model: Model, data: Any, solver: Solver, *, method: str, chains: int, warmup: int, draws: int, thin: int,
+    loop: LoopSettings,
+) -> Fit:  # fmt: skip
+    """Run a hand-built sampler.
+
+    Args:
+        model: The model.
+        data: The data.
+        solver: The sampler.
+        method: Its name.
+        chains: Chains, run as one batch.
+        warmup: Sweeps thrown away.
+        draws: Draws kept per chain.
+        thin: Sweeps per kept draw.
+        loop: Seed, progress, checkpoints.
+
+    Returns:
+        Draws [chain, draw, ...] with the log joint of each in ``sample_stats["lp"]``.
+    """
+    for name, value, least in (("chains", chains, 1), ("warmup", warmup, 0), ("draws", draws, 1), ("thin", thin, 1)):
+        if value < least:
+            raise SettingError(f"inference.{name} is {value}; it must be at least {least}")
+    process = _Sampling(solver, chains, warmup, draws, thin)
+    run = drive(process, loop, f"{method} ({chains} chains)")
+    kept, log_joint = process.result()
+    last = run.trace.groupby("chain")["objective"].last()
+    return Fit(
+        model=model,
+        method=method,
+        kind=solver.kind,
+        data=data,
+        draws=kept,
+        trace=run.trace,
+        runs=pd.DataFrame(
+            {
+                "chain": range(chains),
+                "objective": [last.get(chain, float("nan")) for chain in range(chains)],
+                "iterations": run.iterations,
+                "status": run.status,
+            }
+        ),
+        status=run.status,
+        objective_name=f"mean_{solver.objective_name}",
+        objective=float(log_joint.mean()),
+        iterations=run.iterations,
+        seconds=run.seconds,
+        seed=loop.seed,
+        sample_stats={} if log_joint.isnan().any() else {"lp": log_joint},
+    )

@@ -1,0 +1,39 @@
+"""A point in parameter space per chain: the state of EM and of Gibbs, and its prior density."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Beta, Dirichlet, Gamma
+
+from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.types import Draws
+
+
+@dataclass(frozen=True)
+class State:
+    """Parameters per chain."""
+
+    weights: Float[Tensor, "C K"]
+    on_prob: Float[Tensor, "C K D"]
+    rate: Float[Tensor, "C K D"]
+
+
+def draws_of(state: State) -> Draws:
+    """Return the point by site."""
+    return {"weights": state.weights, "on_prob": state.on_prob, "rate": state.rate}
+
+
+def log_prior(model: ZipMixture, state: State) -> Float[Tensor, "C"]:
+    """Return log p(Theta), hand-summed; a test holds it to the Pyro program."""
+    like = state.rate
+    tiny, eps = torch.finfo(like.dtype).tiny, torch.finfo(like.dtype).eps
+    # A mode at the boundary has coefficient 0 there: a value inside by less than rounding keeps 0 * log 0 at 0.
+    weights, on = state.weights.clamp(min=tiny), state.on_prob.clamp(tiny, 1 - eps / 2)
+    dirichlet = Dirichlet(model.concentration(like), validate_args=False)
+    beta = Beta(like.new_tensor(model.on_prob_alpha), like.new_tensor(model.on_prob_beta))
+    gamma = Gamma(like.new_tensor(model.rate_shape), like.new_tensor(model.rate_rate))
+    return dirichlet.log_prob(weights) + beta.log_prob(on).sum((-1, -2)) + gamma.log_prob(state.rate).sum((-1, -2))
