@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
 
 import pandas as pd
@@ -10,29 +9,14 @@ import torch
 from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, drive
+from pyrozoo.inference.state import as_dict, join, take
 from pyrozoo.program import seeded
-from pyrozoo.types import Draws, Fit, Model, SettingError, Solver, Status
+from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
 MONOTONE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
 """A fall of a monotone objective beyond this, relative, is no rounding."""
 
 STATUSES: tuple[Status, ...] = ("converged", "max_iterations", "objective_decreased", "interrupted")
-
-
-def take(state: Any, chains: Tensor) -> Any:
-    """Return a state holding the given chains, in that order (repeats allowed)."""
-    return replace(state, **{f.name: getattr(state, f.name)[chains] for f in fields(state)})
-
-
-def join(states: list[Any]) -> Any:
-    """Return the chains of several states as one state."""
-    first = states[0]
-    return replace(first, **{f.name: torch.cat([getattr(s, f.name) for s in states]) for f in fields(first)})
-
-
-def as_dict(state: Any) -> dict[str, Tensor]:
-    """Return a state as plain tensors by field."""
-    return {f.name: getattr(state, f.name) for f in fields(state)}
 
 
 class _Optimisation:
@@ -56,11 +40,12 @@ class _Optimisation:
         self.evaluated = before if self.solver.objective_of == "before" else self.current
         tolerance = MONOTONE_TOLERANCE[objective.dtype]
         objective = objective.detach().cpu().double()
+        if objective.isnan().any():
+            raise NumericalError(f"the objective is not a number after {int(self.iterations.max())} iterations")
         change, scale = objective - self.objective[self.active], objective.abs()
         self.objective[self.active] = objective
         self.iterations[self.active] += 1
         fell = (change < -tolerance * scale) if self.solver.monotone else torch.zeros_like(change, dtype=torch.bool)
-        fell = fell | objective.isnan()
         # The tolerance cannot ask for more than the precision holds.
         still = ~fell & (change.abs() <= max(self.tol, tolerance) * scale)
         row = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
@@ -84,7 +69,7 @@ class _Optimisation:
         return STATUSES[int(self.codes[self.best()])]
 
     def best(self) -> int:
-        return int(torch.where(self.objective.isnan(), -torch.inf, self.objective).argmax())
+        return int(self.objective.nan_to_num(nan=-torch.inf).argmax())
 
     def final(self) -> Any:
         """Return the last evaluated state of every restart, in order."""

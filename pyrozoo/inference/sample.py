@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, drive
-from pyrozoo.inference.optimise import as_dict
+from pyrozoo.inference.state import as_dict
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
 

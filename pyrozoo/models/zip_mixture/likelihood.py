@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -24,6 +25,8 @@ from pyrozoo.data.table import Table
 
 BLOCK_ELEMENTS = 2**18
 """Elements of a block of responsibilities (rows x chains x components): 2 MB in float64, about a core's cache."""
+
+_LAYOUTS: WeakKeyDictionary[Table, Layout] = WeakKeyDictionary()
 
 LARGEST_FLOAT32_COUNT = 2**20
 """Above this, float32 loses tenths of a nat in one Poisson term."""
@@ -45,7 +48,13 @@ class Layout:
 
     @classmethod
     def of(cls, data: Table) -> Layout:
-        """Prepare a table of counts."""
+        """Prepare a table of counts, once per table: gradients ask for it at every point."""
+        if data not in _LAYOUTS:
+            _LAYOUTS[data] = cls._prepare(data)
+        return _LAYOUTS[data]
+
+    @classmethod
+    def _prepare(cls, data: Table) -> Layout:
         x, dtype = data.filled, data.values.dtype
         positive = (x > 0).to(dtype)
         zero = data.observed.to(dtype) - positive
@@ -107,11 +116,12 @@ class Layout:
         self, weights: Float[Tensor, "C K F"], log_prior: Float[Tensor, "C K"]
     ) -> Float[Tensor, "C N"]:
         """Return log p(x_i) of every row under every chain."""
-        C, K, _ = weights.shape
-        result = weights.new_empty(C, self.design.shape[0])
-        for rows in self.blocks(C * K):
-            result[:, rows] = self.responsibilities(weights, log_prior, rows)[1].T
-        return result
+        C, K, F = weights.shape
+        flat, parts = weights.reshape(C * K, F).T, []
+        for rows in self.blocks(C * K):  # out of place: gradients flow through
+            logits = (self.design[rows] @ flat).unflatten(1, (C, K)) + log_prior
+            parts.append(logits.logsumexp(-1) + self.constant[rows, None])
+        return torch.cat(parts).T
 
 
 def _one_hot_draw(r: Float[Tensor, "n C K"]) -> Float[Tensor, "n C K"]:
