@@ -210,3 +210,8 @@ class Fit:
     log_q: Tensor | None = None
     sampler: Callable[[int], tuple[Draws, Tensor]] | None = None
     metrics: dict[str, float | int | str] = field(default_factory=dict)
+
+    @property
+    def model_name(self) -> str:
+        """Return the name of the model: of the folder it stands in."""
+        return type(self.model).__module__.split(".")[-2]

@@ -1,0 +1,160 @@
+"""The one converter to ArviZ, and back: a Fit becomes InferenceData, by way of ``from_dict`` only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+
+import arviz as az
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyrozoo.program import each, seeded, simulate
+from pyrozoo.types import Draws, Fit
+
+PREDICTIVE_DRAWS = 100
+"""Simulated data sets kept for predictive checks, if the budget allows."""
+
+PRIOR_DRAWS = 500
+
+PACKAGES = ("pyrozoo", "torch", "pyro-ppl", "numpy", "arviz")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computed a result."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
+    """Convert a fit.
+
+    Args:
+        fit: The fit.
+        megabytes: What all groups together may take. The pointwise log-likelihood gets at most half of it and each
+            set of simulated data an eighth; draws beyond that are thinned evenly, which ``attrs["notes"]`` says.
+
+    Returns:
+        Groups posterior, sample_stats, log_likelihood, posterior_predictive, prior, prior_predictive, observed_data,
+        constant_data, with the data's own labels as coordinates.
+    """
+    model, data, notes = fit.model, fit.data, []
+    budget = megabytes * 1e6
+    posterior, thinned = _within(fit.draws, budget / 4)
+    notes += [f"posterior: every {thinned}th draw kept"] if thinned > 1 else []
+    scored, thinned = _within(fit.draws, budget / 2, bytes_per_draw=8 * data.units)
+    notes += [f"log_likelihood: every {thinned}th draw kept"] if thinned > 1 else []
+    log_likelihood = model.pointwise_log_likelihood(scored, data)
+    with seeded(fit.seed):
+        room = int(budget / 8 / (4 * data.values.numel()))
+        count = min(PREDICTIVE_DRAWS, room)
+        if count < PREDICTIVE_DRAWS:
+            notes.append(f"predictive data sets: {count} kept, of {PREDICTIVE_DRAWS}")
+        predictive = _posterior_predictive(fit, count)
+        prior, prior_predictive = _prior(fit, count)
+    observed = model.observed_site
+    constant, constant_dims = _constant_data(fit)
+    coords = {name: list(labels) for name, labels in data.coords.items()}
+    if data.test is not None:
+        coords["test_row"] = list(data.test.row_labels)
+    dims = {name: list(each) for name, each in (model.sites | constant_dims | {observed: data.dims}).items()}
+    result = az.from_dict(
+        posterior=_numpy(posterior),
+        sample_stats=_numpy(_thin_like(fit.sample_stats, posterior, fit.draws)) or None,
+        posterior_predictive={observed: predictive} if count else None,
+        prior=_numpy(prior),
+        prior_predictive={observed: prior_predictive} if count else None,
+        observed_data={observed: data.values.cpu().numpy()},
+        constant_data=constant or None,
+        coords=coords,
+        dims=dims,
+    )
+    # ArviZ wants the observed variable's name here too, but its dimension is the model's unit: a call of its own.
+    pointwise = az.from_dict(
+        log_likelihood={observed: log_likelihood.cpu().numpy()}, coords=coords, dims={observed: [model.unit]}
+    )
+    az.concat(result, pointwise, inplace=True)
+    attributes = {
+        "model": fit.model_name,
+        "method": fit.method,
+        "kind": fit.kind,
+        "status": fit.status,
+        "seed": fit.seed,
+        "seconds": fit.seconds,
+        "settings": json.dumps(dataclasses.asdict(model)),  # type: ignore[call-overload]
+        "versions": json.dumps(versions()),
+        "notes": "; ".join(notes),
+    }
+    result.attrs.update(attributes)
+    for group in result.groups():
+        result[group].attrs.update(attributes)
+    return result
+
+
+def _within(draws: Draws, budget: float, bytes_per_draw: float | None = None) -> tuple[Draws, int]:
+    """Thin draws evenly to a number of bytes; return them with the step."""
+    first = next(iter(draws.values()))
+    chains, count = first.shape[:2]
+    if bytes_per_draw is None:
+        bytes_per_draw = sum(8 * value[0, 0].numel() for value in draws.values())
+    step = max(1, -(-int(chains * count * bytes_per_draw) // max(1, int(budget))))
+    step = min(step, count)
+    return {site: value[:, ::step] for site, value in draws.items()}, step
+
+
+def _thin_like(stats: Mapping[str, Tensor], kept: Draws, draws: Draws) -> dict[str, Tensor]:
+    have, want = next(iter(draws.values())).shape[1], next(iter(kept.values())).shape[1]
+    step = -(-have // want)
+    return {name: value[:, ::step] for name, value in stats.items()}
+
+
+def _numpy(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().numpy() for name, value in values.items()}
+
+
+def _posterior_predictive(fit: Fit, count: int) -> np.ndarray:
+    """Simulate data sets at evenly chosen draws, [1, count, *data]; a point is used again and again."""
+    total = int(np.prod(next(iter(fit.draws.values())).shape[:2]))
+    flat = {site: value.flatten(0, 1).unsqueeze(0) for site, value in fit.draws.items()}
+    chosen = torch.linspace(0, total - 1, count).round().long()
+    sets = [
+        simulate(fit.model, fit.data, given=draw)[fit.model.observed_site].float().cpu().numpy()
+        for draw in each({site: value[:, chosen] for site, value in flat.items()})
+    ]
+    return np.stack(sets)[None] if sets else np.empty(0)
+
+
+def _prior(fit: Fit, count: int) -> tuple[Draws, np.ndarray]:
+    few = fit.data.batch(fit.data.rows[:1])
+    sites = list(fit.model.sites)
+    draws = [simulate(fit.model, few) for _ in range(PRIOR_DRAWS)]
+    prior = {site: torch.stack([draw[site] for draw in draws]).unsqueeze(0) for site in sites}
+    sets = [
+        simulate(fit.model, fit.data, given={s: draw[s] for s in sites})[fit.model.observed_site].float().cpu().numpy()
+        for draw in draws[:count]
+    ]
+    return prior, np.stack(sets)[None] if sets else np.empty(0)
+
+
+def _constant_data(fit: Fit) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
+    """Return what else was known, with dimensions: held-out entries, test rows, the truth of a simulation."""
+    data = fit.data
+    values: dict[str, np.ndarray] = {}
+    dims: dict[str, tuple[str, ...]] = {}
+    for prefix, part in (("", data), ("test_", data.test)):
+        if part is None:
+            continue
+        part_dims = (f"{prefix}{data.dims[0]}", *data.dims[1:])
+        if prefix:
+            values["test_observed"], dims["test_observed"] = part.values.cpu().numpy(), part_dims
+        if part.hidden is not None:
+            hidden = torch.full_like(part.values, torch.nan)
+            hidden[part.hidden.rows, part.hidden.columns] = part.hidden.values
+            values[f"{prefix}hidden"], dims[f"{prefix}hidden"] = hidden.cpu().numpy(), part_dims
+    for site, site_dims in fit.model.sites.items():
+        # A fit with another number of components than the truth has no coordinate in common with it.
+        if site in data.truth and data.truth[site].shape == fit.draws[site].shape[2:]:
+            values[f"true_{site}"], dims[f"true_{site}"] = data.truth[site].cpu().numpy(), site_dims
+    return values, dims

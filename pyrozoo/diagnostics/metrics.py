@@ -1,0 +1,149 @@
+"""The figures of one fit: held-out prediction, LOO, convergence, the quality of an approximation."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import warnings
+from collections.abc import Callable, Mapping
+
+import arviz as az
+import numpy as np
+import xarray as xr
+from torch import Tensor
+
+from pyrozoo.program import log_prior
+from pyrozoo.types import Draws, Fit, Prediction
+
+Metrics = dict[str, float | int | str]
+
+MOST_LOO_ELEMENTS = 20_000_000
+"""Draws times units of a pointwise log-likelihood; draws are thinned to stay below."""
+
+
+def evaluate(fit: Fit) -> Metrics:
+    """Return all figures of a fit, flat; a figure that does not apply or is not finite is left out.
+
+    Raises:
+        DataError: From the model, if the data cannot be predicted.
+    """
+    result: Metrics = {
+        "model": fit.model_name,
+        "method": fit.method,
+        "kind": fit.kind,
+        "status": fit.status,
+        "objective_name": fit.objective_name,
+        "objective": fit.objective,
+        "iterations": fit.iterations,
+        "seconds": fit.seconds,
+        "seed": fit.seed,
+        **fit.metrics,
+    }
+    if fit.data.hidden is not None and len(fit.data.hidden.values):
+        result |= holdout(fit.model.predict(fit.draws, fit.data), fit.data.hidden.values)
+    if fit.kind in ("variational", "samples") and _count(fit.draws) >= 20:
+        result |= loo(fit)
+    if fit.kind == "variational":
+        result |= approximation(fit)
+    if fit.kind == "samples":
+        result |= convergence(fit)
+    result |= importlib.import_module(f"{type(fit.model).__module__.rpartition('.')[0]}.queries").metrics(fit)
+    return {name: value for name, value in result.items() if not isinstance(value, float) or math.isfinite(value)}
+
+
+def _count(draws: Draws) -> int:
+    return int(np.prod(next(iter(draws.values())).shape[:2]))
+
+
+def holdout(prediction: Prediction, truth: Tensor) -> Metrics:
+    """Return the yardstick across methods and models on held-out entries.
+
+    ``holdout_elpd`` is the mean log predictive density per entry; ``holdout_coverage_90`` the share of entries whose
+    randomised probability integral transform lies in [0.05, 0.95], 90% when calibrated, for counts too.
+    """
+    return {
+        "holdout_elpd": prediction.log_density.mean().item(),
+        "holdout_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
+        "holdout_coverage_90": ((prediction.pit >= 0.05) & (prediction.pit <= 0.95)).double().mean().item(),
+        "holdout_entries": len(truth),
+    }
+
+
+def loo(fit: Fit) -> Metrics:
+    """Return Pareto-smoothed leave-one-out cross-validation (Vehtari, Gelman and Gabry 2017)."""
+    count = _count(fit.draws)
+    step = max(1, math.ceil(count * fit.data.units / MOST_LOO_ELEMENTS))
+    draws = {site: value[:, ::step] for site, value in fit.draws.items()}
+    pointwise = fit.model.pointwise_log_likelihood(draws, fit.data).double().cpu().numpy()
+    data = az.from_dict(
+        posterior={"lp": np.zeros(pointwise.shape[:2])}, log_likelihood={fit.model.observed_site: pointwise}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the share of bad k-hats is a figure of its own
+        result = az.loo(data, pointwise=True, reff=1.0 if fit.kind == "variational" else None)
+    return {
+        "loo_elpd": float(result.elpd_loo),
+        "loo_se": float(result.se),
+        "loo_p": float(result.p_loo),
+        "loo_bad_khat_share": float((np.asarray(result.pareto_k) > khat_threshold(count // step)).mean()),
+    }
+
+
+def khat_threshold(draws: int) -> float:
+    """Return the largest Pareto k-hat at which importance sampling can be believed (Vehtari et al. 2024, eq. 13)."""
+    return min(1 - 1 / math.log10(max(draws, 11)), 0.7)
+
+
+def approximation(fit: Fit) -> Metrics:
+    """Return k-hat of importance weights p/q, and the ELBO of q over the global sites, local ones summed out."""
+    assert fit.log_q is not None
+    few = fit.data.batch(fit.data.rows[:1])
+    likelihood = fit.model.pointwise_log_likelihood(fit.draws, fit.data).sum(-1)
+    log_ratio = (likelihood + log_prior(fit.model, fit.draws, few) - fit.log_q).double().cpu().numpy().ravel()
+    result: Metrics = {"elbo": float(log_ratio.mean())}
+    if len(log_ratio) > 1:
+        result["elbo_se"] = float(log_ratio.std(ddof=1) / math.sqrt(len(log_ratio)))
+    if len(log_ratio) >= 20:
+        # Constant weights mean that q is p; ArviZ answers inf there.
+        constant = np.ptp(log_ratio) < 1e-9 * max(1.0, abs(float(log_ratio.mean())))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result["khat"] = 0.0 if constant else float(az.psislw(log_ratio - log_ratio.max())[1])
+        result["khat_threshold"] = khat_threshold(len(log_ratio))
+    return result
+
+
+def dataset(draws: Draws) -> xr.Dataset:
+    """Return draws as a dataset with dimensions chain and draw."""
+    return az.convert_to_dataset({name: value.detach().cpu().numpy() for name, value in draws.items()})
+
+
+def convergence(fit: Fit) -> Metrics:
+    """Return R-hat raw and after alignment of labels, effective sample sizes, divergences, the acceptance of the run.
+
+    R-hat and ESS are the worst over all parameters and invariants (Vehtari et al. 2021, Bayesian Analysis 16).
+    """
+    chains, draws = next(iter(fit.draws.values())).shape[:2]
+    result: Metrics = {"chains": chains, "draws": draws}
+    if draws < 4:
+        return result
+    aligned = dataset(fit.model.canonical(fit.draws))
+    invariants = dataset(fit.model.invariants(fit.draws, fit.data))
+    if chains > 1:
+        result["rhat_max_raw"] = _worst(az.rhat(dataset(fit.draws)), np.nanmax)
+        result["rhat_max"] = _worst(az.rhat(aligned), np.nanmax)
+        result["rhat_max_invariants"] = _worst(az.rhat(invariants), np.nanmax)
+    for name, data in (("", aligned), ("_invariants", invariants)):
+        result[f"ess_bulk_min{name}"] = _worst(az.ess(data, method="bulk"), np.nanmin)
+        result[f"ess_tail_min{name}"] = _worst(az.ess(data, method="tail"), np.nanmin)
+    result["ess_per_second"] = float(result["ess_bulk_min_invariants"]) / max(fit.seconds, 1e-9)
+    if "diverging" in fit.sample_stats:
+        result["divergences"] = int(fit.sample_stats["diverging"].sum())
+    return result
+
+
+def _worst(data: Mapping[str, xr.DataArray], choose: Callable[..., float]) -> float:
+    values = np.concatenate([np.ravel(np.asarray(value)) for value in data.values()])
+    values = values[np.isfinite(values)]
+    return float(choose(values)) if len(values) else math.nan
+
