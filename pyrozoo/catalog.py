@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from pyrozoo.paths import CONF, PACKAGE
+
+if TYPE_CHECKING:
+    from pyrozoo.types import Model
 
 MODELS = PACKAGE / "models"
 
@@ -86,6 +90,19 @@ def check_pair(model: str, method: str) -> str | None:
         return None
     reason = refused(model).get(method)
     return f"{model} has no method {method}" + (f" ({reason})" if reason else "") + f"; it has {', '.join(methods(model))}"
+
+
+def model_class(name: str) -> type[Model]:
+    """Import a model's class: the one subclass of Model that its model.py defines."""
+    from pyrozoo.types import Model
+
+    module = importlib.import_module(f"pyrozoo.models.{name}.model")
+    (found,) = (
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, Model) and each.__module__ == module.__name__
+    )
+    return found
 
 
 def datasets() -> tuple[str, ...]:

@@ -90,12 +90,16 @@ class Model(abc.ABC):
 
     Attributes:
         sites: Global latent site -> names of its event dimensions (ArviZ dims).
+        invariant_dims: Name of an invariant -> names of its event dimensions.
         observed_site: The name of the observed site.
+        container: The class of its data: ``of`` (arrays), ``blank`` (a shape), ``restore`` (a run directory).
         unit: The dimension of the pointwise log-likelihood (``row``, ``entry``, ...).
     """
 
     sites: ClassVar[Mapping[str, tuple[str, ...]]]
+    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]]
     observed_site: ClassVar[str]
+    container: ClassVar[Any]
     unit: ClassVar[str]
 
     @abc.abstractmethod
@@ -105,10 +109,6 @@ class Model(abc.ABC):
     @abc.abstractmethod
     def check(self, data: Any) -> None:
         """Raise DataError, naming column or cell, when this model cannot use the data."""
-
-    @abc.abstractmethod
-    def blank(self, **shape: int) -> Any:
-        """Return a data container of the given shape with no observed value, to simulate into."""
 
     @abc.abstractmethod
     def initial(self, data: Any, chains: int) -> Draws:

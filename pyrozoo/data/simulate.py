@@ -28,7 +28,7 @@ def simulate_data(model: Model, *, seed: int, missing: float = 0.0, **shape: int
     """
     if not 0 <= missing < 1:
         raise SettingError(f"data.missing is {missing}; it must be in [0, 1)")
-    blank = model.blank(**shape)
+    blank = model.container.blank(**shape)
     with seeded(seed):
         sites = simulate(model, blank)
     values = sites.pop(model.observed_site)

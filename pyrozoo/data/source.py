@@ -8,6 +8,7 @@ from typing import Any
 from pyrozoo.data.files import read_table
 from pyrozoo.data.named import read_named
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.settings import check_types
 from pyrozoo.types import Model, SettingError
 
 
@@ -27,11 +28,14 @@ def read(settings: Mapping[str, Any], model: Model) -> Any:
     """
     rest = {key: value for key, value in settings.items() if key not in ("source", "seed", "holdout")}
     source, seed = settings["source"], settings["seed"]
+    check_types(prepared, {"seed": seed, "holdout": settings["holdout"]}, "data")
     if source == "simulated":
+        check_types(model.container.blank, {k: v for k, v in rest.items() if k != "missing"}, "data")
         data = simulate_data(model, seed=seed, **rest)
     elif source == "table":
         if rest.get("path") is None:
             raise SettingError("data=table needs data.path=FILE")
+        check_types(read_table, rest, "data")
         data = read_table(**rest)
     elif source == "named":
         data = read_named(rest)

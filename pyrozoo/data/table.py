@@ -194,6 +194,25 @@ class Table:
         values = torch.as_tensor(_numbers(array, name))
         return cls(values, labels("row", len(array)), labels("column", array.shape[1]), name).checked()
 
+    @classmethod
+    def restore(cls, observed: np.ndarray, extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]]) -> Table:
+        """Rebuild a table from the arrays of a run directory (what ``inference_data`` stored of it)."""
+
+        def part(values: np.ndarray, hidden: np.ndarray | None, rows: Sequence[str], name: str) -> Table:
+            found = None
+            if hidden is not None:
+                known = torch.as_tensor(hidden)
+                row, column = (~known.isnan()).nonzero(as_tuple=True)
+                found = Hidden(row, column, known[row, column])
+            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=found)
+
+        table = part(observed, extra.get("hidden"), coords["row"], "table")
+        if "test_observed" not in extra:
+            return table
+        return replace(
+            table, test=part(extra["test_observed"], extra.get("test_hidden"), coords["test_row"], "test rows")
+        )
+
 
 def labels(word: str, count: int) -> list[str]:
     """Return default labels, ``row_0``, ``row_1``, ..."""

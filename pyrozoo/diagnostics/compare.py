@@ -158,18 +158,12 @@ def _mcse(fit: Fit, draws: Draws, sd: Tensor) -> Tensor:
 def _labels(site: str, fit: Fit, value: Tensor) -> list[str]:
     """Return the name of every scalar of a site, with the data's own labels where a dimension has them."""
     shape = value.shape[2:]
-    dims = fit.model.sites.get(site) or _dims_by_size(fit, shape)
+    dims = fit.model.sites.get(site, fit.model.invariant_dims.get(site, ()))
     axes = [fit.data.coords.get(dim, range(size)) for dim, size in zip(dims, shape, strict=True)]
     if not axes:
         return [site]
     grids = np.meshgrid(*[np.asarray([str(label) for label in axis], dtype=object) for axis in axes], indexing="ij")
     return [f"{site}[{', '.join(parts)}]" for parts in zip(*[grid.ravel() for grid in grids], strict=True)]
-
-
-def _dims_by_size(fit: Fit, shape: tuple[int, ...]) -> list[str]:
-    """Find the data dimension that an invariant's axis runs over, by its length."""
-    sizes = {len(labels): dim for dim, labels in fit.data.coords.items()}
-    return [sizes.get(size, "") for size in shape]
 
 
 def worst_errors(comparison: Comparison) -> pd.DataFrame:

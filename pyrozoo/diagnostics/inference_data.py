@@ -9,11 +9,12 @@ from importlib.metadata import version
 
 import arviz as az
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from pyrozoo.program import each, seeded, simulate
-from pyrozoo.types import Draws, Fit
+from pyrozoo.types import Draws, Fit, Model
 
 PREDICTIVE_DRAWS = 100
 """Simulated data sets kept for predictive checks, if the budget allows."""
@@ -158,3 +159,39 @@ def _constant_data(fit: Fit) -> tuple[dict[str, np.ndarray], dict[str, tuple[str
         if site in data.truth and data.truth[site].shape == fit.draws[site].shape[2:]:
             values[f"true_{site}"], dims[f"true_{site}"] = data.truth[site].cpu().numpy(), site_dims
     return values, dims
+
+
+def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
+    """Rebuild a fit from what ``to_inference_data`` stored; trace, runs and metrics stand in other files.
+
+    Args:
+        data: As read from posterior.nc.
+        model: The model, with the hyper-parameters of the run.
+    """
+    attributes = data.attrs
+
+    def tensors(group: str) -> Draws:
+        return {str(name): torch.as_tensor(np.asarray(value.values)) for name, value in data[group].items()}
+
+    coords = {}
+    for group in ("observed_data", "constant_data"):
+        if group in data:
+            coords |= {str(name): [str(v) for v in value.values] for name, value in data[group].coords.items()}
+    constant = {str(n): np.asarray(v.values) for n, v in data["constant_data"].items()} if "constant_data" in data else {}
+    observed = np.asarray(data["observed_data"][model.observed_site].values)
+    return Fit(
+        model=model,
+        method=attributes["method"],
+        kind=attributes["kind"],
+        data=model.container.restore(observed, constant, coords),
+        draws={site: value for site, value in tensors("posterior").items() if site in model.sites},
+        trace=pd.DataFrame(),
+        runs=pd.DataFrame(),
+        status=attributes["status"],
+        objective_name="",
+        objective=float("nan"),
+        iterations=0,
+        seconds=float(attributes["seconds"]),
+        seed=int(attributes["seed"]),
+        sample_stats=tensors("sample_stats") if "sample_stats" in data else {},
+    )

@@ -59,7 +59,15 @@ class ZipMixture(Model):
         "on_prob": ("component", "column"),
         "rate": ("component", "column"),
     }
+    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "log_likelihood": (),
+        "column_mean": ("column",),
+        "column_zero": ("column",),
+        "column_variance": ("column",),
+        "same_component": (),
+    }
     observed_site: ClassVar[str] = "counts"
+    container: ClassVar[type] = Table
     unit: ClassVar[str] = "row"
 
     def __post_init__(self) -> None:
@@ -109,10 +117,6 @@ class ZipMixture(Model):
         data.refuse(data.filled != data.filled.round(), "is not a whole number; counts are needed")
         if data.values.dtype == torch.float32:
             data.refuse(data.filled > LARGEST_FLOAT32_COUNT, "is too large for dtype=float32; use dtype=float64")
-
-    def blank(self, rows: int, columns: int) -> Table:  # type: ignore[override]
-        """Return an empty table to simulate into."""
-        return Table.blank(rows, columns)
 
     def initial(self, data: Table, chains: int) -> Draws:
         """Return starting values: each component half-way between a random row and the column means.

@@ -1,0 +1,261 @@
+"""The command: compose -> data -> model -> engine -> Fit -> run directory."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrozoo import catalog
+from pyrozoo.paths import CONF
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+GROUPS = ("model", "inference", "data", "device", "experiment")
+MISTAKE, INTERRUPTED = 2, 130
+
+_exit_code = 0
+
+
+def main() -> None:
+    """Run the command line and exit: 0, 2 for a mistake in the input, 130 after Ctrl-C, 1 for a fault of ours."""
+    arguments = sys.argv[1:]
+    try:
+        if not arguments or {"-h", "--help"} & set(arguments):
+            sys.stdout.write(help_text())
+            code = 0
+        elif "--version" in arguments:
+            sys.stdout.write(f"pyrozoo {version('pyrozoo')}\n")
+            code = 0
+        elif problem := early_problem(arguments):
+            code = complain(problem)
+        elif any(argument.startswith("resume=") for argument in arguments):
+            code = resume(arguments)
+        else:
+            code = compose_and_run()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except OSError as error:
+        code = complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    sys.exit(code)
+
+
+def complain(message: str) -> int:
+    """Write one line to standard error."""
+    sys.stderr.write(f"pyrozoo: {' '.join(message.split())}\n")
+    return MISTAKE
+
+
+def help_text() -> str:
+    """Return the help: usage, models with their methods, data, experiments. Imports nothing heavy."""
+    lines = [
+        "Usage: python -m pyrozoo model=MODEL inference=METHOD [GROUP.SETTING=VALUE ...]",
+        "       python -m pyrozoo -m model=MODEL inference=METHOD,METHOD,...   a sweep is a comparison",
+        "       python -m pyrozoo experiment=EXPERIMENT",
+        "       python -m pyrozoo resume=RUN_DIRECTORY",
+        "",
+        "Models and their methods:",
+    ]
+    for name in catalog.models():
+        lines += [f"  {name:<18}{catalog.title(name)}", f"  {'':<18}{', '.join(catalog.methods(name))}"]
+    lines += ["", "Methods:"]
+    lines += [f"  {name:<18}{catalog.settings('inference', name)['summary']}" for name in catalog.options("inference")]
+    lines += ["", "Data:"]
+    lines += [f"  {name:<18}{_first_comment('data', name)}" for name in catalog.options("data")]
+    lines += ["", "Experiments:"]
+    lines += [f"  {name:<18}{_first_comment('experiment', name)}" for name in catalog.options("experiment")]
+    lines += [
+        "",
+        "Your own table:    data=table data.path=FILE.csv",
+        "Settings of one run without running it:    ... --cfg job",
+        "Options of the sweep and of the command line itself:    --hydra-help",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _first_comment(group: str, name: str) -> str:
+    lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comments = [line.removeprefix("#").strip() for line in lines if line.startswith("#") and "@package" not in line]
+    return comments[0] if comments else catalog.settings(group, name).get("source_page", "")
+
+
+def early_problem(arguments: list[str]) -> str | None:
+    """Return what is plainly wrong with the command line, before anything heavy is imported."""
+    sweep = bool({"-m", "--multirun"} & set(arguments))
+    chosen: dict[str, list[str]] = {}
+    for argument in arguments:
+        matched = re.fullmatch(rf"({'|'.join(GROUPS)})=([\w,.-]+)", argument)
+        if matched:
+            chosen[matched[1]] = matched[2].split(",")
+    for group, names in chosen.items():
+        if len(names) > 1 and not sweep:
+            return f"{group}={','.join(names)} asks for several runs; a sweep needs -m"
+        for name in names:
+            if problem := catalog.check_choice(group, name):
+                return problem
+    if {"--cfg", "-c", "--info", "-i", "--hydra-help"} & set(arguments) or "experiment" in chosen:
+        return None
+    if not any(argument.startswith("resume=") for argument in arguments):
+        for group in ("model", "inference"):
+            if not any(re.match(rf"\+?{group}(@[\w.]+)?=", argument) for argument in arguments):
+                return f"{group}=... is missing; {catalog.suggestion('', catalog.models() if group == 'model' else catalog.options(group))}"
+    if not sweep and "model" in chosen and "inference" in chosen:
+        return catalog.check_pair(chosen["model"][0], chosen["inference"][0])
+    return None
+
+
+def compose_and_run() -> int:
+    """Let Hydra compose the configuration and run it, or a sweep of it."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    # Otherwise Hydra turns every exception into a page of its own and exit code 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    from pyrozoo.report.sweep import Comparison
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        return complain(_hydra_message(error))
+    except KeyboardInterrupt:
+        if Comparison.directory is not None:
+            Comparison.finish()
+            sys.stdout.write(f"{Comparison.directory}\n")
+        return INTERRUPTED
+    if Comparison.directory is not None:
+        if Comparison.failed is None:
+            return 1
+        sys.stdout.write(f"{Comparison.directory / 'report.html'}\n")
+        if Comparison.failed:
+            return complain(f"failed: {', '.join(Comparison.failed)} (see {Comparison.directory / 'report.html'})")
+    return _exit_code
+
+
+def _hydra_message(error: Exception) -> str:
+    """Say in one line what Hydra says in several."""
+    text = str(error)
+    cause = error.__cause__
+    unknown = re.search(r"Key '(\w+)' is not in struct\s*full_key: ([\w.]+)", f"{text} {cause}")
+    if unknown:
+        *group, key = unknown[2].split(".")
+        if len(group) == 1 and group[0] in GROUPS:
+            chosen = re.findall(rf"^{group[0]}=([\w-]+)$", "\n".join(sys.argv[1:]), re.M)
+            valid = catalog.settings(group[0], chosen[0] if chosen else "simulated") if group[0] != "experiment" else {}
+            return f"{group[0]} has no setting {key!r}; {catalog.suggestion(key, set(valid) - {'name', 'source', 'engine', 'needs', 'summary'})}"
+        return f"there is no setting {unknown[2]!r} (see --cfg job)"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line)
+
+
+def job(config: DictConfig) -> None:
+    """Run one job: Hydra calls it, once or for every point of a sweep."""
+    global _exit_code
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    info = HydraConfig.get()
+    directory, sweep = Path(info.runtime.output_dir), info.mode == RunMode.MULTIRUN
+    if config.seed is None:
+        config.seed = int(info.job.num) if sweep else 0
+    _exit_code = execute(config, directory, in_sweep=sweep)
+    if sweep and _exit_code == INTERRUPTED:
+        raise KeyboardInterrupt
+
+
+def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resume: bool = False) -> int:
+    """Fit and write the run directory; a mistake leaves no directory behind, but in a sweep says why in it.
+
+    Returns:
+        The exit code.
+    """
+    from omegaconf import OmegaConf
+
+    from pyrozoo import api
+    from pyrozoo.report.run_directory import CONFIG, write_failure, write_text
+    from pyrozoo.types import NotApplicable, UserError
+
+    unresolved = OmegaConf.to_yaml(config, resolve=False)
+    model, method = str(config.model.name), str(config.inference.name)
+    try:
+        write_text(directory / CONFIG, unresolved)  # with the seed, so that a killed run can be resumed
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        result = api.run(plain, directory=directory, resume=resume)
+        result.save(directory, unresolved)
+    except (UserError, OSError) as error:
+        message = str(error)
+        if isinstance(error, OSError):
+            message = f"{error.strerror or error}: {error.filename or directory}"
+        if in_sweep:
+            status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
+            write_failure(directory, status, message, model, method)
+            complain(f"{directory.name}: {message}")
+            return 0  # the sweep's own exit code comes from its report
+        if not resume:
+            discard(directory)
+        return complain(message)
+    except Exception:
+        if not in_sweep:
+            raise
+        traceback.print_exc()
+        last = traceback.format_exc().strip().splitlines()[-1]
+        write_failure(directory, "failed", last, model, method)
+        return 0
+    sys.stdout.write(describe(result, directory))
+    return INTERRUPTED if result.status == "interrupted" else 0
+
+
+def describe(result: Any, directory: Path) -> str:
+    """Return what the terminal shows of a finished run."""
+    from pyrozoo.diagnostics.verdict import verdict
+
+    shown = ("elbo", "holdout_elpd", "holdout_rmse", "completion_rmse", "naive_rmse", "loo_elpd")
+    figures = "  ".join(f"{name} {result.metrics[name]:.4f}" for name in shown if name in result.metrics)
+    lines = [
+        f"{result.model_name} by {result.method}: {result.status}, {result.objective_name} {result.objective:.4f}, "
+        f"{result.iterations} iterations, {result.seconds:.2f} s",
+        *([f"  {figures}"] if figures else []),
+        *(f"  {line.level:<4}  {line.about}: {line.sentence}" for line in verdict(result.metrics)),
+        f"  {directory / 'report.html'}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def discard(directory: Path) -> None:
+    """Remove a run directory that holds nothing but what was put there before the fit, and parents left empty."""
+    shutil.rmtree(directory / ".hydra", ignore_errors=True)
+    for folder in (directory, *directory.parents[:2]):
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+
+
+def resume(arguments: list[str]) -> int:
+    """Continue a run directory from its checkpoint; other arguments change its settings."""
+    from omegaconf import OmegaConf
+
+    from pyrozoo.report.run_directory import CHECKPOINT, read_config
+    from pyrozoo.types import UserError
+
+    directory = Path(next(a for a in arguments if a.startswith("resume=")).removeprefix("resume="))
+    try:
+        config = OmegaConf.create(read_config(directory))
+        if not (directory / CHECKPOINT).is_file():
+            return complain(f"{directory} has no checkpoint: it is finished, or ran without checkpoint_every")
+        rest = [argument for argument in arguments if not argument.startswith("resume=")]
+        OmegaConf.set_struct(config, True)
+        config.merge_with_dotlist(rest)
+    except (UserError, AttributeError, KeyError) as error:
+        return complain(str(error))
+    return execute(config, directory, resume=True)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

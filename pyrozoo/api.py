@@ -1,0 +1,330 @@
+"""The Python interface; the command is a thin shell over it. ``import pyrozoo`` loads this on first use."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import torch
+import yaml
+
+from pyrozoo import catalog
+from pyrozoo.data.source import prepared, read
+from pyrozoo.diagnostics.compare import Comparison, compare as compare_fits
+from pyrozoo.diagnostics.inference_data import to_inference_data
+from pyrozoo.diagnostics.metrics import evaluate
+from pyrozoo.inference.loop import LoopSettings
+from pyrozoo.report.comparison import write_comparison
+from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, read_config, read_run, write_run, write_text
+from pyrozoo.settings import check_types
+from pyrozoo.types import Draws, Fit, Model, NotApplicable, SettingError
+
+log = logging.getLogger(__name__)
+
+RUN_SETTINGS = ("seed", "device", "dtype", "threads", "progress", "checkpoint_every", "posterior_megabytes")
+ABOUT = ("name", "summary", "needs", "engine")
+"""What an inference file says of itself; the rest are the engine's settings."""
+
+
+class Result(Fit):
+    """A fit with its ArviZ data, its settings, and a way to disk."""
+
+    settings: Mapping[str, Any]
+    _inference_data: az.InferenceData | None = None
+
+    @classmethod
+    def of(cls, fit: Fit, settings: Mapping[str, Any], data: az.InferenceData | None = None) -> Result:
+        """Dress an engine's fit."""
+        result = cls(**{f.name: getattr(fit, f.name) for f in fields(Fit)})
+        result.settings, result._inference_data = settings, data
+        return result
+
+    @cached_property
+    def inference_data(self) -> az.InferenceData:
+        """The fit as ArviZ InferenceData."""
+        return self._inference_data or to_inference_data(self, float(self.settings.get("posterior_megabytes", 200)))
+
+    def sample(self, count: int) -> Draws:
+        """Return fresh draws from q, site -> [1, count, *event], from torch's global generator.
+
+        Raises:
+            SettingError: The fit is not variational, or was read from a run directory.
+        """
+        if self.sampler is None:
+            raise SettingError(f"this {self.kind} fit by {self.method} cannot draw anew; fit.draws holds what there is")
+        return self.sampler(count)[0]
+
+    def save(self, directory: str | Path, config: str | None = None) -> Path:
+        """Write a run directory.
+
+        Args:
+            directory: Where to; made when missing.
+            config: The configuration to store, YAML; the fit's own settings when left out.
+
+        Returns:
+            The directory.
+        """
+        directory = Path(directory)
+        write_run(self, self.inference_data, directory, config or yaml.safe_dump(dict(self.settings), sort_keys=False))
+        return directory
+
+
+class ComparisonResult:
+    """Several fits side by side; printing it shows the table.
+
+    Attributes:
+        comparisons: One ``Comparison`` (table, parameters, invariants, reference).
+    """
+
+    def __init__(self, comparison: Comparison):
+        self.comparison = comparison
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.comparison, name)
+
+    def __repr__(self) -> str:
+        return str(self.comparison)
+
+    def save(self, directory: str | Path) -> Path:
+        """Write comparison.csv and report.html."""
+        import pandas as pd
+
+        directory = Path(directory)
+        nothing = pd.DataFrame(columns=["run", "model", "method", "status", "error"])
+        write_comparison(directory, [self.comparison], nothing, {})
+        return directory
+
+
+def fit(
+    model: str | Model,
+    method: str,
+    data: Any = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "float64",
+    holdout: float | None = None,
+    progress: bool = True,
+    checkpoint_every: int | None = None,
+    directory: str | Path | None = None,
+    **settings: Any,
+) -> Result:
+    """Fit a model.
+
+    Args:
+        model: A model's name, or a model.
+        method: A method of that model (``list_models`` names them).
+        data: An array, a DataFrame, a container, the name of a data set, a file's path, or None for data simulated from
+            the model.
+        seed: Of inference.
+        device: cpu, cuda or auto.
+        dtype: float64 or float32.
+        holdout: Fraction of the observed entries to hide and predict; None takes the data's default (a tenth of
+            simulated data, else nothing).
+        progress: Show progress bars on a terminal.
+        checkpoint_every: Iterations between checkpoints, written to ``directory``.
+        directory: Where checkpoints go; ``resume`` continues from it.
+        **settings: Fields of the model, settings of the method, settings of the data (``rows``, ``columns`` ...), by
+            name, as in conf.
+
+    Returns:
+        The fit, with its metrics.
+
+    Raises:
+        SettingError: A setting that neither model, method nor data has, or out of range.
+        NotApplicable: A method that the model does not have.
+        DataError: Data that the model cannot use.
+    """
+    name = model if isinstance(model, str) else type(model).__module__.split(".")[-2]
+    check_names(name, method)
+    config: dict[str, Any] = {
+        "model": catalog.settings("model", name),
+        "inference": catalog.settings("inference", method),
+        "data": _data_settings(data),
+        "device": {"name": device},
+        "seed": seed,
+        "dtype": dtype,
+        "threads": None,
+        "progress": progress,
+        "checkpoint_every": checkpoint_every,
+        "posterior_megabytes": settings.pop("posterior_megabytes", 200),
+    }
+    if holdout is not None:
+        config["data"]["holdout"] = holdout
+    if isinstance(model, Model):
+        config["model"] = {"name": name} | {f.name: getattr(model, f.name) for f in fields(model)}  # type: ignore[arg-type]
+    for key, value in settings.items():
+        groups = [g for g in ("model", "inference", "data") if key in config[g] and key not in ABOUT]
+        if not groups or (isinstance(model, Model) and groups == ["model"]):
+            valid = {k for g in ("model", "inference", "data") for k in config[g] if k not in ABOUT}
+            raise SettingError(f"there is no setting {key!r}; {catalog.suggestion(key, valid)}")
+        config[groups[0]][key] = value
+    container = None if data is None or isinstance(data, str | Path) else data
+    return run(config, data=container, directory=None if directory is None else Path(directory))
+
+
+def _data_settings(data: Any) -> dict[str, Any]:
+    if data is None:
+        return catalog.settings("data", "simulated")
+    if isinstance(data, str) and data in catalog.options("data"):
+        return catalog.settings("data", data)
+    if isinstance(data, str | Path):
+        if not Path(data).exists():
+            raise SettingError(f"data={str(data)!r} is neither a file nor a data set; {catalog.suggestion(str(data), catalog.datasets())}")
+        return catalog.settings("data", "table") | {"path": str(data)}
+    return {"source": "given", "holdout": 0.0, "seed": 0}
+
+
+def check_names(model: str, method: str) -> None:
+    """Refuse, before any work, a model, a method or a pair that does not exist.
+
+    Raises:
+        SettingError: No such model or method.
+        NotApplicable: The model has no such method.
+    """
+    for group, name in (("model", model), ("inference", method)):
+        if problem := catalog.check_choice(group, name):
+            raise SettingError(problem)
+    if problem := catalog.check_pair(model, method):
+        raise NotApplicable(problem)
+
+
+def run(
+    config: Mapping[str, Any], *, data: Any = None, directory: Path | None = None, resume: bool = False
+) -> Result:
+    """Do what a resolved configuration says: data, model, engine, metrics.
+
+    Args:
+        config: Groups model, inference, data, device, and the run's own settings, as conf/config.yaml composes them.
+        data: Data given in Python, in place of ``config["data"]``'s source.
+        directory: Where checkpoints go.
+        resume: Continue from the checkpoint there.
+
+    Returns:
+        The fit with its metrics; nothing is written but checkpoints.
+    """
+    check_types(run_settings, {key: config[key] for key in RUN_SETTINGS if key not in ("device",)}, "config")
+    name, method = config["model"]["name"], config["inference"]["name"]
+    check_names(name, method)
+    device, dtype = run_settings(**{k: config[k] for k in RUN_SETTINGS if k != "device"}, device=config["device"]["name"])
+    model = _make_model(config["model"])
+    if data is not None:
+        container = model.container.of(data)
+        table = prepared(container, model, config["data"]["holdout"], config["data"]["seed"])
+    else:
+        table = read(config["data"], model)
+    table = table.to(device, dtype)
+    model.check(table)  # again: a precision may be too small for the values
+    loop = LoopSettings(
+        seed=config["seed"],
+        progress=config["progress"],
+        checkpoint=directory / CHECKPOINT if directory else None,
+        checkpoint_every=config["checkpoint_every"],
+        resume=resume,
+    )
+    if directory is not None and config["checkpoint_every"] and data is None:
+        write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False)) if not (
+            directory / CONFIG
+        ).exists() else None
+    fitted = _engine(model, table, config, loop)
+    fitted.metrics = evaluate(fitted)
+    return Result.of(fitted, config)
+
+
+def run_settings(
+    seed: int, dtype: str, threads: int | None, progress: bool, checkpoint_every: int | None,
+    posterior_megabytes: float, device: str = "cpu",
+) -> tuple[torch.device, torch.dtype]:  # fmt: skip
+    """Apply the run's own settings; return device and precision.
+
+    Raises:
+        SettingError: An unknown device or precision, or no CUDA device where one is asked for.
+    """
+    if dtype not in ("float64", "float32"):
+        raise SettingError(f"dtype is {dtype!r}; it must be float64 or float32")
+    if device not in catalog.options("device"):
+        raise SettingError(catalog.check_choice("device", device) or "")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingError("device=cuda, but there is no CUDA device here; use device=cpu or device=auto")
+    if posterior_megabytes <= 0:
+        raise SettingError(f"posterior_megabytes is {posterior_megabytes}; it must be positive")
+    if threads is not None:
+        if threads < 1:
+            raise SettingError(f"threads is {threads}; it must be at least 1, or null")
+        torch.set_num_threads(threads)
+    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if cuda else "cpu"), getattr(torch, dtype)
+
+
+def _make_model(settings: Mapping[str, Any]) -> Model:
+    model = catalog.model_class(settings["name"])
+    values = {key: value for key, value in settings.items() if key not in ("name", "solvers")}
+    check_types(model.__init__, values, "model")
+    return model(**values)
+
+
+def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettings) -> Fit:
+    """Call the method's engine with the method's settings; a setting that the engine does not have is an error."""
+    inference, folder = config["inference"], f"pyrozoo.models.{config['model']['name']}"
+    method, about = inference["name"], catalog.settings("inference", inference["name"])
+    engine = getattr(importlib.import_module(f"pyrozoo.inference.{about['engine']}"), about["engine"])
+    settings = {key: value for key, value in inference.items() if key not in ABOUT}
+    check_types(engine, settings, "inference")
+    parts: list[Any] = []
+    if about["needs"] == "solver":
+        options = (config["model"].get("solvers") or {}).get(method, {})
+        parts = [importlib.import_module(f"{folder}.{method}").Solver(model, data, **options)]
+    elif about["needs"] == "guide":
+        parts = [importlib.import_module(f"{folder}.guide").Guide]
+    return engine(model, data, *parts, method=method, loop=loop, **settings)
+
+
+def resume(directory: str | Path, **changes: Any) -> Result:
+    """Continue an interrupted or killed run from its last checkpoint, to the result it would have had.
+
+    Args:
+        directory: Its run directory.
+        **changes: Settings of the method to change, such as ``max_iterations``.
+
+    Returns:
+        The fit.
+
+    Raises:
+        DataError: There is nothing to resume from.
+    """
+    directory = Path(directory)
+    config = read_config(directory)
+    config["inference"] |= changes
+    return run(config, directory=directory, resume=True)
+
+
+def compare(fits: Sequence[Fit]) -> ComparisonResult:
+    """Compare fits of one model: a table, aligned parameters, invariants in reference-sd units; ``save`` the report.
+
+    Args:
+        fits: Results of ``fit`` or ``load``.
+    """
+    return ComparisonResult(compare_fits(list(fits)))
+
+
+def load(directory: str | Path) -> Result:
+    """Read a run directory.
+
+    Raises:
+        DataError: It is not one, or is damaged.
+    """
+    fitted, data, config = read_run(Path(directory))
+    return Result.of(fitted, config, data)
+
+
+def list_models() -> dict[str, tuple[str, ...]]:
+    """Return every model with its methods."""
+    return {name: catalog.methods(name) for name in catalog.models()}
+
+

@@ -1,0 +1,209 @@
+"""Pictures that every model has: the objective, restarts, parameters, traces, predictive checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import arviz as az
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pyrozoo.diagnostics.compare import Comparison
+from pyrozoo.types import Fit, Picture
+
+MOST_LINES = 40
+MOST_POINTS = 2000
+
+
+def standard_pictures(fit: Fit, data: az.InferenceData) -> list[Picture]:
+    """Return the pictures that need nothing of the model but its contract."""
+    pictures = [_objective(fit)]
+    if len(fit.runs) > 1 and fit.kind != "samples":
+        pictures.append(_restarts(fit))
+    pictures.append(_posterior(fit, data))
+    if fit.kind == "samples" and fit.draws[next(iter(fit.draws))].shape[1] > 1:
+        pictures.append(_traces(fit))
+    if "posterior_predictive" in data:
+        pictures.append(_predictive(fit, data))
+    return pictures
+
+
+def _objective(fit: Fit) -> Picture:
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    lines = list(fit.trace.groupby("chain"))
+    shown = lines if len(lines) <= MOST_LINES else [lines[i] for i in np.linspace(0, len(lines) - 1, MOST_LINES).astype(int)]
+    best = int(fit.runs["objective"].idxmax()) if len(fit.runs) and fit.kind != "samples" else None
+    for chain, line in shown + [each for each in lines if each[0] == best]:
+        style = {"color": "C3", "lw": 1.8, "zorder": 3} if chain == best else {"color": "C0", "lw": 0.8, "alpha": 0.5}
+        left.plot(line["iteration"], line["objective"], **style)
+        right.plot(line["seconds"], line["objective"], **style)
+    if len(fit.trace):
+        # The first steps of an optimisation are far below the rest and would flatten all that matters.
+        values = fit.trace["objective"].to_numpy()
+        low, high = np.quantile(values, [0.02, 1.0])
+        left.set_ylim(low - 0.05 * (high - low + 1e-9), high + 0.05 * (high - low + 1e-9))
+    name = fit.objective_name.replace("mean_", "").replace("_", " ")
+    left.set(xlabel="iteration", ylabel=name, title=f"{fit.method}: {name} by iteration")
+    right.set(xlabel="seconds", title="and by time")
+    what = "chains" if fit.kind == "samples" else "restarts; the best is red"
+    return Picture("objective", f"The {name} of {len(lines)} {what}. The lowest 2% of values are cut off.", figure)
+
+
+def _restarts(fit: Fit) -> Picture:
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    gaps = (fit.runs["objective"].max() - fit.runs["objective"]).dropna()
+    axes.hist(gaps, bins=min(30, max(5, len(gaps) // 4)), color="C0")
+    near = int((gaps < 0.1).sum())
+    axes.set(xlabel="below the best restart", ylabel="restarts", title=f"Where {len(gaps)} restarts ended")
+    return Picture("restarts", f"{near} of {len(gaps)} restarts end within 0.1 of the best. One restart is a lottery ticket.", figure)
+
+
+def _posterior(fit: Fit, data: az.InferenceData) -> Picture:
+    aligned = fit.model.canonical(fit.draws)
+    labels, means, lows, highs = [], [], [], []
+    for site, value in aligned.items():
+        flat = value.flatten(0, 1).flatten(1).double().cpu().numpy()
+        for i in range(flat.shape[1]):
+            labels.append(f"{site}[{i}]")
+            means.append(flat[:, i].mean())
+            lows.append(np.quantile(flat[:, i], 0.05))
+            highs.append(np.quantile(flat[:, i], 0.95))
+    sites, start = list(aligned), 0
+    figure = Figure(figsize=(9, 2.2 * len(sites)), layout="constrained")
+    for axes, site in zip(np.atleast_1d(figure.subplots(len(sites), 1)), sites, strict=True):
+        size = aligned[site].flatten(2).shape[2] if aligned[site].ndim > 2 else 1
+        part = slice(start, start + size)
+        x = np.arange(size)
+        if fit.kind != "point":
+            axes.vlines(x, lows[part], highs[part], color="C0", lw=2, alpha=0.6)
+        axes.plot(x, means[part], "o", color="C0", ms=3)
+        shape = aligned[site].shape[2:]
+        if len(shape) == 2:
+            for edge in range(1, shape[0]):
+                axes.axvline(edge * shape[1] - 0.5, color="0.85", lw=0.8)
+        axes.set(title=site, xlim=(-0.5, size - 0.5))
+        axes.set_xlabel(" by ".join(fit.model.sites[site]), fontsize=8)
+        axes.set_xticks([])
+        start += size
+    spread = "" if fit.kind == "point" else " with 90% intervals"
+    return Picture("posterior", f"Every parameter{spread}, labels aligned.", figure)
+
+
+def _traces(fit: Fit) -> Picture:
+    invariants = {
+        name: value for name, value in fit.model.invariants(fit.draws, fit.data).items() if value.ndim == 2
+    }
+    figure = Figure(figsize=(9, 2.2 * len(invariants)), layout="constrained")
+    rows = figure.subplots(len(invariants), 2, squeeze=False, width_ratios=[3, 1])
+    for (line, histogram), (name, value) in zip(rows, invariants.items(), strict=True):
+        for chain in value.double().cpu().numpy():
+            line.plot(chain, lw=0.6, alpha=0.8)
+            histogram.hist(chain, bins=30, histtype="step")
+        line.set(title=name.replace("_", " "), xlabel="draw")
+    return Picture("traces", "Quantities that labels cannot change, chain by chain: the chains should lie over each other.", figure)
+
+
+def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
+    observed = data.observed_data[fit.model.observed_site].values
+    seen = ~np.isnan(observed)
+    simulated = data.posterior_predictive[fit.model.observed_site].values[0]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    top = int(np.nanquantile(observed, 0.999)) + 2
+    bins = np.arange(top + 1) - 0.5 if top <= 60 else np.linspace(observed[seen].min(), observed[seen].max(), 41)
+    densities = np.stack([np.histogram(each[seen], bins, density=True)[0] for each in simulated])
+    centres = (bins[1:] + bins[:-1]) / 2
+    left.bar(centres, np.histogram(observed[seen], bins, density=True)[0], width=np.diff(bins) * 0.9, color="0.8", label="data")
+    low, middle, high = np.quantile(densities, [0.05, 0.5, 0.95], axis=0)
+    left.errorbar(centres, middle, [middle - low, high - middle], fmt=".", color="C0", label="simulated, 90%")
+    left.set(xlabel=fit.model.observed_site, title="All values")
+    left.legend()
+    masked = np.where(seen, simulated, np.nan)
+    means = np.nanmean(masked, axis=1)
+    low, middle, high = np.quantile(means, [0.05, 0.5, 0.95], axis=0)
+    actual = np.nanmean(observed, axis=0)
+    right.errorbar(actual, middle, [middle - low, high - middle], fmt=".", color="C0")
+    ends = [min(actual.min(), low.min()), max(actual.max(), high.max())]
+    right.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
+    right.set(xlabel="data", ylabel="simulated, 90%", title="Column means")
+    return Picture("predictive", "Data simulated from the fit against the data: points should sit on bars and on the line.", figure)
+
+
+def comparison_pictures(comparison: Comparison) -> list[Picture]:
+    """Return the pictures of a comparison."""
+    pictures = [_race(comparison), _errors(comparison), _forest(comparison)]
+    return [picture for picture in pictures if picture is not None]
+
+
+def _race(comparison: Comparison) -> Picture | None:
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots()
+    table = comparison.table
+    metric = next((m for m in ("holdout_elpd", "completion_elpd", "loo_elpd") if m in table and table[m].notna().any()), None)
+    if metric is None:
+        return None
+    for i, row in table.iterrows():
+        if pd.notna(row[metric]):
+            axes.plot(row["seconds"], row[metric], "o", color=f"C{i}", label=row["fit"])
+    axes.set(xscale="log", xlabel="seconds", ylabel=metric.replace("_", " "), title="Quality against time")
+    axes.legend(bbox_to_anchor=(1, 1), loc="upper left", frameon=False)
+    return Picture("race", "Up is better, left is faster.", figure)
+
+
+def _errors(comparison: Comparison) -> Picture | None:
+    frame = comparison.invariants
+    if comparison.reference is None or len(comparison.names) < 2:
+        return None
+    others = [name for name in comparison.names if name != comparison.reference]
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for i, name in enumerate(others):
+        part = frame[frame["fit"] == name]
+        jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(part))
+        left.plot(i + jitter, part["error_in_sd"].clip(-10, 10), ".", color=f"C{i}", ms=4)
+        if part["sd_ratio"].notna().any():
+            right.plot(i + jitter, part["sd_ratio"], ".", color=f"C{i}", ms=4)
+    left.axhspan(-0.25, 0.25, color="0.9", zorder=0)
+    right.axhline(1, color="0.7", lw=0.8)
+    left.set(ylabel="error of the mean, in sds", title="Invariants: means", xticks=range(len(others)))
+    right.set(ylabel="sd / reference sd", title="Invariants: spread", xticks=range(len(others)))
+    for axes in (left, right):
+        axes.set_xticklabels(others, rotation=20, ha="right", fontsize=8)
+    return Picture(
+        "errors",
+        f"Against {comparison.reference}: means in the grey band are as good as exact for most purposes; "
+        "a spread below 1 is too sure of itself. Errors beyond 10 sds are drawn at 10.",
+        figure,
+    )
+
+
+def _forest(comparison: Comparison) -> Picture | None:
+    frame = comparison.invariants
+    quantities = frame["quantity"].drop_duplicates().tolist()
+    picked = _spread(quantities, 18)
+    figure = Figure(figsize=(9, 0.34 * len(picked) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    base = frame[frame["fit"] == (comparison.reference or comparison.names[0])].set_index("quantity")
+    for i, name in enumerate(comparison.names):
+        part = frame[frame["fit"] == name].set_index("quantity").reindex(picked)
+        centre, scale = base["mean"].reindex(picked), base["sd"].reindex(picked).fillna(base["mean"].abs() * 0.1 + 1e-9)
+        y = np.arange(len(picked)) + 0.7 * (i / max(1, len(comparison.names) - 1) - 0.5)
+        x = ((part["mean"] - centre) / scale).clip(-12, 12)
+        width = (1.645 * part["sd"] / scale).fillna(0).to_numpy()
+        axes.errorbar(x, y, xerr=width, fmt="o", ms=3, lw=1, color=f"C{i}", label=name)
+    axes.set_yticks(np.arange(len(picked)), picked, fontsize=8)
+    axes.invert_yaxis()
+    axes.axvline(0, color="0.7", lw=0.8, zorder=0)
+    axes.set_xlabel(f"distance from {comparison.reference or comparison.names[0]}, in its sds")
+    axes.legend(bbox_to_anchor=(1, 1), loc="upper left", frameon=False)
+    return Picture("forest", "Invariants by method, mean and 90% interval, centred and scaled by the reference.", figure)
+
+
+def _spread(items: Sequence[str], count: int) -> list[str]:
+    """Choose evenly, keeping order."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]

@@ -1,0 +1,149 @@
+"""The model in plate notation, drawn from Pyro's own account of the program; Graphviz is not needed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyro.poutine as poutine
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse, FancyBboxPatch
+from pyro.infer.inspect import get_model_relations
+
+from pyrozoo.types import Model
+
+COLUMNS = 4
+STEP_X, STEP_Y = 2.0, 1.35
+WIDTH, HEIGHT = 0.62, 0.26  # half axes of a site's ellipse
+
+Cell = tuple[int, int]
+
+
+def draw_plates(model: Model, data: Any) -> Figure:
+    """Draw sites as ellipses (observed ones shaded), dependence as arrows, plates as boxes with their sizes.
+
+    Args:
+        model: The model.
+        data: The data; it gives plates their sizes.
+
+    Returns:
+        The figure.
+    """
+    relations = get_model_relations(model, (data,))
+    parents: dict[str, list[str]] = relations["sample_sample"]
+    plates: dict[str, list[str]] = {}
+    for name, sites in relations["plate_sample"].items():
+        # Pyro shows a plate that is entered twice as a clone; it is one plate.
+        members = plates.setdefault(name.removesuffix("__CLONE"), [])
+        members += [site for site in sites if site in parents and site not in members]
+    sizes = _sizes(model, data)
+    cells = _layout(parents, plates)
+    across, down = (1 + max(axis) for axis in zip(*cells.values(), strict=True))
+    figure = Figure(figsize=(2.2 * across + 0.6, 1.35 * down + 0.6), layout="constrained")
+    axes = figure.subplots()
+    # Larger boxes get more room around their members, so that no two edges lie on each other.
+    for rank, (plate, sites) in enumerate(sorted(plates.items(), key=lambda item: -_area([cells[s] for s in item[1]]))):
+        if sites:
+            _box(axes, f"{plate} {sizes.get(plate, '')}", [cells[site] for site in sites], rank)
+    for site, each in parents.items():
+        for parent in each:
+            if parent != site:
+                _arrow(axes, cells[parent], cells[site])
+    for site, (x, y) in cells.items():
+        shade = "0.8" if site in relations["observed"] else "white"
+        axes.add_patch(Ellipse((x * STEP_X, -y * STEP_Y), 2 * WIDTH, 2 * HEIGHT, fc=shade, ec="black", zorder=3))
+        axes.text(x * STEP_X, -y * STEP_Y, site.replace("_", " "), ha="center", va="center", fontsize=9, zorder=4)
+    axes.set_aspect("equal")
+    axes.autoscale_view()
+    axes.margins(0.04)
+    axes.axis("off")
+    return figure
+
+
+def _sizes(model: Model, data: Any) -> dict[str, int]:
+    nodes = poutine.trace(model).get_trace(data).nodes.values()
+    return {frame.name: frame.full_size or frame.size for node in nodes if node["type"] == "sample"
+            for frame in node["cond_indep_stack"]}  # fmt: skip
+
+
+def _area(inside: list[Cell]) -> int:
+    if not inside:
+        return 0
+    (x0, y0), (x1, y1) = np.min(inside, 0), np.max(inside, 0)
+    return int((x1 - x0 + 1) * (y1 - y0 + 1))
+
+
+def _layout(parents: Mapping[str, list[str]], plates: Mapping[str, list[str]]) -> dict[str, Cell]:
+    """Place sites on a grid: rows by depth, columns so that boxes hold their members only and arrows are short."""
+    depth: dict[str, int] = {}
+
+    def find(site: str) -> int:
+        if site not in depth:
+            depth[site] = 1 + max((find(p) for p in parents[site] if p != site), default=-1)
+        return depth[site]
+
+    sites = sorted(parents, key=find)
+    best, best_cost = None, np.inf
+    generator = np.random.default_rng(0)
+    exhaustive = COLUMNS ** len(sites) <= 20_000
+    candidates = (
+        itertools.product(range(COLUMNS), repeat=len(sites))
+        if exhaustive
+        else (tuple(generator.integers(0, COLUMNS, len(sites))) for _ in range(20_000))
+    )
+    for columns in candidates:
+        cells = {site: (int(column), depth[site]) for site, column in zip(sites, columns, strict=True)}
+        cost = _cost(cells, parents, plates)
+        if cost < best_cost:
+            best, best_cost = cells, cost
+    assert best is not None
+    left = min(x for x, _ in best.values())
+    return {site: (x - left, y) for site, (x, y) in best.items()}
+
+
+def _cost(cells: Mapping[str, Cell], parents: Mapping[str, list[str]], plates: Mapping[str, list[str]]) -> float:
+    cost = 100.0 * (len(cells) - len(set(cells.values())))
+    for members in plates.values():
+        inside = [cells[m] for m in members]
+        if not inside:
+            continue
+        (x0, y0), (x1, y1) = np.min(inside, 0), np.max(inside, 0)
+        cost += 0.3 * (x1 - x0 + 1)
+        for site, (x, y) in cells.items():
+            cost += 30 * (site not in members and x0 <= x <= x1 and y0 <= y <= y1)
+    for site, each in parents.items():
+        for parent in each:
+            if parent != site:
+                (x0, y0), (x1, y1) = cells[parent], cells[site]
+                cost += abs(x1 - x0) ** 1.2
+                # An arrow that runs straight through another site cannot be read.
+                for other, (x, y) in cells.items():
+                    if other not in (site, parent) and y0 < y < y1:
+                        cost += 10 * (abs(x0 + (x1 - x0) * (y - y0) / (y1 - y0) - x) < 0.3)
+    return cost
+
+
+def _box(axes: Any, label: str, inside: list[Cell], rank: int) -> None:
+    pad = 0.3 - 0.07 * rank
+    (x0, y0), (x1, y1) = np.min(inside, 0), np.max(inside, 0)
+    left, right = x0 * STEP_X - WIDTH - pad, x1 * STEP_X + WIDTH + pad
+    top, bottom = -y0 * STEP_Y + HEIGHT + pad, -y1 * STEP_Y - HEIGHT - pad - 0.16
+    color = f"C{rank}"
+    shape = FancyBboxPatch(
+        (left, bottom), right - left, top - bottom, boxstyle="round,pad=0,rounding_size=0.1", fill=False, ec=color, lw=1.3
+    )
+    axes.add_patch(shape)
+    axes.text(right - 0.08, bottom + 0.05, label, ha="right", va="bottom", fontsize=8, color=color)
+
+
+def _arrow(axes: Any, start: Cell, end: Cell) -> None:
+    a = np.array([start[0] * STEP_X, -start[1] * STEP_Y])
+    b = np.array([end[0] * STEP_X, -end[1] * STEP_Y])
+    direction = b - a
+    # Where the line leaves the ellipse.
+    reach = direction / np.hypot(direction[0] / WIDTH, direction[1] / HEIGHT)
+    axes.annotate(
+        "", xy=b - reach, xytext=a + reach, arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1}, zorder=2
+    )

@@ -1,0 +1,155 @@
+"""The run directory: the one writer, and the way back."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+import pandas as pd
+import yaml
+
+from pyrozoo.catalog import model_class
+from pyrozoo.diagnostics.inference_data import from_inference_data, versions
+from pyrozoo.diagnostics.verdict import verdict
+from pyrozoo.paths import replacing
+from pyrozoo.report import html
+from pyrozoo.report.figures import standard_pictures
+from pyrozoo.report.plates import draw_plates
+from pyrozoo.types import DataError, Fit, Picture
+
+CHECKPOINT = "checkpoint.pt"
+CONFIG = Path(".hydra") / "config.yaml"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one move."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a CSV file in one move."""
+    with replacing(path) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def write_run(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> None:
+    """Write everything about a fit.
+
+    Args:
+        fit: The fit, metrics evaluated.
+        data: The same as InferenceData.
+        directory: The run directory; made when missing. metrics.json comes last: where it is, all is there.
+        config: The unresolved configuration, YAML.
+    """
+    folder = f"{type(fit.model).__module__.rpartition('.')[0]}"
+    write_text(directory / CONFIG, config)
+    with replacing(directory / "posterior.nc") as temporary:
+        data.to_netcdf(str(temporary), engine="h5netcdf")
+    write_table(directory / "trace.csv", fit.trace)
+    write_table(directory / "runs.csv", fit.runs)
+    summary = summarise(fit, data)
+    write_table(directory / "summary.csv", summary)
+    tables = importlib.import_module(f"{folder}.queries").tables(fit)
+    for name, frame in tables.items():
+        write_table(directory / "tables" / f"{name}.csv", frame)
+    pictures = [*importlib.import_module(f"{folder}.figures").pictures(fit), *standard_pictures(fit, data)]
+    drawn = [(picture, html.png(picture)) for picture in pictures]
+    plates = Picture("model", "Plate notation; observed sites are shaded.", draw_plates(fit.model, fit.data))
+    drawn.append((plates, html.png(plates)))
+    for picture, image in drawn:
+        with replacing(directory / "figures" / f"{picture.name}.png") as temporary:
+            temporary.write_bytes(image)
+    text = html.page(
+        "run.html.j2",
+        {
+            "title": f"{fit.model_name} by {fit.method}",
+            "lead": f"{fit.data.name}: {' by '.join(f'{n} {d}s' for n, d in zip(fit.data.shape, fit.data.dims, strict=True))}; "
+            f"{fit.kind}; {fit.status} after {fit.iterations} iterations in {fit.seconds:.2f} s; seed {fit.seed}",
+            "lines": verdict(fit.metrics),
+            "notes": [note for note in str(data.attrs["notes"]).split("; ") if note],
+            "metrics": html.table(pd.DataFrame({"figure": list(fit.metrics), "value": [html.number(v) for v in fit.metrics.values()]})),
+            "plates": html.figures(drawn[-1:])[0],
+            "story": type(fit.model).__doc__,
+            "pictures": html.figures(drawn[:-1]),
+            "tables": {name: html.table(frame, 12) for name, frame in {"summary": summary, **tables}.items()},
+            "settings": config,
+            "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        },
+    )
+    write_text(directory / "report.html", text)
+    write_text(directory / "metrics.json", json.dumps(fit.metrics, indent=1, allow_nan=False) + "\n")
+    (directory / CHECKPOINT).unlink(missing_ok=True) if fit.status != "interrupted" else None
+
+
+def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
+    """Return a line per parameter: moments and intervals; R-hat and ESS for samples only."""
+    if fit.kind == "point":
+        frame = az.summary(data, kind="stats", hdi_prob=0.9, round_to="none")[["mean"]]
+    elif fit.kind == "variational" or fit.draws[next(iter(fit.draws))].shape[1] < 4:
+        frame = az.summary(data, kind="stats", hdi_prob=0.9, round_to="none")
+    else:
+        frame = az.summary(data, hdi_prob=0.9, round_to="none")
+    return frame.rename_axis("parameter").reset_index()
+
+
+def write_failure(directory: Path, status: str, error: str, model: str, method: str) -> None:
+    """Say in a sweep's job directory why there is no fit."""
+    content = {"model": model, "method": method, "status": status, "error": error}
+    write_text(directory / "metrics.json", json.dumps(content, indent=1) + "\n")
+
+
+def read_metrics(directory: Path) -> dict[str, Any]:
+    """Return metrics.json of a run directory.
+
+    Raises:
+        DataError: There is none, or it cannot be read.
+    """
+    path = directory / "metrics.json"
+    if not path.is_file():
+        raise DataError(f"{directory} is not a finished run directory (no metrics.json)")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} cannot be read ({error})") from None
+
+
+def read_config(directory: Path) -> dict[str, Any]:
+    """Return the configuration of a run directory, interpolations unresolved.
+
+    Raises:
+        DataError: There is none, or it cannot be read.
+    """
+    path = directory / CONFIG
+    if not path.is_file():
+        raise DataError(f"{directory} is not a run directory (no {CONFIG})")
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        raise DataError(f"{path} is not readable YAML") from None
+
+
+def read_run(directory: Path) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
+    """Return the fit, its InferenceData and its configuration from a run directory.
+
+    Raises:
+        DataError: Something is missing or cannot be read.
+    """
+    metrics, config = read_metrics(directory), read_config(directory)
+    if "error" in metrics:
+        raise DataError(f"{directory} holds no fit ({metrics['status']}: {metrics['error']})")
+    try:
+        data = az.from_netcdf(str(directory / "posterior.nc"))
+        attributes = dict(data.attrs)
+        model = model_class(attributes["model"])(**json.loads(attributes["settings"]))
+        fit = from_inference_data(data, model)
+        fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{directory} cannot be read ({(str(error).splitlines() or ['?'])[0]})") from None
+    fit.metrics = metrics
+    fit.objective_name, fit.objective = metrics["objective_name"], metrics["objective"]
+    fit.iterations = metrics["iterations"]
+    return fit, data, config

@@ -1,0 +1,54 @@
+"""Settings against the signature of what they are for: unknown names and wrong types in one line."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyrozoo.catalog import suggestion
+from pyrozoo.types import SettingError
+
+
+def check_types(function: Callable[..., Any], values: Mapping[str, Any], prefix: str) -> None:
+    """Raise SettingError when a value does not fit the parameter of that name.
+
+    Args:
+        function: Its annotations are the specification.
+        values: Parameter name -> value.
+        prefix: The config group, for the message.
+    """
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    hints = typing.get_type_hints(function)
+    for name, value in values.items():
+        if name not in names:
+            raise SettingError(f"{prefix} has no setting {name!r}; {suggestion(name, names)}")
+        if name in hints and not _fits(value, hints[name]):
+            raise SettingError(f"{prefix}.{name} is {value!r}; it must be {_spelled(hints[name])}")
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, each) for each in typing.get_args(hint))
+    if hint is Any:
+        return True
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint is Path:
+        return isinstance(value, str | Path)
+    if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
+        return isinstance(value, list | tuple)
+    return isinstance(value, hint) if isinstance(hint, type) else True
+
+
+def _spelled(hint: Any) -> str:
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(_spelled(each) for each in typing.get_args(hint)))
+    return words.get(hint, "a list" if typing.get_origin(hint) else "a file name" if hint is Path else str(hint))
