@@ -275,7 +275,7 @@ def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettin
     method, about = inference["name"], catalog.settings("inference", inference["name"])
     engine = getattr(importlib.import_module(f"pyrozoo.inference.{about['engine']}"), about["engine"])
     settings = {key: value for key, value in inference.items() if key not in ABOUT}
-    check_types(engine, settings, "inference")
+    check_types(engine, settings, "inference", method, ("model", "data", "solver", "make_guide", "method", "loop"))
     parts: list[Any] = []
     if about["needs"] == "solver":
         options = (config["model"].get("solvers") or {}).get(method, {})

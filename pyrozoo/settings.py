@@ -13,19 +13,23 @@ from pyrozoo.catalog import suggestion
 from pyrozoo.types import SettingError
 
 
-def check_types(function: Callable[..., Any], values: Mapping[str, Any], prefix: str) -> None:
+def check_types(
+    function: Callable[..., Any], values: Mapping[str, Any], prefix: str, whose: str = "", inner: Sequence[str] = ()
+) -> None:
     """Raise SettingError when a value does not fit the parameter of that name.
 
     Args:
         function: Its annotations are the specification.
         values: Parameter name -> value.
         prefix: The config group, for the message.
+        whose: Who has these settings, for the message.
+        inner: Parameters that are not settings.
     """
-    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    names = [name for name in inspect.signature(function).parameters if name not in ("self", *inner)]
     hints = typing.get_type_hints(function)
     for name, value in values.items():
         if name not in names:
-            raise SettingError(f"{prefix} has no setting {name!r}; {suggestion(name, names)}")
+            raise SettingError(f"{prefix}.{name}: {whose or prefix} has no such setting; {suggestion(name, names)}")
         if name in hints and not _fits(value, hints[name]):
             raise SettingError(f"{prefix}.{name} is {value!r}; it must be {_spelled(hints[name])}")
 

@@ -15,34 +15,41 @@ from pyrozoo.models.zip_mixture.model import ZipMixture
 class Guide:
     """q(weights) Dirichlet, q(on_prob) Beta, q(rate) Gamma; the assignment is enumerated in the model.
 
-    Rates are parametrised by log mean and log shape, whose gradients have one scale for all counts.
+    Each factor is parametrised by its mean and its concentration: the mean moves where the data pull it without waiting
+    for the concentration to follow, whose gradient is mostly noise. With the textbook parameters, and with starting
+    values as vague as the prior, the same number of steps ends tens of nats lower.
 
     Args:
         model: The model.
-        data: The whole table; starting values are CAVI's, from torch's global generator.
+        data: The whole table; starting values are one update of CAVI from a random start (torch's global generator),
+            which puts spreads at the scale of the data.
     """
 
     def __init__(self, model: ZipMixture, data: Table):
-        state = Solver(model, data).init(1)
+        solver = Solver(model, data)
+        state, _ = solver.step(solver.init(1))
         self.model = model
+        total, on_total = state.concentration[0].sum(), (state.on_alpha + state.on_beta)[0]
+        positive, unit = constraints.positive, constraints.unit_interval
         self.start = {
-            "concentration": state.concentration[0],
-            "on_alpha": state.on_alpha[0],
-            "on_beta": state.on_beta[0],
-            "rate_mean": (state.shape / state.rate)[0],
-            "rate_shape": state.shape[0],
+            "weights_mean": (state.concentration[0] / total, constraints.simplex),
+            "weights_total": (total, positive),
+            "on_mean": (state.on_alpha[0] / on_total, unit),
+            "on_total": (on_total, positive),
+            "rate_mean": ((state.shape / state.rate)[0], positive),
+            "rate_shape": (state.shape[0], positive),
         }
 
     def __call__(self, data: Table) -> None:
         """Sample the global sites."""
-        q = {
-            name: pyro.param(f"{name}_q", value, constraint=constraints.positive) for name, value in self.start.items()
-        }
-        tiny = torch.finfo(data.values.dtype).tiny
-        pyro.sample("weights", dist.Dirichlet(q["concentration"]))
+        q = {name: pyro.param(name, value, constraint=where) for name, (value, where) in self.start.items()}
+        # A mean may run into its boundary; Beta, Gamma and Dirichlet parameters must stay positive.
+        tiny, eps = torch.finfo(data.values.dtype).tiny, torch.finfo(data.values.dtype).eps
+        on_mean = q["on_mean"].clamp(eps, 1 - eps)
+        pyro.sample("weights", dist.Dirichlet(q["weights_mean"].clamp(min=eps) * q["weights_total"]))
         with (
             pyro.plate("component", self.model.num_components, dim=-2),
             pyro.plate("column", data.shape[1], dim=-1),
         ):
-            pyro.sample("on_prob", dist.Beta(q["on_alpha"], q["on_beta"]))
+            pyro.sample("on_prob", dist.Beta(on_mean * q["on_total"], (1 - on_mean) * q["on_total"]))
             pyro.sample("rate", dist.Gamma(q["rate_shape"], q["rate_shape"] / q["rate_mean"].clamp(min=tiny)))

@@ -1,0 +1,77 @@
+"""What the laws need to know of a model: its test file states one ``CASE``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pyrozoo import catalog
+from pyrozoo.types import Draws, Model, Solver
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """The exact answer to a tiny instance, computed independently of every solver.
+
+    Attributes:
+        log_evidence: log p(data).
+        draws: Independent exact posterior draws, [1, S, *event].
+    """
+
+    log_evidence: float
+    draws: Draws
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model under the laws.
+
+    Attributes:
+        model: A small model.
+        tiny: Data with missing values, small enough for the oracle.
+        oracle: Computes the exact answer for ``model`` and ``tiny``.
+        shape: Sizes to simulate for Geweke and calibration.
+        larger: Sizes to simulate where a realistic fit is wanted.
+        settings: Method -> settings that make a fit quick.
+        elbo_gap: By how much a converged ELBO may fall short of the evidence on ``tiny`` (mean field is a bound).
+        laplace_error: By how much Laplace's evidence may miss on ``tiny``.
+        bad: Name -> (data as a user gives it, what the error must name).
+        odd: Name -> data that is unusual but must give a finite fit.
+        bugs: Name -> a sampler with a bug planted in it, (model, data) -> solver.
+    """
+
+    model: Model
+    tiny: Any
+    oracle: Callable[[], Oracle]
+    shape: Mapping[str, int]
+    larger: Mapping[str, int]
+    settings: Mapping[str, Mapping[str, Any]]
+    elbo_gap: float
+    laplace_error: float
+    bad: Mapping[str, tuple[Any, str]]
+    odd: Mapping[str, Any]
+    bugs: Mapping[str, Callable[[Model, Any], Solver]] = field(default_factory=dict)
+
+
+def case(model: str) -> Case:
+    """Return the case of a model; a model without one fails here."""
+    return importlib.import_module(f"tests.models.test_{model}").CASE
+
+
+PAIRS = [(model, method) for model in catalog.models() for method in catalog.methods(model)]
+
+
+def pairs(**wanted: str) -> list[tuple[str, str]]:
+    """Return pairs of model and method whose settings file says so, such as ``engine="sample"``."""
+    return [
+        (model, method)
+        for model, method in PAIRS
+        if all(catalog.settings("inference", method)[key] == value for key, value in wanted.items())
+    ]
+
+
+def solver_class(model: str, method: str) -> type[Solver]:
+    """Import a solver."""
+    return importlib.import_module(f"pyrozoo.models.{model}.{method}").Solver

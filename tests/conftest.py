@@ -1,0 +1,31 @@
+"""Shape annotations are checked in every test: jaxtyping's import hook with beartype."""
+
+import os
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+import tests.typecheck  # the hook finds the checker by its name
+
+# Two workers on two cores: one torch thread each, and the same bits whatever the machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+assert tests.typecheck
+install_import_hook("pyrozoo.models", "tests.typecheck.checker")
+install_import_hook("pyrozoo.math", "tests.typecheck.checker")
+
+
+@pytest.fixture
+def course_data() -> Path:
+    """Return the folder that holds the course data, or skip."""
+    folder = os.environ.get("PYROZOO_DATA")
+    if not folder or not (Path(folder) / "zip_mixture_course.npz").is_file():
+        pytest.skip("zip_mixture_course.npz is not in PYROZOO_DATA; its terms do not let the project carry it")
+    return Path(folder)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

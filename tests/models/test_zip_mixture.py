@@ -1,0 +1,359 @@
+"""zip_mixture: its case for the laws, and what is true of this model only."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import betaln, gammaln, logsumexp
+
+import pyrozoo
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.table import Hidden, Table
+from pyrozoo.models.zip_mixture import cavi, em, gibbs, queries
+from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of
+from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.program import log_joint, seeded
+from pyrozoo.types import SettingError
+from tests.case import Case, Oracle
+
+NAN = float("nan")
+MODEL = ZipMixture(2, (2.0, 1.5), 1.5, 2.0, 2.0, 1.0)
+TINY = Table.of(np.array([[0, 3.0], [0, 0], [2, NAN], [1, 4], [0, 5]]))
+
+
+@cache
+def exact() -> Oracle:
+    """Enumerate every assignment z and every b at a zero; given both, everything is conjugate."""
+    m, x = MODEL, TINY.values.numpy()
+    (N, D), K = x.shape, m.num_components
+    alpha = np.asarray(m.weight_concentration)
+    zeros = [(i, d) for i in range(N) for d in range(D) if x[i, d] == 0]
+    log_p, parameters = [], []
+    for z in itertools.product(range(K), repeat=N):
+        for on in itertools.product((0, 1), repeat=len(zeros)):
+            b = (x > 0).astype(float)
+            for cell, value in zip(zeros, on, strict=True):
+                b[cell] = value
+            counts = np.bincount(z, minlength=K)
+            total = gammaln(alpha.sum()) - gammaln(alpha.sum() + N) + (gammaln(alpha + counts) - gammaln(alpha)).sum()
+            a1, b1, e1, f1 = (np.zeros((K, D)) for _ in range(4))
+            for k, d in itertools.product(range(K), range(D)):
+                rows = [i for i in range(N) if z[i] == k and not np.isnan(x[i, d])]
+                n_on = sum(b[i, d] for i in rows)
+                s = sum(x[i, d] for i in rows)
+                a1[k, d], b1[k, d] = m.on_prob_alpha + n_on, m.on_prob_beta + len(rows) - n_on
+                e1[k, d], f1[k, d] = m.rate_shape + s, m.rate_rate + n_on
+                total += betaln(a1[k, d], b1[k, d]) - betaln(m.on_prob_alpha, m.on_prob_beta)
+                total += m.rate_shape * np.log(m.rate_rate) - e1[k, d] * np.log(f1[k, d])
+                total += gammaln(e1[k, d]) - gammaln(m.rate_shape)
+                total -= sum(gammaln(x[i, d] + 1) for i in rows)
+            log_p.append(total)
+            parameters.append((alpha + counts, a1, b1, e1, f1))
+    evidence = logsumexp(log_p)
+    generator = np.random.default_rng(0)
+    chosen = generator.choice(len(log_p), 100_000, p=np.exp(np.asarray(log_p) - evidence))
+    conc, a1, b1, e1, f1 = (np.stack([p[j] for p in parameters])[chosen] for j in range(5))
+    gamma = generator.gamma(conc)
+    draws = {
+        "weights": gamma / gamma.sum(1, keepdims=True),
+        "on_prob": generator.beta(a1, b1),
+        "rate": generator.gamma(e1) / f1,
+    }
+    return Oracle(float(evidence), {site: torch.as_tensor(value)[None] for site, value in draws.items()})
+
+
+def ignores_prior_of_rate(model: ZipMixture, data: Table) -> gibbs.Solver:
+    """Plant: the Gamma's rate forgets f0."""
+    return gibbs.Solver(replace_field(model, rate_rate=1e-6), data)
+
+
+def replace_field(model: ZipMixture, **change: float) -> ZipMixture:
+    return ZipMixture(**{**{f: getattr(model, f) for f in model.__dataclass_fields__}, **change})
+
+
+class ZerosAreOff(gibbs.Solver):
+    """Plant: every zero is a structural zero."""
+
+    def draw_parameters(self, state, sums, counts):
+        total, positive, zero = sums.chunk(3, -1)
+        return super().draw_parameters(
+            type(state)(state.weights, torch.full_like(state.on_prob, 1e-9), state.rate), sums, counts
+        )
+
+
+class IgnoresData(gibbs.Solver):
+    """Plant: draws from the prior, whatever the data; parameter ranks alone would pass it."""
+
+    def draw_parameters(self, state, sums, counts):
+        return super().draw_parameters(state, torch.zeros_like(sums), torch.zeros_like(counts))
+
+
+CASE = Case(
+    model=MODEL,
+    tiny=TINY,
+    oracle=exact,
+    shape={"rows": 5, "columns": 2},
+    larger={"rows": 400, "columns": 8},
+    settings={
+        "em": {"restarts": 5},
+        "cavi": {"restarts": 5},
+        "gibbs": {"warmup": 100, "draws": 300},
+        "svi": {"max_steps": 300, "restarts": 2, "restart_steps": 20, "window": 100, "draws": 200, "evaluation_draws": 100},
+        "nuts": {"chains": 2, "warmup": 100, "draws": 100, "max_tree_depth": 6},
+        "laplace": {"restarts": 3, "draws": 200},
+    },
+    elbo_gap=5.0,
+    laplace_error=2.0,
+    bad={
+        "negative": (np.array([[1, -2.0], [0, 3]]), "column_1"),
+        "fraction": (np.array([[1, 2.0], [0.5, 3]]), "row_1"),
+        "infinite": (np.array([[1, np.inf], [0, 3]]), "column_1"),
+        "empty": (np.empty((0, 3)), "empty"),
+        "no columns": (np.empty((3, 0)), "empty"),
+        "one axis": (np.array([1.0, 2]), "two axes"),
+        "missing column": (np.array([[1, NAN], [0, NAN]]), "column_1"),
+        "text": (np.array([["a", "b"], ["c", "d"]]), "not numbers"),
+        "frame with text": (pd.DataFrame({"count": [1, 2], "name": ["x", "y"]}), "name"),
+        "repeated names": (pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a'"),
+    },
+    odd={
+        "one row": np.array([[0, 3.0, 1]]),
+        "one column": np.array([[0.0], [3], [1], [0]]),
+        "single cell": np.array([[2.0]]),
+        "all zeros": np.zeros((6, 3)),
+        "zero column": np.array([[0, 1.0], [0, 4], [0, 2], [0, 0]]),
+        "constant": np.full((6, 2), 3.0),
+        "missing row": np.array([[NAN, NAN], [1, 2], [0, 3]]),
+        "large counts": np.array([[1e6, 0], [0, 1e7], [1e6 + 5, 3], [2, 1e7 - 1]]),
+        "fewer distinct rows than components": np.array([[1, 2.0]] * 4),
+    },
+    bugs={"rate_rate": ignores_prior_of_rate, "zeros": ZerosAreOff, "data": IgnoresData},
+)
+
+
+@pytest.fixture
+def simulated() -> Table:
+    return simulate_data(ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0), rows=60, columns=5, missing=0.2, seed=3)
+
+
+def dense_log_likelihood(draw: dict[str, torch.Tensor], table: Table) -> torch.Tensor:
+    """Return log p(x_i | k), [N, K], the textbook way: N x K x D, scalar densities, missing cells skipped."""
+    x = table.filled[:, None, :]
+    on, rate = draw["on_prob"][None], draw["rate"][None]
+    poisson = torch.distributions.Poisson(rate, validate_args=False).log_prob(x).exp()
+    density = on * poisson + (1 - on) * (x == 0)
+    return torch.where(table.observed[:, None, :], density.log(), 0.0).sum(-1)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_matrix_product_equals_the_dense_likelihood(missing):
+    model = ZipMixture(4, 2.0, 2.0, 2.0, 2.0, 1.0)
+    table = simulate_data(model, rows=200, columns=7, missing=missing, seed=1)
+    with seeded(0):
+        draws = model.initial(table, 3)
+    layout = Layout.of(table)
+    fast = layout.row_log_evidence(weights_of(draws, layout), draws["weights"].log())
+    for chain in range(3):
+        draw = {site: value[chain] for site, value in draws.items()}
+        slow = (dense_log_likelihood(draw, table) + draw["weights"].log()).logsumexp(1)
+        torch.testing.assert_close(fast[chain], slow, rtol=1e-11, atol=1e-11)
+
+
+def test_blocks_do_not_change_the_sums(simulated, monkeypatch):
+    model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
+    with seeded(0):
+        draws = model.initial(simulated, 2)
+    layout = Layout.of(simulated)
+    arguments = weights_of(draws, layout), draws["weights"].log()
+    whole = layout.expected_statistics(*arguments)
+    monkeypatch.setattr("pyrozoo.models.zip_mixture.likelihood.BLOCK_ELEMENTS", 1)
+    for a, b in zip(whole, layout.expected_statistics(*arguments), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_large_counts_keep_their_precision():
+    """A difference of one event in ten million must show: x log lambda and lgamma nearly cancel there."""
+    table = Table.of(np.array([[1e7], [1e7 + 1000]]))
+    model = ZipMixture(1, 1.0, 1.0, 1.0, 1.0, 1.0)
+    draws = {
+        "weights": torch.ones(1, 1, 1).double(),
+        "on_prob": torch.full((1, 1, 1, 1), 0.5).double(),
+        "rate": torch.full((1, 1, 1, 1), 1e7).double(),
+    }
+    value = model.pointwise_log_likelihood(draws, table)[0, 0]
+    # Exactly: log ratio of Poisson(1e7 + 1000; 1e7) to Poisson(1e7; 1e7), by a sum of 1000 small terms.
+    ratio = -np.log1p(np.arange(1, 1001) / 1e7).sum()
+    assert float(value[1] - value[0]) == pytest.approx(ratio, abs=1e-7)
+
+
+def test_bound_terms_sum_to_the_objective(simulated):
+    solver = em.Solver(ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0), simulated)
+    with seeded(0):
+        state = solver.init(4)
+    for _ in range(5):
+        new, objective = solver.step(state)
+        terms = solver.bound_terms(state)
+        assert set(terms) == {"log_likelihood", "log_latent", "entropy", "log_prior"}
+        torch.testing.assert_close(sum(terms.values()), objective, rtol=1e-10, atol=0)
+        state = new
+
+
+@pytest.mark.parametrize("field", ["weight_concentration", "on_prob_alpha", "on_prob_beta", "rate_shape"])
+def test_em_refuses_priors_without_a_mode(field):
+    values = {"num_components": 2, "weight_concentration": 2.0, "on_prob_alpha": 2.0, "on_prob_beta": 2.0,
+              "rate_shape": 2.0, "rate_rate": 1.0}  # fmt: skip
+    with pytest.raises(SettingError, match=field):
+        em.Solver(ZipMixture(**{**values, field: 0.5}), TINY)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("num_components", 0), ("num_components", 2.5), ("weight_concentration", [1.0, 2.0, 3.0]),
+     ("weight_concentration", [1.0, -1.0]), ("rate_rate", 0.0), ("rate_shape", NAN), ("on_prob_alpha", "two")],
+)  # fmt: skip
+def test_model_validates_its_fields(field, value):
+    with pytest.raises(SettingError, match=f"model.{field}"):
+        pyrozoo.fit("zip_mixture", "em", data=np.array([[1, 2], [0, 3]]), **{"num_components": 2, field: value})
+
+
+def test_cavi_elbo_equals_a_monte_carlo_elbo(simulated):
+    """E_q [log p(x, z, b, Theta) - log q], z and b summed over their own q, Theta by 10,000 draws."""
+    model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
+    solver = cavi.Solver(model, simulated)
+    with seeded(0):
+        state = solver.init(1)
+        for _ in range(3):
+            state, _ = solver.step(state)
+        _, elbo = solver.step(state)
+        repeated = type(state)(*(getattr(state, f).expand(10_000, *getattr(state, f).shape[1:]) for f in state.__dataclass_fields__))
+        draws = solver.draws(repeated)
+        log_q = solver.log_q(repeated, draws)
+    # The optimal q(z, b), densely.
+    e_log_on = torch.digamma(state.on_alpha[0]) - torch.digamma(state.on_alpha[0] + state.on_beta[0])
+    e_log_off = torch.digamma(state.on_beta[0]) - torch.digamma(state.on_alpha[0] + state.on_beta[0])
+    e_rate, e_log_rate = (state.shape / state.rate)[0], (torch.digamma(state.shape) - state.rate.log())[0]
+    phi = torch.sigmoid(e_log_on - e_rate - e_log_off)
+    x, seen = simulated.filled[:, None, :], simulated.observed[:, None, :].double()
+    q_on = torch.where(x > 0, 1.0, phi[None]) * seen
+    q_off = (1 - torch.where(x > 0, 1.0, phi[None])) * seen
+    entropy_b = -(torch.xlogy(q_on, q_on) + torch.xlogy(q_off, q_off))
+    inner = q_on * (e_log_on + x * e_log_rate - e_rate - torch.lgamma(x + 1)) + q_off * e_log_off + entropy_b
+    e_log_pi = torch.digamma(state.concentration[0]) - torch.digamma(state.concentration[0].sum())
+    r = torch.softmax(inner.sum(-1) + e_log_pi, -1)
+    fixed = -torch.xlogy(r, r).sum() + (r * entropy_b.sum(-1)).sum()
+    weight_on, weight_off = (r[..., None] * q_on).sum(0), (r[..., None] * q_off).sum(0)
+    weight_x = (r[..., None] * q_on * x).sum(0)
+    constant = -(r[..., None] * q_on * torch.lgamma(x + 1)).sum()
+    on, rate, pi = draws["on_prob"], draws["rate"], draws["weights"]
+    expected = (weight_on * (on.log() - rate) + weight_x * rate.log() + weight_off * torch.log1p(-on)).sum((-1, -2))
+    expected = expected + (r.sum(0) * pi.log()).sum(-1) + constant + fixed
+    from pyrozoo.models.zip_mixture.point import State, log_prior
+
+    values = expected + log_prior(model, State(pi, on, rate)) - log_q
+    error = values.std() / 100
+    assert abs(float(values.mean() - elbo)) < 4 * float(error)
+    # and summing z and b out exactly can only raise it
+    collapsed = log_joint(model, {s: v[None, :200] for s, v in draws.items()}, simulated)[0] - log_q[:200]
+    assert float(collapsed.mean() + 4 * collapsed.std() / 200**0.5) > float(elbo)
+
+
+def test_gibbs_parameter_conditionals_are_conjugate():
+    """Given sums, the drawn parameters have the moments of their Dirichlet, Beta and Gamma."""
+    solver = gibbs.Solver(MODEL, TINY)
+    draws, C = {}, 40_000
+    with seeded(0):
+        state = solver.init(1)
+        state = type(state)(*(getattr(state, f).expand(C, *getattr(state, f).shape[1:]) for f in state.__dataclass_fields__))
+        sums = torch.tensor([[[5.0, 2, 2, 1, 1, 2], [3.0, 7, 1, 2, 0, 0]]]).double().expand(C, -1, -1)
+        counts = torch.tensor([[3.0, 2.0]]).double().expand(C, -1)
+        draws = solver.draws(solver.draw_parameters(state, sums, counts))
+    alpha = torch.tensor([2.0, 1.5]).double() + counts[0]
+    torch.testing.assert_close(draws["weights"].mean(0), alpha / alpha.sum(), atol=0.004, rtol=0)
+    # Component 2 has no zeros, so b is known: Gamma(e0 + sum x, f0 + number on), Beta(a0 + on, b0).
+    rate = (2.0 + sums[0, 1, :2]) / (1.0 + sums[0, 1, 2:4])
+    torch.testing.assert_close(draws["rate"][:, 1].mean(0), rate, rtol=0.01, atol=0)
+    on = (1.5 + sums[0, 1, 2:4]) / (1.5 + 2.0 + sums[0, 1, 2:4])
+    torch.testing.assert_close(draws["on_prob"][:, 1].mean(0), on, rtol=0.01, atol=0)
+
+
+def test_responsibilities_are_ratios_of_the_programs_joint():
+    """p(z_i = k | x, Theta) / p(z_i = l | x, Theta) = p(x, z_i = k, Theta) / p(x, z_i = l, Theta)."""
+    import pyro.poutine as poutine
+
+    with seeded(1):
+        draw = {site: value[0] for site, value in MODEL.initial(TINY, 1).items()}
+    layout = Layout.of(TINY)
+    flat = {site: value[None] for site, value in draw.items()}
+    r, _ = layout.responsibilities(weights_of(flat, layout), flat["weights"].log(), slice(None))
+
+    def joint(z):
+        program = poutine.condition(MODEL, data={**draw, "assignment": torch.tensor(z)[:, None]})
+        return poutine.trace(program).get_trace(TINY).log_prob_sum()
+
+    base = [0, 1, 0, 1, 1]
+    for i in range(TINY.shape[0]):
+        other = [1 - z if j == i else z for j, z in enumerate(base)]
+        expected = joint(other) - joint(base)
+        torch.testing.assert_close(r[i, 0, other[i]].log() - r[i, 0, base[i]].log(), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_affinity_is_the_co_assignment(simulated):
+    model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
+    with seeded(0):
+        draws = {site: value.unsqueeze(1) for site, value in model.initial(simulated, 4).items()}
+    matrix = queries.affinity(draws, simulated)
+    layout = Layout.of(simulated)
+    flat = {site: value.flatten(0, 1) for site, value in draws.items()}
+    r, _ = layout.responsibilities(weights_of(flat, layout), flat["weights"].log(), slice(None))
+    expected = torch.einsum("isk,jsk->ij", r, r) / 4
+    off = ~torch.eye(len(matrix), dtype=torch.bool)
+    torch.testing.assert_close(matrix[off], expected[off])
+    assert (matrix.diagonal() == 1).all()
+
+
+def test_completion_is_the_conditional_mean(simulated):
+    """Against a direct sum over components and counts for one hidden cell."""
+    model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
+    with seeded(0):
+        draws = {site: value.unsqueeze(1) for site, value in model.initial(simulated, 1).items()}
+    values = simulated.values.clone()
+    row, column = (int(i) for i in simulated.observed.nonzero()[7])
+    truth = values[row, column].clone()
+    values[row, column] = torch.nan
+    hidden = Hidden(torch.tensor([row]), torch.tensor([column]), truth[None])
+    table = Table(values, simulated.row_labels, simulated.column_labels, hidden=hidden)
+    prediction = model.predict(draws, table)
+    draw = {site: value[0, 0] for site, value in draws.items()}
+    r = torch.softmax(dense_log_likelihood(draw, table)[row] + draw["weights"].log(), 0)
+    on, rate = draw["on_prob"][:, column], draw["rate"][:, column]
+    counts = torch.arange(0, 200).double()
+    pmf = on[:, None] * torch.distributions.Poisson(rate[:, None]).log_prob(counts).exp()
+    pmf[:, 0] += 1 - on
+    pmf = (r[:, None] * pmf).sum(0)
+    assert float(prediction.mean) == pytest.approx(float((pmf * counts).sum()), rel=1e-9)
+    assert float(prediction.log_density) == pytest.approx(float(pmf[int(truth)].log()), rel=1e-9)
+    cdf = pmf.cumsum(0)
+    assert abs(int(prediction.upper) - int((cdf < 0.95).sum())) <= 1
+    assert abs(int(prediction.lower) - int((cdf < 0.05).sum())) <= 1
+
+
+def test_course_figures(course_data):
+    """The page's numbers: the mode, completion, and the mistake of reading missing columns as zeros."""
+    settings = {"num_components": 5, "weight_concentration": [3, 2, 1, 1, 1], "restarts": 200}
+    fit = pyrozoo.fit("zip_mixture", "em", data="zip_mixture_course", seed=0, **settings)
+    assert fit.status == "converged"
+    assert fit.objective >= -12334.46
+    assert len(fit.runs) == 200
+    assert fit.runs["objective"].median() < fit.objective - 1, "restarts matter on these data"
+    assert fit.metrics["completion_rmse"] <= 1.205
+    assert fit.metrics["naive_rmse"] == pytest.approx(1.3293, abs=1e-4)
+    test = fit.data.test
+    zeros = Table(test.filled, test.row_labels, test.column_labels, hidden=test.hidden)
+    wrong = fit.model.predict(fit.draws, zeros)
+    rmse = float((wrong.mean - test.hidden.values).square().mean().sqrt())
+    assert rmse == pytest.approx(1.3211, abs=2e-3)

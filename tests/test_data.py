@@ -1,0 +1,202 @@
+"""The data room: tables, files, named data sets, simulation, hold-out."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from pyrozoo import catalog
+from pyrozoo.data.files import read_table
+from pyrozoo.data.named import locate, read_named
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.table import Table
+from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.types import DataError, SettingError
+
+MODEL = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
+
+
+def write(folder, text, name="table.csv", encoding="utf-8"):
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_csv_with_header_labels_and_missing(tmp_path, encoding):
+    path = write(tmp_path, "site,Möwe,owl\nnorth,1,NA\n\"sou,th\",,3\n", encoding=encoding)
+    table = read_table(path, row_labels="site")
+    assert table.column_labels == ["Möwe", "owl"]
+    assert table.row_labels == ["north", "sou,th"]
+    np.testing.assert_array_equal(table.values, [[1, np.nan], [np.nan, 3]])
+
+
+def test_csv_without_header_and_tsv(tmp_path):
+    table = read_table(write(tmp_path, "1,2\n3,4\n"))
+    assert table.shape == (2, 2)
+    assert table.column_labels == ["column_0", "column_1"]
+    assert read_table(write(tmp_path, "a\tb\n1\t2\n", "t.tsv")).column_labels == ["a", "b"]
+    assert read_table(write(tmp_path, "1,2\n3,4\n"), header=True).shape == (1, 2)
+
+
+def test_columns_are_chosen_by_name_or_position(tmp_path):
+    path = write(tmp_path, "a,b,c\n1,2,3\n4,5,6\n")
+    assert read_table(path, columns=["c", "a"]).values.tolist() == [[3, 1], [6, 4]]
+    assert read_table(path, columns=["2"]).values.tolist() == [[3], [6]]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty"),
+        ("a,b\n", "empty"),
+        ("a,b\n1,2\n3\n", "record 3 has 1 cells"),
+        ("a,b\n1,2,9\n", "record 2 has 3 cells"),
+        ("a,b\n1,x\n", "column 'b'"),
+        ("a,a\n1,2\n", "appears twice"),
+        ("a,b\n1,inf\n", "infinite"),
+        ("a,b\n1,\n2,\n", "column 'b' has no observed value"),
+        ('a,b\n1,"2\n', "not a readable CSV"),
+    ],
+)
+def test_bad_csv_is_named(tmp_path, text, says):
+    with pytest.raises(DataError, match=says):
+        read_table(write(tmp_path, text))
+
+
+def test_bad_files_are_named(tmp_path):
+    with pytest.raises(DataError, match="no file"):
+        read_table(tmp_path / "absent.csv")
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_table(write(tmp_path, "a,ü\n1,2\n", encoding="latin-1"))
+    with pytest.raises(DataError, match="no column 'z'"):
+        read_table(write(tmp_path, "a,b\n1,2\n"), columns=["z"])
+    truncated = tmp_path / "cut.npz"
+    np.savez(truncated, x=np.ones((50, 50)))
+    truncated.write_bytes(truncated.read_bytes()[:300])
+    with pytest.raises(DataError, match="not a readable NumPy"):
+        read_table(truncated)
+    np.save(tmp_path / "objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match="not a readable NumPy"):
+        read_table(tmp_path / "objects.npy")
+
+
+def test_numpy_files(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(6).reshape(2, 3))
+    assert read_table(tmp_path / "x.npy").values.tolist() == [[0, 1, 2], [3, 4, 5]]
+    np.savez(tmp_path / "two.npz", x=np.ones((2, 2)), y=np.zeros((3, 3)))
+    with pytest.raises(DataError, match="data.key"):
+        read_table(tmp_path / "two.npz")
+    assert read_table(tmp_path / "two.npz", key="y").shape == (3, 3)
+    with pytest.raises(DataError, match="no array 'z'"):
+        read_table(tmp_path / "two.npz", key="z")
+
+
+def test_tables_from_python():
+    frame = pd.DataFrame({"a": [1, 2], "b": pd.array([3, None], dtype="Int64")}, index=["x", "y"])
+    table = Table.of(frame)
+    assert (list(table.row_labels), list(table.column_labels)) == (["x", "y"], ["a", "b"])
+    assert torch.isnan(table.values[1, 1])
+    assert Table.of(torch.ones(2, 3)).shape == (2, 3)
+    assert Table.of(np.ma.masked_equal([[1, 2], [3, 4]], 2)).observed.tolist() == [[True, False], [True, True]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 6), st.floats(0, 0.99), st.integers(0, 5))
+def test_hold_out_hides_and_keeps(rows, columns, fraction, seed):
+    values = torch.arange(1.0, rows * columns + 1).reshape(rows, columns).double()
+    table = Table(values, range(rows), range(columns))
+    out = table.hold_out(fraction, seed)
+    assert out.observed.any(0).all(), "every column keeps a value"
+    if fraction:
+        hidden = out.hidden
+        assert len(hidden.values) == min(round(fraction * rows * columns), (rows - 1) * columns)
+        assert torch.isnan(out.values[hidden.rows, hidden.columns]).all()
+        assert torch.equal(values[hidden.rows, hidden.columns], hidden.values)
+        assert torch.equal(out.hidden.values, table.hold_out(fraction, seed).hidden.values)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.0])
+def test_hold_out_range(fraction):
+    with pytest.raises(SettingError, match="holdout"):
+        Table.of(np.ones((2, 2))).hold_out(fraction, 0)
+
+
+def test_batches_remember_the_whole():
+    table = Table.of(np.arange(12).reshape(6, 2))
+    part = table.batch(torch.tensor([1, 4])).batch(torch.tensor([1]))
+    assert (part.total_rows, part.rows.tolist(), part.row_labels) == (6, [4], ["row_4"])
+
+
+def test_simulation_keeps_the_truth_and_has_the_programs_mean():
+    data = simulate_data(MODEL, rows=20_000, columns=4, missing=0.1, seed=2)
+    assert set(data.truth) == {"weights", "on_prob", "rate", "assignment"}
+    mean = (data.truth["weights"][:, None] * data.truth["on_prob"] * data.truth["rate"]).sum(0)
+    counted = data.filled.sum(0) / data.observed.sum(0)
+    torch.testing.assert_close(counted, mean, rtol=0.05, atol=0.02)
+    assert 1 - data.observed.double().mean() == pytest.approx(0.1, abs=0.001)
+    again = simulate_data(MODEL, rows=20_000, columns=4, missing=0.1, seed=2)
+    assert torch.equal(again.filled, data.filled)
+
+
+def entry(content: bytes, url: str | None = None, **changes):
+    return {"file": "zoo_test.bin", "sha256": hashlib.sha256(content).hexdigest(), "url": url,
+            "source_page": "a page", "terms": "free", **changes}  # fmt: skip
+
+
+def test_named_data_is_found_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYROZOO_DATA", str(tmp_path))
+    (tmp_path / "zoo_test.bin").write_bytes(b"abc")
+    assert locate(entry(b"abc")) == tmp_path / "zoo_test.bin"
+    with pytest.raises(DataError, match="SHA-256"):
+        locate(entry(b"other"))
+
+
+def test_named_data_without_an_address_says_where_to_get_it(monkeypatch):
+    monkeypatch.delenv("PYROZOO_DATA", raising=False)
+    with pytest.raises(DataError, match=r"a page.*PYROZOO_DATA"):
+        locate(entry(b"abc"))
+
+
+def test_named_data_is_downloaded_and_its_checksum_kept(tmp_path, monkeypatch):
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "zoo_test.bin").write_bytes(b"from the net")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args):
+            super().__init__(*args, directory=str(served))
+
+        def log_message(self, *args):
+            pass
+
+    monkeypatch.delenv("PYROZOO_DATA", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache")
+    with http.server.HTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/zoo_test.bin"
+        assert locate(entry(b"from the net", url)).read_bytes() == b"from the net"
+        with pytest.raises(DataError, match="could not be downloaded"):
+            locate(entry(b"something else", url, file="zoo_other.bin"))
+        with pytest.raises(DataError, match="could not be downloaded"):
+            locate(entry(b"x", url + ".absent", file="zoo_absent.bin"))
+        server.shutdown()
+    assert not list((tmp_path / "cache").glob("zoo_other*")), "a file with the wrong checksum is not kept"
+
+
+def test_course_data(course_data):
+    table = read_named(catalog.settings("data", "zip_mixture_course"))
+    assert table.shape == (1000, 10)
+    assert table.observed.all()
+    assert table.test.shape == (250, 10)
+    assert len(table.test.hidden.values) == 750
+    assert not table.test.observed[:, :3].any()
+    assert table.test.observed[:, 3:].all()

@@ -1,0 +1,114 @@
+"""The house: imports run one way, nothing is listed centrally, conf and code agree."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pyrozoo import catalog
+from pyrozoo.api import ABOUT
+from pyrozoo.paths import CONF, PACKAGE
+from tests.case import PAIRS
+
+BASE = {"types", "paths", "catalog", "settings", "program", "math"}
+MAY_IMPORT = {
+    "types": set(),
+    "paths": set(),
+    "catalog": {"paths", "types"},
+    "settings": {"catalog", "types"},
+    "program": {"types"},
+    "math": {"types", "math"},
+    "data": BASE | {"data"},
+    "models": BASE | {"data", "models"},
+    "inference": BASE | {"inference"},
+    "diagnostics": BASE | {"diagnostics"},
+    "report": BASE | {"diagnostics", "report"},
+    "api": BASE | {"data", "inference", "diagnostics", "report"},
+    "__init__": {"api"},
+    "__main__": {"api", "catalog", "paths", "types", "diagnostics", "report"},
+}
+
+
+def room(path: Path) -> str:
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Return every module of the project that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.startswith("pyrozoo.")}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_one_way(path):
+    here = room(path)
+    for module in imported(path):
+        there = module.split(".")[1]
+        if not ((PACKAGE / there).is_dir() or (PACKAGE / f"{there}.py").exists()):
+            continue  # a name from pyrozoo/__init__.py
+        assert there in MAY_IMPORT[here] or there == here == "__init__", f"{here} imports {module}"
+        if here == "models" and there == "models":
+            mine = path.relative_to(PACKAGE).parts[1]
+            assert module.split(".")[2] == mine, f"{mine} imports another model: {module}"
+
+
+def test_every_file_has_a_room():
+    assert {room(path) for path in PACKAGE.rglob("*.py")} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("model", catalog.models())
+def test_conf_has_exactly_the_models_fields(model):
+    fields = {f.name for f in dataclasses.fields(catalog.model_class(model))}
+    settings = catalog.settings("model", model)
+    assert set(settings) - {"name", "solvers"} == fields
+    assert settings["name"] == model
+
+
+@pytest.mark.parametrize("method", catalog.options("inference"))
+def test_conf_has_exactly_the_engines_settings(method):
+    settings = catalog.settings("inference", method)
+    engine = getattr(importlib.import_module(f"pyrozoo.inference.{settings['engine']}"), settings["engine"])
+    inner = {"model", "data", "solver", "make_guide", "method", "loop"}
+    assert set(settings) - set(ABOUT) == set(inspect.signature(engine).parameters) - inner
+    assert settings["name"] == method
+
+
+def test_every_model_has_a_test_file():
+    for model in catalog.models():
+        assert (Path(__file__).parent / "models" / f"test_{model}.py").is_file()
+
+
+def test_every_pair_is_found_from_the_folders():
+    assert ("zip_mixture", "em") in PAIRS
+    assert {method for model, method in PAIRS if model == "zip_mixture"} == {"em", "cavi", "gibbs", "svi", "nuts", "laplace"}
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))
+def test_conf_files_are_read_and_target_only_the_project(path):
+    text = path.read_text(encoding="utf-8")
+    assert isinstance(yaml.safe_load(text), dict)
+    for line in text.splitlines():
+        if "_target_" in line:
+            assert line.split(":")[1].strip().startswith("pyrozoo.")
+
+
+def test_nothing_is_unpickled():
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "pickle.load" not in text
+        assert "allow_pickle=True" not in text
+        assert "torch.load(" not in text or "weights_only=True" in text
+        assert "shell=True" not in text

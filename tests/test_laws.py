@@ -1,0 +1,430 @@
+"""The laws of every model and method, found from the folders: a new model is under them without being listed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import arviz as az
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis.extra import numpy as arrays
+
+import pyrozoo
+from pyrozoo import catalog
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.diagnostics.calibrate import calibration_ranks, geweke, uniformity
+from pyrozoo.diagnostics.compare import _moments
+from pyrozoo.inference.loop import LoopSettings
+from pyrozoo.inference.optimise import MONOTONE_TOLERANCE, optimise
+from pyrozoo.inference.sample import sample
+from pyrozoo.inference.state import take
+from pyrozoo.program import Unconstrained, log_joint, log_prior, seeded, simulate
+from pyrozoo.types import DataError
+from tests.case import PAIRS, case, pairs, solver_class
+
+MODELS = catalog.models()
+SAMPLERS = pairs(engine="sample")
+OPTIMISERS = pairs(engine="optimise")
+# Methods that draw enough to be held to the exact posterior; the sizes are set in each case.
+QUIET = {"progress": False}
+
+
+def fit_tiny(model: str, method: str, **changes):
+    its = case(model)
+    return pyrozoo.fit(its.model, method, data=its.tiny, **{**QUIET, **its.settings[method], **changes})
+
+
+def prior_draws(model: str, data, count: int):
+    its = case(model)
+    with seeded(7):
+        draws = [simulate(its.model, data) for _ in range(count)]
+    return {site: torch.stack([draw[site] for draw in draws])[None] for site in its.model.sites}
+
+
+def larger(model: str, missing: float = 0.0, seed: int = 5):
+    its = case(model)
+    return simulate_data(its.model, seed=seed, missing=missing, **its.larger)
+
+
+# 1. One density -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_hand_built_density_is_the_programs(model):
+    its, data = case(model).model, larger(model, missing=0.2)
+    draws = prior_draws(model, data, 16)
+    ours = its.pointwise_log_likelihood(draws, data).sum(-1) + log_prior(its, draws, data)
+    torch.testing.assert_close(ours, log_joint(its, draws, data), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize(("model", "method"), OPTIMISERS + SAMPLERS)
+def test_solvers_objective_is_the_programs_joint(model, method):
+    solver_type = solver_class(model, method)
+    if solver_type.objective_name != "log_joint":
+        pytest.skip("its objective is a bound; law 2 and the Monte Carlo ELBO hold it")
+    its, data = case(model).model, larger(model, missing=0.2)
+    solver = solver_type(its, data)
+    with seeded(0):
+        state = solver.init(16)
+        for _ in range(3):
+            state, _ = solver.step(state)
+        new, objective = solver.step(state)
+    at = state if solver.objective_of == "before" else new
+    draws = {site: value[None] for site, value in solver.draws(at).items()}
+    torch.testing.assert_close(objective[None], log_joint(its, draws, data), rtol=1e-10, atol=0)
+
+
+# 2. Oracle ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "method"), [p for p in PAIRS if p[1] in dict(SAMPLERS).values() or p[1] == "nuts"])
+def test_samplers_agree_with_the_oracle(model, method):
+    its = case(model)
+    exact = its.oracle().draws
+    sizes = {"draws": 4000, "warmup": 200} if method != "nuts" else {"draws": 800, "warmup": 200, "chains": 2}
+    fit = fit_tiny(model, method, **sizes)
+    invariants = _moments("ours", fit, its.model.invariants(fit.draws, its.tiny)).set_index("quantity")
+    truth = its.model.invariants(exact, its.tiny)
+    expected = np.concatenate([value[0].mean(0).flatten().numpy() for value in truth.values()])
+    spread = np.concatenate([value[0].std(0).flatten().numpy() for value in truth.values()])
+    error = (invariants["mean"].to_numpy() - expected) / np.hypot(invariants["mcse"], spread / math.sqrt(100_000))
+    assert np.abs(error).max() < 5, dict(zip(invariants.index, error, strict=True))
+    assert np.abs(invariants["sd"].to_numpy() / spread - 1).max() < 0.2
+
+
+@pytest.mark.parametrize(("model", "method"), [p for p in PAIRS if p[1] in ("cavi", "svi", "laplace")])
+def test_variational_bounds_stay_below_the_evidence(model, method):
+    its = case(model)
+    evidence = its.oracle().log_evidence
+    fit = fit_tiny(model, method)
+    slack = 4 * float(fit.metrics["elbo_se"])
+    assert float(fit.metrics["elbo"]) <= evidence + slack
+    assert float(fit.metrics["elbo"]) >= evidence - its.elbo_gap - slack
+    if fit.objective_name == "elbo":
+        assert fit.objective <= evidence + slack
+    if fit.objective_name == "log_evidence_laplace":
+        assert fit.objective == pytest.approx(evidence, abs=its.laplace_error)
+
+
+@pytest.mark.parametrize(("model", "method"), [p for p in PAIRS if p[1] == "em"])
+def test_point_estimates_beat_every_exact_draw(model, method):
+    its = case(model)
+    draws = {site: value[:, :2000] for site, value in its.oracle().draws.items()}
+    few = its.tiny.batch(its.tiny.rows[:1])
+    best = its.model.pointwise_log_likelihood(draws, its.tiny).sum(-1) + log_prior(its.model, draws, few)
+    assert fit_tiny(model, method, restarts=20).objective > float(best.max())
+
+
+# 3. Monotone ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("model", "method"), OPTIMISERS)
+def test_objectives_never_fall(model, method, dtype):
+    solver_type = solver_class(model, method)
+    if not solver_type.monotone:
+        pytest.skip("not a monotone method")
+    data = larger(model, missing=0.2).to("cpu", dtype)
+    solver = solver_type(case(model).model, data)
+    with seeded(0):
+        state = solver.init(8)
+    objectives = []
+    for _ in range(150):
+        state, objective = solver.step(state)
+        objectives.append(objective.double())
+    path = torch.stack(objectives)
+    assert ((path[1:] - path[:-1]) >= -MONOTONE_TOLERANCE[dtype] * path[1:].abs()).all()
+    assert (path[-1] > path[0]).all()
+
+
+class Falling:
+    """Wrap a solver so that its objective falls at the tenth step."""
+
+    def __init__(self, solver):
+        self.solver, self.steps = solver, 0
+
+    def __getattr__(self, name):
+        return getattr(self.solver, name)
+
+    def step(self, state):
+        self.steps += 1
+        state, objective = self.solver.step(state)
+        return state, objective - (1e-6 * objective.abs() if self.steps == 10 else 0)
+
+
+@pytest.mark.parametrize(("model", "method"), OPTIMISERS)
+def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
+    its, data = case(model).model, larger(model)
+    solver = Falling(solver_class(model, method)(its, data))
+    if not solver.monotone:
+        pytest.skip("not a monotone method")
+    fit = optimise(its, data, solver, method=method, restarts=3, max_iterations=200, tol=1e-12, draws=5, loop=LoopSettings(progress=False))
+    assert fit.status == "objective_decreased"
+    assert (fit.runs["status"] == "objective_decreased").any()
+
+
+# 4. Stationary --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "method"), OPTIMISERS)
+def test_converged_points_are_stationary(model, method):
+    """Directional derivatives of the objective over the solver's own parameters vanish, by central differences."""
+    its, data = case(model).model, larger(model)
+    solver = solver_class(model, method)(its, data)
+    with seeded(0):
+        state = solver.init(6)
+        for _ in range(3000):
+            state, objective = solver.step(state)
+        best = take(state, objective.argmax()[None])
+        generator = torch.Generator().manual_seed(1)
+        size, directions = 1e-4, 20
+
+        def moved(sign):
+            """Move log parameters (and renormalise what sums to one) along random directions."""
+            generator.manual_seed(1)
+            changes = {}
+            for field in dataclasses.fields(best):
+                value = getattr(best, field.name).expand(directions, *getattr(best, field.name).shape[1:])
+                noise = torch.randn(value.shape, generator=generator, dtype=value.dtype)
+                new = value * torch.exp(sign * size * noise)
+                if solver.kind == "point" and field.name in its.sites and torch.allclose(value.sum(-1), torch.ones(1).double()):
+                    new = new / new.sum(-1, keepdim=True)
+                changes[field.name] = new.clamp(max=1 - 1e-12) if field.name == "on_prob" else new
+            return solver.step(type(best)(**changes))[1]
+
+        slope = (moved(1) - moved(-1)) / (2 * size)
+        curvature = (2 * objective.max() - moved(1) - moved(-1)) / size**2
+    # A maximum: slopes vanish against the curvature that a step away from it would show.
+    assert (slope.abs() < 1e-2 * curvature.abs().clamp(min=1).sqrt()).all(), slope
+    assert (curvature > 0).all()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_potential_has_the_gradient_of_the_enumerated_program(model):
+    its, data = case(model).model, larger(model, missing=0.1)
+    with seeded(0):
+        start = {site: value[0] for site, value in its.initial(data, 1).items()}
+        space = Unconstrained(its, data, start)
+        vector = space.flatten(space.unconstrain(start)).requires_grad_(True)
+        fast = torch.autograd.grad(space(vector), vector)[0]
+        slow = torch.autograd.grad(-space.enumerated(space.unflatten(vector)), vector)[0]
+    torch.testing.assert_close(fast, slow, rtol=1e-8, atol=1e-8)
+
+
+# 5. Samplers ----------------------------------------------------------------------------------------------------------
+
+GEWEKE_LIMIT = 4.5  # 4 for one quantity; there are dozens
+
+
+def quick_geweke(model, make, sweeps):
+    its = case(model)
+    return geweke(its.model, its.model.container.blank(**its.shape), make, sweeps=sweeps, seed=11)
+
+
+def ranks(model, make, simulations, seed=3):
+    """Calibration ranks from 63 chains that start at prior draws and run long enough to forget them."""
+    its = case(model)
+
+    def infer(data, seed):
+        fit = sample(
+            its.model, data, make(its.model, data), method="sampler", chains=63, warmup=50, draws=1, thin=1,
+            loop=LoopSettings(seed=seed, progress=False),
+        )  # fmt: skip
+        return fit.draws
+
+    return calibration_ranks(
+        its.model, its.model.container.blank(**its.shape), infer, simulations=simulations, seed=seed
+    )
+
+
+@pytest.mark.parametrize(("model", "method"), SAMPLERS)
+def test_geweke(model, method):
+    z = quick_geweke(model, solver_class(model, method), 8000)
+    assert z.abs().max() < GEWEKE_LIMIT, z[z.abs() > 3]
+
+
+@pytest.mark.parametrize(("model", "method"), SAMPLERS)
+def test_calibration(model, method):
+    p = uniformity(ranks(model, solver_class(model, method), 200))
+    assert p.min() > 1e-4, p[p < 1e-3]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "method"), SAMPLERS)
+def test_calibration_long(model, method):
+    p = uniformity(ranks(model, solver_class(model, method), 1000), bins=20)
+    assert p.min() > 1e-4, p[p < 1e-3]
+
+
+@pytest.mark.parametrize(("model", "bug"), [(m, bug) for m in MODELS for bug in case(m).bugs])
+def test_planted_bugs_are_caught(model, bug):
+    make = case(model).bugs[bug]
+    z = quick_geweke(model, make, 3000)
+    p = uniformity(ranks(model, make, 200))
+    assert z.abs().max() > GEWEKE_LIMIT or p.min() < 1e-4, (z.abs().max(), p.min())
+    # Each test must be able to fail by itself, but for a sampler that draws from the prior: Geweke sees it at once,
+    # calibration by the log-likelihood's rank only.
+    assert p.min() < 1e-4, p.min()
+
+
+# 6 and 7. Variational figures, symmetry -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "method"), [p for p in PAIRS if p[1] in ("cavi", "svi", "laplace")])
+def test_variational_fits_report_khat(model, method):
+    fit = fit_tiny(model, method)
+    assert fit.kind == "variational"
+    assert "khat" in fit.metrics
+    assert not {"rhat_max", "ess_bulk_min"} & set(fit.metrics), "draws from q are no chain"
+    again = fit.sample(3)
+    assert all(value.shape == (1, 3, *fit.draws[site].shape[2:]) for site, value in again.items())
+
+
+@pytest.mark.parametrize(("model", "method"), SAMPLERS)
+def test_samples_report_rhat_raw_and_aligned(model, method):
+    metrics = fit_tiny(model, method).metrics
+    assert {"rhat_max_raw", "rhat_max", "rhat_max_invariants", "ess_bulk_min", "ess_per_second"} <= set(metrics)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_canonical_keeps_invariants_and_is_idempotent(model):
+    its, data = case(model).model, larger(model)
+    draws = prior_draws(model, data, 20)
+    once = its.canonical(draws)
+    for name, value in its.invariants(draws, data).items():
+        torch.testing.assert_close(its.invariants(once, data)[name], value, rtol=1e-9, atol=1e-9)
+    toward = its.canonical(draws, reference=once)
+    again = its.canonical(toward, reference=once)
+    for site in its.sites:
+        torch.testing.assert_close(again[site], toward[site])
+
+
+# 8. Missing -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "method"), PAIRS)
+def test_intervals_cover_what_is_hidden(model, method):
+    """At random, 90% intervals hold 87 to 93% of hidden entries, give or take the sampling error of their number."""
+    its = case(model)
+    data = larger(model, missing=0.1)
+    fit = pyrozoo.fit(its.model, method, data=data, holdout=0.2, **{**QUIET, **its.settings[method]})
+    entries = int(fit.metrics["holdout_entries"])
+    error = 3 * math.sqrt(0.09 / entries)
+    assert 0.87 - error < float(fit.metrics["holdout_coverage_90"]) < 0.93 + error
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_unit_without_any_value_changes_no_likelihood(model):
+    its, data = case(model).model, larger(model, missing=0.1)
+    draws = prior_draws(model, data, 4)
+    values = torch.cat([data.values, torch.full_like(data.values[:1], torch.nan)])
+    longer = dataclasses.replace(data, values=values, row_labels=[*data.row_labels, "empty"], truth={})
+    pointwise = its.pointwise_log_likelihood(draws, longer)
+    assert (pointwise[..., -1].abs() < 1e-12).all()
+    torch.testing.assert_close(pointwise[..., :-1], its.pointwise_log_likelihood(draws, data))
+
+
+# 9. Bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "what"), [(m, what) for m in MODELS for what in case(m).bad])
+def test_bad_data_is_refused_by_name(model, what):
+    data, named = case(model).bad[what]
+    for method in catalog.methods(model):
+        with pytest.raises(DataError) as caught:
+            pyrozoo.fit(case(model).model, method, data=data, **QUIET)
+        assert named in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def assert_finite(fit):
+    for value in [*fit.draws.values(), torch.tensor(fit.objective)]:
+        assert torch.isfinite(value).all()
+    assert all(math.isfinite(v) for v in fit.metrics.values() if isinstance(v, float))
+
+
+@pytest.mark.parametrize(("model", "method", "what"), [(m, x, w) for m, x in PAIRS for w in case(m).odd])
+def test_odd_data_gives_a_finite_fit(model, method, what):
+    its = case(model)
+    quick = {"nuts": {"warmup": 20, "draws": 10, "chains": 1}, "svi": {"max_steps": 60, "restarts": 1, "draws": 30}}
+    changes = {**its.settings[method], **quick.get(method, {})}
+    assert_finite(pyrozoo.fit(its.model, method, data=its.odd[what], **QUIET, **changes))
+
+
+@pytest.mark.parametrize("components", [1, 7])
+@pytest.mark.parametrize(("model", "method"), PAIRS)
+def test_one_component_and_more_components_than_rows(model, method, components):
+    its = case(model)
+    if not hasattr(its.model, "num_components"):
+        pytest.skip("no number of components")
+    changes = {**its.settings[method], **{"nuts": {"warmup": 20, "draws": 10, "chains": 1}}.get(method, {})}
+    assert_finite(pyrozoo.fit(model, method, data=its.tiny, num_components=components, **QUIET, **changes))
+
+
+numbers = st.one_of(st.integers(0, 50).map(float), st.just(float("nan")), st.sampled_from([-1.0, 0.5, 1e7, float("inf")]))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=numbers))
+def test_any_array_is_refused_or_fitted(model, data):
+    quick = {"em": {"restarts": 2, "max_iterations": 50}, "cavi": {"restarts": 2, "max_iterations": 50, "draws": 20},
+             "gibbs": {"warmup": 5, "draws": 10, "chains": 2}}  # fmt: skip
+    for method in set(quick) & set(catalog.methods(model)):
+        try:
+            fit = pyrozoo.fit(case(model).model, method, data=data, **QUIET, **quick[method])
+        except DataError:
+            continue
+        assert_finite(fit)
+
+
+# 11. Same seed, same bits ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "method"), PAIRS)
+def test_same_seed_same_bits(model, method):
+    quick = {"nuts": {"warmup": 20, "draws": 10}, "svi": {"max_steps": 40}}.get(method, {})
+    torch.manual_seed(1)
+    first = fit_tiny(model, method, seed=4, **quick)
+    torch.manual_seed(2)  # what the caller's generator holds does not matter, and is left alone
+    before = torch.get_rng_state()
+    second = fit_tiny(model, method, seed=4, **quick)
+    assert torch.equal(before, torch.get_rng_state())
+    for site, value in first.draws.items():
+        assert torch.equal(value, second.draws[site])
+    assert first.trace["objective"].equals(second.trace["objective"])
+    assert not first.trace["objective"].equals(fit_tiny(model, method, seed=5, **quick).trace["objective"])
+
+
+@pytest.mark.parametrize(("model", "method"), OPTIMISERS)
+def test_float32_agrees_with_float64(model, method):
+    its, data = case(model).model, larger(model, missing=0.1)
+    double = solver_class(model, method)(its, data)
+    single = solver_class(model, method)(its, data.to("cpu", torch.float32))
+    with seeded(0):
+        state = double.init(4)
+    for _ in range(5):
+        state, _ = double.step(state)
+    narrow = type(state)(*(getattr(state, f.name).float() for f in dataclasses.fields(state)))
+    torch.testing.assert_close(single.step(narrow)[1].double(), double.step(state)[1], rtol=1e-5, atol=0)
+
+
+# Results --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("model", "method"), PAIRS)
+def test_inference_data_says_what_it_is(model, method):
+    fit = fit_tiny(model, method)
+    data = fit.inference_data
+    assert {"posterior", "log_likelihood", "posterior_predictive", "prior", "prior_predictive", "observed_data"} <= set(data.groups())
+    for site, dims in fit.model.sites.items():
+        assert data.posterior[site].dims == ("chain", "draw", *dims)
+    assert data.log_likelihood[fit.model.observed_site].dims[-1] == fit.model.unit
+    assert (data.posterior.attrs["method"], data.posterior.attrs["kind"]) == (method, fit.kind)
+    if fit.kind == "point":
+        assert data.posterior.sizes["chain"] == data.posterior.sizes["draw"] == 1
+    else:
+        assert np.isfinite(az.loo(data, reff=1.0).elpd_loo)
