@@ -121,6 +121,8 @@ def compose_and_run() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     from pyrozoo.report.sweep import Comparison
 
+    Comparison.directory = Comparison.failed = None
+    sys.argv[1:] = sweepable(sys.argv[1:])
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:
@@ -139,6 +141,23 @@ def compose_and_run() -> int:
     return _exit_code
 
 
+def sweepable(arguments: list[str]) -> list[str]:
+    """Let a sweep over a group take settings of that group: ``inference=em,cavi inference.restarts=20``.
+
+    Hydra first composes what is not swept, where a swept group has not been chosen yet and its settings do not exist;
+    as a choice of one, the setting joins the sweep.
+    """
+    if not {"-m", "--multirun"} & set(arguments):
+        return arguments
+    swept = {a.split("=", 1)[0] for a in arguments if re.fullmatch(rf"({'|'.join(GROUPS)})=[^=]*,.*", a)}
+    return [
+        f"{a.split('=', 1)[0]}=choice({a.split('=', 1)[1]})"
+        if "=" in a and "." in a.split("=", 1)[0] and a.split(".", 1)[0] in swept and "choice(" not in a
+        else a
+        for a in arguments
+    ]
+
+
 def _hydra_message(error: Exception) -> str:
     """Say in one line what Hydra says in several."""
     text = str(error)
@@ -148,8 +167,12 @@ def _hydra_message(error: Exception) -> str:
         *group, key = unknown[2].split(".")
         if len(group) == 1 and group[0] in GROUPS:
             chosen = re.findall(rf"^{group[0]}=([\w-]+)$", "\n".join(sys.argv[1:]), re.M)
-            valid = catalog.settings(group[0], chosen[0] if chosen else "simulated") if group[0] != "experiment" else {}
-            return f"{group[0]} has no setting {key!r}; {catalog.suggestion(key, set(valid) - {'name', 'source', 'engine', 'needs', 'summary'})}"
+            if not chosen and group[0] == "data":
+                chosen = ["simulated"]
+            if not chosen:
+                return f"{unknown[2]}: not every choice of {group[0]} has this setting"
+            valid = set(catalog.settings(group[0], chosen[0])) - {"name", "source", "engine", "needs", "summary"}
+            return f"{group[0]}={chosen[0]} has no setting {key!r}; {catalog.suggestion(key, valid)}"
         return f"there is no setting {unknown[2]!r} (see --cfg job)"
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line)
 
@@ -230,10 +253,14 @@ def describe(result: Any, directory: Path) -> str:
 def discard(directory: Path) -> None:
     """Remove a run directory that holds nothing but what was put there before the fit, and parents left empty."""
     shutil.rmtree(directory / ".hydra", ignore_errors=True)
-    for folder in (directory, *directory.parents[:2]):
+    for folder in (directory, *directory.parents[:3]):  # outputs/<model>/<method>/<time>
+        if folder == Path.cwd():
+            return
         try:
             folder.rmdir()
-        except OSError:
+        except FileNotFoundError:
+            continue
+        except OSError:  # it holds something else
             return
 
 

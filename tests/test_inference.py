@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -12,7 +13,6 @@ import pytest
 import torch
 
 import pyrozoo
-from pyrozoo.inference import loop
 from pyrozoo.inference.loop import LoopSettings, drive, read_checkpoint
 from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.types import DataError, NotApplicable, NumericalError, SettingError
@@ -36,33 +36,24 @@ def same(a, b):
     assert a.trace[["iteration", "chain", "objective"]].equals(b.trace[["iteration", "chain", "objective"]])
 
 
-class InterruptAt:
-    """Press Ctrl-C in the middle of a given iteration."""
+def interrupt_at(monkeypatch, iteration):
+    """Press Ctrl-C in the middle of a given iteration of any engine."""
 
-    def __init__(self, monkeypatch, iteration):
-        self.count, self.iteration = 0, iteration
-        original = loop.time.perf_counter
+    def driving(process, settings, description):
+        advance, count = process.advance, 0
 
-        def counting():
-            return original()
+        def counted():
+            nonlocal count
+            count += 1
+            if count == iteration:
+                os.kill(os.getpid(), signal.SIGINT)
+            return advance()
 
-        monkeypatch.setattr(loop.time, "perf_counter", counting)
-        drive_process = loop.drive
+        process.advance = counted
+        return drive(process, settings, description)
 
-        def driving(process, settings, description):
-            advance = process.advance
-
-            def counted():
-                self.count += 1
-                if self.count == self.iteration:
-                    os.kill(os.getpid(), signal.SIGINT)
-                return advance()
-
-            process.advance = counted
-            return drive_process(process, settings, description)
-
-        for name in ("optimise", "sample", "svi", "laplace", "nuts"):
-            monkeypatch.setattr(f"pyrozoo.inference.{name}.drive", driving)
+    for engine in ("optimise", "sample", "svi", "laplace", "nuts"):
+        monkeypatch.setattr(importlib.import_module(f"pyrozoo.inference.{engine}"), "drive", driving)
 
 
 @pytest.mark.parametrize("at", [5, 31, 47])
@@ -70,7 +61,7 @@ class InterruptAt:
 def test_interrupted_then_resumed_is_the_uninterrupted_run(method, at, tmp_path, monkeypatch):
     whole = pyrozoo.fit("zip_mixture", method, seed=3, **SIZES, **RUNS[method])
     with monkeypatch.context() as patch:
-        InterruptAt(patch, at)
+        interrupt_at(patch, at)
         part = pyrozoo.fit(
             "zip_mixture", method, seed=3, checkpoint_every=7, directory=tmp_path, **SIZES, **RUNS[method]
         )
@@ -101,7 +92,6 @@ def test_a_killed_run_loses_at_most_the_checkpoint_interval(method, tmp_path):
     saved = read_checkpoint(path)
     done = saved["iterations"]
     assert done % 10 == 0
-    assert not [p for p in tmp_path.iterdir() if p.name not in ("checkpoint.pt", ".hydra")] or True
     # Continued to a nearby end, it is the run that was never killed.
     key = {"em": "max_iterations", "gibbs": "draws", "svi": "max_steps"}[method]
     if method != "em":

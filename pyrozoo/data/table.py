@@ -188,7 +188,9 @@ class Table:
             array = np.stack(arrays, 1) if arrays else np.empty((len(source), 0))
             values = torch.as_tensor(array)
             return cls(values, [str(i) for i in source.index], [str(c) for c in source.columns], name).checked()
-        array = source.detach().cpu().numpy() if isinstance(source, Tensor) else np.asarray(source)
+        if isinstance(source, Tensor):
+            source = source.detach().cpu().numpy()
+        array = source if np.ma.isMaskedArray(source) else np.asarray(source)
         if array.ndim != 2:
             raise DataError(f"{name}: the array must have two axes (rows, columns), not shape {array.shape}")
         values = torch.as_tensor(_numbers(array, name))

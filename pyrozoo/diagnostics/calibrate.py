@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import arviz as az
 import numpy as np
 import pandas as pd
+import pyro
 import torch
 from scipy import stats
 from torch import Tensor
@@ -52,7 +53,7 @@ def calibration_ranks(
     """
     rows = []
     for number in range(simulations):
-        with seeded(seed + number):
+        with seeded(seed + number), pyro.validation_enabled(False):
             sites, data = _simulated(model, blank)
             truth = {site: sites[site][None, None] for site in model.sites}
             draws = infer(data, seed + number)
@@ -94,12 +95,12 @@ def geweke(
         z-score of the difference in mean, for every parameter, its square, and the log-likelihood.
     """
     prior, chain = [], []
-    with seeded(seed):
+    with seeded(seed), pyro.validation_enabled(False):
         for _ in range(sweeps):
             sites, data = _simulated(model, blank)
             prior.append(_moments(model, {s: sites[s][None, None] for s in model.sites}, data))
         solver = make_solver(model, data)
-        state = solver.state_class(**{f: sites[f][None] for f in solver.state_class.__dataclass_fields__})
+        state = solver.state_class(**{f.name: sites[f.name][None] for f in fields(solver.state_class)})
         for _ in range(sweeps):
             state, _ = make_solver(model, data).step(state)
             draws = {site: value.unsqueeze(1) for site, value in solver.draws(state).items()}

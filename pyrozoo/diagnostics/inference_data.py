@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 
@@ -61,22 +62,25 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     if data.test is not None:
         coords["test_row"] = list(data.test.row_labels)
     dims = {name: list(each) for name, each in (model.sites | constant_dims | {observed: data.dims}).items()}
-    result = az.from_dict(
-        posterior=_numpy(posterior),
-        sample_stats=_numpy(_thin_like(fit.sample_stats, posterior, fit.draws)) or None,
-        posterior_predictive={observed: predictive} if count else None,
-        prior=_numpy(prior),
-        prior_predictive={observed: prior_predictive} if count else None,
-        observed_data={observed: data.values.cpu().numpy()},
-        constant_data=constant or None,
-        coords=coords,
-        dims=dims,
-    )
-    # ArviZ wants the observed variable's name here too, but its dimension is the model's unit: a call of its own.
-    pointwise = az.from_dict(
-        log_likelihood={observed: log_likelihood.cpu().numpy()}, coords=coords, dims={observed: [model.unit]}
-    )
-    az.concat(result, pointwise, inplace=True)
+    with warnings.catch_warnings():
+        # A run cut short may have more chains than draws; ArviZ takes that for a mistake in the order of axes.
+        warnings.filterwarnings("ignore", message="More chains")
+        result = az.from_dict(
+            posterior=_numpy(posterior),
+            sample_stats=_numpy(_thin_like(fit.sample_stats, posterior, fit.draws)) or None,
+            posterior_predictive={observed: predictive} if count else None,
+            prior=_numpy(prior),
+            prior_predictive={observed: prior_predictive} if count else None,
+            observed_data={observed: data.values.cpu().numpy()},
+            constant_data=constant or None,
+            coords=coords,
+            dims=dims,
+        )
+        # ArviZ wants the observed variable's name here too, but its dimension is the model's unit: a call of its own.
+        pointwise = az.from_dict(
+            log_likelihood={observed: log_likelihood.cpu().numpy()}, coords=coords, dims={observed: [model.unit]}
+        )
+        az.concat(result, pointwise, inplace=True)
     attributes = {
         "model": fit.model_name,
         "method": fit.method,

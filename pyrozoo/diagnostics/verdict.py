@@ -46,9 +46,7 @@ def verdict(metrics: Mapping[str, Any]) -> list[Line]:
     if "khat" in metrics:
         lines.append(_khat(metrics))
     if "loo_bad_khat_share" in metrics:
-        share = metrics["loo_bad_khat_share"]
-        level: Level = "pass" if share == 0 else "warn" if share < 0.1 else "fail"
-        lines.append(Line(level, "LOO", f"{share:.1%} of the units have a Pareto k-hat too high for LOO to be trusted."))
+        lines.append(_loo(metrics))
     if "holdout_coverage_90" in metrics and metrics["holdout_entries"] >= 100:
         coverage = metrics["holdout_coverage_90"]
         good = COVERAGE_GOOD[0] <= coverage <= COVERAGE_GOOD[1]
@@ -98,6 +96,17 @@ def _ess(metrics: Mapping[str, Any]) -> Line:
         f"At least {ess:.0f} effective draws for every invariant"
         + (f" ({metrics['ess_per_second']:.0f} a second)." if enough else f"; {ESS_ENOUGH} are wanted: run longer."),
     )
+
+
+def _loo(metrics: Mapping[str, Any]) -> Line:
+    share = metrics["loo_bad_khat_share"]
+    level: Level = "pass" if share == 0 else "warn" if share < 0.1 else "fail"
+    sentence = f"{share:.1%} of the units have a Pareto k-hat too high for LOO to be trusted."
+    if metrics.get("khat", 0.0) >= metrics.get("khat_threshold", 1.0):
+        # LOO reweights draws as if they were the posterior's; a q that is too narrow makes it optimistic.
+        sentence += " Its draws are q's, which misses part of the posterior: this LOO is not comparable with a sampler's."
+        level = "warn" if level == "pass" else level
+    return Line(level, "LOO", sentence)
 
 
 def _khat(metrics: Mapping[str, Any]) -> Line:

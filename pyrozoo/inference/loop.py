@@ -61,6 +61,9 @@ class Process(Protocol):
     def status(self) -> Status | None:
         """Return how the computation ended, or None while it goes on."""
 
+    def resumable(self) -> bool:
+        """Return whether ``state`` now holds all that is needed; a checkpoint that is due waits until it does."""
+
     def state(self) -> dict[str, Any]:
         """Return all that ``restore`` needs to continue to the same bits."""
 
@@ -122,6 +125,14 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
         else:
             process.start()
         started = time.perf_counter() - before
+
+        def save() -> None:
+            if settings.checkpoint and settings.checkpoint_every and process.resumable():
+                _write_checkpoint(settings.checkpoint, process, record, done, time.perf_counter() - started)
+
+        if not settings.resume:
+            save()
+        due = False
         status = process.status()
         bar = tqdm(
             total=process.total, initial=done, desc=description, leave=False, delay=PROGRESS_AFTER_SECONDS,
@@ -138,11 +149,13 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
                         bar.set_postfix_str(f"objective {objective[~objective.isnan()].max().item():.6g}", refresh=False)
                 bar.update()
                 status = process.status()
-                if settings.checkpoint_every and settings.checkpoint and done % settings.checkpoint_every == 0:
-                    _write_checkpoint(settings.checkpoint, process, record, done, time.perf_counter() - started)
+                due |= bool(settings.checkpoint_every) and done % (settings.checkpoint_every or 1) == 0
+                if due and process.resumable():
+                    save()
+                    due = False
         elapsed = time.perf_counter() - started
-        if status is None and settings.checkpoint_every and settings.checkpoint:
-            _write_checkpoint(settings.checkpoint, process, record, done, elapsed)
+        if status is None:
+            save()
     return Run(status or "interrupted", record.frame(), done, elapsed)
 
 

@@ -79,6 +79,9 @@ class _Chains:
         kept = self.kept or [self.space.constrain({n: v.detach() for n, v in self.position.items()})]
         return {name: value.unsqueeze(0) for name, value in _stacked(kept).items()}
 
+    def resumable(self) -> bool:
+        return self.step == 0  # between chains
+
     def state(self) -> dict[str, Any]:
         return {"finished": self.finished}
 

@@ -76,6 +76,9 @@ class _Optimisation:
         parts = [*self.finished, *([(self.active, self.evaluated)] if len(self.active) else [])]
         return take(join([state for _, state in parts]), torch.cat([index for index, _ in parts]).argsort())
 
+    def resumable(self) -> bool:
+        return True
+
     def state(self) -> dict[str, Any]:
         return {
             "current": as_dict(self.current),
@@ -97,7 +100,7 @@ class _Optimisation:
 
 def optimise(
     model: Model, data: Any, solver: Solver, *, method: str, restarts: int, max_iterations: int, tol: float,
-    draws: int, loop: LoopSettings,
+    loop: LoopSettings, draws: int = 0,
 ) -> Fit:  # fmt: skip
     """Iterate a solver from many random starts until the objective's relative change is below a tolerance.
 
@@ -109,14 +112,15 @@ def optimise(
         restarts: Random starts, run as one batch; the best is the fit, all are kept in ``Fit.runs``.
         max_iterations: At most.
         tol: Relative change of the objective below which a restart is done.
-        draws: Draws from q to keep, for a variational solver.
         loop: Seed, progress, checkpoints.
+        draws: Draws from q to keep; needed for a variational solver, and for no other.
 
     Returns:
         The best restart: one point, or draws from q (more from ``Fit.sampler``). ``objective_decreased`` when a
         monotone objective fell in any restart.
     """
-    for name, value in {"restarts": restarts, "max_iterations": max_iterations, "draws": draws}.items():
+    least = {"restarts": restarts, "max_iterations": max_iterations}
+    for name, value in (least | {"draws": draws} if solver.kind == "variational" else least).items():
         if value < 1:
             raise SettingError(f"inference.{name} is {value}; it must be at least 1")
     process = _Optimisation(solver, restarts, max_iterations, tol)

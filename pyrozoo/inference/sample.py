@@ -58,6 +58,9 @@ class _Sampling:
         draws = {site: value.unsqueeze(1) for site, value in self.solver.draws(self.current).items()}
         return draws, self.log_joint[:, :1]
 
+    def resumable(self) -> bool:
+        return True
+
     def state(self) -> dict[str, Any]:
         return {
             "current": as_dict(self.current),
@@ -120,7 +123,7 @@ def sample(
         ),
         status=run.status,
         objective_name=f"mean_{solver.objective_name}",
-        objective=float(log_joint.mean()),
+        objective=float(last.mean() if log_joint.isnan().any() else log_joint.mean()),
         iterations=run.iterations,
         seconds=run.seconds,
         seed=loop.seed,

@@ -106,6 +106,9 @@ class _Stochastic:
     def status(self) -> Status | None:
         return self.ended
 
+    def resumable(self) -> bool:
+        return True
+
     def state(self) -> dict[str, Any]:
         plain = ("restart", "step", "steps", "scouting", "recent", "smoothed", "scores", "best", "ended", "order")
         return {

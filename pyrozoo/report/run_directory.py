@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import arviz as az
+import numpy as np
 import pandas as pd
 import yaml
 
@@ -45,6 +47,16 @@ def write_run(fit: Fit, data: az.InferenceData, directory: Path, config: str) ->
         directory: The run directory; made when missing. metrics.json comes last: where it is, all is there.
         config: The unresolved configuration, YAML.
     """
+    fresh = not directory.exists() or set(directory.iterdir()) <= {directory / CONFIG.parts[0]}
+    try:
+        _write(fit, data, directory, config)
+    except BaseException:
+        if fresh:  # nothing half written; a directory that held anything before is left alone
+            shutil.rmtree(directory, ignore_errors=True)
+        raise
+
+
+def _write(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> None:
     folder = f"{type(fit.model).__module__.rpartition('.')[0]}"
     write_text(directory / CONFIG, config)
     with replacing(directory / "posterior.nc") as temporary:
@@ -82,13 +94,15 @@ def write_run(fit: Fit, data: az.InferenceData, directory: Path, config: str) ->
     )
     write_text(directory / "report.html", text)
     write_text(directory / "metrics.json", json.dumps(fit.metrics, indent=1, allow_nan=False) + "\n")
-    (directory / CHECKPOINT).unlink(missing_ok=True) if fit.status != "interrupted" else None
+    if fit.status != "interrupted":
+        (directory / CHECKPOINT).unlink(missing_ok=True)
 
 
 def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
     """Return a line per parameter: moments and intervals; R-hat and ESS for samples only."""
     if fit.kind == "point":
-        frame = az.summary(data, kind="stats", hdi_prob=0.9, round_to="none")[["mean"]]
+        # One value has no spread: ask for the mean alone.
+        frame = az.summary(data, kind="stats", stat_funcs={"mean": np.mean}, extend=False, round_to="none")
     elif fit.kind == "variational" or fit.draws[next(iter(fit.draws))].shape[1] < 4:
         frame = az.summary(data, kind="stats", hdi_prob=0.9, round_to="none")
     else:

@@ -1,0 +1,172 @@
+"""Run directories, comparisons and pages, through the Python interface."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import pyrozoo
+from pyrozoo.diagnostics.compare import compare
+from pyrozoo.diagnostics.verdict import verdict
+from pyrozoo.types import DataError, SettingError
+
+SIZES = {"rows": 80, "columns": 4, "num_components": 2, "progress": False}
+FILES = {"posterior.nc", "trace.csv", "metrics.json", "summary.csv", "report.html", "runs.csv", ".hydra", "tables", "figures"}
+
+
+@pytest.fixture(scope="module")
+def fits():
+    return [
+        pyrozoo.fit("zip_mixture", "em", **SIZES),
+        pyrozoo.fit("zip_mixture", "cavi", draws=300, **SIZES),
+        pyrozoo.fit("zip_mixture", "gibbs", warmup=200, draws=600, **SIZES),
+    ]
+
+
+def test_run_directory_is_complete_and_comes_back(fits, tmp_path):
+    for fit in fits:
+        directory = fit.save(tmp_path / fit.method)
+        assert {path.name for path in directory.iterdir()} == FILES
+        metrics = json.loads((directory / "metrics.json").read_text())
+        assert {"model", "method", "kind", "status", "objective_name", "objective", "iterations", "seconds", "seed",
+                "holdout_elpd", "holdout_rmse"} <= set(metrics)  # fmt: skip
+        assert list(pd.read_csv(directory / "trace.csv")) == ["iteration", "chain", "objective", "seconds"]
+        assert {"components.csv", "clusters.csv", "holdout.csv"} <= {p.name for p in (directory / "tables").iterdir()}
+        figures = {path.stem for path in (directory / "figures").iterdir()}
+        assert {"objective", "posterior", "components", "affinity", "model", "predictive", "holdout"} <= figures
+        data = az.from_netcdf(str(directory / "posterior.nc"))
+        assert list(data.posterior["column"].values) == list(fit.data.column_labels)
+        assert list(data.log_likelihood["row"].values) == list(fit.data.row_labels)
+        back = pyrozoo.load(directory)
+        assert back.metrics == fit.metrics
+        for site, value in fit.draws.items():
+            assert torch.equal(back.draws[site], value)
+        hidden = back.model.predict(back.draws, back.data)
+        torch.testing.assert_close(hidden.mean, fit.model.predict(fit.draws, fit.data).mean)
+
+
+def test_loo_works_on_what_is_stored(fits, tmp_path):
+    for fit in fits[1:]:
+        data = az.from_netcdf(str(fit.save(tmp_path / fit.method) / "posterior.nc"))
+        assert az.loo(data).elpd_loo == pytest.approx(float(fit.metrics["loo_elpd"]), abs=1.0)
+
+
+def test_page_is_self_contained(fits, tmp_path):
+    text = (fits[1].save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", text), "nothing is fetched"
+    assert "Pareto k-hat" in text
+    assert "Dirichlet" in text
+
+
+def test_labels_with_markup_are_escaped(tmp_path):
+    frame = pd.DataFrame({"<script>alert(1)</script>": [0, 1, 2, 5], "b,\"c\"": [3, 0, 0, 1]})
+    fit = pyrozoo.fit("zip_mixture", "em", data=frame, num_components=1, restarts=1, progress=False)
+    directory = fit.save(tmp_path / "run")
+    assert "<script>alert" not in (directory / "report.html").read_text(encoding="utf-8")
+    table = pd.read_csv(directory / "tables" / "components.csv")
+    assert "rate[b,\"c\"]" in table
+
+
+def test_budget_thins_and_says_so(tmp_path):
+    fit = pyrozoo.fit("zip_mixture", "gibbs", warmup=10, draws=500, posterior_megabytes=0.5, **SIZES)
+    directory = fit.save(tmp_path / "run")
+    assert (directory / "posterior.nc").stat().st_size < 1_500_000
+    assert "draw kept" in az.from_netcdf(str(directory / "posterior.nc")).attrs["notes"]
+    assert "draw kept" in (directory / "report.html").read_text(encoding="utf-8")
+    assert fit.draws["rate"].shape[1] == 500, "the fit itself keeps all"
+
+
+def test_a_failed_write_leaves_nothing(fits, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(az.InferenceData, "to_netcdf", full)
+    with pytest.raises(OSError, match="No space"):
+        fits[0].save(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_directories_are_named(fits, tmp_path):
+    with pytest.raises(DataError, match=r"metrics\.json"):
+        pyrozoo.load(tmp_path)
+    directory = fits[0].save(tmp_path / "run")
+    (directory / "posterior.nc").write_bytes(b"cut")
+    with pytest.raises(DataError, match="cannot be read"):
+        pyrozoo.load(directory)
+
+
+def test_comparison(fits, tmp_path):
+    result = pyrozoo.compare(fits)
+    assert list(result.table["fit"]) == ["em", "cavi", "gibbs"]
+    assert result.reference == "gibbs"
+    assert result.table["rhat_max"].isna().tolist() == [True, True, False], "only samples have an R-hat"
+    assert result.table["khat"].isna().tolist() == [True, False, True]
+    ours = result.invariants.query("fit == 'cavi'").set_index("quantity")
+    assert ours["error_in_sd"].abs().median() < 1
+    assert "column_mean[column_2]" in ours.index
+    assert {"weights[0]", "rate[1, column_3]"} <= set(result.parameters["quantity"])
+    own = result.invariants.query("fit == 'gibbs'")
+    assert np.allclose(own["error_in_sd"], 0)
+    assert np.allclose(own["sd_ratio"], 1)
+    directory = result.save(tmp_path / "all")
+    assert {"comparison.csv", "report.html", "parameters.csv", "invariants.csv"} <= {p.name for p in directory.iterdir()}
+    assert "gibbs" in str(result)
+
+
+def test_comparison_aligns_labels(fits):
+    flipped = pyrozoo.Result.of(fits[2], fits[2].settings)
+    flipped.draws = {site: value.flip(2) for site, value in fits[2].draws.items()}
+    frame = compare([fits[2], flipped]).parameters
+    a, b = (frame[frame["fit"] == name]["mean"].to_numpy() for name in frame["fit"].unique())
+    np.testing.assert_allclose(a, b)
+
+
+def test_comparison_needs_fits_of_one_model():
+    with pytest.raises(SettingError, match="nothing to compare"):
+        compare([])
+
+
+def test_no_sampler_no_reference(fits):
+    result = pyrozoo.compare(fits[:2])
+    assert result.reference is None
+    assert "error_in_sd" not in result.invariants
+
+
+BASE = {"kind": "samples", "status": "completed", "iterations": 10, "rhat_max_raw": 1.0, "rhat_max": 1.0,
+        "rhat_max_invariants": 1.0, "ess_bulk_min_invariants": 900.0, "ess_tail_min_invariants": 900.0,
+        "ess_per_second": 10.0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "about", "level"),
+    [
+        ({}, "R-hat", "pass"),
+        ({"rhat_max_invariants": 1.2}, "R-hat", "fail"),
+        ({"rhat_max_raw": 2.0}, "R-hat", "pass"),
+        ({"rhat_max": 1.5, "rhat_max_raw": 2.0}, "R-hat", "warn"),
+        ({"ess_bulk_min_invariants": 50.0}, "ESS", "warn"),
+        ({"divergences": 3}, "divergences", "fail"),
+        ({"status": "objective_decreased"}, "status", "fail"),
+        ({"status": "interrupted"}, "status", "warn"),
+        ({"holdout_coverage_90": 0.7, "holdout_entries": 500}, "coverage", "warn"),
+        ({"loo_bad_khat_share": 0.3}, "LOO", "fail"),
+    ],
+)
+def test_verdict_lines(change, about, level):
+    (line,) = [line for line in verdict({**BASE, **change}) if line.about == about]
+    assert line.level == level
+
+
+@pytest.mark.parametrize(("khat", "level"), [(0.2, "pass"), (1.3, "warn")])
+def test_verdict_on_khat(khat, level):
+    metrics = {"kind": "variational", "status": "converged", "iterations": 3, "khat": khat, "khat_threshold": 0.67,
+               "loo_bad_khat_share": 0.0}  # fmt: skip
+    lines = {line.about: line for line in verdict(metrics)}
+    assert lines["k-hat"].level == level
+    assert lines["LOO"].level == level, "draws from a wrong q make LOO optimistic"
