@@ -105,7 +105,8 @@ def early_problem(arguments: list[str]) -> str | None:
     if not any(argument.startswith("resume=") for argument in arguments):
         for group in ("model", "inference"):
             if not any(re.match(rf"\+?{group}(@[\w.]+)?=", argument) for argument in arguments):
-                return f"{group}=... is missing; {catalog.suggestion('', catalog.models() if group == 'model' else catalog.options(group))}"
+                valid = catalog.models() if group == "model" else catalog.options(group)
+                return f"{group}=... is missing; {catalog.suggestion('', valid)}"
     if not sweep and "model" in chosen and "inference" in chosen:
         return catalog.check_pair(chosen["model"][0], chosen["inference"][0])
     return None
@@ -281,7 +282,7 @@ def resume(arguments: list[str]) -> int:
         config.merge_with_dotlist(rest)
     except (UserError, AttributeError, KeyError) as error:
         return complain(str(error))
-    return execute(config, directory, resume=True)  # type: ignore[arg-type]
+    return execute(config, directory, resume=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import yaml
 
 from pyrozoo import catalog
 from pyrozoo.data.source import prepared, read
-from pyrozoo.diagnostics.compare import Comparison, compare as compare_fits
+from pyrozoo.diagnostics.compare import Comparison
+from pyrozoo.diagnostics.compare import compare as compare_fits
 from pyrozoo.diagnostics.inference_data import to_inference_data
 from pyrozoo.diagnostics.metrics import evaluate
 from pyrozoo.inference.loop import LoopSettings
@@ -176,7 +177,10 @@ def _data_settings(data: Any) -> dict[str, Any]:
         return catalog.settings("data", data)
     if isinstance(data, str | Path):
         if not Path(data).exists():
-            raise SettingError(f"data={str(data)!r} is neither a file nor a data set; {catalog.suggestion(str(data), catalog.datasets())}")
+            raise SettingError(
+                f"data={str(data)!r} is neither a file nor a data set; "
+                f"{catalog.suggestion(str(data), catalog.datasets())}"
+            )
         return catalog.settings("data", "table") | {"path": str(data)}
     return {"source": "given", "holdout": 0.0, "seed": 0}
 
@@ -195,9 +199,7 @@ def check_names(model: str, method: str) -> None:
         raise NotApplicable(problem)
 
 
-def run(
-    config: Mapping[str, Any], *, data: Any = None, directory: Path | None = None, resume: bool = False
-) -> Result:
+def run(config: Mapping[str, Any], *, data: Any = None, directory: Path | None = None, resume: bool = False) -> Result:
     """Do what a resolved configuration says: data, model, engine, metrics.
 
     Args:
@@ -212,7 +214,9 @@ def run(
     check_types(run_settings, {key: config[key] for key in RUN_SETTINGS if key not in ("device",)}, "config")
     name, method = config["model"]["name"], config["inference"]["name"]
     check_names(name, method)
-    device, dtype = run_settings(**{k: config[k] for k in RUN_SETTINGS if k != "device"}, device=config["device"]["name"])
+    device, dtype = run_settings(
+        **{k: config[k] for k in RUN_SETTINGS if k != "device"}, device=config["device"]["name"]
+    )
     model = _make_model(config["model"])
     if data is not None:
         container = model.container.of(data)
@@ -326,5 +330,3 @@ def load(directory: str | Path) -> Result:
 def list_models() -> dict[str, tuple[str, ...]]:
     """Return every model with its methods."""
     return {name: catalog.methods(name) for name in catalog.models()}
-
-

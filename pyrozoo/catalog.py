@@ -89,7 +89,9 @@ def check_pair(model: str, method: str) -> str | None:
     if method in methods(model):
         return None
     reason = refused(model).get(method)
-    return f"{model} has no method {method}" + (f" ({reason})" if reason else "") + f"; it has {', '.join(methods(model))}"
+    return (
+        f"{model} has no method {method}" + (f" ({reason})" if reason else "") + f"; it has {', '.join(methods(model))}"
+    )
 
 
 def model_class(name: str) -> type[Model]:

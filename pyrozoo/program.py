@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pyro.poutine as poutine
 import torch
@@ -38,7 +38,7 @@ def simulate(model: Model, blank: Any, given: Mapping[str, Tensor] | None = None
     program = poutine.condition(poutine.uncondition(model), data=dict(given or {}))
     trace = poutine.trace(program).get_trace(blank)
     return {
-        name: node["value"]
+        name: cast(Tensor, node["value"])
         for name, node in trace.nodes.items()
         if node["type"] == "sample" and not site_is_subsample(node)
     }
@@ -113,7 +113,7 @@ class Unconstrained:
     """
 
     CHECKS = 3
-    AGREEMENT = {torch.float64: 1e-9, torch.float32: 1e-4}
+    AGREEMENT: ClassVar = {torch.float64: 1e-9, torch.float32: 1e-4}
 
     def __init__(self, model: Model, data: Any, start: Mapping[str, Tensor]):
         initial, self.enumerated, self.transforms, _ = initialize_model(
@@ -136,7 +136,7 @@ class Unconstrained:
                 point = vector + 0.1 * torch.randn_like(vector)
                 values = {s: v[None, None] for s, v in self.constrain(self.unflatten(point)).items()}
                 fixed, program = self._log_prior(values), log_prior(self.model, values, self.few).squeeze()
-                # Priors that do not depend on other sites are kept; running the program for them costs more than all else.
+                # Priors that depend on no other site are kept: running the program for them costs more than all else.
                 self.fixed_priors &= bool(abs(fixed - program) <= tolerance * max(1.0, abs(float(program))))
                 fast, slow = float(self.potential(self.unflatten(point))), float(self.enumerated(self.unflatten(point)))
                 if not abs(fast - slow) <= tolerance * max(1.0, abs(slow)):
@@ -149,12 +149,12 @@ class Unconstrained:
 
     def potential(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Return minus the log joint density of unconstrained values by site, a scalar."""
-        values, total = {}, None
+        values, total = {}, torch.zeros(())
         for site, part in parts.items():
             inverse = self.transforms[site].inv
             values[site] = inverse(part)
             jacobian = inverse.log_abs_det_jacobian(part, values[site]).sum()
-            total = jacobian if total is None else total + jacobian
+            total = jacobian + total
         draws = {site: value[None, None] for site, value in values.items()}
         likelihood = self.model.pointwise_log_likelihood(draws, self.data).sum()
         return -(total + likelihood + self._log_prior(draws))

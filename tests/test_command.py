@@ -47,7 +47,8 @@ def test_main_job(here, capsys):
     assert re.fullmatch(r"outputs/zip_mixture/em/\d{4}-\d\d-\d\d_[\d-]+", directory.relative_to(here).as_posix())
     assert str(directory.relative_to(here)) in out
     assert {path.name for path in directory.iterdir()} == {
-        "posterior.nc", "trace.csv", "runs.csv", "metrics.json", "summary.csv", "tables", "figures", "report.html", ".hydra",
+        "posterior.nc", "trace.csv", "runs.csv", "metrics.json", "summary.csv", "tables", "figures", "report.html",
+        ".hydra",
     }  # fmt: skip
     assert not list(directory.glob(".*.*")), "no temporary file is left"
 
@@ -57,7 +58,9 @@ def test_command_and_python_give_the_same(here, capsys):
     fit = pyrozoo.fit("zip_mixture", "cavi", rows=60, columns=4, num_components=2, seed=3)
     metrics = json.loads((only_run(here) / "metrics.json").read_text())
     drop = {"seconds"}
-    assert {k: v for k, v in metrics.items() if k not in drop} == {k: v for k, v in fit.metrics.items() if k not in drop}
+    assert {k: v for k, v in metrics.items() if k not in drop} == {
+        k: v for k, v in fit.metrics.items() if k not in drop
+    }
 
 
 def test_stored_config_runs_it_again(here, capsys):
@@ -71,11 +74,13 @@ def test_stored_config_runs_it_again(here, capsys):
 
 def test_own_csv_from_another_folder(here, capsys):
     generator = np.random.default_rng(0)
-    frame = pd.DataFrame(generator.poisson(2, (40, 3)) * generator.integers(0, 2, (40, 3)), columns=["owl", "möwe", "kite"])
+    frame = pd.DataFrame(
+        generator.poisson(2, (40, 3)) * generator.integers(0, 2, (40, 3)), columns=["owl", "möwe", "kite"]
+    )
     frame.insert(0, "site", [f"site {i}" for i in range(40)])
     frame.loc[3, "owl"] = np.nan
     frame.to_csv("counts.csv", index=False, encoding="utf-8-sig")
-    code, out, err = run(
+    code, _out, err = run(
         capsys, "model=zip_mixture", "inference=em", "data=table", "data.path=counts.csv", "data.row_labels=site",
         "model.num_components=2", "data.holdout=0.1",
     )  # fmt: skip
@@ -111,7 +116,9 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "says"), MISTAKES, ids=lambda v: " ".join(v)[-40:] if isinstance(v, list) else "")
+@pytest.mark.parametrize(
+    ("arguments", "says"), MISTAKES, ids=lambda v: " ".join(v)[-40:] if isinstance(v, list) else ""
+)
 def test_mistakes_are_one_line_and_leave_nothing(here, capsys, monkeypatch, arguments, says):
     import torch
 
@@ -128,7 +135,10 @@ def test_mistakes_are_one_line_and_leave_nothing(here, capsys, monkeypatch, argu
 
 
 def test_help_and_mistakes_answer_in_under_a_second_without_torch():
-    script = "import sys; from pyrozoo.__main__ import main\ntry: main()\nfinally: assert not {'torch', 'pyro', 'arviz'} & set(sys.modules)"
+    script = (
+        "import sys; from pyrozoo.__main__ import main\n"
+        "try: main()\nfinally: assert not {'torch', 'pyro', 'arviz'} & set(sys.modules)"
+    )
     for arguments, code in ((["--help"], 0), (["model=zip_mixtur", "inference=em"], 2)):
         done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
@@ -194,9 +204,7 @@ def test_sweep_over_the_number_of_components(here, capsys):
 
 def test_sweep_goes_on_after_a_failure_and_says_so(here, capsys, monkeypatch):
     monkeypatch.setattr(catalog, "refused", lambda model: {"nuts": "there is no gradient"})
-    code, out, err = run(
-        capsys, "-m", *SMALL, "inference=em,nuts,cavi", "model.rate_shape=0.5,2.0"
-    )
+    code, out, err = run(capsys, "-m", *SMALL, "inference=em,nuts,cavi", "model.rate_shape=0.5,2.0")
     assert code == 2
     report = Path([line for line in out.splitlines() if line.endswith("report.html")][-1])
     table = pd.read_csv(report.parent / "comparison.csv")
@@ -210,7 +218,13 @@ def test_sweep_goes_on_after_a_failure_and_says_so(here, capsys, monkeypatch):
 
 @pytest.mark.parametrize("experiment", catalog.options("experiment"))
 def test_every_experiment_composes(here, capsys, experiment):
-    code, out, err = run(capsys, f"experiment={experiment}", *([] if experiment != "zip_course_model" else ["inference=cavi"]), "--cfg", "job")
+    code, out, err = run(
+        capsys,
+        f"experiment={experiment}",
+        *([] if experiment != "zip_course_model" else ["inference=cavi"]),
+        "--cfg",
+        "job",
+    )
     assert code == 0, err
     config = yaml.safe_load(out)
     assert config["model"]["name"] in catalog.models()
@@ -227,7 +241,7 @@ def test_interrupted_command_exits_130_and_resumes(here):
         time.sleep(0.1)
     time.sleep(3)
     process.send_signal(2)
-    out, err = process.communicate(timeout=120)
+    _out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     directory = only_run(here)
     assert json.loads((directory / "metrics.json").read_text())["status"] == "interrupted"
@@ -236,12 +250,12 @@ def test_interrupted_command_exits_130_and_resumes(here):
 
 
 def test_resume_command(here, capsys):
-    fit = pyrozoo.fit("zip_mixture", "em", rows=60, columns=4, num_components=2, max_iterations=20, tol=0.0, checkpoint_every=5,
-                      directory=here / "run")  # fmt: skip
+    sizes = {"rows": 60, "columns": 4, "num_components": 2, "tol": 0.0}
+    fit = pyrozoo.fit("zip_mixture", "em", max_iterations=20, checkpoint_every=5, directory=here / "run", **sizes)
     assert fit.status == "max_iterations"
-    code, out, err = run(capsys, f"resume={here / 'run'}", "inference.max_iterations=40")
+    code, _out, err = run(capsys, f"resume={here / 'run'}", "inference.max_iterations=40")
     assert code == 0, err
-    whole = pyrozoo.fit("zip_mixture", "em", rows=60, columns=4, num_components=2, max_iterations=40, tol=0.0)
+    whole = pyrozoo.fit("zip_mixture", "em", max_iterations=40, **sizes)
     assert json.loads((here / "run" / "metrics.json").read_text())["objective"] == whole.objective
     code, _, err = run(capsys, f"resume={here / 'run'}")
     assert (code, err.count("\n")) == (2, 1)
@@ -260,16 +274,37 @@ def test_wheel_runs_elsewhere(tmp_path):
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     target = tmp_path / "site"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel)], check=True
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-index",
+            "--target",
+            str(target),
+            str(wheel),
+        ],
+        check=True,
     )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {"PYTHONPATH": str(target), "PATH": str(Path(sys.executable).parent), "HOME": str(tmp_path)}
     check = "import pyrozoo, pyrozoo.paths; print(pyrozoo.__file__, pyrozoo.paths.CONF)"
-    where = subprocess.run([sys.executable, "-c", check], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)
+    where = subprocess.run(
+        [sys.executable, "-c", check], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
+    )
     assert where.stdout.split()[0].startswith(str(target))
     assert where.stdout.split()[1].startswith(str(target))
     for start in ([sys.executable, "-m", "pyrozoo"], [sys.executable, str(target / "bin" / "pyrozoo")]):
-        done = subprocess.run([*start, *SMALL, "inference=em"], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*start, *SMALL, "inference=em"],
+            cwd=elsewhere,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
     assert len(list(elsewhere.rglob("report.html"))) == 2

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyrozoo import catalog
 from pyrozoo.data.files import read_table
@@ -31,7 +32,7 @@ def write(folder, text, name="table.csv", encoding="utf-8"):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_csv_with_header_labels_and_missing(tmp_path, encoding):
-    path = write(tmp_path, "site,Möwe,owl\nnorth,1,NA\n\"sou,th\",,3\n", encoding=encoding)
+    path = write(tmp_path, 'site,Möwe,owl\nnorth,1,NA\n"sou,th",,3\n', encoding=encoding)
     table = read_table(path, row_labels="site")
     assert table.column_labels == ["Möwe", "owl"]
     assert table.row_labels == ["north", "sou,th"]
@@ -92,7 +93,7 @@ def test_numpy_files(tmp_path):
     np.save(tmp_path / "x.npy", np.arange(6).reshape(2, 3))
     assert read_table(tmp_path / "x.npy").values.tolist() == [[0, 1, 2], [3, 4, 5]]
     np.savez(tmp_path / "two.npz", x=np.ones((2, 2)), y=np.zeros((3, 3)))
-    with pytest.raises(DataError, match="data.key"):
+    with pytest.raises(DataError, match=r"data\.key"):
         read_table(tmp_path / "two.npz")
     assert read_table(tmp_path / "two.npz", key="y").shape == (3, 3)
     with pytest.raises(DataError, match="no array 'z'"):

@@ -96,7 +96,14 @@ def test_every_model_has_a_test_file():
 
 def test_every_pair_is_found_from_the_folders():
     assert ("zip_mixture", "em") in PAIRS
-    assert {method for model, method in PAIRS if model == "zip_mixture"} == {"em", "cavi", "gibbs", "svi", "nuts", "laplace"}
+    assert {method for model, method in PAIRS if model == "zip_mixture"} == {
+        "em",
+        "cavi",
+        "gibbs",
+        "svi",
+        "nuts",
+        "laplace",
+    }
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: str(p.relative_to(CONF)))

@@ -75,7 +75,11 @@ def test_interrupted_then_resumed_is_the_uninterrupted_run(method, at, tmp_path,
 
 @pytest.mark.parametrize("method", ["em", "gibbs", "svi"])
 def test_a_killed_run_loses_at_most_the_checkpoint_interval(method, tmp_path):
-    long = {"em": {"max_iterations": 100_000}, "gibbs": {"draws": 100_000}, "svi": {"max_steps": 100_000, "window": 90_000}}
+    long = {
+        "em": {"max_iterations": 100_000},
+        "gibbs": {"draws": 100_000},
+        "svi": {"max_steps": 100_000, "window": 90_000},
+    }
     settings = {**SIZES, **RUNS[method], **long[method]}
     code = (
         "import pyrozoo, sys; pyrozoo.fit('zip_mixture', "

@@ -9,7 +9,8 @@ import arviz as az
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import pyrozoo
@@ -162,7 +163,17 @@ def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
     solver = Falling(solver_class(model, method)(its, data))
     if not solver.monotone:
         pytest.skip("not a monotone method")
-    fit = optimise(its, data, solver, method=method, restarts=3, max_iterations=200, tol=1e-12, draws=5, loop=LoopSettings(progress=False))
+    fit = optimise(
+        its,
+        data,
+        solver,
+        method=method,
+        restarts=3,
+        max_iterations=200,
+        tol=1e-12,
+        draws=5,
+        loop=LoopSettings(progress=False),
+    )
     assert fit.status == "objective_decreased"
     assert (fit.runs["status"] == "objective_decreased").any()
 
@@ -191,7 +202,11 @@ def test_converged_points_are_stationary(model, method):
                 value = getattr(best, field.name).expand(directions, *getattr(best, field.name).shape[1:])
                 noise = torch.randn(value.shape, generator=generator, dtype=value.dtype)
                 new = value * torch.exp(sign * size * noise)
-                if solver.kind == "point" and field.name in its.sites and torch.allclose(value.sum(-1), torch.ones(1).double()):
+                if (
+                    solver.kind == "point"
+                    and field.name in its.sites
+                    and torch.allclose(value.sum(-1), torch.ones(1).double())
+                ):
                     new = new / new.sum(-1, keepdim=True)
                 changes[field.name] = new.clamp(max=1 - 1e-12) if field.name == "on_prob" else new
             return solver.step(type(best)(**changes))[1]
@@ -275,7 +290,7 @@ def test_a_sampler_that_ignores_the_data_is_caught_by_the_log_likelihoods_rank_o
     assert p.drop("log_likelihood").min() > 1e-4
 
 
-# 6 and 7. Variational figures, symmetry -----------------------------------------------------------------------------------
+# 6 and 7. Variational figures, symmetry ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("model", "method"), [p for p in PAIRS if p[1] in ("cavi", "svi", "laplace")])
@@ -369,7 +384,9 @@ def test_one_component_and_more_components_than_rows(model, method, components):
     assert_finite(pyrozoo.fit(model, method, data=its.tiny, num_components=components, **QUIET, **changes))
 
 
-numbers = st.one_of(st.integers(0, 50).map(float), st.just(float("nan")), st.sampled_from([-1.0, 0.5, 1e7, float("inf")]))
+numbers = st.one_of(
+    st.integers(0, 50).map(float), st.just(float("nan")), st.sampled_from([-1.0, 0.5, 1e7, float("inf")])
+)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -424,7 +441,9 @@ def test_float32_agrees_with_float64(model, method):
 def test_inference_data_says_what_it_is(model, method):
     fit = fit_tiny(model, method)
     data = fit.inference_data
-    assert {"posterior", "log_likelihood", "posterior_predictive", "prior", "prior_predictive", "observed_data"} <= set(data.groups())
+    assert {"posterior", "log_likelihood", "posterior_predictive", "prior", "prior_predictive", "observed_data"} <= set(
+        data.groups()
+    )
     for site, dims in fit.model.sites.items():
         assert data.posterior[site].dims == ("chain", "draw", *dims)
     assert data.log_likelihood[fit.model.observed_site].dims[-1] == fit.model.unit

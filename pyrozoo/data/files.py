@@ -96,7 +96,8 @@ def _read_csv(
     for number, line in enumerate(body, start=2 if header else 1):
         if len(line) != len(names):
             raise DataError(
-                f"{path.name}: record {number} has {len(line)} cells where {len(names)} are expected (a truncated file?)"
+                f"{path.name}: record {number} has {len(line)} cells where {len(names)} are expected "
+                "(a truncated file?)"
             )
     for name in names:
         if names.count(name) > 1:

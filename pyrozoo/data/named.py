@@ -77,10 +77,14 @@ def zip_mixture_course(path: Path) -> Table:
         labels("test_row", len(values)),
         train.column_labels,
         f"{path.stem} test rows",
-        hidden=Hidden(torch.as_tensor(rows.ravel()), torch.as_tensor(columns.ravel()), torch.as_tensor(missing.ravel())),
+        hidden=Hidden(
+            torch.as_tensor(rows.ravel()), torch.as_tensor(columns.ravel()), torch.as_tensor(missing.ravel())
+        ),
     )
     if values.shape[1] != train.shape[1]:
-        raise DataError(f"{path.name}: test rows have {hidden_columns} + {shown.shape[1]} columns, not {train.shape[1]}")
+        raise DataError(
+            f"{path.name}: test rows have {hidden_columns} + {shown.shape[1]} columns, not {train.shape[1]}"
+        )
     return Table(train.values, train.row_labels, train.column_labels, train.name, test=test)
 
 

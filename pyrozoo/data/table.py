@@ -197,7 +197,9 @@ class Table:
         return cls(values, labels("row", len(array)), labels("column", array.shape[1]), name).checked()
 
     @classmethod
-    def restore(cls, observed: np.ndarray, extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]]) -> Table:
+    def restore(
+        cls, observed: np.ndarray, extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]]
+    ) -> Table:
         """Rebuild a table from the arrays of a run directory (what ``inference_data`` stored of it)."""
 
         def part(values: np.ndarray, hidden: np.ndarray | None, rows: Sequence[str], name: str) -> Table:

@@ -70,7 +70,7 @@ def compare(fits: Sequence[Fit]) -> Comparison:
     if len({fit.model_name for fit in fits}) > 1:
         raise SettingError(f"fits of different models cannot be compared: {', '.join(f.model_name for f in fits)}")
     names = _names(fits)
-    table = pd.DataFrame([{"fit": name} | fit.metrics for name, fit in zip(names, fits, strict=True)])
+    table = pd.DataFrame([{"fit": name, **fit.metrics} for name, fit in zip(names, fits, strict=True)])
     leading = [c for c in COLUMNS if c in table]
     table = table[["fit", *leading, *(c for c in table if c not in leading and c != "fit")]]
     index, good = _reference(fits)
@@ -94,7 +94,10 @@ def _names(fits: Sequence[Fit]) -> tuple[str, ...]:
     fields = {f for fit in fits for f in vars(fit.model)}
     differing = [f for f in sorted(fields) if len({repr(getattr(fit.model, f)) for fit in fits}) > 1]
     if differing:
-        labels = [f"{n} {', '.join(f'{f}={getattr(fit.model, f)}' for f in differing)}" for n, fit in zip(labels, fits, strict=True)]
+        labels = [
+            f"{n} {', '.join(f'{f}={getattr(fit.model, f)}' for f in differing)}"
+            for n, fit in zip(labels, fits, strict=True)
+        ]
     if len(set(labels)) < len(labels):
         labels = [f"{n} seed={fit.seed}" if labels.count(n) > 1 else n for n, fit in zip(labels, fits, strict=True)]
     if len(set(labels)) < len(labels):
@@ -117,7 +120,9 @@ def _reference(fits: Sequence[Fit]) -> tuple[int | None, bool]:
     return None, False
 
 
-def _side_by_side(names: Sequence[str], fits: Sequence[Fit], draws: Sequence[Draws], reference: int | None) -> pd.DataFrame:
+def _side_by_side(
+    names: Sequence[str], fits: Sequence[Fit], draws: Sequence[Draws], reference: int | None
+) -> pd.DataFrame:
     frames = [_moments(name, fit, each) for name, fit, each in zip(names, fits, draws, strict=True)]
     result = pd.concat(frames, ignore_index=True)
     if reference is None:
@@ -173,4 +178,3 @@ def worst_errors(comparison: Comparison) -> pd.DataFrame:
         return pd.DataFrame({"fit": list(comparison.names)})
     grouped = frame.assign(error=frame["error_in_sd"].abs()).groupby("fit", sort=False)
     return grouped.agg(worst_error_in_sd=("error", "max"), median_sd_ratio=("sd_ratio", "median")).reset_index()
-

@@ -61,7 +61,7 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     coords = {name: list(labels) for name, labels in data.coords.items()}
     if data.test is not None:
         coords["test_row"] = list(data.test.row_labels)
-    dims = {name: list(each) for name, each in (model.sites | constant_dims | {observed: data.dims}).items()}
+    dims = {name: list(each) for name, each in ({**model.sites, **constant_dims, observed: data.dims}).items()}
     with warnings.catch_warnings():
         # A run cut short may have more chains than draws; ArviZ takes that for a mistake in the order of axes.
         warnings.filterwarnings("ignore", message="More chains")
@@ -177,11 +177,13 @@ def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
     def tensors(group: str) -> Draws:
         return {str(name): torch.as_tensor(np.asarray(value.values)) for name, value in data[group].items()}
 
-    coords = {}
+    coords: dict[str, list[str]] = {}
     for group in ("observed_data", "constant_data"):
         if group in data:
             coords |= {str(name): [str(v) for v in value.values] for name, value in data[group].coords.items()}
-    constant = {str(n): np.asarray(v.values) for n, v in data["constant_data"].items()} if "constant_data" in data else {}
+    constant = (
+        {str(n): np.asarray(v.values) for n, v in data["constant_data"].items()} if "constant_data" in data else {}
+    )
     observed = np.asarray(data["observed_data"][model.observed_site].values)
     return Fit(
         model=model,

@@ -150,4 +150,3 @@ def _worst(data: Mapping[str, xr.DataArray], choose: Callable[..., float]) -> fl
     values = np.concatenate([np.ravel(np.asarray(value)) for value in data.values()])
     values = values[np.isfinite(values)]
     return float(choose(values)) if len(values) else math.nan
-

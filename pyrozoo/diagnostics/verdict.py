@@ -34,14 +34,20 @@ def verdict(metrics: Mapping[str, Any]) -> list[Line]:
     lines = [_status(metrics)]
     kind = metrics["kind"]
     if kind == "point":
-        lines.append(Line("warn", "uncertainty", "A point estimate has none: no intervals for parameters, no R-hat, no LOO."))
+        lines.append(
+            Line("warn", "uncertainty", "A point estimate has none: no intervals for parameters, no R-hat, no LOO.")
+        )
     if "rhat_max" in metrics:
         lines += [_rhat(metrics), _ess(metrics)]
     elif kind == "samples":
         lines.append(Line("warn", "R-hat", "One chain, or too few draws: nothing can be said about convergence."))
     if metrics.get("divergences"):
         lines.append(
-            Line("fail", "divergences", f"{metrics['divergences']} divergent transitions: parts of the posterior were missed.")
+            Line(
+                "fail",
+                "divergences",
+                f"{metrics['divergences']} divergent transitions: parts of the posterior were missed.",
+            )
         )
     if "khat" in metrics:
         lines.append(_khat(metrics))
@@ -65,8 +71,14 @@ def _status(metrics: Mapping[str, Any]) -> Line:
     sentences: dict[str, tuple[Level, str]] = {
         "converged": ("pass", f"Stopped by its own rule after {iterations} iterations."),
         "completed": ("pass", f"All {iterations} iterations were made."),
-        "max_iterations": ("warn", f"Not converged after {iterations} iterations: allow more, or loosen the tolerance."),
-        "objective_decreased": ("fail", "The objective fell, which it never may: an update is wrong. Do not use this fit."),
+        "max_iterations": (
+            "warn",
+            f"Not converged after {iterations} iterations: allow more, or loosen the tolerance.",
+        ),
+        "objective_decreased": (
+            "fail",
+            "The objective fell, which it never may: an update is wrong. Do not use this fit.",
+        ),
         "interrupted": ("warn", f"Interrupted after {iterations} iterations: a partial result."),
     }
     level, sentence = sentences[status]
@@ -75,13 +87,17 @@ def _status(metrics: Mapping[str, Any]) -> Line:
 
 def _rhat(metrics: Mapping[str, Any]) -> Line:
     raw, aligned, invariants = metrics["rhat_max_raw"], metrics["rhat_max"], metrics["rhat_max_invariants"]
-    figures = f"R-hat is at most {invariants:.3f} on invariants, {aligned:.3f} on aligned and {raw:.3f} on raw parameters"
+    figures = (
+        f"R-hat is at most {invariants:.3f} on invariants, {aligned:.3f} on aligned and {raw:.3f} on raw parameters"
+    )
     if invariants > RHAT_BAD:
         return Line("fail", "R-hat", f"{figures}: the chains disagree on quantities that labels cannot explain.")
     if invariants > RHAT_GOOD:
         return Line("warn", "R-hat", f"{figures}: run longer.")
     if aligned > RHAT_BAD:
-        return Line("warn", "R-hat", f"{figures}: predictions agree, single components do not (another mode, or alignment).")
+        return Line(
+            "warn", "R-hat", f"{figures}: predictions agree, single components do not (another mode, or alignment)."
+        )
     if raw > RHAT_BAD:
         return Line("pass", "R-hat", f"{figures}: the difference is label switching only.")
     return Line("pass", "R-hat", f"{figures}.")
@@ -104,7 +120,9 @@ def _loo(metrics: Mapping[str, Any]) -> Line:
     sentence = f"{share:.1%} of the units have a Pareto k-hat too high for LOO to be trusted."
     if metrics.get("khat", 0.0) >= metrics.get("khat_threshold", 1.0):
         # LOO reweights draws as if they were the posterior's; a q that is too narrow makes it optimistic.
-        sentence += " Its draws are q's, which misses part of the posterior: this LOO is not comparable with a sampler's."
+        sentence += (
+            " Its draws are q's, which misses part of the posterior: this LOO is not comparable with a sampler's."
+        )
         level = "warn" if level == "pass" else level
     return Line(level, "LOO", sentence)
 
@@ -112,7 +130,11 @@ def _loo(metrics: Mapping[str, Any]) -> Line:
 def _khat(metrics: Mapping[str, Any]) -> Line:
     khat, limit = metrics["khat"], metrics["khat_threshold"]
     if khat < limit:
-        return Line("pass", "k-hat", f"Pareto k-hat is {khat:.2f} (limit {limit:.2f}): q is close enough to reweight to p.")
+        return Line(
+            "pass", "k-hat", f"Pareto k-hat is {khat:.2f} (limit {limit:.2f}): q is close enough to reweight to p."
+        )
     return Line(
-        "warn", "k-hat", f"Pareto k-hat is {khat:.2f} (limit {limit:.2f}): q misses part of p; use its means, not its spread."
+        "warn",
+        "k-hat",
+        f"Pareto k-hat is {khat:.2f} (limit {limit:.2f}): q misses part of p; use its means, not its spread.",
     )

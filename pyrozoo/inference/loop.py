@@ -146,7 +146,9 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
                     record.objectives.append(objective)
                     record.seconds.append(time.perf_counter() - started)
                     if not bar.disable:
-                        bar.set_postfix_str(f"objective {objective[~objective.isnan()].max().item():.6g}", refresh=False)
+                        bar.set_postfix_str(
+                            f"objective {objective[~objective.isnan()].max().item():.6g}", refresh=False
+                        )
                 bar.update()
                 status = process.status()
                 due |= bool(settings.checkpoint_every) and done % (settings.checkpoint_every or 1) == 0

@@ -52,14 +52,14 @@ class _Chains:
     def advance(self) -> Tensor:
         divergences = len(self.kernel._divergences)
         self.position = self.kernel.sample(self.position)
-        potential = self.kernel._potential_energy_last
+        potential = torch.as_tensor(self.kernel._potential_energy_last)
         self.step += 1
         row = torch.full((self.chains,), torch.nan, dtype=torch.float64)
         row[len(self.finished)] = -float(potential)
         if self.step > self.warmup:
             with torch.no_grad():
                 values = self.space.constrain(self.position)
-                values["lp"] = -torch.as_tensor(potential).double()
+                values["lp"] = -potential.double()
                 values["diverging"] = torch.tensor(len(self.kernel._divergences) > divergences)
                 values["step_size"] = torch.as_tensor(float(self.kernel.step_size))
             self.kept.append({name: value.detach().clone() for name, value in values.items()})
@@ -131,7 +131,7 @@ def nuts(
         run = drive(process, loop, f"{method} ({chains} chains)")
     result = process.result()
     kept: Draws = {site: result[site] for site in model.sites}
-    stats = {name: result[name] for name in ("lp", "diverging", "step_size") if name in result}
+    stats: Draws = {name: result[name] for name in ("lp", "diverging", "step_size") if name in result}
     by_chain = run.trace.groupby("chain")["objective"]
     return Fit(
         model=model,
@@ -145,9 +145,7 @@ def nuts(
                 "chain": range(chains),
                 "objective": [by_chain.last().get(chain, float("nan")) for chain in range(chains)],
                 "iterations": [int(by_chain.size().get(chain, 0)) for chain in range(chains)],
-                "status": [
-                    "completed" if chain < len(process.finished) else "interrupted" for chain in range(chains)
-                ],
+                "status": ["completed" if chain < len(process.finished) else "interrupted" for chain in range(chains)],
             }
         ),
         status=run.status,

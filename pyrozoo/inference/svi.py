@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pyro
@@ -82,7 +82,9 @@ class _Stochastic:
         elif self.step % self.window == 0:
             self.smoothed.append(sum(self.recent) / len(self.recent))
             self.recent = []
-            if len(self.smoothed) > 1 and abs(self.smoothed[-1] - self.smoothed[-2]) <= self.tol * abs(self.smoothed[-1]):
+            if len(self.smoothed) > 1 and abs(self.smoothed[-1] - self.smoothed[-2]) <= self.tol * abs(
+                self.smoothed[-1]
+            ):
                 self.ended = "converged"
         if not self.scouting and self.step >= self.max_steps:
             self.ended = self.ended or "max_iterations"
@@ -196,8 +198,10 @@ def svi(
             for name, value in constrained.items():
                 pyro.param(name, value)
             traces = [poutine.trace(fixed).get_trace(data) for _ in range(count)]
-            values = {s: torch.stack([t.nodes[s]["value"] for t in traces]).unsqueeze(0) for s in model.sites}
-            return values, torch.stack([t.log_prob_sum() for t in traces]).unsqueeze(0)
+            values = {
+                s: torch.stack([cast(Tensor, t.nodes[s]["value"]) for t in traces]).unsqueeze(0) for s in model.sites
+            }
+            return values, torch.stack([torch.as_tensor(t.log_prob_sum()) for t in traces]).unsqueeze(0)
 
     with seeded(loop.seed):
         kept, log_q = sampler(draws)

@@ -21,9 +21,9 @@ def match_components(features: Float[Tensor, "S K P"], pivot: Float[Tensor, "K P
         Order [S, K]: component ``order[s, k]`` of draw s is the pivot's component k.
     """
     cost = torch.cdist(pivot.expand(features.shape[0], -1, -1), features).square().cpu().numpy()
-    return torch.as_tensor(
-        [linear_sum_assignment(each)[1].tolist() for each in cost], device=features.device
-    ).reshape(features.shape[:2])
+    return torch.as_tensor([linear_sum_assignment(each)[1].tolist() for each in cost], device=features.device).reshape(
+        features.shape[:2]
+    )
 
 
 def relabelling(features: Float[Tensor, "S K P"], sweeps: int = 3) -> Int[Tensor, "S K"]:

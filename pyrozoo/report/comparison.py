@@ -19,7 +19,9 @@ SHORT = ("method", "status", "objective", "elbo", "khat", "holdout_elpd", "holdo
          "rhat_max_invariants", "ess_per_second", "seconds")  # fmt: skip
 
 
-def write_comparison(directory: Path, comparisons: Sequence[Comparison], absent: pd.DataFrame, links: dict[int, str]) -> None:
+def write_comparison(
+    directory: Path, comparisons: Sequence[Comparison], absent: pd.DataFrame, links: dict[int, str]
+) -> None:
     """Write comparison.csv, parameters.csv, invariants.csv, figures and report.html.
 
     Args:
@@ -72,7 +74,7 @@ def write_comparison(directory: Path, comparisons: Sequence[Comparison], absent:
 
 def _reference_sentence(comparison: Comparison) -> str:
     if comparison.reference is None:
-        return "There is no sampler among the fits, so nothing says which one is right: compare held-out figures and ELBOs."
+        return "No sampler is among the fits, so nothing says which is right: compare held-out figures and ELBOs."
     if comparison.reference_good:
         return f"The reference is {comparison.reference}: R-hat < 1.01 and ESS >= 400 on invariants."
     return (

@@ -33,8 +33,12 @@ def _objective(fit: Fit) -> Picture:
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     lines = list(fit.trace.groupby("chain"))
-    shown = lines if len(lines) <= MOST_LINES else [lines[i] for i in np.linspace(0, len(lines) - 1, MOST_LINES).astype(int)]
-    best = int(fit.runs["objective"].idxmax()) if len(fit.runs) and fit.kind != "samples" else None
+    shown = (
+        lines
+        if len(lines) <= MOST_LINES
+        else [lines[i] for i in np.linspace(0, len(lines) - 1, MOST_LINES).astype(int)]
+    )
+    best = int(fit.runs["objective"].to_numpy().argmax()) if len(fit.runs) and fit.kind != "samples" else None
     for chain, line in shown + [each for each in lines if each[0] == best]:
         style = {"color": "C3", "lw": 1.8, "zorder": 3} if chain == best else {"color": "C0", "lw": 0.8, "alpha": 0.5}
         left.plot(line["iteration"], line["objective"], **style)
@@ -58,7 +62,11 @@ def _restarts(fit: Fit) -> Picture:
     axes.hist(gaps, bins=min(30, max(5, len(gaps) // 4)), color="C0")
     near = int((gaps < 0.1).sum())
     axes.set(xlabel="below the best restart", ylabel="restarts", title=f"Where {len(gaps)} restarts ended")
-    return Picture("restarts", f"{near} of {len(gaps)} restarts end within 0.1 of the best. One restart is a lottery ticket.", figure)
+    return Picture(
+        "restarts",
+        f"{near} of {len(gaps)} restarts end within 0.1 of the best. One restart is a lottery ticket.",
+        figure,
+    )
 
 
 def _posterior(fit: Fit, data: az.InferenceData) -> Picture:
@@ -93,9 +101,7 @@ def _posterior(fit: Fit, data: az.InferenceData) -> Picture:
 
 
 def _traces(fit: Fit) -> Picture:
-    invariants = {
-        name: value for name, value in fit.model.invariants(fit.draws, fit.data).items() if value.ndim == 2
-    }
+    invariants = {name: value for name, value in fit.model.invariants(fit.draws, fit.data).items() if value.ndim == 2}
     figure = Figure(figsize=(9, 2.2 * len(invariants)), layout="constrained")
     rows = figure.subplots(len(invariants), 2, squeeze=False, width_ratios=[3, 1])
     for (line, histogram), (name, value) in zip(rows, invariants.items(), strict=True):
@@ -103,20 +109,28 @@ def _traces(fit: Fit) -> Picture:
             line.plot(chain, lw=0.6, alpha=0.8)
             histogram.hist(chain, bins=30, histtype="step")
         line.set(title=name.replace("_", " "), xlabel="draw")
-    return Picture("traces", "Quantities that labels cannot change, chain by chain: the chains should lie over each other.", figure)
+    return Picture(
+        "traces", "Quantities that labels cannot change, chain by chain: the chains should lie over each other.", figure
+    )
 
 
 def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
-    observed = data.observed_data[fit.model.observed_site].values
+    observed = data["observed_data"][fit.model.observed_site].values
     seen = ~np.isnan(observed)
-    simulated = data.posterior_predictive[fit.model.observed_site].values[0]
+    simulated = data["posterior_predictive"][fit.model.observed_site].values[0]
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     top = int(np.nanquantile(observed, 0.999)) + 2
     bins = np.arange(top + 1) - 0.5 if top <= 60 else np.linspace(observed[seen].min(), observed[seen].max(), 41)
     densities = np.stack([np.histogram(each[seen], bins, density=True)[0] for each in simulated])
     centres = (bins[1:] + bins[:-1]) / 2
-    left.bar(centres, np.histogram(observed[seen], bins, density=True)[0], width=np.diff(bins) * 0.9, color="0.8", label="data")
+    left.bar(
+        centres,
+        np.histogram(observed[seen], bins, density=True)[0],
+        width=np.diff(bins) * 0.9,
+        color="0.8",
+        label="data",
+    )
     low, middle, high = np.quantile(densities, [0.05, 0.5, 0.95], axis=0)
     left.errorbar(centres, middle, [middle - low, high - middle], fmt=".", color="C0", label="simulated, 90%")
     left.set(xlabel=fit.model.observed_site, title="All values")
@@ -129,7 +143,9 @@ def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
     ends = [min(actual.min(), low.min()), max(actual.max(), high.max())]
     right.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
     right.set(xlabel="data", ylabel="simulated, 90%", title="Column means")
-    return Picture("predictive", "Data simulated from the fit against the data: points should sit on bars and on the line.", figure)
+    return Picture(
+        "predictive", "Data simulated from the fit against the data: points should sit on bars and on the line.", figure
+    )
 
 
 def comparison_pictures(comparison: Comparison) -> list[Picture]:
@@ -142,7 +158,9 @@ def _race(comparison: Comparison) -> Picture | None:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots()
     table = comparison.table
-    metric = next((m for m in ("holdout_elpd", "completion_elpd", "loo_elpd") if m in table and table[m].notna().any()), None)
+    metric = next(
+        (m for m in ("holdout_elpd", "completion_elpd", "loo_elpd") if m in table and table[m].notna().any()), None
+    )
     if metric is None:
         return None
     for i, row in table.iterrows():
@@ -199,7 +217,9 @@ def _forest(comparison: Comparison) -> Picture | None:
     axes.axvline(0, color="0.7", lw=0.8, zorder=0)
     axes.set_xlabel(f"distance from {comparison.reference or comparison.names[0]}, in its sds")
     axes.legend(bbox_to_anchor=(1, 1), loc="upper left", frameon=False)
-    return Picture("forest", "Invariants by method, mean and 90% interval, centred and scaled by the reference.", figure)
+    return Picture(
+        "forest", "Invariants by method, mean and 90% interval, centred and scaled by the reference.", figure
+    )
 
 
 def _spread(items: Sequence[str], count: int) -> list[str]:

@@ -38,6 +38,7 @@ def number(value: Any) -> str:
     if isinstance(value, int | np.integer):
         return f"{value}"
     if isinstance(value, float | np.floating):
+        value = float(value)
         if value == 0 or 1e-3 <= abs(value) < 1e6:
             return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:.2f}"
         return f"{value:.3g}"

@@ -132,7 +132,13 @@ def _box(axes: Any, label: str, inside: list[Cell], rank: int) -> None:
     top, bottom = -y0 * STEP_Y + HEIGHT + pad, -y1 * STEP_Y - HEIGHT - pad - 0.16
     color = f"C{rank}"
     shape = FancyBboxPatch(
-        (left, bottom), right - left, top - bottom, boxstyle="round,pad=0,rounding_size=0.1", fill=False, ec=color, lw=1.3
+        (left, bottom),
+        right - left,
+        top - bottom,
+        boxstyle="round,pad=0,rounding_size=0.1",
+        fill=False,
+        ec=color,
+        lw=1.3,
     )
     axes.add_patch(shape)
     axes.text(right - 0.08, bottom + 0.05, label, ha="right", va="bottom", fontsize=8, color=color)

@@ -75,15 +75,18 @@ def _write(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> No
     for picture, image in drawn:
         with replacing(directory / "figures" / f"{picture.name}.png") as temporary:
             temporary.write_bytes(image)
+    size = " by ".join(f"{n} {dim}s" for n, dim in zip(fit.data.shape, fit.data.dims, strict=True))
     text = html.page(
         "run.html.j2",
         {
             "title": f"{fit.model_name} by {fit.method}",
-            "lead": f"{fit.data.name}: {' by '.join(f'{n} {d}s' for n, d in zip(fit.data.shape, fit.data.dims, strict=True))}; "
-            f"{fit.kind}; {fit.status} after {fit.iterations} iterations in {fit.seconds:.2f} s; seed {fit.seed}",
+            "lead": f"{fit.data.name}: {size}; {fit.kind}; {fit.status} after {fit.iterations} iterations "
+            f"in {fit.seconds:.2f} s; seed {fit.seed}",
             "lines": verdict(fit.metrics),
             "notes": [note for note in str(data.attrs["notes"]).split("; ") if note],
-            "metrics": html.table(pd.DataFrame({"figure": list(fit.metrics), "value": [html.number(v) for v in fit.metrics.values()]})),
+            "metrics": html.table(
+                pd.DataFrame({"figure": list(fit.metrics), "value": [html.number(v) for v in fit.metrics.values()]})
+            ),
             "plates": html.figures(drawn[-1:])[0],
             "story": type(fit.model).__doc__,
             "pictures": html.figures(drawn[:-1]),

@@ -78,7 +78,7 @@ class ZerosAreOff(gibbs.Solver):
     """Plant: every zero is a structural zero."""
 
     def draw_parameters(self, state, sums, counts):
-        total, positive, zero = sums.chunk(3, -1)
+        _total, _positive, _zero = sums.chunk(3, -1)
         return super().draw_parameters(
             type(state)(state.weights, torch.full_like(state.on_prob, 1e-9), state.rate), sums, counts
         )
@@ -101,7 +101,14 @@ CASE = Case(
         "em": {"restarts": 5},
         "cavi": {"restarts": 5},
         "gibbs": {"warmup": 100, "draws": 300},
-        "svi": {"max_steps": 300, "restarts": 2, "restart_steps": 20, "window": 100, "draws": 200, "evaluation_draws": 100},
+        "svi": {
+            "max_steps": 300,
+            "restarts": 2,
+            "restart_steps": 20,
+            "window": 100,
+            "draws": 200,
+            "evaluation_draws": 100,
+        },
         "nuts": {"chains": 2, "warmup": 60, "draws": 60, "max_tree_depth": 5},
         "laplace": {"restarts": 3, "draws": 200},
     },

@@ -14,7 +14,8 @@ from pyrozoo.data.table import Table
 from pyrozoo.math.exponential_family import expected_log_beta, expected_log_dirichlet, expected_log_gamma
 from pyrozoo.models.zip_mixture.likelihood import Layout, natural_weights, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.types import Draws, Kind, Solver as SolverContract
+from pyrozoo.types import Draws, Kind
+from pyrozoo.types import Solver as SolverContract
 
 INITIAL_ROWS = 10.0
 """How many rows each starting component is worth: enough to break symmetry, little enough to move."""
@@ -64,7 +65,7 @@ class Solver(SolverContract):
             m.rate_rate + on,
         )
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, "C"]]:
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
         """Update q(z, b), then q(pi), q(omega), q(lambda); return the ELBO of the argument."""
         m = self.model
         log_on, log_off = expected_log_beta(state.on_alpha, state.on_beta)
@@ -82,7 +83,7 @@ class Solver(SolverContract):
         )
         return new, evidence - self.divergence(state)
 
-    def divergence(self, state: State) -> Float[Tensor, "C"]:
+    def divergence(self, state: State) -> Float[Tensor, C]:
         """Return KL(q || p) summed over the three groups of parameters."""
         pi, omega, lam = self.factors(state)
         return (
@@ -105,7 +106,7 @@ class Solver(SolverContract):
             "rate": lam.sample().clamp(min=tiny),
         }
 
-    def log_q(self, state: State, draws: Draws) -> Float[Tensor, "C"]:
+    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
         """Return log q of one draw per chain."""
         pi, omega, lam = self.factors(state)
         return (

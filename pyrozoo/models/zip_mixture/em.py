@@ -12,7 +12,8 @@ from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.models.zip_mixture.point import State, draws_of, log_prior
-from pyrozoo.types import Draws, Kind, SettingError, Solver as SolverContract
+from pyrozoo.types import Draws, Kind, SettingError
+from pyrozoo.types import Solver as SolverContract
 
 
 class Solver(SolverContract):
@@ -43,9 +44,11 @@ class Solver(SolverContract):
         """Return random starting points (``ZipMixture.initial``)."""
         return State(**self.model.initial(self.data, chains))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, "C"]]:
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
         """Do one E-step and M-step; return the objective of the argument."""
-        sums, counts, evidence = self.layout.expected_statistics(weights_of(self.draws(state), self.layout), state.weights.log())
+        sums, counts, evidence = self.layout.expected_statistics(
+            weights_of(self.draws(state), self.layout), state.weights.log()
+        )
         return self._maximise(state, sums, counts), evidence + log_prior(self.model, state)
 
     def _maximise(self, state: State, sums: Tensor, counts: Tensor) -> State:
@@ -67,7 +70,7 @@ class Solver(SolverContract):
         """Return the point itself."""
         return draws_of(state)
 
-    def bound_terms(self, state: State) -> dict[str, Float[Tensor, "C"]]:
+    def bound_terms(self, state: State) -> dict[str, Float[Tensor, C]]:
         """Return the four terms of the bound with q(z, b) at its optimum; their sum is the objective.
 
         ``log_likelihood`` E_q log p(X | B, Z), ``log_latent`` E_q log p(B, Z), ``entropy`` H(q), ``log_prior``

@@ -42,7 +42,9 @@ def _components(fit: Fit) -> Picture:
         figure.colorbar(image, ax=axis, shrink=0.85)
     axes[0].set_yticks(range(K), labels)
     axes[0].set_ylabel("component: weight")
-    return Picture("components", "Each component's profile over the columns; the weights are the shares of rows.", figure)
+    return Picture(
+        "components", "Each component's profile over the columns; the weights are the shares of rows.", figure
+    )
 
 
 def _affinity(fit: Fit) -> Picture:
@@ -60,10 +62,20 @@ def _affinity(fit: Fit) -> Picture:
     for edge in edges:
         axis.axhline(edge - 0.5, color="white", lw=0.5)
         axis.axvline(edge - 0.5, color="white", lw=0.5)
-    axis.set(title="P(two rows share a component)", xlabel="rows, by cluster", ylabel="rows, by cluster", xticks=[], yticks=[])
+    axis.set(
+        title="P(two rows share a component)",
+        xlabel="rows, by cluster",
+        ylabel="rows, by cluster",
+        xticks=[],
+        yticks=[],
+    )
     figure.colorbar(image, ax=axis, shrink=0.85)
     some = f" {len(chosen)} of {N} rows, evenly chosen." if len(chosen) < N else ""
-    return Picture("affinity", f"Bright blocks on the diagonal are clear clusters; grey between them, rows that could be either.{some}", figure)
+    return Picture(
+        "affinity",
+        f"Bright blocks on the diagonal are clear clusters; grey between them, rows that could be either.{some}",
+        figure,
+    )
 
 
 def _completion(name: str, prediction: Prediction, table: Table) -> Picture:

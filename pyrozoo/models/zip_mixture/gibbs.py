@@ -13,7 +13,8 @@ from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.models.zip_mixture.point import State, draws_of, log_prior
-from pyrozoo.types import Draws, Kind, Solver as SolverContract
+from pyrozoo.types import Draws, Kind
+from pyrozoo.types import Solver as SolverContract
 
 
 class Solver(SolverContract):
@@ -37,7 +38,7 @@ class Solver(SolverContract):
         """Return random starting points (``ZipMixture.initial``)."""
         return State(**self.model.initial(self.data, chains))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, "C"]]:
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
         """Do one sweep; return the log joint of the argument."""
         weights = weights_of(self.draws(state), self.layout)
         # z_i | x, Theta: p(z_i = k) prop. to pi_k prod_{d observed} p(x_id | k)

@@ -2,12 +2,12 @@
 
 With c_d a fixed reference rate of column d,
 
-    log p(x | k) = x log(lambda_k / c) + 1[x > 0] (log omega_k - lambda_k + c) + 1[x = 0] log(omega_k e^-lambda_k + 1 - omega_k)
-                   + 1[x > 0] log Poisson(x; c)
+    log p(x | k) = x log(lambda_k / c) + 1[x > 0] (log omega_k - lambda_k + c)
+                   + 1[x = 0] log(omega_k e^-lambda_k + 1 - omega_k) + 1[x > 0] log Poisson(x; c)
 
-so with the design [x | 1[x>0] | 1[x=0]] (N x 3D, missing entries zero in all three) the log-likelihood of every row under
-every component of every chain is one product, and the M-step's sums are the transposed one. The reference keeps large
-counts accurate: x log lambda and lgamma(x + 1) are each huge and nearly cancel, x log(lambda / c) is not.
+so with the design [x | 1[x>0] | 1[x=0]] (N x 3D, missing entries zero in all three) the log-likelihood of every row
+under every component of every chain is one product, and the M-step's sums are the transposed one. The reference keeps
+large counts accurate: x log lambda and lgamma(x + 1) are each huge and nearly cancel, x log(lambda / c) is not.
 Nothing of size N x K x D is built; rows go through in blocks that stay in cache, so memory is data plus parameters.
 """
 
@@ -43,8 +43,8 @@ class Layout:
     """
 
     design: Float[Tensor, "N three_D"]
-    reference: Float[Tensor, "D"]
-    constant: Float[Tensor, "N"]
+    reference: Float[Tensor, D]
+    constant: Float[Tensor, N]
 
     @classmethod
     def of(cls, data: Table) -> Layout:
@@ -89,7 +89,7 @@ class Layout:
 
     def expected_statistics(
         self, weights: Float[Tensor, "C K F"], log_prior: Float[Tensor, "C K"], sample: bool = False
-    ) -> tuple[Float[Tensor, "C K F"], Float[Tensor, "C K"], Float[Tensor, "C"]]:
+    ) -> tuple[Float[Tensor, "C K F"], Float[Tensor, "C K"], Float[Tensor, C]]:
         """Sum the design over the rows of each component, weighted by responsibility or by a drawn assignment.
 
         Args:
@@ -137,7 +137,7 @@ def natural_weights(
     rate: Float[Tensor, "*C D"],
     log_on: Float[Tensor, "*C D"],
     log_off: Float[Tensor, "*C D"],
-    reference: Float[Tensor, "D"],
+    reference: Float[Tensor, D],
 ) -> Float[Tensor, "*C three_D"]:
     """Return what multiplies the design: values for EM and Gibbs, expected values for CAVI."""
     on_zero = log_on - rate

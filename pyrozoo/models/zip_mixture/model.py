@@ -75,7 +75,7 @@ class ZipMixture(Model):
             raise SettingError(f"model.num_components is {self.num_components!r}; it must be a whole number >= 1")
         if not isinstance(self.weight_concentration, int | float):
             object.__setattr__(self, "weight_concentration", tuple(self.weight_concentration))
-            given = len(self.weight_concentration)  # type: ignore[arg-type]
+            given = len(self.weight_concentration)
             if given != self.num_components:
                 raise SettingError(
                     f"model.weight_concentration has {given} values for model.num_components={self.num_components}"
@@ -86,7 +86,7 @@ class ZipMixture(Model):
                 if not isinstance(each, int | float) or not 0 < each < float("inf"):
                     raise SettingError(f"model.{name} is {each!r}; it must be a positive number")
 
-    def concentration(self, like: Tensor) -> Float[Tensor, "K"]:
+    def concentration(self, like: Tensor) -> Float[Tensor, K]:
         """Return the Dirichlet concentration as a vector of the device and precision of ``like``."""
         return torch.broadcast_to(like.new_tensor(self.weight_concentration), (self.num_components,))
 

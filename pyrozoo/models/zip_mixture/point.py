@@ -27,7 +27,7 @@ def draws_of(state: State) -> Draws:
     return {"weights": state.weights, "on_prob": state.on_prob, "rate": state.rate}
 
 
-def log_prior(model: ZipMixture, state: State) -> Float[Tensor, "C"]:
+def log_prior(model: ZipMixture, state: State) -> Float[Tensor, C]:
     """Return log p(Theta), hand-summed; a test holds it to the Pyro program."""
     like = state.rate
     tiny, eps = torch.finfo(like.dtype).tiny, torch.finfo(like.dtype).eps

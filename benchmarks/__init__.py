@@ -1,0 +1,1 @@
+"""Speed against what people would otherwise run. ``python -m benchmarks`` measures all and writes one table."""

@@ -1,0 +1,54 @@
+"""Run all benchmarks, or those named: ``python -m benchmarks [zip_mixture ...]``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from pyrozoo.diagnostics.inference_data import versions
+
+HERE = Path(__file__).parent
+NOT_BENCHMARKS = {"__init__", "__main__", "harness"}
+
+
+def main() -> None:
+    names = sys.argv[1:] or sorted(path.stem for path in HERE.glob("*.py") if path.stem not in NOT_BENCHMARKS)
+    lines = []
+    for name in names:
+        for row in importlib.import_module(f"benchmarks.{name}").rows():
+            ratio = row.theirs / row.ours if row.theirs else None
+            lines.append(
+                {
+                    "task": row.task,
+                    "ours_seconds": round(row.ours, 4),
+                    "peer": row.peer,
+                    "peer_seconds": round(row.theirs, 2) if row.theirs else None,
+                    "ratio": round(ratio, 1) if ratio else None,
+                    "ours_peak_megabytes": round(row.megabytes) if row.megabytes else None,
+                    "note": row.note,
+                }
+            )
+            print(lines[-1], flush=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE, check=False
+    )
+    about = {
+        "date": date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
+        "threads": torch.get_num_threads(),
+        "processors": os.cpu_count(),
+    }
+    table = pd.DataFrame(lines).assign(**about)
+    table.to_csv(HERE / "results.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""What every benchmark shares: turns, peak memory, the table."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        task: What was computed.
+        ours: Seconds of ours.
+        peer: Who it is compared with.
+        theirs: Seconds of theirs, or None.
+        note: What a reader must know to read the figures.
+        megabytes: Peak memory of ours, or None.
+    """
+
+    task: str
+    ours: float
+    peer: str
+    theirs: float | None
+    note: str = ""
+    megabytes: float | None = None
+
+
+def in_turns(ours: Callable[[], Any], theirs: Callable[[], Any], rounds: int = 3) -> tuple[float, float]:
+    """Time two functions turn by turn, after one call of each; return the median seconds of both."""
+    ours(), theirs()
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds):
+        for function, seconds in zip((ours, theirs), times, strict=True):
+            started = time.perf_counter()
+            function()
+            seconds.append(time.perf_counter() - started)
+    return sorted(times[0])[rounds // 2], sorted(times[1])[rounds // 2]
+
+
+def _measure(function: Callable[..., Any], arguments: tuple[Any, ...], pipe: Any) -> None:
+    started = time.perf_counter()
+    function(*arguments)
+    seconds = time.perf_counter() - started
+    pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def alone(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
+    """Run a function in a process of its own; return seconds and peak resident megabytes, the imports' included."""
+    context = multiprocessing.get_context("spawn")
+    receive, send = context.Pipe(False)
+    process = context.Process(target=_measure, args=(function, arguments, send))
+    process.start()
+    result = receive.recv()
+    process.join()
+    return result

@@ -1,0 +1,102 @@
+"""zip_mixture: EM against the textbook way, and how its cost grows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.harness import Row, alone, in_turns
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.table import Table
+from pyrozoo.inference.loop import LoopSettings
+from pyrozoo.inference.optimise import optimise
+from pyrozoo.models.zip_mixture import em
+from pyrozoo.models.zip_mixture.model import ZipMixture
+
+RESTARTS, ITERATIONS = 50, 100
+TEXTBOOK_ITERATIONS = 2  # per restart and round; every iteration costs the same, so the rest is multiplied
+
+
+def model(components: int = 10) -> ZipMixture:
+    return ZipMixture(components, 2.0, 2.0, 2.0, 2.0, 1.0)
+
+
+def ours(table: Table, restarts: int, iterations: int, components: int = 10) -> float:
+    solver = em.Solver(model(components), table)
+    fit = optimise(
+        solver.model, table, solver, method="em", restarts=restarts, max_iterations=iterations, tol=0.0,
+        loop=LoopSettings(progress=False),
+    )  # fmt: skip
+    return fit.objective
+
+
+def textbook(x: Tensor, iterations: int, start: dict[str, Tensor]) -> float:
+    """One restart with N x K x D tensors, as the equations stand on the page."""
+    a0 = b0 = e0 = 2.0
+    f0, alpha = 1.0, 2.0
+    pi, omega, lam = start["weights"], start["on_prob"], start["rate"]
+    objective = 0.0
+    for _ in range(iterations):
+        x3 = x[:, None, :]
+        poisson = torch.distributions.Poisson(lam[None]).log_prob(x3)
+        on = omega.log()[None] + poisson
+        off = torch.where(x3 == 0, torch.log1p(-omega)[None], -torch.inf)
+        both = torch.logaddexp(on, off)  # N x K x D
+        log_r = both.sum(2) + pi.log()
+        evidence = log_r.logsumexp(1, keepdim=True)
+        r = (log_r - evidence).exp()
+        e_b = (on - both).exp()  # N x K x D
+        objective = float(
+            evidence.sum()
+            + torch.distributions.Gamma(e0, f0).log_prob(lam).sum()
+            + torch.distributions.Beta(a0, b0).log_prob(omega).sum()
+            + torch.distributions.Dirichlet(torch.full_like(pi, alpha)).log_prob(pi)
+        )
+        weighted = r[:, :, None] * e_b  # N x K x D
+        pi = (r.sum(0) + alpha - 1) / (len(x) + len(pi) * (alpha - 1))
+        omega = (weighted.sum(0) + a0 - 1) / (r.sum(0)[:, None] + a0 + b0 - 2)
+        lam = ((weighted * x3).sum(0) + e0 - 1) / (weighted.sum(0) + f0)
+    return objective
+
+
+def memory_of_em(rows: int, columns: int, components: int, restarts: int, iterations: int) -> None:
+    ours(simulate_data(model(components), rows=rows, columns=columns, seed=0), restarts, iterations, components)
+
+
+def rows() -> Iterator[Row]:
+    table = simulate_data(model(), rows=975, columns=50, seed=0)
+    torch.manual_seed(0)
+    starts = em.Solver(model(), table).init(RESTARTS)
+    first = {site: getattr(starts, site)[0] for site in ("weights", "on_prob", "rate")}
+    # The same start gives the same path: a benchmark of two different answers would say nothing.
+    solver = em.Solver(model(), table)
+    state, objective = starts, torch.empty(0)
+    for _ in range(5):
+        state, objective = solver.step(state)
+    assert abs(textbook(table.values, 5, first) - float(objective[0])) < 1e-6 * abs(float(objective[0]))
+
+    def theirs() -> None:
+        for chain in range(RESTARTS):
+            start = {site: getattr(starts, site)[chain] for site in first}
+            textbook(table.values, TEXTBOOK_ITERATIONS, start)
+
+    fast, slow = in_turns(lambda: ours(table, RESTARTS, ITERATIONS), theirs)
+    _, peak = alone(memory_of_em, 975, 50, 10, RESTARTS, ITERATIONS)
+    yield Row(
+        f"zip_mixture EM, N=975, D=50, K=10, {RESTARTS} restarts x {ITERATIONS} iterations",
+        fast,
+        "one restart at a time, N x K x D tensors (float64)",
+        slow * ITERATIONS / TEXTBOOK_ITERATIONS,
+        f"theirs: {TEXTBOOK_ITERATIONS} of {ITERATIONS} iterations of each restart timed, times {ITERATIONS // TEXTBOOK_ITERATIONS}",
+        peak,
+    )
+    for count in (1_000, 10_000, 100_000):
+        seconds, peak = alone(memory_of_em, count, 50, 10, 10, 20)
+        yield Row(f"zip_mixture EM, N={count}, D=50, K=10, 10 restarts x 20 iterations", seconds, "", None,
+                  "simulation included", peak)  # fmt: skip
+    for components in (2, 20, 200):
+        seconds, peak = alone(memory_of_em, 10_000, 50, components, 10, 20)
+        yield Row(f"zip_mixture EM, N=10000, D=50, K={components}, 10 restarts x 20 iterations", seconds, "", None,
+                  "simulation included", peak)  # fmt: skip
