@@ -40,7 +40,7 @@ def evaluate(fit: Fit) -> Metrics:
         **fit.metrics,
     }
     if fit.data.hidden is not None and len(fit.data.hidden.values):
-        result |= holdout(fit.model.predict(fit.draws, fit.data), fit.data.hidden.values)
+        result |= holdout(fit.predict(fit.data), fit.data.hidden.values)
     if fit.kind in ("variational", "samples") and _count(fit.draws) >= 20:
         result |= loo(fit)
     if fit.kind == "variational":

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pyrozoo.diagnostics.compare import Comparison
-from pyrozoo.types import Fit, Picture
+from pyrozoo.types import Draws, Fit, Picture
 
 MOST_LINES = 40
 MOST_POINTS = 2000
@@ -21,7 +21,7 @@ def standard_pictures(fit: Fit, data: az.InferenceData) -> list[Picture]:
     pictures = [_objective(fit)]
     if len(fit.runs) > 1 and fit.kind != "samples":
         pictures.append(_restarts(fit))
-    pictures.append(_posterior(fit, data))
+    pictures.append(_posterior(fit))
     if fit.kind == "samples" and fit.draws[next(iter(fit.draws))].shape[1] > 1:
         pictures.append(_traces(fit))
     if "posterior_predictive" in data:
@@ -69,13 +69,13 @@ def _restarts(fit: Fit) -> Picture:
     )
 
 
-def _posterior(fit: Fit, data: az.InferenceData) -> Picture:
+def _posterior(fit: Fit) -> Picture:
     aligned = fit.model.canonical(fit.draws)
-    labels, means, lows, highs = [], [], [], []
-    for site, value in aligned.items():
+    truth = _truth(fit, aligned)
+    means, lows, highs = [], [], []
+    for value in aligned.values():
         flat = value.flatten(0, 1).flatten(1).double().cpu().numpy()
         for i in range(flat.shape[1]):
-            labels.append(f"{site}[{i}]")
             means.append(flat[:, i].mean())
             lows.append(np.quantile(flat[:, i], 0.05))
             highs.append(np.quantile(flat[:, i], 0.95))
@@ -88,6 +88,8 @@ def _posterior(fit: Fit, data: az.InferenceData) -> Picture:
         if fit.kind != "point":
             axes.vlines(x, lows[part], highs[part], color="C0", lw=2, alpha=0.6)
         axes.plot(x, means[part], "o", color="C0", ms=3)
+        if site in truth:
+            axes.plot(x, truth[site].flatten().cpu().numpy(), "x", color="C3", ms=4)
         shape = aligned[site].shape[2:]
         if len(shape) == 2:
             for edge in range(1, shape[0]):
@@ -97,7 +99,16 @@ def _posterior(fit: Fit, data: az.InferenceData) -> Picture:
         axes.set_xticks([])
         start += size
     spread = "" if fit.kind == "point" else " with 90% intervals"
-    return Picture("posterior", f"Every parameter{spread}, labels aligned.", figure)
+    crosses = " Red crosses are the truth of the simulation." if truth else ""
+    return Picture("posterior", f"Every parameter{spread}, labels aligned.{crosses}", figure)
+
+
+def _truth(fit: Fit, aligned: Draws) -> Draws:
+    """Return the global sites of a simulation with the labels of the fit; empty when unknown or of another size."""
+    known = {site: fit.data.truth[site][None, None] for site in aligned if site in fit.data.truth}
+    if len(known) < len(aligned) or any(known[site].shape[2:] != aligned[site].shape[2:] for site in aligned):
+        return {}
+    return fit.model.canonical(known, reference=aligned)
 
 
 def _traces(fit: Fit) -> Picture:

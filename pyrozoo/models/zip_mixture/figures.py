@@ -19,7 +19,7 @@ def pictures(fit: Fit) -> list[Picture]:
     result = [_components(fit), _affinity(fit)]
     for name, part in (("completion", fit.data.test), ("holdout", fit.data)):
         if part is not None and part.hidden is not None and len(part.hidden.values):
-            result.append(_completion(name, fit.model.predict(fit.draws, part), part))
+            result.append(_completion(name, fit.predict(part), part))
     return result
 
 

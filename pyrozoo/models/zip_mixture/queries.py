@@ -17,9 +17,12 @@ MOST_DRAWS = 1000
 """Posterior draws used by a query; more change nothing that a reader could see."""
 
 PREDICTIVE_DRAWS = 1000
-"""Draws behind a predictive interval."""
+"""Draws behind a predictive interval; with very many entries fewer, but never below 200 (quantiles to about 2%)."""
 
 BLOCK_ELEMENTS = 2**22
+
+MOST_ELEMENTS = 10**9
+"""Entries times draws times components of a prediction; draws are thinned to stay below (a minute's work)."""
 
 
 def _flat(draws: Draws, most: int = MOST_DRAWS) -> dict[str, Tensor]:
@@ -48,19 +51,22 @@ def predict(draws: Draws, table: Table) -> Prediction:
     hidden = table.hidden
     if hidden is None:
         raise ValueError("the table hides no entries")
-    flat = _flat(draws)
-    S, K = flat["weights"].shape
+    K = draws["weights"].shape[-1]
+    flat = _flat(draws, min(MOST_DRAWS, max(50, MOST_ELEMENTS // (len(hidden.rows) * K + 1))))
+    S = len(flat["weights"])
+    predictive = max(200, min(PREDICTIVE_DRAWS, 10**8 // (len(hidden.rows) + 1)))
     parts: list[tuple[Tensor, ...]] = []
-    step = max(1, BLOCK_ELEMENTS // (max(S, PREDICTIVE_DRAWS) * K))
+    step = max(1, BLOCK_ELEMENTS // (max(S, predictive) * K))
     with seeded(0):  # a query of one fit always answers the same
         for start in range(0, len(hidden.rows), step):
             block = slice(start, start + step)
-            parts.append(_predict_block(flat, table, hidden.rows[block], hidden.columns[block], hidden.values[block]))
+            cells = hidden.rows[block], hidden.columns[block], hidden.values[block]
+            parts.append(_predict_block(flat, table, *cells, predictive))
     return Prediction(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def _predict_block(
-    flat: dict[str, Tensor], table: Table, rows: Tensor, columns: Tensor, x: Tensor
+    flat: dict[str, Tensor], table: Table, rows: Tensor, columns: Tensor, x: Tensor, predictive: int
 ) -> tuple[Tensor, ...]:
     unique, position = rows.unique(return_inverse=True)
     r = _responsibilities(flat, table.batch(unique))[position]  # [entry, S, K]
@@ -71,7 +77,7 @@ def _predict_block(
     zip_log = torch.where(value == 0, torch.logaddexp(zip_log, torch.log1p(-on)), zip_log)
     log_density = torch.logsumexp(zip_log + r.log(), (1, 2)) - np.log(r.shape[1])
     # Predictive draws: pick a posterior draw and a component, then a count. Every posterior draw serves equally often.
-    repeats = -(-PREDICTIVE_DRAWS // r.shape[1])
+    repeats = -(-predictive // r.shape[1])
     component = torch.multinomial(r.flatten(0, 1), repeats, replacement=True).unflatten(0, r.shape[:2])
     on, rate = torch.take_along_dim(on, component, 2), torch.take_along_dim(rate, component, 2)
     counts = (torch.poisson(rate) * (torch.rand_like(on) < on)).flatten(1)
@@ -115,16 +121,18 @@ def tables(fit: Fit) -> dict[str, pd.DataFrame]:
     """Return what goes into tables/: components, the cluster of every row, and completed missing counts."""
     draws, table = fit.model.canonical(fit.draws), fit.data
     mean = {site: value.mean((0, 1)).cpu().numpy() for site, value in draws.items()}
-    components = pd.DataFrame({"component": range(len(mean["weights"])), "weight": mean["weights"]})
-    for d, label in enumerate(table.column_labels):
-        components[f"on_prob[{label}]"] = mean["on_prob"][:, d]
-        components[f"rate[{label}]"] = mean["rate"][:, d]
-    result = {"components": components, "clusters": _clusters(draws, table)}
+    profiles = {
+        f"{site}[{label}]": mean[site][:, d]
+        for d, label in enumerate(table.column_labels)
+        for site in ("on_prob", "rate")
+    }
+    components = {"component": range(len(mean["weights"])), "weight": mean["weights"], **profiles}
+    result = {"components": pd.DataFrame(components), "clusters": _clusters(draws, table)}
     if table.test is not None:
         result["test_clusters"] = _clusters(draws, table.test)
     for name, part in (("completion", table.test), ("holdout", table)):
         if part is not None and part.hidden is not None:
-            result[name] = _completion(fit.model.predict(draws, part), part)
+            result[name] = _completion(fit.predict(part), part)
     return result
 
 
@@ -158,7 +166,7 @@ def metrics(fit: Fit) -> dict[str, float]:
         return {}
     truth = test.hidden.values
     naive = test.filled.sum() / test.observed.sum()
-    prediction = fit.model.predict(fit.draws, test)
+    prediction = fit.predict(test)
     return {
         "completion_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
         "completion_elpd": prediction.log_density.mean().item(),
