@@ -55,9 +55,9 @@ def write_comparison(
                 "parameters": html.table(each.parameters, 400),
             }
         )
-    tables = [each.table.assign(status=each.table["status"]) for each in comparisons]
-    everything = pd.concat([*tables, absent], ignore_index=True) if len(absent) or tables else absent
-    write_table(directory / "comparison.csv", everything)
+    tables = [each.table for each in comparisons] + ([absent] if len(absent) or not comparisons else [])
+    # Whole numbers stay whole beside rows that lack them.
+    write_table(directory / "comparison.csv", pd.concat(tables, ignore_index=True).convert_dtypes())
     models = ", ".join(each.fits[0].model_name for each in comparisons) or "no fit"
     text = html.page(
         "comparison.html.j2",

@@ -192,9 +192,10 @@ def _errors(comparison: Comparison) -> Picture | None:
     for i, name in enumerate(others):
         part = frame[frame["fit"] == name]
         jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(part))
-        left.plot(i + jitter, part["error_in_sd"].clip(-10, 10), ".", color=f"C{i}", ms=4)
+        color = f"C{comparison.names.index(name)}"  # a method has one colour in all pictures
+        left.plot(i + jitter, part["error_in_sd"].clip(-10, 10), ".", color=color, ms=4)
         if part["sd_ratio"].notna().any():
-            right.plot(i + jitter, part["sd_ratio"], ".", color=f"C{i}", ms=4)
+            right.plot(i + jitter, part["sd_ratio"], ".", color=color, ms=4)
     left.axhspan(-0.25, 0.25, color="0.9", zorder=0)
     right.axhline(1, color="0.7", lw=0.8)
     left.set(ylabel="error of the mean, in sds", title="Invariants: means", xticks=range(len(others)))
@@ -204,7 +205,7 @@ def _errors(comparison: Comparison) -> Picture | None:
     return Picture(
         "errors",
         f"Against {comparison.reference}: means in the grey band are as good as exact for most purposes; "
-        "a spread below 1 is too sure of itself. Errors beyond 10 sds are drawn at 10.",
+        "a spread below 1 is too sure of itself, above 1 not sure enough. Errors beyond 10 sds are drawn at 10.",
         figure,
     )
 
