@@ -202,7 +202,7 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
     from omegaconf import OmegaConf
 
     from pyrozoo import api
-    from pyrozoo.report.run_directory import CONFIG, write_failure, write_text
+    from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
     from pyrozoo.types import NotApplicable, UserError
 
     unresolved = OmegaConf.to_yaml(config, resolve=False)
@@ -221,11 +221,18 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
             write_failure(directory, status, message, model, method)
             complain(f"{directory.name}: {message}")
             return 0  # the sweep's own exit code comes from its report
-        if not resume:
-            discard(directory)
+        if (directory / CHECKPOINT).is_file():
+            return complain(f"{message} (resume={directory} continues from the last checkpoint)")
+        discard(directory)
         return complain(message)
+    except KeyboardInterrupt:  # outside the engine's loop, where there is nothing partial to keep
+        if not (directory / CHECKPOINT).is_file():
+            discard(directory)
+        raise
     except Exception:
         if not in_sweep:
+            if not (directory / CHECKPOINT).is_file():
+                discard(directory)
             raise
         traceback.print_exc()
         last = traceback.format_exc().strip().splitlines()[-1]
@@ -253,7 +260,8 @@ def describe(result: Any, directory: Path) -> str:
 
 def discard(directory: Path) -> None:
     """Remove a run directory that holds nothing but what was put there before the fit, and parents left empty."""
-    shutil.rmtree(directory / ".hydra", ignore_errors=True)
+    if directory.is_dir() and {path.name for path in directory.iterdir()} == {".hydra"}:
+        shutil.rmtree(directory / ".hydra", ignore_errors=True)
     for folder in (directory, *directory.parents[:3]):  # outputs/<model>/<method>/<time>
         if folder == Path.cwd():
             return
@@ -266,9 +274,12 @@ def discard(directory: Path) -> None:
 
 
 def resume(arguments: list[str]) -> int:
-    """Continue a run directory from its checkpoint; other arguments change its settings."""
+    """Continue a run directory from its checkpoint; other arguments change what may change (``RESUMABLE``)."""
+    import yaml
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
+    from pyrozoo.api import RESUMABLE
     from pyrozoo.report.run_directory import CHECKPOINT, read_config
     from pyrozoo.types import UserError
 
@@ -278,9 +289,12 @@ def resume(arguments: list[str]) -> int:
         if not (directory / CHECKPOINT).is_file():
             return complain(f"{directory} has no checkpoint: it is finished, or ran without checkpoint_every")
         rest = [argument for argument in arguments if not argument.startswith("resume=")]
+        for argument in rest:
+            if argument.split("=", 1)[0].removeprefix("inference.") not in RESUMABLE:
+                return complain(f"{argument}: a resumed run can change {', '.join(RESUMABLE)} and nothing else")
         OmegaConf.set_struct(config, True)
         config.merge_with_dotlist(rest)
-    except (UserError, AttributeError, KeyError) as error:
+    except (UserError, OmegaConfBaseException, yaml.YAMLError, ValueError, AttributeError) as error:
         return complain(str(error))
     return execute(config, directory, resume=True)
 

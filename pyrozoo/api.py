@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import arviz as az
+import numpy as np
+import pandas as pd
 import torch
 import yaml
+from omegaconf import OmegaConf
 
 from pyrozoo import catalog
-from pyrozoo.data.source import prepared, read
+from pyrozoo.data.source import read
 from pyrozoo.diagnostics.compare import Comparison
 from pyrozoo.diagnostics.compare import compare as compare_fits
 from pyrozoo.diagnostics.inference_data import to_inference_data
@@ -29,6 +32,9 @@ from pyrozoo.types import Draws, Fit, Model, NotApplicable, SettingError
 log = logging.getLogger(__name__)
 
 RUN_SETTINGS = ("seed", "device", "dtype", "threads", "progress", "checkpoint_every", "posterior_megabytes")
+RESUMABLE = ("max_iterations", "max_steps", "tol", "progress", "threads", "checkpoint_every")
+"""What a resumed run may change; anything else would make it another run."""
+
 ABOUT = ("name", "summary", "needs", "engine")
 """What an inference file says of itself; the rest are the engine's settings."""
 
@@ -80,7 +86,7 @@ class ComparisonResult:
     """Several fits side by side; printing it shows the table.
 
     Attributes:
-        comparisons: One ``Comparison`` (table, parameters, invariants, reference).
+        comparison: The ``Comparison``; its attributes (table, parameters, invariants, reference) are this one's too.
     """
 
     def __init__(self, comparison: Comparison):
@@ -94,8 +100,6 @@ class ComparisonResult:
 
     def save(self, directory: str | Path) -> Path:
         """Write comparison.csv and report.html."""
-        import pandas as pd
-
         directory = Path(directory)
         nothing = pd.DataFrame(columns=["run", "model", "method", "status", "error"])
         write_comparison(directory, [self.comparison], nothing, {})
@@ -114,6 +118,10 @@ def fit(
     progress: bool = True,
     checkpoint_every: int | None = None,
     directory: str | Path | None = None,
+    test: Any = None,
+    data_seed: int | None = None,
+    threads: int | None = None,
+    posterior_megabytes: float = 200,
     **settings: Any,
 ) -> Result:
     """Fit a model.
@@ -131,6 +139,10 @@ def fit(
         progress: Show progress bars on a terminal.
         checkpoint_every: Iterations between checkpoints, written to ``directory``.
         directory: Where checkpoints go; ``resume`` continues from it.
+        test: New rows (array, DataFrame, file) that are not fitted: assigned, and completed where cells are missing.
+        data_seed: Of simulation and hold-out; None takes the data's default, 0.
+        threads: torch threads; None leaves torch's choice.
+        posterior_megabytes: What draws may take in posterior.nc.
         **settings: Fields of the model, settings of the method, settings of the data (``rows``, ``columns`` ...), by
             name, as in conf.
 
@@ -151,23 +163,37 @@ def fit(
         "device": {"name": device},
         "seed": seed,
         "dtype": dtype,
-        "threads": None,
+        "threads": threads,
         "progress": progress,
         "checkpoint_every": checkpoint_every,
-        "posterior_megabytes": settings.pop("posterior_megabytes", 200),
+        "posterior_megabytes": posterior_megabytes,
     }
+    if data_seed is not None:
+        config["data"]["seed"] = data_seed
+    if (directory is None) != (checkpoint_every is None):
+        raise SettingError("directory and checkpoint_every go together: one says where checkpoints go, one how often")
     if holdout is not None:
         config["data"]["holdout"] = holdout
     if isinstance(model, Model):
-        config["model"] = {"name": name} | {f.name: getattr(model, f.name) for f in fields(model)}  # type: ignore[arg-type]
+        config["model"] = {"name": name} | {f.name: _listed(getattr(model, f.name)) for f in fields(model)}  # type: ignore[arg-type]
     for key, value in settings.items():
         groups = [g for g in ("model", "inference", "data") if key in config[g] and key not in ABOUT]
         if not groups or (isinstance(model, Model) and groups == ["model"]):
             valid = {k for g in ("model", "inference", "data") for k in config[g] if k not in ABOUT}
             raise SettingError(f"there is no setting {key!r}; {catalog.suggestion(key, valid)}")
-        config[groups[0]][key] = value
+        config[groups[0]][key] = _plain(value)
     container = None if data is None or isinstance(data, str | Path) else data
-    return run(config, data=container, directory=None if directory is None else Path(directory))
+    return run(config, data=container, test=test, directory=None if directory is None else Path(directory))
+
+
+def _listed(value: Any) -> Any:
+    """Return tuples as lists: YAML has no tuples that every reader takes."""
+    return list(value) if isinstance(value, tuple) else _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Return NumPy scalars and arrays as Python's own, which a configuration can hold."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _data_settings(data: Any) -> dict[str, Any]:
@@ -199,12 +225,20 @@ def check_names(model: str, method: str) -> None:
         raise NotApplicable(problem)
 
 
-def run(config: Mapping[str, Any], *, data: Any = None, directory: Path | None = None, resume: bool = False) -> Result:
+def run(
+    config: Mapping[str, Any],
+    *,
+    data: Any = None,
+    test: Any = None,
+    directory: Path | None = None,
+    resume: bool = False,
+) -> Result:
     """Do what a resolved configuration says: data, model, engine, metrics.
 
     Args:
         config: Groups model, inference, data, device, and the run's own settings, as conf/config.yaml composes them.
         data: Data given in Python, in place of ``config["data"]``'s source.
+        test: New rows given in Python.
         directory: Where checkpoints go.
         resume: Continue from the checkpoint there.
 
@@ -218,11 +252,7 @@ def run(config: Mapping[str, Any], *, data: Any = None, directory: Path | None =
         **{k: config[k] for k in RUN_SETTINGS if k != "device"}, device=config["device"]["name"]
     )
     model = _make_model(config["model"])
-    if data is not None:
-        container = model.container.of(data)
-        table = prepared(container, model, config["data"]["holdout"], config["data"]["seed"])
-    else:
-        table = read(config["data"], model)
+    table = read(config["data"], model, given=data, test=test)
     table = table.to(device, dtype)
     model.check(table)  # again: a precision may be too small for the values
     loop = LoopSettings(
@@ -232,10 +262,8 @@ def run(config: Mapping[str, Any], *, data: Any = None, directory: Path | None =
         checkpoint_every=config["checkpoint_every"],
         resume=resume,
     )
-    if directory is not None and config["checkpoint_every"] and data is None:
-        write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False)) if not (
-            directory / CONFIG
-        ).exists() else None
+    if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
+        write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
     fitted = _engine(model, table, config, loop)
     fitted.metrics = evaluate(fitted)
     return Result.of(fitted, config)
@@ -256,6 +284,8 @@ def run_settings(
         raise SettingError(catalog.check_choice("device", device) or "")
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingError("device=cuda, but there is no CUDA device here; use device=cpu or device=auto")
+    if not 0 <= seed < 2**63:
+        raise SettingError(f"seed is {seed}; it must be between 0 and 2^63")
     if posterior_megabytes <= 0:
         raise SettingError(f"posterior_megabytes is {posterior_megabytes}; it must be positive")
     if threads is not None:
@@ -268,7 +298,7 @@ def run_settings(
 
 def _make_model(settings: Mapping[str, Any]) -> Model:
     model = catalog.model_class(settings["name"])
-    values = {key: value for key, value in settings.items() if key not in ("name", "solvers")}
+    values = {key: value for key, value in settings.items() if key != "name"}
     check_types(model.__init__, values, "model")
     return model(**values)
 
@@ -282,30 +312,36 @@ def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettin
     check_types(engine, settings, "inference", method, ("model", "data", "solver", "make_guide", "method", "loop"))
     parts: list[Any] = []
     if about["needs"] == "solver":
-        options = (config["model"].get("solvers") or {}).get(method, {})
-        parts = [importlib.import_module(f"{folder}.{method}").Solver(model, data, **options)]
+        parts = [importlib.import_module(f"{folder}.{method}").Solver(model, data)]
     elif about["needs"] == "guide":
         parts = [importlib.import_module(f"{folder}.guide").Guide]
     return engine(model, data, *parts, method=method, loop=loop, **settings)
 
 
-def resume(directory: str | Path, **changes: Any) -> Result:
+def resume(directory: str | Path, data: Any = None, **changes: Any) -> Result:
     """Continue an interrupted or killed run from its last checkpoint, to the result it would have had.
 
     Args:
         directory: Its run directory.
-        **changes: Settings of the method to change, such as ``max_iterations``.
+        data: The same data again, when the run was given data in Python.
+        **changes: What may change: ``RESUMABLE``.
 
     Returns:
         The fit.
 
     Raises:
         DataError: There is nothing to resume from.
+        SettingError: A change that would make it another run, or data missing.
     """
     directory = Path(directory)
-    config = read_config(directory)
-    config["inference"] |= changes
-    return run(config, directory=directory, resume=True)
+    config: Any = OmegaConf.to_container(OmegaConf.create(read_config(directory)), resolve=True)
+    for name, value in changes.items():
+        if name not in RESUMABLE:
+            raise SettingError(f"{name}: a resumed run can change {', '.join(RESUMABLE)} and nothing else")
+        (config["inference"] if name in config["inference"] else config)[name] = value
+    if config["data"]["source"] == "given" and data is None:
+        raise SettingError(f"the run in {directory} was given its data in Python: resume(directory, data=...)")
+    return run(config, data=data, directory=directory, resume=True)
 
 
 def compare(fits: Sequence[Fit]) -> ComparisonResult:

@@ -13,7 +13,7 @@ from pyro.infer.mcmc.util import TraceEinsumEvaluator, initialize_model
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from pyrozoo.types import Draws, Model, NumericalError
+from pyrozoo.types import Draws, Model, NotApplicable, NumericalError
 
 
 @contextmanager
@@ -92,9 +92,22 @@ def plate_depth(model: Model, data: Any) -> int:
     return max((-frame.dim for frame in frames if frame.dim is not None), default=0)
 
 
-def count_unknowns(model: Model, draws: Draws) -> int:
-    """Return the number of scalar unknowns in the global sites."""
-    return sum(int(draws[site][0, 0].numel()) for site in model.sites)
+def refuse_large(method: str, starts: Draws, limit: int) -> None:
+    """Refuse a problem with more unknowns than a method is good for, before any work.
+
+    Args:
+        method: Its name.
+        starts: Site -> [chains, *event].
+        limit: The most scalar unknowns.
+
+    Raises:
+        NotApplicable: The problem is larger.
+    """
+    size = sum(value[0].numel() for value in starts.values())
+    if size > limit:
+        raise NotApplicable(
+            f"{method} is limited to {limit} unknowns (inference.max_unknowns) and the model has {size}"
+        )
 
 
 class Unconstrained:
@@ -113,15 +126,17 @@ class Unconstrained:
     """
 
     CHECKS = 3
+    CHECKED_UNITS = 100
     AGREEMENT: ClassVar = {torch.float64: 1e-9, torch.float32: 1e-4}
 
     def __init__(self, model: Model, data: Any, start: Mapping[str, Tensor]):
+        # Priors of global sites do not depend on the units, so for them the program is run on the fewest there can be;
+        # and a likelihood that is right for some units is right for all, so it is held to the program on a part.
+        self.model, self.data, self.few, self.part = model, data, data.first(1), data.first(self.CHECKED_UNITS)
+        depth = plate_depth(model, self.few)
         initial, self.enumerated, self.transforms, _ = initialize_model(
-            model, (data,), init_strategy=init_to_value(values=dict(start)), max_plate_nesting=plate_depth(model, data)
+            model, (self.part,), init_strategy=init_to_value(values=dict(start)), max_plate_nesting=depth
         )
-        self.model, self.data = model, data
-        # Priors of global sites do not depend on the rows, so the program is run on the fewest there can be.
-        self.few = data.batch(data.rows[:1])
         self.priors = _priors(model, {site: value for site, value in start.items() if site in model.sites}, self.few)
         self.fixed_priors = True
         self.sites = [site for site in model.sites if site in initial]
@@ -138,7 +153,8 @@ class Unconstrained:
                 fixed, program = self._log_prior(values), log_prior(self.model, values, self.few).squeeze()
                 # Priors that depend on no other site are kept: running the program for them costs more than all else.
                 self.fixed_priors &= bool(abs(fixed - program) <= tolerance * max(1.0, abs(float(program))))
-                fast, slow = float(self.potential(self.unflatten(point))), float(self.enumerated(self.unflatten(point)))
+                parts = self.unflatten(point)
+                fast, slow = float(self.potential(parts, self.part)), float(self.enumerated(parts))
                 if not abs(fast - slow) <= tolerance * max(1.0, abs(slow)):
                     raise NumericalError(f"pointwise_log_likelihood and the Pyro program disagree: {fast} and {slow}")
 
@@ -147,7 +163,7 @@ class Unconstrained:
             return log_prior(self.model, draws, self.few).squeeze()
         return torch.stack([self.priors[site].log_prob(draws[site][0, 0]).sum() for site in self.sites]).sum()
 
-    def potential(self, parts: Mapping[str, Tensor]) -> Tensor:
+    def potential(self, parts: Mapping[str, Tensor], data: Any = None) -> Tensor:
         """Return minus the log joint density of unconstrained values by site, a scalar."""
         values, total = {}, torch.zeros(())
         for site, part in parts.items():
@@ -156,7 +172,7 @@ class Unconstrained:
             jacobian = inverse.log_abs_det_jacobian(part, values[site]).sum()
             total = jacobian + total
         draws = {site: value[None, None] for site, value in values.items()}
-        likelihood = self.model.pointwise_log_likelihood(draws, self.data).sum()
+        likelihood = self.model.pointwise_log_likelihood(draws, self.data if data is None else data).sum()
         return -(total + likelihood + self._log_prior(draws))
 
     def flatten(self, parts: Mapping[str, Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if hint is Path:
@@ -52,7 +53,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _spelled(hint: Any) -> str:
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "null"}
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(_spelled(each) for each in typing.get_args(hint)))
     return words.get(hint, "a list" if typing.get_origin(hint) else "a file name" if hint is Path else str(hint))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ Status = Literal["converged", "completed", "max_iterations", "objective_decrease
 
 Draws = dict[str, Tensor]
 """Site name -> tensor [chain, draw, *event]; inside solvers [chain, *event]."""
+
+
+MOST_POINTWISE = 5_000_000
+"""Draws times units of one block of pointwise log-likelihoods: 40 MB in float64."""
 
 
 class UserError(Exception):
@@ -117,6 +122,13 @@ class Model(abc.ABC):
     @abc.abstractmethod
     def pointwise_log_likelihood(self, draws: Draws, data: Any) -> Tensor:
         """Return log p(unit | draw) with local latents summed out, [chain, draw, unit]."""
+
+    def log_likelihood(self, draws: Draws, data: Any) -> Tensor:
+        """Return the sum of the pointwise log-likelihood, [chain, draw], never holding all draws by all units."""
+        chains, count = next(iter(draws.values())).shape[:2]
+        step = max(1, MOST_POINTWISE // (chains * data.units))
+        blocks = [{site: value[:, i : i + step] for site, value in draws.items()} for i in range(0, count, step)]
+        return torch.cat([self.pointwise_log_likelihood(block, data).sum(-1) for block in blocks], 1)
 
     @abc.abstractmethod
     def canonical(self, draws: Draws, reference: Draws | None = None) -> Draws:

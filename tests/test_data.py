@@ -47,6 +47,32 @@ def test_csv_without_header_and_tsv(tmp_path):
     assert read_table(write(tmp_path, "1,2\n3,4\n"), header=True).shape == (1, 2)
 
 
+def test_blank_lines_and_numeric_headers(tmp_path):
+    assert torch.isnan(read_table(write(tmp_path, "1\n\n3\n\n")).values.flatten()).tolist() == [False, True, False]
+    assert read_table(write(tmp_path, "1,2\n\n3,4\n")).shape == (2, 2)
+    table = read_table(write(tmp_path, "site,2019,2020\nx,1,2\n"), row_labels="site")
+    assert (table.column_labels, table.row_labels) == (["2019", "2020"], ["x"])
+
+
+def test_settings_without_meaning_for_the_file_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((2, 2)))
+    with pytest.raises(SettingError, match="row_labels"):
+        read_table(tmp_path / "x.npy", row_labels="site")
+    with pytest.raises(SettingError, match="key"):
+        read_table(write(tmp_path, "a,b\n1,2\n"), key="x")
+    with pytest.raises(SettingError, match="twice"):
+        read_table(write(tmp_path, "a,b\n1,2\n"), columns=["a", "a"])
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(DataError, match="no array"):
+        read_table(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("array", [np.ones((2, 2), complex), np.zeros((2, 2), "datetime64[D]")])
+def test_what_is_not_a_number_is_refused(array):
+    with pytest.raises(DataError, match="not numbers"):
+        Table.of(array)
+
+
 def test_columns_are_chosen_by_name_or_position(tmp_path):
     path = write(tmp_path, "a,b,c\n1,2,3\n4,5,6\n")
     assert read_table(path, columns=["c", "a"]).values.tolist() == [[3, 1], [6, 4]]
@@ -63,7 +89,7 @@ def test_columns_are_chosen_by_name_or_position(tmp_path):
         ("a,b\n1,x\n", "column 'b'"),
         ("a,a\n1,2\n", "appears twice"),
         ("a,b\n1,inf\n", "infinite"),
-        ("a,b\n1,\n2,\n", "column 'b' has no observed value"),
+        ("a,b\n1,1_000\n", "column 'b'"),
         ('a,b\n1,"2\n', "not a readable CSV"),
     ],
 )
@@ -118,7 +144,11 @@ def test_hold_out_hides_and_keeps(rows, columns, fraction, seed):
     assert out.observed.any(0).all(), "every column keeps a value"
     if fraction:
         hidden = out.hidden
-        assert len(hidden.values) == min(round(fraction * rows * columns), (rows - 1) * columns)
+        count = min(round(fraction * rows * columns), (rows - 1) * columns)
+        if count == 0:
+            assert hidden is None
+            return
+        assert len(hidden.values) == count
         assert torch.isnan(out.values[hidden.rows, hidden.columns]).all()
         assert torch.equal(values[hidden.rows, hidden.columns], hidden.values)
         assert torch.equal(out.hidden.values, table.hold_out(fraction, seed).hidden.values)

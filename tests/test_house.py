@@ -73,7 +73,7 @@ def test_every_file_has_a_room():
 def test_conf_has_exactly_the_models_fields(model):
     fields = {f.name for f in dataclasses.fields(catalog.model_class(model))}
     settings = catalog.settings("model", model)
-    assert set(settings) - {"name", "solvers"} == fields
+    assert set(settings) - {"name"} == fields
     assert settings["name"] == model
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -105,6 +106,33 @@ def test_a_killed_run_loses_at_most_the_checkpoint_interval(method, tmp_path):
     same(resumed, whole)
 
 
+def test_resume_changes_only_what_leaves_the_run_the_same(tmp_path):
+    run = {"max_iterations": 20, "tol": 0.0, "checkpoint_every": 5, "directory": tmp_path}
+    data = [[1, 0], [0, 3], [2, 2], [0, 4]]
+    pyrozoo.fit("zip_mixture", "em", data=data, num_components=2, progress=False, **run)
+    with pytest.raises(SettingError, match="restarts"):
+        pyrozoo.resume(tmp_path, data=data, restarts=3)
+    with pytest.raises(SettingError, match="given its data in Python"):
+        pyrozoo.resume(tmp_path)
+    assert pyrozoo.resume(tmp_path, data=data, max_iterations=30).iterations == 30
+
+
+@pytest.mark.parametrize("method", sorted(RUNS))
+def test_the_earliest_interrupt_leaves_a_valid_result(method, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1)
+        fit = pyrozoo.fit("zip_mixture", method, **SIZES, **RUNS[method])
+    assert fit.status == "interrupted"
+    fit.save(tmp_path / "run")
+    assert pyrozoo.load(tmp_path / "run").status == "interrupted"
+
+
+def test_numpy_scalars_are_numbers(tmp_path):
+    settings = {"num_components": np.int64(2), "rate_rate": np.float64(1), "weight_concentration": np.ones(2) * 2}
+    fit = pyrozoo.fit("zip_mixture", "em", rows=30, columns=3, progress=False, **settings)
+    fit.save(tmp_path / "run")
+
+
 def test_second_interrupt_is_pythons_own():
     class Stuck:
         total = 3
@@ -156,7 +184,15 @@ def test_the_callers_signal_handler_is_restored():
         ("em", {"restart": 3}, "did you mean 'restarts'"),
         ("em", {"dtype": "float16"}, "dtype"),
         ("em", {"device": "tpu"}, "device"),
-        ("em", {"checkpoint_every": 0}, "checkpoint_every"),
+        ("em", {"checkpoint_every": 0, "directory": "x"}, "checkpoint_every"),
+        ("em", {"checkpoint_every": 5}, "go together"),
+        ("em", {"tol": float("nan")}, "inference.tol"),
+        ("em", {"tol": -1.0}, "inference.tol"),
+        ("em", {"seed": -1}, "seed is -1"),
+        ("em", {"data_seed": -1}, "data.seed"),
+        ("em", {"missing": "abc"}, "data.missing"),
+        ("em", {"posterior_megabytes": float("inf")}, "posterior_megabytes"),
+        ("nuts", {"max_tree_depth": 0}, "max_tree_depth"),
         ("em", {"holdout": 2.0}, "holdout"),
         ("em", {"rows": 0}, "rows"),
         ("em", {"data": "no_such_thing"}, "no_such_thing"),

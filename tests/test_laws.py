@@ -220,7 +220,7 @@ def test_converged_points_are_stationary(model, method):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_the_potential_has_the_gradient_of_the_enumerated_program(model):
-    its, data = case(model).model, larger(model, missing=0.1)
+    its, data = case(model).model, larger(model, missing=0.1).first(Unconstrained.CHECKED_UNITS)
     with seeded(0):
         start = {site: value[0] for site, value in its.initial(data, 1).items()}
         space = Unconstrained(its, data, start)

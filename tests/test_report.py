@@ -87,8 +87,8 @@ def test_budget_thins_and_says_so(tmp_path):
     fit = pyrozoo.fit("zip_mixture", "gibbs", warmup=10, draws=500, posterior_megabytes=0.5, **SIZES)
     directory = fit.save(tmp_path / "run")
     assert (directory / "posterior.nc").stat().st_size < 1_500_000
-    assert "draw kept" in az.from_netcdf(str(directory / "posterior.nc")).attrs["notes"]
-    assert "draw kept" in (directory / "report.html").read_text(encoding="utf-8")
+    assert "draw in" in az.from_netcdf(str(directory / "posterior.nc")).attrs["notes"]
+    assert "draw in" in (directory / "report.html").read_text(encoding="utf-8")
     assert fit.draws["rate"].shape[1] == 500, "the fit itself keeps all"
 
 
@@ -139,6 +139,39 @@ def test_comparison_aligns_labels(fits):
     np.testing.assert_allclose(a, b)
 
 
+def test_comparison_over_the_number_of_components(tmp_path):
+    fits = [pyrozoo.fit("zip_mixture", "gibbs", warmup=50, draws=100, **{**SIZES, "num_components": k}) for k in (1, 2)]
+    result = pyrozoo.compare(fits)
+    assert result.table["num_components"].tolist() == [1, 2]
+    parameters = result.parameters.set_index("fit")
+    assert parameters.loc[[n for n in result.names if n != result.reference], "error_in_sd"].isna().all()
+    assert result.invariants["error_in_sd"].notna().all()
+    result.save(tmp_path / "all")
+    assert (tmp_path / "all" / "figures" / "choice_num_components.png").is_file()
+
+
+def test_fits_of_different_data_are_not_compared(fits):
+    other = pyrozoo.fit("zip_mixture", "em", data_seed=1, **SIZES)
+    with pytest.raises(SettingError, match="different data"):
+        pyrozoo.compare([fits[0], other])
+
+
+def test_missing_cells_and_new_rows_are_completed(tmp_path):
+    generator = np.random.default_rng(0)
+    counts = generator.poisson([[1.0, 6, 3]], (50, 3)).astype(float)
+    counts[4, 1] = np.nan
+    new = pd.DataFrame({"x": [1.0, np.nan], "y": [5.0, 6], "z": [np.nan, 2]}, index=["p", "q"])
+    fit = pyrozoo.fit("zip_mixture", "em", data=counts, test=new, num_components=1, progress=False)
+    tables = fit.save(tmp_path / "run") / "tables"
+    missing = pd.read_csv(tables / "missing.csv")
+    assert missing[["row", "column"]].to_numpy().tolist() == [["row_4", "column_1"]]
+    assert missing["mean"].iloc[0] == pytest.approx(6, abs=1.0)
+    assert pd.read_csv(tables / "test_clusters.csv")["row"].tolist() == ["p", "q"]
+    assert pd.read_csv(tables / "test_missing.csv")["row"].tolist() == ["p", "q"]
+    with pytest.raises(DataError, match="2 columns where"):
+        pyrozoo.fit("zip_mixture", "em", data=counts, test=[[1, 2]], progress=False)
+
+
 def test_comparison_needs_fits_of_one_model():
     with pytest.raises(SettingError, match="nothing to compare"):
         compare([])
@@ -166,6 +199,7 @@ BASE = {"kind": "samples", "status": "completed", "iterations": 10, "rhat_max_ra
         ({"divergences": 3}, "divergences", "fail"),
         ({"status": "objective_decreased"}, "status", "fail"),
         ({"status": "interrupted"}, "status", "warn"),
+        ({"holdout_impossible": 3}, "held out", "fail"),
         ({"holdout_coverage_90": 0.7, "holdout_entries": 500}, "coverage", "warn"),
         ({"loo_bad_khat_share": 0.3}, "LOO", "fail"),
     ],

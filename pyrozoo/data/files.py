@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 
 from pyrozoo.data.table import Table, labels
-from pyrozoo.types import DataError
+from pyrozoo.types import DataError, SettingError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
 """Spellings (in lower case) of a missing cell in CSV files."""
@@ -29,7 +30,8 @@ def read_table(
     """Read a table from a file, by its ending: .npy, .npz, .tsv, and otherwise CSV.
 
     CSV is UTF-8 with or without a byte order mark. The first line is a header when not one of its cells is a number
-    (an empty cell is allowed in a header); ``header`` says so outright. Cells in ``MISSING`` are missing values.
+    (an empty cell is allowed in a header), or when it holds a name asked for in ``columns`` or ``row_labels``;
+    ``header`` says so outright. Cells in ``MISSING`` are missing values.
 
     Args:
         path: The file.
@@ -50,8 +52,14 @@ def read_table(
         raise DataError(f"data.path: there is no file {path}")
     ending = path.suffix.lower()
     if ending in (".npy", ".npz"):
+        given = {"header": header, "row_labels": row_labels, "delimiter": delimiter}
+        for name, value in given.items():
+            if value is not None:
+                raise SettingError(f"data.{name} has no meaning for a {ending} file")
         table = Table.of(_read_numpy(path, key), path.name)
         return _select(table, columns) if columns else table
+    if key is not None:
+        raise SettingError(f"data.key has no meaning for a {ending or 'CSV'} file")
     delimiter = delimiter or ("\t" if ending == ".tsv" else ",")
     return _read_csv(path, header, columns, row_labels, delimiter)
 
@@ -62,12 +70,14 @@ def _read_numpy(path: Path, key: str | None) -> np.ndarray:
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
+            if not loaded.files:
+                raise DataError(f"{path.name} holds no array")
             if key is None and len(loaded.files) > 1:
                 raise DataError(f"{path.name} holds several arrays; set data.key to one of {', '.join(loaded.files)}")
             if key is not None and key not in loaded.files:
                 raise DataError(f"{path.name} holds no array {key!r}; it has {', '.join(loaded.files)}")
             return loaded[key or loaded.files[0]]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name} is not a readable NumPy file ({_first_line(error)})") from None
 
 
@@ -80,15 +90,21 @@ def _read_csv(
 ) -> Table:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [line for line in csv.reader(file, delimiter=delimiter, strict=True) if line]
+            lines = list(csv.reader(file, delimiter=delimiter, strict=True))
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 text (byte {error.start} cannot be read)") from None
     except (csv.Error, TypeError) as error:
         raise DataError(f"{path.name} is not a readable CSV file ({_first_line(error)})") from None
+    while lines and not lines[-1]:
+        lines.pop()
     if not lines:
         raise DataError(f"{path.name}: the table is empty")
+    # In a table of one column a blank line is a missing value; in any other it is nothing.
+    lines = [line or [""] for line in lines] if len(lines[0]) == 1 else [line for line in lines if line]
     if header is None:
-        header = not any(_is_number(cell) for cell in lines[0])
+        asked = {str(name) for name in (*(columns or ()), *([row_labels] if row_labels is not None else ()))}
+        named = {cell.strip() for cell in lines[0] if not _is_number(cell)}
+        header = bool(asked & named) or not any(_is_number(cell) for cell in lines[0])
     names = [cell.strip() or f"column_{i}" for i, cell in enumerate(lines[0])]
     if not header:
         names = labels("column", len(lines[0]))
@@ -104,13 +120,16 @@ def _read_csv(
             raise DataError(f"{path.name}: column name {name!r} appears twice")
     index = [_position(row_labels, names, path.name)] if row_labels is not None else []
     chosen = [_position(c, names, path.name) for c in columns or [n for i, n in enumerate(names) if i not in index]]
+    for position in chosen:
+        if chosen.count(position) > 1:
+            raise SettingError(f"data.columns asks for column {names[position]!r} twice")
     rows = [line[index[0]].strip() for line in body] if index else labels("row", len(body))
     values = np.empty((len(body), len(chosen)))
     for i, line in enumerate(body):
         for j, column in enumerate(chosen):
             cell = line[column].strip()
             try:
-                values[i, j] = np.nan if cell.lower() in MISSING else float(cell)
+                values[i, j] = np.nan if cell.lower() in MISSING else _number(cell)
             except ValueError:
                 raise DataError(
                     f"{path.name}: row {rows[i]!r}, column {names[column]!r}: {cell!r} is not a number"
@@ -119,9 +138,15 @@ def _read_csv(
     return Table(torch.as_tensor(values), rows, [names[c] for c in chosen], path.name).checked()
 
 
+def _number(cell: str) -> float:
+    if "_" in cell:  # Python reads 1_000 as a number; nobody else does
+        raise ValueError(cell)
+    return float(cell)
+
+
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        _number(cell)
     except ValueError:
         return False
     return True

@@ -84,6 +84,29 @@ class Table:
         """Return the names of the two axes."""
         return "row", "column"
 
+    def with_test(self, test: Table) -> Table:
+        """Return the table with new rows beside it.
+
+        Raises:
+            DataError: They do not have the same columns.
+        """
+        if test.shape[1] != self.shape[1]:
+            raise DataError(f"the new rows have {test.shape[1]} columns where {self.name} has {self.shape[1]}")
+        return replace(self, test=replace(test, column_labels=self.column_labels))
+
+    @property
+    def missing(self) -> Table | None:
+        """Return the table with its missing cells as hidden entries of unknown value, or None when there is none."""
+        known = self.observed.clone()
+        if self.hidden is not None:
+            known[self.hidden.rows, self.hidden.columns] = True
+        row, column = (~known).nonzero(as_tuple=True)
+        return replace(self, hidden=Hidden(row, column, self.values[row, column])) if len(row) else None
+
+    def first(self, count: int) -> Table:
+        """Return the first rows as a table of their own, without hidden entries."""
+        return Table(self.values[:count], self.row_labels[:count], self.column_labels, self.name)
+
     def batch(self, index: Tensor) -> Table:
         """Return a minibatch of rows that remembers the size of the whole."""
         return Table(
@@ -136,6 +159,8 @@ class Table:
         movable = np.delete(order, first)
         chosen = np.sort(movable[: round(fraction * len(order))])
         row, column = (torch.as_tensor(each[chosen], device=self.values.device) for each in (rows, columns))
+        if not len(chosen):  # too few entries for this fraction: nothing is hidden
+            return self
         values = self.values.clone()
         values[row, column] = torch.nan
         return replace(self, values=values, hidden=Hidden(row, column, self.values[row, column]))
@@ -144,15 +169,18 @@ class Table:
         """Return the table itself when it is usable at all.
 
         Raises:
-            DataError: No rows or columns, an infinite value, or a column without any value.
+            DataError: No rows or columns, or an infinite value.
         """
         if 0 in self.shape:
             raise DataError(f"{self.name}: the table is empty ({self.shape[0]} rows, {self.shape[1]} columns)")
         self.refuse(torch.isinf(self.values), "is infinite")
+        return self
+
+    def refuse_empty_columns(self) -> None:
+        """Raise DataError naming a column without any value: nothing can be learned of it."""
         empty = (~self.observed.any(0)).nonzero().flatten().tolist()
         if empty:
             raise DataError(f"{self.name}: column {self.column_labels[empty[0]]!r} has no observed value")
-        return self
 
     def refuse(self, bad: Tensor, what: str) -> None:
         """Raise DataError naming the first cell where ``bad`` [N, D] is true."""
@@ -229,6 +257,8 @@ def _numbers(array: np.ndarray, where: str) -> np.ndarray:
         array = np.ma.filled(array.astype(np.float64), np.nan)
     if array.dtype.kind in "fiub":
         return array.astype(np.float64)
+    if array.dtype.kind in "cmM":
+        raise DataError(f"{where} holds {array.dtype} values, not numbers")
     try:
         return array.astype(np.float64)
     except (TypeError, ValueError) as error:

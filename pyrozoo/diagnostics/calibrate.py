@@ -23,7 +23,7 @@ def _quantities(model: Model, draws: Draws, data: Any) -> dict[str, Tensor]:
 
     Without the last, a sampler that ignores the data passes (Modrák et al. 2023, Bayesian Analysis 20).
     """
-    result = {"log_likelihood": model.pointwise_log_likelihood(draws, data).sum(-1)}
+    result = {"log_likelihood": model.log_likelihood(draws, data)}
     for site in model.sites:
         for i, value in enumerate(draws[site].flatten(2).unbind(-1) if draws[site].ndim > 2 else [draws[site]]):
             result[f"{site}[{i}]"] = value

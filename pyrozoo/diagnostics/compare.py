@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,21 +70,35 @@ def compare(fits: Sequence[Fit]) -> Comparison:
         raise SettingError("there is nothing to compare")
     if len({fit.model_name for fit in fits}) > 1:
         raise SettingError(f"fits of different models cannot be compared: {', '.join(f.model_name for f in fits)}")
-    names = _names(fits)
-    table = pd.DataFrame([{"fit": name, **fit.metrics} for name, fit in zip(names, fits, strict=True)])
-    leading = [c for c in COLUMNS if c in table]
+    if any(not _same_data(fits[0], fit) for fit in fits[1:]):
+        raise SettingError("fits of different data (or with other entries held out) cannot be compared")
+    names, varied = _names(fits), varied_fields(fits)
+    rows = [
+        {"fit": name, **fit.metrics, **{f: _scalar(getattr(fit.model, f)) for f in varied}}
+        for name, fit in zip(names, fits, strict=True)
+    ]
+    table = pd.DataFrame(rows)
+    leading = [*varied, *(c for c in COLUMNS if c in table)]
     table = table[["fit", *leading, *(c for c in table if c not in leading and c != "fit")]]
     index, good = _reference(fits)
     anchor = fits[index if index is not None else 0]
     canonical = anchor.model.canonical(anchor.draws)
-    aligned, invariants = [], []
+    aligned, invariants, alike = [], [], []
     for fit in fits:
         same = all(fit.draws[s].shape[2:] == anchor.draws[s].shape[2:] for s in anchor.model.sites)
+        alike.append(same)
         aligned.append(fit.model.canonical(fit.draws, canonical) if same else fit.model.canonical(fit.draws))
         invariants.append(fit.model.invariants(fit.draws, fit.data))
     base = names[index] if index is not None else None
+    parameters = _side_by_side(names, fits, aligned, index)
+    # Components of fits with another number of them have no counterpart in the reference.
+    strangers = parameters["fit"].isin([name for name, same in zip(names, alike, strict=True) if not same])
+    against = [
+        c for c in parameters if str(c).startswith("reference_") or c in ("error_in_sd", "error_mcse", "sd_ratio")
+    ]
+    parameters.loc[strangers, against] = np.nan
     return Comparison(
-        table, _side_by_side(names, fits, aligned, index), _side_by_side(names, fits, invariants, index), base, good,
+        table, parameters, _side_by_side(names, fits, invariants, index), base, good,
         names, tuple(fits),
     )  # fmt: skip
 
@@ -91,8 +106,7 @@ def compare(fits: Sequence[Fit]) -> Comparison:
 def _names(fits: Sequence[Fit]) -> tuple[str, ...]:
     """Name fits by method, adding what tells two of one method apart: settings, then seed, then position."""
     labels = [fit.method for fit in fits]
-    fields = {f for fit in fits for f in vars(fit.model)}
-    differing = [f for f in sorted(fields) if len({repr(getattr(fit.model, f)) for fit in fits}) > 1]
+    differing = varied_fields(fits)
     if differing:
         labels = [
             f"{n} {', '.join(f'{f}={getattr(fit.model, f)}' for f in differing)}"
@@ -103,6 +117,21 @@ def _names(fits: Sequence[Fit]) -> tuple[str, ...]:
     if len(set(labels)) < len(labels):
         labels = [f"{n} #{i}" if labels.count(n) > 1 else n for i, n in enumerate(labels)]
     return tuple(labels)
+
+
+def varied_fields(fits: Sequence[Fit]) -> list[str]:
+    """Return the hyper-parameters in which the fits differ."""
+    names = [f.name for f in dataclasses.fields(fits[0].model)]  # type: ignore[arg-type]
+    return [name for name in names if len({repr(getattr(fit.model, name)) for fit in fits}) > 1]
+
+
+def _scalar(value: object) -> object:
+    return value if isinstance(value, int | float | str) else str(value)
+
+
+def _same_data(a: Fit, b: Fit) -> bool:
+    first, second = a.data.values.double().cpu(), b.data.values.double().cpu()
+    return first.shape == second.shape and torch.equal(first.nan_to_num(nan=-1.5), second.nan_to_num(nan=-1.5))
 
 
 def _reference(fits: Sequence[Fit]) -> tuple[int | None, bool]:

@@ -35,8 +35,9 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
 
     Args:
         fit: The fit.
-        megabytes: What all groups together may take. The pointwise log-likelihood gets at most half of it and each
-            set of simulated data an eighth; draws beyond that are thinned evenly, which ``attrs["notes"]`` says.
+        megabytes: What grows with the number of draws may take: three quarters for draws and their pointwise
+            log-likelihood, an eighth for each set of simulated data. Draws beyond that are thinned evenly, which
+            ``attrs["notes"]`` says.
 
     Returns:
         Groups posterior, sample_stats, log_likelihood, posterior_predictive, prior, prior_predictive, observed_data,
@@ -44,11 +45,11 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     """
     model, data, notes = fit.model, fit.data, []
     budget = megabytes * 1e6
-    posterior, thinned = _within(fit.draws, budget / 4)
-    notes += [f"posterior: every {thinned}th draw kept"] if thinned > 1 else []
-    scored, thinned = _within(fit.draws, budget / 2, bytes_per_draw=8 * data.units)
-    notes += [f"log_likelihood: every {thinned}th draw kept"] if thinned > 1 else []
-    log_likelihood = model.pointwise_log_likelihood(scored, data)
+    # One step for parameters, log-likelihood and statistics: draw i is the same draw in all of them.
+    step = _thinning(fit, 0.75 * budget)
+    notes += [f"one draw in {step} is stored, to keep this file within {megabytes:g} MB"] if step > 1 else []
+    posterior = {site: value[:, ::step] for site, value in fit.draws.items()}
+    log_likelihood = model.pointwise_log_likelihood(posterior, data)
     with seeded(fit.seed):
         room = int(budget / 8 / (4 * data.values.numel()))
         count = min(PREDICTIVE_DRAWS, room)
@@ -67,7 +68,7 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         warnings.filterwarnings("ignore", message="More chains")
         result = az.from_dict(
             posterior=_numpy(posterior),
-            sample_stats=_numpy(_thin_like(fit.sample_stats, posterior, fit.draws)) or None,
+            sample_stats=_numpy({name: value[:, ::step] for name, value in fit.sample_stats.items()}) or None,
             posterior_predictive={observed: predictive} if count else None,
             prior=_numpy(prior),
             prior_predictive={observed: prior_predictive} if count else None,
@@ -98,21 +99,11 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     return result
 
 
-def _within(draws: Draws, budget: float, bytes_per_draw: float | None = None) -> tuple[Draws, int]:
-    """Thin draws evenly to a number of bytes; return them with the step."""
-    first = next(iter(draws.values()))
-    chains, count = first.shape[:2]
-    if bytes_per_draw is None:
-        bytes_per_draw = sum(8 * value[0, 0].numel() for value in draws.values())
-    step = max(1, -(-int(chains * count * bytes_per_draw) // max(1, int(budget))))
-    step = min(step, count)
-    return {site: value[:, ::step] for site, value in draws.items()}, step
-
-
-def _thin_like(stats: Mapping[str, Tensor], kept: Draws, draws: Draws) -> dict[str, Tensor]:
-    have, want = next(iter(draws.values())).shape[1], next(iter(kept.values())).shape[1]
-    step = -(-have // want)
-    return {name: value[:, ::step] for name, value in stats.items()}
+def _thinning(fit: Fit, budget: float) -> int:
+    """Return the step at which draws and their pointwise log-likelihood fit into a number of bytes."""
+    chains, count = next(iter(fit.draws.values())).shape[:2]
+    each = 8 * (fit.data.units + sum(value[0, 0].numel() for value in fit.draws.values()))
+    return min(count, max(1, -(-int(chains * count * each) // max(1, int(budget)))))
 
 
 def _numpy(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -132,7 +123,7 @@ def _posterior_predictive(fit: Fit, count: int) -> np.ndarray:
 
 
 def _prior(fit: Fit, count: int) -> tuple[Draws, np.ndarray]:
-    few = fit.data.batch(fit.data.rows[:1])
+    few = fit.data.first(1)
     sites = list(fit.model.sites)
     draws = [simulate(fit.model, few) for _ in range(PRIOR_DRAWS)]
     prior = {site: torch.stack([draw[site] for draw in draws]).unsqueeze(0) for site in sites}

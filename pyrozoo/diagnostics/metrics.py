@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 import arviz as az
 import numpy as np
+import torch
 import xarray as xr
 from torch import Tensor
 
@@ -59,9 +60,11 @@ def holdout(prediction: Prediction, truth: Tensor) -> Metrics:
     """Return the yardstick across methods and models on held-out entries.
 
     ``holdout_elpd`` is the mean log predictive density per entry; ``holdout_coverage_90`` the share of entries whose
-    randomised probability integral transform lies in [0.05, 0.95], 90% when calibrated, for counts too.
+    randomised probability integral transform lies in [0.05, 0.95], 90% when calibrated, for counts too;
+    ``holdout_impossible`` the number of entries to which the fit gives probability 0 (then there is no elpd).
     """
     return {
+        "holdout_impossible": int(torch.isneginf(prediction.log_density).sum()),
         "holdout_elpd": prediction.log_density.mean().item(),
         "holdout_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
         "holdout_coverage_90": ((prediction.pit >= 0.05) & (prediction.pit <= 0.95)).double().mean().item(),
@@ -75,9 +78,7 @@ def loo(fit: Fit) -> Metrics:
     step = max(1, math.ceil(count * fit.data.units / MOST_LOO_ELEMENTS))
     draws = {site: value[:, ::step] for site, value in fit.draws.items()}
     pointwise = fit.model.pointwise_log_likelihood(draws, fit.data).double().cpu().numpy()
-    data = az.from_dict(
-        posterior={"lp": np.zeros(pointwise.shape[:2])}, log_likelihood={fit.model.observed_site: pointwise}
-    )
+    data = az.from_dict(posterior={"lp": pointwise.sum(-1)}, log_likelihood={fit.model.observed_site: pointwise})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the share of bad k-hats is a figure of its own
         result = az.loo(data, pointwise=True, reff=1.0 if fit.kind == "variational" else None)
@@ -97,8 +98,8 @@ def khat_threshold(draws: int) -> float:
 def approximation(fit: Fit) -> Metrics:
     """Return k-hat of importance weights p/q, and the ELBO of q over the global sites, local ones summed out."""
     assert fit.log_q is not None
-    few = fit.data.batch(fit.data.rows[:1])
-    likelihood = fit.model.pointwise_log_likelihood(fit.draws, fit.data).sum(-1)
+    few = fit.data.first(1)
+    likelihood = fit.model.log_likelihood(fit.draws, fit.data)
     with seeded(fit.seed):  # the program draws its local sites, which nobody looks at
         prior = log_prior(fit.model, fit.draws, few)
     log_ratio = (likelihood + prior - fit.log_q).double().cpu().numpy().ravel()
@@ -133,10 +134,8 @@ def convergence(fit: Fit) -> Metrics:
         return result
     aligned = dataset(fit.model.canonical(fit.draws))
     invariants = dataset(fit.model.invariants(fit.draws, fit.data))
-    if chains > 1:
-        result["rhat_max_raw"] = _worst(az.rhat(dataset(fit.draws)), np.nanmax)
-        result["rhat_max"] = _worst(az.rhat(aligned), np.nanmax)
-        result["rhat_max_invariants"] = _worst(az.rhat(invariants), np.nanmax)
+    with np.errstate(all="ignore"):  # constants, such as the weight of a single component, have no R-hat
+        result |= _chains(fit, aligned, invariants) if chains > 1 else {}
     for name, data in (("", aligned), ("_invariants", invariants)):
         result[f"ess_bulk_min{name}"] = _worst(az.ess(data, method="bulk"), np.nanmin)
         result[f"ess_tail_min{name}"] = _worst(az.ess(data, method="tail"), np.nanmin)
@@ -146,7 +145,16 @@ def convergence(fit: Fit) -> Metrics:
     return result
 
 
+def _chains(fit: Fit, aligned: xr.Dataset, invariants: xr.Dataset) -> Metrics:
+    return {
+        "rhat_max_raw": _worst(az.rhat(dataset(fit.draws)), np.nanmax),
+        "rhat_max": _worst(az.rhat(aligned), np.nanmax),
+        "rhat_max_invariants": _worst(az.rhat(invariants), np.nanmax),
+    }
+
+
 def _worst(data: Mapping[str, xr.DataArray], choose: Callable[..., float]) -> float:
     values = np.concatenate([np.ravel(np.asarray(value)) for value in data.values()])
-    values = values[np.isfinite(values)]
-    return float(choose(values)) if len(values) else math.nan
+    # A constant has no R-hat (nan); chains stuck at different constants have an infinite one, which must show.
+    values = np.where(np.isposinf(values), 1e6, values)
+    return float(choose(values)) if np.isfinite(values).any() else math.nan

@@ -53,6 +53,11 @@ def verdict(metrics: Mapping[str, Any]) -> list[Line]:
         lines.append(_khat(metrics))
     if "loo_bad_khat_share" in metrics:
         lines.append(_loo(metrics))
+    if metrics.get("holdout_impossible"):
+        count = metrics["holdout_impossible"]
+        lines.append(
+            Line("fail", "held out", f"The fit gives probability 0 to {count} hidden entries: it is overfitted.")
+        )
     if "holdout_coverage_90" in metrics and metrics["holdout_entries"] >= 100:
         coverage = metrics["holdout_coverage_90"]
         good = COVERAGE_GOOD[0] <= coverage <= COVERAGE_GOOD[1]

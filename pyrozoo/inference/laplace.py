@@ -12,8 +12,8 @@ from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, drive
 from pyrozoo.math.linear_algebra import safe_cholesky
-from pyrozoo.program import Unconstrained, seeded
-from pyrozoo.types import Draws, Fit, Model, NotApplicable, SettingError, Status
+from pyrozoo.program import Unconstrained, refuse_large, seeded
+from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
 
 
 class _ModeSearch:
@@ -26,12 +26,8 @@ class _ModeSearch:
 
     def start(self) -> None:
         starts = self.model.initial(self.data, self.restarts)
+        refuse_large("laplace", starts, self.max_unknowns)
         self.space = Unconstrained(self.model, self.data, {site: value[0] for site, value in starts.items()})
-        if self.space.size > self.max_unknowns:
-            raise NotApplicable(
-                f"laplace is limited to {self.max_unknowns} unknowns (inference.max_unknowns) and the model has "
-                f"{self.space.size}"
-            )
         self.points = torch.stack(
             [
                 self.space.flatten(self.space.unconstrain({site: value[chain] for site, value in starts.items()}))
@@ -115,6 +111,8 @@ def _newton(space: Unconstrained, point: Tensor, value: float) -> tuple[Tensor, 
     for _ in range(NEWTON_STEPS):
         hessian = torch.autograd.functional.hessian(lambda vector: -space(vector), point)
         hessian = 0.5 * (hessian + hessian.T)
+        if not torch.isfinite(hessian).all():
+            raise NumericalError("laplace: the Hessian is not finite at the best point found")
         leaf = point.clone().requires_grad_(True)
         (gradient,) = torch.autograd.grad(space(leaf), leaf)
         curvature, axes = torch.linalg.eigh(hessian)
@@ -159,6 +157,8 @@ def laplace(
         NotApplicable: More unknowns than the limit.
         NumericalError: The Hessian at the best point is not positive definite (not a mode).
     """
+    if tol < 0:
+        raise SettingError(f"inference.tol is {tol}; it must not be negative")
     for name, count in {"restarts": restarts, "max_iterations": max_iterations, "draws": draws}.items():
         if count < 1:
             raise SettingError(f"inference.{name} is {count}; it must be at least 1")
@@ -167,6 +167,10 @@ def laplace(
         run = drive(process, loop, f"{method} ({restarts} restarts)")
     best, space = process.best(), process.space
     mode, value, hessian = _newton(space, process.points[best].detach(), float(process.values[best]))
+    if run.status == "interrupted":
+        # Not yet a mode: the absolute curvature makes a Gaussian of it all the same, and the status says what it is.
+        curvature, axes = torch.linalg.eigh(hessian)
+        hessian = (axes * curvature.abs()) @ axes.T
     factor = safe_cholesky(hessian, "laplace: the Hessian at the best point found")
     log_determinant = 2 * factor.diagonal().log().sum()
     half_log_two_pi = 0.5 * space.size * math.log(2 * math.pi)

@@ -139,7 +139,8 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
             disable=None if settings.progress else True, dynamic_ncols=True,
         )  # fmt: skip
         with bar:
-            while status is None and not interrupted.is_set():
+            # At least one iteration, so that even the earliest Ctrl-C leaves a valid partial result.
+            while status is None and not (interrupted.is_set() and record.objectives):
                 objective = process.advance()
                 done += 1
                 if objective is not None:

@@ -11,8 +11,8 @@ from pyro.infer import NUTS
 from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, drive
-from pyrozoo.program import Unconstrained
-from pyrozoo.types import Draws, Fit, Model, NotApplicable, SettingError, Status
+from pyrozoo.program import Unconstrained, refuse_large
+from pyrozoo.types import Draws, Fit, Model, SettingError, Status
 
 
 class _Chains:
@@ -26,6 +26,7 @@ class _Chains:
         self.chains, self.warmup, self.draws = chains, warmup, draws
         self.options = {"target_accept_prob": target_accept_prob, "max_tree_depth": max_tree_depth}
         self.max_unknowns = max_unknowns
+        self.space: Unconstrained | None = None
         self.total = chains * (warmup + draws)
 
     def start(self) -> None:
@@ -36,12 +37,9 @@ class _Chains:
         """Start the next chain, from its own seed, so that it is the same whether or not others ran before it."""
         torch.manual_seed(self.seed + 1_000_003 * (len(self.finished) + 1))
         start = {site: value[0] for site, value in self.model.initial(self.data, 1).items()}
-        self.space = Unconstrained(self.model, self.data, start)
-        if self.space.size > self.max_unknowns:
-            raise NotApplicable(
-                f"nuts is limited to {self.max_unknowns} unknowns (inference.max_unknowns) and the model has "
-                f"{self.space.size}"
-            )
+        if self.space is None:
+            refuse_large("nuts", {site: value[None] for site, value in start.items()}, self.max_unknowns)
+            self.space = Unconstrained(self.model, self.data, start)
         self.kernel = NUTS(potential_fn=self.space.potential, **self.options)
         self.position = self.space.unconstrain(start)
         self.kernel.initial_params = self.position
@@ -54,6 +52,7 @@ class _Chains:
         self.position = self.kernel.sample(self.position)
         potential = torch.as_tensor(self.kernel._potential_energy_last)
         self.step += 1
+        assert self.space is not None
         row = torch.full((self.chains,), torch.nan, dtype=torch.float64)
         row[len(self.finished)] = -float(potential)
         if self.step > self.warmup:
@@ -76,6 +75,7 @@ class _Chains:
         """Return [chain, draw, ...]; a run cut short gives its finished chains, else what the first one has."""
         if self.finished:
             return {name: torch.stack([chain[name] for chain in self.finished]) for name in self.finished[0]}
+        assert self.space is not None
         kept = self.kept or [self.space.constrain({n: v.detach() for n, v in self.position.items()})]
         return {name: value.unsqueeze(0) for name, value in _stacked(kept).items()}
 
@@ -118,7 +118,12 @@ def nuts(
     Raises:
         NotApplicable: More unknowns than the limit.
     """
-    for name, value, least in (("chains", chains, 1), ("warmup", warmup, 1), ("draws", draws, 1)):
+    for name, value, least in (
+        ("chains", chains, 1),
+        ("warmup", warmup, 1),
+        ("draws", draws, 1),
+        ("max_tree_depth", max_tree_depth, 1),
+    ):
         if value < least:
             raise SettingError(f"inference.{name} is {value}; it must be at least {least}")
     if not 0 < target_accept_prob < 1:

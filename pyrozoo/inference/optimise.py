@@ -119,6 +119,8 @@ def optimise(
         The best restart: one point, or draws from q (more from ``Fit.sampler``). ``objective_decreased`` when a
         monotone objective fell in any restart.
     """
+    if tol < 0:
+        raise SettingError(f"inference.tol is {tol}; it must not be negative")
     least = {"restarts": restarts, "max_iterations": max_iterations}
     for name, value in (least | {"draws": draws} if solver.kind == "variational" else least).items():
         if value < 1:

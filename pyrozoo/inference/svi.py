@@ -105,6 +105,12 @@ class _Stochastic:
             _set_parameters(self.best)
             self._new_optimiser()
 
+    def settle(self) -> None:
+        """When cut short among the short runs, take the best of those that ended."""
+        if self.scouting and self.scores:
+            self.restart = self.scores.index(max(self.scores))
+            _set_parameters(self.best)
+
     def status(self) -> Status | None:
         return self.ended
 
@@ -162,7 +168,7 @@ def svi(
         window: Steps per smoothing window.
         tol: Relative change between the means of two windows below which the run is done.
         draws: Draws from q to keep.
-        evaluation_draws: Draws for the final ELBO, on all the data; its standard error is ``metrics["elbo_se"]``.
+        evaluation_draws: Draws for the final ELBO, on all the data; its standard error is ``metrics["objective_se"]``.
         loop: Seed, progress, checkpoints.
 
     Returns:
@@ -175,6 +181,8 @@ def svi(
     for name, value in limits.items():
         if value < 1:
             raise SettingError(f"inference.{name} is {value}; it must be at least 1")
+    if tol < 0:
+        raise SettingError(f"inference.tol is {tol}; it must not be negative")
     if learning_rate <= 0 or not 0 < final_learning_rate <= 1:
         raise SettingError("inference.learning_rate must be positive and inference.final_learning_rate in (0, 1]")
     with pyro.get_param_store().scope():  # the store is global
@@ -185,6 +193,7 @@ def svi(
         )  # fmt: skip
         with pyro.validation_enabled(False):  # doubles the speed; the program was run with it on
             run = drive(process, loop, method)
+        process.settle()
         guide = process.guide
         with seeded(loop.seed), torch.no_grad():
             guide(data)
@@ -193,11 +202,10 @@ def svi(
     objective = -losses.double().mean().item()
 
     def sampler(count: int) -> tuple[Draws, Tensor]:
-        fixed = poutine.condition(guide, data={})
         with torch.no_grad(), pyro.get_param_store().scope():
             for name, value in constrained.items():
                 pyro.param(name, value)
-            traces = [poutine.trace(fixed).get_trace(data) for _ in range(count)]
+            traces = [poutine.trace(guide).get_trace(data) for _ in range(count)]
             values = {
                 s: torch.stack([cast(Tensor, t.nodes[s]["value"]) for t in traces]).unsqueeze(0) for s in model.sites
             }
@@ -230,5 +238,5 @@ def svi(
         seed=loop.seed,
         log_q=log_q,
         sampler=sampler,
-        metrics={"elbo_se": float(losses.double().std() / evaluation_draws**0.5) if evaluation_draws > 1 else 0.0},
+        metrics={"objective_se": float(losses.double().std() / evaluation_draws**0.5) if evaluation_draws > 1 else 0.0},
     )

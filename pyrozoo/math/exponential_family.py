@@ -1,9 +1,14 @@
-"""Expected logarithms under conjugate families; Kullback-Leibler divergences come from torch.distributions."""
+"""Logarithms of sums and expected logarithms; Kullback-Leibler divergences come from torch.distributions."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+
+def log_sum_of_two(a: Tensor, b: Tensor) -> Tensor:
+    """Return log(e^a + e^b) with finite derivatives; the second of torch.logaddexp is NaN for distant a and b."""
+    return torch.maximum(a, b) + torch.nn.functional.softplus(-(a - b).abs())
 
 
 def expected_log_dirichlet(concentration: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from pyrozoo.diagnostics.compare import Comparison
+from pyrozoo.diagnostics.compare import Comparison, varied_fields
 from pyrozoo.types import Draws, Fit, Picture
 
 MOST_LINES = 40
@@ -38,7 +38,7 @@ def _objective(fit: Fit) -> Picture:
         if len(lines) <= MOST_LINES
         else [lines[i] for i in np.linspace(0, len(lines) - 1, MOST_LINES).astype(int)]
     )
-    best = int(fit.runs["objective"].to_numpy().argmax()) if len(fit.runs) and fit.kind != "samples" else None
+    best = int(np.nanargmax(fit.runs["objective"].to_numpy())) if len(fit.runs) and fit.kind != "samples" else None
     for chain, line in shown + [each for each in lines if each[0] == best]:
         style = {"color": "C3", "lw": 1.8, "zorder": 3} if chain == best else {"color": "C0", "lw": 0.8, "alpha": 0.5}
         left.plot(line["iteration"], line["objective"], **style)
@@ -52,7 +52,7 @@ def _objective(fit: Fit) -> Picture:
     left.set(xlabel="iteration", ylabel=name, title=f"{fit.method}: {name} by iteration")
     right.set(xlabel="seconds", title="and by time")
     what = "chains" if fit.kind == "samples" else "restarts; the best is red"
-    return Picture("objective", f"The {name} of {len(lines)} {what}. The lowest 2% of values are cut off.", figure)
+    return Picture("objective", f"The {name} of {len(lines)} {what}; the lowest 2% of its values are cut off.", figure)
 
 
 def _restarts(fit: Fit) -> Picture:
@@ -161,8 +161,29 @@ def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
 
 def comparison_pictures(comparison: Comparison) -> list[Picture]:
     """Return the pictures of a comparison."""
-    pictures = [_race(comparison), _errors(comparison), _forest(comparison)]
+    pictures = [*_choices(comparison), _race(comparison), _errors(comparison), _forest(comparison)]
     return [picture for picture in pictures if picture is not None]
+
+
+def _choices(comparison: Comparison) -> list[Picture]:
+    """Draw what there is to choose by against every numeric hyper-parameter that the fits vary, such as K."""
+    table, pictures = comparison.table, []
+    measures = [m for m in ("elbo", "loo_elpd", "holdout_elpd", "objective") if m in table and table[m].notna().any()]
+    for name in varied_fields(comparison.fits):
+        if not pd.api.types.is_numeric_dtype(table[name]) or not measures:
+            continue
+        figure = Figure(figsize=(3.2 * len(measures), 3.0), layout="constrained")
+        best = []
+        for axes, measure in zip(np.atleast_1d(figure.subplots(1, len(measures))), measures, strict=True):
+            for i, (method, part) in enumerate(table.groupby("method", sort=False)):
+                line = part.sort_values(name)
+                axes.plot(line[name], line[measure], "o-", ms=3, color=f"C{i}", label=str(method))
+            axes.set(xlabel=name.replace("_", " "), title=measure.replace("_", " "))
+            top = table.iloc[int(np.nanargmax(table[measure].astype(float).to_numpy()))]
+            best.append(f"{measure.replace('_', ' ')}: {top[name]} ({top['method']})")
+        axes.legend(fontsize=8)
+        pictures.append(Picture(f"choice_{name}", f"Best {name.replace('_', ' ')} by {'; by '.join(best)}.", figure))
+    return pictures
 
 
 def _race(comparison: Comparison) -> Picture | None:

@@ -103,10 +103,11 @@ def _write(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> No
 
 def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
     """Return a line per parameter: moments and intervals; R-hat and ESS for samples only."""
-    if fit.kind == "point":
+    first = next(iter(fit.draws.values()))
+    if first.shape[0] * first.shape[1] == 1:
         # One value has no spread: ask for the mean alone.
         frame = az.summary(data, kind="stats", stat_funcs={"mean": np.mean}, extend=False, round_to="none")
-    elif fit.kind == "variational" or fit.draws[next(iter(fit.draws))].shape[1] < 4:
+    elif fit.kind == "variational" or first.shape[1] < 4:
         frame = az.summary(data, kind="stats", hdi_prob=0.9, round_to="none")
     else:
         frame = az.summary(data, hdi_prob=0.9, round_to="none")
@@ -144,9 +145,12 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         raise DataError(f"{directory} is not a run directory (no {CONFIG})")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError):
         raise DataError(f"{path} is not readable YAML") from None
+    if not isinstance(config, dict):
+        raise DataError(f"{path} is not a configuration")
+    return config
 
 
 def read_run(directory: Path) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
@@ -167,6 +171,6 @@ def read_run(directory: Path) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{directory} cannot be read ({(str(error).splitlines() or ['?'])[0]})") from None
     fit.metrics = metrics
-    fit.objective_name, fit.objective = metrics["objective_name"], metrics["objective"]
+    fit.objective_name, fit.objective = metrics["objective_name"], metrics.get("objective", float("nan"))
     fit.iterations = metrics["iterations"]
     return fit, data, config

@@ -135,6 +135,7 @@ CASE = Case(
         "constant": np.full((6, 2), 3.0),
         "missing row": np.array([[NAN, NAN], [1, 2], [0, 3]]),
         "large counts": np.array([[1e6, 0], [0, 1e7], [1e6 + 5, 3], [2, 1e7 - 1]]),
+        "ones beside hundreds of thousands": np.random.default_rng(0).poisson([[1.0, 3e5]] * 20 + [[3e5, 1.0]] * 20),
         "fewer distinct rows than components": np.array([[1, 2.0]] * 4),
     },
     bugs={"rate_rate": ignores_prior_of_rate, "zeros": ZerosAreOff, "data": IgnoresData},

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.data.table import Table
+from pyrozoo.math.exponential_family import log_sum_of_two
 
 BLOCK_ELEMENTS = 2**18
 """Elements of a block of responsibilities (rows x chains x components): 2 MB in float64, about a core's cache."""
@@ -141,7 +142,7 @@ def natural_weights(
 ) -> Float[Tensor, "*C three_D"]:
     """Return what multiplies the design: values for EM and Gibbs, expected values for CAVI."""
     on_zero = log_on - rate
-    return torch.cat([log_rate - reference.log(), on_zero + reference, torch.logaddexp(on_zero, log_off)], -1)
+    return torch.cat([log_rate - reference.log(), on_zero + reference, log_sum_of_two(on_zero, log_off)], -1)
 
 
 def weights_of(draws: Mapping[str, Tensor], layout: Layout) -> Float[Tensor, "C K F"]:

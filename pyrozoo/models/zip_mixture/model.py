@@ -112,11 +112,12 @@ class ZipMixture(Model):
         """Raise DataError unless every observed value is a count that the precision can hold."""
         if not isinstance(data, Table):
             raise DataError(f"zip_mixture needs a table (rows by columns), not {type(data).__name__}")
-        data.checked()
-        data.refuse(data.filled < 0, "is negative; counts are needed")
-        data.refuse(data.filled != data.filled.round(), "is not a whole number; counts are needed")
-        if data.values.dtype == torch.float32:
-            data.refuse(data.filled > LARGEST_FLOAT32_COUNT, "is too large for dtype=float32; use dtype=float64")
+        data.checked().refuse_empty_columns()
+        for part in (data, *([data.test] if data.test is not None else [])):
+            part.refuse(part.filled < 0, "is negative; counts are needed")
+            part.refuse(part.filled != part.filled.round(), "is not a whole number; counts are needed")
+            if part.values.dtype == torch.float32:
+                part.refuse(part.filled > LARGEST_FLOAT32_COUNT, "is too large for dtype=float32; use dtype=float64")
 
     def initial(self, data: Table, chains: int) -> Draws:
         """Return starting values: each component half-way between a random row and the column means.
@@ -168,7 +169,7 @@ class ZipMixture(Model):
         pi, omega, lam = draws["weights"].unsqueeze(-1), draws["on_prob"], draws["rate"]
         mean = (pi * omega * lam).sum(-2)
         return {
-            "log_likelihood": self.pointwise_log_likelihood(draws, data).sum(-1),
+            "log_likelihood": self.log_likelihood(draws, data),
             "column_mean": mean,
             "column_zero": (pi * (1 + omega * torch.expm1(-lam))).sum(-2),
             "column_variance": (pi * omega * lam * (1 + lam)).sum(-2) - mean.square(),

@@ -118,7 +118,11 @@ def affinity(draws: Draws, table: Table) -> Float[Tensor, "N N"]:
 
 
 def tables(fit: Fit) -> dict[str, pd.DataFrame]:
-    """Return what goes into tables/: components, the cluster of every row, and completed missing counts."""
+    """Return what goes into tables/: components, the cluster of every row, old and new, and completed counts.
+
+    ``completion`` and ``holdout`` are entries whose true value is known, in test rows and in the data; ``missing`` and
+    ``test_missing`` those that nobody knows.
+    """
     draws, table = fit.model.canonical(fit.draws), fit.data
     mean = {site: value.mean((0, 1)).cpu().numpy() for site, value in draws.items()}
     profiles = {
@@ -133,6 +137,11 @@ def tables(fit: Fit) -> dict[str, pd.DataFrame]:
     for name, part in (("completion", table.test), ("holdout", table)):
         if part is not None and part.hidden is not None:
             result[name] = _completion(fit.predict(part), part)
+    # Cells that are missing in the user's own file: nobody knows their value, so there is a prediction only.
+    for name, part in (("missing", table), ("test_missing", table.test)):
+        unknown = part.missing if part is not None else None
+        if unknown is not None:
+            result[name] = _completion(fit.predict(unknown), unknown).drop(columns="true")
     return result
 
 
