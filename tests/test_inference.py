@@ -25,7 +25,7 @@ RUNS = {
     "gibbs": {"chains": 3, "warmup": 20, "draws": 30, "thin": 2},
     "svi": {"max_steps": 60, "restarts": 3, "restart_steps": 15, "window": 20, "draws": 20, "evaluation_draws": 5},
     "laplace": {"restarts": 4, "max_iterations": 30, "draws": 20},
-    "nuts": {"chains": 3, "warmup": 10, "draws": 15, "max_tree_depth": 4},
+    "nuts": {"chains": 3, "warmup": 8, "draws": 10, "max_tree_depth": 3},
 }
 
 

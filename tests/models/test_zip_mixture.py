@@ -109,7 +109,7 @@ CASE = Case(
             "draws": 200,
             "evaluation_draws": 100,
         },
-        "nuts": {"chains": 2, "warmup": 60, "draws": 60, "max_tree_depth": 5},
+        "nuts": {"chains": 2, "warmup": 30, "draws": 30, "max_tree_depth": 5},
         "laplace": {"restarts": 3, "draws": 200},
     },
     elbo_gap=5.0,
