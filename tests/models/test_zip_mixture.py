@@ -100,7 +100,7 @@ CASE = Case(
     settings={
         "em": {"restarts": 5},
         "cavi": {"restarts": 5},
-        "gibbs": {"warmup": 100, "draws": 300},
+        "gibbs": {"warmup": 100, "draws": 300, "thin": 1},
         "svi": {
             "max_steps": 300,
             "restarts": 2,
