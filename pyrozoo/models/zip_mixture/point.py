@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Beta, Dirichlet, Gamma
+from torch.distributions import Dirichlet
 
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.types import Draws
@@ -33,7 +34,10 @@ def log_prior(model: ZipMixture, state: State) -> Float[Tensor, C]:
     tiny, eps = torch.finfo(like.dtype).tiny, torch.finfo(like.dtype).eps
     # A mode at the boundary has coefficient 0 there: a value inside by less than rounding keeps 0 * log 0 at 0.
     weights, on = state.weights.clamp(min=tiny), state.on_prob.clamp(tiny, 1 - eps / 2)
+    a, b, e, f = model.on_prob_alpha, model.on_prob_beta, model.rate_shape, model.rate_rate
+    # Written out: torch's Beta goes through a stacked Dirichlet, which costs a tenth of an EM iteration.
+    beta = (a - 1) * on.log() + (b - 1) * torch.log1p(-on)
+    gamma = (e - 1) * state.rate.log() - f * state.rate
+    constant = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + e * math.log(f) - math.lgamma(e)
     dirichlet = Dirichlet(model.concentration(like), validate_args=False)
-    beta = Beta(like.new_tensor(model.on_prob_alpha), like.new_tensor(model.on_prob_beta))
-    gamma = Gamma(like.new_tensor(model.rate_shape), like.new_tensor(model.rate_rate))
-    return dirichlet.log_prob(weights) + beta.log_prob(on).sum((-1, -2)) + gamma.log_prob(state.rate).sum((-1, -2))
+    return dirichlet.log_prob(weights) + (beta + gamma + constant).sum((-1, -2))
