@@ -170,6 +170,22 @@ def test_matrix_product_equals_the_dense_likelihood(missing):
         torch.testing.assert_close(fast[chain], slow, rtol=1e-11, atol=1e-11)
 
 
+def test_complete_data_take_two_thirds_of_the_work_and_give_the_same(monkeypatch):
+    model = ZipMixture(4, 2.0, 2.0, 2.0, 2.0, 1.0)
+    table = simulate_data(model, rows=150, columns=6, seed=1)
+    with seeded(0):
+        draws = model.initial(table, 3)
+    short = Layout.of(table)
+    monkeypatch.setattr("pyrozoo.models.zip_mixture.likelihood.LARGEST_COMPACT_COUNT", 0)
+    long = Layout.of(dataclasses.replace(table))
+    assert (short.compact, long.compact) == (True, False)
+    arguments = weights_of(draws, long), draws["weights"].log()
+    for a, b in zip(short.expected_statistics(*arguments), long.expected_statistics(*arguments), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    rows = short.row_log_evidence(*arguments), long.row_log_evidence(*arguments)
+    torch.testing.assert_close(*rows, rtol=1e-12, atol=1e-12)
+
+
 def test_blocks_do_not_change_the_sums(simulated, monkeypatch):
     model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
     with seeded(0):

@@ -79,12 +79,11 @@ class Solver(SolverContract):
         log_on, log_off = state.on_prob.log(), torch.log1p(-state.on_prob)
         weights = weights_of(self.draws(state), self.layout)
         r, _ = self.layout.responsibilities(weights, state.weights.log(), slice(None))
-        sums = torch.einsum("nck,nf->ckf", r, self.layout.design)
+        sums, _, _ = self.layout.expected_statistics(weights, state.weights.log())
         total, positive, zero = sums.chunk(3, -1)
         phi = zero_is_on(log_on, state.rate, log_off)
         on = positive + phi * zero
-        constant = self.layout.constant + self.layout.design.chunk(3, 1)[1] @ self.layout.reference
-        constant = constant - torch.xlogy(self.data.filled, self.layout.reference).sum(1)  # -sum lgamma(x + 1)
+        constant = -torch.lgamma(self.data.filled + 1)
         return {
             "log_likelihood": (torch.xlogy(total, state.rate) - on * state.rate).sum((-1, -2)) + constant.sum(),
             "log_latent": (

@@ -27,6 +27,9 @@ from pyrozoo.math.exponential_family import log_sum_of_two
 BLOCK_ELEMENTS = 2**18
 """Elements of a block of responsibilities (rows x chains x components): 2 MB in float64, about a core's cache."""
 
+LARGEST_COMPACT_COUNT = 1e4
+"""Up to this count the design may leave its third part out without losing digits that matter."""
+
 _LAYOUTS: WeakKeyDictionary[Table, Layout] = WeakKeyDictionary()
 
 LARGEST_FLOAT32_COUNT = 2**20
@@ -38,12 +41,13 @@ class Layout:
     """What every step shares: the design matrix, the reference rates and the constant of each row.
 
     Attributes:
-        design: [N, 3D], x | 1[x > 0] | 1[x = 0].
+        design: [N, 3D], x | 1[x > 0] | 1[x = 0]; without missing entries [N, 2D], x | 1[x > 0], since the third is the
+            rest: a third of the work.
         reference: [D], the column means, c.
         constant: [N], sum over positive entries of log Poisson(x; c).
     """
 
-    design: Float[Tensor, "N three_D"]
+    design: Float[Tensor, "N parts_D"]
     reference: Float[Tensor, D]
     constant: Float[Tensor, N]
 
@@ -62,7 +66,24 @@ class Layout:
         seen = data.observed.sum(0).clamp(min=1)
         reference = (x.sum(0) / seen).clamp(min=1e-3)
         constant = (torch.xlogy(x, reference) - positive * reference - torch.lgamma(x + 1)).sum(1)
-        return cls(torch.cat([x, positive, zero], 1), reference, constant)
+        # The rest is a difference, which costs digits where log(1 - omega) can be as large as a huge rate.
+        compact = bool(data.observed.all()) and float(x.max()) < LARGEST_COMPACT_COUNT
+        parts = [x, positive] if compact else [x, positive, zero]
+        return cls(torch.cat(parts, 1), reference, constant)
+
+    @property
+    def compact(self) -> bool:
+        """Return whether the third part of the design is left out."""
+        return self.design.shape[1] == 2 * len(self.reference)
+
+    def _logits(
+        self, weights: Float[Tensor, "C K F"], log_prior: Float[Tensor, "C K"]
+    ) -> tuple[Float[Tensor, "columns rows_of_product"], Float[Tensor, "C K"]]:
+        """Return what multiplies the design, transposed, and what is added to the product."""
+        if self.compact:
+            total, positive, zero = weights.chunk(3, -1)
+            weights, log_prior = torch.cat([total, positive - zero], -1), log_prior + zero.sum(-1)
+        return weights.flatten(0, 1).T, log_prior
 
     def blocks(self, width: int) -> Iterator[slice]:
         """Cut the rows so that a block times ``width`` stays in cache."""
@@ -80,8 +101,8 @@ class Layout:
             log_prior: log pi, or its expectation.
             rows: The block.
         """
-        C, K, F = weights.shape
-        logits = (self.design[rows] @ weights.reshape(C * K, F).T).unflatten(1, (C, K)).add_(log_prior)
+        product, added = self._logits(weights, log_prior)
+        logits = (self.design[rows] @ product).unflatten(1, log_prior.shape).add_(added)
         top = logits.amax(-1, keepdim=True)
         r = logits.sub_(top).exp_()
         total = r.sum(-1, keepdim=True)
@@ -101,8 +122,8 @@ class Layout:
         Returns:
             Sums [C, K, 3D] of x | 1[x>0] | 1[x=0], row counts [C, K], and sum_i log p(x_i) [C].
         """
-        C, K, F = weights.shape
-        sums, counts = weights.new_zeros(C * K, F), weights.new_zeros(C, K)
+        C, K, _ = weights.shape
+        sums, counts = weights.new_zeros(C * K, self.design.shape[1]), weights.new_zeros(C, K)
         evidence = weights.new_zeros(C)
         for rows in self.blocks(C * K):
             r, log_evidence = self.responsibilities(weights, log_prior, rows)
@@ -111,16 +132,18 @@ class Layout:
             sums.addmm_(r.flatten(1).T, self.design[rows])
             counts += r.sum(0)
             evidence += log_evidence.sum(0)
-        return sums.unflatten(0, (C, K)), counts, evidence
+        result = sums.unflatten(0, (C, K))
+        if self.compact:
+            result = torch.cat([result, (counts.unsqueeze(-1) - result.chunk(2, -1)[1]).clamp(min=0)], -1)
+        return result, counts, evidence
 
     def row_log_evidence(
         self, weights: Float[Tensor, "C K F"], log_prior: Float[Tensor, "C K"]
     ) -> Float[Tensor, "C N"]:
         """Return log p(x_i) of every row under every chain."""
-        C, K, F = weights.shape
-        flat, parts = weights.reshape(C * K, F).T, []
-        for rows in self.blocks(C * K):  # out of place: gradients flow through
-            logits = (self.design[rows] @ flat).unflatten(1, (C, K)) + log_prior
+        (product, added), parts = self._logits(weights, log_prior), []
+        for rows in self.blocks(log_prior.numel()):  # out of place: gradients flow through
+            logits = (self.design[rows] @ product).unflatten(1, log_prior.shape) + added
             parts.append(logits.logsumexp(-1) + self.constant[rows, None])
         return torch.cat(parts).T
 
