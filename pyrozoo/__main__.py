@@ -123,7 +123,8 @@ def compose_and_run() -> int:
     from pyrozoo.report.sweep import Comparison
 
     Comparison.directory = Comparison.failed = None
-    sys.argv[1:] = sweepable(sys.argv[1:])
+    # Solvers have options of their own, which conf cannot list: Hydra adds them with ++.
+    sys.argv[1:] = [f"++{a}" if a.startswith("solver.") else a for a in sweepable(sys.argv[1:])]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except (HydraException, OmegaConfBaseException) as error:

@@ -122,6 +122,7 @@ def fit(
     data_seed: int | None = None,
     threads: int | None = None,
     posterior_megabytes: float = 200,
+    solver: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Result:
     """Fit a model.
@@ -143,6 +144,7 @@ def fit(
         data_seed: Of simulation and hold-out; None takes the data's default, 0.
         threads: torch threads; None leaves torch's choice.
         posterior_megabytes: What draws may take in posterior.nc.
+        solver: Options of the model's own solver for this method, such as ``{"missing": "marginal"}``.
         **settings: Fields of the model, settings of the method, settings of the data (``rows``, ``columns`` ...), by
             name, as in conf.
 
@@ -167,6 +169,7 @@ def fit(
         "progress": progress,
         "checkpoint_every": checkpoint_every,
         "posterior_megabytes": posterior_megabytes,
+        "solver": dict(solver or {}),
     }
     if data_seed is not None:
         config["data"]["seed"] = data_seed
@@ -311,8 +314,14 @@ def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettin
     settings = {key: value for key, value in inference.items() if key not in ABOUT}
     check_types(engine, settings, "inference", method, ("model", "data", "solver", "make_guide", "method", "loop"))
     parts: list[Any] = []
+    options = dict(config.get("solver") or {})
+    if about["needs"] != "solver" and options:
+        raise SettingError(f"solver.{next(iter(options))}: {method} is no solver of {config['model']['name']}'s own")
     if about["needs"] == "solver":
-        parts = [importlib.import_module(f"{folder}.{method}").Solver(model, data)]
+        solver = importlib.import_module(f"{folder}.{method}").Solver
+        whose = f"{method} of {config['model']['name']}"
+        check_types(solver.__init__, options, "solver", whose, ("model", "data"))
+        parts = [solver(model, data, **options)]
     elif about["needs"] == "guide":
         parts = [importlib.import_module(f"{folder}.guide").Guide]
     return engine(model, data, *parts, method=method, loop=loop, **settings)

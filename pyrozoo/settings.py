@@ -30,7 +30,8 @@ def check_types(
     hints = typing.get_type_hints(function)
     for name, value in values.items():
         if name not in names:
-            raise SettingError(f"{prefix}.{name}: {whose or prefix} has no such setting; {suggestion(name, names)}")
+            known = suggestion(name, names) if names else "it has none"
+            raise SettingError(f"{prefix}.{name}: {whose or prefix} has no such setting; {known}")
         if name in hints and not _fits(value, hints[name]):
             raise SettingError(f"{prefix}.{name} is {value!r}; it must be {_spelled(hints[name])}")
 

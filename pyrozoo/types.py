@@ -176,6 +176,14 @@ class Solver(abc.ABC):
     def draws(self, state: Any) -> Draws:
         """Return site -> [chains, *event]: the point, one draw from q per chain, or the sampler's values."""
 
+    def predictive(self, state: Any) -> tuple[Tensor, Tensor] | None:
+        """Return mean and variance of the normal predictive of every hidden entry given the state, [chains, entry].
+
+        For solvers that know them as a by-product, such as samplers that impute; engines average them over all sweeps
+        after warm-up, where predicting anew from kept draws would cost more than the fit. None: predict from draws.
+        """
+        return None
+
     def log_q(self, state: Any, draws: Draws) -> Tensor:
         """Return log q(draws), [chains], for variational states."""
         raise NotImplementedError(f"{type(self).__module__} is not a variational solver")
@@ -224,12 +232,16 @@ class Fit:
     metrics: dict[str, float | int | str] = field(default_factory=dict)
     _predictions: list[tuple[Any, Prediction]] = field(default_factory=list, repr=False, compare=False)
 
+    def knows(self, data: Any, prediction: Prediction) -> None:
+        """Take a prediction of the hidden entries of ``data`` that was made while fitting."""
+        self._predictions.append((data, prediction))
+
     def predict(self, data: Any) -> Prediction:
         """Predict the hidden entries of ``data``, once: figures, tables and pictures all ask."""
         for known, prediction in self._predictions:
             if known is data:
                 return prediction
-        self._predictions.append((data, self.model.predict(self.draws, data)))
+        self.knows(data, self.model.predict(self.draws, data))
         return self._predictions[-1][1]
 
     @property

@@ -30,14 +30,22 @@ def _quantities(model: Model, draws: Draws, data: Any) -> dict[str, Tensor]:
     return result
 
 
-def _simulated(model: Model, blank: Any) -> tuple[dict[str, Tensor], Any]:
-    sites = simulate(model, blank)
-    return sites, replace(blank, values=sites[model.observed_site])
+Lose = Callable[[Any], Any]
+"""Data -> the same data with some entries missing, always the same ones."""
+
+
+def _simulated(
+    model: Model, blank: Any, lose: Lose | None, given: Draws | None = None
+) -> tuple[dict[str, Tensor], Any]:
+    sites = simulate(model, blank, given)
+    data = replace(blank, values=sites[model.observed_site])
+    return sites, lose(data) if lose else data
 
 
 def calibration_ranks(
-    model: Model, blank: Any, infer: Callable[[Any, int], Draws], *, simulations: int, seed: int
-) -> pd.DataFrame:
+    model: Model, blank: Any, infer: Callable[[Any, int], Draws], *, simulations: int, seed: int,
+    lose: Lose | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Rank true parameters among posterior draws over data sets simulated from the prior (Talts et al. 2018).
 
     Args:
@@ -46,6 +54,7 @@ def calibration_ranks(
         infer: (data, seed) -> draws [chain, draw, *event], close to independent.
         simulations: Data sets.
         seed: Of all of it.
+        lose: Hides entries of simulated data, the same ones every time; None: nothing is missing.
 
     Returns:
         One row per simulation, one column per quantity: the rank scaled to [0, 1), ties broken at random; uniform when
@@ -54,7 +63,7 @@ def calibration_ranks(
     rows = []
     for number in range(simulations):
         with seeded(seed + number), pyro.validation_enabled(False):
-            sites, data = _simulated(model, blank)
+            sites, data = _simulated(model, blank, lose)
             truth = {site: sites[site][None, None] for site in model.sites}
             draws = infer(data, seed + number)
             ours, true = _quantities(model, draws, data), _quantities(model, truth, data)
@@ -78,8 +87,9 @@ def uniformity(ranks: pd.DataFrame, bins: int = 10) -> pd.Series:
 
 
 def geweke(
-    model: Model, blank: Any, make_solver: Callable[[Model, Any], Solver], *, sweeps: int, seed: int
-) -> pd.Series:
+    model: Model, blank: Any, make_solver: Callable[[Model, Any], Solver], *, sweeps: int, seed: int,
+    lose: Lose | None = None,
+) -> pd.Series:  # fmt: skip
     """Compare the prior with a chain that alternates the sampler and fresh data (Geweke 2004, JASA 99).
 
     Both draw from the joint distribution of parameters and data, when the sampler is right.
@@ -90,6 +100,7 @@ def geweke(
         make_solver: (model, data) -> sampler; the fields of its state are sites of the program.
         sweeps: Of the chain; half as many draws from the prior.
         seed: Of all of it.
+        lose: Hides entries of simulated data, the same ones every time; None: nothing is missing.
 
     Returns:
         z-score of the difference in mean, for every parameter, its square, and the log-likelihood.
@@ -97,23 +108,20 @@ def geweke(
     prior, chain = [], []
     with seeded(seed), pyro.validation_enabled(False):
         for _ in range(max(1, sweeps // 2)):  # independent, so fewer serve
-            sites, data = _simulated(model, blank)
+            sites, data = _simulated(model, blank, lose)
             prior.append(_moments(model, {s: sites[s][None, None] for s in model.sites}, data))
         solver = make_solver(model, data)
         state = solver.state_class(**{f.name: sites[f.name][None] for f in fields(solver.state_class)})
         for _ in range(sweeps):
             state, _ = make_solver(model, data).step(state)
             draws = {site: value.unsqueeze(1) for site, value in solver.draws(state).items()}
-            _, data = _resimulated(model, blank, draws)
+            # Every site in the state is held, local ones too: fresh data are drawn given all of them.
+            held = {f.name: getattr(state, f.name)[0] for f in fields(state)}
+            _, data = _simulated(model, blank, lose, held)
             chain.append(_moments(model, draws, data))
     a, b = pd.DataFrame(prior), pd.DataFrame(chain)
     effective = pd.Series({name: float(az.ess(b[name].to_numpy()[None], method="mean")) for name in b})
     return (a.mean() - b.mean()) / np.sqrt(a.var() / len(a) + b.var() / effective)
-
-
-def _resimulated(model: Model, blank: Any, draws: Draws) -> tuple[dict[str, Tensor], Any]:
-    sites = simulate(model, blank, given={site: value[0, 0] for site, value in draws.items()})
-    return sites, replace(blank, values=sites[model.observed_site])
 
 
 def _moments(model: Model, draws: Draws, data: Any) -> dict[str, float]:

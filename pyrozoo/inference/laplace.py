@@ -10,13 +10,13 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyrozoo.inference.loop import LoopSettings, drive
+from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.program import Unconstrained, refuse_large, seeded
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
 
 
-class _ModeSearch:
+class _ModeSearch(Process):
     """L-BFGS from several starts, one after another."""
 
     def __init__(self, model: Model, data: Any, restarts: int, max_iterations: int, tol: float, max_unknowns: int):

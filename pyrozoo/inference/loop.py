@@ -61,6 +61,10 @@ class Process(Protocol):
     def status(self) -> Status | None:
         """Return how the computation ended, or None while it goes on."""
 
+    def watched(self) -> dict[str, Tensor]:
+        """Return further figures of every chain after the last iteration, for the trace; often none."""
+        return {}
+
     def resumable(self) -> bool:
         """Return whether ``state`` now holds all that is needed; a checkpoint that is due waits until it does."""
 
@@ -87,18 +91,32 @@ class _Record:
 
     seconds: list[float] = field(default_factory=list)
     objectives: list[Tensor] = field(default_factory=list)
+    figures: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+
+    def add(self, seconds: float, objective: Tensor, figures: dict[str, Tensor]) -> None:
+        for name, value in figures.items():
+            self.figures.setdefault(name, {})[len(self.objectives)] = value
+        self.seconds.append(seconds)
+        self.objectives.append(objective)
 
     def frame(self) -> pd.DataFrame:
         if not self.objectives:
             return pd.DataFrame({"iteration": [], "chain": [], "objective": [], "seconds": []})
         values = torch.stack(self.objectives).double().cpu().numpy()
         iteration, chain = np.nonzero(~np.isnan(values))
+        figures = {}
+        for name, known in self.figures.items():
+            whole = np.full_like(values, np.nan)
+            for i, value in known.items():
+                whole[i] = value.double().cpu().numpy()
+            figures[name] = whole[iteration, chain]
         return pd.DataFrame(
             {
                 "iteration": iteration + 1,
                 "chain": chain,
                 "objective": values[iteration, chain],
                 "seconds": np.asarray(self.seconds)[iteration],
+                **figures,
             }
         )
 
@@ -120,7 +138,7 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
             saved = read_checkpoint(settings.checkpoint)
             process.restore(saved["process"])
             record.seconds, done, before = saved["seconds"].tolist(), saved["iterations"], saved["elapsed"]
-            record.objectives = list(saved["objectives"])
+            record.objectives, record.figures = list(saved["objectives"]), saved["figures"]
             _restore_random_state(saved["random"])
         else:
             process.start()
@@ -144,8 +162,7 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
                 objective = process.advance()
                 done += 1
                 if objective is not None:
-                    record.objectives.append(objective)
-                    record.seconds.append(time.perf_counter() - started)
+                    record.add(time.perf_counter() - started, objective, process.watched())
                     if not bar.disable:
                         bar.set_postfix_str(
                             f"objective {objective[~objective.isnan()].max().item():.6g}", refresh=False
@@ -203,6 +220,7 @@ def _write_checkpoint(path: Path, process: Process, record: _Record, iterations:
         "elapsed": elapsed,
         "seconds": torch.tensor(record.seconds, dtype=torch.float64),
         "objectives": torch.stack(record.objectives) if record.objectives else torch.empty(0, 1),
+        "figures": record.figures,
         "random": _random_state(),
     }
     with replacing(path) as temporary:

@@ -10,12 +10,12 @@ import torch
 from pyro.infer import NUTS
 from torch import Tensor
 
-from pyrozoo.inference.loop import LoopSettings, drive
+from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.program import Unconstrained, refuse_large
 from pyrozoo.types import Draws, Fit, Model, SettingError, Status
 
 
-class _Chains:
+class _Chains(Process):
     """Chains one after another. Pyro's kernel has no state to save: a checkpoint keeps every finished chain."""
 
     def __init__(

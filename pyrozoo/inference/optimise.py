@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.inference.loop import LoopSettings, drive
+from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.inference.state import as_dict, join, take
 from pyrozoo.program import seeded
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
@@ -19,7 +19,7 @@ MONOTONE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
 STATUSES: tuple[Status, ...] = ("converged", "max_iterations", "objective_decreased", "interrupted")
 
 
-class _Optimisation:
+class _Optimisation(Process):
     """All restarts of one solver; those that are done leave the batch."""
 
     def __init__(self, solver: Solver, restarts: int, max_iterations: int, tol: float):

@@ -8,15 +8,17 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.inference.loop import LoopSettings, drive
+from pyrozoo.inference.loop import LoopSettings, Process, drive
+from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.inference.state import as_dict
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
 
-class _Sampling:
+class _Sampling(Process):
     """All chains of one sampler."""
 
-    def __init__(self, solver: Solver, chains: int, warmup: int, draws: int, thin: int):
+    def __init__(self, solver: Solver, data: Any, chains: int, warmup: int, draws: int, thin: int):
+        self.hidden = data.hidden if data.hidden is not None and len(data.hidden.values) else None
         self.solver, self.chains, self.warmup, self.draws, self.thin = solver, chains, warmup, draws, thin
         # A state is kept by the step that evaluates it; where that is the step after, one more sweep is needed.
         self.total = warmup + draws * thin + (solver.objective_of == "before")
@@ -25,6 +27,8 @@ class _Sampling:
         self.current = self.solver.init(self.chains)
         self.sweeps, self.kept = 0, 0
         self.storage: Draws = {}
+        self.predicted: RunningPrediction | None = None
+        self.figures: dict[str, Tensor] = {}
         self.log_joint = torch.full((self.chains, self.draws), torch.nan, dtype=torch.float64)
 
     def advance(self) -> Tensor:
@@ -46,7 +50,24 @@ class _Sampling:
                 self.storage[site][:, self.kept] = value
             self.log_joint[:, self.kept] = objective
             self.kept += 1
+        self._predict(evaluated, age)
         return objective
+
+    def _predict(self, state: Any, age: int) -> None:
+        """Average the predictive of hidden entries over all sweeps after warm-up, and watch its error."""
+        predictive = self.solver.predictive(state) if self.hidden is not None else None
+        if predictive is None:
+            return
+        if self.predicted is None:
+            self.predicted = RunningPrediction(self.hidden.values)
+        error = (predictive[0] - self.hidden.values).square().mean(1).sqrt()
+        self.figures = {"sweep_rmse": error.cpu().double()}
+        if age > self.warmup:
+            self.predicted.add(*predictive)
+            self.figures["average_rmse"] = torch.full_like(self.figures["sweep_rmse"], self.predicted.error())
+
+    def watched(self) -> dict[str, Tensor]:
+        return self.figures
 
     def status(self) -> Status | None:
         return "completed" if self.sweeps >= self.total else None
@@ -68,6 +89,7 @@ class _Sampling:
             "kept": self.kept,
             "storage": {site: value[:, : self.kept].clone() for site, value in self.storage.items()},
             "log_joint": self.log_joint,
+            "predicted": self.predicted.state() if self.predicted else {},
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -77,6 +99,10 @@ class _Sampling:
         for site, value in state["storage"].items():
             self.storage[site] = value.new_empty((self.chains, self.draws, *value.shape[2:]))
             self.storage[site][:, : self.kept] = value
+        self.predicted, self.figures = None, {}
+        if state["predicted"]:
+            self.predicted = RunningPrediction(self.hidden.values)
+            self.predicted.restore(state["predicted"])
 
 
 def sample(
@@ -102,11 +128,11 @@ def sample(
     for name, value, least in (("chains", chains, 1), ("warmup", warmup, 0), ("draws", draws, 1), ("thin", thin, 1)):
         if value < least:
             raise SettingError(f"inference.{name} is {value}; it must be at least {least}")
-    process = _Sampling(solver, chains, warmup, draws, thin)
+    process = _Sampling(solver, data, chains, warmup, draws, thin)
     run = drive(process, loop, f"{method} ({chains} chains)")
     kept, log_joint = process.result()
     last = run.trace.groupby("chain")["objective"].last()
-    return Fit(
+    fit = Fit(
         model=model,
         method=method,
         kind=solver.kind,
@@ -129,3 +155,6 @@ def sample(
         seed=loop.seed,
         sample_stats={} if log_joint.isnan().any() else {"lp": log_joint},
     )
+    if process.predicted is not None and process.predicted.count:
+        fit.knows(data, process.predicted.prediction())
+    return fit

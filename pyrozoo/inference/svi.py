@@ -13,14 +13,14 @@ from pyro.infer import SVI, TraceEnum_ELBO
 from pyro.optim import ClippedAdam
 from torch import Tensor
 
-from pyrozoo.inference.loop import LoopSettings, drive
+from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.program import plate_depth, seeded
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
 
 Guide = Callable[[Any], None]
 
 
-class _Stochastic:
+class _Stochastic(Process):
     """Short runs from several starts, then the best of them to convergence (Biernacki et al. 2003, CSDA 41)."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Alignment of labels: which permutation of components brings draws onto a pivot."""
+"""Alignment of labels and rotations: what brings draws onto a pivot."""
 
 from __future__ import annotations
 
@@ -41,3 +41,38 @@ def relabelling(features: Float[Tensor, "S K P"], sweeps: int = 3) -> Int[Tensor
         order = match_components(features, pivot)
         pivot = torch.take_along_dim(features, order.unsqueeze(-1), 1).mean(0)
     return order
+
+
+def procrustes(matrices: Float[Tensor, "S D K"], pivot: Float[Tensor, "D K"]) -> Float[Tensor, "S K K"]:
+    """Return the orthogonal matrices that bring each matrix closest to the pivot, in squared error.
+
+    With U s V^T the singular value decomposition of matrix^T pivot, U V^T (Schönemann 1966, Psychometrika 31).
+
+    Args:
+        matrices: Loadings of every draw.
+        pivot: Where to.
+
+    Returns:
+        Rotations R (reflections included): ``matrices @ R`` is aligned.
+    """
+    left, _, right = torch.linalg.svd(matrices.mT @ pivot, full_matrices=False)
+    return left @ right
+
+
+def rotations(matrices: Float[Tensor, "S D K"], sweeps: int = 3) -> Float[Tensor, "S K K"]:
+    """Bring draws onto each other without a reference, then their mean onto its principal axes, largest first.
+
+    Generalised Procrustes: rotate to a pivot, make their mean the new pivot, again (Gower 1975, Psychometrika 40).
+    Signs are such that every column of the mean has a positive sum of cubes: its largest entries are positive.
+
+    Args:
+        matrices: Loadings of every draw, divided by the noise's standard deviation so that columns weigh alike.
+        sweeps: Rounds; the first pivot is the last draw.
+    """
+    pivot = matrices[-1]
+    for _ in range(sweeps):
+        turn = procrustes(matrices, pivot)
+        pivot = (matrices @ turn).mean(0)
+    axes = torch.linalg.svd(pivot, full_matrices=True)[2].mT
+    sign = torch.where((pivot @ axes).pow(3).sum(0) < 0, -1.0, 1.0).to(pivot.dtype)
+    return turn @ (axes * sign)

@@ -1,0 +1,141 @@
+"""Coordinate ascent variational inference with conjugate factors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.table import Table
+from pyrozoo.math.linear_algebra import safe_cholesky
+from pyrozoo.models.factor_analysis.expansion import expansion
+from pyrozoo.models.factor_analysis.likelihood import Columns, Layout
+from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.models.factor_analysis.regression import (
+    Regression,
+    draw_columns,
+    log_normal_inverse_gamma,
+    nu0_s0,
+    prior,
+    regress,
+)
+from pyrozoo.types import Draws, Kind
+from pyrozoo.types import Solver as SolverContract
+
+
+@dataclass(frozen=True)
+class State:
+    """q(w_d, mu_d, sigma_d^2) normal-inverse-gamma per restart (see ``Regression``); degrees are known beforehand."""
+
+    factor: Float[Tensor, "C G A A"]
+    mean: Float[Tensor, "C D A"]
+    scale: Float[Tensor, "C D"]
+
+
+class Solver(SolverContract):
+    """CAVI with q(z_n) normal of full covariance and q(w_d, mu_d, sigma_d^2) normal-inverse-gamma (Bishop 1999, ICANN).
+
+    Each step ends with a parameter expansion, chosen to raise the same bound (``expansion.py``). The objective is the
+    ELBO with q(z) at its optimum for the state before the step.
+
+    Args:
+        expand: Whether to expand parameters; without it the same bound is climbed in many more steps.
+    """
+
+    kind: ClassVar[Kind] = "variational"
+    objective_name: ClassVar[str] = "elbo"
+    objective_of: ClassVar[Literal["before", "after"]] = "before"
+    monotone: ClassVar[bool] = True
+    state_class: ClassVar[type] = State
+
+    def __init__(self, model: FactorAnalysis, data: Table, *, expand: bool = True):
+        self.model, self.data, self.layout, self.expand = model, data, Layout.of(data), expand
+        self.degrees = (model.noise_degrees + self.layout.observations).double()
+        self.prior_precision, self.prior_mean = prior(model, self.layout)
+
+    def init(self, chains: int) -> State:
+        """Return factors around random starting points (``FactorAnalysis.initial``), as if its rows' factors were known."""
+        start = self.model.initial(self.data, chains)
+        like = start["mean"]
+        count = (self.layout.counts @ self.layout.seen)[:, None, None]  # observed rows per group of columns
+        eye = torch.eye(self.model.num_factors + 1, dtype=like.dtype, device=like.device)
+        factor = torch.linalg.cholesky(self.prior_precision.to(like) + count * eye)
+        beta = torch.cat([start["loadings"], (like - self.layout.offset).unsqueeze(-1)], -1)
+        scale = self.degrees.to(like) * start["noise_variance"]
+        return State(factor.expand(chains, -1, -1, -1).clone(), beta, scale)
+
+    def regression(self, state: State) -> Regression:
+        """Return q of the columns in double precision."""
+        return Regression(state.factor.double(), state.mean.double(), state.scale.double(), self.degrees)
+
+    def columns(self, state: State) -> Columns:
+        """Return the columns' expectations, as the rows see them."""
+        like, degrees = state.mean, self.degrees.to(state.mean)
+        return Columns(
+            like,
+            degrees / state.scale,
+            (state.scale / 2).log() - torch.digamma(degrees / 2),
+            torch.cholesky_inverse(state.factor),
+        )
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Update q(z), then q(w, mu, sigma^2); return the ELBO of the argument."""
+        columns = self.columns(state)
+        moments = self.layout.moments(columns)
+        objective = moments.evidence - self.divergence(state).to(moments.evidence)
+        found = regress(self.model, self.layout, moments)
+        factor, mean = found.factor, found.mean
+        if self.expand:
+            whole = mean.clone()
+            whole[..., -1] += self.layout.offset
+            tau = self.degrees / found.scale
+            second = whole.mT @ (whole * tau.unsqueeze(-1))
+            second = second + (self.layout.sizes.double()[:, None, None] * torch.cholesky_inverse(factor)).sum(1)
+            turn, unturn = expansion(
+                moments.total.double(), second, self.model.loadings_precision if self.model.isotropic else None,
+                self.model.mean_precision, float(self.data.shape[0] - self.data.shape[1]),
+            )  # fmt: skip
+            mean = mean @ turn.mT
+            half = unturn.mT.unsqueeze(1) @ factor
+            factor = safe_cholesky(half @ half.mT, "the precision of the loadings")
+        like = state.mean
+        return State(factor.to(like), mean.to(like), found.scale.to(like)), objective
+
+    def divergence(self, state: State) -> Float[Tensor, C]:
+        """Return KL(q || p) of the columns."""
+        q, P = self.regression(state), self.prior_precision
+        size, sizes = len(P), self.layout.sizes.double()
+        covariance = torch.cholesky_inverse(q.factor)
+        log_determinant = 2 * q.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        by_group = (P * covariance).sum((-1, -2)) + log_determinant - size - torch.linalg.slogdet(P)[1]
+        away = q.mean - self.prior_mean
+        tau = q.degrees / q.scale
+        normal = 0.5 * ((by_group * sizes).sum(-1) + (tau * ((away @ P) * away).sum(-1)).sum(-1))
+        a, b = q.degrees / 2, q.scale / 2
+        a0, b0 = 0.5 * self.model.noise_degrees, 0.5 * nu0_s0(self.model)
+        gamma = (
+            (a - a0) * torch.digamma(a) - torch.lgamma(a) + math.lgamma(a0)
+            + a0 * (b.log() - math.log(b0)) + a * (b0 - b) / b
+        )  # fmt: skip
+        return normal + gamma.sum(-1)
+
+    def draws(self, state: State) -> Draws:
+        """Return one draw from q per chain."""
+        beta, noise = draw_columns(self.regression(state), self.layout)
+        beta = beta.to(state.mean)
+        return {
+            "loadings": beta[..., :-1], "mean": beta[..., -1] + self.layout.offset,
+            "noise_variance": noise.to(state.mean),
+        }  # fmt: skip
+
+    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
+        """Return log q of one draw per chain."""
+        beta = torch.cat([draws["loadings"], (draws["mean"] - self.layout.offset).unsqueeze(-1)], -1)
+        density = log_normal_inverse_gamma(
+            self.regression(state), self.layout, beta.double(), draws["noise_variance"].double()
+        )
+        return density.to(beta)

@@ -1,0 +1,261 @@
+"""Gibbs sampling that imputes missing values, or sums them out."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.table import Table
+from pyrozoo.math.linear_algebra import safe_cholesky
+from pyrozoo.models.factor_analysis.likelihood import Layout, Moments, point_columns
+from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.models.factor_analysis.regression import (
+    Regression,
+    draw_columns,
+    draw_noise,
+    log_prior,
+    prior,
+    regress,
+    solve,
+    spread,
+)
+from pyrozoo.types import Draws, Kind, SettingError
+from pyrozoo.types import Solver as SolverContract
+
+
+@dataclass(frozen=True)
+class State:
+    """Parameters and factors per chain."""
+
+    loadings: Float[Tensor, "C D M"]
+    mean: Float[Tensor, "C D"]
+    noise_variance: Float[Tensor, "C D"]
+    factors: Float[Tensor, "C N M"]
+
+
+class Solver(SolverContract):
+    """Gibbs sampling of p(W, mu, sigma^2, Z | observed X); Z in the order of the table's rows.
+
+    A sweep draws the missing values given all else (``impute`` only), then Z, then the columns. With every cell filled
+    all rows share one precision, and all columns another; with missing values summed out every pattern has its own. The
+    objective is log p(observed X, Z, W, mu, sigma^2) of the state after the sweep.
+
+    Imputed values live in a buffer of the solver, overwritten by each sweep before it is read: a state holds none.
+
+    Args:
+        missing: ``impute`` draws missing values; ``marginal`` never does.
+        update: ``block`` draws (w_d, mu_d, sigma_d^2) together, a normal-inverse-gamma; ``single_site`` draws w_d, then
+            mu_d, then sigma_d^2, each given the others.
+    """
+
+    kind: ClassVar[Kind] = "samples"
+    objective_name: ClassVar[str] = "log_joint_with_factors"
+    objective_of: ClassVar[Literal["before", "after"]] = "after"
+    monotone: ClassVar[bool] = False
+    state_class: ClassVar[type] = State
+
+    def __init__(
+        self, model: FactorAnalysis, data: Table, *, missing: Literal["impute", "marginal"] = "impute",
+        update: Literal["block", "single_site"] = "block",
+    ):  # fmt: skip
+        if missing not in ("impute", "marginal"):
+            raise SettingError(f"solver.missing is {missing!r}; it must be impute or marginal")
+        if update not in ("block", "single_site"):
+            raise SettingError(f"solver.update is {update!r}; it must be block or single_site")
+        self.model, self.data, self.layout = model, data, Layout.of(data)
+        self.single_site = update == "single_site"
+        # Without holes both are the same sweep, and the one that fills needs no bookkeeping of patterns.
+        self.impute = missing == "impute" or bool(self.layout.observed.all())
+        self.filler = _Filler(self.layout) if self.impute else None
+        # Columns of a filled table share one precision.
+        self.shared = self.filler.complete if self.filler else self.layout
+        self._known: tuple[State, Tensor] | None = None
+
+    def init(self, chains: int) -> State:
+        """Return random starting points (``FactorAnalysis.initial``) with the factors that they imply for each row."""
+        start = self.model.initial(self.data, chains)
+        columns = point_columns(start["loadings"], start["mean"], start["noise_variance"], self.layout)
+        if self.filler:
+            self.filler.forget(chains, start["mean"])
+            factors = self._draw_factors_of_filled(columns.coefficients, start["noise_variance"])
+        else:
+            factors = self.layout.moments(columns, draw=True).factors
+        return State(start["loadings"], start["mean"], start["noise_variance"], factors[:, self.layout.back])
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Do one sweep; return the log joint of the result."""
+        columns = point_columns(state.loadings, state.mean, state.noise_variance, self.layout)
+        if self.filler:
+            self.filler.draw(self._fitted(state), state.noise_variance)
+            factors = self._draw_factors_of_filled(columns.coefficients, state.noise_variance)
+            moments = self.filler.moments(factors)
+            squares, observations = self.filler.squares(), self.filler.observations
+        else:
+            moments = self.layout.moments(columns, draw=True)
+            factors, squares, observations = moments.factors, None, None
+        cells = self.filler.cells() if self.filler else (self.layout.values, self.layout.observed)
+        found = regress(self.model, self.shared, moments, squares, observations, known=cells)
+        if self.single_site:
+            beta, noise = self._one_by_one(found, columns.coefficients.double(), state.noise_variance.double())
+        else:
+            beta, noise = draw_columns(found, self.shared)
+        # sum over cells of (x - beta . a)^2 = its minimum + the quadratic form of the distance from it
+        residual = self._residual(found, beta)
+        beta, noise = beta.to(state.mean), noise.to(state.mean)
+        new = State(beta[..., :-1], beta[..., -1] + self.layout.offset, noise, factors[:, self.layout.back])
+        if self.filler:
+            residual = residual - self.filler.residual_of_imputed(self._fitted(new))
+        return new, self._log_joint(beta, noise, factors, residual)
+
+    def _draw_factors_of_filled(self, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
+        """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""
+        assert self.filler is not None
+        W, weighted = beta[..., :-1], beta[..., :-1] / noise_variance.unsqueeze(-1)
+        J = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device) + W.mT @ weighted
+        L = safe_cholesky(J, "the precision of the factors")
+        h = self.filler.values @ weighted - beta[..., -1].unsqueeze(1) @ weighted
+        y = torch.linalg.solve_triangular(L, h.mT, upper=False)
+        return torch.linalg.solve_triangular(L.mT, y + torch.randn_like(y), upper=True).mT
+
+    def _one_by_one(self, found: Regression, beta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw w_d, mu_d and sigma_d^2 each given the other two, from the same sums as the block."""
+        sd = noise.sqrt().unsqueeze(-1)
+        precision = found.factor @ found.factor.mT
+        # p(w | mu) of a joint normal: the w-block of the precision, and its product with the distance of mu from its mean
+        inner = torch.linalg.cholesky(precision[..., :-1, :-1])
+        cross = precision[:, self.shared.group][..., :-1, -1] if precision.shape[1] > 1 else precision[..., :-1, -1]
+        right = -cross * (beta[..., -1] - found.mean[..., -1]).unsqueeze(-1)
+        standard = torch.randn_like(right)
+        w = found.mean[..., :-1] + solve(inner, right, self.shared) + sd * spread(inner, standard, self.shared)
+        # p(mu | w)
+        corner = precision[:, self.shared.group][..., -1, -1] if precision.shape[1] > 1 else precision[..., -1, -1]
+        mu = found.mean[..., -1] - ((w - found.mean[..., :-1]) * cross).sum(-1) / corner
+        mu = mu + sd.squeeze(-1) * torch.randn_like(mu) / corner.sqrt()
+        beta = torch.cat([w, mu.unsqueeze(-1)], -1)
+        # p(sigma^2 | w, mu): nu = nu0 + n_d + M + 1, and the residuals at (w, mu) with what their priors add
+        away = self._away(found, beta)
+        return beta, draw_noise(found.scale + away, found.degrees + beta.shape[-1])
+
+    def _away(self, found: Regression, beta: Tensor) -> Float[Tensor, "C D"]:
+        """Return (beta - mean)^T precision (beta - mean) of every column."""
+        away, L = beta - found.mean, found.factor
+        if L.shape[1] == 1:
+            return (away @ L[:, 0]).square().sum(-1)
+        return (away.unsqueeze(-2) @ L[:, self.shared.group]).squeeze(-2).square().sum(-1)
+
+    def _residual(self, found: Regression, beta: Tensor) -> Float[Tensor, "C D"]:
+        """Return the sum of squared residuals of the cells of every column, without what the priors add."""
+        precision, mean0 = prior(self.model, self.shared)
+        from_prior = beta - mean0
+        added = ((from_prior @ precision) * from_prior).sum(-1) + self.model.noise_degrees * self.model.noise_scale
+        return (found.scale + self._away(found, beta) - added).clamp(min=0)
+
+    def _log_joint(self, beta: Tensor, noise: Tensor, factors: Tensor, residual: Tensor) -> Float[Tensor, C]:
+        norm = self.layout.observations * (2 * math.pi * noise).log()
+        cells = -0.5 * (norm.double() + residual / noise.double()).sum(-1)
+        rows = -0.5 * (factors.double().square().sum((1, 2)) + factors[0].numel() * math.log(2 * math.pi))
+        return cells + rows + log_prior(self.model, self.layout, beta, noise).double()
+
+    def _fitted(self, state: State) -> Float[Tensor, "C cell"]:
+        """Return w_d . z_n + mu_d - offset_d of every missing cell; known from the step that made the state."""
+        assert self.filler is not None
+        if self._known is None or self._known[0] is not state:
+            beta = torch.cat([state.loadings, (state.mean - self.layout.offset).unsqueeze(-1)], -1)
+            self._known = state, self.filler.fitted(state.factors[:, self.layout.order], beta)
+        return self._known[1]
+
+    def predictive(self, state: State) -> tuple[Tensor, Tensor] | None:
+        """Return mean and variance of the hidden entries given parameters and factors, [C, entry]."""
+        hidden = self.data.hidden
+        if not self.filler or hidden is None:
+            return None
+        fitted = self._fitted(state)
+        place = self.filler.place(hidden.rows, hidden.columns)
+        mean = fitted[:, place] + self.layout.offset[hidden.columns]
+        return mean, state.noise_variance[:, hidden.columns]
+
+    def draws(self, state: State) -> Draws:
+        """Return the parameters."""
+        return {"loadings": state.loadings, "mean": state.mean, "noise_variance": state.noise_variance}
+
+
+class _Filler:
+    """A table whose holes are filled anew at every sweep, chain by chain."""
+
+    ROWS = 1024  # at once, where rows times columns is more than is kept
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+        N, D = layout.values.shape
+        cells = (~layout.observed).flatten().nonzero().flatten()
+        self.cell, self.column = cells, cells % D
+        self.edges = torch.searchsorted(cells, torch.arange(0, N + self.ROWS, self.ROWS, device=cells.device) * D).tolist()
+        one = layout.seen.new_ones(1, 1)
+        starts = torch.tensor([0, N])
+        self.complete = replace(layout, seen=one, starts=starts, group=torch.zeros_like(layout.group))
+        self.observations = torch.full_like(layout.offset, N)
+        self.values = layout.values.new_empty(0, N, D)
+
+    def forget(self, chains: int, like: Tensor) -> None:
+        """Fill all holes with the column's mean."""
+        self.values = self.layout.values.expand(chains, -1, -1).clone()
+        self.imputed = like.new_zeros(chains, len(self.cell))
+
+    def draw(self, fitted: Float[Tensor, "C cell"], noise_variance: Float[Tensor, "C D"]) -> None:
+        """Fill all holes with x_nd ~ N(w_d . z_n + mu_d, sigma_d^2)."""
+        if len(self.values) != len(fitted):
+            self.forget(len(fitted), fitted)
+        sd = noise_variance.sqrt()
+        self.imputed = fitted + sd[:, self.column] * torch.randn_like(fitted)
+        self.values.flatten(1).index_copy_(1, self.cell, self.imputed)
+
+    def fitted(self, factors: Float[Tensor, "C N M"], beta: Float[Tensor, "C D A"]) -> Float[Tensor, "C cell"]:
+        """Return beta . a of every hole, by blocks of whole products: faster than gathering M numbers for each."""
+        W, result, D = beta[..., :-1].mT, beta.new_empty(len(beta), len(self.cell)), beta.shape[1]
+        for block, (start, stop) in enumerate(itertools.pairwise(self.edges)):
+            first = block * self.ROWS
+            product = factors[:, first : first + self.ROWS] @ W
+            result[:, start:stop] = product.flatten(1).index_select(1, self.cell[start:stop] - first * D)
+        return result + beta[..., -1].index_select(1, self.column)
+
+    def moments(self, factors: Float[Tensor, "C N M"]) -> Moments:
+        """Return the sums that the columns' regressions need; one matrix of second moments for all."""
+        z = factors.sum(1, keepdim=True)
+        count = torch.full_like(z[..., :1], factors.shape[1])
+        second = torch.cat([torch.cat([factors.mT @ factors, z.mT], 2), torch.cat([z, count], 2)], 1)
+        cross = torch.cat([self.values.mT @ factors, self._sums(self.imputed, self.layout.sums).unsqueeze(-1)], -1)
+        return Moments(second.unsqueeze(1), cross, second, factors, z.new_zeros(len(z)))
+
+    def _sums(self, cells: Tensor, observed: Tensor) -> Tensor:
+        """Add cells to what is observed, by column."""
+        D = len(self.layout.offset)
+        each = [torch.bincount(self.column, weights=values.double(), minlength=D) for values in cells]
+        return (torch.stack(each) + observed).to(cells)
+
+    def squares(self) -> Float[Tensor, "C D"]:
+        """Return the sum of squares of every filled column."""
+        return self._sums(self.imputed.double().square(), self.layout.squares)
+
+    def residual_of_imputed(self, fitted: Float[Tensor, "C cell"]) -> Float[Tensor, "C D"]:
+        """Return the sum of squared residuals of the imputed cells of every column."""
+        squares = (self.imputed - fitted).double().square()
+        return self._sums(squares, squares.new_zeros(len(self.layout.offset)))
+
+    def cells(self) -> tuple[Tensor, Tensor]:
+        """Return all values and which of them count."""
+        return self.values, torch.ones_like(self.layout.observed)
+
+    def place(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """Return where entries of the table, by row and column, stand among the holes."""
+        key = self.layout.back[rows] * len(self.layout.offset) + columns
+        if self._asked is None or not torch.equal(self._asked[0], key):
+            self._asked = key, torch.searchsorted(self.cell, key)
+        return self._asked[1]
+
+    _asked: tuple[Tensor, Tensor] | None = None

@@ -1,0 +1,71 @@
+"""The hand-built guide of SVI: the shape of the complete-data posterior."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+
+from pyrozoo.data.table import Table
+from pyrozoo.models.factor_analysis.em import Solver
+from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.models.factor_analysis.likelihood import Layout, point_columns
+
+STEPS = 5
+"""EM iterations before the first gradient."""
+
+
+class Guide:
+    """q(sigma_d^2) inverse gamma; q(w_d, mu_d | sigma_d^2) normal with covariance sigma_d^2 L L^T, one L for all columns.
+
+    That is the posterior of complete data given the factors, where one G serves all columns. The mean is drawn first
+    and the loadings given it. The noise is parametrised by its scale and its degrees of freedom. If the program keeps
+    the factors, q of them is their exact conditional.
+
+    Args:
+        model: The model.
+        data: The whole table; starting values are a few EM steps from a random start (torch's global generator).
+    """
+
+    def __init__(self, model: FactorAnalysis, data: Table):
+        solver = Solver(model, data)
+        state = solver.init(1)
+        for _ in range(STEPS):
+            state, _ = solver.step(state)
+        self.model, like = model, state.mean
+        M, N = model.num_factors, data.shape[0]
+        precision = torch.block_diag(
+            model.loadings_prior_precision(like) + N * torch.eye(M, dtype=like.dtype, device=like.device),
+            like.new_tensor([[model.mean_precision + N]]),
+        )
+        factor = torch.linalg.cholesky(torch.linalg.inv(precision))
+        degrees = model.noise_degrees + data.observed.sum(0).to(like)
+        self.start = {
+            "loadings_mean": (state.loadings[0], constraints.real),
+            "mean_mean": (state.mean[0], constraints.real),
+            "loadings_factor": (factor[:M, :M], constraints.lower_cholesky),
+            "mean_scale": (factor[M, M], constraints.positive),
+            "slope": (like.new_zeros(M), constraints.real),
+            "noise_scale": (state.noise_variance[0], constraints.positive),
+            "noise_degrees": (degrees, constraints.positive),
+        }
+
+    def __call__(self, data: Table) -> None:
+        """Sample the global sites, and the factors where the program has them."""
+        q = {name: pyro.param(name, value, constraint=where) for name, (value, where) in self.start.items()}
+        half = 0.5 * q["noise_degrees"]
+        with pyro.plate("column", data.shape[1], dim=-1):
+            noise = pyro.sample("noise_variance", dist.InverseGamma(half, half * q["noise_scale"]))
+            sd = noise.sqrt()
+            mean = pyro.sample("mean", dist.Normal(q["mean_mean"], sd * q["mean_scale"]))
+            given = q["loadings_mean"] + (mean - q["mean_mean"]).unsqueeze(-1) * q["slope"]
+            loadings = pyro.sample(
+                "loadings", dist.MultivariateNormal(given, scale_tril=sd[:, None, None] * q["loadings_factor"])
+            )
+        if self.model.sum_out_factors:
+            return
+        layout, rows = Layout.of(data), data.shape[0]
+        centre, covariance = layout.conditionals(point_columns(loadings[None], mean[None], noise[None], layout))
+        with pyro.plate("row", data.total_rows or rows, subsample=torch.arange(rows, device=mean.device), dim=-1):
+            pyro.sample("factors", dist.MultivariateNormal(centre[0], covariance[0]))

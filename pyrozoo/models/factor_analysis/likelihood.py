@@ -1,0 +1,373 @@
+"""What rows and columns of a table with holes tell of each other, in batched matrix products.
+
+Symbols: a_n = (z_n, 1) and beta_d = (w_d, mu_d - offset_d) have M + 1 entries, "augmented", so that x_nd - offset_d is
+beta_d . a_n plus noise; S = diag(sigma^2). Everything stands for C chains at once.
+
+Given the columns, row n has precision J_n = I + sum_{d observed} w_d w_d^T / sigma_d^2; given the rows, column d has
+sum_{n observed} a_n a_n^T. Both are one product of a mask with packed outer products. The mask is reduced first: rows
+with the same pattern of holes share a J, columns with the same pattern share a sum, so that a complete table needs
+one of each, and the largest arrays are N x M, D x M and (distinct columns) x M^2 / 2, plus blocks of fixed size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from pyrozoo.data.table import Table
+from pyrozoo.math.linear_algebra import inverse_and_log_determinant, pack, packed_outer, safe_cholesky, unpack
+
+BLOCK_ELEMENTS = 2**22
+"""Entries of the M x M matrices held at once: 32 MB in float64."""
+
+SHARED = 16
+"""Rows from which a pattern of holes is worth a block of its own."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """What the rows tell of the columns. [C, ...]; G groups of columns with the same holes.
+
+    Attributes:
+        groups: sum over observed rows of E[a a^T], per group of columns.
+        cross: sum over observed rows of (x - offset) E[a], per column.
+        total: sum over all rows of E[a a^T].
+        factors: E[z_n], or a draw of z_n, in the layout's order of rows.
+        evidence: sum_n log p(x_n | columns), or its bound when the columns are uncertain.
+    """
+
+    groups: Float[Tensor, "C G A A"]
+    cross: Float[Tensor, "C D A"]
+    total: Float[Tensor, "C A A"]
+    factors: Float[Tensor, "C N M"]
+    evidence: Float[Tensor, C]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What is known of the columns, as the rows see it. [C, ...].
+
+    Attributes:
+        coefficients: E[beta_d].
+        precision: E[1 / sigma_d^2].
+        log_noise: E[log sigma_d^2].
+        covariance: E[(beta - E beta)(beta - E beta)^T / sigma^2], the same for all columns of a group; None when known.
+    """
+
+    coefficients: Float[Tensor, "C D A"]
+    precision: Float[Tensor, "C D"]
+    log_noise: Float[Tensor, "C D"]
+    covariance: Float[Tensor, "C G A A"] | None = None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Patterns [first, last) of the rows [start, stop); ``index`` is the pattern of each row, None when all have one."""
+
+    first: int
+    last: int
+    start: int
+    stop: int
+    index: Int[Tensor, R] | None
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.start, self.stop)
+
+    @property
+    def patterns(self) -> slice:
+        return slice(self.first, self.last)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """A table, sorted by what is missing.
+
+    Attributes:
+        values: x - offset, 0 where missing; rows in the layout's order.
+        observed: Where there is a value, in the same order.
+        offset: Observed mean of every column.
+        order: Which row of the table stands at each place.
+        seen: 1 where the pattern of rows meets the group of columns in observed cells.
+        starts: First row of every pattern, and N at the end.
+        group: The group of every column.
+    """
+
+    values: Float[Tensor, "N D"]
+    observed: Bool[Tensor, "N D"]
+    offset: Float[Tensor, D]
+    order: Int[Tensor, N]
+    seen: Float[Tensor, "P G"]
+    starts: Int[Tensor, Q]
+    group: Int[Tensor, D]
+
+    @classmethod
+    def of(cls, table: Table) -> Layout:
+        """Return the layout of a table, made once."""
+        if table not in _LAYOUTS:
+            _LAYOUTS[table] = cls._made(table)
+        return _LAYOUTS[table]
+
+    @classmethod
+    def _made(cls, table: Table) -> Layout:
+        device, dtype = table.values.device, table.values.dtype
+        mask = table.observed.cpu().numpy()
+        order, starts, _ = _patterns(mask)
+        distinct = mask[order[starts[:-1]]]
+        by_column, edges, group = _patterns(distinct.T)
+        seen = distinct[:, by_column[edges[:-1]]]
+        index = torch.as_tensor(order, device=device)
+        observed = table.observed[index]
+        count = observed.sum(0).clamp(min=1)
+        offset = (table.filled.double().sum(0) / count).to(dtype)
+        values = torch.where(observed, table.filled[index] - offset, 0.0)
+        return cls(
+            values, observed, offset, index, torch.as_tensor(seen, device=device).to(dtype), torch.as_tensor(starts),
+            torch.as_tensor(group, device=device),
+        )  # fmt: skip
+
+    @cached_property
+    def back(self) -> Tensor:
+        """The place of every row of the table in the layout's order."""
+        return self.order.argsort()
+
+    @cached_property
+    def counts(self) -> Float[Tensor, P]:
+        """Rows per pattern."""
+        return self.starts.diff().to(self.seen)
+
+    @cached_property
+    def sizes(self) -> Float[Tensor, G]:
+        """Columns per group."""
+        return torch.bincount(self.group, minlength=self.seen.shape[1]).to(self.seen)
+
+    @cached_property
+    def observations(self) -> Float[Tensor, D]:
+        """Observed values per column."""
+        return (self.counts @ self.seen)[self.group]
+
+    @cached_property
+    def squares(self) -> Float[Tensor, D]:
+        """Sum over observed rows of (x - offset)^2, added up in double precision."""
+        return torch.stack([block.double().square().sum(0) for block in self.values.split(4096)]).sum(0)
+
+    @cached_property
+    def sums(self) -> Float[Tensor, D]:
+        """Sum over observed rows of x - offset: nothing but rounding, kept for exactness."""
+        return self.values.double().sum(0).to(self.values.dtype)
+
+    def grouped(self, columns: Float[Tensor, "C D"]) -> Float[Tensor, "C G"]:
+        """Add up the columns of every group."""
+        return columns.new_zeros(len(columns), len(self.sizes)).index_add(1, self.group, columns)
+
+    def members(self) -> list[Tensor]:
+        """Return the columns of every group."""
+        return list(self.group.argsort(stable=True).split(self.sizes.long().tolist()))
+
+    @property
+    def few_groups(self) -> bool:
+        """Whether a loop over groups is cheaper than a matrix per column."""
+        return len(self.sizes) <= max(1, len(self.group) // 4)
+
+    def quadratic(self, columns: Columns) -> Float[Tensor, "C G T"]:
+        """Return sum_{d in group} E[beta beta^T / sigma^2], packed."""
+        beta, weighted = columns.coefficients, columns.coefficients * columns.precision.unsqueeze(-1)
+        if self.few_groups:
+            parts = [pack(weighted[:, each].mT @ beta[:, each]) for each in self.members()]
+            result = torch.stack(parts, 1)
+        else:
+            outer = packed_outer(weighted, beta)
+            result = outer.new_zeros(len(beta), len(self.sizes), outer.shape[-1]).index_add(1, self.group, outer)
+        return result if columns.covariance is None else result + self.sizes[:, None] * pack(columns.covariance)
+
+    def _blocks(self, chains: int, size: int) -> Iterator[_Block]:
+        """Go through the patterns: those of many rows one by one, others in blocks."""
+        most = max(1, BLOCK_ELEMENTS // (chains * size * size))
+        starts = self.starts.tolist()
+        first, total = 0, len(starts) - 1
+        while first < total:
+            last = first + 1
+            if starts[last] - starts[first] < SHARED:
+                while last < total and last - first < most and starts[last + 1] - starts[last] < SHARED:
+                    last += 1
+            index = None
+            if last > first + 1:
+                counts = self.starts[first : last + 1].diff()
+                index = torch.repeat_interleave(torch.arange(last - first), counts).to(self.order.device)
+            yield _Block(first, last, starts[first], starts[last], index)
+            first = last
+
+    def _posterior(self, block: _Block, quadratic: Tensor, linear: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return J of the block's patterns, J^-1 times the means' h of its rows, and what the columns' means add."""
+        size = linear.shape[-1]
+        packed = self.seen[block.patterns] @ quadratic
+        J = unpack(packed, size) + torch.eye(size, dtype=packed.dtype, device=packed.device)
+        cross = packed[..., -size - 1 : -1]
+        h = self.values[block.rows] @ linear - (cross if block.index is None else cross[:, block.index])
+        return J, h, packed[..., -1]
+
+    def moments(self, columns: Columns, *, draw: bool = False) -> Moments:
+        """Return what the rows tell of the columns: expectations of the factors, or draws of them.
+
+        z_n | x_n ~ N(J_n^-1 h_n, J_n^-1) with h_n = sum_{d observed} w_d (x_nd - mu_d) / sigma_d^2.
+
+        Args:
+            columns: What is known of the columns.
+            draw: Draw every z_n instead of taking expectations.
+        """
+        beta, tau = columns.coefficients, columns.precision
+        C, D, size = beta.shape
+        M, N = size - 1, len(self.values)
+        quadratic, linear = self.quadratic(columns), beta[..., :-1] * tau.unsqueeze(-1)
+        groups = beta.new_zeros(C, len(self.sizes), quadratic.shape[-1])
+        total, cross = beta.new_zeros(C, quadratic.shape[-1]), beta.new_zeros(C, D, M)
+        factors = beta.new_empty(C, N, M)
+        # log p(x_n) = h^T J^-1 h / 2 - log|J| / 2 - sum (x - mu)^2 / (2 sigma^2) - ..., the last of which needs no rows
+        evidence = -0.5 * (
+            (self.squares.to(beta) * tau).sum(-1)
+            - 2 * (self.sums * tau * beta[..., -1]).sum(-1)
+            + (self.observations * (columns.log_noise + math.log(2 * math.pi))).sum(-1)
+        ).double()
+        for block in self._blocks(C, size):
+            J, h, constant = self._posterior(block, quadratic, linear)
+            counts = self.counts[block.patterns]
+            if draw:
+                L = safe_cholesky(J, "the precision of the factors")
+                log_determinant = 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+                y = _triangular(L, h, block.index, transposed=False)
+                quadratic_form = y.square().sum((1, 2))
+                z = _triangular(L, y + torch.randn_like(y), block.index, transposed=True)
+            else:
+                covariance, log_determinant = inverse_and_log_determinant(J, "the precision of the factors")
+                z = _times(covariance, h, block.index)
+                quadratic_form = (h * z).sum((1, 2))
+            second = _outer_sums(z, block.index, block.last - block.first)
+            if not draw:
+                second[..., : -M - 1] += counts[:, None] * pack(covariance)
+            groups += self.seen[block.patterns].T @ second
+            total += second.sum(1)
+            cross += self.values[block.rows].T @ z
+            factors[:, block.rows] = z
+            evidence = evidence + 0.5 * (quadratic_form - (counts * (log_determinant + constant)).sum(-1)).double()
+        cross = torch.cat([cross, self.sums.expand(C, -1).unsqueeze(-1)], -1)
+        return Moments(unpack(groups, size), cross, unpack(total, size), factors, evidence.to(beta))
+
+    def given(self, factors: Float[Tensor, "C N M"]) -> Moments:
+        """Return the moments of known factors, in the layout's order of rows; the evidence is left at 0."""
+        C, _, M = factors.shape
+        size = M + 1
+        groups = factors.new_zeros(C, len(self.sizes), size * (size + 1) // 2)
+        total = groups.new_zeros(C, groups.shape[-1])
+        for block in self._blocks(C, size):
+            second = _outer_sums(factors[:, block.rows], block.index, block.last - block.first)
+            groups += self.seen[block.patterns].T @ second
+            total += second.sum(1)
+        cross = torch.cat([self.values.T @ factors, self.sums.expand(C, -1).unsqueeze(-1)], -1)
+        return Moments(unpack(groups, size), cross, unpack(total, size), factors, factors.new_zeros(C))
+
+    def pointwise(self, columns: Columns) -> Float[Tensor, "C N"]:
+        """Return log p(x_n | columns) of every row of the table, the factors summed out; differentiable."""
+        beta, tau = columns.coefficients, columns.precision
+        size = beta.shape[-1]
+        quadratic, linear = self.quadratic(columns), beta[..., :-1] * tau.unsqueeze(-1)
+        norm = self.grouped(columns.log_noise + math.log(2 * math.pi))
+        parts = []
+        for block in self._blocks(len(beta), size):
+            J, h, constant = self._posterior(block, quadratic, linear)
+            L = safe_cholesky(J, "the precision of the factors")
+            y = _triangular(L, h, block.index, transposed=False)
+            per_pattern = (
+                2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1) + constant + norm @ self.seen[block.patterns].T
+            )
+            x = self.values[block.rows]
+            squares = tau @ x.T.square() - 2 * (tau * beta[..., -1]) @ x.T
+            each = per_pattern if block.index is None else per_pattern[:, block.index]
+            parts.append(0.5 * (y.square().sum(-1) - squares - each))
+        return torch.cat(parts, 1)[:, self.back]
+
+    def posteriors(self, columns: Columns) -> Iterator[tuple[_Block, Tensor, Tensor]]:
+        """Yield, block by block, the mean of every row's factors [C, R, M] and the covariance of every pattern's."""
+        beta = columns.coefficients
+        quadratic, linear = self.quadratic(columns), beta[..., :-1] * columns.precision.unsqueeze(-1)
+        for block in self._blocks(len(beta), beta.shape[-1]):
+            J, h, _ = self._posterior(block, quadratic, linear)
+            covariance, _ = inverse_and_log_determinant(J, "the precision of the factors")
+            yield block, _times(covariance, h, block.index), covariance
+
+
+    def conditionals(self, columns: Columns) -> tuple[Float[Tensor, "C N M"], Float[Tensor, "C N M M"]]:
+        """Return mean and covariance of the factors of every row of the table: small tables and minibatches only."""
+        means, covariances = [], []
+        for block, mean, covariance in self.posteriors(columns):
+            means.append(mean)
+            count = block.stop - block.start
+            index = torch.zeros(count, dtype=torch.long) if block.index is None else block.index
+            covariances.append(covariance[:, index.to(mean.device)])
+        return torch.cat(means, 1)[:, self.back], torch.cat(covariances, 1)[:, self.back]
+
+
+def point_columns(
+    loadings: Float[Tensor, "C D M"], mean: Float[Tensor, "C D"], noise_variance: Float[Tensor, "C D"], layout: Layout
+) -> Columns:
+    """Return known columns as the rows see them."""
+    beta = torch.cat([loadings, (mean - layout.offset).unsqueeze(-1)], -1)
+    return Columns(beta, 1 / noise_variance, noise_variance.log())
+
+
+_LAYOUTS: WeakKeyDictionary[Table, Layout] = WeakKeyDictionary()
+
+
+def _patterns(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort rows by their pattern: the order, the start of every pattern (and the end), the pattern of every row.
+
+    Patterns of many rows come first, in one stretch, then those of few.
+    """
+    packed = np.ascontiguousarray(np.packbits(mask, axis=1))
+    keys = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    rank = np.empty(len(counts), dtype=int)
+    rank[np.argsort(counts < SHARED, kind="stable")] = np.arange(len(counts))
+    pattern = rank[inverse]
+    sizes = np.empty_like(counts)
+    sizes[rank] = counts
+    return np.argsort(pattern, kind="stable"), np.concatenate([[0], np.cumsum(sizes)]), pattern
+
+
+def _times(matrices: Tensor, rows: Tensor, index: Tensor | None) -> Tensor:
+    """Multiply each row [C, R, M] by the symmetric matrix of its pattern [C, P, M, M]."""
+    if index is None:
+        return rows @ matrices[:, 0]
+    if matrices.shape[1] != rows.shape[1]:
+        matrices = matrices[:, index]
+    return (matrices @ rows.unsqueeze(-1)).squeeze(-1)
+
+
+def _triangular(L: Tensor, rows: Tensor, index: Tensor | None, *, transposed: bool) -> Tensor:
+    """Solve L y = row, or L^T y = row, with the factor of each row's pattern."""
+    if index is None:
+        factor = L[:, 0]
+        solved = torch.linalg.solve_triangular(factor.mT if transposed else factor, rows.mT, upper=transposed)
+        return solved.mT
+    if L.shape[1] != rows.shape[1]:
+        L = L[:, index]
+    solved = torch.linalg.solve_triangular(L.mT if transposed else L, rows.unsqueeze(-1), upper=transposed)
+    return solved.squeeze(-1)
+
+
+def _outer_sums(z: Tensor, index: Tensor | None, patterns: int) -> Float[Tensor, "C P T"]:
+    """Return sum of (z, 1) (z, 1)^T over the rows of every pattern, packed."""
+    augmented = torch.cat([z, torch.ones_like(z[..., :1])], -1)
+    if index is None:
+        return pack(augmented.mT @ augmented).unsqueeze(1)
+    outer = packed_outer(augmented, augmented)
+    if patterns == z.shape[1]:
+        return outer
+    return outer.new_zeros(len(z), patterns, outer.shape[-1]).index_add(1, index, outer)

@@ -1,0 +1,121 @@
+"""Principal component analysis, by the textbook: complete tables, or tables with their holes filled on request."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.table import Table
+from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.models.factor_analysis.point import State, draws_of
+from pyrozoo.types import DataError, Draws, Kind, SettingError
+from pyrozoo.types import Solver as SolverContract
+
+Fill = Literal["constant", "mean"]
+
+
+def filled(data: Table, fill: Fill | None, constant: float, method: str) -> Float[Tensor, "N D"]:
+    """Return the table without holes, or say why there is none.
+
+    Raises:
+        DataError: Values are missing and ``fill`` does not say what to put there.
+        SettingError: An unknown ``fill``.
+    """
+    if fill not in (None, "constant", "mean"):
+        raise SettingError(f"solver.fill is {fill!r}; it must be constant or mean")
+    if data.observed.all():
+        return data.values
+    if fill is None:
+        count = int((~data.observed).sum())
+        raise DataError(
+            f"{method} is exact only without missing values, and {data.name} misses {count}; solver.fill=mean or "
+            "solver.fill=constant fills them first (and needs more components: use em, cavi or gibbs instead)"
+        )
+    if fill == "constant":
+        return torch.where(data.observed, data.values, constant)
+    return torch.where(data.observed, data.values, data.filled.sum(0) / data.observed.sum(0))
+
+
+def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tensor, "D D"], Float[Tensor, D]]:
+    """Return mean, principal axes and variances (of rows around their mean, divided by N), largest first."""
+    N, D = values.shape
+    mean = values.mean(0)
+    _, size, axes = torch.linalg.svd(values - mean, full_matrices=True) if N < D else _through_covariance(values - mean)
+    variances = values.new_zeros(D)
+    variances[: len(size)] = size.square() / N
+    return mean, axes.mT, variances
+
+
+def _through_covariance(centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the svd of a tall matrix would: singular values and axes, from its R factor."""
+    return torch.linalg.svd(torch.linalg.qr(centred, mode="r")[1])
+
+
+class Solver(SolverContract):
+    """PCA by singular value decomposition of the centred table (Jolliffe 2002, chapter 3).
+
+    Loadings are the first M principal axes times the root of their variances; noise is what they leave, column by
+    column. The objective is the share of variance explained. Hidden entries are predicted by projecting the filled
+    rows, as PCA does: that is the lesson, not a recommendation.
+
+    Args:
+        fill: What to put in place of missing values: ``mean`` of the column or ``constant``; None refuses them.
+        constant: The constant.
+    """
+
+    kind: ClassVar[Kind] = "point"
+    objective_name: ClassVar[str] = "explained_variance"
+    objective_of: ClassVar[Literal["before", "after"]] = "after"
+    monotone: ClassVar[bool] = True
+    state_class: ClassVar[type] = State
+
+    def __init__(self, model: FactorAnalysis, data: Table, *, fill: Fill | None = None, constant: float = 0.0):
+        self.model, self.data = model, data
+        self.values = filled(data, fill, constant, "pca")
+
+    def init(self, chains: int) -> State:
+        """Return zeros: a closed form needs no start."""
+        (_, D), like = self.data.shape, self.values
+        zeros = like.new_zeros(chains, D)
+        return State(like.new_zeros(chains, D, self.model.num_factors), zeros, zeros)
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Return the principal components and the share of variance that they explain."""
+        mean, axes, variances = spectrum(self.values)
+        loadings = torch.zeros_like(state.loadings[0])
+        kept = min(self.model.num_factors, len(mean))
+        loadings[:, :kept] = axes[:, :kept] * variances[:kept].sqrt()
+        total = self.values.var(0, correction=0)
+        left = (total - loadings.square().sum(1)).clamp(min=noise_floor(total))
+        whole = variances.sum()
+        share = variances[:kept].sum() / whole if whole > 0 else torch.ones_like(whole)
+        chains = len(state.mean)
+        new = State(*(each.expand(chains, *each.shape) for each in (loadings, mean, left)))
+        return new, share.expand(chains)
+
+    def draws(self, state: State) -> Draws:
+        """Return the point."""
+        return draws_of(state)
+
+    def predictive(self, state: State) -> tuple[Tensor, Tensor] | None:
+        """Return the projection of the filled rows, and what is left of the variance."""
+        hidden = self.data.hidden
+        if hidden is None:
+            return None
+        size = state.loadings.square().sum(1).sqrt()
+        axes = torch.where(size.unsqueeze(1) > 0, state.loadings / size.unsqueeze(1).clamp(min=1e-30), 0.0)
+        scores = (self.values[hidden.rows.unique()] - state.mean.unsqueeze(1)) @ axes
+        place = hidden.rows.unique(return_inverse=True)[1]
+        mean = torch.stack([
+            (s[place] * a[hidden.columns]).sum(-1) for s, a in zip(scores, axes, strict=True)
+        ])  # fmt: skip
+        return mean + state.mean[:, hidden.columns], state.noise_variance[:, hidden.columns]
+
+
+def noise_floor(variance: Tensor) -> float:
+    """Return the least noise variance: rounding of the largest column's, so that densities stay finite."""
+    eps = torch.finfo(variance.dtype).eps
+    return max(float(variance.max()) * eps, torch.finfo(variance.dtype).tiny * 1e10, eps**2)
