@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -37,6 +38,10 @@ class Table:
         truth: Site -> value, when the table was simulated.
         total_rows: Rows of the whole table when this one is a minibatch of it.
         row_index: Which rows of the whole table a minibatch holds.
+        image_shape: (height, width) when rows are images and columns their pixels, line by line from the top.
+
+    Raises:
+        DataError: The columns are not height x width pixels.
     """
 
     values: Tensor
@@ -48,6 +53,14 @@ class Table:
     truth: Mapping[str, Tensor] = field(default_factory=dict)
     total_rows: int | None = None
     row_index: Tensor | None = None
+    image_shape: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_shape is not None and math.prod(self.image_shape) != self.shape[1]:
+            height, width = self.image_shape
+            raise DataError(
+                f"{self.name}: images of {height} x {width} pixels need {height * width} columns, not {self.shape[1]}"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -92,9 +105,24 @@ class Table:
         """
         if test.shape[1] != self.shape[1]:
             raise DataError(f"the new rows have {test.shape[1]} columns where {self.name} has {self.shape[1]}")
-        return replace(self, test=replace(test, column_labels=self.column_labels))
+        return replace(self, test=replace(test, column_labels=self.column_labels, image_shape=self.image_shape))
 
-    @property
+    def with_image_shape(self, image_shape: Sequence[int]) -> Table:
+        """Return the table, and its test rows, as images of a height and a width.
+
+        Raises:
+            SettingError: Not two positive whole numbers.
+            DataError: The columns are not height x width pixels.
+        """
+        if len(image_shape) != 2 or not all(isinstance(side, int) and side > 0 for side in image_shape):
+            raise SettingError(
+                f"data.image_shape is {list(image_shape)}; it must be two positive whole numbers: height, width"
+            )
+        shape = image_shape[0], image_shape[1]
+        test = self.test and replace(self.test, image_shape=shape)
+        return replace(self, image_shape=shape, test=test)
+
+    @cached_property
     def missing(self) -> Table | None:
         """Return the table with its missing cells as hidden entries of unknown value, or None when there is none."""
         known = self.observed.clone()
@@ -105,7 +133,8 @@ class Table:
 
     def first(self, count: int) -> Table:
         """Return the first rows as a table of their own, without hidden entries."""
-        return Table(self.values[:count], self.row_labels[:count], self.column_labels, self.name)
+        rows = self.values[:count], self.row_labels[:count]
+        return Table(*rows, self.column_labels, self.name, image_shape=self.image_shape)
 
     def batch(self, index: Tensor) -> Table:
         """Return a minibatch of rows that remembers the size of the whole."""
@@ -116,6 +145,7 @@ class Table:
             self.name,
             total_rows=self.shape[0] if self.total_rows is None else self.total_rows,
             row_index=self.rows[index],
+            image_shape=self.image_shape,
         )
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Table:
@@ -142,7 +172,7 @@ class Table:
             seed: Of the choice.
 
         Returns:
-            The table with those entries missing and kept in ``hidden``.
+            The table with those entries missing and kept in ``hidden``, beside those that are there already.
 
         Raises:
             SettingError: If the fraction is out of range.
@@ -159,11 +189,25 @@ class Table:
         movable = np.delete(order, first)
         chosen = np.sort(movable[: round(fraction * len(order))])
         row, column = (torch.as_tensor(each[chosen], device=self.values.device) for each in (rows, columns))
-        if not len(chosen):  # too few entries for this fraction: nothing is hidden
+        return self.hide(row, column)
+
+    def hide(self, rows: Tensor, columns: Tensor) -> Table:
+        """Return the table with observed entries missing and kept in ``hidden``, beside those that are there already.
+
+        Args:
+            rows: Where the entries are, [entry].
+            columns: The same, [entry].
+        """
+        if not len(rows):
             return self
-        values = self.values.clone()
-        values[row, column] = torch.nan
-        return replace(self, values=values, hidden=Hidden(row, column, self.values[row, column]))
+        values, known = self.values.clone(), self.values[rows, columns]
+        values[rows, columns] = torch.nan
+        if self.hidden is not None:
+            rows, columns = torch.cat([self.hidden.rows, rows]), torch.cat([self.hidden.columns, columns])
+            known = torch.cat([self.hidden.values, known])
+            order = (rows * self.shape[1] + columns).argsort()  # the order in which a run directory gives them back
+            rows, columns, known = rows[order], columns[order], known[order]
+        return replace(self, values=values, hidden=Hidden(rows, columns, known))
 
     def checked(self) -> Table:
         """Return the table itself when it is usable at all.
@@ -229,6 +273,8 @@ class Table:
         cls, observed: np.ndarray, extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]]
     ) -> Table:
         """Rebuild a table from the arrays of a run directory (what ``inference_data`` stored of it)."""
+        height_width = extra.get("image_shape")
+        shape = None if height_width is None else (int(height_width[0]), int(height_width[1]))
 
         def part(values: np.ndarray, hidden: np.ndarray | None, rows: Sequence[str], name: str) -> Table:
             found = None
@@ -236,7 +282,7 @@ class Table:
                 known = torch.as_tensor(hidden)
                 row, column = (~known.isnan()).nonzero(as_tuple=True)
                 found = Hidden(row, column, known[row, column])
-            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=found)
+            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=found, image_shape=shape)
 
         table = part(observed, extra.get("hidden"), coords["row"], "table")
         if "test_observed" not in extra:

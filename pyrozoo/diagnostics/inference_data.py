@@ -135,10 +135,12 @@ def _prior(fit: Fit, count: int) -> tuple[Draws, np.ndarray]:
 
 
 def _constant_data(fit: Fit) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
-    """Return what else was known, with dimensions: held-out entries, test rows, the truth of a simulation."""
+    """Return what else was known, with dimensions: held-out entries, test rows, images, the truth of a simulation."""
     data = fit.data
     values: dict[str, np.ndarray] = {}
     dims: dict[str, tuple[str, ...]] = {}
+    if data.image_shape is not None:
+        values["image_shape"], dims["image_shape"] = np.array(data.image_shape), ("height_width",)
     for prefix, part in (("", data), ("test_", data.test)):
         if part is None:
             continue
