@@ -18,7 +18,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from pyrozoo import catalog
-from pyrozoo.data.source import read
+from pyrozoo.data.source import PREPARATION, read
 from pyrozoo.diagnostics.compare import Comparison
 from pyrozoo.diagnostics.compare import compare as compare_fits
 from pyrozoo.diagnostics.inference_data import to_inference_data
@@ -211,7 +211,7 @@ def _data_settings(data: Any) -> dict[str, Any]:
                 f"{catalog.suggestion(str(data), catalog.datasets())}"
             )
         return catalog.settings("data", "table") | {"path": str(data)}
-    return {"source": "given", "holdout": 0.0, "seed": 0}
+    return {"source": "given", **PREPARATION}
 
 
 def check_names(model: str, method: str) -> None:

@@ -108,5 +108,5 @@ def model_class(name: str) -> type[Model]:
 
 
 def datasets() -> tuple[str, ...]:
-    """Return the named data sets: the files of conf/data that state a checksum."""
-    return tuple(name for name in options("data") if "sha256" in settings("data", name))
+    """Return the named data sets: the files of conf/data whose source says so."""
+    return tuple(name for name in options("data") if settings("data", name)["source"] == "named")

@@ -17,6 +17,7 @@ from pyrozoo import catalog
 from pyrozoo.data.files import read_table
 from pyrozoo.data.named import locate, read_named
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.source import read
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.types import DataError, SettingError
@@ -160,6 +161,24 @@ def test_hold_out_range(fraction):
         Table.of(np.ones((2, 2))).hold_out(fraction, 0)
 
 
+def test_hold_out_adds_to_what_is_hidden():
+    table = Table.of(np.arange(200.0).reshape(40, 5))
+    first = table.hold_out(0.2, 0)
+    second = first.hold_out(0.25, 0)
+    cells = second.hidden.rows * 5 + second.hidden.columns
+    assert torch.equal(second.hidden.values, cells.double())
+    assert torch.equal(cells, cells.unique())
+    assert len(cells) == 40 + 40
+    assert set((first.hidden.rows * 5 + first.hidden.columns).tolist()) < set(cells.tolist())
+    assert second.missing is None
+
+
+def test_new_rows_from_python_go_with_a_file(tmp_path):
+    path = write(tmp_path, "a,b\n1,2\n3,4\n")
+    data = read(catalog.settings("data", "table") | {"path": str(path)}, MODEL, test=np.array([[5.0, 6.0]]))
+    assert data.test.values.tolist() == [[5, 6]]
+
+
 def test_batches_remember_the_whole():
     table = Table.of(np.arange(12).reshape(6, 2))
     part = table.batch(torch.tensor([1, 4])).batch(torch.tensor([1]))
@@ -188,6 +207,21 @@ def test_named_data_is_found_in_the_folder(tmp_path, monkeypatch):
     assert locate(entry(b"abc")) == tmp_path / "zoo_test.bin"
     with pytest.raises(DataError, match="SHA-256"):
         locate(entry(b"other"))
+
+
+def test_another_file_may_serve_when_its_checksum_is_stated(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYROZOO_DATA", str(tmp_path))
+    served = entry(b"abc", alternatives={"part.bin": hashlib.sha256(b"a").hexdigest()})
+    with pytest.raises(DataError, match="PYROZOO_DATA"):
+        locate(served)
+    (tmp_path / "part.bin").write_bytes(b"a")
+    assert locate(served) == tmp_path / "part.bin"
+    (tmp_path / "zoo_test.bin").write_bytes(b"abc")
+    assert locate(served) == tmp_path / "zoo_test.bin", "the file itself comes first"
+    (tmp_path / "zoo_test.bin").unlink()
+    (tmp_path / "part.bin").write_bytes(b"b")
+    with pytest.raises(DataError, match=r"part\.bin in PYROZOO_DATA has SHA-256"):
+        locate(served)
 
 
 def test_named_data_without_an_address_says_where_to_get_it(monkeypatch):

@@ -56,7 +56,7 @@ def read_table(
         for name, value in given.items():
             if value is not None:
                 raise SettingError(f"data.{name} has no meaning for a {ending} file")
-        table = Table.of(_read_numpy(path, key), path.name)
+        table = Table.of(read_numpy(path, key), path.name)
         return _select(table, columns) if columns else table
     if key is not None:
         raise SettingError(f"data.key has no meaning for a {ending or 'CSV'} file")
@@ -64,7 +64,12 @@ def read_table(
     return _read_csv(path, header, columns, row_labels, delimiter)
 
 
-def _read_numpy(path: Path, key: str | None) -> np.ndarray:
+def read_numpy(path: Path, key: str | None) -> np.ndarray:
+    """Return the array of an .npy file, or the one named ``key`` (which may be left out when there is one) of an .npz.
+
+    Raises:
+        DataError: The file is unreadable, or has no such array.
+    """
     try:
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,8 +13,11 @@ import numpy as np
 import pooch
 import torch
 
+from pyrozoo.data.files import read_numpy
+from pyrozoo.data.images import image_table, read_idx
 from pyrozoo.data.table import Hidden, Table, labels
-from pyrozoo.types import DataError
+from pyrozoo.settings import check_types
+from pyrozoo.types import DataError, SettingError
 
 FOLDER_VARIABLE = "PYROZOO_DATA"
 """The environment variable that names a folder to search before downloading."""
@@ -23,7 +27,8 @@ def locate(entry: Mapping[str, Any]) -> Path:
     """Find the file of a data set: in the folder ``PYROZOO_DATA`` names, else in the cache, else at its address.
 
     Args:
-        entry: The settings of conf/data/<name>.yaml: file, sha256, url (or null), source, terms.
+        entry: The settings of conf/data/<name>.yaml: file, sha256, url (or null), source_page, terms, and where there
+            are any ``alternatives``: other files (name -> SHA-256) that serve when the folder holds them.
 
     Returns:
         The path of a file with the stated checksum.
@@ -33,12 +38,13 @@ def locate(entry: Mapping[str, Any]) -> Path:
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder:
-        local = Path(folder) / entry["file"]
-        if local.is_file():
-            digest = hashlib.sha256(local.read_bytes()).hexdigest()
-            if digest != entry["sha256"]:
-                raise DataError(f"{local.name} in {FOLDER_VARIABLE} has SHA-256 {digest}, not {entry['sha256']}")
-            return local
+        for name, sha256 in {entry["file"]: entry["sha256"], **entry.get("alternatives", {})}.items():
+            local = Path(folder) / name
+            if local.is_file():
+                digest = hashlib.sha256(local.read_bytes()).hexdigest()
+                if digest != sha256:
+                    raise DataError(f"{name} in {FOLDER_VARIABLE} has SHA-256 {digest}, not {sha256}")
+                return local
     if not entry.get("url"):
         raise DataError(
             f"{entry['file']} cannot be downloaded; get it from {entry['source_page']} (terms: {entry['terms']}) "
@@ -60,8 +66,16 @@ def locate(entry: Mapping[str, Any]) -> Path:
 
 
 def read_named(entry: Mapping[str, Any]) -> Table:
-    """Locate a named data set and parse it."""
-    return PARSERS[entry["parser"]](locate(entry)).checked()
+    """Locate a named data set, if it is a file at all, and parse it as its own settings say.
+
+    Raises:
+        DataError: It cannot be found or read.
+        SettingError: A setting of its own is out of range.
+    """
+    parser = PARSERS[entry["parser"]]
+    own = {key: value for key, value in entry.items() if key in inspect.signature(parser).parameters}
+    check_types(parser, own, "data")
+    return parser(*([locate(entry)] if "file" in entry else []), **own).checked()
 
 
 def zip_mixture_course(path: Path) -> Table:
@@ -88,4 +102,21 @@ def zip_mixture_course(path: Path) -> Table:
     return Table(train.values, train.row_labels, train.column_labels, train.name, test=test)
 
 
-PARSERS: dict[str, Callable[[Path], Table]] = {"zip_mixture_course": zip_mixture_course}
+def mnist(path: Path, images: int | None) -> Table:
+    """Parse MNIST images, values 0..255, from their IDX file or an .npz with ``images``: the first ones, or all."""
+    if images is not None and images < 1:
+        raise SettingError(f"data.images is {images}; it must be at least 1, or null")
+    array = read_numpy(path, "images") if path.suffix == ".npz" else read_idx(path)
+    if images is not None and images > len(array):
+        raise DataError(f"{path.name} holds {len(array)} images; data.images asks for {images}")
+    return image_table(array[:images], path.name)
+
+
+def digits() -> Table:
+    """Return the digits that scikit-learn carries: 1797 images of 8 x 8 pixels, values 0..16."""
+    from sklearn.datasets import load_digits  # of all data only these need it
+
+    return image_table(load_digits().images, "digits")
+
+
+PARSERS: dict[str, Callable[..., Table]] = {"zip_mixture_course": zip_mixture_course, "mnist": mnist, "digits": digits}

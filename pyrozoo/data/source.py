@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pyrozoo import catalog
 from pyrozoo.data.files import read_table
+from pyrozoo.data.images import add_noise, mask_images
 from pyrozoo.data.named import read_named
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.settings import check_types
@@ -15,7 +17,7 @@ from pyrozoo.types import Model, SettingError
 
 
 def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: Any = None) -> Any:
-    """Read or simulate the data that the settings describe, with entries held out as they ask.
+    """Read or simulate the data that the settings describe, with noise, masks and hold-out as they ask.
 
     Args:
         settings: One choice of conf/data, resolved.
@@ -30,9 +32,11 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
         DataError: If the data cannot be read or used.
         SettingError: If a setting is out of range or missing.
     """
-    rest = {key: value for key, value in settings.items() if key not in ("source", "seed", "holdout")}
-    source, seed = settings["source"], settings["seed"]
-    check_types(prepared, {"seed": seed, "holdout": settings["holdout"]}, "data")
+    rest = dict(settings)
+    source = rest.pop("source")
+    preparation = {key: rest.pop(key, default) for key, default in PREPARATION.items()}
+    seed = preparation["seed"]
+    check_types(prepared, preparation, "data")
     if not 0 <= seed < 2**31:
         raise SettingError(f"data.seed is {seed}; it must be between 0 and 2^31")
     if given is not None:
@@ -45,7 +49,8 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
     elif source == "table":
         if rest.get("path") is None:
             raise SettingError("data=table needs data.path=FILE")
-        test = rest.pop("test_path") if test is None else test
+        test_path = rest.pop("test_path")
+        test = test_path if test is None else test
         check_types(read_table, rest, "data")
         data = read_table(**rest)
     elif source == "named":
@@ -56,7 +61,7 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
         layout = {key: value for key, value in rest.items() if key in ("header", "row_labels", "delimiter", "key")}
         new = read_table(test, columns=list(data.column_labels), **layout) if isinstance(test, str | Path) else test
         data = data.with_test(model.container.of(new))
-    return prepared(data, model, settings["holdout"], seed)
+    return prepared(data, model, **preparation)
 
 
 def _generator(model: Model, truth: Mapping[str, Any] | None) -> Model:
@@ -70,7 +75,46 @@ def _generator(model: Model, truth: Mapping[str, Any] | None) -> Model:
     return type(model)(**settings)
 
 
-def prepared(data: Any, model: Model, holdout: float, seed: int) -> Any:
-    """Let the model check the data, then hide the entries to hold out."""
+def prepared(
+    data: Any,
+    model: Model,
+    *,
+    holdout: float,
+    seed: int,
+    image_shape: Sequence[int] | None,
+    noise: float,
+    masks: Sequence[str] | None,
+    mask_line_distance: float,
+    mask_circle_spread: float,
+    mask_circle_radius: Sequence[float],
+    mask_speckle: float,
+) -> Any:
+    """Let the model check the data; then add noise, mask images, and hide the entries to hold out.
+
+    The settings are those that every choice of conf/data may state. Noise, masks and hold-out draw from one seed, each
+    from a stream of its own. Test rows stay as they are.
+    """
+    if image_shape is not None:
+        data = data.with_image_shape(image_shape)
     model.check(data)
+    if noise != 0:
+        data = add_noise(data, noise, seed)
+    if masks is not None:
+        data = mask_images(
+            data,
+            masks,
+            seed=seed,
+            line_distance=mask_line_distance,
+            circle_spread=mask_circle_spread,
+            circle_radius=mask_circle_radius,
+            speckle=mask_speckle,
+        )
     return data.hold_out(holdout, seed)
+
+
+PREPARATION: Mapping[str, Any] = {
+    name: value
+    for name, value in catalog.settings("data", "table").items()
+    if name in inspect.signature(prepared).parameters
+}
+"""What ``prepared`` does unless the settings say otherwise, as conf/data/table.yaml states it."""

@@ -1,0 +1,218 @@
+"""Tables of images: rows are images, columns pixels. IDX files, noise, and masks that hide part of every image."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pyrozoo.catalog import settings, suggestion
+from pyrozoo.data.table import Table, labels
+from pyrozoo.types import DataError, SettingError
+
+CONF = settings("data", "table")
+"""Where the defaults of the masks are stated."""
+
+KINDS = ("line", "circle", "speckle")
+"""Of masks."""
+
+BLOCK = 1024
+"""Images masked at a time: distances of all pixels of all images at once would be many times the data."""
+
+NOISE_STREAM, MASK_STREAM = 1, 2
+"""One seed serves noise, masks and hold-out; each of them draws from a stream of its own."""
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """Read an IDX file of unsigned bytes, as MNIST comes in, plain or compressed with gzip.
+
+    The format: two zero bytes, the type (8: unsigned byte), the number of axes, then the axes' lengths as big-endian
+    32-bit integers, then the values, last axis fastest (http://yann.lecun.com/exdb/mnist/).
+
+    Returns:
+        The values, uint8, in the shape that the header states.
+
+    Raises:
+        DataError: No such file, not IDX, not of unsigned bytes, or another length than the header states.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
+    content = path.read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error) as error:
+            raise DataError(f"{path.name} is not a readable gzip file, perhaps cut short ({error})") from None
+    if len(content) < 4 or content[:2] != b"\0\0" or content[3] == 0:
+        raise DataError(f"{path.name} is not an IDX file")
+    if content[2] != 8:
+        raise DataError(f"{path.name} is an IDX file of type {content[2]}; only unsigned bytes (type 8) are read")
+    start = 4 + 4 * content[3]
+    if len(content) < start:
+        raise DataError(f"{path.name} is truncated: its header is incomplete")
+    shape = [int(length) for length in np.frombuffer(content[4:start], ">u4")]
+    expected, found = math.prod(shape), len(content) - start
+    if found != expected:
+        about = "is truncated" if found < expected else "is longer than it should be"
+        raise DataError(f"{path.name} {about}: {found} bytes of values where its header states {expected}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def image_table(images: np.ndarray, name: str) -> Table:
+    """Make a table of images [N, height, width]: rows image_0, ...; columns pixel_<line>_<place in it>.
+
+    Raises:
+        DataError: Not three axes.
+    """
+    if images.ndim != 3:
+        raise DataError(f"{name}: images must have three axes (image, height, width), not shape {images.shape}")
+    count, height, width = images.shape
+    return Table(
+        torch.as_tensor(images.reshape(count, -1).astype(np.float64)),
+        labels("image", count),
+        [f"pixel_{i}_{j}" for i in range(height) for j in range(width)],
+        name,
+        image_shape=(height, width),
+    )
+
+
+def add_noise(table: Table, sd: float, seed: int) -> Table:
+    """Return the table with independent Gaussian noise on its observed values.
+
+    Args:
+        table: Any table.
+        sd: Standard deviation, in the units of the values.
+        seed: Of the noise.
+
+    Raises:
+        SettingError: The standard deviation is negative.
+    """
+    if not sd >= 0:
+        raise SettingError(f"data.noise is {sd}; it must be at least 0")
+    noise = np.random.default_rng((seed, NOISE_STREAM)).standard_normal(table.shape)
+    noise *= sd
+    return replace(table, values=table.values + torch.as_tensor(noise).to(table.values))
+
+
+def mask_images(
+    table: Table,
+    kinds: Sequence[str],
+    *,
+    seed: int,
+    line_distance: float = CONF["mask_line_distance"],
+    circle_spread: float = CONF["mask_circle_spread"],
+    circle_radius: Sequence[float] = tuple(CONF["mask_circle_radius"]),
+    speckle: float = CONF["mask_speckle"],
+) -> Table:
+    """Hide part of every image; the kinds of masks share the images evenly, in random order.
+
+    line: pixels near a line through the middle of the image, its direction uniform. circle: pixels in a circle around a
+    random place, radius = offset + Gamma(shape, rate). speckle: every pixel by itself.
+
+    Args:
+        table: Images.
+        kinds: Some of line, circle, speckle.
+        seed: Of all that is random here.
+        line_distance: Pixels nearer to the line than this are missing.
+        circle_spread: Standard deviation of the centre about the middle of the image, down and across, in pixels.
+        circle_radius: Offset in pixels, shape, and rate in 1/pixels; pixels nearer to the centre are missing.
+        speckle: Probability that a pixel is missing.
+
+    Returns:
+        The table with masked entries that were observed now missing and in ``hidden``, beside those that are there
+        already. Every column keeps at least one of its observed values.
+
+    Raises:
+        SettingError: An unknown kind, no images, or a parameter out of range.
+    """
+    if not kinds:
+        raise SettingError(f"data.masks is empty; it must be null, or a list of some of {', '.join(KINDS)}")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise SettingError(f"data.masks has no kind {kind!r}; {suggestion(str(kind), KINDS)}")
+    if table.image_shape is None:
+        raise SettingError(f"data.masks needs images; set data.image_shape to the height and width of {table.name}'s")
+    if not line_distance > 0:
+        raise SettingError(f"data.mask_line_distance is {line_distance}; it must be positive")
+    if not circle_spread >= 0:
+        raise SettingError(f"data.mask_circle_spread is {circle_spread}; it must be at least 0")
+    if not _is_radius(circle_radius):
+        raise SettingError(
+            f"data.mask_circle_radius is {list(circle_radius)}; it must be three numbers: "
+            "an offset of at least 0, a positive shape, a positive rate"
+        )
+    if not 0 <= speckle < 1:
+        raise SettingError(f"data.mask_speckle is {speckle}; it must be in [0, 1)")
+
+    generator = np.random.default_rng((seed, MASK_STREAM))
+    count, height, width = table.shape[0], *table.image_shape
+    kind_of = generator.permutation(np.arange(count) % len(kinds))
+    # Drawn for all images, whatever their kind: what is random about an image does not depend on the other kinds.
+    angles = generator.uniform(0, np.pi, count)
+    middle = np.array([(height - 1) / 2, (width - 1) / 2])
+    centres = middle + circle_spread * generator.standard_normal((count, 2))
+    offset, shape, rate = circle_radius
+    radii = offset + generator.gamma(shape, 1 / rate, count)
+    draw: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "line": lambda i: line_masks((height, width), angles[i], line_distance),
+        "circle": lambda i: circle_masks((height, width), centres[i], radii[i]),
+        "speckle": lambda i: generator.random((len(i), height * width)) < speckle,
+    }
+    observed = table.observed.cpu().numpy()
+    masked = np.zeros(table.shape, bool)
+    for number, kind in enumerate(kinds):
+        images = np.flatnonzero(kind_of == number)
+        for start in range(0, len(images), BLOCK):
+            block = images[start : start + BLOCK]
+            masked[block] = draw[kind](block)
+    masked &= observed
+    lost = observed.any(0) & (masked.sum(0) == observed.sum(0))
+    for column in np.flatnonzero(lost):  # few, unless there are few images
+        masked[generator.choice(np.flatnonzero(observed[:, column])), column] = False
+    rows, columns = (torch.as_tensor(index, device=table.values.device) for index in masked.nonzero())
+    return table.hide(rows, columns)
+
+
+def line_masks(image_shape: tuple[int, int], angles: np.ndarray, distance: float) -> np.ndarray:
+    """Return which pixels are near a line through the middle of the image.
+
+    Args:
+        image_shape: Height and width.
+        angles: Of the lines, from horizontal, in radians, [N].
+        distance: Pixels nearer than this.
+
+    Returns:
+        [N, height * width] bool.
+    """
+    down, across = (np.arange(side) - (side - 1) / 2 for side in image_shape)
+    away = np.cos(angles)[:, None, None] * down[:, None] - np.sin(angles)[:, None, None] * across
+    return (np.abs(away) < distance).reshape(len(angles), -1)
+
+
+def circle_masks(image_shape: tuple[int, int], centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Return which pixels are in a circle.
+
+    Args:
+        image_shape: Height and width.
+        centres: Down and across, in pixels from the middle of the top left pixel, [N, 2].
+        radii: In pixels, [N]; pixels nearer than this.
+
+    Returns:
+        [N, height * width] bool.
+    """
+    down, across = ((np.arange(side) - centres[:, [axis]]) ** 2 for axis, side in enumerate(image_shape))
+    inside = down[:, :, None] + across[:, None, :] < (radii**2)[:, None, None]
+    return inside.reshape(len(radii), -1)
+
+
+def _is_radius(value: Sequence[float]) -> bool:
+    if len(value) != 3 or not all(isinstance(each, int | float) and math.isfinite(each) for each in value):
+        return False
+    return value[0] >= 0 and value[1] > 0 and value[2] > 0
