@@ -7,6 +7,7 @@ K components or factors, C chains (or restarts), S draws.
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -30,6 +31,12 @@ Draws = dict[str, Tensor]
 
 MOST_POINTWISE = 5_000_000
 """Draws times units of one block of pointwise log-likelihoods: 40 MB in float64."""
+
+MOST_KEPT_POINTWISE = 20_000_000
+"""Draws times units of the pointwise log-likelihoods that a fit keeps; draws are thinned to stay below."""
+
+MOST_EFFORT = 2e12
+"""Multiplications that they may take; draws are thinned to stay below: a minute on a small machine."""
 
 
 class UserError(Exception):
@@ -123,6 +130,10 @@ class Model(abc.ABC):
     def pointwise_log_likelihood(self, draws: Draws, data: Any) -> Tensor:
         """Return log p(unit | draw) with local latents summed out, [chain, draw, unit]."""
 
+    def effort(self, data: Any) -> float:
+        """Return how many multiplications ``pointwise_log_likelihood`` takes per draw; 0 when nobody would notice."""
+        return 0.0
+
     def log_likelihood(self, draws: Draws, data: Any) -> Tensor:
         """Return the sum of the pointwise log-likelihood, [chain, draw], never holding all draws by all units."""
         chains, count = next(iter(draws.values())).shape[:2]
@@ -134,9 +145,20 @@ class Model(abc.ABC):
     def canonical(self, draws: Draws, reference: Draws | None = None) -> Draws:
         """Fix what the likelihood leaves free (labels, signs, rotation), toward ``reference`` draws when given."""
 
+    def symmetry(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
+        """Return dimension and log volume of the points that say the same as ``values``, site -> [*event].
+
+        The volume is that of the orbit of a continuous symmetry, such as rotations, in the coordinates of the sites
+        that it moves. Along the orbit the density has no curvature, which Laplace's method must know.
+        """
+        return 0, 0.0
+
     @abc.abstractmethod
-    def invariants(self, draws: Draws, data: Any) -> Draws:
-        """Return named quantities that no relabelling or rotation changes, [chain, draw, ...]."""
+    def invariants(self, draws: Draws, data: Any, log_likelihood: Tensor | None = None) -> Draws:
+        """Return named quantities that no relabelling or rotation changes, [chain, draw, ...].
+
+        ``log_likelihood`` is one of them; where it is known already it need not be computed again.
+        """
 
     @abc.abstractmethod
     def predict(self, draws: Draws, data: Any) -> Prediction:
@@ -230,7 +252,34 @@ class Fit:
     log_q: Tensor | None = None
     sampler: Callable[[int], tuple[Draws, Tensor]] | None = None
     metrics: dict[str, float | int | str] = field(default_factory=dict)
+    _pointwise: tuple[int, Tensor] | None = field(default=None, repr=False, compare=False)
+    _invariants: Draws | None = field(default=None, repr=False, compare=False)
     _predictions: list[tuple[Any, Prediction]] = field(default_factory=list, repr=False, compare=False)
+
+    def pointwise(self) -> tuple[int, Tensor]:
+        """Return a step and log p(unit | draw) of one draw in so many, [chain, draw, unit]; computed once."""
+        if self._pointwise is None:
+            chains, count = next(iter(self.draws.values())).shape[:2]
+            step = math.ceil(max(count * self.data.units / MOST_KEPT_POINTWISE, self._effort() / MOST_EFFORT, 1))
+            step = min(count, step)
+            draws = {site: value[:, ::step] for site, value in self.draws.items()}
+            size = max(1, MOST_POINTWISE // (chains * self.data.units))
+            blocks = [{s: v[:, i : i + size] for s, v in draws.items()} for i in range(0, -(-count // step), size)]
+            parts = [self.model.pointwise_log_likelihood(block, self.data) for block in blocks]
+            self._pointwise = step, torch.cat(parts, 1)
+        return self._pointwise
+
+    def _effort(self) -> float:
+        chains, count = next(iter(self.draws.values())).shape[:2]
+        return chains * count * self.model.effort(self.data)
+
+    def invariants(self) -> Draws:
+        """Return the model's invariants of those draws that ``pointwise`` chose, computed once."""
+        if self._invariants is None:
+            step, pointwise = self.pointwise()
+            draws = {site: value[:, ::step] for site, value in self.draws.items()}
+            self._invariants = self.model.invariants(draws, self.data, pointwise.sum(-1))
+        return self._invariants
 
     def knows(self, data: Any, prediction: Prediction) -> None:
         """Take a prediction of the hidden entries of ``data`` that was made while fitting."""

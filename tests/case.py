@@ -33,6 +33,9 @@ class Case:
         tiny: Data with missing values, small enough for the oracle.
         oracle: Computes the exact answer for ``model`` and ``tiny``.
         shape: Sizes to simulate for Geweke and calibration.
+        joint: The model with the local sites of its samplers' states kept in the program; None: there are none.
+        lose: Hides some entries of simulated data, always the same ones, for Geweke and calibration.
+        fills: Methods that fill holes first: their intervals are not held to their coverage.
         larger: Sizes to simulate where a realistic fit is wanted.
         settings: Method -> settings that make a fit quick.
         elbo_gap: By how much a converged ELBO may fall short of the evidence on ``tiny`` (mean field is a bound).
@@ -53,6 +56,9 @@ class Case:
     bad: Mapping[str, tuple[Any, str]]
     odd: Mapping[str, Any]
     bugs: Mapping[str, Callable[[Model, Any], Solver]] = field(default_factory=dict)
+    joint: Model | None = None
+    lose: Callable[[Any], Any] | None = None
+    fills: frozenset[str] = frozenset()
 
 
 def case(model: str) -> Case:

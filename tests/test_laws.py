@@ -32,7 +32,8 @@ OPTIMISERS = pairs(engine="optimise")
 MONOTONE = [pair for pair in OPTIMISERS if solver_class(*pair).monotone]
 # Objectives that are bounds are held by law 2 and by a Monte Carlo ELBO in the model's own tests.
 JOINTS = [pair for pair in OPTIMISERS + SAMPLERS if solver_class(*pair).objective_name == "log_joint"]
-WITH_COMPONENTS = [pair for pair in PAIRS if hasattr(case(pair[0]).model, "num_components")]
+SIZES = ("num_components", "num_factors")
+WITH_SIZE = [(m, x, name) for m, x in PAIRS for name in SIZES if hasattr(case(m).model, name)]
 # Methods that draw enough to be held to the exact posterior; the sizes are set in each case.
 QUIET = {"progress": False}
 
@@ -235,7 +236,8 @@ GEWEKE_LIMIT = 4.5  # 4 for one quantity; there are dozens
 
 def quick_geweke(model, make, sweeps):
     its = case(model)
-    return geweke(its.model, its.model.container.blank(**its.shape), make, sweeps=sweeps, seed=11)
+    blank = its.model.container.blank(**its.shape)
+    return geweke(its.joint or its.model, blank, make, sweeps=sweeps, seed=11, lose=its.lose)
 
 
 def ranks(model, make, simulations, seed=3):
@@ -250,7 +252,7 @@ def ranks(model, make, simulations, seed=3):
         return fit.draws
 
     return calibration_ranks(
-        its.model, its.model.container.blank(**its.shape), infer, simulations=simulations, seed=seed
+        its.model, its.model.container.blank(**its.shape), infer, simulations=simulations, seed=seed, lose=its.lose
     )
 
 
@@ -276,8 +278,10 @@ def test_calibration_long(model, method):
 @pytest.mark.parametrize(("model", "bug"), [(m, bug) for m in MODELS for bug in case(m).bugs])
 def test_planted_bugs_are_caught(model, bug):
     make = case(model).bugs[bug]
-    p = uniformity(ranks(model, make, 150))
-    assert p.min() < 1e-4 or quick_geweke(model, make, 2000).abs().max() > GEWEKE_LIMIT, p.min()
+    # The cheaper test first.
+    assert (
+        quick_geweke(model, make, 1000).abs().max() > GEWEKE_LIMIT or uniformity(ranks(model, make, 150)).min() < 1e-4
+    )
 
 
 @pytest.mark.parametrize("model", [m for m in MODELS if case(m).bugs])
@@ -327,7 +331,7 @@ def test_canonical_keeps_invariants_and_is_idempotent(model):
 # 8. Missing -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), PAIRS)
+@pytest.mark.parametrize(("model", "method"), [(m, x) for m, x in PAIRS if x not in case(m).fills])
 def test_intervals_cover_what_is_hidden(model, method):
     """At random, 90% intervals hold 87 to 93% of hidden entries, give or take the sampling error of their number."""
     its = case(model)
@@ -377,12 +381,12 @@ def test_odd_data_gives_a_finite_fit(model, method, what):
     assert_finite(pyrozoo.fit(its.model, method, data=its.odd[what], **QUIET, **changes))
 
 
-@pytest.mark.parametrize("components", [1, 7])
-@pytest.mark.parametrize(("model", "method"), WITH_COMPONENTS)
-def test_one_component_and_more_components_than_rows(model, method, components):
+@pytest.mark.parametrize("size", [1, 7])
+@pytest.mark.parametrize(("model", "method", "name"), WITH_SIZE)
+def test_one_component_and_more_components_than_rows(model, method, name, size):
     its = case(model)
     changes = {**its.settings[method], **{"nuts": {"warmup": 10, "draws": 5, "chains": 1}}.get(method, {})}
-    assert_finite(pyrozoo.fit(model, method, data=its.tiny, num_components=components, **QUIET, **changes))
+    assert_finite(pyrozoo.fit(model, method, data=its.tiny, **QUIET, **changes, **{name: size}))
 
 
 numbers = st.one_of(
@@ -419,7 +423,8 @@ def test_same_seed_same_bits(model, method):
     for site, value in first.draws.items():
         assert torch.equal(value, second.draws[site])
     assert first.trace["objective"].equals(second.trace["objective"])
-    assert not first.trace["objective"].equals(fit_tiny(model, method, seed=5, **quick).trace["objective"])
+    if catalog.settings("inference", method)["engine"] != "direct":  # a closed form has no chance in it
+        assert not first.trace["objective"].equals(fit_tiny(model, method, seed=5, **quick).trace["objective"])
 
 
 @pytest.mark.parametrize(("model", "method"), OPTIMISERS)

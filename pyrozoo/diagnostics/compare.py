@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.diagnostics.metrics import dataset
+from pyrozoo.diagnostics.metrics import MOST_SCALARS, dataset, some
 from pyrozoo.diagnostics.verdict import ESS_ENOUGH, RHAT_GOOD
 from pyrozoo.types import Draws, Fit, SettingError
 
@@ -88,7 +88,7 @@ def compare(fits: Sequence[Fit]) -> Comparison:
         same = all(fit.draws[s].shape[2:] == anchor.draws[s].shape[2:] for s in anchor.model.sites)
         alike.append(same)
         aligned.append(fit.model.canonical(fit.draws, canonical) if same else fit.model.canonical(fit.draws))
-        invariants.append(fit.model.invariants(fit.draws, fit.data))
+        invariants.append(fit.invariants())
     base = names[index] if index is not None else None
     parameters = _side_by_side(names, fits, aligned, index)
     # Components of fits with another number of them have no counterpart in the reference.
@@ -184,6 +184,9 @@ def _mcse(fit: Fit, draws: Draws, sd: Tensor) -> Tensor:
     """Return the Monte Carlo standard error of means: through ESS for chains, by the root of the count for q."""
     (value,) = draws.values()
     if fit.kind == "samples" and value.shape[1] >= 4:
+        if value[0, 0].numel() > MOST_SCALARS:  # a typical one stands for all
+            (few,) = az.ess(dataset(some(draws)), method="mean").values()
+            return sd / max(1.0, float(np.nanmedian(few))) ** 0.5
         (ess,) = az.ess(dataset(draws), method="mean").values()
         return sd / torch.as_tensor(np.asarray(ess)).clamp(min=1).sqrt()
     return sd / value.flatten(0, 1).shape[0] ** 0.5

@@ -18,8 +18,8 @@ from pyrozoo.types import Draws, Fit, Prediction
 
 Metrics = dict[str, float | int | str]
 
-MOST_LOO_ELEMENTS = 20_000_000
-"""Draws times units of a pointwise log-likelihood; draws are thinned to stay below."""
+MOST_SCALARS = 2000
+"""Parameters whose R-hat and ESS are computed; of more, so many are chosen evenly."""
 
 
 def evaluate(fit: Fit) -> Metrics:
@@ -74,10 +74,7 @@ def holdout(prediction: Prediction, truth: Tensor) -> Metrics:
 
 def loo(fit: Fit) -> Metrics:
     """Return Pareto-smoothed leave-one-out cross-validation (Vehtari, Gelman and Gabry 2017)."""
-    count = _count(fit.draws)
-    step = max(1, math.ceil(count * fit.data.units / MOST_LOO_ELEMENTS))
-    draws = {site: value[:, ::step] for site, value in fit.draws.items()}
-    pointwise = fit.model.pointwise_log_likelihood(draws, fit.data).double().cpu().numpy()
+    pointwise = fit.pointwise()[1].double().cpu().numpy()
     data = az.from_dict(posterior={"lp": pointwise.sum(-1)}, log_likelihood={fit.model.observed_site: pointwise})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the share of bad k-hats is a figure of its own
@@ -86,7 +83,9 @@ def loo(fit: Fit) -> Metrics:
         "loo_elpd": float(result.elpd_loo),
         "loo_se": float(result.se),
         "loo_p": float(result.p_loo),
-        "loo_bad_khat_share": float((np.asarray(result.pareto_k) > khat_threshold(count // step)).mean()),
+        "loo_bad_khat_share": float(
+            (np.asarray(result.pareto_k) > khat_threshold(int(np.prod(pointwise.shape[:2])))).mean()
+        ),
     }
 
 
@@ -99,10 +98,11 @@ def approximation(fit: Fit) -> Metrics:
     """Return k-hat of importance weights p/q, and the ELBO of q over the global sites, local ones summed out."""
     assert fit.log_q is not None
     few = fit.data.first(1)
-    likelihood = fit.model.log_likelihood(fit.draws, fit.data)
+    step, pointwise = fit.pointwise()
+    draws = {site: value[:, ::step] for site, value in fit.draws.items()}
     with seeded(fit.seed):  # the program draws its local sites, which nobody looks at
-        prior = log_prior(fit.model, fit.draws, few)
-    log_ratio = (likelihood + prior - fit.log_q).double().cpu().numpy().ravel()
+        prior = log_prior(fit.model, draws, few)
+    log_ratio = (pointwise.sum(-1) + prior - fit.log_q[:, ::step]).double().cpu().numpy().ravel()
     result: Metrics = {"elbo": float(log_ratio.mean())}
     if len(log_ratio) > 1:
         result["elbo_se"] = float(log_ratio.std(ddof=1) / math.sqrt(len(log_ratio)))
@@ -123,6 +123,19 @@ def dataset(draws: Draws) -> xr.Dataset:
         return az.convert_to_dataset({name: value.detach().cpu().numpy() for name, value in draws.items()})
 
 
+def some(draws: Draws, most: int = MOST_SCALARS) -> Draws:
+    """Return at most about ``most`` scalars of the draws, evenly chosen within every site: [chain, draw, chosen]."""
+    total = sum(value[0, 0].numel() for value in draws.values())
+    if total <= most:
+        return draws
+    result = {}
+    for name, value in draws.items():
+        flat = value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
+        size = flat.shape[2]
+        result[name] = flat[:, :, torch.linspace(0, size - 1, max(1, min(size, most * size // total))).round().long()]
+    return result
+
+
 def convergence(fit: Fit) -> Metrics:
     """Return R-hat raw and after alignment of labels, effective sample sizes, divergences, the acceptance of the run.
 
@@ -132,8 +145,8 @@ def convergence(fit: Fit) -> Metrics:
     result: Metrics = {"chains": chains, "draws": draws}
     if draws < 4:
         return result
-    aligned = dataset(fit.model.canonical(fit.draws))
-    invariants = dataset(fit.model.invariants(fit.draws, fit.data))
+    aligned = dataset(some(fit.model.canonical(fit.draws)))
+    invariants = dataset(some(fit.invariants()))
     with np.errstate(all="ignore"):  # constants, such as the weight of a single component, have no R-hat
         result |= _chains(fit, aligned, invariants) if chains > 1 else {}
     for name, data in (("", aligned), ("_invariants", invariants)):
@@ -147,7 +160,7 @@ def convergence(fit: Fit) -> Metrics:
 
 def _chains(fit: Fit, aligned: xr.Dataset, invariants: xr.Dataset) -> Metrics:
     return {
-        "rhat_max_raw": _worst(az.rhat(dataset(fit.draws)), np.nanmax),
+        "rhat_max_raw": _worst(az.rhat(dataset(some(fit.draws))), np.nanmax),
         "rhat_max": _worst(az.rhat(aligned), np.nanmax),
         "rhat_max_invariants": _worst(az.rhat(invariants), np.nanmax),
     }

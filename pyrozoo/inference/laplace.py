@@ -99,11 +99,11 @@ class _ModeSearch(Process):
 NEWTON_STEPS = 30
 
 
-def _newton(space: Unconstrained, point: Tensor, value: float) -> tuple[Tensor, float, Tensor]:
+def _newton(space: Unconstrained, point: Tensor, value: float, flat: int) -> tuple[Tensor, float, Tensor]:
     """Finish a search with Newton steps, which an ill-conditioned problem (counts of millions beside a few) needs.
 
-    Directions of the wrong curvature are followed with its absolute value, and steps are halved until they climb
-    (Nocedal and Wright 2006, section 3.4).
+    The ``flat`` directions of least curvature are those of a symmetry. Directions of the wrong curvature are followed
+    with its absolute value, and steps are halved until they climb (Nocedal and Wright 2006, section 3.4).
 
     Returns:
         Point, log density and minus the Hessian there.
@@ -118,8 +118,9 @@ def _newton(space: Unconstrained, point: Tensor, value: float) -> tuple[Tensor, 
         curvature, axes = torch.linalg.eigh(hessian)
         floor = 1e-12 * curvature.abs().max()
         step = axes @ ((axes.T @ gradient) / curvature.abs().clamp(min=floor))
+        step = step - axes[:, :flat] @ (axes[:, :flat].T @ step)  # along a symmetry there is nothing to gain
         gain = 0.5 * float(gradient @ step)
-        if gain < 1e-9 and curvature[0] > 0:
+        if gain < 1e-9 and curvature[flat] > 0:
             break
         for halving in range(30):
             with torch.no_grad():
@@ -138,6 +139,10 @@ def laplace(
 ) -> Fit:  # fmt: skip
     """Fit a Gaussian at the best mode found (MacKay 2003, chapter 27).
 
+    Where the model has a continuous symmetry (``Model.symmetry``), its directions have no curvature: the evidence takes
+    the volume of the orbit in their place, and the Gaussian, which stays at one point of the orbit, the geometric mean
+    of the other curvatures.
+
     Args:
         model: The model, discrete sites summed out.
         data: The data.
@@ -151,7 +156,7 @@ def laplace(
 
     Returns:
         Draws with log q. The objective is the approximate log evidence
-        log p(x, theta) + P/2 log 2 pi - 1/2 log |H| at the mode.
+        log p(x, theta) + P/2 log 2 pi - 1/2 log |H| at the mode, over the directions that have a curvature.
 
     Raises:
         NotApplicable: More unknowns than the limit.
@@ -166,15 +171,26 @@ def laplace(
     with pyro.validation_enabled(False):  # doubles the speed; the program was run with it on
         run = drive(process, loop, f"{method} ({restarts} restarts)")
     best, space = process.best(), process.space
-    mode, value, hessian = _newton(space, process.points[best].detach(), float(process.values[best]))
-    if run.status == "interrupted":
-        # Not yet a mode: the absolute curvature makes a Gaussian of it all the same, and the status says what it is.
+    values = space.constrain(space.unflatten(process.points[best].detach()))
+    flat, _ = model.symmetry(values)
+    mode, value, hessian = _newton(space, process.points[best].detach(), float(process.values[best]), flat)
+    flat, log_volume = model.symmetry(space.constrain(space.unflatten(mode)))
+    if flat or run.status == "interrupted":
+        # Cut short it is not yet a mode: the absolute curvature makes a Gaussian of it, and the status says what it is.
         curvature, axes = torch.linalg.eigh(hessian)
-        hessian = (axes * curvature.abs()) @ axes.T
+        if run.status == "interrupted":
+            order = curvature.abs().argsort()
+            curvature, axes = curvature.abs()[order], axes[:, order]
+        if curvature[flat] > 0:
+            curvature[:flat] = curvature[flat:].log().mean().exp()
+        hessian = (axes * curvature) @ axes.T
     factor = safe_cholesky(hessian, "laplace: the Hessian at the best point found")
     log_determinant = 2 * factor.diagonal().log().sum()
     half_log_two_pi = 0.5 * space.size * math.log(2 * math.pi)
     objective = float(value + half_log_two_pi - 0.5 * log_determinant)
+    objective += log_volume
+    if flat:  # in place of the Gaussian's volume in these directions
+        objective -= flat * 0.5 * (math.log(2 * math.pi) - float(curvature[0].log()))
 
     def sampler(count: int) -> tuple[Draws, Tensor]:
         noise = torch.randn(space.size, count, dtype=mode.dtype, device=mode.device)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, Process, drive
-from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.inference.state import as_dict
+from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
 
@@ -55,8 +55,7 @@ class _Sampling(Process):
 
     def _predict(self, state: Any, age: int) -> None:
         """Average the predictive of hidden entries over all sweeps after warm-up, and watch its error."""
-        predictive = self.solver.predictive(state) if self.hidden is not None else None
-        if predictive is None:
+        if self.hidden is None or (predictive := self.solver.predictive(state)) is None:
             return
         if self.predicted is None:
             self.predicted = RunningPrediction(self.hidden.values)
@@ -100,7 +99,7 @@ class _Sampling(Process):
             self.storage[site] = value.new_empty((self.chains, self.draws, *value.shape[2:]))
             self.storage[site][:, : self.kept] = value
         self.predicted, self.figures = None, {}
-        if state["predicted"]:
+        if state["predicted"] and self.hidden is not None:
             self.predicted = RunningPrediction(self.hidden.values)
             self.predicted.restore(state["predicted"])
 

@@ -71,36 +71,31 @@ def _restarts(fit: Fit) -> Picture:
 
 def _posterior(fit: Fit) -> Picture:
     aligned = fit.model.canonical(fit.draws)
-    truth = _truth(fit, aligned)
-    means, lows, highs = [], [], []
-    for value in aligned.values():
+    truth, thinned = _truth(fit, aligned), False
+    figure = Figure(figsize=(9, 2.2 * len(aligned)), layout="constrained")
+    for axes, (site, value) in zip(np.atleast_1d(figure.subplots(len(aligned), 1)), aligned.items(), strict=True):
         flat = value.flatten(0, 1).flatten(1).double().cpu().numpy()
-        for i in range(flat.shape[1]):
-            means.append(flat[:, i].mean())
-            lows.append(np.quantile(flat[:, i], 0.05))
-            highs.append(np.quantile(flat[:, i], 0.95))
-    sites, start = list(aligned), 0
-    figure = Figure(figsize=(9, 2.2 * len(sites)), layout="constrained")
-    for axes, site in zip(np.atleast_1d(figure.subplots(len(sites), 1)), sites, strict=True):
-        size = aligned[site].flatten(2).shape[2] if aligned[site].ndim > 2 else 1
-        part = slice(start, start + size)
-        x = np.arange(size)
+        size = flat.shape[1]
+        x = np.linspace(0, size - 1, min(size, MOST_POINTS)).round().astype(int)
+        thinned |= len(x) < size
+        flat = flat[:, x]
         if fit.kind != "point":
-            axes.vlines(x, lows[part], highs[part], color="C0", lw=2, alpha=0.6)
-        axes.plot(x, means[part], "o", color="C0", ms=3)
+            low, high = np.quantile(flat, [0.05, 0.95], axis=0)
+            axes.vlines(x, low, high, color="C0", lw=2, alpha=0.6)
+        axes.plot(x, flat.mean(0), "o", color="C0", ms=3)
         if site in truth:
-            axes.plot(x, truth[site].flatten().cpu().numpy(), "x", color="C3", ms=4)
-        shape = aligned[site].shape[2:]
-        if len(shape) == 2:
+            axes.plot(x, truth[site].flatten().cpu().numpy()[x], "x", color="C3", ms=4)
+        shape = value.shape[2:]
+        if len(shape) == 2 and shape[0] <= MOST_LINES:
             for edge in range(1, shape[0]):
                 axes.axvline(edge * shape[1] - 0.5, color="0.85", lw=0.8)
         axes.set(title=site, xlim=(-0.5, size - 0.5))
         axes.set_xlabel(" by ".join(fit.model.sites[site]), fontsize=8)
         axes.set_xticks([])
-        start += size
     spread = "" if fit.kind == "point" else " with 90% intervals"
     crosses = " Red crosses are the truth of the simulation." if truth else ""
-    return Picture("posterior", f"Every parameter{spread}, labels aligned.{crosses}", figure)
+    every = "Parameters, evenly chosen," if thinned else "Every parameter,"
+    return Picture("posterior", f"{every} labels and rotations aligned{spread}.{crosses}", figure)
 
 
 def _truth(fit: Fit, aligned: Draws) -> Draws:
@@ -112,7 +107,7 @@ def _truth(fit: Fit, aligned: Draws) -> Draws:
 
 
 def _traces(fit: Fit) -> Picture:
-    invariants = {name: value for name, value in fit.model.invariants(fit.draws, fit.data).items() if value.ndim == 2}
+    invariants = {name: value for name, value in fit.invariants().items() if value.ndim == 2}
     figure = Figure(figsize=(9, 2.2 * len(invariants)), layout="constrained")
     rows = figure.subplots(len(invariants), 2, squeeze=False, width_ratios=[3, 1])
     for (line, histogram), (name, value) in zip(rows, invariants.items(), strict=True):

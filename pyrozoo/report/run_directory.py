@@ -11,6 +11,7 @@ from typing import Any
 import arviz as az
 import numpy as np
 import pandas as pd
+import xarray as xr
 import yaml
 
 from pyrozoo.catalog import model_class
@@ -21,6 +22,9 @@ from pyrozoo.report import html
 from pyrozoo.report.figures import standard_pictures
 from pyrozoo.report.plates import draw_plates
 from pyrozoo.types import DataError, Fit, Picture
+
+MOST_SUMMARISED = 1000
+"""Parameters of one site in summary.csv; of more, so many are chosen evenly."""
 
 CHECKPOINT = "checkpoint.pt"
 CONFIG = Path(".hydra") / "config.yaml"
@@ -103,15 +107,30 @@ def _write(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> No
 
 def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
     """Return a line per parameter: moments and intervals; R-hat and ESS for samples only."""
+    shown = _summarised(data)
     first = next(iter(fit.draws.values()))
     if first.shape[0] * first.shape[1] == 1:
         # One value has no spread: ask for the mean alone.
-        frame = az.summary(data, kind="stats", stat_funcs={"mean": np.mean}, extend=False, round_to="none")
+        frame = az.summary(shown, kind="stats", stat_funcs={"mean": np.mean}, extend=False, round_to="none")
     elif fit.kind == "variational" or first.shape[1] < 4:
-        frame = az.summary(data, kind="stats", hdi_prob=0.9, round_to="none")
+        frame = az.summary(shown, kind="stats", hdi_prob=0.9, round_to="none")
     else:
-        frame = az.summary(data, hdi_prob=0.9, round_to="none")
+        frame = az.summary(shown, hdi_prob=0.9, round_to="none")
     return frame.rename_axis("parameter").reset_index()
+
+
+def _summarised(data: az.InferenceData) -> xr.Dataset:
+    """Return the posterior with large sites thinned along their first dimension, evenly."""
+    posterior = data["posterior"]
+    for name, value in posterior.items():
+        size = int(np.prod(value.shape[2:]))
+        if size > MOST_SUMMARISED:
+            dim = value.dims[2]
+            keep = max(1, MOST_SUMMARISED * value.sizes[dim] // size)
+            index = np.linspace(0, value.sizes[dim] - 1, keep).round().astype(int)
+            some = value.isel({dim: index}).rename({dim: f"some_{dim}"})
+            posterior = posterior.drop_vars(str(name)).assign({str(name): some})
+    return posterior
 
 
 def write_failure(directory: Path, status: str, error: str, model: str, method: str) -> None:

@@ -58,7 +58,7 @@ class Solver(SolverContract):
         self.prior_precision, self.prior_mean = prior(model, self.layout)
 
     def init(self, chains: int) -> State:
-        """Return factors around random starting points (``FactorAnalysis.initial``), as if its rows' factors were known."""
+        """Return factors around random starting points (``FactorAnalysis.initial``), as if rows' factors were known."""
         start = self.model.initial(self.data, chains)
         like = start["mean"]
         count = (self.layout.counts @ self.layout.seen)[:, None, None]  # observed rows per group of columns

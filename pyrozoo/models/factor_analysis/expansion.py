@@ -1,7 +1,7 @@
 """Parameter expansion: moves along what the likelihood cannot see, where EM and CAVI creep.
 
-Shifting and turning the factors, z' = R (z - b), while w' = R^-T w and mu' = mu + w . b, leaves every x_n as likely as it
-was; only the priors of z, w and mu notice. The best b and R have closed forms (Liu, Rubin and Wu 1998, Biometrika 85;
+Shifting and turning the factors, z' = R (z - b), while w' = R^-T w and mu' = mu + w . b, leaves every x_n as likely as
+it was; only the priors of z, w and mu notice. The best b and R have closed forms (Liu, Rubin and Wu 1998, Biometrika 85;
 for variational factors Luttinen and Ilin 2010, Neurocomputing 73).
 """
 

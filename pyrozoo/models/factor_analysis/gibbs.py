@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.data.table import Table
-from pyrozoo.math.linear_algebra import safe_cholesky
+from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis.likelihood import Layout, Moments, point_columns
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.regression import (
@@ -121,22 +121,22 @@ class Solver(SolverContract):
         L = safe_cholesky(J, "the precision of the factors")
         h = self.filler.values @ weighted - beta[..., -1].unsqueeze(1) @ weighted
         y = torch.linalg.solve_triangular(L, h.mT, upper=False)
-        return torch.linalg.solve_triangular(L.mT, y + torch.randn_like(y), upper=True).mT
+        return torch.linalg.solve_triangular(L.mT, y + standard_normal(y), upper=True).mT
 
     def _one_by_one(self, found: Regression, beta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Draw w_d, mu_d and sigma_d^2 each given the other two, from the same sums as the block."""
         sd = noise.sqrt().unsqueeze(-1)
         precision = found.factor @ found.factor.mT
-        # p(w | mu) of a joint normal: the w-block of the precision, and its product with the distance of mu from its mean
+        # p(w | mu) of a joint normal: the w-block of the precision, and the rest times the distance of mu from its mean
         inner = torch.linalg.cholesky(precision[..., :-1, :-1])
         cross = precision[:, self.shared.group][..., :-1, -1] if precision.shape[1] > 1 else precision[..., :-1, -1]
         right = -cross * (beta[..., -1] - found.mean[..., -1]).unsqueeze(-1)
-        standard = torch.randn_like(right)
+        standard = standard_normal(right)
         w = found.mean[..., :-1] + solve(inner, right, self.shared) + sd * spread(inner, standard, self.shared)
         # p(mu | w)
         corner = precision[:, self.shared.group][..., -1, -1] if precision.shape[1] > 1 else precision[..., -1, -1]
         mu = found.mean[..., -1] - ((w - found.mean[..., :-1]) * cross).sum(-1) / corner
-        mu = mu + sd.squeeze(-1) * torch.randn_like(mu) / corner.sqrt()
+        mu = mu + sd.squeeze(-1) * standard_normal(mu) / corner.sqrt()
         beta = torch.cat([w, mu.unsqueeze(-1)], -1)
         # p(sigma^2 | w, mu): nu = nu0 + n_d + M + 1, and the residuals at (w, mu) with what their priors add
         away = self._away(found, beta)
@@ -195,7 +195,9 @@ class _Filler:
         N, D = layout.values.shape
         cells = (~layout.observed).flatten().nonzero().flatten()
         self.cell, self.column = cells, cells % D
-        self.edges = torch.searchsorted(cells, torch.arange(0, N + self.ROWS, self.ROWS, device=cells.device) * D).tolist()
+        self.edges = torch.searchsorted(
+            cells, torch.arange(0, N + self.ROWS, self.ROWS, device=cells.device) * D
+        ).tolist()
         one = layout.seen.new_ones(1, 1)
         starts = torch.tensor([0, N])
         self.complete = replace(layout, seen=one, starts=starts, group=torch.zeros_like(layout.group))
@@ -212,7 +214,7 @@ class _Filler:
         if len(self.values) != len(fitted):
             self.forget(len(fitted), fitted)
         sd = noise_variance.sqrt()
-        self.imputed = fitted + sd[:, self.column] * torch.randn_like(fitted)
+        self.imputed = fitted + sd[:, self.column] * standard_normal(fitted)
         self.values.flatten(1).index_copy_(1, self.cell, self.imputed)
 
     def fitted(self, factors: Float[Tensor, "C N M"], beta: Float[Tensor, "C D A"]) -> Float[Tensor, "C cell"]:

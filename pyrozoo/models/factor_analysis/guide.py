@@ -9,15 +9,15 @@ from pyro.distributions import constraints
 
 from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis.em import Solver
-from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.likelihood import Layout, point_columns
+from pyrozoo.models.factor_analysis.model import FactorAnalysis
 
 STEPS = 5
 """EM iterations before the first gradient."""
 
 
 class Guide:
-    """q(sigma_d^2) inverse gamma; q(w_d, mu_d | sigma_d^2) normal with covariance sigma_d^2 L L^T, one L for all columns.
+    """q(sigma_d^2) inverse gamma; q(w_d, mu_d | sigma_d^2) normal of covariance sigma_d^2 L L^T, one L for all columns.
 
     That is the posterior of complete data given the factors, where one G serves all columns. The mean is drawn first
     and the loadings given it. The noise is parametrised by its scale and its degrees of freedom. If the program keeps

@@ -23,7 +23,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from pyrozoo.data.table import Table
-from pyrozoo.math.linear_algebra import inverse_and_log_determinant, pack, packed_outer, safe_cholesky, unpack
+from pyrozoo.math.linear_algebra import (
+    inverse_and_log_determinant,
+    pack,
+    packed_outer,
+    safe_cholesky,
+    standard_normal,
+    unpack,
+)
 
 BLOCK_ELEMENTS = 2**22
 """Entries of the M x M matrices held at once: 32 MB in float64."""
@@ -59,7 +66,7 @@ class Columns:
         coefficients: E[beta_d].
         precision: E[1 / sigma_d^2].
         log_noise: E[log sigma_d^2].
-        covariance: E[(beta - E beta)(beta - E beta)^T / sigma^2], the same for all columns of a group; None when known.
+        covariance: E[(beta - E beta)(beta - E beta)^T / sigma^2], the same for a group's columns; None when known.
     """
 
     coefficients: Float[Tensor, "C D A"]
@@ -231,11 +238,14 @@ class Layout:
         total, cross = beta.new_zeros(C, quadratic.shape[-1]), beta.new_zeros(C, D, M)
         factors = beta.new_empty(C, N, M)
         # log p(x_n) = h^T J^-1 h / 2 - log|J| / 2 - sum (x - mu)^2 / (2 sigma^2) - ..., the last of which needs no rows
-        evidence = -0.5 * (
-            (self.squares.to(beta) * tau).sum(-1)
-            - 2 * (self.sums * tau * beta[..., -1]).sum(-1)
-            + (self.observations * (columns.log_noise + math.log(2 * math.pi))).sum(-1)
-        ).double()
+        evidence = (
+            -0.5
+            * (
+                (self.squares.to(beta) * tau).sum(-1)
+                - 2 * (self.sums * tau * beta[..., -1]).sum(-1)
+                + (self.observations * (columns.log_noise + math.log(2 * math.pi))).sum(-1)
+            ).double()
+        )
         for block in self._blocks(C, size):
             J, h, constant = self._posterior(block, quadratic, linear)
             counts = self.counts[block.patterns]
@@ -244,7 +254,7 @@ class Layout:
                 log_determinant = 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1)
                 y = _triangular(L, h, block.index, transposed=False)
                 quadratic_form = y.square().sum((1, 2))
-                z = _triangular(L, y + torch.randn_like(y), block.index, transposed=True)
+                z = _triangular(L, y + standard_normal(y), block.index, transposed=True)
             else:
                 covariance, log_determinant = inverse_and_log_determinant(J, "the precision of the factors")
                 z = _times(covariance, h, block.index)
@@ -284,9 +294,7 @@ class Layout:
             J, h, constant = self._posterior(block, quadratic, linear)
             L = safe_cholesky(J, "the precision of the factors")
             y = _triangular(L, h, block.index, transposed=False)
-            per_pattern = (
-                2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1) + constant + norm @ self.seen[block.patterns].T
-            )
+            per_pattern = 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1) + constant + norm @ self.seen[block.patterns].T
             x = self.values[block.rows]
             squares = tau @ x.T.square() - 2 * (tau * beta[..., -1]) @ x.T
             each = per_pattern if block.index is None else per_pattern[:, block.index]
@@ -301,7 +309,6 @@ class Layout:
             J, h, _ = self._posterior(block, quadratic, linear)
             covariance, _ = inverse_and_log_determinant(J, "the precision of the factors")
             yield block, _times(covariance, h, block.index), covariance
-
 
     def conditionals(self, columns: Columns) -> tuple[Float[Tensor, "C N M"], Float[Tensor, "C N M M"]]:
         """Return mean and covariance of the factors of every row of the table: small tables and minibatches only."""

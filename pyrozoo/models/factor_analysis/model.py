@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -24,6 +25,9 @@ MOST_COVARIANCE_COLUMNS = 30
 
 LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
 """Values whose squares and products can still be added up."""
+
+ZERO_LOADINGS = 1e-8
+"""Share of the largest squared length below which a factor's loadings are zero at a mode."""
 
 START_ROWS = 2000
 """Rows behind a starting point."""
@@ -169,7 +173,9 @@ class FactorAnalysis(Model):
         # A column without variation has noise of the prior's scale rather than none.
         count = layout.observations.clamp(min=1)
         variance = (layout.squares.to(like) + self.noise_degrees * self.noise_scale) / (count + self.noise_degrees)
-        loadings = 0.1 * (variance / M).sqrt()[:, None] * torch.randn(chains, D, M, dtype=like.dtype, device=like.device)
+        loadings = (
+            0.1 * (variance / M).sqrt()[:, None] * torch.randn(chains, D, M, dtype=like.dtype, device=like.device)
+        )
         for chain in range(chains):
             rows = torch.randperm(N, device=like.device)[: max(min(N, 2), min(N // 2, START_ROWS))]
             some = layout.values[rows]
@@ -191,7 +197,7 @@ class FactorAnalysis(Model):
         flat = [draws[site].flatten(0, 1) for site in ("loadings", "mean", "noise_variance")]
         at_once = max(1, BLOCK_ELEMENTS // (len(layout.sizes) * (self.num_factors + 1) ** 2))
         parts = zip(*(value.split(at_once) for value in flat), strict=True)
-        pointwise = torch.cat([layout.pointwise(point_columns(*part, layout)) for part in parts])
+        pointwise = torch.cat([layout.pointwise(point_columns(W, mean, noise, layout)) for W, mean, noise in parts])
         return pointwise.unflatten(0, draws["mean"].shape[:2])
 
     def effort(self, data: Table) -> float:
@@ -211,16 +217,35 @@ class FactorAnalysis(Model):
         turned = draws["loadings"].flatten(0, 1) @ turn
         return {"loadings": turned.unflatten(0, shape), **{s: draws[s] for s in self.sites if s != "loadings"}}
 
-    def invariants(self, draws: Draws, data: Table) -> Draws:
+    def symmetry(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
+        """Return dimension and log volume of the orbit {W R: R orthogonal}.
+
+        Its tangent vectors W (E_ij - E_ji) are orthogonal with squared lengths l_i + l_j, l the eigenvalues of W^T W.
+        With r of them positive, R counts up to turns of the rest, and the volume of O(M) / O(M - r) is
+        prod_{m = M - r + 1..M} 2 pi^(m/2) / Gamma(m/2) where such vectors of I have length 1.
+        """
+        M = self.num_factors
+        if not self.isotropic:
+            return 0, 0.0
+        level = torch.linalg.eigvalsh(values["loadings"].mT @ values["loadings"]).clamp(min=0).flip(0)
+        rank = int((level > ZERO_LOADINGS * level[0].clamp(min=1e-30)).sum())
+        i, j = torch.tril_indices(M, M, -1)
+        moved = j < rank  # j < i, and levels fall: the larger of the two is positive
+        half_log_pi = 0.5 * math.log(math.pi)
+        sphere = sum(math.log(2) + m * half_log_pi - math.lgamma(0.5 * m) for m in range(M - rank + 1, M + 1))
+        lengths = 0.5 * (level[i[moved]] + level[j[moved]]).log().sum()
+        return int(moved.sum()), float(sphere + lengths)
+
+    def invariants(self, draws: Draws, data: Table, log_likelihood: Tensor | None = None) -> Draws:
         """Return quantities that no rotation changes.
 
-        ``log_likelihood``; per column ``column_mean``, ``column_variance`` and ``communality``, the share of the variance
-        that the factors explain; and, for up to 30 columns, every ``covariance`` between two of them.
+        ``log_likelihood``; per column ``column_mean``, ``column_variance`` and ``communality``, the share of the
+        variance that the factors explain; and, for up to 30 columns, every ``covariance`` between two of them.
         """
         W, noise = draws["loadings"], draws["noise_variance"]
         explained = W.square().sum(-1)
         result = {
-            "log_likelihood": self.log_likelihood(draws, data),
+            "log_likelihood": self.log_likelihood(draws, data) if log_likelihood is None else log_likelihood,
             "column_mean": draws["mean"],
             "column_variance": explained + noise,
             "communality": explained / (explained + noise),

@@ -42,7 +42,7 @@ def _batches(draws: Draws, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:
     chosen = _thinned(draws, int(min(MOST_DRAWS, max(LEAST_DRAWS, MOST_WORK / work))))
     size = max(layout.values.numel(), D * M, G * (M + 1) ** 2)
     for part in zip(*(value.split(max(1, BLOCK_ELEMENTS // size)) for value in chosen), strict=True):
-        yield point_columns(*part, layout), part[2]
+        yield point_columns(part[0], part[1], part[2], layout), part[2]
 
 
 def predict(draws: Draws, table: Table) -> Prediction:
@@ -53,7 +53,7 @@ def predict(draws: Draws, table: Table) -> Prediction:
         table: Its hidden entries are predicted from the observed ones of the same row; the rows may be new.
 
     Returns:
-        The prediction of every hidden entry, in their order; intervals are those of a normal with the mixture's moments.
+        The prediction of every hidden entry, in their order; intervals are a normal's with the mixture's moments.
     """
     hidden = table.hidden
     if hidden is None:
@@ -69,7 +69,9 @@ def predict(draws: Draws, table: Table) -> Prediction:
         W = known.coefficients[..., :-1]
         mean, variance = (W.new_empty(len(W), len(place)) for _ in range(2))
         for block, z, covariance in layout.posteriors(known):
-            start, stop = torch.searchsorted(place, torch.tensor([block.start, block.stop], device=place.device)).tolist()
+            start, stop = torch.searchsorted(
+                place, torch.tensor([block.start, block.stop], device=place.device)
+            ).tolist()
             local, d = place[start:stop] - block.start, columns[start:stop]
             pattern = torch.zeros_like(local) if block.index is None else block.index[local]
             mean[:, start:stop], variance[:, start:stop] = _cells(W, z, covariance, local, pattern, d)
@@ -85,10 +87,8 @@ def _cells(
     """Return w_d . z_n and w_d^T cov_n w_d of some cells, [C, cell]."""
     (C, D, M), patterns = W.shape, covariance.shape[1]
     # For many cells whole products are faster than gathering M^2 numbers for each.
-    if len(row) * 8 > z.shape[1] * D:
-        mean = (z @ W.mT)[:, row, column]
-    else:
-        mean = (z[:, row] * W[:, column]).sum(-1)
+    many = len(row) * 8 > z.shape[1] * D
+    mean = (z @ W.mT)[:, row, column] if many else (z[:, row] * W[:, column]).sum(-1)
     if len(row) * 8 > patterns * D:
         doubled = packed_outer(W, W) * (2 - pack(torch.eye(M, dtype=W.dtype, device=W.device)))
         return mean, (pack(covariance) @ doubled.mT)[:, pattern, column]
@@ -123,7 +123,7 @@ def factors(draws: Draws, table: Table) -> tuple[Float[Tensor, "N M"], Float[Ten
 
 
 def reconstruct(draws: Draws, table: Table) -> Float[Tensor, "N D"]:
-    """Return E[w_d . z_n + mu_d | observed x_n] of every cell of rows, old or new: the table without noise and holes."""
+    """Return E[w_d . z_n + mu_d | observed x_n] of every cell: rows, old or new, without noise and holes."""
     layout = Layout.of(table)
     count, total = 0, torch.zeros_like(layout.values)
     for known, _ in _batches(draws, layout):

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.math.linear_algebra import safe_cholesky
+from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis.likelihood import Layout, Moments
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 
@@ -25,8 +25,8 @@ CANCELLED = 1e-3
 class Regression:
     """p(w_d, mu_d, sigma_d^2 | rows), normal-inverse-gamma, with C chains.
 
-    beta_d | sigma_d^2 ~ N(mean_d, sigma_d^2 precision_g^-1) and sigma_d^2 ~ InvGamma(degrees_d / 2, scale_d / 2), where g
-    is the group of column d. Coefficients are relative to the layout's offset.
+    beta_d | sigma_d^2 ~ N(mean_d, sigma_d^2 precision_g^-1) and sigma_d^2 ~ InvGamma(degrees_d / 2, scale_d / 2), where
+    g is the group of column d. Coefficients are relative to the layout's offset.
 
     Attributes:
         factor: Lower Cholesky factor of the precision of every group.
@@ -44,7 +44,8 @@ class Regression:
 def prior(model: FactorAnalysis, layout: Layout) -> tuple[Float[Tensor, "A A"], Float[Tensor, "D A"]]:
     """Return precision and mean of the prior of the coefficients, relative to the offset, in double precision."""
     precision = torch.block_diag(
-        model.loadings_prior_precision(layout.offset.double()), layout.offset.new_tensor([[model.mean_precision]]).double()
+        model.loadings_prior_precision(layout.offset.double()),
+        layout.offset.new_tensor([[model.mean_precision]]).double(),
     )
     mean = precision.new_zeros(len(layout.offset), len(precision))
     mean[:, -1] = -layout.offset.double()
@@ -57,7 +58,7 @@ def regress(
 ) -> Regression:  # fmt: skip
     """Regress the columns on the rows' factors, in double precision.
 
-    nu = nu0 + n_d and nu s^2 = nu0 s0^2 + sum x^2 + beta0^T P beta0 - mean^T precision mean, with P the prior precision.
+    nu = nu0 + n_d and nu s^2 = nu0 s0^2 + sum x^2 + beta0^T P beta0 - mean^T precision mean, P the prior precision.
 
     Args:
         model: Hyper-parameters.
@@ -167,5 +168,5 @@ def draw_noise(scale: Float[Tensor, "C D"], degrees: Float[Tensor, "*C D"]) -> F
 def draw_columns(found: Regression, layout: Layout) -> tuple[Float[Tensor, "C D A"], Float[Tensor, "C D"]]:
     """Draw (w_d, mu_d - offset_d) and sigma_d^2 as one normal-inverse-gamma block."""
     noise_variance = draw_noise(found.scale, found.degrees)
-    standard = torch.randn_like(found.mean)
+    standard = standard_normal(found.mean)
     return found.mean + noise_variance.sqrt().unsqueeze(-1) * spread(found.factor, standard, layout), noise_variance

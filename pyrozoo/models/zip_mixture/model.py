@@ -160,7 +160,7 @@ class ZipMixture(Model):
             flat = _permuted(flat, match_components(_features(flat), pivot))
         return {site: value.unflatten(0, shape) for site, value in flat.items()}
 
-    def invariants(self, draws: Draws, data: Table) -> Draws:
+    def invariants(self, draws: Draws, data: Table, log_likelihood: Tensor | None = None) -> Draws:
         """Return quantities that no relabelling changes.
 
         ``log_likelihood``; per column the model's ``column_mean`` E[x], ``column_zero`` P(x = 0) and
@@ -169,7 +169,7 @@ class ZipMixture(Model):
         pi, omega, lam = draws["weights"].unsqueeze(-1), draws["on_prob"], draws["rate"]
         mean = (pi * omega * lam).sum(-2)
         return {
-            "log_likelihood": self.log_likelihood(draws, data),
+            "log_likelihood": self.log_likelihood(draws, data) if log_likelihood is None else log_likelihood,
             "column_mean": mean,
             "column_zero": (pi * (1 + omega * torch.expm1(-lam))).sum(-2),
             "column_variance": (pi * omega * lam * (1 + lam)).sum(-2) - mean.square(),
