@@ -35,8 +35,8 @@ MOST_POINTWISE = 5_000_000
 MOST_KEPT_POINTWISE = 20_000_000
 """Draws times units of the pointwise log-likelihoods that a fit keeps; draws are thinned to stay below."""
 
-MOST_EFFORT = 2e12
-"""Multiplications that they may take; draws are thinned to stay below: a minute on a small machine."""
+MOST_EFFORT = 3e11
+"""Multiplications that they may take; draws are thinned to stay below: ten seconds on a small machine."""
 
 
 class UserError(Exception):

@@ -45,18 +45,24 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     """
     model, data, notes = fit.model, fit.data, []
     budget = megabytes * 1e6
-    # One step for parameters, log-likelihood and statistics: draw i is the same draw in all of them.
+    # One step for parameters and statistics: draw i is the same draw in all of them.
     step = _thinning(fit, 0.75 * budget)
     notes += [f"one draw in {step} is stored, to keep this file within {megabytes:g} MB"] if step > 1 else []
+    chosen, pointwise = fit.pointwise()
+    if chosen > 1:
+        notes.append(f"log-likelihoods, LOO and invariants are those of one draw in {chosen}: each takes long")
+    step = chosen * -(-step // chosen) if step > 1 else 1
     posterior = {site: value[:, ::step] for site, value in fit.draws.items()}
-    log_likelihood = model.pointwise_log_likelihood(posterior, data)
+    log_likelihood = pointwise[:, :: max(1, step // chosen)]
+    count_of_draws = next(iter(fit.draws.values())).shape[1]
     with seeded(fit.seed):
         room = int(budget / 8 / (4 * data.values.numel()))
         count = min(PREDICTIVE_DRAWS, room)
         if count < PREDICTIVE_DRAWS:
             notes.append(f"predictive data sets: {count} kept, of {PREDICTIVE_DRAWS}")
         predictive = _posterior_predictive(fit, count)
-        prior, prior_predictive = _prior(fit, count)
+        each = 8 * sum(value[0, 0].numel() for value in fit.draws.values())
+        prior, prior_predictive = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / each)), count)
     observed = model.observed_site
     constant, constant_dims = _constant_data(fit)
     coords = {name: list(labels) for name, labels in data.coords.items()}
@@ -70,8 +76,8 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
             posterior=_numpy(posterior),
             sample_stats=_numpy({name: value[:, ::step] for name, value in fit.sample_stats.items()}) or None,
             posterior_predictive={observed: predictive} if count else None,
-            prior=_numpy(prior),
-            prior_predictive={observed: prior_predictive} if count else None,
+            prior=_numpy(prior) or None,
+            prior_predictive={observed: prior_predictive} if len(prior_predictive) else None,
             observed_data={observed: data.values.cpu().numpy()},
             constant_data=constant or None,
             coords=coords,
@@ -79,7 +85,9 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         )
         # ArviZ wants the observed variable's name here too, but its dimension is the model's unit: a call of its own.
         pointwise = az.from_dict(
-            log_likelihood={observed: log_likelihood.cpu().numpy()}, coords=coords, dims={observed: [model.unit]}
+            log_likelihood={observed: log_likelihood.cpu().numpy()},
+            coords=coords | ({"draw": list(range(0, count_of_draws, chosen))} if step < chosen else {}),
+            dims={observed: [model.unit]},
         )
         az.concat(result, pointwise, inplace=True)
     attributes = {
@@ -122,10 +130,12 @@ def _posterior_predictive(fit: Fit, count: int) -> np.ndarray:
     return np.stack(sets)[None] if sets else np.empty(0)
 
 
-def _prior(fit: Fit, count: int) -> tuple[Draws, np.ndarray]:
+def _prior(fit: Fit, total: int, count: int) -> tuple[Draws, np.ndarray]:
     few = fit.data.first(1)
     sites = list(fit.model.sites)
-    draws = [simulate(fit.model, few) for _ in range(PRIOR_DRAWS)]
+    draws = [simulate(fit.model, few) for _ in range(total)]
+    if not draws:
+        return {}, np.empty(0)
     prior = {site: torch.stack([draw[site] for draw in draws]).unsqueeze(0) for site in sites}
     sets = [
         simulate(fit.model, fit.data, given={s: draw[s] for s in sites})[fit.model.observed_site].float().cpu().numpy()

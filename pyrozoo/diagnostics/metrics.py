@@ -18,7 +18,7 @@ from pyrozoo.types import Draws, Fit, Prediction
 
 Metrics = dict[str, float | int | str]
 
-MOST_SCALARS = 2000
+MOST_SCALARS = 500
 """Parameters whose R-hat and ESS are computed; of more, so many are chosen evenly."""
 
 

@@ -23,7 +23,7 @@ from pyrozoo.report.figures import standard_pictures
 from pyrozoo.report.plates import draw_plates
 from pyrozoo.types import DataError, Fit, Picture
 
-MOST_SUMMARISED = 1000
+MOST_SUMMARISED = 300
 """Parameters of one site in summary.csv; of more, so many are chosen evenly."""
 
 CHECKPOINT = "checkpoint.pt"

@@ -15,11 +15,11 @@ from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout, point_columns
 from pyrozoo.types import Draws, Fit, Prediction
 
-MOST_DRAWS, LEAST_DRAWS = 400, 20
+MOST_DRAWS, LEAST_DRAWS = 400, 10
 """Posterior draws behind a prediction: the more the fewer the rows, columns and factors."""
 
-MOST_WORK = 4e11
-"""Multiplications that a prediction may take, unless that left fewer than ``LEAST_DRAWS``: some ten seconds."""
+MOST_WORK = 1e11
+"""Multiplications that a prediction may take, unless that left fewer than ``LEAST_DRAWS``: a few seconds."""
 
 MOST_CELLS = 100_000
 """Cells of a table written out; with more, the pictures and metrics show them."""
