@@ -123,6 +123,7 @@ class Unconstrained:
         start: Site -> [*event], a valid value of every global site (it fixes shapes).
 
     Raises:
+        NotApplicable: If the program has local sites that are not summed out.
         NumericalError: If the model's likelihood and its program disagree.
     """
 
@@ -138,6 +139,8 @@ class Unconstrained:
         initial, self.enumerated, self.transforms, _ = initialize_model(
             model, (self.part,), init_strategy=init_to_value(values=dict(start)), max_plate_nesting=depth
         )
+        if kept := sorted(set(initial) - set(model.sites)):
+            raise NotApplicable(f"the program keeps {', '.join(kept)} as a site; this method needs it summed out")
         self.priors = _priors(model, {site: value for site, value in start.items() if site in model.sites}, self.few)
         self.fixed_priors = True
         self.sites = [site for site in model.sites if site in initial]

@@ -42,6 +42,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, each) for each in typing.get_args(hint))
     if hint is Any:
         return True
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if hint is int:
@@ -49,7 +51,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is Path:
         return isinstance(value, str | Path)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
-        return isinstance(value, list | tuple)
+        inner = typing.get_args(hint)
+        return isinstance(value, list | tuple) and all(_fits(each, inner[0]) for each in value if inner)
     return isinstance(value, hint) if isinstance(hint, type) else True
 
 
@@ -57,4 +60,6 @@ def _spelled(hint: Any) -> str:
     words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "null"}
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(_spelled(each) for each in typing.get_args(hint)))
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(str(each) for each in typing.get_args(hint))
     return words.get(hint, "a list" if typing.get_origin(hint) else "a file name" if hint is Path else str(hint))

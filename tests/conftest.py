@@ -25,6 +25,18 @@ def course_data() -> Path:
 
 
 @pytest.fixture
+def mnist_images() -> None:
+    """Skip where there is no MNIST at hand."""
+    from pyrozoo import catalog
+
+    settings = catalog.settings("data", "mnist")
+    folder = os.environ.get("PYROZOO_DATA")
+    names = (settings["file"], *settings["alternatives"])
+    if not folder or not any((Path(folder) / name).is_file() for name in names):
+        pytest.skip(f"PYROZOO_DATA holds none of {', '.join(names)}; the project does not carry MNIST")
+
+
+@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Work in an empty folder."""
     monkeypatch.chdir(tmp_path)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import inspect
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,16 +24,6 @@ from pyrozoo.types import DataError, SettingError
 MODEL = ZipMixture(2, 2.0, 2.0, 2.0, 2.0, 1.0)
 HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4])
 """Of two images of 3 x 4 pixels."""
-
-
-@pytest.fixture
-def mnist_images() -> None:
-    """Skip where there is no MNIST at hand."""
-    settings = catalog.settings("data", "mnist")
-    folder = os.environ.get("PYROZOO_DATA")
-    names = (settings["file"], *settings["alternatives"])
-    if not folder or not any((Path(folder) / name).is_file() for name in names):
-        pytest.skip(f"PYROZOO_DATA holds none of {', '.join(names)}; the project does not carry MNIST")
 
 
 def images(count: int, height: int = 28, width: int = 28) -> Table:

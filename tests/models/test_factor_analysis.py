@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from functools import cache
 
 import numpy as np
 import pandas as pd
+import pyro.poutine as poutine
+import pytest
 import torch
+from scipy import stats
 from scipy.special import gammaln, logsumexp
+from sklearn.decomposition import PCA
 
-from pyrozoo.data.table import Table
-from pyrozoo.math.linear_algebra import standard_normal
-from pyrozoo.models.factor_analysis import gibbs
-from pyrozoo.models.factor_analysis.likelihood import Layout
+import pyrozoo
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.table import Hidden, Table
+from pyrozoo.diagnostics.compare import _moments
+from pyrozoo.inference.state import as_dict
+from pyrozoo.math.alignment import procrustes, rotations
+from pyrozoo.math.linear_algebra import inverse_and_log_determinant, standard_normal
+from pyrozoo.models.factor_analysis import cavi, em, gibbs, queries
+from pyrozoo.models.factor_analysis.expansion import expansion
+from pyrozoo.models.factor_analysis.likelihood import Layout, point_columns
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
-from pyrozoo.models.factor_analysis.regression import Regression, draw_columns, prior
+from pyrozoo.models.factor_analysis.regression import (
+    Regression,
+    draw_columns,
+    log_normal_inverse_gamma,
+    log_prior,
+    prior,
+    regress,
+)
+from pyrozoo.program import log_joint, seeded
+from pyrozoo.types import DataError, NotApplicable, SettingError
 from tests.case import Case, Oracle
 
 NAN = float("nan")
@@ -132,7 +150,7 @@ class IgnoresData(gibbs.Solver):
 
 CASE = Case(
     model=MODEL,
-    joint=make(kept=True),
+    joint=make(2, kept=True),
     tiny=TINY,
     oracle=exact,
     shape={"rows": 5, "columns": 3},
@@ -181,13 +199,536 @@ CASE = Case(
 )  # fmt: skip
 
 
-def rotated(draws, seed: int = 0):
-    """Return draws with loadings turned by a random orthogonal matrix each."""
-    generator = torch.Generator().manual_seed(seed)
-    W = draws["loadings"]
-    turn = torch.linalg.qr(torch.randn(*W.shape[:2], W.shape[-1], W.shape[-1], generator=generator, dtype=W.dtype))[0]
+def table(missing: float = 0.2, rows: int = 40, columns: int = 5, factors: int = 2, seed: int = 3) -> Table:
+    return simulate_data(make(factors), rows=rows, columns=columns, missing=missing, seed=seed)
+
+
+def start(model: FactorAnalysis, data: Table, chains: int = 2, seed: int = 0):
+    with seeded(seed):
+        return model.initial(data, chains)
+
+
+def columns_of(draws, data: Table):
+    return point_columns(draws["loadings"], draws["mean"], draws["noise_variance"], Layout.of(data))
+
+
+def dense_rows(draw, data: Table):
+    """Return log p(x_n), E[z_n] and cov[z_n] of every row by dense Gaussian algebra on its observed entries."""
+    W, mean, noise = (draw[s].numpy() for s in ("loadings", "mean", "noise_variance"))
+    result = []
+    for x in data.values.numpy():
+        seen = ~np.isnan(x)
+        w, away = W[seen], x[seen] - mean[seen]
+        covariance = w @ w.T + np.diag(noise[seen])
+        log_p = stats.multivariate_normal(np.zeros(seen.sum()), covariance).logpdf(away) if seen.any() else 0.0
+        gain = w.T @ np.linalg.inv(covariance)
+        result.append((log_p, gain @ away, np.eye(W.shape[1]) - gain @ w))
+    return [np.stack(each) for each in zip(*result, strict=True)]
+
+
+# The rows -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3, "shared"])
+def test_rows_equal_dense_algebra(missing, monkeypatch):
+    """Sums of moments, evidence and conditionals; rows with one pattern, with patterns of their own, and both."""
+    monkeypatch.setattr("pyrozoo.models.factor_analysis.likelihood.SHARED", 4)
+    data = table(0.3 if missing == 0.3 else 0.0)
+    if missing == "shared":
+        values = data.values.clone()
+        values[5:17, 2:4] = torch.nan
+        values[30:32, 0] = torch.nan
+        values[39] = torch.nan
+        data = dataclasses.replace(data, values=values)
+    draws, layout = start(make(2), data), Layout.of(data)
+    moments = layout.moments(columns_of(draws, data))
+    mean, covariance = layout.conditionals(columns_of(draws, data))
+    pointwise = layout.pointwise(columns_of(draws, data))
+    x = (data.values - layout.offset).nan_to_num(nan=0.0).numpy()
+    for chain in range(2):
+        log_p, z, cov = dense_rows({site: value[chain] for site, value in draws.items()}, data)
+        np.testing.assert_allclose(pointwise[chain], log_p, rtol=1e-10)
+        np.testing.assert_allclose(moments.evidence[chain], log_p.sum(), rtol=1e-10)
+        np.testing.assert_allclose(mean[chain], z, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(covariance[chain], cov, rtol=1e-9, atol=1e-12)
+        a = np.concatenate([z, np.ones((len(z), 1))], 1)
+        second = a[:, :, None] * a[:, None, :]
+        second[:, :-1, :-1] += cov
+        seen = data.observed.numpy().astype(float)
+        by_column = np.einsum("nd,nij->dij", seen, second)
+        np.testing.assert_allclose(moments.groups[chain][layout.group], by_column, rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(moments.cross[chain], np.einsum("nd,ni->di", x, a), rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(moments.total[chain], second.sum(0), rtol=1e-9, atol=1e-10)
+
+
+def test_small_inverses_are_inverses():
+    generator = torch.Generator().manual_seed(0)
+    for size in (1, 7, 8, 9, 33):
+        root = torch.randn(3, 4, size, size + 2, generator=generator, dtype=torch.float64)
+        matrix = root @ root.mT
+        inverse, log_determinant = inverse_and_log_determinant(matrix)
+        torch.testing.assert_close(inverse @ matrix, torch.eye(size).double().expand_as(matrix), rtol=0, atol=1e-7)
+        torch.testing.assert_close(log_determinant, torch.logdet(matrix))
+
+
+# One density ----------------------------------------------------------------------------------------------------------
+
+
+def joint_of(model: FactorAnalysis, data: Table, draw, factors) -> torch.Tensor:
+    """Return the density of the program that keeps the factors."""
+    program = poutine.condition(model, data={**draw, "factors": factors})
+    return poutine.trace(program).get_trace(data).log_prob_sum()
+
+
+@pytest.mark.parametrize("prior", ["independent", "matrix_normal"])
+@pytest.mark.parametrize("missing", ["impute", "marginal"])
+@pytest.mark.parametrize("update", ["block", "single_site"])
+def test_gibbs_objective_is_the_density_of_the_program_with_factors(missing, update, prior):
+    covariance = [[1.0, 0.3], [0.3, 2.0]] if prior == "matrix_normal" else None
+    model = make(2, kept=True, prior=prior, loadings_covariance=covariance)
+    data = table()
+    solver = gibbs.Solver(model, data, missing=missing, update=update)
+    with seeded(0):
+        state = solver.init(3)
+        for _ in range(3):
+            state, objective = solver.step(state)
+    for chain in range(3):
+        draw = {site: value[chain] for site, value in solver.draws(state).items()}
+        expected = joint_of(model, data, draw, state.factors[chain])
+        torch.testing.assert_close(objective[chain], expected, rtol=1e-10, atol=0)
+
+
+def test_program_with_factors_integrates_to_the_one_without():
+    """p(x, theta) = p(x, z, theta) / p(z | x, theta), at any z."""
+    data, kept, summed = table(), make(2, kept=True), make(2)
+    draws = start(summed, data, 1)
+    draw = {site: value[0] for site, value in draws.items()}
+    mean, covariance = Layout.of(data).conditionals(columns_of(draws, data))
+    q = torch.distributions.MultivariateNormal(mean[0], covariance[0])
+    with seeded(1):
+        z = q.sample()
+    expected = log_joint(summed, {s: v[None] for s, v in draws.items()}, data)[0, 0]
+    torch.testing.assert_close(joint_of(kept, data, draw, z) - q.log_prob(z).sum(), expected, rtol=1e-10, atol=0)
+
+
+def test_columns_conditional_is_a_ratio_of_the_programs_joint():
+    """p(theta' | x, z) / p(theta | x, z) = p(x, z, theta') / p(x, z, theta): the normal-inverse-gamma block."""
+    data, model = table(), make(2, kept=True)
+    layout = Layout.of(data)
+    with seeded(2):
+        z = torch.randn(1, 40, 2).double()
+        found = regress(model, layout, layout.given(z[:, layout.order]))
+        points = [draw_columns(found, layout) for _ in range(2)]
+    ours = [log_normal_inverse_gamma(found, layout, *point)[0] for point in points]
+    draws = [{"loadings": b[0, :, :-1], "mean": b[0, :, -1] + layout.offset, "noise_variance": s[0]} for b, s in points]
+    theirs = [joint_of(model, data, draw, z[0]) for draw in draws]
+    torch.testing.assert_close(ours[1] - ours[0], theirs[1] - theirs[0], rtol=1e-10, atol=1e-10)
+    assert float(log_prior(model, layout, *points[0])) == pytest.approx(
+        float(theirs[0] - conditional_density(draws[0], z[0], data)), rel=1e-10
+    )
+
+
+def conditional_density(draw, z, data: Table) -> torch.Tensor:
+    """Return log p(x | z, theta) + log p(z)."""
+    mean = z @ draw["loadings"].T + draw["mean"]
+    cells = torch.distributions.Normal(mean, draw["noise_variance"].sqrt()).log_prob(data.filled)
+    return torch.where(data.observed, cells, 0.0).sum() + torch.distributions.Normal(0.0, 1.0).log_prob(z).sum()
+
+
+# Oracles of single pieces ---------------------------------------------------------------------------------------------
+
+
+def test_matrix_normal_conditional_is_that_of_a_brute_force_normal():
+    """W (3 x 2) and mu given X, Z and sigma^2: dense Gaussian conditioning over all nine unknowns at once."""
+    sigma_c = np.array([[1.5, 0.4], [0.4, 0.7]])
+    model = make(2, prior="matrix_normal", loadings_covariance=sigma_c.tolist())
+    data = table(0.0, rows=7, columns=3)
+    layout = Layout.of(data)
+    with seeded(0):
+        z = torch.randn(1, 7, 2).double()
+    noise = np.array([0.5, 1.2, 2.0])
+    found = regress(model, layout, layout.given(z[:, layout.order]))
+    a = np.concatenate([z[0].numpy(), np.ones((7, 1))], 1)
+    prior_covariance = np.zeros((3, 3))
+    prior_covariance[:2, :2], prior_covariance[2, 2] = sigma_c, 1 / model.mean_precision
+    design = np.kron(a, np.eye(3))  # vec(X) by rows = (A kron I) vec(B) by rows of B^T, coefficient by coefficient
+    before = np.kron(prior_covariance, np.diag(noise))
+    evidence = design @ before @ design.T + np.kron(np.eye(7), np.diag(noise))
+    gain = before @ design.T @ np.linalg.inv(evidence)
+    mean = (gain @ data.values.numpy().ravel()).reshape(3, 3)  # [coefficient, column]
+    covariance = (before - gain @ design @ before).reshape(3, 3, 3, 3)
+    ours = found.mean[0].clone()
+    ours[:, -1] += layout.offset
+    np.testing.assert_allclose(ours.T, mean, rtol=1e-9, atol=1e-9)
+    precision = (found.factor @ found.factor.mT)[0, 0].numpy()
+    for d in range(3):
+        np.testing.assert_allclose(noise[d] * np.linalg.inv(precision), covariance[:, d, :, d], rtol=1e-9, atol=1e-10)
+    assert np.abs(covariance[:, 0, :, 1]).max() < 1e-12
+
+
+def test_flat_priors_give_least_squares():
+    data = table(0.0, rows=30, columns=3)
+    model = make(2, prior="matrix_normal", loadings_covariance=[1e12, 1e12], mean_precision=1e-12)
+    layout = Layout.of(data)
+    with seeded(0):
+        z = torch.randn(1, 30, 2).double()
+    found = regress(model, layout, layout.given(z[:, layout.order]))
+    a = np.concatenate([z[0].numpy(), np.ones((30, 1))], 1)
+    expected = np.linalg.lstsq(a, (data.values - layout.offset).numpy(), rcond=None)[0]
+    np.testing.assert_allclose(found.mean[0].T, expected, rtol=1e-8, atol=1e-9)
+
+
+def test_em_on_complete_data_is_the_textbooks():
+    """One step, restricted to a complete table and written out for it; the solver's own is the one for holes."""
+    model, data = make(2), table(0.0)
+    solver = em.Solver(model, data)
+    with seeded(0):
+        state = solver.init(1)
+    new, _ = solver.step(state)
+    W, mu, s, x = state.loadings[0], state.mean[0], state.noise_variance[0], data.values
+    J = torch.linalg.inv(torch.eye(2).double() + W.T @ (W / s[:, None]))
+    z = (x - mu) / s @ W @ J
+    a = torch.cat([z, torch.ones(40, 1).double()], 1)
+    second = a.T @ a
+    second[:2, :2] += 40 * J
+    P = torch.diag(torch.tensor([1.0, 1.0, 0.5]).double())
+    beta = torch.linalg.solve(second + P, a.T @ x).T
+    rss = x.square().sum(0) - (beta * (x.T @ a)).sum(1)
+    noise = (rss + 12.0) / (12.0 + 40 + 2 + 3)
+    turn, _ = expansion(second[None], (beta.T @ (beta / noise[:, None]))[None], 1.0, 0.5, 40.0)
+    beta = beta @ turn[0].T
+    torch.testing.assert_close(new.noise_variance[0], noise, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(new.loadings[0] @ new.loadings[0].T, beta[:, :2] @ beta[:, :2].T, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(new.mean[0], beta[:, 2], rtol=1e-8, atol=1e-10)
+
+
+def test_em_at_equal_noise_is_ppca():
+    data = simulate_data(make(2), rows=200, columns=6, seed=5)
+    closed = pyrozoo.fit("factor_analysis", "ppca", data=data, num_factors=2)
+    noise = float(closed.draws["noise_variance"][0, 0, 0])
+    flat = make(2, loadings_precision=1e-10, mean_precision=1e-10, noise_degrees=1e10, noise_scale=noise)
+    fit = pyrozoo.fit(flat, "em", data=data, restarts=2, tol=1e-14, max_iterations=20_000, progress=False)
+    W, V = closed.draws["loadings"][0, 0], fit.draws["loadings"][0, 0]
+    torch.testing.assert_close(V @ V.T, W @ W.T, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fit.draws["mean"], closed.draws["mean"], rtol=1e-6, atol=1e-6)
+    assert closed.objective == pytest.approx(float(closed.model.log_likelihood(closed.draws, data)), rel=1e-10)
+
+
+def test_pca_and_ppca_are_scikit_learns():
+    data = table(0.0, rows=60)
+    theirs = PCA(2).fit(data.values.numpy())
+    ours = pyrozoo.fit("factor_analysis", "pca", data=data, num_factors=2)
+    W = ours.draws["loadings"][0, 0].numpy()
+    expected = theirs.components_.T * theirs.singular_values_**2 / 60 @ theirs.components_
+    np.testing.assert_allclose(W @ W.T, expected, rtol=1e-8, atol=1e-10)
+    assert ours.objective == pytest.approx(theirs.explained_variance_ratio_.sum())
+    ppca = pyrozoo.fit("factor_analysis", "ppca", data=data, num_factors=2)
+    assert float(ppca.draws["noise_variance"][0, 0, 0]) == pytest.approx(theirs.noise_variance_ * 59 / 60)
+    # Holes: refused, or filled and projected, which is what people do.
+    holes = data.hold_out(0.2, 0)
+    with pytest.raises(DataError, match=r"solver\.fill"):
+        pyrozoo.fit("factor_analysis", "pca", data=holes, num_factors=2)
+    fit = pyrozoo.fit("factor_analysis", "pca", data=holes, num_factors=2, solver={"fill": "mean"})
+    filled = torch.where(holes.observed, holes.filled, holes.filled.sum(0) / holes.observed.sum(0)).numpy()
+    projected = PCA(2).fit(filled)
+    expected = projected.inverse_transform(projected.transform(filled))[holes.hidden.rows, holes.hidden.columns]
+    np.testing.assert_allclose(fit.predict(fit.data).mean, expected, rtol=1e-8, atol=1e-8)
+
+
+# Bounds and expansion -------------------------------------------------------------------------------------------------
+
+
+def test_cavi_elbo_equals_a_monte_carlo_elbo():
+    """E_q [log p(x, z, theta) - log q(z) - log q(theta)] by 10,000 draws of both."""
+    model, data = make(2), table(rows=20, columns=4)
+    layout, solver = Layout.of(data), cavi.Solver(model, data)
+    with seeded(0):
+        state = solver.init(1)
+        for _ in range(3):
+            state, _ = solver.step(state)
+        _, elbo = solver.step(state)
+        repeated = type(state)(*(value.expand(10_000, *value.shape[1:]) for value in as_dict(state).values()))
+        draws = solver.draws(repeated)
+        log_q = solver.log_q(repeated, draws)
+        mean, covariance = layout.conditionals(solver.columns(state))
+        q = torch.distributions.MultivariateNormal(mean[0], covariance[0])
+        z = q.sample((10_000,))
+    fitted = z @ draws["loadings"].mT + draws["mean"][:, None]
+    cells = torch.distributions.Normal(fitted, draws["noise_variance"].sqrt()[:, None]).log_prob(data.filled)
+    log_p = torch.where(data.observed, cells, 0.0).sum((1, 2)) - 0.5 * (z.square() + np.log(2 * np.pi)).sum((1, 2))
+    beta = torch.cat([draws["loadings"], (draws["mean"] - layout.offset)[..., None]], -1)
+    values = log_p + log_prior(model, layout, beta, draws["noise_variance"]) - q.log_prob(z).sum(1) - log_q
+    assert abs(float(values.mean() - elbo)) < 4 * float(values.std()) / 100
+    # and summing z out exactly can only raise it
+    collapsed = log_joint(model, {s: v[None, :200] for s, v in draws.items()}, data)[0] - log_q[:200]
+    assert float(collapsed.mean() + 4 * collapsed.std() / 200**0.5) > float(elbo)
+
+
+@pytest.mark.parametrize("prior", ["independent", "matrix_normal"])
+def test_expansion_is_an_equivalent_that_the_priors_like_better(prior):
+    """T beta and T^-T a fit as before; no small change of T raises the terms that it maximises."""
+    generator = torch.Generator().manual_seed(0)
+    kappa, lam, N, D, M = 0.7, 0.3, 50, 8, 3
+    a = torch.cat([torch.randn(N, M, generator=generator) + 0.5, torch.ones(N, 1)], 1).double()
+    beta = torch.randn(D, M + 1, generator=generator).double()
+    rows, columns = a.T @ a, beta.T @ beta
+    T, inverse = expansion(rows[None], columns[None], kappa if prior == "independent" else None, lam, float(N - D))
+    torch.testing.assert_close(T[0] @ inverse[0], torch.eye(M + 1).double(), rtol=0, atol=1e-10)
+
+    def terms(turn, unturn):
+        z, b = (a @ unturn)[:, :M], beta @ turn.T
+        jacobian = (N - D) * torch.linalg.slogdet(unturn)[1]
+        return (
+            -0.5 * z.square().sum()
+            - 0.5 * kappa * b[:, :M].square().sum()
+            - 0.5 * lam * b[:, M].square().sum()
+            + jacobian
+        )
+
+    torch.testing.assert_close((a @ inverse[0]) @ (beta @ T[0].T).T, a @ beta.T)
+    best = terms(T[0], inverse[0])
+    assert best > terms(torch.eye(M + 1).double(), torch.eye(M + 1).double())
+    for _ in range(20):
+        nudge = torch.eye(M + 1).double()
+        size = 1e-3 * torch.randn(M + 1, M + 1, generator=generator).double()
+        size[:, M] = 0
+        size[M if prior == "independent" else slice(0, M)] = 0  # the turn given the shift; or the shift alone
+        nudge = nudge + size
+        assert terms(nudge @ T[0], inverse[0] @ torch.linalg.inv(nudge)) < best + 1e-9
+
+
+def test_expansion_saves_steps():
+    data = simulate_data(make(3, loadings_precision=0.1), rows=300, columns=10, missing=0.1, seed=1)
+    model = make(3, loadings_precision=0.1)
+    fits = {
+        expand: pyrozoo.fit(model, "cavi", data=data, restarts=1, tol=1e-9, solver={"expand": expand}, progress=False)
+        for expand in (True, False)
+    }
+    assert fits[True].objective >= fits[False].objective - 0.01
+    assert fits[True].iterations * 3 < fits[False].iterations
+
+
+# Samplers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.25])
+def test_samplers_of_all_options_agree(missing):
+    """Imputing and summing out, blocks and single sites: samplers of one posterior, of a complete table too."""
+    data, model = table(missing, rows=30, columns=4), make(2)
+    ways = [("impute", "block"), ("marginal", "block")]
+    ways += [("impute", "single_site"), ("marginal", "single_site")] if missing else []
+    summaries = []
+    for how, update in ways:
+        fit = pyrozoo.fit(
+            model, "gibbs", data=data, warmup=100, draws=700, thin=1, chains=8,
+            solver={"missing": how, "update": update}, progress=False,
+        )  # fmt: skip
+        summaries.append(_moments("fit", fit, fit.invariants()))
+    first = summaries[0]
+    for frame in summaries[1:]:
+        z = (frame["mean"] - first["mean"]) / np.hypot(frame["mcse"], first["mcse"])
+        assert np.nanmax(np.abs(z)) < 4.5
+        assert np.abs(frame["sd"] / first["sd"] - 1).max() < 0.25
+
+
+def test_averaged_prediction_is_that_of_the_draws():
+    """What the sampler averages over sweeps, against predicting anew from its kept draws."""
+    data = table(0.0, rows=60).hold_out(0.15, 0)
+    fit = pyrozoo.fit(make(2), "gibbs", data=data, warmup=300, draws=1000, thin=1, chains=2, progress=False)
+    while_sampling, anew = fit.predict(fit.data), fit.model.predict(fit.draws, fit.data)
+    spread = (anew.upper - anew.lower) / 3.29
+    assert ((while_sampling.mean - anew.mean).abs() / spread).max() < 0.25
+    assert (((while_sampling.upper - while_sampling.lower) / 3.29 / spread) - 1).abs().max() < 0.15
+    assert (while_sampling.log_density - anew.log_density).abs().mean() < 0.05
+    assert {"sweep_rmse", "average_rmse"} <= set(fit.trace.columns)
+    last = fit.trace.groupby("chain")["average_rmse"].last()
+    assert last.iloc[0] == pytest.approx(fit.metrics["reconstruction_rmse"], rel=1e-6)
+
+
+def test_single_precision_keeps_small_noise():
+    """Noise of a ten-thousandth of the signal's sd: sums of squares cancel in float32, residuals do not."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(400, 1))
+    x = z * [1.0, -2.0, 0.5, 1.5] + 1e-4 * rng.normal(size=(400, 4)) + [3.0, 0.0, -1.0, 2.0]
+    model = make(1, noise_degrees=1.0, noise_scale=1e-8, loadings_precision=1e-8, mean_precision=1e-8)
+    noise = {}
+    for dtype in ("float64", "float32"):
+        fit = pyrozoo.fit(model, "gibbs", data=x, dtype=dtype, warmup=200, draws=200, thin=1, chains=2, progress=False)
+        noise[dtype] = fit.draws["noise_variance"].mean((0, 1)).double().sqrt()
+    torch.testing.assert_close(noise["float32"], noise["float64"], rtol=0.1, atol=0)
+
+
+# Symmetry -------------------------------------------------------------------------------------------------------------
+
+
+def turned(draws, seed: int = 0):
+    """Return draws with the loadings of each turned by a random orthogonal matrix of its own."""
+    generator, W = torch.Generator().manual_seed(seed), draws["loadings"]
+    size = W.shape[-1]
+    turn = torch.linalg.qr(torch.randn(*W.shape[:2], size, size, generator=generator, dtype=W.dtype))[0]
     return {**draws, "loadings": W @ turn}
 
 
-assert math.isfinite(1.0)
-assert Layout
+def test_rotations_are_taken_out():
+    model, data = make(3), table(factors=3, columns=7)
+    with seeded(0):
+        one = {site: value.unsqueeze(1) for site, value in model.initial(data, 1).items()}
+        near = {site: value.expand(2, 50, *value.shape[2:]).clone() for site, value in one.items()}
+        near["loadings"] += 0.01 * torch.randn_like(near["loadings"])
+    lost = turned(near)
+    for name, value in model.invariants(near, data).items():
+        torch.testing.assert_close(model.invariants(lost, data)[name], value, rtol=1e-8, atol=1e-8)
+    assert model.canonical(lost)["loadings"].std((0, 1)).max() < 0.05
+    found = model.canonical(lost, reference=near)["loadings"]
+    torch.testing.assert_close(found, near["loadings"], rtol=0, atol=0.1)
+    gram = (found[0, 0].T @ found[0, 0]).shape
+    assert gram == (3, 3)
+
+
+def test_procrustes_finds_a_known_rotation():
+    generator = torch.Generator().manual_seed(0)
+    pivot = torch.randn(9, 4, generator=generator).double()
+    turn = torch.linalg.qr(torch.randn(5, 4, 4, generator=generator).double())[0]
+    torch.testing.assert_close(procrustes(pivot @ turn.mT, pivot), turn)
+    aligned = (pivot @ turn.mT) @ rotations(pivot @ turn.mT)
+    torch.testing.assert_close(aligned, aligned[:1].expand_as(aligned))
+    gram = aligned[0].T @ aligned[0]
+    torch.testing.assert_close(gram, gram.diagonal().diag(), atol=1e-9, rtol=0)
+    assert (gram.diagonal().diff() <= 1e-9).all()
+    assert (aligned[0].pow(3).sum(0) > 0).all()
+
+
+def test_volume_of_the_rotations_of_two_factors():
+    """{W R} for two factors is two closed curves; measure one in small steps."""
+    W = torch.tensor([[1.0, 0.3], [-0.5, 2.0], [0.2, 0.7]]).double()
+    angle = torch.linspace(0, 2 * np.pi, 200_001).double()
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)], -2)
+    length = (W @ turn).diff(dim=0).square().sum((1, 2)).sqrt().sum()
+    flat, log_volume = make(2).symmetry({"loadings": W})
+    assert flat == 1
+    assert log_volume == pytest.approx(float((2 * length).log()), rel=1e-8)
+    # of lower rank: W = (w, 0) turns to w times a unit vector; the orbit is a circle of radius |w|
+    flat, log_volume = make(2).symmetry({"loadings": W * torch.tensor([1.0, 0.0]).double()})
+    assert flat == 1
+    assert log_volume == pytest.approx(float((2 * np.pi * W[:, 0].norm()).log()), rel=1e-8)
+    assert make(1).symmetry({"loadings": W[:, :1]}) == (0, pytest.approx(np.log(2)))
+
+
+# Queries --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.02, 0.4])
+def test_prediction_is_the_conditional_normal(share):
+    """Against dense Gaussian conditioning; few hidden cells and many take different ways."""
+    data, model = table(0.1, rows=50, columns=9, factors=3).hold_out(share, 1), make(3)
+    draws = {site: value.unsqueeze(1) for site, value in start(model, data, 2).items()}
+    prediction, hidden = model.predict(draws, data), data.hidden
+    assert len(hidden.values)
+    for entry, (n, d) in enumerate(zip(hidden.rows.tolist(), hidden.columns.tolist(), strict=True)):
+        means, variances = [], []
+        for chain in range(2):
+            draw = {site: value[chain, 0] for site, value in draws.items()}
+            _, z, cov = dense_rows(draw, data.batch(torch.tensor([n])))
+            w = draw["loadings"][d].numpy()
+            means.append(float(w @ z[0] + draw["mean"][d].item()))
+            variances.append(float(w @ cov[0] @ w + draw["noise_variance"][d].item()))
+        mixture = stats.norm(means, np.sqrt(variances))
+        x = hidden.values[entry].item()
+        assert float(prediction.mean[entry]) == pytest.approx(np.mean(means), rel=1e-9)
+        assert float(prediction.log_density[entry]) == pytest.approx(np.log(mixture.pdf(x).mean()), rel=1e-8)
+        assert float(prediction.pit[entry]) == pytest.approx(mixture.cdf(x).mean(), rel=1e-8)
+        sd = np.sqrt(np.mean(np.square(means) + variances) - np.mean(means) ** 2)
+        assert float(prediction.upper[entry]) == pytest.approx(np.mean(means) + 1.6448536 * sd, rel=1e-6)
+
+
+def test_new_rows_get_factors_and_reconstructions_without_refitting():
+    data = table(0.1, rows=60)
+    new = Table.of(np.array([[np.nan] * 5, data.values[3].tolist()]))
+    fit = pyrozoo.fit(make(2), "em", data=data, test=new, progress=False)
+    draws = fit.model.canonical(fit.draws)
+    mean, sd = queries.factors(draws, fit.data.test)
+    old, _ = queries.factors(draws, fit.data)
+    torch.testing.assert_close(mean[0], torch.zeros(2).double())  # nothing is known of it: the prior
+    torch.testing.assert_close(sd[0], torch.ones(2).double())
+    torch.testing.assert_close(mean[1], old[3])
+    rebuilt = queries.reconstruct(fit.draws, fit.data.test)
+    torch.testing.assert_close(rebuilt[0], fit.draws["mean"][0, 0])
+    torch.testing.assert_close(rebuilt[1], draws["loadings"][0, 0] @ mean[1] + draws["mean"][0, 0])
+    tables = queries.tables(fit)
+    assert list(tables["test_factors"]["row"]) == ["row_0", "row_1"]
+    assert set(tables["test_missing"]["row"]) >= {"row_0"}
+    full = queries.completed(fit, fit.data)
+    assert torch.equal(full[fit.data.observed], fit.data.values[fit.data.observed])
+    assert torch.isfinite(full).all()
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"num_factors": 0}, "num_factors"), ({"num_factors": 1.5}, "num_factors"), ({"prior": "flat"}, "prior"),
+     ({"noise_scale": -1.0}, "noise_scale"), ({"loadings_covariance": [1.0]}, "matrix_normal"),
+     ({"prior": "matrix_normal", "loadings_covariance": [1.0, 2.0]}, "1 variances"),
+     ({"prior": "matrix_normal", "loadings_covariance": [-1.0]}, "not a covariance"),
+     ({"prior": "matrix_normal", "loadings_covariance": [["a"]]}, "loadings_covariance")],
+)  # fmt: skip
+def test_model_validates_its_fields(changes, named):
+    with pytest.raises(SettingError, match=named):
+        pyrozoo.fit("factor_analysis", "em", data=TINY, **{"num_factors": 1, **changes})
+
+
+@pytest.mark.parametrize(
+    ("method", "solver", "named"),
+    [("gibbs", {"missing": "guess"}, "missing"), ("gibbs", {"mising": "impute"}, "did you mean 'missing'"),
+     ("gibbs", {"update": "all"}, "update"), ("pca", {"fill": "zero"}, "fill"), ("em", {"fill": "mean"}, "it has none"),
+     ("nuts", {"missing": "impute"}, "no solver")],
+)  # fmt: skip
+def test_solver_options_are_checked(method, solver, named):
+    with pytest.raises(SettingError, match=named):
+        pyrozoo.fit(MODEL, method, data=TINY, solver=solver)
+
+
+@pytest.mark.parametrize("method", ["nuts", "laplace"])
+def test_methods_that_need_factors_summed_out_say_so(method):
+    with pytest.raises(NotApplicable, match="factors"):
+        pyrozoo.fit(make(2, kept=True), method, data=TINY, progress=False)
+
+
+def test_svi_with_factors_kept_reaches_the_same_bound():
+    """Its guide draws them from their exact conditional, so nothing is lost but noise."""
+    data = table(rows=30)
+    settings = {"max_steps": 200, "restarts": 1, "draws": 50, "evaluation_draws": 100, "progress": False}
+    summed, kept = (pyrozoo.fit(make(2, kept=kept), "svi", data=data, **settings) for kept in (False, True))
+    assert kept.objective == pytest.approx(summed.objective, abs=4.0)
+
+
+def test_a_hidden_entry_of_an_empty_row_is_predicted_by_the_prior_of_its_factors():
+    values = torch.tensor([[1.0, 2.0], [0.0, torch.nan], [torch.nan, torch.nan], [2.0, 1.0]]).double()
+    data = Table(
+        values, list("abcd"), ["x", "y"], hidden=Hidden(torch.tensor([2]), torch.tensor([1]), torch.ones(1).double())
+    )
+    fit = pyrozoo.fit(MODEL, "em", data=data, progress=False)
+    assert float(fit.predict(fit.data).mean) == pytest.approx(float(fit.draws["mean"][0, 0, 1]))
+
+
+# Headline -------------------------------------------------------------------------------------------------------------
+
+
+def test_masked_digits_are_reconstructed():
+    settings = {"num_factors": 15, "noise_scale": 1.0, "masks": ["line", "circle", "speckle"], "progress": False}
+    fit = pyrozoo.fit("factor_analysis", "gibbs", data="digits", chains=1, warmup=50, draws=50, thin=1, **settings)
+    assert fit.metrics["reconstruction_rmse"] < 0.72 * fit.metrics["mean_imputation_rmse"]
+    assert 0.85 < fit.metrics["coverage_90"] < 0.95
+
+
+@pytest.mark.slow
+def test_masked_mnist_figures(mnist_images):
+    """The page's figures: 200 sweeps, 50 factors, single precision."""
+    settings = {"num_factors": 50, "noise": 3.0, "masks": ["line", "circle", "speckle"], "progress": False}
+    fit = pyrozoo.fit(
+        "factor_analysis", "gibbs", data="mnist", dtype="float32", chains=1, warmup=100, draws=100, thin=1, **settings
+    )
+    assert fit.metrics["reconstruction_rmse"] <= 64
+    assert fit.metrics["mean_imputation_rmse"] == pytest.approx(82.6, abs=0.5)
+    assert 0.85 <= fit.metrics["coverage_90"] <= 0.93

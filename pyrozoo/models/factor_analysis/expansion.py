@@ -1,8 +1,8 @@
 """Parameter expansion: moves along what the likelihood cannot see, where EM and CAVI creep.
 
 Shifting and turning the factors, z' = R (z - b), while w' = R^-T w and mu' = mu + w . b, leaves every x_n as likely as
-it was; only the priors of z, w and mu notice. The best b and R have closed forms (Liu, Rubin and Wu 1998, Biometrika 85;
-for variational factors Luttinen and Ilin 2010, Neurocomputing 73).
+it was; only the priors of z, w and mu notice. The best b, then the best R given b, have closed forms (Liu, Rubin and
+Wu 1998, Biometrika 85; for variational factors Luttinen and Ilin 2010, Neurocomputing 73).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def expansion(
     rows: Float[Tensor, "C A A"], columns: Float[Tensor, "C A A"], loadings_precision: float | None,
     mean_precision: float, exponent: float,
 ) -> tuple[Float[Tensor, "C A A"], Float[Tensor, "C A A"]]:  # fmt: skip
-    """Return T and its inverse: beta' = T beta is the best equivalent of beta.
+    """Return T and its inverse: beta' = T beta says the same as beta and is likelier a priori.
 
     With A = sum_n E[(z - b)(z - b)^T] and B = sum_d E[w w^T / sigma^2], the terms that notice R are
-    -1/2 tr(R A R^T) - kappa/2 tr(R^-T B R^-1) + n log|R|. Their maximum over Q = R^T R solves Q A Q - n Q - kappa B = 0:
-    with A = L L^T and kappa L^T B L = U c U^T, Q = L^-T U y U^T L^-1 where y^2 - n y - c = 0.
+    -1/2 tr(R A R^T) - kappa/2 tr(R^-T B R^-1) + n log|R|. Their maximum over Q = R^T R solves
+    Q A Q - n Q - kappa B = 0: with A = L L^T and kappa L^T B L = U c U^T, Q = L^-T U y U^T L^-1 where y^2 - n y - c = 0.
 
     Args:
         rows: sum over rows of E[a a^T], a = (z, 1).

@@ -25,7 +25,7 @@ from pyrozoo.models.factor_analysis.regression import (
     solve,
     spread,
 )
-from pyrozoo.types import Draws, Kind, SettingError
+from pyrozoo.types import Draws, Kind
 from pyrozoo.types import Solver as SolverContract
 
 
@@ -64,15 +64,9 @@ class Solver(SolverContract):
         self, model: FactorAnalysis, data: Table, *, missing: Literal["impute", "marginal"] = "impute",
         update: Literal["block", "single_site"] = "block",
     ):  # fmt: skip
-        if missing not in ("impute", "marginal"):
-            raise SettingError(f"solver.missing is {missing!r}; it must be impute or marginal")
-        if update not in ("block", "single_site"):
-            raise SettingError(f"solver.update is {update!r}; it must be block or single_site")
         self.model, self.data, self.layout = model, data, Layout.of(data)
         self.single_site = update == "single_site"
-        # Without holes both are the same sweep, and the one that fills needs no bookkeeping of patterns.
-        self.impute = missing == "impute" or bool(self.layout.observed.all())
-        self.filler = _Filler(self.layout) if self.impute else None
+        self.filler = _Filler(self.layout) if missing == "impute" else None
         # Columns of a filled table share one precision.
         self.shared = self.filler.complete if self.filler else self.layout
         self._known: tuple[State, Tensor] | None = None

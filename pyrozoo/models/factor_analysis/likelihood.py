@@ -77,7 +77,7 @@ class Columns:
 
 @dataclass(frozen=True)
 class _Block:
-    """Patterns [first, last) of the rows [start, stop); ``index`` is the pattern of each row, None when all have one."""
+    """Patterns [first, last) of the rows [start, stop); ``index``: the pattern of each row, None when all have one."""
 
     first: int
     last: int

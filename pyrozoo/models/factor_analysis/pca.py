@@ -11,7 +11,7 @@ from torch import Tensor
 from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.point import State, draws_of
-from pyrozoo.types import DataError, Draws, Kind, SettingError
+from pyrozoo.types import DataError, Draws, Kind
 from pyrozoo.types import Solver as SolverContract
 
 Fill = Literal["constant", "mean"]
@@ -22,10 +22,7 @@ def filled(data: Table, fill: Fill | None, constant: float, method: str) -> Floa
 
     Raises:
         DataError: Values are missing and ``fill`` does not say what to put there.
-        SettingError: An unknown ``fill``.
     """
-    if fill not in (None, "constant", "mean"):
-        raise SettingError(f"solver.fill is {fill!r}; it must be constant or mean")
     if data.observed.all():
         return data.values
     if fill is None:
