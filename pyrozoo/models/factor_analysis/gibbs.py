@@ -66,7 +66,7 @@ class Solver(SolverContract):
     ):  # fmt: skip
         self.model, self.data, self.layout = model, data, Layout.of(data)
         self.single_site = update == "single_site"
-        self.filler = _Filler(self.layout) if missing == "impute" else None
+        self.filler = _Filler(data, self.layout) if missing == "impute" else None
         # Columns of a filled table share one precision.
         self.shared = self.filler.complete if self.filler else self.layout
         self._known: tuple[State, Tensor] | None = None
@@ -79,8 +79,8 @@ class Solver(SolverContract):
             self.filler.forget(chains, start["mean"])
             factors = self._draw_factors_of_filled(columns.coefficients, start["noise_variance"])
         else:
-            factors = self.layout.moments(columns, draw=True).factors
-        return State(start["loadings"], start["mean"], start["noise_variance"], factors[:, self.layout.back])
+            factors = self.layout.moments(columns, draw=True).factors[:, self.layout.back]
+        return State(start["loadings"], start["mean"], start["noise_variance"], factors)
 
     def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
         """Do one sweep; return the log joint of the result."""
@@ -89,12 +89,14 @@ class Solver(SolverContract):
             self.filler.draw(self._fitted(state), state.noise_variance)
             factors = self._draw_factors_of_filled(columns.coefficients, state.noise_variance)
             moments = self.filler.moments(factors)
-            squares, observations = self.filler.squares(), self.filler.observations
+            found = regress(
+                self.model, self.shared, moments, self.filler.squares(), self.filler.observations,
+                known=(self.filler.values, None),
+            )  # fmt: skip
         else:
             moments = self.layout.moments(columns, draw=True)
-            factors, squares, observations = moments.factors, None, None
-        cells = self.filler.cells() if self.filler else (self.layout.values, self.layout.observed)
-        found = regress(self.model, self.shared, moments, squares, observations, known=cells)
+            factors = moments.factors[:, self.layout.back]
+            found = regress(self.model, self.layout, moments, known=(self.layout.values, self.layout.observed))
         if self.single_site:
             beta, noise = self._one_by_one(found, columns.coefficients.double(), state.noise_variance.double())
         else:
@@ -102,20 +104,21 @@ class Solver(SolverContract):
         # sum over cells of (x - beta . a)^2 = its minimum + the quadratic form of the distance from it
         residual = self._residual(found, beta)
         beta, noise = beta.to(state.mean), noise.to(state.mean)
-        new = State(beta[..., :-1], beta[..., -1] + self.layout.offset, noise, factors[:, self.layout.back])
+        new = State(beta[..., :-1], beta[..., -1] + self.layout.offset, noise, factors)
         if self.filler:
             residual = residual - self.filler.residual_of_imputed(self._fitted(new))
-        return new, self._log_joint(beta, noise, factors, residual)
+        return new, self._log_joint(beta, noise, moments, residual)
 
     def _draw_factors_of_filled(self, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
         """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""
         assert self.filler is not None
         W, weighted = beta[..., :-1], beta[..., :-1] / noise_variance.unsqueeze(-1)
         J = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device) + W.mT @ weighted
-        L = safe_cholesky(J, "the precision of the factors")
+        L = safe_cholesky(J.double(), "the precision of the factors")
+        # Two small inverses, in double precision, and products with them: faster than solving for all rows.
+        root = torch.linalg.solve_triangular(L, torch.eye(L.shape[-1], dtype=L.dtype, device=L.device), upper=False)
         h = self.filler.values @ weighted - beta[..., -1].unsqueeze(1) @ weighted
-        y = torch.linalg.solve_triangular(L, h.mT, upper=False)
-        return torch.linalg.solve_triangular(L.mT, y + standard_normal(y), upper=True).mT
+        return torch.baddbmm(standard_normal(h) @ root.to(h), h, (root.mT @ root).to(h))
 
     def _one_by_one(self, found: Regression, beta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Draw w_d, mu_d and sigma_d^2 each given the other two, from the same sums as the block."""
@@ -150,18 +153,19 @@ class Solver(SolverContract):
         added = ((from_prior @ precision) * from_prior).sum(-1) + self.model.noise_degrees * self.model.noise_scale
         return (found.scale + self._away(found, beta) - added).clamp(min=0)
 
-    def _log_joint(self, beta: Tensor, noise: Tensor, factors: Tensor, residual: Tensor) -> Float[Tensor, C]:
+    def _log_joint(self, beta: Tensor, noise: Tensor, moments: Moments, residual: Tensor) -> Float[Tensor, C]:
         norm = self.layout.observations * (2 * math.pi * noise).log()
         cells = -0.5 * (norm.double() + residual / noise.double()).sum(-1)
-        rows = -0.5 * (factors.double().square().sum((1, 2)) + factors[0].numel() * math.log(2 * math.pi))
-        return cells + rows + log_prior(self.model, self.layout, beta, noise).double()
+        squares = moments.total.double().diagonal(dim1=-2, dim2=-1)[..., :-1].sum(-1)
+        rows = -0.5 * (squares + moments.factors[0].numel() * math.log(2 * math.pi))
+        return cells + rows + log_prior(self.model, self.shared, beta, noise).double()
 
     def _fitted(self, state: State) -> Float[Tensor, "C cell"]:
         """Return w_d . z_n + mu_d - offset_d of every missing cell; known from the step that made the state."""
         assert self.filler is not None
         if self._known is None or self._known[0] is not state:
             beta = torch.cat([state.loadings, (state.mean - self.layout.offset).unsqueeze(-1)], -1)
-            self._known = state, self.filler.fitted(state.factors[:, self.layout.order], beta)
+            self._known = state, self.filler.fitted(state.factors, beta)
         return self._known[1]
 
     def predictive(self, state: State) -> tuple[Tensor, Tensor] | None:
@@ -180,56 +184,68 @@ class Solver(SolverContract):
 
 
 class _Filler:
-    """A table whose holes are filled anew at every sweep, chain by chain."""
+    """A table whose holes are filled anew at every sweep, chain by chain; rows in the table's order.
+
+    Args:
+        table: The table.
+        layout: Its layout, for offsets and sums.
+    """
 
     ROWS = 1024  # at once, where rows times columns is more than is kept
 
-    def __init__(self, layout: Layout):
-        self.layout = layout
-        N, D = layout.values.shape
-        cells = (~layout.observed).flatten().nonzero().flatten()
-        self.cell, self.column = cells, cells % D
-        self.edges = torch.searchsorted(
-            cells, torch.arange(0, N + self.ROWS, self.ROWS, device=cells.device) * D
-        ).tolist()
-        one = layout.seen.new_ones(1, 1)
-        starts = torch.tensor([0, N])
-        self.complete = replace(layout, seen=one, starts=starts, group=torch.zeros_like(layout.group))
+    def __init__(self, table: Table, layout: Layout):
+        N, D = table.shape
+        self.layout, self.start = layout, layout.values[layout.back]
+        self.cell = (~table.observed).flatten().nonzero().flatten()
+        self.column = self.cell % D
+        edges = torch.arange(0, N + self.ROWS, self.ROWS, device=self.cell.device) * D
+        self.edges = torch.searchsorted(self.cell, edges).tolist()
+        self.complete = replace(
+            layout, seen=layout.seen.new_ones(1, 1), starts=torch.tensor([0, N]), group=torch.zeros_like(layout.group)
+        )
         self.observations = torch.full_like(layout.offset, N)
-        self.values = layout.values.new_empty(0, N, D)
+        self.values = self.start.new_empty(0, N, D)
+        self.product = self.values
+        self._asked: tuple[Tensor, Tensor] | None = None
 
     def forget(self, chains: int, like: Tensor) -> None:
         """Fill all holes with the column's mean."""
-        self.values = self.layout.values.expand(chains, -1, -1).clone()
+        self.values = self.start.expand(chains, -1, -1).clone()
         self.imputed = like.new_zeros(chains, len(self.cell))
 
     def draw(self, fitted: Float[Tensor, "C cell"], noise_variance: Float[Tensor, "C D"]) -> None:
         """Fill all holes with x_nd ~ N(w_d . z_n + mu_d, sigma_d^2)."""
         if len(self.values) != len(fitted):
             self.forget(len(fitted), fitted)
-        sd = noise_variance.sqrt()
-        self.imputed = fitted + sd[:, self.column] * standard_normal(fitted)
+        sd = noise_variance.sqrt().index_select(1, self.column)
+        self.imputed = standard_normal(fitted).mul_(sd).add_(fitted)
         self.values.flatten(1).index_copy_(1, self.cell, self.imputed)
 
     def fitted(self, factors: Float[Tensor, "C N M"], beta: Float[Tensor, "C D A"]) -> Float[Tensor, "C cell"]:
         """Return beta . a of every hole, by blocks of whole products: faster than gathering M numbers for each."""
-        W, result, D = beta[..., :-1].mT, beta.new_empty(len(beta), len(self.cell)), beta.shape[1]
+        augmented = torch.cat([factors, torch.ones_like(factors[..., :1])], -1)
+        (C, N, _), D = augmented.shape, beta.shape[1]
+        if self.product.shape[0] != C or self.product.dtype != beta.dtype:
+            self.product = beta.new_empty(C, min(N, self.ROWS), D)
+        result = beta.new_empty(C, len(self.cell))
         for block, (start, stop) in enumerate(itertools.pairwise(self.edges)):
+            if start == stop:
+                continue
             first = block * self.ROWS
-            product = factors[:, first : first + self.ROWS] @ W
+            rows = augmented[:, first : first + self.ROWS]
+            product = self.product[:, : rows.shape[1]]
+            torch.bmm(rows, beta.mT, out=product)  # always the same memory: fresh pages cost as much as the product
             result[:, start:stop] = product.flatten(1).index_select(1, self.cell[start:stop] - first * D)
-        return result + beta[..., -1].index_select(1, self.column)
+        return result
 
     def moments(self, factors: Float[Tensor, "C N M"]) -> Moments:
         """Return the sums that the columns' regressions need; one matrix of second moments for all."""
-        z = factors.sum(1, keepdim=True)
-        count = torch.full_like(z[..., :1], factors.shape[1])
-        second = torch.cat([torch.cat([factors.mT @ factors, z.mT], 2), torch.cat([z, count], 2)], 1)
-        cross = torch.cat([self.values.mT @ factors, self._sums(self.imputed, self.layout.sums).unsqueeze(-1)], -1)
-        return Moments(second.unsqueeze(1), cross, second, factors, z.new_zeros(len(z)))
+        augmented = torch.cat([factors, torch.ones_like(factors[..., :1])], -1)
+        second, cross = augmented.mT @ augmented, self.values.mT @ augmented
+        return Moments(second.unsqueeze(1), cross, second, factors, factors.new_zeros(len(factors)))
 
     def _sums(self, cells: Tensor, observed: Tensor) -> Tensor:
-        """Add cells to what is observed, by column."""
+        """Add cells to what is observed, by column, in double precision."""
         D = len(self.layout.offset)
         each = [torch.bincount(self.column, weights=values.double(), minlength=D) for values in cells]
         return (torch.stack(each) + observed).to(cells)
@@ -240,18 +256,12 @@ class _Filler:
 
     def residual_of_imputed(self, fitted: Float[Tensor, "C cell"]) -> Float[Tensor, "C D"]:
         """Return the sum of squared residuals of the imputed cells of every column."""
-        squares = (self.imputed - fitted).double().square()
+        squares = (self.imputed - fitted).double().square_()
         return self._sums(squares, squares.new_zeros(len(self.layout.offset)))
-
-    def cells(self) -> tuple[Tensor, Tensor]:
-        """Return all values and which of them count."""
-        return self.values, torch.ones_like(self.layout.observed)
 
     def place(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Return where entries of the table, by row and column, stand among the holes."""
-        key = self.layout.back[rows] * len(self.layout.offset) + columns
+        key = rows * len(self.layout.offset) + columns
         if self._asked is None or not torch.equal(self._asked[0], key):
             self._asked = key, torch.searchsorted(self.cell, key)
         return self._asked[1]
-
-    _asked: tuple[Tensor, Tensor] | None = None

@@ -54,7 +54,7 @@ def prior(model: FactorAnalysis, layout: Layout) -> tuple[Float[Tensor, "A A"], 
 
 def regress(
     model: FactorAnalysis, layout: Layout, moments: Moments, squares: Float[Tensor, "C D"] | None = None,
-    observations: Float[Tensor, D] | None = None, *, known: tuple[Tensor, Tensor] | None = None,
+    observations: Float[Tensor, D] | None = None, *, known: tuple[Tensor, Tensor | None] | None = None,
 ) -> Regression:  # fmt: skip
     """Regress the columns on the rows' factors, in double precision.
 
@@ -66,8 +66,8 @@ def regress(
         moments: What the rows tell.
         squares: Sums of squares of the columns where they are not the layout's (imputed cells).
         observations: Cells per column where they are not the layout's.
-        known: When the factors are known, cells [(C,) N, D] and which of them count, to add up the residuals themselves
-            where their sum cancelled in single precision.
+        known: When the factors are known, cells [(C,) N, D] and which of them count (None: all), to add up the residuals
+            themselves where their sum cancelled in single precision.
     """
     precision, mean0 = prior(model, layout)
     factor = safe_cholesky(precision + moments.groups.double(), "the precision of the loadings")
@@ -94,13 +94,15 @@ def nu0_s0(model: FactorAnalysis) -> float:
 
 def _added_up(
     model: FactorAnalysis, layout: Layout, factors: Tensor, mean: Tensor, columns: Tensor, values: Tensor,
-    observed: Tensor,
+    observed: Tensor | None,
 ) -> Tensor:  # fmt: skip
     """Return nu s^2 of some columns as a sum of squared residuals."""
     precision, mean0 = prior(model, layout)
     chosen = mean[:, columns]
     fitted = factors.double() @ chosen[..., :-1].mT + chosen[..., -1].unsqueeze(1)
-    residual = torch.where(observed[:, columns], values[..., columns].double() - fitted, 0.0)
+    residual = values[..., columns].double() - fitted
+    if observed is not None:
+        residual = torch.where(observed[:, columns], residual, 0.0)
     away = chosen - mean0[columns]
     return residual.square().sum(1) + ((away @ precision) * away).sum(-1) + nu0_s0(model)
 
