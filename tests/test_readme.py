@@ -29,13 +29,20 @@ def test_the_readme_is_found():
 
 
 @pytest.mark.parametrize("command", OURS)
-def test_commands(here, capsys, command):
+def test_commands(here, capsys, request, command):
     arguments = shlex.split(command)
     if (
         any("zip_course" in a for a in arguments)
         and not Path(os.environ.get("PYROZOO_DATA", "-"), "zip_mixture_course.npz").is_file()
     ):
         pytest.skip("zip_mixture_course.npz is not in PYROZOO_DATA; its terms do not let the project carry it")
+    if "experiment=mnist_masked" in arguments:
+        request.getfixturevalue("mnist_images")
+        arguments += ["data.images=500", "model.num_factors=10", "inference.warmup=10", "inference.draws=10"]
+    if "experiment=digits_masked" in arguments:
+        arguments += ["inference.warmup=30", "inference.draws=30"]
+    if "inference=gibbs" in arguments and not arguments[0].startswith("experiment="):
+        arguments += ["inference.warmup=50", "inference.draws=50", "inference.thin=1"]
     if "experiment=zip_course_model" in arguments:
         # The command composes and runs with its quickest method; NUTS on these data takes minutes.
         arguments = [a if not a.startswith("inference=") else "inference=cavi" for a in arguments]
@@ -43,6 +50,9 @@ def test_commands(here, capsys, command):
     frame = pd.DataFrame(generator.poisson(2, (30, 3)), columns=list("abc"))
     frame.insert(0, "site", [f"s{i}" for i in range(30)])
     frame.to_csv("counts.csv", index=False)
+    sensors = generator.normal(size=(40, 2)) @ generator.normal(size=(2, 5)) + 0.1 * generator.normal(size=(40, 5))
+    sensors[generator.random(sensors.shape) < 0.1] = np.nan
+    pd.DataFrame(sensors, columns=list("vwxyz")).to_csv("sensors.csv", index=False)
     if arguments[0].startswith("resume="):
         start = ["model=zip_mixture", "inference=gibbs", *SMALL, "checkpoint_every=50", "inference.draws=100"]
         run(capsys, *start, "hydra.run.dir=outputs/first")
