@@ -15,7 +15,7 @@ import torch
 from pyrozoo.diagnostics.inference_data import versions
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__init__", "__main__", "harness"}
+NOT_BENCHMARKS = {"__init__", "__main__", "harness", "factor_analysis_peers"}
 
 
 def main() -> None:

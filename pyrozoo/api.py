@@ -27,7 +27,7 @@ from pyrozoo.inference.loop import LoopSettings
 from pyrozoo.report.comparison import write_comparison
 from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, read_config, read_run, write_run, write_text
 from pyrozoo.settings import check_types
-from pyrozoo.types import Draws, Fit, Model, NotApplicable, SettingError
+from pyrozoo.types import SOLVER, Draws, Fit, Model, NotApplicable, SettingError
 
 log = logging.getLogger(__name__)
 
@@ -324,7 +324,9 @@ def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettin
         parts = [solver(model, data, **options)]
     elif about["needs"] == "guide":
         parts = [importlib.import_module(f"{folder}.guide").Guide]
-    return engine(model, data, *parts, method=method, loop=loop, **settings)
+    fitted = engine(model, data, *parts, method=method, loop=loop, **settings)
+    fitted.metrics |= {f"{SOLVER}{name}": value for name, value in options.items()}
+    return fitted
 
 
 def resume(directory: str | Path, data: Any = None, **changes: Any) -> Result:

@@ -39,6 +39,10 @@ MOST_EFFORT = 3e11
 """Multiplications that they may take; draws are thinned to stay below: ten seconds on a small machine."""
 
 
+SOLVER = "solver."
+"""What the names of a solver's options begin with among the metrics of a fit."""
+
+
 class UserError(Exception):
     """A mistake in the input: shown as one line, exit code 2, nothing half written."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyrozoo.diagnostics.metrics import MOST_SCALARS, dataset, some
 from pyrozoo.diagnostics.verdict import ESS_ENOUGH, RHAT_GOOD
-from pyrozoo.types import Draws, Fit, SettingError
+from pyrozoo.types import SOLVER, Draws, Fit, SettingError
 
 COLUMNS = (
     "model", "method", "kind", "status", "seed", "objective_name", "objective", "elbo", "elbo_se", "khat",
@@ -104,13 +104,19 @@ def compare(fits: Sequence[Fit]) -> Comparison:
 
 
 def _names(fits: Sequence[Fit]) -> tuple[str, ...]:
-    """Name fits by method, adding what tells two of one method apart: settings, then seed, then position."""
+    """Name fits by method, adding what tells two of one method apart: settings, solver options, seed, position."""
     labels = [fit.method for fit in fits]
     differing = varied_fields(fits)
     if differing:
         labels = [
             f"{n} {', '.join(f'{f}={getattr(fit.model, f)}' for f in differing)}"
             for n, fit in zip(labels, fits, strict=True)
+        ]
+    if len(set(labels)) < len(labels):
+        options = [{k.removeprefix(SOLVER): v for k, v in fit.metrics.items() if k.startswith(SOLVER)} for fit in fits]
+        told = [", ".join(f"{k}={v}" for k, v in each.items()) for each in options]
+        labels = [
+            f"{n} {option}" if option and labels.count(n) > 1 else n for n, option in zip(labels, told, strict=True)
         ]
     if len(set(labels)) < len(labels):
         labels = [f"{n} seed={fit.seed}" if labels.count(n) > 1 else n for n, fit in zip(labels, fits, strict=True)]

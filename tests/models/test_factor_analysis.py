@@ -36,6 +36,7 @@ from pyrozoo.models.factor_analysis.regression import (
 from pyrozoo.program import log_joint, seeded
 from pyrozoo.types import DataError, NotApplicable, SettingError
 from tests.case import Case, Oracle
+from tests.test_command import run
 
 NAN = float("nan")
 
@@ -732,3 +733,12 @@ def test_masked_mnist_figures(mnist_images):
     assert fit.metrics["reconstruction_rmse"] <= 64
     assert fit.metrics["mean_imputation_rmse"] == pytest.approx(82.6, abs=0.5)
     assert 0.85 <= fit.metrics["coverage_90"] <= 0.93
+
+
+def test_a_sweep_over_a_solvers_options_is_a_comparison(here, capsys):
+    quick = ["inference.warmup=20", "inference.draws=20", "data.rows=30", "data.columns=3", "model.num_factors=1"]
+    arguments = ["-m", "model=factor_analysis", "inference=gibbs", "solver.missing=impute,marginal", "data.missing=0.1"]
+    code, _, err = run(capsys, *arguments, *quick)
+    assert code == 0, err
+    (path,) = here.rglob("comparison.csv")
+    assert list(pd.read_csv(path)["fit"]) == ["gibbs missing=impute", "gibbs missing=marginal"]

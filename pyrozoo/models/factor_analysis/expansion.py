@@ -22,7 +22,8 @@ def expansion(
 
     With A = sum_n E[(z - b)(z - b)^T] and B = sum_d E[w w^T / sigma^2], the terms that notice R are
     -1/2 tr(R A R^T) - kappa/2 tr(R^-T B R^-1) + n log|R|. Their maximum over Q = R^T R solves
-    Q A Q - n Q - kappa B = 0: with A = L L^T and kappa L^T B L = U c U^T, Q = L^-T U y U^T L^-1 where y^2 - n y - c = 0.
+    Q A Q - n Q - kappa B = 0: with A = L L^T and kappa L^T B L = U c U^T, Q = L^-T U y U^T L^-1 where
+    y^2 - n y - c = 0.
 
     Args:
         rows: sum over rows of E[a a^T], a = (z, 1).

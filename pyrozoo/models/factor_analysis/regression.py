@@ -66,8 +66,8 @@ def regress(
         moments: What the rows tell.
         squares: Sums of squares of the columns where they are not the layout's (imputed cells).
         observations: Cells per column where they are not the layout's.
-        known: When the factors are known, cells [(C,) N, D] and which of them count (None: all), to add up the residuals
-            themselves where their sum cancelled in single precision.
+        known: When the factors are known, cells [(C,) N, D] and which of them count (None: all), to add up the
+            residuals themselves where their sum cancelled in single precision.
     """
     precision, mean0 = prior(model, layout)
     factor = safe_cholesky(precision + moments.groups.double(), "the precision of the loadings")
