@@ -1,8 +1,11 @@
 """Shape annotations are checked in every test: jaxtyping's import hook with beartype."""
 
+import base64
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
@@ -34,6 +37,23 @@ def mnist_images() -> None:
     names = (settings["file"], *settings["alternatives"])
     if not folder or not any((Path(folder) / name).is_file() for name in names):
         pytest.skip(f"PYROZOO_DATA holds none of {', '.join(names)}; the project does not carry MNIST")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Leave shapes unchecked, which doubles the speed of thousands of small steps; every step is checked elsewhere."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make pictures but do not render them, which takes longer than most fits; tests of reports render all."""
+    blank = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+    )
+    monkeypatch.setattr("pyrozoo.report.html.png", lambda picture: blank)
 
 
 @pytest.fixture

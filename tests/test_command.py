@@ -19,6 +19,8 @@ from pyrozoo import __main__ as command
 from pyrozoo import catalog
 from pyrozoo.paths import PACKAGE
 
+pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
+
 SMALL = ["model=zip_mixture", "data.rows=60", "data.columns=4", "model.num_components=2"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cache
 
 import arviz as az
 import numpy as np
@@ -36,11 +37,18 @@ SIZES = ("num_components", "num_factors")
 WITH_SIZE = [(m, x, name) for m, x in PAIRS for name in SIZES if hasattr(case(m).model, name)]
 # Methods that draw enough to be held to the exact posterior; the sizes are set in each case.
 QUIET = {"progress": False}
+unchecked = pytest.mark.usefixtures("unchecked")
 
 
 def fit_tiny(model: str, method: str, **changes):
     its = case(model)
     return pyrozoo.fit(its.model, method, data=its.tiny, **{**QUIET, **its.settings[method], **changes})
+
+
+@cache
+def plain_fit(model: str, method: str):
+    """Return the quick fit of the tiny instance that several laws look at."""
+    return fit_tiny(model, method)
 
 
 def prior_draws(model: str, data, count: int):
@@ -84,6 +92,7 @@ def test_solvers_objective_is_the_programs_joint(model, method):
 # 2. Oracle ------------------------------------------------------------------------------------------------------------
 
 
+@unchecked
 @pytest.mark.parametrize(("model", "method"), [p for p in PAIRS if p[1] in dict(SAMPLERS).values() or p[1] == "nuts"])
 def test_samplers_agree_with_the_oracle(model, method):
     its = case(model)
@@ -104,7 +113,7 @@ def test_samplers_agree_with_the_oracle(model, method):
 def test_variational_bounds_stay_below_the_evidence(model, method):
     its = case(model)
     evidence = its.oracle().log_evidence
-    fit = fit_tiny(model, method)
+    fit = plain_fit(model, method)
     slack = 4 * float(fit.metrics["elbo_se"])
     assert float(fit.metrics["elbo"]) <= evidence + slack
     assert float(fit.metrics["elbo"]) >= evidence - its.elbo_gap - slack
@@ -180,6 +189,7 @@ def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
 # 4. Stationary --------------------------------------------------------------------------------------------------------
 
 
+@unchecked
 @pytest.mark.parametrize(("model", "method"), OPTIMISERS)
 def test_converged_points_are_stationary(model, method):
     """Directional derivatives of the objective over the solver's own parameters vanish, by central differences."""
@@ -256,12 +266,14 @@ def ranks(model, make, simulations, seed=3):
     )
 
 
+@unchecked
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_geweke(model, method):
     z = quick_geweke(model, solver_class(model, method), 2500)
     assert z.abs().max() < GEWEKE_LIMIT, z[z.abs() > 3]
 
 
+@unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_geweke_long(model, method):
@@ -269,12 +281,14 @@ def test_geweke_long(model, method):
     assert z.abs().max() < GEWEKE_LIMIT, z[z.abs() > 3]
 
 
+@unchecked
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_calibration(model, method):
     p = uniformity(ranks(model, solver_class(model, method), 200))
     assert p.min() > 1e-4, p[p < 1e-3]
 
 
+@unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_calibration_long(model, method):
@@ -282,6 +296,7 @@ def test_calibration_long(model, method):
     assert p.min() > 1e-4, p[p < 1e-3]
 
 
+@unchecked
 @pytest.mark.parametrize(("model", "bug"), [(m, bug) for m in MODELS for bug in case(m).bugs])
 def test_planted_bugs_are_caught(model, bug):
     make = case(model).bugs[bug]
@@ -291,11 +306,13 @@ def test_planted_bugs_are_caught(model, bug):
     )
 
 
+@unchecked
 @pytest.mark.parametrize("model", [m for m in MODELS if case(m).bugs])
 def test_geweke_alone_catches_a_bug(model):
     assert any(quick_geweke(model, make, 1000).abs().max() > GEWEKE_LIMIT for make in case(model).bugs.values())
 
 
+@unchecked
 @pytest.mark.parametrize("model", [m for m in MODELS if "data" in case(m).bugs])
 def test_a_sampler_that_ignores_the_data_is_caught_by_the_log_likelihoods_rank_only(model):
     p = uniformity(ranks(model, case(model).bugs["data"], 150))
@@ -308,7 +325,7 @@ def test_a_sampler_that_ignores_the_data_is_caught_by_the_log_likelihoods_rank_o
 
 @pytest.mark.parametrize(("model", "method"), [p for p in PAIRS if p[1] in ("cavi", "svi", "laplace")])
 def test_variational_fits_report_khat(model, method):
-    fit = fit_tiny(model, method)
+    fit = plain_fit(model, method)
     assert fit.kind == "variational"
     assert "khat" in fit.metrics
     assert not {"rhat_max", "ess_bulk_min"} & set(fit.metrics), "draws from q are no chain"
@@ -318,7 +335,7 @@ def test_variational_fits_report_khat(model, method):
 
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_samples_report_rhat_raw_and_aligned(model, method):
-    metrics = fit_tiny(model, method).metrics
+    metrics = plain_fit(model, method).metrics
     assert {"rhat_max_raw", "rhat_max", "rhat_max_invariants", "ess_bulk_min", "ess_per_second"} <= set(metrics)
 
 
@@ -401,6 +418,7 @@ numbers = st.one_of(
 )
 
 
+@unchecked
 @pytest.mark.parametrize("model", MODELS)
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=numbers))
@@ -452,7 +470,7 @@ def test_float32_agrees_with_float64(model, method):
 
 @pytest.mark.parametrize(("model", "method"), PAIRS)
 def test_inference_data_says_what_it_is(model, method):
-    fit = fit_tiny(model, method)
+    fit = plain_fit(model, method)
     data = fit.inference_data
     assert {"posterior", "log_likelihood", "posterior_predictive", "prior", "prior_predictive", "observed_data"} <= set(
         data.groups()

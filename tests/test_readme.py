@@ -14,6 +14,8 @@ import pytest
 from pyrozoo.paths import PACKAGE
 from tests.test_command import run
 
+pytestmark = pytest.mark.usefixtures("unchecked")
+
 README = PACKAGE.parent / "README.md"
 TEXT = README.read_text(encoding="utf-8") if README.is_file() else ""
 BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", TEXT, re.S)
@@ -31,6 +33,8 @@ def test_the_readme_is_found():
 @pytest.mark.parametrize("command", OURS)
 def test_commands(here, capsys, request, command):
     arguments = shlex.split(command)
+    if "-m" in arguments:
+        request.getfixturevalue("undrawn")
     if (
         any("zip_course" in a for a in arguments)
         and not Path(os.environ.get("PYROZOO_DATA", "-"), "zip_mixture_course.npz").is_file()

@@ -20,7 +20,7 @@ from pyrozoo.types import Draws, Fit, Model
 PREDICTIVE_DRAWS = 100
 """Simulated data sets kept for predictive checks, if the budget allows."""
 
-PRIOR_DRAWS = 500
+PRIOR_DRAWS = 200
 
 PACKAGES = ("pyrozoo", "torch", "pyro-ppl", "numpy", "arviz")
 

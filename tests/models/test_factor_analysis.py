@@ -512,6 +512,7 @@ def test_expansion_saves_steps():
 # Samplers -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("missing", [0.0, 0.25])
 def test_samplers_of_all_options_agree(missing):
     """Imputing and summing out, blocks and single sites: samplers of one posterior, of a complete table too."""
