@@ -12,7 +12,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from pyrozoo.data.table import Hidden, Table
@@ -47,6 +47,12 @@ MOST_WORK = 4e9
 ENOUGH = 0.9
 """Share of the variance by which spectra are compared."""
 
+UNEVEN = 10.0
+"""Ratio of the largest to the middle sd of columns from which they are drawn in units of their own."""
+
+OUTSIDE = 0.001
+"""Share of predictions at either end that may lie beyond the axes, so that one wild guess does not hide the rest."""
+
 HOLE, BLANK = "#e79a92", "0.93"
 """Missing pixels: a colour that no grey can be mistaken for; where there is nothing to show: a light grey."""
 
@@ -60,12 +66,12 @@ def pictures(fit: Fit) -> list[Picture]:
         _reconstruction(fit) if images else None,
         _factor_images(draws, table) if images else _factor_table(draws, table),
         _moment_images(draws, table) if images else _moment_points(fit, draws),
-        _scree(table, fit.model.num_factors),
+        _scree(table, draws["loadings"].shape[-1]),
         _errors(fit),
     ]
     for name, part in (("holdout", table), ("completion", table.test)):
         if part is not None and part.hidden is not None and len(part.hidden.values):
-            result.append(_holdout(name, fit.predict(part), part.hidden))
+            result.append(_holdout(name, fit.predict(part), part.hidden, _units(table)))
     if not images:
         result.append(_correlation(fit))
     return [picture for picture in result if picture is not None]
@@ -90,7 +96,7 @@ def _reconstruction(fit: Fit) -> Picture | None:
     # The scale is that of the images: what a reconstruction has beyond it is cut off rather than greying all others.
     low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
     assert table.image_shape is not None
-    shape, grey = table.image_shape, Normalize(low, max(high, low + 1e-9))
+    shape, grey = table.image_shape, Normalize(low, high if high > low else low + 1)
     spread = Normalize(0, max(float(sd[~sd.isnan()].max()), 1e-9))
     lines = [
         ("masked", masked, grey, "gray", HOLE),
@@ -98,30 +104,30 @@ def _reconstruction(fit: Fit) -> Picture | None:
         *([("truth", truth, grey, "gray", HOLE)] if known else []),
         ("predictive sd", sd, spread, "viridis", BLANK),
     ]
-    width = 0.95 * len(rows)
-    height = min(2.0, max(0.3, 0.95 * shape[0] / shape[1]))
-    figure = Figure(figsize=(width + 1.9, len(lines) * (height + 0.05) + 0.45), layout="constrained")
+    tile = min(1.8, 9.5 / len(rows))
+    height = min(2.0, max(0.3, tile * shape[0] / shape[1]))
+    tile = min(tile, max(0.3, height * shape[1] / shape[0]))
+    size = tile * len(rows) + 1.9, len(lines) * (height + 0.05) + 0.45
+    figure = Figure(figsize=size, layout="constrained")
     every = figure.subplots(len(lines), 1)
     for axes, (label, values, scale, colors, bad) in zip(every, lines, strict=True):
         axes.imshow(_strip(values, shape, scale, colors, bad), interpolation="nearest", aspect="equal")
         axes.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=6)
         _bare(axes)
-    middle = shape[1] + _gap(shape)
-    every[0].set_xticks(
-        [(shape[1] - 1) / 2 + i * middle for i in range(len(rows))],
-        [_short(table.row_labels[i], 11) for i in rows.tolist()],
-        fontsize=7,
-    )
-    every[0].tick_params(length=0, labeltop=True, labelbottom=False)
+    if tile > 0.6:  # inches that a label takes
+        step = shape[1] + _gap(shape)
+        middles = [(shape[1] - 1) / 2 + i * step for i in range(len(rows))]
+        every[0].set_xticks(middles, [_short(table.row_labels[i], 11) for i in rows.tolist()], fontsize=7)
+        every[0].tick_params(length=0, labeltop=True, labelbottom=False)
     figure.colorbar(matplotlib.cm.ScalarMappable(grey, "gray"), ax=list(every[:-1]), aspect=25, pad=0.01)
     figure.colorbar(
         matplotlib.cm.ScalarMappable(spread, "viridis"), ax=every[-1], aspect=25 / (len(lines) - 1), pad=0.01
     )
-    against = "against the truth below" if known else "(their truth is unknown)"
+    question = "where the truth has them" if known else "as one would draw them (nobody knows the truth)"
     return Picture(
         "reconstruction",
         f"Red pixels were not shown to the fit, from scattered holes (left) to solid ones (right): do strokes go on "
-        f"where they should, {against}? The last line says where the fit is unsure: within large holes, near strokes.",
+        f"{question}? The last line is how unsure the fit is: brightest where a stroke may or may not pass.",
         figure,
     )
 
@@ -197,11 +203,12 @@ def _factor_images(draws: Draws, table: Table) -> Picture:
     assert table.image_shape is not None
     mean, shares = _numpy(draws["loadings"].mean((0, 1))), _shares(draws)
     count = min(MOST_FACTORS, mean.shape[1])
-    across = min(count, 9)
+    # Wide rather than tall, with the fewest places left over.
+    across = count if count <= 9 else min(range(6, 11), key=lambda width: (-count % width, -width))
     down = math.ceil(count / across)
     height = min(2.0, max(0.35, 1.0 * table.image_shape[0] / table.image_shape[1]))
-    figure = Figure(figsize=(1.02 * across + 0.9, down * (height + 0.24) + 0.1), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr,call-arg]
+    close = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
+    figure = Figure(figsize=(1.02 * across + 0.9, down * (height + 0.24) + 0.1), layout=close)
     every = figure.subplots(down, across, squeeze=False)
     for m, axes in enumerate(every.flat):
         if m >= count:
@@ -219,9 +226,9 @@ def _factor_images(draws: Draws, table: Table) -> Picture:
     some = f"the first {count} of {mean.shape[1]} factors" if count < mean.shape[1] else _counted(count, "factor")
     return Picture(
         "factors",
-        f"Posterior mean loadings of {some}, each on its own scale, with its share of the variance: red pixels rise "
-        "and blue ones fall together. Early factors are broad contrasts of shape, late ones fine detail or noise; "
-        "signs and rotation are a convention.",
+        f"Mean loadings of {some}, each on its own scale, with its share of the variance: red pixels rise while blue "
+        "ones fall (or the other way round: signs, and the rotation, are a convention). Early factors should be broad "
+        "contrasts of shape; specks of single pixels are noise.",
         figure,
     )
 
@@ -248,11 +255,11 @@ def _factor_table(draws: Draws, table: Table) -> Picture:
         axes.set(xlabel="column", ylabel="factor: share of the variance")
     axes.set_title("loading / sd of the column", fontsize=10)
     figure.colorbar(image, ax=axes, pad=0.02)
-    some = f" The first {count} of {M} factors." if count < M else ""
+    some = f"the first {count} of {M} factors" if count < M else _counted(count, "factor")
     return Picture(
         "factors",
-        "Correlation of each column with each factor, on one scale: columns of strong colour in one factor move "
-        f"together, of opposite colours against each other; signs and rotation are a convention.{some}",
+        f"Correlation of each column with {some}, on one scale: columns of the same strong colour in a factor move "
+        "together, of opposite colours against each other. Signs, and the rotation, are a convention.",
         figure,
     )
 
@@ -288,29 +295,38 @@ def _moment_points(fit: Fit, draws: Draws) -> Picture:
     table: Table = fit.data
     D = table.shape[1]
     few, x = D <= MOST_LABELS, np.arange(D)
-    noise = draws["noise_variance"].sqrt()
+    noise, units = draws["noise_variance"].sqrt(), _units(table)
     spread = (torch.linalg.vector_norm(draws["loadings"], dim=-1).square() + draws["noise_variance"]).sqrt()
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots(1, 2)
-    for axis, title, values in ((axes[0], "mean", draws["mean"]), (axes[1], "sd", noise)):
+    panels = (
+        (axes[0], "mean", draws["mean"])
+        if units is None
+        else (axes[0], "mean / sd of the column", draws["mean"] / units[1]),
+        (axes[1], "sd of the noise (dots) and of the whole column (dashes)", noise),
+    )
+    for axis, title, values in panels:
         flat = _numpy(values.flatten(0, 1))
         if few and fit.kind != "point":
             axis.vlines(x, *np.quantile(flat, [0.05, 0.95], axis=0), color="C0", lw=2, alpha=0.6)
-        axis.plot(x, flat.mean(0), "o", color="C0", ms=4 if few else 2, label="noise")
-        axis.set(title=title, xlim=(-0.5, D - 0.5))
+        axis.plot(x, flat.mean(0), "o", color="C0", ms=4 if few else 2)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlim(-0.5, D - 0.5)
         if few:
             axis.set_xticks(x, [_short(label) for label in table.column_labels], rotation=60, ha="right",
                             rotation_mode="anchor", fontsize=8 if D <= 20 else 7)  # fmt: skip
         else:
             axis.set_xlabel("column")
-    axes[1].plot(x, _numpy(spread.mean((0, 1))), "_", color="C3", ms=8 if few else 4, label="whole column")
-    axes[1].set_ylim(bottom=0)
-    axes[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    axes[1].plot(x, _numpy(spread.mean((0, 1))), "_", color="C3", ms=8 if few else 4)
+    if units is None:
+        axes[1].set_ylim(bottom=0)
+    else:
+        axes[1].set_yscale("log")
     intervals = " Bars are 90% intervals." if few and fit.kind != "point" else ""
     return Picture(
         "mean_and_noise",
-        "Mean and noise of each column: where the noise lies far below the whole column's sd, the factors explain "
-        f"the column; where they meet, it goes its own way.{intervals}",
+        "Where the noise lies far below the sd of the whole column, the factors explain the column; where they meet, "
+        f"it goes its own way.{intervals}",
         figure,
     )
 
@@ -320,15 +336,16 @@ def _moment_points(fit: Fit, draws: Draws) -> Picture:
 
 def _scree(table: Table, num_factors: int) -> Picture | None:
     rows = _rows_for_spectrum(table)
-    middle = table.filled.sum(0) / table.observed.sum(0).clamp(min=1)
+    units = _units(table)
+    middle, scale = units or (_column_means(table), table.values.new_ones(()))
     whole = _with_hidden(table)[rows]
     holes = bool(table.values[rows].isnan().any())
     sources = [(table.values[rows], "holes filled by means" if holes else "the data")]
     if table.hidden is not None and bool((whole.isnan() != table.values[rows].isnan()).any()):
-        sources.append((whole, "true data"))
+        sources.append((whole, "hidden values put back" if whole.isnan().any() else "true data"))
     lines = []
     for values, label in reversed(sources):
-        shares = _variance_shares(torch.where(values.isnan(), middle, values))
+        shares = _variance_shares(torch.where(values.isnan(), 0.0, (values - middle) / scale))
         if shares is None:
             return None
         # Rounding must not ask for a component more.
@@ -340,14 +357,17 @@ def _scree(table: Table, num_factors: int) -> Picture | None:
     for label, shares, needed in lines:
         shown = shares[: max(end, 2)]
         x = np.arange(1, len(shown) + 1)
-        style = {"color": "C0" if label == "true data" else "C3", "marker": "o" if len(shown) <= 40 else "", "ms": 3}
-        left.plot(x, np.where(shown > 1e-9, shown, np.nan), label=label, **style)
-        right.plot(x, shown.cumsum(), label=label, **style)
-        right.plot([needed, needed], [0, ENOUGH], ":", color=style["color"], lw=1)
+        color = "C3" if label == sources[0][1] else "C0"
+        marker = "o" if len(shown) <= 40 else ""
+        left.plot(x, np.where(shown > 1e-9, shown, np.nan), color=color, marker=marker, ms=3)
+        right.plot(x, shown.cumsum(), color=color, marker=marker, ms=3, label=label)
+        right.plot([needed, needed], [0, ENOUGH], ":", color=color, lw=1)
         small = min(small, float(shown[shown > 1e-9].min()))
-    left.set(yscale="log", xlabel="component", ylabel="share of the variance", title="Eigenvalues")
-    if small > 0.1:
-        left.set(yscale="linear", ylim=(0, 1.05))
+    left.set(xlabel="component", ylabel="share of the variance", title="Eigenvalues")
+    if small < 0.005:  # over few powers of ten a logarithmic axis has hardly a tick
+        left.set_yscale("log")
+    else:
+        left.set_ylim(bottom=0)
     right.axhline(ENOUGH, color="0.6", lw=0.8, zorder=0)
     right.set(xlabel="components", ylabel="share of the variance", title="Added up", ylim=(0, 1.03))
     for axes in (left, right):
@@ -355,12 +375,15 @@ def _scree(table: Table, num_factors: int) -> Picture | None:
             axes.axvline(num_factors, color="0.6", ls="--", lw=0.8, zorder=0, label="factors of the fit")
         axes.xaxis.get_major_locator().set_params(integer=True)
     right.legend(loc="lower right", fontsize=8)
-    need = "; ".join(f"{needed} with {label}" if label != "the data" else f"{needed}" for label, _, needed in lines)
-    lesson = (
-        " Means in place of holes break up what the columns share, so that PCA needs more." if len(lines) > 1 else ""
+    need = "; ".join(f"{needed}" if label == "the data" else f"{needed} with {label}" for label, _, needed in lines)
+    lesson = " (means in place of holes break up what columns share)" if lines[-1][2] > lines[0][2] else ""
+    notes = [] if units is None else ["columns are standardised, for their sds differ much"]
+    if len(rows) < table.shape[0]:
+        notes.append(f"{len(rows)} of {table.shape[0]} rows, evenly chosen")
+    more = f" Here {'; '.join(notes)}." if notes else ""
+    return Picture(
+        "scree", f"Components that PCA needs for {ENOUGH:.0%} of the variance: {need}{lesson}.{more}", figure
     )
-    some = f" {len(rows)} of {table.shape[0]} rows, evenly chosen." if len(rows) < table.shape[0] else ""
-    return Picture("scree", f"Principal components for {ENOUGH:.0%} of the variance: {need}.{lesson}{some}", figure)
 
 
 def _rows_for_spectrum(table: Table) -> Tensor:
@@ -397,11 +420,11 @@ def _errors(fit: Fit) -> Picture | None:
                 axes.plot(line[over], line["sweep_rmse"], color="C0", lw=0.8, alpha=0.7,
                           label=None if i else "each sweep")  # fmt: skip
             if "average_rmse" in known and i == 0:  # one average over all chains
-                axes.plot(line[over], line["average_rmse"], color="C3", lw=1.8, label="average of sweeps")
+                axes.plot(line[over], line["average_rmse"], color="C3", lw=1.8, zorder=3, label="average of sweeps")
         axes.set_xlabel("sweep" if over == "iteration" else over)
     naive = None
     if table.hidden is not None and len(table.hidden.values):
-        means = (table.filled.sum(0) / table.observed.sum(0))[table.hidden.columns]
+        means = _column_means(table)[table.hidden.columns]
         naive = float((means - table.hidden.values).square().mean().sqrt())
         for axes in every:
             axes.axhline(naive, color="0.4", ls="--", lw=1, label="means of columns")
@@ -411,43 +434,53 @@ def _errors(fit: Fit) -> Picture | None:
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
     every[0].set(ylim=(low - margin, high + margin), ylabel="RMSE of hidden entries", title="by sweep")
     every[1].set_title("by time")
-    every[1].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    handles, names = every[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     last = fit.trace["average_rmse"].dropna() if "average_rmse" in known else fit.trace["sweep_rmse"].dropna()
-    ends = f"It ends at {float(last.iloc[-1]):.4g}" + (f", where means of columns give {naive:.4g}." if naive else ".")
+    ends = f"{float(last.iloc[-1]):.4g}" + ("" if naive is None else f", where means of columns give {naive:.4g}")
     return Picture(
         "reconstruction_error",
-        "Error of the hidden entries while sampling: each sweep's level is reached early, and the average over sweeps "
-        f"after warm-up falls below it, as noise between sweeps cancels. {ends}",
+        "Sweeps should soon reach a level and stay there, a rise being a fit to noise, and the average should lie "
+        f"below them, as what differs between sweeps cancels. It ends at {ends}.",
         figure,
     )
 
 
-def _holdout(name: str, prediction: Prediction, hidden: Hidden) -> Picture:
+def _holdout(name: str, prediction: Prediction, hidden: Hidden, units: tuple[Tensor, Tensor] | None) -> Picture:
     truth, mean, pit = (_numpy(value) for value in (hidden.values, prediction.mean, prediction.pit))
     rmse, count = float(np.sqrt(((mean - truth) ** 2).mean())), len(truth)
+    if units is not None:
+        middle, scale = (_numpy(value[hidden.columns]) for value in units)
+        truth, mean = (truth - middle) / scale, (mean - middle) / scale
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1])
-    low, high = min(truth.min(), mean.min()), max(truth.max(), mean.max())
+    left, right = figure.subplots(1, 2)
+    common = np.quantile(mean, [OUTSIDE, 1 - OUTSIDE]) if count > MOST_POINTS else (mean.min(), mean.max())
+    low, high = min(truth.min(), common[0]), max(truth.max(), common[1])
     margin = 0.03 * (high - low) or 0.05 * abs(high) or 1.0
     ends = low - margin, high + margin
+    outside = int(((mean < ends[0]) | (mean > ends[1])).sum())
     if count > MOST_POINTS:
-        cells = left.hexbin(mean, truth, gridsize=45, bins="log", mincnt=1, cmap="viridis", extent=(*ends, *ends))
+        inside = (mean >= ends[0]) & (mean <= ends[1])
+        cells = left.hexbin(
+            mean[inside], truth[inside], gridsize=45, bins="log", mincnt=1, cmap="viridis", extent=(*ends, *ends)
+        )
         figure.colorbar(cells, ax=left, label="entries")
     else:
         left.plot(mean, truth, ".", ms=4, alpha=0.5)
     left.plot(ends, ends, color="C3" if count > MOST_POINTS else "0.6", lw=0.8)
-    left.set(xlabel="predicted mean", ylabel="true value", title=f"RMSE {rmse:.4g}", xlim=ends, ylim=ends)
+    of = "" if units is None else ", in sds of its column"
+    title = f"RMSE {rmse:.4g}" if units is None else f"RMSE {rmse:.4g} in the units of the table"
+    left.set(xlabel=f"predicted mean{of}", ylabel=f"true value{of}", title=title, xlim=ends, ylim=ends)
     bins = 20 if count >= 200 else 10
     right.hist(pit, bins=bins, range=(0, 1), color="C0")
     right.axhline(count / bins, color="0.4", lw=0.8)
     right.set(xlabel="PIT", ylabel="entries", title="Calibration: flat is right", xlim=(0, 1))
-    where = "test rows" if name == "completion" else "hidden entries"
-    whose = "missing values in test rows" if name == "completion" else "hidden entries"
-    del where
+    what = "missing values in test rows" if name == "completion" else "hidden entries"
+    beyond = f" ({outside} predictions lie beyond the axes)" if outside else ""
     return Picture(
         name,
-        f"Prediction of {count} {whose} from the rest of their rows: the truth should scatter evenly about the line. "
-        "A histogram high in the middle is too unsure of itself, high at both ends too sure.",
+        f"Prediction of {count} {what} from the rest of their rows: the truth should scatter evenly about the "
+        f"line{beyond}. A histogram high in the middle is too unsure of itself, high at both ends too sure.",
         figure,
     )
 
@@ -467,10 +500,13 @@ def _correlation(fit: Fit) -> Picture | None:
     implied = _numpy((covariance / (sd.unsqueeze(-1) * sd.unsqueeze(-2))).mean(0))
     frame = pd.DataFrame(_numpy(table.values), columns=range(D))
     observed = frame.corr(min_periods=3).to_numpy()
-    figure = Figure(figsize=(9.6, 4.4 + (0.5 if D <= MOST_LABELS else 0)), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.4 + (0.5 if D <= MOST_LABELS else 0)), layout="compressed")
     every = figure.subplots(1, 2)
     colors = matplotlib.colormaps["RdBu_r"].with_extremes(bad="0.8")
-    for axes, title, matrix in ((every[0], "of the model", implied), (every[1], "of the data", observed)):
+    for axes, title, matrix in (
+        (every[0], "implied by the model", implied),
+        (every[1], "observed, complete pairs", observed),
+    ):
         image = axes.imshow(matrix, cmap=colors, vmin=-1, vmax=1, interpolation="nearest")
         axes.set_title(title)
         if D <= MOST_LABELS:
@@ -484,18 +520,39 @@ def _correlation(fit: Fit) -> Picture | None:
     gap = np.abs(np.where(np.tri(D, k=-1, dtype=bool), implied - observed, np.nan))
     worst = ""
     if not np.isnan(gap).all():
-        i, j = np.unravel_index(np.nanargmax(gap), gap.shape)
+        i, j = (int(index) for index in np.unravel_index(np.nanargmax(gap), gap.shape))
         worst = (
             f" They differ most for {table.column_labels[j]} and {table.column_labels[i]}: "
             f"{implied[i, j]:.2f} against {observed[i, j]:.2f}."
         )
-    grey = " Grey: no variation, or fewer than three rows with both." if np.isnan(observed).any() else ""
+    grey = " (grey where none can be had)" if np.isnan(observed).any() else ""
     return Picture(
         "correlation",
-        "Correlations that the factors imply beside those of complete pairs of values: blocks that the data have and "
-        f"the model lacks ask for more factors.{worst}{grey}",
+        f"Correlations that the model implies beside those of complete pairs of values{grey}: blocks that the data "
+        f"have and the model lacks ask for more factors.{worst}",
         figure,
     )
+
+
+def _column_means(table: Table) -> Tensor:
+    """Return the mean of what is observed; 0 for a column without any."""
+    return table.filled.sum(0) / table.observed.sum(0).clamp(min=1)
+
+
+def _units(table: Table) -> tuple[Tensor, Tensor] | None:
+    """Return mean and sd of every column where they are too uneven for one scale; None where one does, as for images.
+
+    Constant columns get the sd 1.
+    """
+    if table.image_shape is not None:
+        return None
+    middle = _column_means(table)
+    apart = torch.where(table.observed, table.filled - middle, 0.0)
+    sd = (apart.square().sum(0) / table.observed.sum(0).clamp(min=1)).sqrt()
+    varied = sd[sd > 0]
+    if not len(varied) or varied.max() < UNEVEN * varied.median():
+        return None
+    return middle, torch.where(sd > 0, sd, 1.0)
 
 
 def _numpy(values: Tensor) -> np.ndarray:
@@ -503,7 +560,8 @@ def _numpy(values: Tensor) -> np.ndarray:
 
 
 def _short(label: str, most: int = 18) -> str:
-    return label if len(label) <= most else label[: most - 1] + "…"
+    """Return a label cut to a length; dollars stay dollars, for between two of them matplotlib sets formulas."""
+    return (label if len(label) <= most else label[: most - 1] + "…").replace("$", r"\$")
 
 
 def _counted(count: int, word: str) -> str:
