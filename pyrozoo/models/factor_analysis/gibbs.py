@@ -42,7 +42,8 @@ class State:
 class Solver(SolverContract):
     """Gibbs sampling of p(W, mu, sigma^2, Z | observed X); Z in the order of the table's rows.
 
-    A sweep draws the missing values given all else (``impute`` only), then Z, then the columns. With every cell filled
+    A sweep draws the missing values given all else (``impute`` only), then Z, then the columns, then a shift of the
+    factors against the mean. With every cell filled
     all rows share one precision, and all columns another; with missing values summed out every pattern has its own. The
     objective is log p(observed X, Z, W, mu, sigma^2) of the state after the sweep.
 
@@ -103,11 +104,14 @@ class Solver(SolverContract):
             beta, noise = draw_columns(found, self.shared)
         # sum over cells of (x - beta . a)^2 = its minimum + the quadratic form of the distance from it
         residual = self._residual(found, beta)
+        shift, second = self._shift(beta, noise, moments.total.double())
+        beta[..., -1] += (beta[..., :-1] @ shift.unsqueeze(-1)).squeeze(-1)
+        factors = factors - shift.unsqueeze(1).to(factors)
         beta, noise = beta.to(state.mean), noise.to(state.mean)
         new = State(beta[..., :-1], beta[..., -1] + self.layout.offset, noise, factors)
         if self.filler:
             residual = residual - self.filler.residual_of_imputed(self._fitted(new))
-        return new, self._log_joint(beta, noise, moments, residual)
+        return new, self._log_joint(beta, noise, second, residual)
 
     def _draw_factors_of_filled(self, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
         """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""
@@ -153,11 +157,26 @@ class Solver(SolverContract):
         added = ((from_prior @ precision) * from_prior).sum(-1) + self.model.noise_degrees * self.model.noise_scale
         return (found.scale + self._away(found, beta) - added).clamp(min=0)
 
-    def _log_joint(self, beta: Tensor, noise: Tensor, moments: Moments, residual: Tensor) -> Float[Tensor, C]:
+    def _shift(self, beta: Tensor, noise: Tensor, total: Tensor) -> tuple[Float[Tensor, "C M"], Float[Tensor, C]]:
+        """Draw the shift b of z' = z - b, mu' = mu + W b, which no value notices; return it and sum |z'|^2.
+
+        A Gibbs step along a group (Liu and Sabatti 2000, Biometrika 87): what the priors say of b is normal, with
+        precision N I + lambda0 W^T S^-1 W. Without it mean and factors move each other by small steps.
+        """
+        W, weighted = beta[..., :-1], beta[..., :-1] / noise.unsqueeze(-1)
+        whole, z, N = beta[..., -1] + self.layout.offset, total[..., -1, :-1], total[..., -1, -1]
+        lam, eye = self.model.mean_precision, torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
+        L = safe_cholesky(N[:, None, None] * eye + lam * W.mT @ weighted, "the precision of the shift")
+        right = z - lam * (weighted.mT @ whole.unsqueeze(-1)).squeeze(-1)
+        b = torch.cholesky_solve(right.unsqueeze(-1), L)
+        b = (b + torch.linalg.solve_triangular(L.mT, standard_normal(b), upper=True)).squeeze(-1)
+        squares = total.diagonal(dim1=-2, dim2=-1)[..., :-1].sum(-1)
+        return b, squares - 2 * (b * z).sum(-1) + N * b.square().sum(-1)
+
+    def _log_joint(self, beta: Tensor, noise: Tensor, squares: Tensor, residual: Tensor) -> Float[Tensor, C]:
         norm = self.layout.observations * (2 * math.pi * noise).log()
         cells = -0.5 * (norm.double() + residual / noise.double()).sum(-1)
-        squares = moments.total.double().diagonal(dim1=-2, dim2=-1)[..., :-1].sum(-1)
-        rows = -0.5 * (squares + moments.factors[0].numel() * math.log(2 * math.pi))
+        rows = -0.5 * (squares + self.data.shape[0] * self.model.num_factors * math.log(2 * math.pi))
         return cells + rows + log_prior(self.model, self.shared, beta, noise).double()
 
     def _fitted(self, state: State) -> Float[Tensor, "C cell"]:
