@@ -26,6 +26,7 @@ def main() -> None:
             ratio = row.theirs / row.ours if row.theirs else None
             lines.append(
                 {
+                    "benchmark": name,
                     "task": row.task,
                     "ours_seconds": round(row.ours, 4),
                     "peer": row.peer,
@@ -47,7 +48,10 @@ def main() -> None:
         "processors": os.cpu_count(),
     }
     table = pd.DataFrame(lines).assign(**about)
-    table.to_csv(HERE / "results.csv", index=False)
+    if (HERE / "results.csv").is_file():  # those not measured now stay
+        before = pd.read_csv(HERE / "results.csv")
+        table = pd.concat([before[~before["benchmark"].isin(names)], table])
+    table.sort_values("benchmark", kind="stable").to_csv(HERE / "results.csv", index=False)
 
 
 if __name__ == "__main__":
