@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -47,7 +49,15 @@ def _measure(function: Callable[..., Any], arguments: tuple[Any, ...], pipe: Any
     started = time.perf_counter()
     function(*arguments)
     seconds = time.perf_counter() - started
-    pipe.send((seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    pipe.send((seconds, _peak_megabytes()))
+
+
+def _peak_megabytes() -> float:
+    """Return the most memory this process has had; ``ru_maxrss`` would remember that of the parent, too."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        return int(re.search(r"VmHWM:\s*(\d+) kB", status.read_text())[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:

@@ -63,13 +63,13 @@ def help_text() -> str:
         "Models and their methods:",
     ]
     for name in catalog.models():
-        lines += [f"  {name:<18}{catalog.title(name)}", f"  {'':<18}{', '.join(catalog.methods(name))}"]
+        lines += [f"  {name:<20}{catalog.title(name)}", f"  {'':<20}{', '.join(catalog.methods(name))}"]
     lines += ["", "Methods:"]
-    lines += [f"  {name:<18}{catalog.settings('inference', name)['summary']}" for name in catalog.options("inference")]
+    lines += [f"  {name:<20}{catalog.settings('inference', name)['summary']}" for name in catalog.options("inference")]
     lines += ["", "Data:"]
-    lines += [f"  {name:<18}{_first_comment('data', name)}" for name in catalog.options("data")]
+    lines += [f"  {name:<20}{_first_comment('data', name)}" for name in catalog.options("data")]
     lines += ["", "Experiments:"]
-    lines += [f"  {name:<18}{_first_comment('experiment', name)}" for name in catalog.options("experiment")]
+    lines += [f"  {name:<20}{_first_comment('experiment', name)}" for name in catalog.options("experiment")]
     lines += [
         "",
         "Your own table:    data=table data.path=FILE.csv",

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.types import DataError, SettingError
+from pyrozoo.types import DataError, Prediction, SettingError
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,21 @@ class Table:
             order = (rows * self.shape[1] + columns).argsort()  # the order in which a run directory gives them back
             rows, columns, known = rows[order], columns[order], known[order]
         return replace(self, values=values, hidden=Hidden(rows, columns, known))
+
+    def predictions(self, prediction: Prediction) -> pd.DataFrame:
+        """Return a prediction of the hidden entries as a table with labels: true value, mean, 90% interval."""
+        hidden = self.hidden
+        assert hidden is not None
+        return pd.DataFrame(
+            {
+                "row": [self.row_labels[i] for i in hidden.rows.tolist()],
+                "column": [self.column_labels[i] for i in hidden.columns.tolist()],
+                "true": hidden.values.cpu(),
+                "mean": prediction.mean.cpu(),
+                "lower_90": prediction.lower.cpu(),
+                "upper_90": prediction.upper.cpu(),
+            }
+        )
 
     def checked(self) -> Table:
         """Return the table itself when it is usable at all.

@@ -36,19 +36,16 @@ def filled(data: Table, fill: Fill | None, constant: float, method: str) -> Floa
     return torch.where(data.observed, data.values, data.filled.sum(0) / data.observed.sum(0))
 
 
-def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tensor, "D D"], Float[Tensor, D]]:
-    """Return mean, principal axes and variances (of rows around their mean, divided by N), largest first."""
+def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tensor, "D R"], Float[Tensor, D]]:
+    """Return mean, principal axes (as many as rows or columns) and variances around the mean / N, largest first."""
     N, D = values.shape
     mean = values.mean(0)
-    _, size, axes = torch.linalg.svd(values - mean, full_matrices=True) if N < D else _through_covariance(values - mean)
+    # A tall matrix has the singular values and axes of its R factor.
+    centred = values - mean if N < D else torch.linalg.qr(values - mean, mode="r")[1]
+    _, size, axes = torch.linalg.svd(centred, full_matrices=False)
     variances = values.new_zeros(D)
     variances[: len(size)] = size.square() / N
     return mean, axes.mT, variances
-
-
-def _through_covariance(centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the svd of a tall matrix would: singular values and axes, from its R factor."""
-    return torch.linalg.svd(torch.linalg.qr(centred, mode="r")[1])
 
 
 class Solver(SolverContract):
@@ -68,10 +65,11 @@ class Solver(SolverContract):
     objective_of: ClassVar[Literal["before", "after"]] = "after"
     monotone: ClassVar[bool] = True
     state_class: ClassVar[type] = State
+    method: ClassVar[str] = "pca"
 
     def __init__(self, model: FactorAnalysis, data: Table, *, fill: Fill | None = None, constant: float = 0.0):
         self.model, self.data = model, data
-        self.values = filled(data, fill, constant, "pca")
+        self.values = filled(data, fill, constant, self.method)
 
     def init(self, chains: int) -> State:
         """Return zeros: a closed form needs no start."""
@@ -83,7 +81,7 @@ class Solver(SolverContract):
         """Return the principal components and the share of variance that they explain."""
         mean, axes, variances = spectrum(self.values)
         loadings = torch.zeros_like(state.loadings[0])
-        kept = min(self.model.num_factors, len(mean))
+        kept = min(self.model.num_factors, axes.shape[1])
         loadings[:, :kept] = axes[:, :kept] * variances[:kept].sqrt()
         total = self.values.var(0, correction=0)
         left = (total - loadings.square().sum(1)).clamp(min=noise_floor(total))

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.data.table import Table
-from pyrozoo.models.factor_analysis.model import FactorAnalysis
-from pyrozoo.models.factor_analysis.pca import Fill, filled, noise_floor, spectrum
-from pyrozoo.models.factor_analysis.point import State, draws_of
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
+from pyrozoo.models.factor_analysis.pca import Solver as PrincipalComponents
+from pyrozoo.models.factor_analysis.pca import noise_floor, spectrum
+from pyrozoo.models.factor_analysis.point import State
 
 
-class Solver(SolverContract):
+class Solver(PrincipalComponents):
     """Maximum likelihood of W and one noise variance for all columns (Tipping and Bishop 1999, J. R. Stat. Soc. B 61).
 
     W = U_M (Lambda_M - s^2 I)^1/2 with s^2 the mean of the discarded eigenvalues of the covariance; no priors. At most
@@ -28,27 +25,14 @@ class Solver(SolverContract):
         constant: The constant.
     """
 
-    kind: ClassVar[Kind] = "point"
     objective_name: ClassVar[str] = "log_likelihood"
-    objective_of: ClassVar[Literal["before", "after"]] = "after"
-    monotone: ClassVar[bool] = True
-    state_class: ClassVar[type] = State
-
-    def __init__(self, model: FactorAnalysis, data: Table, *, fill: Fill | None = None, constant: float = 0.0):
-        self.model, self.data = model, data
-        self.values = filled(data, fill, constant, "ppca")
-
-    def init(self, chains: int) -> State:
-        """Return zeros: a closed form needs no start."""
-        (_, D), like = self.data.shape, self.values
-        zeros = like.new_zeros(chains, D)
-        return State(like.new_zeros(chains, D, self.model.num_factors), zeros, zeros)
+    method: ClassVar[str] = "ppca"
 
     def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
         """Return the maximum of the likelihood, and its logarithm."""
         mean, axes, variances = spectrum(self.values)
         N, D = self.values.shape
-        kept = min(self.model.num_factors, D - 1)
+        kept = min(self.model.num_factors, D - 1, axes.shape[1])
         floor = noise_floor(variances)
         noise = variances[kept:].mean().clamp(min=floor)
         loadings = torch.zeros_like(state.loadings[0])
@@ -60,6 +44,5 @@ class Solver(SolverContract):
         new = State(*(each.expand(chains, *each.shape) for each in (loadings, mean, noise.expand(D))))
         return new, objective.expand(chains)
 
-    def draws(self, state: State) -> Draws:
-        """Return the point."""
-        return draws_of(state)
+    def predictive(self, state: State) -> None:
+        """Return nothing: hidden entries are predicted from the draw, given the observed ones of their row."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.data.table import Hidden, Table
+from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import pack, packed_outer
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout, point_columns
@@ -152,10 +152,10 @@ def tables(fit: Fit) -> dict[str, pd.DataFrame]:
         if part is None:
             continue
         if part.hidden is not None and 0 < len(part.hidden.values) <= MOST_CELLS:
-            result[f"{prefix}holdout"] = _cells_table(fit.predict(part), part, part.hidden)
+            result[f"{prefix}holdout"] = part.predictions(fit.predict(part))
         unknown = part.missing
         if unknown is not None and unknown.hidden is not None and len(unknown.hidden.values) <= MOST_CELLS:
-            frame = _cells_table(fit.predict(unknown), unknown, unknown.hidden)
+            frame = unknown.predictions(fit.predict(unknown))
             result[f"{prefix}missing"] = frame.drop(columns="true")
     return result
 
@@ -180,19 +180,6 @@ def _factors(draws: Draws, table: Table) -> pd.DataFrame:
     names = range(mean.shape[1])
     parts = [pd.DataFrame({"row": list(table.row_labels)}), pd.DataFrame(mean, columns=[f"mean[{m}]" for m in names])]
     return pd.concat([*parts, pd.DataFrame(sd, columns=[f"sd[{m}]" for m in names])], axis=1)
-
-
-def _cells_table(prediction: Prediction, table: Table, hidden: Hidden) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "row": [table.row_labels[i] for i in hidden.rows.tolist()],
-            "column": [table.column_labels[i] for i in hidden.columns.tolist()],
-            "true": hidden.values.cpu(),
-            "mean": prediction.mean.cpu(),
-            "lower_90": prediction.lower.cpu(),
-            "upper_90": prediction.upper.cpu(),
-        }
-    )
 
 
 def metrics(fit: Fit) -> dict[str, float]:

@@ -136,12 +136,12 @@ def tables(fit: Fit) -> dict[str, pd.DataFrame]:
         result["test_clusters"] = _clusters(draws, table.test)
     for name, part in (("completion", table.test), ("holdout", table)):
         if part is not None and part.hidden is not None:
-            result[name] = _completion(fit.predict(part), part)
+            result[name] = part.predictions(fit.predict(part))
     # Cells that are missing in the user's own file: nobody knows their value, so there is a prediction only.
     for name, part in (("missing", table), ("test_missing", table.test)):
         unknown = part.missing if part is not None else None
         if unknown is not None:
-            result[name] = _completion(fit.predict(unknown), unknown).drop(columns="true")
+            result[name] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
     return result
 
 
@@ -151,21 +151,6 @@ def _clusters(draws: Draws, table: Table) -> pd.DataFrame:
     for k in range(probability.shape[1]):
         frame[f"probability[{k}]"] = probability[:, k]
     return frame
-
-
-def _completion(prediction: Prediction, table: Table) -> pd.DataFrame:
-    hidden = table.hidden
-    assert hidden is not None
-    return pd.DataFrame(
-        {
-            "row": [table.row_labels[i] for i in hidden.rows.tolist()],
-            "column": [table.column_labels[i] for i in hidden.columns.tolist()],
-            "true": hidden.values.cpu(),
-            "mean": prediction.mean.cpu(),
-            "lower_90": prediction.lower.cpu(),
-            "upper_90": prediction.upper.cpu(),
-        }
-    )
 
 
 def metrics(fit: Fit) -> dict[str, float]:
