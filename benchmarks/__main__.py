@@ -15,11 +15,13 @@ import torch
 from pyrozoo.diagnostics.inference_data import versions
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__init__", "__main__", "harness", "factor_analysis_peers"}
+NOT_BENCHMARKS = {"__init__", "__main__", "harness"}
 
 
 def main() -> None:
-    names = sys.argv[1:] or sorted(path.stem for path in HERE.glob("*.py") if path.stem not in NOT_BENCHMARKS)
+    names = sys.argv[1:] or sorted(
+        path.stem for path in HERE.glob("*.py") if path.stem not in NOT_BENCHMARKS and not path.stem.endswith("_peers")
+    )
     lines = []
     for name in names:
         for row in importlib.import_module(f"benchmarks.{name}").rows():

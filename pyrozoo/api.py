@@ -264,6 +264,7 @@ def run(
         checkpoint=directory / CHECKPOINT if directory else None,
         checkpoint_every=config["checkpoint_every"],
         resume=resume,
+        megabytes=config["posterior_megabytes"],
     )
     if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
         write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))

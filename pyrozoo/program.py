@@ -44,6 +44,12 @@ def simulate(model: Model, blank: Any, given: Mapping[str, Tensor] | None = None
     }
 
 
+def prior_draw(model: Model, data: Any) -> dict[str, Tensor]:
+    """Draw the global sites from the program's priors, from torch's global generator; the data only give shapes."""
+    trace = poutine.trace(model).get_trace(data)
+    return {site: cast(Tensor, trace.nodes[site]["value"]) for site in model.sites}
+
+
 def each(draws: Draws) -> Iterator[dict[str, Tensor]]:
     """Go through draws [chain, draw, *event] one by one, site -> [*event]."""
     chains, count = next(iter(draws.values())).shape[:2]

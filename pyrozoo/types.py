@@ -105,18 +105,21 @@ class Model(abc.ABC):
     global sites with leading axes [chain, draw].
 
     Attributes:
-        sites: Global latent site -> names of its event dimensions (ArviZ dims).
         invariant_dims: Name of an invariant -> names of its event dimensions.
         observed_site: The name of the observed site.
         container: The class of its data: ``of`` (arrays), ``blank`` (a shape), ``restore`` (a run directory).
         unit: The dimension of the pointwise log-likelihood (``row``, ``entry``, ...).
     """
 
-    sites: ClassVar[Mapping[str, tuple[str, ...]]]
     invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]]
     observed_site: ClassVar[str]
     container: ClassVar[Any]
     unit: ClassVar[str]
+
+    @property
+    @abc.abstractmethod
+    def sites(self) -> Mapping[str, tuple[str, ...]]:
+        """Return global latent site -> names of its event dimensions (ArviZ dims)."""
 
     @abc.abstractmethod
     def __call__(self, data: Any) -> None:
@@ -181,14 +184,14 @@ class Solver(abc.ABC):
         objective_name: What the objective of ``step`` is.
         objective_of: Whether that objective belongs to the state before or after the step.
         monotone: Whether the objective may never fall.
-        state_class: The dataclass of its states.
+        state_class: The dataclass of its states; options of the model may choose it.
     """
 
     kind: ClassVar[Kind]
     objective_name: ClassVar[str]
     objective_of: ClassVar[Literal["before", "after"]]
     monotone: ClassVar[bool]
-    state_class: ClassVar[type]
+    state_class: Any
 
     @abc.abstractmethod
     def init(self, chains: int) -> Any:
@@ -209,6 +212,10 @@ class Solver(abc.ABC):
         after warm-up, where predicting anew from kept draws would cost more than the fit. None: predict from draws.
         """
         return None
+
+    def finish(self, state: Any) -> Any:
+        """Return what ``draws`` and ``log_q`` take in the end: the state, or more where that leaves something out."""
+        return state
 
     def log_q(self, state: Any, draws: Draws) -> Tensor:
         """Return log q(draws), [chains], for variational states."""
@@ -237,6 +244,7 @@ class Fit:
         log_q: log q at the draws of a variational fit, [chain, draw].
         sampler: For a variational fit, n -> (draws, log_q) with fresh draws from q.
         metrics: Flat name -> number or string.
+        notes: What a reader of the results should know, such as draws that were not kept.
     """
 
     model: Model
@@ -256,6 +264,7 @@ class Fit:
     log_q: Tensor | None = None
     sampler: Callable[[int], tuple[Draws, Tensor]] | None = None
     metrics: dict[str, float | int | str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     _pointwise: tuple[int, Tensor] | None = field(default=None, repr=False, compare=False)
     _invariants: Draws | None = field(default=None, repr=False, compare=False)
     _predictions: list[tuple[Any, Prediction]] = field(default_factory=list, repr=False, compare=False)

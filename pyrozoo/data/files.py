@@ -1,21 +1,31 @@
-"""Tables from files: CSV, TSV, NumPy .npy and .npz."""
+"""Data from files: tables (CSV, TSV, NumPy .npy and .npz) and triplets (CSV, TSV, Parquet)."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
-from pyrozoo.data.table import Table, labels
+from pyrozoo.data.container import labels
+from pyrozoo.data.table import Table
+from pyrozoo.data.triplets import Repeated, Triplets
 from pyrozoo.types import DataError, SettingError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
 """Spellings (in lower case) of a missing cell in CSV files."""
+
+LONGEST_CELL = 2**31 - 1
+"""Characters in a cell of a list of triplets; the csv module's own limit is short of some labels."""
+
+RECORDS = 2**16
+"""Records of a list of triplets held as Python objects at a time."""
 
 
 def read_table(
@@ -143,6 +153,156 @@ def _read_csv(
     return Table(torch.as_tensor(values), rows, [names[c] for c in chosen], path.name).checked()
 
 
+def read_triplets(
+    path: str | Path,
+    *,
+    row: str | None = None,
+    column: str | None = None,
+    value: str | None = None,
+    row_label: str | None = None,
+    column_label: str | None = None,
+    repeated: Repeated = "sum",
+    delimiter: str | None = None,
+) -> Triplets:
+    """Read a file with one line per row, column and value; pairs that it does not list are zeros.
+
+    CSV is UTF-8 with or without a byte order mark, and its first line names the columns; files that end in .parquet are
+    Parquet. A value in ``MISSING`` says that the pair is unobserved. Where ``row_label`` or ``column_label`` spell one
+    row or column in several ways, the spelling with the largest sum of values is used.
+
+    Args:
+        path: The file.
+        row: The column that tells rows apart; None: the first.
+        column: The column that tells columns apart; None: the second.
+        value: The column with the numbers; None: the third.
+        row_label: The column with labels of rows; None: ``row`` itself.
+        column_label: The same for columns.
+        repeated: Whether values of a repeated pair are summed, or the file refused.
+        delimiter: Between cells of a CSV file; None means a comma, or a tab for .tsv.
+
+    Returns:
+        The triplets, checked.
+
+    Raises:
+        DataError: Missing or unreadable file, no such column, a value that is not a number, a repeated pair.
+        SettingError: One column asked for twice, or a delimiter that cannot be one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"data.path: there is no file {path}")
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        if delimiter is not None:
+            raise SettingError("data.delimiter has no meaning for a .parquet file")
+        frame = _read_parquet(path)
+    else:
+        if delimiter is None:
+            delimiter = "\t" if ending == ".tsv" else ","
+        if len(delimiter) != 1 or delimiter in '"\r\n':
+            raise SettingError(f"data.delimiter is {delimiter!r}; it must be one character, and no quote or line break")
+        frame = read_frame(path, delimiter)
+    names = [str(name) for name in frame.columns]
+    if len(names) < 3:
+        raise DataError(f"{path.name} has {len(names)} columns; row, column and value take three")
+    chosen = [
+        _position(name, names, path.name) if name is not None else default
+        for default, name in enumerate((row, column, value))
+    ]
+    if len(set(chosen)) < 3:
+        raise SettingError("data.row, data.column and data.value must be three different columns")
+    first, second, third = (frame.iloc[:, position] for position in chosen)
+    values = numbers(third, path.name, names[chosen[2]], first=1 if ending == ".parquet" else 2)
+    spelled = {}
+    for which, key, label in (("row_labels", first, row_label), ("column_labels", second, column_label)):
+        if label is not None:
+            spelled[which] = most_used(key, frame.iloc[:, _position(label, names, path.name)], values)
+    return Triplets.of_columns(first, second, values, name=path.name, repeated=repeated, **spelled)
+
+
+def read_frame(path: Path, delimiter: str = ",") -> pd.DataFrame:
+    """Read a CSV file as text, cell by cell, under the names in its first line; no cell is taken for a missing value.
+
+    Raises:
+        DataError: The file is empty, not UTF-8, has lines with too few or too many cells, or two columns of one name.
+    """
+    parts: list[pd.DataFrame] = []
+    names: list[str] = []
+    limit = csv.field_size_limit(LONGEST_CELL)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            records = (record for record in csv.reader(file, delimiter=delimiter, strict=True) if record)
+            names = [cell.strip() or f"column_{i}" for i, cell in enumerate(next(records, []))]
+            counted = itertools.count(2)
+            while chunk := list(itertools.islice(records, RECORDS)):
+                for record in chunk:
+                    number = next(counted)
+                    if len(record) != len(names):
+                        raise DataError(
+                            f"{path.name}: record {number} has {len(record)} cells where {len(names)} are expected "
+                            "(a truncated file?)"
+                        )
+                parts.append(pd.DataFrame(chunk, columns=range(len(names)), dtype=str))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path.name} is not UTF-8 text ({error.reason})") from None
+    except (OSError, csv.Error) as error:
+        raise DataError(f"{path.name} is not a readable CSV file ({_first_line(error)})") from None
+    finally:
+        csv.field_size_limit(limit)
+    for name in names:
+        if names.count(name) > 1:
+            raise DataError(f"{path.name}: column name {name!r} appears twice")
+    if not parts:
+        raise DataError(f"{path.name}: the list is empty")
+    return pd.concat(parts, ignore_index=True).set_axis(names, axis=1)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except ImportError:
+        raise DataError(f"{path.name}: reading Parquet takes the package pyarrow (pip install pyarrow)") from None
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:  # what pyarrow's own errors are
+        raise DataError(f"{path.name} is not a readable Parquet file ({_first_line(error)})") from None
+
+
+def numbers(column: pd.Series, name: str, what: str, first: int = 2) -> np.ndarray:
+    """Return the numbers of a column, NaN where a cell says that it is missing.
+
+    Args:
+        column: Numbers or text.
+        name: The file, for the message.
+        what: The column, for the message.
+        first: Which record of the file the column's first cell is in.
+
+    Raises:
+        DataError: A cell is not a number.
+    """
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    codes, found = pd.factorize(column.astype(object).where(column.notna(), "").astype(str))
+    values = np.empty(len(found))
+    for i, cell in enumerate(found):
+        cell = cell.strip()
+        try:
+            values[i] = np.nan if cell.lower() in MISSING else _number(cell)
+        except ValueError:  # cells are numbered as they first occur
+            at = int((codes == i).argmax())
+            raise DataError(f"{name}: record {at + first}, column {what!r}: {cell!r} is not a number") from None
+    return values[codes]
+
+
+def most_used(keys: pd.Series, spellings: pd.Series, values: np.ndarray) -> dict[str, str]:
+    """Return key -> the spelling of it with the largest sum of values, all as text; blank spellings do not count."""
+    frame = pd.DataFrame({"key": keys.astype(object), "label": spellings.astype(object)}).assign(
+        value=np.nan_to_num(values)
+    )
+    frame = frame.dropna().astype({"key": str, "label": str})
+    frame = frame[frame["label"].str.strip() != ""]
+    sums = frame.groupby(["key", "label"], sort=False)["value"].sum().reset_index()
+    best = sums.loc[sums.groupby("key", sort=False)["value"].idxmax()]
+    return dict(zip(best["key"], best["label"], strict=True))
+
+
 def _number(cell: str) -> float:
     if "_" in cell:  # Python reads 1_000 as a number; nobody else does
         raise ValueError(cell)
@@ -160,9 +320,9 @@ def _is_number(cell: str) -> bool:
 def _position(name: str, names: list[str], where: str) -> int:
     if str(name) in names:
         return names.index(str(name))
-    if str(name).isdigit() and int(name) < len(names):
+    if str(name).isdecimal() and int(name) < len(names):
         return int(name)
-    raise DataError(f"{where} has no column {str(name)!r}; it has {', '.join(names[:20])}")
+    raise DataError(f"{where} has no column {str(name)!r}; it has {' '.join(', '.join(names[:20]).split())}")
 
 
 def _select(table: Table, columns: Sequence[str]) -> Table:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from pyrozoo.catalog import settings, suggestion
-from pyrozoo.data.table import Table, labels
+from pyrozoo.data.container import labels
+from pyrozoo.data.table import Table
 from pyrozoo.types import DataError, SettingError
 
 CONF = settings("data", "table")

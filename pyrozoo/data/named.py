@@ -13,9 +13,11 @@ import numpy as np
 import pooch
 import torch
 
-from pyrozoo.data.files import read_numpy
+from pyrozoo.data.container import Data, Hidden, labels
+from pyrozoo.data.files import most_used, numbers, read_frame, read_numpy
 from pyrozoo.data.images import image_table, read_idx
-from pyrozoo.data.table import Hidden, Table, labels
+from pyrozoo.data.table import Table
+from pyrozoo.data.triplets import Triplets
 from pyrozoo.settings import check_types
 from pyrozoo.types import DataError, SettingError
 
@@ -65,7 +67,7 @@ def locate(entry: Mapping[str, Any]) -> Path:
     return Path(fetched)
 
 
-def read_named(entry: Mapping[str, Any]) -> Table:
+def read_named(entry: Mapping[str, Any]) -> Data:
     """Locate a named data set, if it is a file at all, and parse it as its own settings say.
 
     Raises:
@@ -119,4 +121,25 @@ def digits() -> Table:
     return image_table(load_digits().images, "digits")
 
 
-PARSERS: dict[str, Callable[..., Table]] = {"zip_mixture_course": zip_mixture_course, "mnist": mnist, "digits": digits}
+def lastfm(path: Path) -> Triplets:
+    """Parse plays of artists by listeners: UserID, ItemID, Artist, Count.
+
+    One label has swallowed thousands of lines of the original through an unbalanced quote: labels end at the first tab
+    or line break. Some artists are spelled in several ways: an item is called by its most played spelling.
+    """
+    frame = read_frame(path)
+    if list(frame.columns) != ["UserID", "ItemID", "Artist", "Count"]:
+        found = ", ".join(map(repr, frame.columns[:20]))
+        raise DataError(f"{path.name} has the columns {found}, not UserID, ItemID, Artist, Count")
+    counts = numbers(frame["Count"], path.name, "Count")
+    spelled = frame["Artist"].str.split(r"[\t\n\r]", n=1, regex=True).str[0].str.strip()
+    artists = most_used(frame["ItemID"], spelled, counts)
+    return Triplets.of_columns(frame["UserID"], frame["ItemID"], counts, name=path.stem, column_labels=artists)
+
+
+PARSERS: dict[str, Callable[..., Data]] = {
+    "zip_mixture_course": zip_mixture_course,
+    "mnist": mnist,
+    "digits": digits,
+    "lastfm": lastfm,
+}

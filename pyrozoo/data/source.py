@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pyrozoo import catalog
-from pyrozoo.data.files import read_table
+from pyrozoo.data.files import read_table, read_triplets
 from pyrozoo.data.images import add_noise, mask_images
 from pyrozoo.data.named import read_named
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.table import Table
 from pyrozoo.settings import check_types
 from pyrozoo.types import Model, SettingError
 
@@ -52,16 +53,33 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
         test_path = rest.pop("test_path")
         test = test_path if test is None else test
         check_types(read_table, rest, "data")
-        data = read_table(**rest)
+        data = model.container.of(read_table(**rest))
+    elif source == "triplets":
+        if rest.get("path") is None:
+            raise SettingError("data=triplets needs data.path=FILE")
+        test_path = rest.pop("test_path")
+        test = test_path if test is None else test
+        check_types(read_triplets, rest, "data")
+        data = model.container.of(read_triplets(**rest))
     elif source == "named":
-        data = read_named(rest)
+        data = model.container.of(read_named(rest))
     else:
-        raise SettingError(f"data.source is {source!r}; it must be simulated, table or named")
+        raise SettingError(f"data.source is {source!r}; it must be simulated, table, triplets or named")
     if test is not None:
-        layout = {key: value for key, value in rest.items() if key in ("header", "row_labels", "delimiter", "key")}
-        new = read_table(test, columns=list(data.column_labels), **layout) if isinstance(test, str | Path) else test
-        data = data.with_test(model.container.of(new))
+        data = data.with_test(model.container.of(_read_test(test, source, rest, data) if _is_file(test) else test))
     return prepared(data, model, **preparation)
+
+
+def _is_file(test: Any) -> bool:
+    return isinstance(test, str | Path)
+
+
+def _read_test(path: str | Path, source: str, settings: Mapping[str, Any], data: Any) -> Any:
+    """Read new rows from a file laid out as the data's own file is."""
+    if source == "triplets":
+        return read_triplets(path, **{key: value for key, value in settings.items() if key != "path"})
+    layout = {key: value for key, value in settings.items() if key in ("header", "row_labels", "delimiter", "key")}
+    return read_table(path, columns=list(data.column_labels), **layout)
 
 
 def _generator(model: Model, truth: Mapping[str, Any] | None) -> Model:
@@ -80,6 +98,7 @@ def prepared(
     model: Model,
     *,
     holdout: float,
+    holdout_of: Literal["all", "listed"],
     seed: int,
     image_shape: Sequence[int] | None,
     noise: float,
@@ -97,6 +116,9 @@ def prepared(
     if image_shape is not None:
         data = data.with_image_shape(image_shape)
     model.check(data)
+    for name, asked in (("noise", noise != 0), ("masks", masks is not None)):
+        if asked and not isinstance(data, Table):
+            raise SettingError(f"data.{name} has no meaning for {type(data).__name__.lower()}")
     if noise != 0:
         data = add_noise(data, noise, seed)
     if masks is not None:
@@ -109,7 +131,7 @@ def prepared(
             circle_radius=mask_circle_radius,
             speckle=mask_speckle,
         )
-    return data.hold_out(holdout, seed)
+    return data.hold_out(holdout, seed, holdout_of)
 
 
 PREPARATION: Mapping[str, Any] = {

@@ -4,56 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.types import DataError, Prediction, SettingError
-
-
-@dataclass(frozen=True)
-class Hidden:
-    """Entries whose true value is known but not shown to a fit. All of shape [entry]."""
-
-    rows: Tensor
-    columns: Tensor
-    values: Tensor
+from pyrozoo.data.container import Arrays, Data, Hidden, check_fraction, check_not_empty, check_size, labels
+from pyrozoo.types import DataError, SettingError
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
-    """N rows by D columns; NaN is a missing value.
+class Table(Data):
+    """N rows by D columns; NaN is a missing value. ``values`` has shape [N, D].
 
     Attributes:
-        values: [N, D] floating point, NaN where unobserved.
-        row_labels: N names.
-        column_labels: D names.
-        name: Where the data came from.
-        hidden: Held-out entries of these rows (NaN in ``values``).
-        test: New rows, never fitted, with hidden entries to complete.
-        truth: Site -> value, when the table was simulated.
-        total_rows: Rows of the whole table when this one is a minibatch of it.
-        row_index: Which rows of the whole table a minibatch holds.
         image_shape: (height, width) when rows are images and columns their pixels, line by line from the top.
 
     Raises:
         DataError: The columns are not height x width pixels.
     """
 
-    values: Tensor
-    row_labels: Sequence[str]
-    column_labels: Sequence[str]
     name: str = "table"
-    hidden: Hidden | None = None
-    test: Table | None = None
-    truth: Mapping[str, Tensor] = field(default_factory=dict)
-    total_rows: int | None = None
-    row_index: Tensor | None = None
     image_shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -62,11 +36,6 @@ class Table:
             raise DataError(
                 f"{self.name}: images of {height} x {width} pixels need {height * width} columns, not {self.shape[1]}"
             )
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return (N, D)."""
-        return self.values.shape[0], self.values.shape[1]
 
     @cached_property
     def observed(self) -> Tensor:
@@ -77,26 +46,6 @@ class Table:
     def filled(self) -> Tensor:
         """Return the values with 0 in place of missing, for use under a mask, [N, D]."""
         return torch.nan_to_num(self.values, nan=0.0)
-
-    @cached_property
-    def rows(self) -> Tensor:
-        """Return the index of each row in the whole table, [N]."""
-        return torch.arange(self.shape[0], device=self.values.device) if self.row_index is None else self.row_index
-
-    @property
-    def units(self) -> int:
-        """Return how many independent units a minibatch is drawn from."""
-        return self.shape[0]
-
-    @property
-    def coords(self) -> dict[str, Sequence[str]]:
-        """Return ArviZ coordinates: dimension -> labels."""
-        return {"row": self.row_labels, "column": self.column_labels}
-
-    @property
-    def dims(self) -> tuple[str, str]:
-        """Return the names of the two axes."""
-        return "row", "column"
 
     def with_test(self, test: Table) -> Table:
         """Return the table with new rows beside it.
@@ -149,28 +98,13 @@ class Table:
             image_shape=self.image_shape,
         )
 
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Table:
-        """Return the table on another device and in another precision."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, dtype if tensor.is_floating_point() else None)
-
-        hidden = self.hidden and Hidden(move(self.hidden.rows), move(self.hidden.columns), move(self.hidden.values))
-        return replace(
-            self,
-            values=move(self.values),
-            hidden=hidden,
-            test=self.test and self.test.to(device, dtype),
-            truth={site: move(value) for site, value in self.truth.items()},
-            row_index=None if self.row_index is None else move(self.row_index),
-        )
-
-    def hold_out(self, fraction: float, seed: int) -> Table:
+    def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Table:
         """Hide a random fraction of the observed entries; every column keeps at least one.
 
         Args:
             fraction: In [0, 1).
             seed: Of the choice.
+            of: A table lists all that is observed, so both are the same.
 
         Returns:
             The table with those entries missing and kept in ``hidden``, beside those that are there already.
@@ -178,8 +112,7 @@ class Table:
         Raises:
             SettingError: If the fraction is out of range.
         """
-        if not 0 <= fraction < 1:
-            raise SettingError(f"data.holdout is {fraction}; it must be in [0, 1)")
+        check_fraction(fraction)
         if fraction == 0:
             return self
         generator = np.random.default_rng(seed)
@@ -201,29 +134,9 @@ class Table:
         """
         if not len(rows):
             return self
-        values, known = self.values.clone(), self.values[rows, columns]
+        values, found = self.values.clone(), Hidden(rows, columns, self.values[rows, columns])
         values[rows, columns] = torch.nan
-        if self.hidden is not None:
-            rows, columns = torch.cat([self.hidden.rows, rows]), torch.cat([self.hidden.columns, columns])
-            known = torch.cat([self.hidden.values, known])
-            order = (rows * self.shape[1] + columns).argsort()  # the order in which a run directory gives them back
-            rows, columns, known = rows[order], columns[order], known[order]
-        return replace(self, values=values, hidden=Hidden(rows, columns, known))
-
-    def predictions(self, prediction: Prediction) -> pd.DataFrame:
-        """Return a prediction of the hidden entries as a table with labels: true value, mean, 90% interval."""
-        hidden = self.hidden
-        assert hidden is not None
-        return pd.DataFrame(
-            {
-                "row": [self.row_labels[i] for i in hidden.rows.tolist()],
-                "column": [self.column_labels[i] for i in hidden.columns.tolist()],
-                "true": hidden.values.cpu(),
-                "mean": prediction.mean.cpu(),
-                "lower_90": prediction.lower.cpu(),
-                "upper_90": prediction.upper.cpu(),
-            }
-        )
+        return replace(self, values=values, hidden=found.joined(self.hidden, self.shape[1]))
 
     def checked(self) -> Table:
         """Return the table itself when it is usable at all.
@@ -231,8 +144,7 @@ class Table:
         Raises:
             DataError: No rows or columns, or an infinite value.
         """
-        if 0 in self.shape:
-            raise DataError(f"{self.name}: the table is empty ({self.shape[0]} rows, {self.shape[1]} columns)")
+        check_not_empty(self, "the table")
         self.refuse(torch.isinf(self.values), "is infinite")
         return self
 
@@ -246,16 +158,39 @@ class Table:
         """Raise DataError naming the first cell where ``bad`` [N, D] is true."""
         if bad.any():
             row, column = (int(i) for i in bad.nonzero()[0])
-            raise DataError(
-                f"{self.name}: row {self.row_labels[row]!r}, column {self.column_labels[column]!r}: "
-                f"{self.values[row, column].item():g} {what}"
-            )
+            raise DataError(f"{self.cell(row, column)}: {self.values[row, column].item():g} {what}")
+
+    def same(self, other: Any) -> bool:
+        """Return whether another table has the same values, missing where this one misses them."""
+        if not isinstance(other, Table) or other.shape != self.shape:
+            return False
+        return torch.equal(*(each.values.double().cpu().nan_to_num(nan=-1.5) for each in (self, other)))
+
+    def statistics(self, values: Tensor, site: str) -> Arrays:
+        """Return the table itself: predictive checks look at every value."""
+        return {site: (self.dims, values.float().cpu().numpy())}
+
+    def stored(self, site: str) -> tuple[Arrays, Arrays]:
+        """Return the values; hidden entries, test rows and the shape of images beside them."""
+        extra: Arrays = {}
+        if self.image_shape is not None:
+            extra["image_shape"] = ("height_width",), np.array(self.image_shape)
+        for prefix, part in (("", self), ("test_", self.test)):
+            if part is None:
+                continue
+            dims = f"{prefix}row", "column"
+            if prefix:
+                extra["test_observed"] = dims, part.values.cpu().numpy()
+            if part.hidden is not None:
+                hidden = torch.full_like(part.values, torch.nan)
+                hidden[part.hidden.rows, part.hidden.columns] = part.hidden.values
+                extra[f"{prefix}hidden"] = dims, hidden.cpu().numpy()
+        return {site: (self.dims, self.values.cpu().numpy())}, extra
 
     @classmethod
     def blank(cls, rows: int, columns: int) -> Table:
         """Return a table of the given shape in which nothing is observed, to simulate into."""
-        if rows < 1 or columns < 1:
-            raise SettingError(f"data.rows and data.columns must be at least 1, not {rows} and {columns}")
+        check_size(rows, columns)
         values = torch.full((rows, columns), torch.nan, dtype=torch.float64)
         return cls(values, labels("row", rows), labels("column", columns), "simulated")
 
@@ -268,6 +203,8 @@ class Table:
         """
         if isinstance(source, Table):
             return source.checked()
+        if isinstance(source, Data):
+            raise DataError(f"{source.name}: a table (rows by columns) is needed, not {type(source).__name__.lower()}")
         if hasattr(source, "columns") and hasattr(source, "index"):
             for column in source.columns[source.columns.duplicated()]:
                 raise DataError(f"{name}: column name {str(column)!r} appears twice")
@@ -286,9 +223,10 @@ class Table:
 
     @classmethod
     def restore(
-        cls, observed: np.ndarray, extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]]
-    ) -> Table:
-        """Rebuild a table from the arrays of a run directory (what ``inference_data`` stored of it)."""
+        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
+        site: str,
+    ) -> Table:  # fmt: skip
+        """Rebuild a table from what ``stored`` returned."""
         height_width = extra.get("image_shape")
         shape = None if height_width is None else (int(height_width[0]), int(height_width[1]))
 
@@ -300,17 +238,12 @@ class Table:
                 found = Hidden(row, column, known[row, column])
             return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=found, image_shape=shape)
 
-        table = part(observed, extra.get("hidden"), coords["row"], "table")
+        table = part(observed[site], extra.get("hidden"), coords["row"], "table")
         if "test_observed" not in extra:
             return table
         return replace(
             table, test=part(extra["test_observed"], extra.get("test_hidden"), coords["test_row"], "test rows")
         )
-
-
-def labels(word: str, count: int) -> list[str]:
-    """Return default labels, ``row_0``, ``row_1``, ..."""
-    return [f"{word}_{i}" for i in range(count)]
 
 
 def _numbers(array: np.ndarray, where: str) -> np.ndarray:

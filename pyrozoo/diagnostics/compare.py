@@ -70,7 +70,7 @@ def compare(fits: Sequence[Fit]) -> Comparison:
         raise SettingError("there is nothing to compare")
     if len({fit.model_name for fit in fits}) > 1:
         raise SettingError(f"fits of different models cannot be compared: {', '.join(f.model_name for f in fits)}")
-    if any(not _same_data(fits[0], fit) for fit in fits[1:]):
+    if any(not fits[0].data.same(fit.data) for fit in fits[1:]):
         raise SettingError("fits of different data (or with other entries held out) cannot be compared")
     names, varied = _names(fits), varied_fields(fits)
     rows = [
@@ -133,11 +133,6 @@ def varied_fields(fits: Sequence[Fit]) -> list[str]:
 
 def _scalar(value: object) -> object:
     return value if isinstance(value, int | float | str) else str(value)
-
-
-def _same_data(a: Fit, b: Fit) -> bool:
-    first, second = a.data.values.double().cpu(), b.data.values.double().cpu()
-    return first.shape == second.shape and torch.equal(first.nan_to_num(nan=-1.5), second.nan_to_num(nan=-1.5))
 
 
 def _reference(fits: Sequence[Fit]) -> tuple[int | None, bool]:

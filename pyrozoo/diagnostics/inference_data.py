@@ -14,13 +14,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.program import each, seeded, simulate
+from pyrozoo.program import each, prior_draw, seeded, simulate
 from pyrozoo.types import Draws, Fit, Model
 
 PREDICTIVE_DRAWS = 100
 """Simulated data sets kept for predictive checks, if the budget allows."""
 
 PRIOR_DRAWS = 200
+
+MOST_SIMULATED = 200_000_000
+"""Cells of all predictive data sets together: some seconds of simulation."""
 
 PACKAGES = ("pyrozoo", "torch", "pyro-ppl", "numpy", "arviz")
 
@@ -43,7 +46,7 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         Groups posterior, sample_stats, log_likelihood, posterior_predictive, prior, prior_predictive, observed_data,
         constant_data, with the data's own labels as coordinates.
     """
-    model, data, notes = fit.model, fit.data, []
+    model, data, notes = fit.model, fit.data, [*fit.data.notes, *fit.notes]
     budget = megabytes * 1e6
     # One step for parameters and statistics: draw i is the same draw in all of them.
     step = _thinning(fit, 0.75 * budget)
@@ -55,31 +58,35 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     posterior = {site: value[:, ::step] for site, value in fit.draws.items()}
     log_likelihood = pointwise[:, :: max(1, step // chosen)]
     count_of_draws = next(iter(fit.draws.values())).shape[1]
+    observed = model.observed_site
+    statistics = data.statistics(data.values, observed)
     with seeded(fit.seed):
-        room = int(budget / 8 / (4 * data.values.numel()))
-        count = min(PREDICTIVE_DRAWS, room)
+        room = int(budget / 8 / (4 * sum(array.size for _, array in statistics.values())))
+        count = min(PREDICTIVE_DRAWS, room, max(1, MOST_SIMULATED // int(np.prod(data.shape))))
         if count < PREDICTIVE_DRAWS:
             notes.append(f"predictive data sets: {count} kept, of {PREDICTIVE_DRAWS}")
-        predictive = _posterior_predictive(fit, count)
-        each = 8 * sum(value[0, 0].numel() for value in fit.draws.values())
-        prior, prior_predictive = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / each)), count)
-    observed = model.observed_site
-    constant, constant_dims = _constant_data(fit)
+        predictive = _predictive_sets(fit, fit.draws, count)
+        size = 8 * sum(value[0, 0].numel() for value in fit.draws.values())
+        prior = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / size)))
+        prior_predictive = _predictive_sets(fit, {s: v[:, :count] for s, v in prior.items()}, count) if prior else {}
+    seen, constant = data.stored(observed)
+    seen, constant = {**statistics, **seen}, {**constant, **_truth(fit)}
     coords = {name: list(labels) for name, labels in data.coords.items()}
     if data.test is not None:
         coords["test_row"] = list(data.test.row_labels)
-    dims = {name: list(each) for name, each in ({**model.sites, **constant_dims, observed: data.dims}).items()}
+    dims = {name: list(each) for name, each in model.sites.items()}
+    dims |= {name: list(each) for name, (each, _) in {**seen, **constant}.items()}
     with warnings.catch_warnings():
         # A run cut short may have more chains than draws; ArviZ takes that for a mistake in the order of axes.
         warnings.filterwarnings("ignore", message="More chains")
         result = az.from_dict(
             posterior=_numpy(posterior),
             sample_stats=_numpy({name: value[:, ::step] for name, value in fit.sample_stats.items()}) or None,
-            posterior_predictive={observed: predictive} if count else None,
+            posterior_predictive=predictive or None,
             prior=_numpy(prior) or None,
-            prior_predictive={observed: prior_predictive} if len(prior_predictive) else None,
-            observed_data={observed: data.values.cpu().numpy()},
-            constant_data=constant or None,
+            prior_predictive=prior_predictive or None,
+            observed_data={name: array for name, (_, array) in seen.items()},
+            constant_data={name: array for name, (_, array) in constant.items()} or None,
             coords=coords,
             dims=dims,
         )
@@ -118,54 +125,32 @@ def _numpy(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().numpy() for name, value in values.items()}
 
 
-def _posterior_predictive(fit: Fit, count: int) -> np.ndarray:
-    """Simulate data sets at evenly chosen draws, [1, count, *data]; a point is used again and again."""
-    total = int(np.prod(next(iter(fit.draws.values())).shape[:2]))
-    flat = {site: value.flatten(0, 1).unsqueeze(0) for site, value in fit.draws.items()}
+def _predictive_sets(fit: Fit, draws: Draws, count: int) -> dict[str, np.ndarray]:
+    """Simulate data sets at evenly chosen draws, name -> [1, count, *statistic]; a point is used again and again."""
+    total = int(np.prod(next(iter(draws.values())).shape[:2]))
+    flat = {site: value.flatten(0, 1).unsqueeze(0) for site, value in draws.items()}
     chosen = torch.linspace(0, total - 1, count).round().long()
-    sets = [
-        simulate(fit.model, fit.data, given=draw)[fit.model.observed_site].float().cpu().numpy()
-        for draw in each({site: value[:, chosen] for site, value in flat.items()})
-    ]
-    return np.stack(sets)[None] if sets else np.empty(0)
+    site, sets = fit.model.observed_site, []
+    for draw in each({name: value[:, chosen] for name, value in flat.items()}):
+        simulated = simulate(fit.model, fit.data, given=draw)[site]
+        sets.append({name: array for name, (_, array) in fit.data.statistics(simulated, site).items()})
+    return {name: np.stack([each[name] for each in sets])[None] for name in (sets[0] if sets else {})}
 
 
-def _prior(fit: Fit, total: int, count: int) -> tuple[Draws, np.ndarray]:
+def _prior(fit: Fit, total: int) -> Draws:
+    """Draw the global sites from the prior, [1, total, *event]."""
     few = fit.data.first(1)
-    sites = list(fit.model.sites)
-    draws = [simulate(fit.model, few) for _ in range(total)]
-    if not draws:
-        return {}, np.empty(0)
-    prior = {site: torch.stack([draw[site] for draw in draws]).unsqueeze(0) for site in sites}
-    sets = [
-        simulate(fit.model, fit.data, given={s: draw[s] for s in sites})[fit.model.observed_site].float().cpu().numpy()
-        for draw in draws[:count]
-    ]
-    return prior, np.stack(sets)[None] if sets else np.empty(0)
+    draws = [prior_draw(fit.model, few) for _ in range(total)]
+    return {site: torch.stack([draw[site] for draw in draws]).unsqueeze(0) for site in fit.model.sites} if draws else {}
 
 
-def _constant_data(fit: Fit) -> tuple[dict[str, np.ndarray], dict[str, tuple[str, ...]]]:
-    """Return what else was known, with dimensions: held-out entries, test rows, images, the truth of a simulation."""
-    data = fit.data
-    values: dict[str, np.ndarray] = {}
-    dims: dict[str, tuple[str, ...]] = {}
-    if data.image_shape is not None:
-        values["image_shape"], dims["image_shape"] = np.array(data.image_shape), ("height_width",)
-    for prefix, part in (("", data), ("test_", data.test)):
-        if part is None:
-            continue
-        part_dims = (f"{prefix}{data.dims[0]}", *data.dims[1:])
-        if prefix:
-            values["test_observed"], dims["test_observed"] = part.values.cpu().numpy(), part_dims
-        if part.hidden is not None:
-            hidden = torch.full_like(part.values, torch.nan)
-            hidden[part.hidden.rows, part.hidden.columns] = part.hidden.values
-            values[f"{prefix}hidden"], dims[f"{prefix}hidden"] = hidden.cpu().numpy(), part_dims
-    for site, site_dims in fit.model.sites.items():
-        # A fit with another number of components than the truth has no coordinate in common with it.
-        if site in data.truth and data.truth[site].shape == fit.draws[site].shape[2:]:
-            values[f"true_{site}"], dims[f"true_{site}"] = data.truth[site].cpu().numpy(), site_dims
-    return values, dims
+def _truth(fit: Fit) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Return the truth of a simulation; a fit with another number of components has no coordinate in common with it."""
+    return {
+        f"true_{site}": (dims, fit.data.truth[site].cpu().numpy())
+        for site, dims in fit.model.sites.items()
+        if site in fit.data.truth and fit.data.truth[site].shape == fit.draws[site].shape[2:]
+    }
 
 
 def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
@@ -187,12 +172,12 @@ def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
     constant = (
         {str(n): np.asarray(v.values) for n, v in data["constant_data"].items()} if "constant_data" in data else {}
     )
-    observed = np.asarray(data["observed_data"][model.observed_site].values)
+    observed = {str(n): np.asarray(v.values) for n, v in data["observed_data"].items()}
     return Fit(
         model=model,
         method=attributes["method"],
         kind=attributes["kind"],
-        data=model.container.restore(observed, constant, coords),
+        data=model.container.restore(observed, constant, coords, model.observed_site),
         draws={site: value for site, value in tensors("posterior").items() if site in model.sites},
         trace=pd.DataFrame(),
         runs=pd.DataFrame(),

@@ -6,12 +6,12 @@ import importlib
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import arviz as az
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
 
 from pyrozoo.program import log_prior, seeded
 from pyrozoo.types import Draws, Fit, Prediction
@@ -41,7 +41,7 @@ def evaluate(fit: Fit) -> Metrics:
         **fit.metrics,
     }
     if fit.data.hidden is not None and len(fit.data.hidden.values):
-        result |= holdout(fit.predict(fit.data), fit.data.hidden.values)
+        result |= holdout(fit.predict(fit.data), fit.data.hidden)
     if fit.kind in ("variational", "samples") and _count(fit.draws) >= 20:
         result |= loo(fit)
     if fit.kind == "variational":
@@ -56,20 +56,24 @@ def _count(draws: Draws) -> int:
     return int(np.prod(next(iter(draws.values())).shape[:2]))
 
 
-def holdout(prediction: Prediction, truth: Tensor) -> Metrics:
+def holdout(prediction: Prediction, hidden: Any) -> Metrics:
     """Return the yardstick across methods and models on held-out entries.
 
     ``holdout_elpd`` is the mean log predictive density per entry; ``holdout_coverage_90`` the share of entries whose
-    randomised probability integral transform lies in [0.05, 0.95], 90% when calibrated, for counts too;
+    randomised probability integral transform lies in [0.05, 0.95], 90% when calibrated, for counts too, and left out
+    when entries were hidden because of their value;
     ``holdout_impossible`` the number of entries to which the fit gives probability 0 (then there is no elpd).
     """
-    return {
+    truth = hidden.values
+    result: Metrics = {
         "holdout_impossible": int(torch.isneginf(prediction.log_density).sum()),
         "holdout_elpd": prediction.log_density.mean().item(),
         "holdout_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
-        "holdout_coverage_90": ((prediction.pit >= 0.05) & (prediction.pit <= 0.95)).double().mean().item(),
-        "holdout_entries": len(truth),
     }
+    if hidden.at_random:
+        inside = (prediction.pit >= 0.05) & (prediction.pit <= 0.95)
+        result["holdout_coverage_90"] = inside.double().mean().item()
+    return result | {"holdout_entries": len(truth)}
 
 
 def loo(fit: Fit) -> Metrics:

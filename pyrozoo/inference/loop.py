@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -34,6 +35,7 @@ class LoopSettings:
         checkpoint: Where checkpoints go; None writes none.
         checkpoint_every: Iterations between checkpoints; None writes none.
         resume: Continue from the checkpoint.
+        megabytes: What the draws that are kept may take; engines keep fewer of a large model, and say so.
     """
 
     seed: int = 0
@@ -41,6 +43,7 @@ class LoopSettings:
     checkpoint: Path | None = None
     checkpoint_every: int | None = None
     resume: bool = False
+    megabytes: float = math.inf
 
     def __post_init__(self) -> None:
         if self.checkpoint_every is not None and self.checkpoint_every < 1:

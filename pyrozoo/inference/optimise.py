@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, Process, drive
-from pyrozoo.inference.state import as_dict, join, take
+from pyrozoo.inference.state import affordable, as_dict, join, take, thinned
 from pyrozoo.program import seeded
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
@@ -131,7 +131,7 @@ def optimise(
     if run.status == "interrupted":
         codes[process.active] = STATUSES.index("interrupted")
     best = process.best()
-    state = take(process.final(), torch.tensor([best]))
+    state = solver.finish(take(process.final(), torch.tensor([best])))
     fit = Fit(
         model=model,
         method=method,
@@ -159,7 +159,11 @@ def optimise(
         return fit
     fit.sampler = lambda count: draw_from(solver, state, count)
     with seeded(loop.seed):
-        fit.draws, fit.log_q = fit.sampler(draws)
+        one = solver.draws(state)
+    kept = affordable(draws, one, loop.megabytes)
+    fit.notes += thinned(kept, draws, loop.megabytes)
+    with seeded(loop.seed):
+        fit.draws, fit.log_q = fit.sampler(kept)
     return fit
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, Process, drive
-from pyrozoo.inference.state import as_dict
+from pyrozoo.inference.state import affordable, as_dict, thinned
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
@@ -17,7 +17,10 @@ from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solve
 class _Sampling(Process):
     """All chains of one sampler."""
 
-    def __init__(self, solver: Solver, data: Any, chains: int, warmup: int, draws: int, thin: int):
+    def __init__(
+        self, solver: Solver, data: Any, chains: int, warmup: int, draws: int, thin: int, megabytes: float
+    ):  # fmt: skip
+        self.megabytes = megabytes
         self.hidden = data.hidden if data.hidden is not None and len(data.hidden.values) else None
         self.solver, self.chains, self.warmup, self.draws, self.thin = solver, chains, warmup, draws, thin
         # A state is kept by the step that evaluates it; where that is the step after, one more sweep is needed.
@@ -25,6 +28,9 @@ class _Sampling(Process):
 
     def start(self) -> None:
         self.current = self.solver.init(self.chains)
+        # Fewer draws are kept of a large model, from as many sweeps.
+        asked, self.draws = self.draws, affordable(self.draws, self.solver.draws(self.current), self.megabytes)
+        self.thin = self.thin * asked // self.draws
         self.sweeps, self.kept = 0, 0
         self.storage: Draws = {}
         self.predicted: RunningPrediction | None = None
@@ -42,7 +48,7 @@ class _Sampling(Process):
         objective = objective.detach().cpu().double()
         if not torch.isfinite(objective).all():
             raise NumericalError(f"the sampler's log density is not finite after {self.sweeps} sweeps")
-        if age > self.warmup and (age - self.warmup) % self.thin == 0:
+        if age > self.warmup and (age - self.warmup) % self.thin == 0 and self.kept < self.draws:
             values = self.solver.draws(evaluated)
             for site, value in values.items():
                 if site not in self.storage:
@@ -85,6 +91,8 @@ class _Sampling(Process):
         return {
             "current": as_dict(self.current),
             "sweeps": self.sweeps,
+            "draws": self.draws,
+            "thin": self.thin,
             "kept": self.kept,
             "storage": {site: value[:, : self.kept].clone() for site, value in self.storage.items()},
             "log_joint": self.log_joint,
@@ -94,6 +102,7 @@ class _Sampling(Process):
     def restore(self, state: dict[str, Any]) -> None:
         self.current = self.solver.state_class(**state["current"])
         self.sweeps, self.kept, self.log_joint = state["sweeps"], state["kept"], state["log_joint"]
+        self.draws, self.thin = state["draws"], state["thin"]
         self.storage = {}
         for site, value in state["storage"].items():
             self.storage[site] = value.new_empty((self.chains, self.draws, *value.shape[2:]))
@@ -127,7 +136,7 @@ def sample(
     for name, value, least in (("chains", chains, 1), ("warmup", warmup, 0), ("draws", draws, 1), ("thin", thin, 1)):
         if value < least:
             raise SettingError(f"inference.{name} is {value}; it must be at least {least}")
-    process = _Sampling(solver, data, chains, warmup, draws, thin)
+    process = _Sampling(solver, data, chains, warmup, draws, thin, loop.megabytes)
     run = drive(process, loop, f"{method} ({chains} chains)")
     kept, log_joint = process.result()
     last = run.trace.groupby("chain")["objective"].last()
@@ -152,6 +161,7 @@ def sample(
         iterations=run.iterations,
         seconds=run.seconds,
         seed=loop.seed,
+        notes=thinned(process.draws, draws, loop.megabytes),
         sample_stats={} if log_joint.isnan().any() else {"lp": log_joint},
     )
     if process.predicted is not None and process.predicted.count:

@@ -1,4 +1,4 @@
-"""Solver states as batches of chains: choose, join, and show as plain tensors."""
+"""Solver states as batches of chains: choose, join, and show as plain tensors; and what their draws may take."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from pyrozoo.types import Draws
 
 
 def take(state: Any, chains: Tensor) -> Any:
@@ -23,3 +25,14 @@ def join(states: list[Any]) -> Any:
 def as_dict(state: Any) -> dict[str, Tensor]:
     """Return a state as plain tensors by field."""
     return {f.name: getattr(state, f.name) for f in fields(state)}
+
+
+def affordable(draws: int, one: Draws, megabytes: float) -> int:
+    """Return how many draws, at most ``draws``, fit into so many megabytes; one has the size of ``one``."""
+    size = sum(value.numel() * value.element_size() for value in one.values())
+    return int(max(1, min(draws, megabytes * 1e6 // max(size, 1))))
+
+
+def thinned(kept: int, draws: int, megabytes: float) -> list[str]:
+    """Say what was not kept, if anything."""
+    return [f"{kept} of {draws} draws are kept, within {megabytes:g} MB (posterior_megabytes)"] if kept < draws else []

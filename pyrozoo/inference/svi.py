@@ -14,6 +14,7 @@ from pyro.optim import ClippedAdam
 from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, Process, drive
+from pyrozoo.inference.state import affordable, thinned
 from pyrozoo.program import plate_depth, seeded
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
 
@@ -212,7 +213,10 @@ def svi(
             return values, torch.stack([torch.as_tensor(t.log_prob_sum()) for t in traces]).unsqueeze(0)
 
     with seeded(loop.seed):
-        kept, log_q = sampler(draws)
+        one = sampler(1)[0]
+    affords = affordable(draws, one, loop.megabytes)
+    with seeded(loop.seed):
+        kept, log_q = sampler(affords)
     last = run.trace.groupby("chain")["objective"].last()
     winner = process.restart
     return Fit(
@@ -238,5 +242,6 @@ def svi(
         seed=loop.seed,
         log_q=log_q,
         sampler=sampler,
+        notes=thinned(affords, draws, loop.megabytes),
         metrics={"objective_se": float(losses.double().std() / evaluation_draws**0.5) if evaluation_draws > 1 else 0.0},
     )

@@ -25,7 +25,8 @@ def standard_pictures(fit: Fit, data: az.InferenceData) -> list[Picture]:
     if fit.kind == "samples" and fit.draws[next(iter(fit.draws))].shape[1] > 1:
         pictures.append(_traces(fit))
     if "posterior_predictive" in data:
-        pictures.append(_predictive(fit, data))
+        whole = fit.model.observed_site in data["posterior_predictive"]
+        pictures.append(_predictive(fit, data) if whole else _totals(data))
     return pictures
 
 
@@ -151,6 +152,34 @@ def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
     right.set(xlabel="data", ylabel="simulated, 90%", title="Column means")
     return Picture(
         "predictive", "Data simulated from the fit against the data: points should sit on bars and on the line.", figure
+    )
+
+
+def _totals(data: az.InferenceData) -> Picture:
+    """Draw every statistic of the data against the same of simulated data: one panel each."""
+    sets = {str(name): value.values[0] for name, value in data["posterior_predictive"].items()}
+    figure = Figure(figsize=(3.6 * len(sets), 3.4), layout="constrained")
+    for axes, (name, simulated) in zip(np.atleast_1d(figure.subplots(1, len(sets))), sets.items(), strict=True):
+        observed = data["observed_data"][name].values
+        title = name.replace("_", " ")
+        if simulated.ndim == 1:
+            axes.hist(simulated, bins=20, color="C0")
+            axes.axvline(observed.item(), color="C3")
+            axes.set(title=title, xlabel="simulated; the data are red", yticks=[])
+            axes.locator_params(axis="x", nbins=4)
+            continue
+        at = np.linspace(0, len(observed) - 1, min(len(observed), MOST_POINTS)).round().astype(int)
+        low, middle, high = np.quantile(simulated[:, at], [0.05, 0.5, 0.95], axis=0)
+        axes.errorbar(observed[at], middle, [middle - low, high - middle], fmt=".", color="C0", ms=3, lw=0.6)
+        top = max(float(observed.max()), float(high.max()), 1.0)
+        axes.plot([0, top], [0, top], color="0.6", lw=0.8, zorder=0)
+        if top > 100:
+            axes.set(xscale="symlog", yscale="symlog")
+        axes.set(title=title, xlabel="data", ylabel="simulated, 90%")
+    return Picture(
+        "predictive",
+        "Data simulated from the fit against the data: points should sit on the line, red in the heap.",
+        figure,
     )
 
 

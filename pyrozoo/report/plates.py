@@ -31,7 +31,9 @@ def draw_plates(model: Model, data: Any) -> Figure:
     Returns:
         The figure.
     """
-    relations = get_model_relations(model, (data.first(2),))  # who depends on whom is the same for any number
+    relations = get_model_relations(
+        model, (data.batch(data.rows[:2]),)
+    )  # who depends on whom is the same for any number
     parents: dict[str, list[str]] = relations["sample_sample"]
     plates: dict[str, list[str]] = {}
     for name, sites in relations["plate_sample"].items():

@@ -15,8 +15,9 @@ from scipy.special import gammaln, logsumexp
 from sklearn.decomposition import PCA
 
 import pyrozoo
+from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.data.table import Hidden, Table
+from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.compare import _moments
 from pyrozoo.inference.state import as_dict
 from pyrozoo.math.alignment import procrustes, rotations

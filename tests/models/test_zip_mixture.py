@@ -13,8 +13,9 @@ import torch
 from scipy.special import betaln, gammaln, logsumexp
 
 import pyrozoo
+from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.data.table import Hidden, Table
+from pyrozoo.data.table import Table
 from pyrozoo.inference.state import as_dict
 from pyrozoo.models.zip_mixture import cavi, em, gibbs, queries
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -50,7 +50,7 @@ class Solver(SolverContract):
     objective_name: ClassVar[str] = "elbo"
     objective_of: ClassVar[Literal["before", "after"]] = "before"
     monotone: ClassVar[bool] = True
-    state_class: ClassVar[type] = State
+    state_class: Any = State
 
     def __init__(self, model: FactorAnalysis, data: Table, *, expand: bool = True):
         self.model, self.data, self.layout, self.expand = model, data, Layout.of(data), expand

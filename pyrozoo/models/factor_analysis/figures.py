@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
-from pyrozoo.data.table import Hidden, Table
+from pyrozoo.data.container import Hidden
+from pyrozoo.data.table import Table
 from pyrozoo.math.mixture import NORMAL_95
 from pyrozoo.models.factor_analysis.pca import spectrum
 from pyrozoo.types import Draws, Fit, Picture, Prediction

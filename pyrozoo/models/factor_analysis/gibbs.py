@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -60,7 +60,7 @@ class Solver(SolverContract):
     objective_name: ClassVar[str] = "log_joint_with_factors"
     objective_of: ClassVar[Literal["before", "after"]] = "after"
     monotone: ClassVar[bool] = False
-    state_class: ClassVar[type] = State
+    state_class: Any = State
 
     def __init__(
         self, model: FactorAnalysis, data: Table, *, missing: Literal["impute", "marginal"] = "impute",

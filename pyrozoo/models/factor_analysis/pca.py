@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -64,7 +64,7 @@ class Solver(SolverContract):
     objective_name: ClassVar[str] = "explained_variance"
     objective_of: ClassVar[Literal["before", "after"]] = "after"
     monotone: ClassVar[bool] = True
-    state_class: ClassVar[type] = State
+    state_class: Any = State
     method: ClassVar[str] = "pca"
 
     def __init__(self, model: FactorAnalysis, data: Table, *, fill: Fill | None = None, constant: float = 0.0):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -43,7 +43,7 @@ class Solver(SolverContract):
     objective_name: ClassVar[str] = "elbo"
     objective_of: ClassVar[Literal["before", "after"]] = "before"
     monotone: ClassVar[bool] = True
-    state_class: ClassVar[type] = State
+    state_class: Any = State
 
     def __init__(self, model: ZipMixture, data: Table):
         self.model, self.data = model, data

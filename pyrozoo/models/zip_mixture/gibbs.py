@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -27,7 +27,7 @@ class Solver(SolverContract):
     objective_name: ClassVar[str] = "log_joint"
     objective_of: ClassVar[Literal["before", "after"]] = "before"
     monotone: ClassVar[bool] = False
-    state_class: ClassVar[type] = State
+    state_class: Any = State
 
     def __init__(self, model: ZipMixture, data: Table):
         self.model, self.data = model, data

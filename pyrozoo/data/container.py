@@ -1,0 +1,251 @@
+"""What every container of data has: labels, hidden entries, test rows, minibatches. Table and Triplets are two."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyrozoo.types import DataError, Prediction, SettingError
+
+Arrays = dict[str, tuple[tuple[str, ...], np.ndarray]]
+"""Name -> (names of dimensions, array), as ArviZ stores it."""
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Entries whose true value is known but not shown to a fit. Tensors of shape [entry].
+
+    Attributes:
+        rows: Where they are.
+        columns: Where they are.
+        values: What they are.
+        at_random: Whether they were chosen whatever their value. Intervals are not held to their coverage otherwise.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    values: Tensor
+    at_random: bool = True
+
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> Hidden:
+        """Return the entries on another device and in another precision."""
+        return replace(
+            self, rows=self.rows.to(device), columns=self.columns.to(device), values=self.values.to(device, dtype)
+        )
+
+    def joined(self, other: Hidden | None, columns: int) -> Hidden:
+        """Return both sets of entries, row by row, which is the order in which a run directory gives them back."""
+        if other is None:
+            return self
+        rows, cells = torch.cat([self.rows, other.rows]), torch.cat([self.columns, other.columns])
+        order = (rows * columns + cells).argsort()
+        values = torch.cat([self.values, other.values])
+        return Hidden(rows[order], cells[order], values[order], self.at_random and other.at_random)
+
+
+@dataclass(frozen=True, eq=False)
+class Data(abc.ABC):
+    """N rows by D (or M) columns of numbers, however they are stored.
+
+    Attributes:
+        values: The numbers; the container says how they are laid out.
+        row_labels: N names.
+        column_labels: D names.
+        name: Where the data came from.
+        hidden: Held-out entries, unobserved in ``values``.
+        test: New rows, never fitted.
+        truth: Site -> value, when the data were simulated.
+        total_rows: Rows of the whole when this is a minibatch of it.
+        row_index: Which rows of the whole a minibatch holds.
+        notes: What a reader of results should know about how the data were read.
+    """
+
+    values: Tensor
+    row_labels: Sequence[str]
+    column_labels: Sequence[str]
+    name: str = "data"
+    hidden: Hidden | None = None
+    test: Self | None = None
+    truth: Mapping[str, Tensor] = field(default_factory=dict)
+    total_rows: int | None = None
+    row_index: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return the numbers of rows and columns."""
+        return len(self.row_labels), len(self.column_labels)
+
+    @property
+    def units(self) -> int:
+        """Return how many independent units a minibatch is drawn from."""
+        return self.shape[0]
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Return the index of each row in the whole, [N]."""
+        return torch.arange(self.shape[0], device=self.values.device) if self.row_index is None else self.row_index
+
+    @property
+    def coords(self) -> dict[str, Sequence[str]]:
+        """Return ArviZ coordinates: dimension -> labels."""
+        return {"row": self.row_labels, "column": self.column_labels}
+
+    @property
+    def dims(self) -> tuple[str, str]:
+        """Return the names of the two axes."""
+        return "row", "column"
+
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> Self:
+        """Return the data on another device and in another precision."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, dtype if tensor.is_floating_point() else None)
+
+        return replace(
+            self,
+            values=move(self.values),
+            hidden=self.hidden and self.hidden.to(device, dtype),
+            test=self.test and self.test.to(device, dtype),
+            truth={site: move(value) for site, value in self.truth.items()},
+            row_index=None if self.row_index is None else move(self.row_index),
+        )
+
+    def with_image_shape(self, image_shape: Sequence[int]) -> Self:
+        """Return the data with rows as images; only a table can be.
+
+        Raises:
+            SettingError: Not a table.
+        """
+        raise SettingError(f"data.image_shape has no meaning for {type(self).__name__.lower()}")
+
+    def predictions(self, prediction: Prediction) -> pd.DataFrame:
+        """Return a prediction of the hidden entries as a table with labels: true value, mean, 90% interval."""
+        hidden = self.hidden
+        assert hidden is not None
+        return pd.DataFrame(
+            {
+                "row": [self.row_labels[i] for i in hidden.rows.tolist()],
+                "column": [self.column_labels[i] for i in hidden.columns.tolist()],
+                "true": hidden.values.cpu(),
+                "mean": prediction.mean.cpu(),
+                "lower_90": prediction.lower.cpu(),
+                "upper_90": prediction.upper.cpu(),
+            }
+        )
+
+    def cell(self, row: int, column: int) -> str:
+        """Return how an error message names a cell."""
+        return f"{self.name}: row {self.row_labels[row]!r}, column {self.column_labels[column]!r}"
+
+    @property
+    @abc.abstractmethod
+    def missing(self) -> Self | None:
+        """Return the data with the cells that nobody knows as hidden entries, or None when there is none."""
+
+    @abc.abstractmethod
+    def first(self, count: int) -> Self:
+        """Return fewer units, without hidden entries, on which the program has the same global sites."""
+
+    @abc.abstractmethod
+    def batch(self, index: Tensor) -> Self:
+        """Return a minibatch of rows that remembers the size of the whole."""
+
+    @abc.abstractmethod
+    def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
+        """Hide a random fraction of the observed entries, beside those that are hidden already.
+
+        Args:
+            fraction: In [0, 1).
+            seed: Of the choice.
+            of: ``all`` observed entries, or only those that are listed (where a container leaves zeros out).
+
+        Raises:
+            SettingError: If the fraction is out of range.
+        """
+
+    @abc.abstractmethod
+    def with_test(self, test: Any) -> Self:
+        """Return the data with new rows beside them.
+
+        Raises:
+            DataError: They do not have the same columns.
+        """
+
+    @abc.abstractmethod
+    def checked(self) -> Self:
+        """Return the data themselves when they are usable at all.
+
+        Raises:
+            DataError: No rows or columns, or an infinite value.
+        """
+
+    @abc.abstractmethod
+    def same(self, other: Any) -> bool:
+        """Return whether other data are the same, entry by entry, with the same entries hidden."""
+
+    @abc.abstractmethod
+    def statistics(self, values: Tensor, site: str) -> Arrays:
+        """Return what predictive checks look at, of these data or of simulated ones.
+
+        Args:
+            values: Like ``Data.values``.
+            site: The name of the observed site.
+        """
+
+    @abc.abstractmethod
+    def stored(self, site: str) -> tuple[Arrays, Arrays]:
+        """Return all of the data as arrays for a run directory: what is observed, and what else is known."""
+
+    @classmethod
+    @abc.abstractmethod
+    def restore(
+        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
+        site: str,
+    ) -> Self:  # fmt: skip
+        """Rebuild the data from what ``stored`` returned and the labels of its dimensions."""
+
+    @classmethod
+    @abc.abstractmethod
+    def blank(cls, rows: int, columns: int) -> Self:
+        """Return data of the given shape to simulate into."""
+
+    @classmethod
+    @abc.abstractmethod
+    def of(cls, source: Any, name: str = "data") -> Self:
+        """Make the container of what a user has in Python.
+
+        Raises:
+            DataError: It cannot be used.
+        """
+
+
+def labels(word: str, count: int) -> list[str]:
+    """Return default labels, ``row_0``, ``row_1``, ..."""
+    return [f"{word}_{i}" for i in range(count)]
+
+
+def check_fraction(fraction: float) -> None:
+    """Raise SettingError unless a hold-out is a fraction below 1."""
+    if not 0 <= fraction < 1:
+        raise SettingError(f"data.holdout is {fraction}; it must be in [0, 1)")
+
+
+def check_size(rows: int, columns: int) -> None:
+    """Raise SettingError unless there is something to simulate."""
+    if rows < 1 or columns < 1:
+        raise SettingError(f"data.rows and data.columns must be at least 1, not {rows} and {columns}")
+
+
+def check_not_empty(data: Data, what: str) -> None:
+    """Raise DataError unless the data have rows and columns."""
+    if 0 in data.shape:
+        raise DataError(f"{data.name}: {what} is empty ({data.shape[0]} rows, {data.shape[1]} columns)")

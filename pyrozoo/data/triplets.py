@@ -1,0 +1,518 @@
+"""Triplets: a sparse matrix as (row, column, value), with labels and with pairs that nobody observed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyrozoo.data.container import Arrays, Data, Hidden, check_fraction, check_not_empty, check_size, labels
+from pyrozoo.data.table import Table
+from pyrozoo.math.sparse import Pattern
+from pyrozoo.types import DataError, SettingError
+
+Repeated = Literal["sum", "refuse"]
+"""What to do with a pair that is listed more than once."""
+
+NAMES = ("row", "column", "value")
+
+MOST_HIDDEN = 5_000_000
+"""Cells that may be held out; of a larger matrix only listed ones can be, which are few."""
+
+LARGEST_FLOAT32_INDEX = 2**24
+"""Rows or columns that single precision can number."""
+
+CELLS = 200
+"""Cells whose rates are compared between methods."""
+
+
+@dataclass(frozen=True, eq=False)
+class Triplets(Data):
+    """N rows by M columns, of which the cells that are not 0 are listed: an absent pair is a true zero.
+
+    ``values`` has shape [entry, 3]: row, column and value of each listed cell, sorted by row, then by column, each pair
+    once and no zeros.
+
+    Attributes:
+        unobserved: Pairs that are neither zero nor listed but unknown, hidden ones included, [pair, 2], sorted; None:
+            there are none.
+    """
+
+    name: str = "triplets"
+    unobserved: Tensor | None = None
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """Return the values of the listed cells, [entry]."""
+        return self.values[:, 2].contiguous()
+
+    @cached_property
+    def log_factorials(self) -> Tensor:
+        """Return log x! of the listed cells, [entry]."""
+        return torch.lgamma(self.counts + 1)
+
+    @cached_property
+    def log_factorial(self) -> Tensor:
+        """Return the sum of log x! over the listed cells, a scalar."""
+        return self.log_factorials.sum()
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """Return where the listed cells are."""
+        rows, columns = self.values[:, :2].long().unbind(1)
+        return Pattern.of(rows, columns, *self.shape)
+
+    @cached_property
+    def unobserved_pattern(self) -> Pattern | None:
+        """Return where the unobserved cells are, or None when there are none."""
+        if self.unobserved is None or not len(self.unobserved):
+            return None
+        rows, columns = self.unobserved.unbind(1)
+        return Pattern.of(rows, columns, *self.shape)
+
+    @cached_property
+    def missing(self) -> Triplets | None:
+        """Return the data with unobserved pairs that nobody knows as hidden entries, or None when there are none."""
+        if self.unobserved is None:
+            return None
+        unknown = self.unobserved
+        if self.hidden is not None:
+            known = _places(torch.stack([self.hidden.rows, self.hidden.columns], 1), self.shape[1])
+            unknown = unknown[~torch.isin(_places(unknown, self.shape[1]), known)]
+        if not len(unknown):
+            return None
+        values = self.values.new_full((len(unknown),), torch.nan)
+        return replace(self, hidden=Hidden(unknown[:, 0], unknown[:, 1], values))
+
+    @cached_property
+    def cells(self) -> Tensor:
+        """Return cells to compare methods by, half of them listed ones, evenly chosen, [cell, 2], sorted."""
+        N, M = self.shape
+        at = torch.linspace(0, max(0, len(self.values) - 1), min(CELLS // 2, len(self.values))).round().long()
+        listed = self.values[at.to(self.values.device), :2].long()
+        generator = torch.Generator().manual_seed(0)
+        count = min(CELLS // 2, N * M)
+        others = torch.stack([torch.randint(size, (count,), generator=generator) for size in (N, M)], 1)
+        return torch.cat([listed, others.to(listed.device)]).unique(dim=0)
+
+    @property
+    def coords(self) -> dict[str, Sequence[str]]:
+        """Return ArviZ coordinates: dimension -> labels."""
+        cells = [f"{self.row_labels[i]} | {self.column_labels[j]}" for i, j in self.cells.tolist()]
+        return {**super().coords, "cell": cells}
+
+    def first(self, count: int) -> Triplets:
+        """Return the data without hidden entries: rows have parameters of their own, so none can be left out."""
+        return replace(self, hidden=None, test=None)
+
+    def batch(self, index: Tensor) -> Triplets:
+        """Return a minibatch of rows that remembers the size of the whole."""
+        values = _take_rows(self.pattern, index, self.values)
+        unobserved = None
+        if self.unobserved is not None and self.unobserved_pattern is not None:
+            unobserved = _take_rows(self.unobserved_pattern, index, self.unobserved)
+        return Triplets(
+            values,
+            [self.row_labels[i] for i in index.tolist()],
+            self.column_labels,
+            self.name,
+            total_rows=self.shape[0] if self.total_rows is None else self.total_rows,
+            row_index=self.rows[index],
+            unobserved=unobserved if unobserved is not None and len(unobserved) else None,
+        )
+
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> Triplets:
+        """Return the data on another device and in another precision.
+
+        Raises:
+            DataError: More rows or columns than single precision can number.
+        """
+        if dtype == torch.float32 and max(self.shape) > LARGEST_FLOAT32_INDEX:
+            raise DataError(f"{self.name}: {max(self.shape)} labels are too many for dtype=float32; use dtype=float64")
+        moved = super().to(device, dtype)
+        return moved if self.unobserved is None else replace(moved, unobserved=self.unobserved.to(device))
+
+    def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Triplets:
+        """Hide a random fraction of the observed cells, zeros included, or of the listed ones.
+
+        Args:
+            fraction: In [0, 1).
+            seed: Of the choice.
+            of: ``all`` cells, which is fair to zeros and costs a number per cell; or ``listed`` ones, as is usual for
+                recommendations, where what is hidden is known not to be zero.
+
+        Returns:
+            The data with those cells unobserved and kept in ``hidden``, beside those that are there already.
+
+        Raises:
+            SettingError: If the fraction is out of range, or the cells are too many.
+        """
+        check_fraction(fraction)
+        if fraction == 0:
+            return self
+        (N, M), generator = self.shape, np.random.default_rng(seed)
+        if of == "listed":
+            chosen = np.sort(generator.permutation(len(self.values))[: round(fraction * len(self.values))])
+            pairs = self.values[torch.as_tensor(chosen, device=self.values.device), :2].long()
+        else:
+            count = round(fraction * N * M)
+            if count > MOST_HIDDEN:
+                digits = 1 - math.floor(math.log10(MOST_HIDDEN / (N * M)))
+                most = math.floor(MOST_HIDDEN / (N * M) * 10**digits) / 10**digits
+                raise SettingError(
+                    f"data.holdout would hide {count} of {N} x {M} cells, most of them zeros; "
+                    f"use data.holdout_of=listed, or at most {most:.2g}"
+                )
+            places = torch.as_tensor(np.sort(generator.choice(N * M, count, replace=False)), device=self.values.device)
+            if self.unobserved is not None:
+                places = places[~torch.isin(places, _places(self.unobserved, M))]
+            pairs = torch.stack([places // M, places % M], 1)
+        return self.hide(pairs, at_random=of == "all")
+
+    def hide(self, pairs: Tensor, at_random: bool = True) -> Triplets:
+        """Return the data with observed cells unobserved and kept in ``hidden``.
+
+        Args:
+            pairs: Rows and columns, [pair, 2], sorted, each once.
+            at_random: Whether they were chosen whatever their value.
+        """
+        if not len(pairs):
+            return self
+        M = self.shape[1]
+        places, mine = _places(pairs, M), _places(self.values[:, :2].long(), M)
+        at = torch.searchsorted(mine, places).clamp(max=max(0, len(mine) - 1))
+        listed = mine[at] == places if len(mine) else torch.zeros_like(places, dtype=torch.bool)
+        values = self.values.new_zeros(len(pairs))
+        values[listed] = self.values[at[listed], 2]
+        keep = torch.ones(len(mine), dtype=torch.bool, device=mine.device)
+        keep[at[listed]] = False
+        hidden = Hidden(pairs[:, 0], pairs[:, 1], values, at_random)
+        return replace(
+            self,
+            values=self.values[keep],
+            unobserved=_joined(self.unobserved, pairs, M),
+            hidden=hidden.joined(self.hidden, M),
+        )
+
+    def with_test(self, test: Triplets) -> Triplets:
+        """Return the data with new rows beside them, their columns matched by label.
+
+        Raises:
+            DataError: They list a column that the data do not have.
+        """
+        place = {label: i for i, label in enumerate(self.column_labels)}
+        unknown = [label for label in test.column_labels if label not in place]
+        if unknown and list(test.column_labels) == labels("column", test.shape[1]) and test.shape[1] == self.shape[1]:
+            place, unknown = dict(zip(test.column_labels, range(test.shape[1]), strict=True)), []
+        if unknown:
+            raise DataError(
+                f"{test.name}: the new rows list column {unknown[0]!r}, which {self.name} does not have"
+                + (f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else "")
+            )
+        order = torch.tensor([place[label] for label in test.column_labels], dtype=torch.long)
+        pairs = test.values[:, :2].long()
+        moved = torch.stack([pairs[:, 0], order[pairs[:, 1]]], 1)
+        unobserved = test.unobserved
+        if unobserved is not None:
+            unobserved = _sorted(torch.stack([unobserved[:, 0], order[unobserved[:, 1]]], 1), self.shape[1])[0]
+        moved, at = _sorted(moved, self.shape[1])
+        values = torch.cat([moved.to(test.values.dtype), test.values[at, 2:]], 1)
+        hidden = test.hidden
+        if hidden is not None:
+            cells, at = _sorted(torch.stack([hidden.rows, order[hidden.columns]], 1), self.shape[1])
+            hidden = Hidden(cells[:, 0], cells[:, 1], hidden.values[at], hidden.at_random)
+        new = replace(test, values=values, column_labels=self.column_labels, unobserved=unobserved, hidden=hidden)
+        return replace(self, test=new)
+
+    def checked(self) -> Triplets:
+        """Return the data themselves when they are usable at all.
+
+        Raises:
+            DataError: No rows or columns, or an infinite value.
+        """
+        check_not_empty(self, "the matrix")
+        self.refuse(torch.isinf(self.counts), "is infinite")
+        return self
+
+    def refuse(self, bad: Tensor, what: str) -> None:
+        """Raise DataError naming the first listed cell where ``bad`` [entry] is true."""
+        if bad.any():
+            row, column, value = self.values[bad][0].tolist()
+            raise DataError(f"{self.cell(int(row), int(column))}: {value:g} {what}")
+
+    def same(self, other: Any) -> bool:
+        """Return whether other triplets list the same cells and values, with the same pairs unobserved."""
+        if not isinstance(other, Triplets) or other.shape != self.shape:
+            return False
+        mine, theirs = (
+            (each.values.double().cpu(), each.values.new_zeros(0, 2) if each.unobserved is None else each.unobserved)
+            for each in (self, other)
+        )
+        return torch.equal(mine[0], theirs[0]) and torch.equal(mine[1].cpu().double(), theirs[1].cpu().double())
+
+    def statistics(self, values: Tensor, site: str) -> Arrays:
+        """Return the totals of rows and of columns, and the share of zeros, over the observed cells."""
+        N, M = self.shape
+        size = N * M
+        if self.unobserved is not None:
+            size -= len(self.unobserved)
+            places = _places(values[:, :2].long(), M)
+            values = values[~torch.isin(places, _places(self.unobserved, M))]
+        counts = values[:, 2].double()
+        totals = [
+            torch.zeros(n, dtype=counts.dtype, device=counts.device).index_add(0, values[:, axis].long(), counts)
+            for axis, n in enumerate((N, M))
+        ]
+        return {
+            "row_total": (("row",), totals[0].cpu().numpy()),
+            "column_total": (("column",), totals[1].cpu().numpy()),
+            "share_of_zeros": ((), np.asarray(1 - len(counts) / max(size, 1))),
+        }
+
+    def stored(self, site: str) -> tuple[Arrays, Arrays]:
+        """Return the listed cells; unobserved and hidden ones and test rows beside them."""
+        extra: Arrays = {}
+        for prefix, part in (("", self), ("test_", self.test)):
+            if part is None:
+                continue
+            if prefix:
+                extra["test_entries"] = ("test_entry", "triplet"), part.values.cpu().numpy()
+                extra["test_row_total"] = ("test_row",), part.statistics(part.values, site)["row_total"][1]
+            if part.unobserved is not None:
+                extra[f"{prefix}unobserved"] = (f"{prefix}pair", "row_column"), part.unobserved.cpu().numpy()
+            if part.hidden is not None:
+                hidden = [part.hidden.rows, part.hidden.columns, part.hidden.values]
+                array = torch.stack([each.double() for each in hidden], 1).cpu().numpy()
+                extra[f"{prefix}hidden"] = (f"{prefix}hidden_entry", "triplet"), array
+                extra[f"{prefix}hidden_at_random"] = (), np.asarray(int(part.hidden.at_random))
+        return {site: (("entry", "triplet"), self.values.cpu().numpy())}, extra
+
+    @classmethod
+    def restore(
+        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
+        site: str,
+    ) -> Triplets:  # fmt: skip
+        """Rebuild the data from what ``stored`` returned."""
+
+        def part(values: np.ndarray, rows: Sequence[str], prefix: str, name: str) -> Triplets:
+            hidden, unobserved = extra.get(f"{prefix}hidden"), extra.get(f"{prefix}unobserved")
+            known = None
+            if hidden is not None:
+                row, column, value = torch.as_tensor(hidden).unbind(1)
+                at_random = bool(extra[f"{prefix}hidden_at_random"])
+                known = Hidden(row.long(), column.long(), value.to(torch.as_tensor(values).dtype), at_random)
+            pairs = None if unobserved is None else torch.as_tensor(unobserved)
+            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=known, unobserved=pairs)
+
+        data = part(observed[site], coords["row"], "", "triplets")
+        if "test_entries" not in extra:
+            return data
+        return replace(data, test=part(extra["test_entries"], coords["test_row"], "test_", "test rows"))
+
+    @classmethod
+    def blank(cls, rows: int, columns: int) -> Triplets:
+        """Return a matrix of zeros of the given shape, to simulate into."""
+        check_size(rows, columns)
+        empty = torch.zeros(0, 3, dtype=torch.float64)
+        return cls(empty, labels("row", rows), labels("column", columns), "simulated")
+
+    @classmethod
+    def of(cls, source: Any, name: str = "triplets") -> Triplets:
+        """Make triplets of what a user has.
+
+        Args:
+            source: A pandas DataFrame with exactly the columns row, column and value (labels and numbers); any other
+                frame, array, tensor or table is the matrix itself, in which NaN is unobserved; or a SciPy sparse
+                matrix.
+            name: What to call it in messages.
+
+        Raises:
+            DataError: Not numbers, or unusable (see ``checked``).
+        """
+        if isinstance(source, Triplets):
+            return source.checked()
+        if isinstance(source, pd.DataFrame) and sorted(map(str, source.columns)) == sorted(NAMES):
+            return cls.of_columns(*(source[each] for each in NAMES), name=name)
+        if hasattr(source, "tocoo"):
+            if source.ndim != 2:
+                raise DataError(f"{name}: the matrix must have two axes (rows, columns), not shape {source.shape}")
+            matrix = source.tocoo()
+            found = _listed(matrix.row, matrix.col, _numbers(matrix.data, name), "sum")
+            rows, columns = (labels(word, size) for word, size in zip(NAMES, matrix.shape, strict=False))
+            return _assembled(*found[:3], rows, columns, name, ())
+        if isinstance(source, Tensor) and source.layout != torch.strided:
+            raise DataError(f"{name}: the tensor must be dense; a sparse matrix may be one of SciPy's")
+        table = source if isinstance(source, Table) else Table.of(source, name)
+        row, column = table.observed.logical_and(table.filled != 0).nonzero(as_tuple=True)
+        values = torch.cat([torch.stack([row, column], 1).to(table.values.dtype), table.values[row, column, None]], 1)
+        data = cls(values, table.row_labels, table.column_labels, table.name, notes=table.notes, truth=table.truth)
+        unobserved = (~table.observed).nonzero()
+        data = replace(data, hidden=table.hidden, unobserved=unobserved if len(unobserved) else None)
+        return (replace(data, test=cls.of(table.test)) if table.test is not None else data).checked()
+
+    @classmethod
+    def of_columns(
+        cls, rows: Any, columns: Any, values: Any, *, name: str = "triplets", repeated: Repeated = "sum",
+        row_labels: Mapping[str, str] | None = None, column_labels: Mapping[str, str] | None = None,
+    ) -> Triplets:  # fmt: skip
+        """Make triplets of three columns of equal length, in any order.
+
+        Args:
+            rows: What tells rows apart: numbers or text.
+            columns: The same for columns.
+            values: Numbers; NaN says that the pair is unobserved, 0 says nothing.
+            name: What to call them in messages.
+            repeated: Whether the values of a pair listed more than once are summed (a note says how many were), or
+                the data refused.
+            row_labels: What to call the rows, by their text; None: by their text.
+            column_labels: The same for columns.
+
+        Raises:
+            DataError: No entries, a missing name, not numbers, or a repeated pair where it is refused.
+        """
+        arrays = [np.asarray(rows, dtype=object), np.asarray(columns, dtype=object), np.asarray(values)]
+        if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
+            shapes = ", ".join(str(array.shape) for array in arrays)
+            raise DataError(f"{name}: rows, columns and values must be three lists of one length, not {shapes}")
+        if not len(arrays[0]):
+            raise DataError(f"{name}: the list is empty")
+        (i, j), names = zip(
+            *(_numbered(array, what, name) for what, array in zip(NAMES, arrays[:2], strict=False)), strict=True
+        )
+        numbers = _numbers(arrays[2], name)
+        if (bad := np.isinf(numbers)).any():
+            at = int(bad.argmax())
+            raise DataError(f"{name}: row {names[0][i[at]]!r}, column {names[1][j[at]]!r}: {numbers[at]:g} is infinite")
+        row, column, value, again = _listed(i, j, numbers, repeated)
+        if again is not None and repeated == "refuse":
+            one, other, times = again
+            raise DataError(
+                f"{name}: row {names[0][one]!r}, column {names[1][other]!r} is listed {times} times; "
+                "data.repeated=sum adds them up"
+            )
+        notes: tuple[str, ...] = ()
+        if again is not None:
+            notes = (f"{len(numbers) - len(value)} entries repeat a pair of row and column: values were summed",)
+        called, headed = (
+            _distinct([(given or {}).get(label, label) for label in each], each)
+            for each, given in zip(names, (row_labels, column_labels), strict=True)
+        )
+        return _assembled(row, column, value, called, headed, name, notes)
+
+
+def _distinct(called: list[str], names: list[str]) -> list[str]:
+    """Tell labels that two rows or columns share apart by adding what the data call them."""
+    times = Counter(called)
+    while len(times) < len(called):  # again where that made a label which another one has already
+        called = [f"{label} ({name})" if times[label] > 1 else label for label, name in zip(called, names, strict=True)]
+        times = Counter(called)
+    return called
+
+
+def _numbered(column: np.ndarray, what: str, name: str) -> tuple[np.ndarray, list[str]]:
+    """Return the place of each entry among the names, and the names: by number where all are numbers, else by text."""
+    codes, found = pd.factorize(column)
+    spelled = [str(each) for each in found]
+    if (lost := (codes < 0) | np.array([*(not each for each in spelled), True])[codes]).any():
+        raise DataError(f"{name}: entry {int(lost.argmax()) + 1} has no {what}")
+    keys = {each: (_or_nan(each), each) for each in spelled}
+    if any(math.isnan(number) for number, _ in keys.values()):
+        keys = {each: (0.0, each) for each in spelled}
+    names = sorted(keys, key=keys.__getitem__)
+    place = {each: i for i, each in enumerate(names)}
+    return np.array([place[each] for each in spelled])[codes], names
+
+
+def _or_nan(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _numbers(values: np.ndarray, name: str) -> np.ndarray:
+    """Return the values of a list as numbers, NaN where they are missing."""
+    if values.dtype.kind in "fiub":
+        return values.astype(np.float64)
+    if values.dtype.kind in "cmM":
+        raise DataError(f"{name}: the values are {values.dtype}, not numbers")
+    given = np.where(pd.isna(values), np.nan, values.astype(object))
+    try:
+        return given.astype(np.float64)
+    except (TypeError, ValueError):
+        at = next(i for i, each in enumerate(given) if not _is_number(each))
+        raise DataError(f"{name}: entry {at + 1}: the value {_one_line(values[at])} is not a number") from None
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        np.asarray([value], dtype=object).astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _one_line(value: Any) -> str:
+    return " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
+
+
+def _listed(
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, repeated: Repeated
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int] | None]:
+    """Sort entries and sum repeated pairs; one missing value makes a pair's sum missing.
+
+    Returns:
+        Rows, columns, values, and of a repeated pair, if there is one, row, column and how often.
+    """
+    order = np.lexsort((columns, rows))
+    rows, columns, values = rows[order].astype(np.int64), columns[order].astype(np.int64), values[order]
+    new = np.ones(len(rows), dtype=bool)
+    new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+    if new.all():
+        return rows, columns, values, None
+    starts = np.flatnonzero(new)
+    counts = np.diff([*starts, len(rows)])
+    worst = starts[counts.argmax()]
+    again = int(rows[worst]), int(columns[worst]), int(counts.max())
+    return rows[new], columns[new], np.add.reduceat(values, starts), again
+
+
+def _assembled(
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, row_labels: Sequence[str],
+    column_labels: Sequence[str], name: str, notes: tuple[str, ...],
+) -> Triplets:  # fmt: skip
+    unknown, listed = np.isnan(values), ~np.isnan(values) & (values != 0)
+    entries = np.stack([rows[listed], columns[listed], values[listed]], 1).astype(np.float64)
+    pairs = torch.as_tensor(np.stack([rows[unknown], columns[unknown]], 1)) if unknown.any() else None
+    return Triplets(torch.as_tensor(entries), row_labels, column_labels, name, unobserved=pairs, notes=notes).checked()
+
+
+def _places(pairs: Tensor, width: int) -> Tensor:
+    return pairs[:, 0] * width + pairs[:, 1]
+
+
+def _sorted(pairs: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    order = _places(pairs, width).argsort()
+    return pairs[order], order
+
+
+def _joined(first: Tensor | None, second: Tensor, width: int) -> Tensor:
+    return second if first is None else _sorted(torch.cat([first, second]), width)[0]
+
+
+def _take_rows(pattern: Pattern, index: Tensor, entries: Tensor) -> Tensor:
+    """Return the entries [entry, ...] of some rows, the first number of each replaced by its row's new place."""
+    starts, lengths = pattern.starts[index], pattern.starts.diff()[index]
+    place = torch.repeat_interleave(torch.arange(len(index), device=index.device), lengths)
+    offset = torch.arange(len(place), device=index.device) - (lengths.cumsum(0) - lengths)[place]
+    taken = entries[starts[place] + offset].clone()
+    taken[:, 0] = place.to(taken.dtype)
+    return taken

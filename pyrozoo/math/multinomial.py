@@ -1,0 +1,37 @@
+"""Multinomial draws with a total of their own for each row, which torch does not have."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def allot(
+    counts: Float[Tensor, "*b"], weights: Float[Tensor, "*b K"]
+) -> tuple[Float[Tensor, "*b K"], Float[Tensor, "*b"]]:
+    """Share counts among K parts at random, in proportion to weights: Multinomial(counts, weights / sum).
+
+    By halves: a count is split by one binomial between the first and the second half of the parts, and so on down.
+    That takes log2 K calls for all counts together, and adds weights without ever subtracting them.
+
+    Args:
+        counts: Whole numbers, as floats.
+        weights: Not negative; where all are 0 the parts are equal.
+
+    Returns:
+        The parts, and the sums of the weights.
+    """
+    K = weights.shape[-1]
+    level = torch.nn.functional.pad(weights, (0, 2 ** max(0, (K - 1).bit_length()) - K))
+    halves = []
+    while level.shape[-1] > 1:
+        left = level[..., ::2]
+        level = left + level[..., 1::2]
+        halves.append((left, level))
+    parts = counts.unsqueeze(-1)
+    for left, whole in reversed(halves):
+        share = torch.where(whole > 0, left / whole, 0.5).clamp_(max=1.0)
+        drawn = torch.binomial(parts.contiguous(), share)
+        parts = torch.stack([drawn, parts - drawn], -1).flatten(-2)
+    return parts[..., :K], level.squeeze(-1)

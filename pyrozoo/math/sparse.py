@@ -1,0 +1,177 @@
+"""Products with a matrix of which few cells are listed, differentiable any number of times, batched over a first axis.
+
+For a pattern P, values v on its cells, and matrices A [N, K] and B [M, K]: ``sampled`` gives A B^T at the cells,
+``times`` gives V B, ``transposed_times`` gives V^T A. Each is the derivative of the others, so second derivatives come
+free. Nothing of size N x M or cells x K is built, but for patterns so small that gathering is faster than a call per
+matrix.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+SMALL = 2**12
+"""Cells times K up to which values are gathered, all matrices of the batch at once."""
+
+BLOCK = 2**22
+"""Numbers that gathering may hold at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """Which cells of an N x M matrix are listed, in compressed rows.
+
+    Attributes:
+        starts: Where each row begins in ``columns``, and its end, [N + 1].
+        columns: Column of each cell, row by row, [cell].
+        width: M.
+    """
+
+    starts: Int[Tensor, ends]
+    columns: Int[Tensor, cell]
+    width: int
+
+    @classmethod
+    def of(cls, rows: Int[Tensor, cell], columns: Int[Tensor, cell], height: int, width: int) -> Pattern:
+        """Make a pattern of cells sorted by row, then by column, each once."""
+        starts = torch.zeros(height + 1, dtype=torch.long, device=rows.device)
+        torch.cumsum(torch.bincount(rows, minlength=height), 0, out=starts[1:])
+        return cls(starts, columns.contiguous(), width)
+
+    @property
+    def height(self) -> int:
+        """Return N."""
+        return len(self.starts) - 1
+
+    @cached_property
+    def rows(self) -> Int[Tensor, cell]:
+        """Return the row of each cell."""
+        lengths = self.starts.diff()
+        return torch.repeat_interleave(torch.arange(self.height, device=lengths.device), lengths)
+
+    @cached_property
+    def by_column(self) -> Int[Tensor, cell]:
+        """Return the order that sorts the cells by column, then by row."""
+        return torch.sort(self.columns, stable=True).indices
+
+    @cached_property
+    def transposed(self) -> Pattern:
+        """Return the pattern of the transposed matrix; its cells are ours in the order ``by_column``."""
+        return Pattern.of(self.columns[self.by_column], self.rows[self.by_column], self.width, self.height)
+
+    def sampled(self, left: Float[Tensor, "*b N K"], right: Float[Tensor, "*b M K"]) -> Float[Tensor, "*b cell"]:
+        """Return the cells of left right^T."""
+        left, right, batch = _matched(left, right, 2)
+        return _Sampled.apply(left, right, self).reshape(*batch, len(self.columns))
+
+    def times(self, values: Float[Tensor, "*b cell"], right: Float[Tensor, "*b M K"]) -> Float[Tensor, "*b N K"]:
+        """Return V right, V holding the values on the cells."""
+        values, right, batch = _matched(values, right, 1)
+        return _Times.apply(values, right, self).reshape(*batch, self.height, right.shape[-1])
+
+    def transposed_times(
+        self, values: Float[Tensor, "*b cell"], left: Float[Tensor, "*b N K"]
+    ) -> Float[Tensor, "*b M K"]:
+        """Return V^T left, V holding the values on the cells."""
+        return self.transposed.times(values.index_select(-1, self.by_column), left)
+
+    def row_sums(self, values: Float[Tensor, "*b cell"]) -> Float[Tensor, "*b N"]:
+        """Return the sum of the values of each row."""
+        total = values.new_zeros(*values.shape[:-1], self.height)
+        return total.index_add(-1, self.rows, values)
+
+
+def _matched(first: Tensor, right: Tensor, axes: int) -> tuple[Tensor, Tensor, torch.Size]:
+    """Give both tensors one batch axis."""
+    batch = torch.broadcast_shapes(first.shape[:-axes], right.shape[:-2])
+    first, right = first.expand(*batch, *first.shape[-axes:]), right.expand(*batch, *right.shape[-2:])
+    size = batch.numel()
+    return first.reshape(size, *first.shape[-axes:]), right.reshape(size, *right.shape[-2:]), batch
+
+
+class _Sampled(torch.autograd.Function):
+    """Cells of left right^T, [batch, cell]."""
+
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
+        ctx.save_for_backward(left, right)
+        ctx.pattern = pattern
+        return _sampled(pattern, left, right)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        left, right = ctx.saved_tensors
+        return (
+            ctx.pattern.times(gradient, right) if ctx.needs_input_grad[0] else None,
+            ctx.pattern.transposed_times(gradient, left) if ctx.needs_input_grad[1] else None,
+            None,
+        )
+
+
+class _Times(torch.autograd.Function):
+    """V right, [batch, N, K]."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
+        ctx.save_for_backward(values, right)
+        ctx.pattern = pattern
+        return _times(pattern, values, right)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        values, right = ctx.saved_tensors
+        return (
+            ctx.pattern.sampled(gradient, right) if ctx.needs_input_grad[0] else None,
+            ctx.pattern.transposed_times(values, gradient) if ctx.needs_input_grad[1] else None,
+            None,
+        )
+
+
+def _gathers(pattern: Pattern, matrix: Tensor) -> int:
+    """Return how many matrices of a batch to gather at a time; 0: call a sparse routine for each.
+
+    Tensors that record where they come from, as Pyro's do when a model is drawn, cannot go through sparse routines.
+    """
+    size = len(pattern.columns) * matrix.shape[-1]
+    return 0 if size > SMALL and type(matrix) in (Tensor, torch.nn.Parameter) else max(1, BLOCK // max(size, 1))
+
+
+def _sampled(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
+    if step := _gathers(pattern, left):
+        parts = zip(left.split(step), right.split(step), strict=True)
+        return torch.cat([(a[:, pattern.rows] * b[:, pattern.columns]).sum(-1) for a, b in parts])
+    empty = _compressed(pattern, left.new_zeros(len(pattern.columns)))
+    products = (torch.sparse.sampled_addmm(empty, a, b.mT, beta=0.0) for a, b in zip(left, right, strict=True))
+    return _stacked([product.values() for product in products])
+
+
+def _times(pattern: Pattern, values: Tensor, right: Tensor) -> Tensor:
+    if step := _gathers(pattern, right):
+        total = right.new_zeros(len(right), pattern.height, right.shape[-1])
+        for sums, v, b in zip(total.split(step), values.split(step), right.split(step), strict=True):
+            sums.index_add_(1, pattern.rows, v.unsqueeze(-1) * b[:, pattern.columns])
+        return total
+    return _stacked([_compressed(pattern, v) @ b for v, b in zip(values, right, strict=True)])
+
+
+def _stacked(parts: list[Tensor]) -> Tensor:
+    """Stack without a copy where there is one."""
+    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)
+
+
+def _compressed(pattern: Pattern, values: Tensor) -> Tensor:
+    return torch.sparse_csr_tensor(
+        pattern.starts, pattern.columns, values, (pattern.height, pattern.width), check_invariants=False
+    )
+
+
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="Sparse CSR tensor support")  # said once, by the first tensor
+    _compressed(Pattern(torch.zeros(2, dtype=torch.long), torch.zeros(0, dtype=torch.long), 1), torch.zeros(0))

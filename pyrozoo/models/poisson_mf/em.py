@@ -1,0 +1,68 @@
+"""EM for the posterior mode, every restart in one batch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.triplets import Triplets
+from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
+from pyrozoo.models.poisson_mf.model import PoissonMF
+from pyrozoo.models.poisson_mf.point import State, draws_of, log_prior, prior_rates, state_class
+from pyrozoo.types import Draws, Kind, SettingError
+from pyrozoo.types import Solver as SolverContract
+
+
+class Solver(SolverContract):
+    """EM for the MAP with z_nmk, the share of factor k in x_nm, as what is missing (Cemgil 2009, section 2.1).
+
+    The M-step goes through theta, eta, xi, omega in turn, each at its mode given the others (Meng and Rubin 1993,
+    Biometrika 80: ECM). With flat priors it is the multiplicative update of non-negative matrix factorization (Lee and
+    Seung 2001). The objective is log p(X, theta, eta) of the state before the step, a by-product of the E-step.
+
+    Raises:
+        SettingError: A shape below 1, for which the posterior has no mode.
+    """
+
+    kind: ClassVar[Kind] = "point"
+    objective_name: ClassVar[str] = "log_joint"
+    objective_of: ClassVar[Literal["before", "after"]] = "before"
+    monotone: ClassVar[bool] = True
+    state_class: Any = State
+
+    def __init__(self, model: PoissonMF, data: Triplets):
+        for name in ("row_shape", "column_shape"):
+            if getattr(model, name) < 1:
+                raise SettingError(
+                    f"model.{name} is {getattr(model, name)}; em needs >= 1, below which the posterior has no mode"
+                )
+        self.model, self.data, self.state_class = model, data, state_class(model)
+
+    def init(self, chains: int) -> State:
+        """Return random starting points (``PoissonMF.initial``)."""
+        return self.state_class(**self.model.initial(self.data, chains))
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Do one E-step and M-step; return the objective of the argument."""
+        m, data = self.model, self.data
+        theta, eta = state.row_factors, state.column_factors
+        of_rows, of_columns, evidence = shared(theta, eta, data)
+        objective = evidence - expected_total(theta, eta, data) + log_prior(m, state)
+        b, d = prior_rates(m, state)
+        tiny = torch.finfo(theta.dtype).tiny
+        theta = ((m.row_shape - 1 + of_rows) / (b + row_exposure(eta, data))).clamp(min=tiny)
+        eta = ((m.column_shape - 1 + of_columns) / (d + column_exposure(theta, data))).clamp(min=tiny)
+        if not m.hierarchical:
+            return State(theta, eta), objective
+        rates = [
+            (m.rate_shape + m.num_factors * shape - 1) / (m.rate_shape / rate + factors.sum(-1))
+            for shape, rate, factors in ((m.row_shape, m.row_rate, theta), (m.column_shape, m.column_rate, eta))
+        ]
+        return self.state_class(theta, eta, *rates), objective
+
+    def draws(self, state: State) -> Draws:
+        """Return the point itself."""
+        return draws_of(state)

@@ -1,0 +1,507 @@
+"""Pictures of a fitted factorization: genres, loadings, rates, held-out counts, ranking."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Callable
+from functools import cache
+
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, LogNorm, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from scipy.stats import poisson
+from torch import Tensor
+
+from pyrozoo.data.triplets import Triplets
+from pyrozoo.models.poisson_mf.prediction import cell_rates, expected_rates, factors
+from pyrozoo.models.poisson_mf.queries import BLOCK, MOST_ROWS, RATE_DRAWS
+from pyrozoo.types import Fit, Picture
+
+MOST_GENRES = 12
+"""Factors whose top columns are listed, the largest first."""
+
+LISTED = 8
+"""Columns listed of each."""
+
+ACROSS = 4
+"""Lists side by side."""
+
+MOST_FACTORS = 20
+"""Factors of a heat map, the largest first."""
+
+MOST_COLUMNS = 60
+"""Columns of a heat map; each is named."""
+
+MOST_SHARES = 60
+"""Rows whose factors are shown."""
+
+MOST_NAMED = 30
+"""Rows up to which each is named."""
+
+IMAGE = 100, 1000
+"""Most rows and columns of an image of rates."""
+
+MOST_POINTS = 2000
+"""Cells up to which each is a point; more are counted in squares."""
+
+MOST_CELLS = 50_000
+"""Listed cells whose counts are compared with what is expected."""
+
+FAINT = 0.01
+"""Rate below which cells are hardly ever above 0, so that the data say next to nothing of how far below."""
+
+DYNAMIC = 1e4
+"""Largest over smallest rate that colours tell apart where all are faint."""
+
+MOST_INTERVALS = 300
+"""Hidden entries shown with intervals."""
+
+LINEAR = 20
+"""Largest count up to which axes of counts are linear: over few powers of ten a logarithmic one has hardly a tick."""
+
+MOST_RECOMMENDED = 100
+"""Longest list of recommendations that is judged."""
+
+LONGEST = 22
+"""Letters of a label."""
+
+BLUES = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0.25, 1, 256)))
+"""For numbers of cells: the fewest can be told from none."""
+
+FALLBACKS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Source Han Sans", "IPAexGothic", "IPAGothic",
+    "TakaoGothic", "VL Gothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Hiragino Sans",
+    "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic", "Meiryo", "MS Gothic", "Microsoft YaHei", "Malgun Gothic",
+    "Arial Unicode MS", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai", "Unifont",
+)  # fmt: skip
+"""Fonts for letters that matplotlib's own lacks; those that a machine has are used."""
+
+LACKING = "□"
+"""What stands for letters that no font has."""
+
+
+def pictures(fit: Fit) -> list[Picture]:
+    """Return the model's own pictures."""
+    data: Triplets = fit.data
+    aligned = fit.model.canonical(fit.draws)
+    theta, eta = (aligned[site].mean((0, 1)).nan_to_num() for site in ("row_factors", "column_factors"))
+    true = [data.truth[site] for site in ("row_factors", "column_factors") if site in data.truth]
+    known = len(true) == 2 and tuple(map(len, true)) == data.shape
+    result = [
+        _genres(theta, eta, data),
+        _loadings(theta, eta, data),
+        _true_rates(fit, true[0], true[1]) if known else _listed_rates(fit),
+    ]
+    if data.hidden is not None and len(data.hidden.values):
+        result.append(_holdout(fit))
+        if bool((data.hidden.values > 0).any()) and data.shape[1] > 1:
+            result.append(_ranking(fit))
+    return [picture for picture in result if picture is not None]
+
+
+# Factors --------------------------------------------------------------------------------------------------------------
+
+
+def _genres(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Triplets) -> Picture:
+    shares, order = _shares(theta)
+    count, lines = min(MOST_GENRES, len(order)), min(LISTED, len(eta))
+    across = min(ACROSS, count)
+    down = math.ceil(count / across)
+    close = ConstrainedLayoutEngine(wspace=0.04, hspace=0.04)
+    figure = Figure(figsize=(max(2.7 * across, 3.0), down * (0.42 + 0.17 * lines)), layout=close)
+    every = figure.subplots(down, across, squeeze=False)
+    for place, axes in enumerate(every.flat):
+        axes.set_axis_off()
+        if place >= count:
+            continue
+        k = int(order[place])
+        weights, top = (each[:lines] for each in eta[:, k].sort(descending=True, stable=True))
+        sizes, y = _numpy(weights), np.arange(lines)
+        axes.barh(y, sizes / (sizes.max() or 1.0), height=0.84, color="#c6dbef")
+        for i, j in enumerate(top.tolist()):
+            style = {"va": "center_baseline", "fontsize": 7.5}
+            axes.text(0.012, i, _label(data.column_labels[j], j), family=_fonts(FALLBACKS)[0], **style)
+            axes.text(1.2, i, _percent(sizes[i]), ha="right", color="0.45", **style)
+        axes.set(xlim=(0, 1.2), ylim=(lines - 0.5, -0.5))
+        axes.set_title(f"factor {k}: {_percent(shares[k])} of all", fontsize=9, loc="left", pad=3, fontweight="bold")
+    some = f"the {count} largest of {len(order)} factors" if count < len(order) else _counted(len(order), "factor")
+    return Picture(
+        "genres",
+        f"The columns with the largest weights in {some}, and the factor's share of all that is expected: do the names "
+        "of a list belong together? Bars are relative to the longest of their list; numbers are parts of the factor.",
+        figure,
+    )
+
+
+def _loadings(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Triplets) -> Picture:
+    shares, order = _shares(theta)
+    N, M = data.shape
+    shown = order[:MOST_FACTORS]
+    count = len(shown)
+    each = min(M, LISTED, MOST_COLUMNS // count)
+    tops = eta[:, shown].argsort(dim=0, descending=True, stable=True)[:each].T.flatten().tolist()
+    columns = list(dict.fromkeys(tops))
+    weights = _numpy(eta[columns][:, shown].T)
+    rows = _evenly(N, MOST_SHARES)
+    parts = _numpy((theta[rows] / theta[rows].sum(1, keepdim=True)).nan_to_num()[:, shown])
+    sorted_rows = _by_dominant(parts, parts.max(1))
+    rows, parts = rows[torch.as_tensor(sorted_rows)], parts[sorted_rows]
+
+    row_names = len(rows) <= MOST_NAMED
+    width = max(1.2, 0.12 * len(columns)), max(1.0, 0.12 * len(rows) if row_names else 3.2)
+    size = max(5.0, sum(width) + 2.8), 2.3 + 0.19 * count
+    figure = Figure(figsize=size, layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=width)
+    thin = max(8.0, 7 * (size[1] - 1.2))
+    # One column may be most of its factor; the scale ends where half of the factors have their largest weight.
+    peaks = weights.max(1)
+    top = float(np.median(peaks)) or float(peaks.max()) or 1.0
+    image = left.imshow(weights, aspect="auto", cmap="viridis", norm=PowerNorm(0.5, 0, top), interpolation="nearest")
+    bar = figure.colorbar(image, ax=left, pad=0.01, aspect=thin, extend="max" if peaks.max() > top else "neither")
+    bar.set_label("weight (√ scale)", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+    names = [_label(data.column_labels[j], j) for j in columns]
+    left.set_xticks(range(len(columns)), names, rotation=90, fontsize=6.5, family=_fonts(FALLBACKS)[0])
+    left.set_yticks(range(count), [f"{k}: {_percent(shares[k])}" for k in shown.tolist()], fontsize=7)
+    left.set_ylabel("factor: share of all", fontsize=8)
+    left.set_title(f"top {each} columns of each factor" if each > 1 else "top column of each factor", fontsize=9)
+    image = right.imshow(parts.T, aspect="auto", cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+    bar = figure.colorbar(image, ax=right, pad=0.02, aspect=thin)
+    bar.set_label("part of the row's total", fontsize=7)
+    bar.ax.tick_params(labelsize=7)
+    right.set_yticks(range(count), [])
+    if row_names:
+        names = [_label(data.row_labels[i], i, "row") for i in rows.tolist()]
+        right.set_xticks(range(len(rows)), names, rotation=90, fontsize=6.5, family=_fonts(FALLBACKS)[0])
+    else:
+        right.set(xticks=[])
+        right.set_xlabel("row", fontsize=8)
+    right.set_title(f"{len(rows)} of {N} rows" if len(rows) < N else _counted(N, "row"), fontsize=9)
+    some = f" The {count} largest of {len(order)} factors." if count < len(order) else ""
+    return Picture(
+        "loadings",
+        "Left: bright steps with dark around them are factors of their own; a column bright in several lines belongs "
+        "to several. Right, rows ordered by their largest factor: one bright cell is one taste, several are a mixture."
+        f"{some}",
+        figure,
+    )
+
+
+def _shares(theta: Float[Tensor, "N K"]) -> tuple[np.ndarray, Tensor]:
+    """Return each factor's part of all that is expected, and the factors by falling part."""
+    mass = theta.sum(0)
+    shares = (mass / mass.sum()).nan_to_num()
+    return _numpy(shares), shares.argsort(descending=True, stable=True).cpu()
+
+
+def _by_dominant(parts: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return the order of rows [n, K] by their largest factor, then by falling size."""
+    return np.lexsort((-size, parts.argmax(1)))
+
+
+# Rates ----------------------------------------------------------------------------------------------------------------
+
+
+def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]) -> Picture:
+    of_rows, of_columns = theta * eta.sum(0), eta * theta.sum(0)  # what each factor adds to the totals
+    largest = of_rows.sum(0).argsort(descending=True)
+    chosen = []
+    for part, most in zip((of_rows, of_columns), IMAGE, strict=True):
+        index = _evenly(len(part), most)
+        values = _numpy(part[index][:, largest])
+        chosen.append(index[torch.as_tensor(_by_dominant(values, values.sum(1)))])
+    rows, columns = chosen
+    true = _numpy(theta[rows] @ eta[columns].T)
+    left, right = factors(fit.draws, RATE_DRAWS)
+    inferred = _numpy(expected_rates(left[:, rows], right[:, columns]))
+
+    high = float(max(true.max(), inferred.max())) or 1.0
+    low = min(max(float(np.quantile(true, 0.01)), min(FAINT, high / DYNAMIC)), high / 10)
+    figure = Figure(figsize=(11, 3.7), layout="constrained")
+    axes = figure.subplots(1, 3, width_ratios=[1, 1, 1.05])
+    for axis, values, title in zip(axes, (true, inferred), ("true rates", "inferred, posterior mean"), strict=False):
+        image = axis.imshow(
+            values.clip(min=low), aspect="auto", cmap="viridis", norm=LogNorm(low, high),
+            interpolation="nearest" if len(columns) <= 300 else "auto",
+        )  # fmt: skip
+        axis.set(title=title, xlabel="column", xticks=[], yticks=[])
+    axes[0].set_ylabel("row")
+    less = bool(min(true.min(), inferred.min()) < low)
+    figure.colorbar(image, ax=list(axes[:2]), pad=0.02, label="rate", extend="min" if less else "neither")
+    ends = low / 1.15, high * 1.15
+    _density(figure, axes[2], true.ravel(), inferred.ravel(), ends, ends, "cells")
+    axes[2].plot(ends, ends, color="C3", lw=1)
+    axes[2].set(xlabel="true rate", ylabel="inferred rate", title="true against inferred")
+    some = ""
+    if len(rows) < len(theta) or len(columns) < len(eta):
+        some = f" {len(rows)} of {len(theta)} rows and {len(columns)} of {len(eta)} columns, evenly chosen."
+    edge = " (still smaller rates are at its end)" if less else ""
+    return Picture(
+        "rates",
+        "Rows and columns are ordered by their largest true factor: the second image should repeat the blocks of the "
+        f"first, and cells should lie along the line{edge}, more loosely where rates are so small that few counts "
+        f"speak of them.{some}",
+        figure,
+    )
+
+
+def _listed_rates(fit: Fit) -> Picture | None:
+    data: Triplets = fit.data
+    total = len(data.values)
+    if not total:
+        return None
+    entries = data.values[_evenly(total, MOST_CELLS).to(data.values.device)]
+    observed, cells = _numpy(entries[:, 2]), entries[:, :2].long()
+    expected = _mean_rates(fit, cells)
+    low = max(float(np.quantile(expected, 0.001)), float(expected.max()) / DYNAMIC**2, 1e-6)
+    across = min(low, float(expected.max()) / 2) / 1.3, float(expected.max()) * 1.3
+    upward = 0.7, float(max(observed.max(), across[1], 2.0)) * 1.3
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    x = np.geomspace(*across, 400)
+    zero = np.exp(-x)
+    ends = [poisson.ppf(zero + q * -np.expm1(-x), x).clip(min=1) for q in (0.05, 0.95)]
+    _density(figure, axes, expected, observed, across, upward, "cells")
+    for end in ends:
+        axes.plot(x, end, color="C1", lw=1, label="90% of Poisson counts above 0" if end is ends[0] else None)
+    axes.plot(x, x / -np.expm1(-x), color="C3", lw=1.4, label="their mean")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8, frameon=False)
+    outside = float(((observed < _at(expected, x, ends[0])) | (observed > _at(expected, x, ends[1]))).mean())
+    axes.set(xlabel="expected count", ylabel="observed count")
+    axes.set_title(f"{outside:.0%} of listed counts lie outside", fontsize=10)
+    some = f" {len(observed)} of {total} cells, evenly chosen." if len(observed) < total else ""
+    return Picture(
+        "rates",
+        "Listed counts against what the fit, which has seen them, expects: they should follow the red line. If far "
+        f"more than a tenth lie beyond the orange ones, counts vary more than a Poisson allows.{some}",
+        figure,
+    )
+
+
+def _mean_rates(fit: Fit, cells: Tensor) -> np.ndarray:
+    """Return the posterior mean rates of cells sorted by row."""
+    theta, eta = factors(fit.draws, RATE_DRAWS)
+    step = max(1, BLOCK // len(theta))
+    return np.concatenate([_numpy(cell_rates(theta, eta, part).mean(0)) for part in cells.split(step)])
+
+
+def _at(points: np.ndarray, x: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return a step function at points, those beyond its ends at the ends."""
+    return values[np.searchsorted(x, points).clip(max=len(x) - 1)]
+
+
+def _density(
+    figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray, across: tuple[float, float],
+    upward: tuple[float, float], what: str,
+) -> None:  # fmt: skip
+    """Draw few points, or count many in squares, on logarithmic axes; what lies beyond them is drawn at their ends."""
+    x, y = x.clip(*across), y.clip(*upward)
+    axes.set(xscale="log", yscale="log", xlim=across, ylim=upward)
+    if max(across[1] / across[0], upward[1] / upward[0]) < 1000:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_locator(NullLocator())
+    if len(x) <= MOST_POINTS:
+        axes.plot(x, y, ".", ms=4 if len(x) > 300 else 7, alpha=0.6, mew=0)
+        return
+    edges = [np.geomspace(*ends, 61) for ends in (across, upward)]
+    for edge, ends in zip(edges, (across, upward), strict=True):
+        edge[[0, -1]] = ends  # exactly, or a point at the end falls outside
+    counts = np.histogram2d(x, y, edges)[0].T
+    squares = axes.pcolormesh(
+        *edges, np.where(counts > 0, counts, np.nan), norm=LogNorm(1, max(2.0, counts.max())), cmap=BLUES
+    )
+    figure.colorbar(squares, ax=axes, pad=0.02, label=what)
+
+
+# Hidden entries -------------------------------------------------------------------------------------------------------
+
+
+def _holdout(fit: Fit) -> Picture:
+    hidden = fit.data.hidden
+    prediction = fit.predict(fit.data)
+    true, mean, lower, upper = (
+        _numpy(each) for each in (hidden.values, prediction.mean, prediction.lower, prediction.upper)
+    )
+    hit = (lower <= true) & (true <= upper)
+    order = np.lexsort((mean, true))  # by count, then by mean: an even choice has small and large ones
+    at = order[_evenly(len(order), MOST_INTERVALS).numpy()]
+    x, mean, lower, upper, inside = true[at], mean[at], lower[at], upper[at], hit[at]
+    beside = _spread(x)
+    figure = Figure(figsize=(9 if hidden.at_random else 5.4, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2 if hidden.at_random else 1, squeeze=False)[0]
+    left = panels[0]
+    for which, color, label in ((inside, "C0", "the interval holds the truth"), (~inside, "C3", "it does not")):
+        if not which.any():
+            continue
+        left.vlines(beside[which], lower[which], upper[which], color=color, lw=0.8, alpha=0.5)
+        left.plot(beside[which], mean[which], ".", color=color, ms=4, label=label)
+    top = float(max(x.max(), upper.max(), mean.max(), 1.0))
+    ends = -0.6, (top * 1.3 if top > LINEAR else top * 1.04 + 0.6)
+    line = np.concatenate([[0.0], np.geomspace(0.01, ends[1], 100)])
+    left.plot(line, line, color="0.5", lw=0.8, zorder=0)
+    left.set(xlim=ends, ylim=ends, xlabel="true count", ylabel="predicted mean, 90% interval")
+    if top > LINEAR:
+        left.set_xscale("symlog", linthresh=1, linscale=1)
+        left.set_yscale("symlog", linthresh=1, linscale=1)
+        for axis in (left.xaxis, left.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        for axis in (left.xaxis, left.yaxis):
+            axis.set_major_locator(MaxNLocator("auto", integer=True))
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=8, frameon=False)
+    left.set_xlim(ends)
+    left.set_ylim(ends)
+    some = f"{len(at)} of {len(true)} hidden entries, evenly chosen"
+    every = _counted(len(true), "hidden entry", "hidden entries")
+    left.set_title(some if len(at) < len(true) else every, fontsize=10)
+    if hidden.at_random:
+        right, bins = panels[1], 20 if len(true) >= 200 else 10
+        right.hist(_numpy(prediction.pit), bins=bins, range=(0, 1), color="C0")
+        right.axhline(len(true) / bins, color="0.4", lw=0.8)
+        right.set(xlabel="randomised PIT", ylabel="entries", xlim=(0, 1))
+        right.set_title("calibration: flat is right", fontsize=10)
+        rest = (
+            f"the intervals hold {hit.mean():.0%} of all, and should hold 90% or, counts being whole, somewhat more. A "
+            "histogram high at both ends is too sure of itself, high in the middle not sure enough."
+        )
+    else:
+        rest = (
+            "they were not hidden at random but for being listed, so predictions, which allow for zeros, fall below "
+            "the line. They should still rise with it."
+        )
+    return Picture("holdout", f"Counts that the fit has not seen, equal ones side by side: {rest}", figure)
+
+
+def _spread(x: np.ndarray) -> np.ndarray:
+    """Move equal numbers of a sorted list apart, by less than half."""
+    _, first, times = np.unique(x, return_index=True, return_counts=True)
+    start, count = np.repeat(first, times), np.repeat(times, times)
+    return x + 0.72 * ((np.arange(len(x)) - start + 0.5) / count - 0.5)
+
+
+def _ranking(fit: Fit) -> Picture:
+    data: Triplets = fit.data
+    theta, eta = factors(fit.draws, RATE_DRAWS)
+    popularity = torch.bincount(data.pattern.columns, minlength=data.shape[1]).to(eta.dtype)
+    curves, judged, total = _recall(
+        data,
+        [
+            lambda index: expected_rates(theta[:, index], eta),
+            lambda index: popularity.expand(len(index), -1),
+        ],
+    )
+    k = np.arange(1, curves.shape[1] + 1)
+    figure = Figure(figsize=(6.2, 3.8), layout="constrained")
+    axes = figure.subplots()
+    lines = (("C0", "-", "the fit"), ("C1", "-", "popularity"), ("0.6", ":", "chance"))
+    for curve, (color, style, label) in zip(curves, lines, strict=True):
+        axes.plot(
+            k,
+            curve,
+            color=color,
+            ls=style,
+            label=label,
+        )
+    axes.set(xlabel="length of the list", ylabel="found of the hidden columns", xlim=(0, len(k) + 1))
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(fontsize=8)
+    some = f" {judged} of {total} rows, evenly chosen." if judged < total else ""
+    return Picture(
+        "ranking",
+        "Recall: the part of a row's hidden columns (zeros aside) that come first among all it does not list, mean "
+        "over rows. What the fit knows of tastes is how far it lies above popularity, which ranks columns by the rows "
+        "that list them."
+        f"{some}",
+        figure,
+    )
+
+
+def _recall(
+    data: Triplets, scores: list[Callable[[Tensor], Tensor]]
+) -> tuple[Float[np.ndarray, "scores_and_chance k"], int, int]:
+    """Return the recall of lists of every length by every score, then by chance; rows judged and rows there are."""
+    hidden, M = data.hidden, data.shape[1]
+    assert hidden is not None
+    rows, columns = hidden.rows[hidden.values > 0], hidden.columns[hidden.values > 0]
+    every = rows.unique()
+    chosen = every[_evenly(len(every), MOST_ROWS).to(every.device)]
+    most = min(MOST_RECOMMENDED, M)
+    sums = np.zeros((len(scores) + 1, most))
+    for index in chosen.split(max(1, BLOCK // M)):
+        place = torch.searchsorted(index, rows).clamp(max=len(index) - 1)
+        mine = index[place] == rows
+        wanted = torch.zeros(len(index), M, dtype=torch.bool, device=index.device)
+        wanted[place[mine], columns[mine]] = True
+        seen, count = _seen(data, index), wanted.sum(1, keepdim=True)
+        for i, score in enumerate(scores):
+            first = torch.where(seen, -1.0, score(index).double()).topk(most, 1).indices
+            sums[i] += _numpy((wanted.gather(1, first).cumsum(1) / count).sum(0))
+        unseen = _numpy(M - seen.sum(1, keepdim=True))
+        sums[-1] += np.minimum(np.arange(1, most + 1) / unseen, 1.0).sum(0)
+    return sums / len(chosen), len(chosen), len(every)
+
+
+def _seen(data: Triplets, index: Tensor) -> Bool[Tensor, "n M"]:
+    part = data.batch(index)
+    seen = torch.zeros(part.shape, dtype=torch.bool, device=index.device)
+    seen[part.pattern.rows, part.pattern.columns] = True
+    return seen
+
+
+# Words ----------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _fonts(fallbacks: tuple[str, ...]) -> tuple[list[str], frozenset[int]]:
+    """Return the fonts for labels, matplotlib's own first, and the letters that they have."""
+    installed = {font.name for font in fontManager.ttflist}
+    families = ["DejaVu Sans", *(name for name in fallbacks if name in installed)]
+    return families, frozenset().union(*(get_font(findfont(name)).get_charmap() for name in families))
+
+
+def _label(label: str, place: int, what: str = "column") -> str:
+    """Return a label on one line, cut to a length, with letters that can be drawn.
+
+    A label of which nothing can be drawn is called by its place. Dollars stay dollars: between two of them matplotlib
+    sets formulas.
+    """
+    letters = _fonts(FALLBACKS)[1]
+    text = "".join(each for each in " ".join(label.split()) if each.isprintable())
+    drawn = "".join(each if ord(each) in letters else LACKING for each in text)
+    if not drawn or (LACKING in drawn and not any(map(str.isalnum, drawn))):
+        drawn = f"{LACKING} {what} {place}" if drawn else f"{what} {place}"
+    width = np.cumsum([2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in drawn])
+    if width[-1] > LONGEST:
+        drawn = drawn[: int((width < LONGEST).sum())].rstrip() + "…"
+    return drawn.replace("$", r"\$")
+
+
+def _percent(part: float) -> str:
+    """Return a part as a percentage with two digits, or as little as a reader needs."""
+    if part <= 0:
+        return "0%"
+    return f"{part:.0%}" if part >= 0.0995 else f"{part:.1%}" if part >= 0.0005 else "<0.1%"
+
+
+def _counted(count: int, word: str, words: str | None = None) -> str:
+    return f"the one {word}" if count == 1 else f"all {count} {words or word + 's'}"
+
+
+def _evenly(size: int, most: int) -> Tensor:
+    return torch.linspace(0, size - 1, min(size, most)).round().long()
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.double().cpu().numpy()

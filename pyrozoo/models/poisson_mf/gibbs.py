@@ -1,0 +1,86 @@
+"""Gibbs sampling: counts are allotted to factors, then factors are Gamma given the rest; all chains in one batch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Gamma
+
+from pyrozoo.data.triplets import Triplets
+from pyrozoo.math.multinomial import allot
+from pyrozoo.models.poisson_mf.likelihood import BLOCK, column_exposure, expected_total, row_exposure
+from pyrozoo.models.poisson_mf.model import PoissonMF
+from pyrozoo.models.poisson_mf.point import State, draws_of, log_prior, prior_rates, state_class
+from pyrozoo.types import Draws, Kind
+from pyrozoo.types import Solver as SolverContract
+
+
+class Solver(SolverContract):
+    """Gibbs with z_nmk, the share of factor k in x_nm, as auxiliary variables (Cemgil 2009, section 3.4).
+
+    z_nm | - ~ Multinomial(x_nm, theta_nk eta_mk / s_nm) at the listed cells; theta_nk | z, eta ~ Gamma(row_shape +
+    sum_m z_nmk, xi_n + sum_m eta_mk); eta likewise; xi_n | theta ~ Gamma(rate_shape + K row_shape, rate_shape /
+    row_rate + sum_k theta_nk). Only sums of z over rows and over columns are kept. The objective is log p(X, theta,
+    eta, ...) of the state before the step, z summed out.
+    """
+
+    kind: ClassVar[Kind] = "samples"
+    objective_name: ClassVar[str] = "log_joint"
+    objective_of: ClassVar[Literal["before", "after"]] = "before"
+    monotone: ClassVar[bool] = False
+    state_class: Any = State
+
+    def __init__(self, model: PoissonMF, data: Triplets):
+        self.model, self.data, self.state_class = model, data, state_class(model)
+
+    def init(self, chains: int) -> State:
+        """Return random starting points (``PoissonMF.initial``)."""
+        return self.state_class(**self.model.initial(self.data, chains))
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Draw z, theta, xi, eta, omega in turn; return the log joint of the argument."""
+        m, data = self.model, self.data
+        of_rows, of_columns, evidence = self.allotted(state.row_factors, state.column_factors)
+        objective = evidence - expected_total(state.row_factors, state.column_factors, data) + log_prior(m, state)
+        b, d = prior_rates(m, state)
+        theta = self.gamma(m.row_shape + of_rows, b + row_exposure(state.column_factors, data))
+        eta = self.gamma(m.column_shape + of_columns, d + column_exposure(theta, data))
+        if not m.hierarchical:
+            return State(theta, eta), objective
+        rates = [
+            self.gamma(
+                torch.full_like(factors[..., 0], m.rate_shape + m.num_factors * shape),
+                m.rate_shape / rate + factors.sum(-1),
+            )
+            for shape, rate, factors in ((m.row_shape, m.row_rate, theta), (m.column_shape, m.column_rate, eta))
+        ]
+        return self.state_class(theta, eta, *rates), objective
+
+    def allotted(
+        self, theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"]
+    ) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:
+        """Draw z | x, theta, eta in blocks of listed cells; return its sums and sum of x log s - log x!."""
+        x, pattern = self.data.counts, self.data.pattern
+        of_rows, of_columns = torch.zeros_like(theta), torch.zeros_like(eta)
+        evidence = (-self.data.log_factorial).expand(len(theta)).clone()
+        tiny = torch.finfo(theta.dtype).tiny
+        step = max(1, BLOCK // (theta.shape[0] * theta.shape[2]))
+        for start in range(0, len(x), step):
+            i, j, count = (each[start : start + step] for each in (pattern.rows, pattern.columns, x))
+            z, s = allot(count.expand(len(theta), -1), theta[:, i] * eta[:, j])
+            of_rows.index_add_(1, i, z)
+            of_columns.index_add_(1, j, z)
+            evidence += s.clamp(min=tiny).log() @ count
+        return of_rows, of_columns, evidence
+
+    def gamma(self, shape: Tensor, rate: Tensor) -> Tensor:
+        """Draw Gamma variables, kept above 0."""
+        tiny = torch.finfo(shape.dtype).tiny
+        return Gamma(shape, rate, validate_args=False).sample().clamp(min=tiny)
+
+    def draws(self, state: State) -> Draws:
+        """Return the sampler's values."""
+        return draws_of(state)

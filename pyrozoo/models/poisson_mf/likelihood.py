@@ -1,0 +1,128 @@
+"""The Poisson likelihood of listed cells and of all the zeros between them, and what every solver takes from it.
+
+With s_nm = theta_n . eta_m, log p(x) = sum over listed cells (x log s - log x!) - sum over observed cells s, and the
+last sum over all cells is one of K products of totals, so that only listed and unobserved cells are ever visited.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.triplets import Triplets
+
+LARGEST_FLOAT32_COUNT = 2**24
+"""Larger counts are not whole numbers in single precision."""
+
+BLOCK = 2**18
+"""Numbers of a block of listed cells by factors: what stays in the cache of one core."""
+
+
+def pointwise(
+    row_factors: Float[Tensor, "*b N K"], column_factors: Float[Tensor, "*b M K"], data: Triplets
+) -> Float[Tensor, "*b N"]:
+    """Return log p(x_n | theta_n, eta) of every row of the data."""
+    x = data.counts
+    tiny = torch.finfo(row_factors.dtype).tiny
+    s = data.pattern.sampled(row_factors, column_factors)
+    terms = torch.xlogy(x, s.clamp(min=tiny)) - data.log_factorials
+    total = (row_factors * column_factors.sum(-2, keepdim=True)).sum(-1)
+    result = data.pattern.row_sums(terms) - total
+    unknown = data.unobserved_pattern
+    if unknown is None:
+        return result
+    return result + unknown.row_sums(unknown.sampled(row_factors, column_factors))
+
+
+def shared(
+    row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets,
+    logs: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:  # fmt: skip
+    """Share every count among the factors in proportion to theta_nk eta_mk.
+
+    Args:
+        row_factors: theta, or exp E log theta.
+        column_factors: eta, or exp E log eta.
+        data: The counts.
+        logs: Their logarithms where the caller has them, for when products fall below the range of floats.
+
+    Returns:
+        Expected counts of each row and factor, of each column and factor, and sum of x log s - log x!.
+    """
+    x, pattern = data.counts, data.pattern
+    s = pattern.sampled(row_factors, column_factors)
+    tiny = torch.finfo(s.dtype).tiny
+    if not len(x):
+        return torch.zeros_like(row_factors), torch.zeros_like(column_factors), s.sum(-1)
+    if s.min() < tiny / torch.finfo(s.dtype).eps:
+        row_logs, column_logs = logs or (row_factors.clamp(min=tiny).log(), column_factors.clamp(min=tiny).log())
+        return shared_logs(row_logs, column_logs, data)
+    ratio = x / s
+    return (
+        row_factors * pattern.times(ratio, column_factors),
+        column_factors * pattern.transposed_times(ratio, row_factors),
+        s.log_() @ x - data.log_factorial,
+    )
+
+
+def shared_logs(
+    row_logs: Float[Tensor, "C N K"], column_logs: Float[Tensor, "C M K"], data: Triplets
+) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:
+    """Do the same from logarithms, cell by cell in blocks: slower, and right however small the factors are."""
+    x, rows, columns = data.counts, data.pattern.rows, data.pattern.columns
+    of_rows, of_columns = torch.zeros_like(row_logs), torch.zeros_like(column_logs)
+    evidence = -data.log_factorial.expand(len(row_logs))
+    step = max(1, BLOCK // (row_logs.shape[0] * row_logs.shape[2]))
+    for start in range(0, len(x), step):
+        i, j, count = (each[start : start + step] for each in (rows, columns, x))
+        logs = row_logs[:, i] + column_logs[:, j]
+        log_s = logs.logsumexp(-1)
+        z = count[:, None] * (logs - log_s[..., None]).exp()
+        of_rows.index_add_(1, i, z)
+        of_columns.index_add_(1, j, z)
+        evidence = evidence + log_s @ count
+    return of_rows, of_columns, evidence
+
+
+def row_exposure(
+    column_factors: Float[Tensor, "C M K"], data: Triplets
+) -> Float[
+    Tensor,
+    (
+        C  # N K
+    ),
+]:
+    """Return the sum of eta_mk over the columns m observed in row n; one row stands for all when all are observed."""
+    return _exposure(column_factors, data, of_columns=False)
+
+
+def column_exposure(
+    row_factors: Float[Tensor, "C N K"], data: Triplets
+) -> Float[
+    Tensor,
+    (
+        C  # M K
+    ),
+]:
+    """Return the sum of theta_nk over the rows n in which column m is observed."""
+    return _exposure(row_factors, data, of_columns=True)
+
+
+def _exposure(factors: Tensor, data: Triplets, *, of_columns: bool) -> Tensor:
+    total = factors.sum(-2, keepdim=True)
+    unknown = data.unobserved_pattern
+    if unknown is None:
+        return total
+    ones = factors.new_ones(len(factors), len(unknown.columns))
+    lost = unknown.transposed_times(ones, factors) if of_columns else unknown.times(ones, factors)
+    return (total - lost).clamp(min=0)
+
+
+def expected_total(
+    row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets
+) -> Float[Tensor, C]:
+    """Return the sum of theta_n . eta_m over all observed cells."""
+    total = (row_factors.sum(-2) * column_factors.sum(-2)).sum(-1)
+    unknown = data.unobserved_pattern
+    return total if unknown is None else total - unknown.sampled(row_factors, column_factors).sum(-1)

@@ -1,0 +1,725 @@
+"""poisson_mf: its case for the laws, and what is true of this model only."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from scipy.special import digamma, gammaln, logsumexp
+
+import pyrozoo
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.triplets import Triplets
+from pyrozoo.diagnostics.calibrate import calibration_ranks, geweke, uniformity
+from pyrozoo.inference.loop import LoopSettings
+from pyrozoo.inference.sample import sample
+from pyrozoo.inference.state import take
+from pyrozoo.math import sparse
+from pyrozoo.math.multinomial import allot
+from pyrozoo.math.sparse import Pattern
+from pyrozoo.math.special import GammaFunctions
+from pyrozoo.models.poisson_mf import cavi, em, gibbs, likelihood, prediction, queries, stochastic_cavi
+from pyrozoo.models.poisson_mf.model import PoissonMF
+from pyrozoo.program import log_joint, log_prior, seeded, simulate
+from pyrozoo.types import DataError, SettingError
+from tests.case import Case, Oracle
+
+NAN = float("nan")
+MODEL = PoissonMF(2, 1.5, 1.0, 1.2, 0.8, False, 1.0)
+HIERARCHICAL = dataclasses.replace(MODEL, hierarchical=True, rate_shape=2.0)
+TINY = Triplets.of(np.array([[1, 0, 2.0], [0, 3, NAN], [0, 1, 0]]))
+QUIET = {"progress": False}
+unchecked = pytest.mark.usefixtures("unchecked")
+
+
+@cache
+def exact() -> Oracle:
+    """Enumerate every allotment z of counts to factors; given z, all but two numbers per factor are closed form.
+
+    Given z and eta, theta is Gamma and is integrated out. With e the eta of the column that row r does not observe and
+    H the sum of the others, which are Dirichlet given it, what is left is a smooth integral over log e and log H.
+    """
+    m, x = MODEL, TINY.values.numpy()
+    (N, M), K = TINY.shape, m.num_factors
+    ((r, c),) = TINY.unobserved.tolist()
+    a, b, d, f = m.row_shape, m.row_rate, m.column_shape, m.column_rate
+    h = 0.06
+    grid = np.arange(-16.0, 6.0, h)
+    log_H, log_e = np.meshgrid(grid, grid, indexing="ij")
+
+    @cache
+    def integral(of_rows: tuple[int, ...], of_columns: tuple[int, ...]):
+        """Return the log of the integral over theta_k and eta_k, and the log weights of the grid."""
+        n, z = np.asarray(of_rows), np.asarray(of_columns)
+        others = np.delete(z, c)
+        constant = (gammaln(a + n) - gammaln(a)).sum() + N * a * np.log(b)
+        constant += M * (d * np.log(f) - gammaln(d)) + gammaln(d + z[c])
+        constant += gammaln(d + others).sum()
+        shape = (M - 1) * d + others.sum()  # of H, whose parts are Dirichlet(d + others)
+        constant -= gammaln(d + z[c]) + gammaln(shape)
+        weights = shape * log_H + (d + z[c]) * log_e - f * (np.exp(log_H) + np.exp(log_e))
+        weights -= (np.delete(n, r) + a).sum() * np.log(b + np.exp(log_H) + np.exp(log_e))
+        weights -= (n[r] + a) * np.log(b + np.exp(log_H))
+        constant += gammaln(d + z[c])
+        return constant + logsumexp(weights) + 2 * np.log(h), weights - logsumexp(weights)
+
+    log_p, allotments = [], []
+    for first in itertools.product(*[range(int(count) + 1) for count in x[:, 2]]):
+        of_rows, of_columns, total = np.zeros((K, N), int), np.zeros((K, M), int), 0.0
+        for (i, j, count), part in zip(x.astype(int), first, strict=True):
+            for k, z in enumerate((part, count - part)):
+                of_rows[k, i] += z
+                of_columns[k, j] += z
+                total -= gammaln(z + 1)
+        margins = [(tuple(map(int, of_rows[k])), tuple(map(int, of_columns[k]))) for k in range(K)]
+        log_p.append(total + sum(integral(*margin)[0] for margin in margins))
+        allotments.append(margins)
+    evidence = logsumexp(log_p)
+    generator, S = np.random.default_rng(0), 100_000
+    counts = generator.multinomial(S, np.exp(np.asarray(log_p) - evidence))
+    theta, eta = [], []
+    for margins, count in zip(allotments, counts, strict=True):
+        if not count:
+            continue
+        t, e = np.empty((count, N, K)), np.empty((count, M, K))
+        for k, (of_rows, of_columns) in enumerate(margins):
+            p = np.exp(integral(of_rows, of_columns)[1]).ravel()
+            cell = generator.choice(p.size, count, p=p / p.sum())
+            H, own = (np.exp(g.ravel()[cell] + generator.uniform(-h / 2, h / 2, count)) for g in (log_H, log_e))
+            parts = generator.gamma(d + np.delete(of_columns, c), size=(count, M - 1))
+            e[:, c, k] = own
+            e[:, np.arange(M) != c, k] = H[:, None] * parts / parts.sum(1, keepdims=True)
+            rate = b + np.repeat((H + own)[:, None], N, 1)
+            rate[:, r] = b + H
+            t[:, :, k] = generator.gamma(a + np.asarray(of_rows), size=(count, N)) / rate
+        theta.append(t)
+        eta.append(e)
+    order = generator.permutation(S)
+    draws = {"row_factors": np.concatenate(theta)[order], "column_factors": np.concatenate(eta)[order]}
+    return Oracle(float(evidence), {site: torch.as_tensor(value)[None] for site, value in draws.items()})
+
+
+class ForgetsPrior(gibbs.Solver):
+    """Plant: the shape of the prior is left out of the row factors' conditional."""
+
+    def gamma(self, shape, rate):
+        lost = self.model.row_shape if shape.shape[1] == self.data.shape[0] else 0
+        return super().gamma((shape - lost).clamp(min=1e-3), rate)
+
+
+class HalfExposure(gibbs.Solver):
+    """Plant: half of the column factors' rate is lost."""
+
+    def gamma(self, shape, rate):
+        return super().gamma(shape, rate / 2 if shape.shape[1] == self.data.shape[1] else rate)
+
+
+class IgnoresMissing(gibbs.Solver):
+    """Plant: what is unobserved counts as zero."""
+
+    def __init__(self, model, data):
+        super().__init__(model, dataclasses.replace(data, unobserved=None))
+
+
+class IgnoresData(gibbs.Solver):
+    """Plant: draws from the prior, whatever the data; parameter ranks alone would pass it."""
+
+    def step(self, state):
+        _, objective = super().step(state)
+        m = self.model
+        theta = self.gamma(torch.full_like(state.row_factors, m.row_shape), torch.tensor(m.row_rate))
+        eta = self.gamma(torch.full_like(state.column_factors, m.column_shape), torch.tensor(m.column_rate))
+        return type(state)(theta, eta), objective
+
+
+def loses(data: Triplets) -> Triplets:
+    """Lose two cells, always the same ones."""
+    return dataclasses.replace(data.hide(torch.tensor([[0, 1], [2, 0]])), hidden=None)
+
+
+SVI = {"max_steps": 400, "restarts": 2, "restart_steps": 20, "window": 100, "draws": 200, "evaluation_draws": 100}
+CASE = Case(
+    model=MODEL,
+    tiny=TINY,
+    oracle=exact,
+    shape={"rows": 3, "columns": 2},
+    larger={"rows": 60, "columns": 30},
+    lose=loses,
+    settings={
+        "em": {"restarts": 5},
+        "cavi": {"restarts": 5},
+        "stochastic_cavi": {"restarts": 2, "max_iterations": 300, "tol": 1e-7},
+        "gibbs": {"warmup": 100, "draws": 300, "thin": 1},
+        "svi": SVI,
+        "nuts": {"chains": 2, "warmup": 30, "draws": 30, "max_tree_depth": 5},
+        "laplace": {"restarts": 3, "draws": 200},
+    },
+    elbo_gap=5.0,
+    laplace_error=2.0,
+    bad={
+        "negative": (np.array([[1, -2.0], [0, 3]]), "column_1"),
+        "fraction": (np.array([[1, 2.0], [0.5, 3]]), "row_1"),
+        "infinite": (np.array([[1, np.inf], [0, 3]]), "column_1"),
+        "empty": (np.empty((0, 3)), "empty"),
+        "no columns": (np.empty((3, 0)), "empty"),
+        "one axis": (np.array([1.0, 2]), "two axes"),
+        "text": (np.array([["a", "b"], ["c", "d"]]), "not numbers"),
+        "triplets with text": (pd.DataFrame({"row": [1, 2], "column": [1, 2], "value": ["x", "y"]}), "not numbers"),
+        "a triplet without a row": (pd.DataFrame({"row": [1, None], "column": [1, 2], "value": [1, 2]}), "no row"),
+        "a negative triplet": (pd.DataFrame({"row": ["a"], "column": ["b"], "value": [-1]}), "row 'a', column 'b'"),
+    },
+    odd={
+        "one row": np.array([[0, 3.0, 1]]),
+        "one column": np.array([[0.0], [3], [1]]),
+        "one cell": np.array([[4.0]]),
+        "all zeros": np.zeros((4, 3)),
+        "empty rows and columns": np.array([[0, 0, 0.0], [0, 5, 0], [0, 0, 0]]),
+        "huge counts": np.array([[1e9, 0, 3], [0, 1e7, 1], [1, 0, 0]]),
+        "unobserved row and column": np.array([[NAN, NAN, NAN], [NAN, 3, 1], [NAN, 0, 2]]),
+        "nothing observed": np.full((2, 3), NAN),
+        "repeated triplets": pd.DataFrame({"row": [2, 1, 2, 1], "column": ["b", "a", "b", "c"], "value": [1, 2, 3, 0]}),
+    },
+    bugs={"prior": ForgetsPrior, "exposure": HalfExposure, "missing": IgnoresMissing, "data": IgnoresData},
+)
+
+
+def larger(model: PoissonMF = MODEL, missing: float = 0.2) -> Triplets:
+    return simulate_data(model, seed=5, missing=missing, rows=40, columns=25)
+
+
+def dense(data: Triplets) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return counts [N, M] and which are observed."""
+    x, observed = torch.zeros(data.shape, dtype=torch.float64), torch.ones(data.shape, dtype=torch.bool)
+    x[data.pattern.rows, data.pattern.columns] = data.counts
+    if data.unobserved is not None:
+        observed[data.unobserved[:, 0], data.unobserved[:, 1]] = False
+    return x, observed
+
+
+# Sparse algebra -------------------------------------------------------------------------------------------------------
+
+
+def random_pattern(height, width, share, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    chosen = (torch.rand(height, width, generator=generator) < share).nonzero()
+    return Pattern.of(chosen[:, 0], chosen[:, 1], height, width)
+
+
+@pytest.mark.parametrize("small", [0, 2**30])
+@pytest.mark.parametrize("share", [0.0, 0.2, 1.0])
+def test_sparse_products_are_the_dense_ones(small, share, monkeypatch):
+    monkeypatch.setattr(sparse, "SMALL", small)
+    pattern = random_pattern(7, 9, share)
+    generator = torch.Generator().manual_seed(1)
+    a, b = (torch.rand(3, n, 4, dtype=torch.float64, generator=generator) for n in (7, 9))
+    v = torch.rand(3, len(pattern.columns), dtype=torch.float64, generator=generator)
+    full = torch.zeros(3, 7, 9, dtype=torch.float64)
+    full[:, pattern.rows, pattern.columns] = v
+    close = {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(pattern.sampled(a, b), (a @ b.mT)[:, pattern.rows, pattern.columns], **close)
+    torch.testing.assert_close(pattern.times(v, b), full @ b, **close)
+    torch.testing.assert_close(pattern.transposed_times(v, a), full.mT @ a, **close)
+    torch.testing.assert_close(pattern.row_sums(v), full.sum(-1), **close)
+    torch.testing.assert_close(pattern.sampled(a[0], b[0]), pattern.sampled(a, b)[0])
+
+
+@pytest.mark.parametrize("small", [0, 2**30])
+def test_sparse_products_have_first_and_second_derivatives(small, monkeypatch):
+    monkeypatch.setattr(sparse, "SMALL", small)
+    pattern = random_pattern(4, 5, 0.4)
+    generator = torch.Generator().manual_seed(1)
+    a, b = (torch.rand(2, n, 3, dtype=torch.float64, generator=generator, requires_grad=True) for n in (4, 5))
+    v = torch.rand(2, len(pattern.columns), dtype=torch.float64, generator=generator, requires_grad=True)
+    for function, arguments in ((pattern.sampled, (a, b)), (pattern.times, (v, b)), (pattern.transposed_times, (v, a))):
+        assert torch.autograd.gradcheck(function, arguments)
+        assert torch.autograd.gradgradcheck(function, arguments)
+
+
+def test_allotted_counts_are_multinomial():
+    """Against the multinomial's own means, variances and covariances, each within 4.5 standard errors."""
+    S, weights = 40_000, torch.tensor([0.5, 0.0, 2.0, 1.0, 0.7], dtype=torch.float64)
+    p = (weights / weights.sum()).numpy()
+    for count in (1.0, 7.0, 1e6):
+        with seeded(0):
+            z, total = allot(torch.full((S,), count, dtype=torch.float64), weights.expand(S, -1))
+        assert (z.sum(-1) == count).all()
+        assert (z[:, 1] == 0).all()
+        assert float(total[0]) == pytest.approx(float(weights.sum()))
+        z = z.numpy()
+        expected = count * (np.diag(p) - np.outer(p, p))
+        error = (z.mean(0) - count * p)[p > 0] / np.sqrt(np.diag(expected)[p > 0] / S)
+        assert np.abs(error).max() < 4.5
+        covariance = np.cov(z.T)
+        # The variance of a sample covariance is at most (s_ii s_jj + s_ij^2) / S times a little for counts of 1.
+        scale = np.sqrt((np.outer(np.diag(expected), np.diag(expected)) + expected**2) / S) + 1e-12
+        assert (np.abs(covariance - expected) / scale)[p > 0][:, p > 0].max() < 7
+
+
+def test_nothing_to_share_by_is_shared_equally():
+    z, _ = allot(torch.tensor([3000.0]), torch.zeros(1, 4))
+    assert float(z.sum()) == 3000
+    assert (z > 500).all()
+
+
+# Sparse equals dense --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [MODEL, HIERARCHICAL], ids=["plain", "hierarchical"])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_the_update_is_the_textbooks_dense_one(model, missing):
+    """One step of CAVI against N x M x K tensors, to 1e-10."""
+    data = larger(model, missing)
+    x, observed = dense(data)
+    solver = cavi.Solver(model, data)
+    with seeded(0):
+        state = solver.init(2)
+    new, _ = solver.step(state)
+    log_theta = torch.digamma(state.row_shape) - state.row_rate.log()
+    log_eta = torch.digamma(state.column_shape) - state.column_rate.log()
+    pi = torch.softmax(log_theta[:, :, None] + log_eta[:, None], -1)
+    z = x[..., None] * pi * observed[..., None]
+    eta = state.column_shape / state.column_rate
+    b = model.row_rate if not model.hierarchical else ((2.0 + 2 * 1.5) / state.row_rates_rate)[..., None]
+    d = model.column_rate if not model.hierarchical else ((2.0 + 2 * 1.2) / state.column_rates_rate)[..., None]
+    close = {"rtol": 1e-10, "atol": 1e-10}
+    torch.testing.assert_close(new.row_shape, model.row_shape + z.sum(2), **close)
+    rate = b + (observed.double() @ eta)
+    torch.testing.assert_close(new.row_rate.expand_as(rate), rate, **close)
+    theta = new.row_shape / rate
+    torch.testing.assert_close(new.column_shape, model.column_shape + z.sum(1), **close)
+    rate = d + (observed.double().T @ theta)
+    torch.testing.assert_close(new.column_rate.expand_as(rate), rate, **close)
+    if model.hierarchical:
+        torch.testing.assert_close(new.row_rates_rate, 2.0 / model.row_rate + theta.sum(-1), **close)
+
+
+def dense_elbo(model: PoissonMF, data: Triplets, state) -> torch.Tensor:
+    """Return the ELBO term by term with q(z) written out: E log p(x, z | theta, eta) + H(z) + E log p + H of Gammas."""
+    x, observed = dense(data)
+    gammas = {
+        "row_factors": (state.row_shape, state.row_rate, model.row_shape, model.row_rate),
+        "column_factors": (state.column_shape, state.column_rate, model.column_shape, model.column_rate),
+    }
+    log = {k: torch.digamma(s) - r.log() for k, (s, r, _, _) in gammas.items()}
+    mean = {k: s / r for k, (s, r, _, _) in gammas.items()}
+    logs = log["row_factors"][:, :, None] + log["column_factors"][:, None]
+    pi = torch.softmax(logs, -1)
+    z = x[..., None] * pi
+    # Of x log pi: E log p(z) has -sum log z!, the entropy of the multinomial +sum E log z! - log x! - sum z log pi.
+    counts = (z * logs - torch.xlogy(z, pi)).sum(-1) - torch.lgamma(x + 1)
+    rates = (mean["row_factors"][:, :, None] * mean["column_factors"][:, None]).sum(-1)
+    total = ((counts - rates) * observed).sum((1, 2))
+    for site, (shape, rate, a, b) in gammas.items():
+        own = torch.as_tensor(b, dtype=torch.float64), torch.as_tensor(b, dtype=torch.float64).log()
+        if model.hierarchical:
+            name = "row_rates_rate" if site == "row_factors" else "column_rates_rate"
+            xi = torch.distributions.Gamma(
+                torch.full_like(getattr(state, name), model.rate_shape + model.num_factors * a), getattr(state, name)
+            )
+            c = model.rate_shape
+            own = xi.mean[..., None], (torch.digamma(xi.concentration) - xi.rate.log())[..., None]
+            prior = c * np.log(c / b) - gammaln(c) + (c - 1) * own[1] - c / b * own[0]
+            total = total + prior.sum((1, 2)) + xi.entropy().sum(1)
+        density = a * own[1] - gammaln(a) + (a - 1) * log[site] - own[0] * mean[site]
+        q = torch.distributions.Gamma(shape, rate.expand_as(shape))
+        total = total + density.sum((1, 2)) + q.entropy().sum((1, 2))
+    return total
+
+
+@pytest.mark.parametrize("model", [MODEL, HIERARCHICAL], ids=["plain", "hierarchical"])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_the_elbo_is_the_dense_one_term_by_term(model, missing):
+    data = larger(model, missing)
+    solver = cavi.Solver(model, data)
+    with seeded(0):
+        state = solver.init(3)
+    for _ in range(4):
+        previous = state
+        state, elbo = solver.step(state)
+        torch.testing.assert_close(elbo, dense_elbo(model, data, previous), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("model", [MODEL, HIERARCHICAL], ids=["plain", "hierarchical"])
+def test_the_elbo_is_a_monte_carlo_elbo(model):
+    """E_q [log p(x, z, theta, eta, ...) - log q] by 10,000 draws of all but z, of which the expectation is known."""
+    data = simulate_data(model, seed=3, missing=0.1, rows=6, columns=5)
+    solver = cavi.Solver(model, data)
+    with seeded(0):
+        state = solver.init(1)
+        for _ in range(30):
+            state, _ = solver.step(state)
+        _, elbo = solver.step(state)
+        many = take(state, torch.zeros(10_000, dtype=torch.long))
+        draws = solver.draws(many)
+        log_q = solver.log_q(many, draws)
+        prior = log_prior(model, {site: value[None, :200] for site, value in draws.items()}, data)[0]
+        hand = prior_density(model, draws)
+        torch.testing.assert_close(hand[:200], prior, rtol=1e-10, atol=1e-10)
+        rows, columns = solver.row_factor(state), solver.column_factor(state)
+        logs = rows.log[0, data.pattern.rows] + columns.log[0, data.pattern.columns]
+        pi = logs.softmax(-1)
+        theta, eta = draws["row_factors"], draws["column_factors"]
+        drawn = theta[:, data.pattern.rows].log() + eta[:, data.pattern.columns].log()
+        # The multinomial coefficients of p(x, z) and q(z) cancel but for x!; z itself enters linearly: its mean serves.
+        expected = (data.counts[:, None] * pi * (drawn - pi.log())).sum((-1, -2)) - torch.lgamma(data.counts + 1).sum()
+        values = hand + expected - likelihood.expected_total(theta, eta, data) - log_q
+    error = float(values.std() / len(values) ** 0.5)
+    assert abs(float(values.mean() - elbo)) < 4 * error
+
+
+def prior_density(model: PoissonMF, draws) -> torch.Tensor:
+    double = {"dtype": torch.float64}
+    rates = {"row": torch.tensor(model.row_rate, **double), "column": torch.tensor(model.column_rate, **double)}
+    total = 0.0
+    for name, shape, rate in (
+        ("row", model.row_shape, model.row_rate),
+        ("column", model.column_shape, model.column_rate),
+    ):
+        if model.hierarchical:
+            xi = draws[f"{name}_rates"]
+            prior = torch.distributions.Gamma(*torch.tensor([model.rate_shape, model.rate_shape / rate], **double))
+            total = total + prior.log_prob(xi).sum(-1)
+            rates[name] = xi[..., None]
+        factors = draws[f"{name}_factors"]
+        prior = torch.distributions.Gamma(torch.tensor(shape, **double), rates[name])
+        total = total + prior.log_prob(factors).sum((-1, -2))
+    return total
+
+
+def test_flipped_signs_are_caught():
+    """A well-known slip: E theta E eta enters with +, or pi is normalised from -log; the dense ELBO knows better."""
+    data = larger()
+    solver = cavi.Solver(MODEL, data)
+    with seeded(0):
+        state = solver.init(1)
+    new, elbo = solver.step(state)
+    rows, columns = solver.row_factor(state), solver.column_factor(state)
+    flipped = elbo + 2 * likelihood.expected_total(rows.mean, columns.mean, data)
+    assert abs(float(flipped - dense_elbo(MODEL, data, state))) > 1.0
+    wrong = dataclasses.replace(
+        new, row_shape=MODEL.row_shape + likelihood.shared_logs(-rows.log, -columns.log, data)[0]
+    )
+    assert float(dense_elbo(MODEL, data, wrong)) < float(dense_elbo(MODEL, data, new))
+
+
+def test_logarithms_serve_where_products_underflow():
+    """Blocks of cells from logarithms give what the sparse products give, and stay finite far below floats."""
+    data = larger()
+    generator = torch.Generator().manual_seed(0)
+    logs = [torch.randn(2, n, 3, dtype=torch.float64, generator=generator) for n in data.shape]
+    fast, slow = likelihood.shared(logs[0].exp(), logs[1].exp(), data), likelihood.shared_logs(*logs, data)
+    for ours, theirs in zip(fast, slow, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-10)
+    low = likelihood.shared(*((each - 800).exp() for each in logs), data, tuple(each - 800 for each in logs))
+    torch.testing.assert_close(low[0], slow[0], rtol=1e-12, atol=1e-10)
+    torch.testing.assert_close(low[2], slow[2] - 1600 * data.counts.sum())
+
+
+def test_vague_priors_of_tiny_shape_stay_finite():
+    model = PoissonMF(3, 1e-3, 1e-3, 1e-3, 1e-3, False, 1.0)
+    data = np.array([[5.0, 0, 0], [0, 3, 0], [0, 0, 9]])
+    fit = pyrozoo.fit(model, "cavi", data=data, restarts=3, max_iterations=200, **QUIET)
+    assert fit.status in ("converged", "max_iterations")
+    assert all(torch.isfinite(value).all() for value in fit.draws.values())
+
+
+# The hierarchical option ----------------------------------------------------------------------------------------------
+
+
+def test_hierarchical_densities_are_the_programs():
+    data = larger(HIERARCHICAL)
+    with seeded(7):
+        draws = [simulate(HIERARCHICAL, data) for _ in range(16)]
+    stacked = {site: torch.stack([draw[site] for draw in draws])[None] for site in HIERARCHICAL.sites}
+    ours = HIERARCHICAL.pointwise_log_likelihood(stacked, data).sum(-1) + log_prior(HIERARCHICAL, stacked, data)
+    torch.testing.assert_close(ours, log_joint(HIERARCHICAL, stacked, data), rtol=1e-10, atol=0)
+    for module in (em, gibbs):
+        solver = module.Solver(HIERARCHICAL, data)
+        with seeded(0):
+            state, _ = solver.step(solver.init(5))
+            _, objective = solver.step(state)
+        at = {site: value[None] for site, value in solver.draws(state).items()}
+        torch.testing.assert_close(objective[None], log_joint(HIERARCHICAL, at, data), rtol=1e-10, atol=0)
+
+
+@unchecked
+@pytest.mark.parametrize("module", [em, cavi])
+def test_hierarchical_objectives_never_fall_and_come_to_rest(module):
+    data = larger(HIERARCHICAL)
+    solver = module.Solver(HIERARCHICAL, data)
+    with seeded(0):
+        state = solver.init(4)
+    path = []
+    for _ in range(1000):
+        state, objective = solver.step(state)
+        path.append(objective)
+    steps = torch.stack(path).diff(dim=0)
+    assert (steps >= -1e-12 * path[-1].abs()).all()
+    assert steps[-1].max() < 1e-2
+
+
+@unchecked
+def test_geweke_of_the_hierarchical_sampler():
+    z = geweke(
+        HIERARCHICAL, Triplets.blank(3, 2), gibbs.Solver, sweeps=1200, seed=4, lose=loses,
+    )  # fmt: skip
+    assert z.abs().max() < 4.5, z[z.abs() > 3]
+
+
+@unchecked
+def test_geweke_of_the_hierarchical_sampler_sees_rates_that_forget_the_factors():
+    class Forgets(gibbs.Solver):
+        def gamma(self, shape, rate):
+            return super().gamma(shape - 2.0 if shape.ndim == 2 else shape, rate)
+
+    z = geweke(HIERARCHICAL, Triplets.blank(3, 2), Forgets, sweeps=600, seed=4, lose=loses)
+    assert z.abs().max() > 4.5
+
+
+@unchecked
+def test_calibration_of_the_hierarchical_sampler():
+    def infer(data, seed):
+        solver = gibbs.Solver(HIERARCHICAL, data)
+        loop = LoopSettings(seed=seed, progress=False)
+        return sample(
+            HIERARCHICAL, data, solver, method="gibbs", chains=31, warmup=40, draws=1, thin=1, loop=loop
+        ).draws
+
+    p = uniformity(calibration_ranks(HIERARCHICAL, Triplets.blank(3, 2), infer, simulations=100, seed=3, lose=loses))
+    assert p.min() > 1e-4, p[p < 1e-3]
+
+
+@unchecked
+@pytest.mark.parametrize("method", ["em", "cavi", "stochastic_cavi", "svi", "gibbs", "laplace"])
+def test_every_method_takes_the_hierarchical_model(method):
+    settings = {"draws": 50} if method not in ("em",) else {}
+    settings |= {"svi": {**SVI, "max_steps": 60, "draws": 50}, "gibbs": {"warmup": 20, "thin": 1}}.get(
+        method, {"restarts": 2}
+    )
+    data = simulate_data(HIERARCHICAL, seed=1, missing=0.2, rows=6, columns=5)
+    fit = pyrozoo.fit(HIERARCHICAL, method, data=data, **QUIET, **settings)
+    assert set(fit.draws) == {"row_factors", "column_factors", "row_rates", "column_rates"}
+    assert all(torch.isfinite(value).all() for value in fit.draws.values())
+
+
+# Stochastic CAVI ------------------------------------------------------------------------------------------------------
+
+
+@unchecked
+@pytest.mark.parametrize("model", [MODEL, HIERARCHICAL], ids=["plain", "hierarchical"])
+def test_one_batch_of_all_rows_at_full_step_is_a_fixed_point_of_cavi(model):
+    data = larger(model)
+    batch = cavi.Solver(model, data)
+    with seeded(0):
+        state = batch.init(1)
+        for _ in range(2000):
+            state, elbo = batch.step(state)
+    solver = stochastic_cavi.Solver(model, data, batch_size=40, local_steps=1000, local_tol=1e-10)
+    names = ["column_shape", "column_rate", *(["column_rates_rate"] if model.hierarchical else [])]
+    start = {name: getattr(state, name) for name in names}
+    start["column_rate"] = start["column_rate"].expand_as(start["column_shape"])
+    own = solver.state_class(seen=torch.zeros(1, dtype=torch.float64), **start)
+    after, estimate = solver.step(own)
+    torch.testing.assert_close(after.column_shape, own.column_shape, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(estimate, elbo, rtol=1e-6, atol=0)
+    finished = solver.finish(own)
+    torch.testing.assert_close(batch.step(finished)[1], elbo, rtol=1e-6, atol=0)
+
+
+@unchecked
+def test_minibatches_come_close_to_the_batch():
+    data = simulate_data(MODEL, seed=2, missing=0.05, rows=120, columns=30)
+    batch, solver = cavi.Solver(MODEL, data), stochastic_cavi.Solver(MODEL, data, batch_size=40)
+    with seeded(0):
+        state = batch.init(1)
+        for _ in range(500):
+            state, elbo = batch.step(state)
+        own = solver.init(1)
+        for _ in range(60):
+            own, estimate = solver.step(own)
+    reached = batch.step(solver.finish(own))[1]
+    assert float(reached) == pytest.approx(float(elbo), rel=0.01)
+    assert float(estimate) == pytest.approx(float(reached), rel=0.01)
+
+
+def test_settings_of_minibatches_are_checked():
+    for name, value in {"batch_size": 0, "forgetting": 0.5, "delay": -1.0, "local_steps": 0, "local_tol": -1.0}.items():
+        with pytest.raises(SettingError, match=f"solver.{name}"):
+            pyrozoo.fit(MODEL, "stochastic_cavi", data=TINY, solver={name: value}, **QUIET)
+
+
+# Predictions and queries ----------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_those_of_a_mixture_of_poissons():
+    theta = torch.tensor([[[1.0, 2.0]], [[0.5, 0.1]]], dtype=torch.float64)
+    eta = torch.tensor([[[3.0, 1.0], [0.2, 0.1]], [[3.0, 1.0], [4.0, 0.1]]], dtype=torch.float64)
+    cells = torch.tensor([[0, 1], [0, 0]])
+    x = torch.tensor([2.0, 7.0], dtype=torch.float64)
+    found = prediction.predictive(theta, eta, cells, x)
+    rates = np.array([[0.4, 5.0], [2.01, 1.6]])
+    np.testing.assert_allclose(found.mean, rates.mean(0))
+    np.testing.assert_allclose(found.log_density, np.log(stats.poisson.pmf(x.numpy(), rates).mean(0)), rtol=1e-12)
+    cdf = np.stack([stats.poisson.cdf(np.arange(40)[:, None], rate).mean(1) for rate in rates.T])
+    for end, level in ((found.lower, 0.05), (found.upper, 0.95)):
+        for i in range(2):
+            # The quantile of a thousand draws: within three standard errors of the level on one side or the other.
+            k = int(end[i])
+            assert cdf[i][k] > level - 0.021
+            assert (cdf[i][k - 1] if k else 0.0) < level + 0.021
+
+
+@cache
+def genre_fit():
+    """Return a fit of data with three plain groups of columns, and rows that use one each."""
+    generator = np.random.default_rng(0)
+    x = np.zeros((60, 30))
+    for row in range(60):
+        group = row % 3
+        x[row, group * 10 : group * 10 + 10] = generator.poisson(6, 10)
+    frame = pd.DataFrame(x, index=[f"user {i}" for i in range(60)], columns=[f"g{j // 10} item {j}" for j in range(30)])
+    test = pd.DataFrame(x[:2], index=["new a", "new b"], columns=frame.columns)
+    test.iloc[:, 5] = 0
+    return pyrozoo.fit("poisson_mf", "cavi", data=frame, test=test, num_factors=3, restarts=4, holdout=0.1, **QUIET)
+
+
+def test_genres_are_the_groups():
+    table = queries.tables(genre_fit())["genres"]
+    assert len(table) == 3 * queries.TOP
+    for _, part in table.groupby("factor"):
+        assert part["column"].str[:2].nunique() == 1, "ten columns of one group"
+        assert part["weight"].is_monotonic_decreasing
+        assert part["weight"].sum() == pytest.approx(1, abs=0.05)
+        assert (part["lift"] > 1).all()
+    assert table.groupby("factor")["share"].first().sum() == pytest.approx(1)
+
+
+def test_recommendations_are_unseen_first_and_of_the_rows_group():
+    fit = genre_fit()
+    table = queries.recommend(fit.draws, fit.data, rows=[3, 4], count=12, seen=True)
+    listed = {(fit.data.row_labels[int(i)], fit.data.column_labels[int(j)]) for i, j, _ in fit.data.values.tolist()}
+    for row, part in table.groupby("row"):
+        assert [((row, column) in listed) for column in part["column"]] == part["seen"].tolist()
+        assert part["seen"].is_monotonic_increasing, "what the row lists comes last"
+        unseen = part[~part["seen"]]
+        assert unseen["mean"].is_monotonic_decreasing
+        assert (unseen["lower_90"] <= unseen["upper_90"]).all(), unseen
+        assert (unseen["mean"] <= unseen["upper_90"] + 1).all(), unseen
+    plain = queries.recommend(fit.draws, fit.data, rows=[3])
+    assert not plain["seen"].any()
+    assert plain["column"].iloc[0].startswith("g0"), "what is hidden of its own group comes first"
+
+
+def test_similar_columns_are_of_the_same_group():
+    table = queries.tables(genre_fit())["similar"]
+    assert (table["column"].str[:2] == table["similar"].str[:2]).all()
+    assert (table["column"] != table["similar"]).all()
+    assert table["cosine"].between(-1e-9, 1 + 1e-9).all()
+
+
+def test_new_rows_are_folded_in():
+    fit = genre_fit()
+    tables = queries.tables(fit)
+    new = tables["test_recommendations"]
+    assert new[new["row"] == "new a"]["column"].iloc[0] == "g0 item 5", "the one column of its group that it has not"
+    shares = tables["test_row_factors"].set_index("row").filter(like="factor")
+    assert (shares.max(axis=1) > 0.9).all()
+    assert shares.to_numpy().argmax(1)[0] != shares.to_numpy().argmax(1)[1]
+    # A row that was fitted is placed where the fit has it.
+    again = queries.fold_in(fit.model, fit.draws, fit.data)
+    mine, theirs = (fit.model.invariants(d, fit.data)["row_total"].mean((0, 1)) for d in (fit.draws, again))
+    torch.testing.assert_close(theirs, mine, rtol=0.05, atol=0.5)
+
+
+def test_ranking_is_the_textbooks():
+    fit = genre_fit()
+    data, hidden = fit.data, fit.data.hidden
+    scores = prediction.expected_rates(*prediction.factors(fit.draws, queries.RATE_DRAWS))
+    seen = {(int(i), int(j)) for i, j, _ in data.values.tolist()}
+    ndcg, recall, entries = [], [], (hidden.rows, hidden.columns, hidden.values)
+    for row in sorted(set(hidden.rows[hidden.values > 0].tolist())):
+        wanted = {j for i, j, v in zip(*map(torch.Tensor.tolist, entries), strict=True) if i == row and v > 0}
+        order = sorted((j for j in range(30) if (row, j) not in seen), key=lambda j, row=row: -float(scores[row, j]))[
+            :20
+        ]
+        gains = [1 / np.log2(rank + 2) for rank, j in enumerate(order) if j in wanted]
+        ideal = sum(1 / np.log2(rank + 2) for rank in range(min(len(wanted), 20)))
+        ndcg.append(sum(gains) / ideal)
+        recall.append(len(gains) / len(wanted))
+    assert fit.metrics["ndcg_at_20"] == pytest.approx(np.mean(ndcg))
+    assert fit.metrics["recall_at_20"] == pytest.approx(np.mean(recall))
+    assert fit.metrics["ndcg_at_20"] > fit.metrics["popularity_ndcg_at_20"] + 0.2
+
+
+def test_elbo_per_count():
+    fit = genre_fit()
+    assert fit.metrics["elbo_per_count"] == pytest.approx(fit.objective / float(fit.data.counts.sum()))
+
+
+def test_canonical_columns_sum_to_one_and_fall_in_mass():
+    draws = genre_fit().model.canonical(genre_fit().draws)
+    torch.testing.assert_close(
+        draws["column_factors"].sum(-2), torch.ones(1, len(draws["row_factors"][0]), 3, dtype=torch.float64)
+    )
+    mass = draws["row_factors"].sum(-2).mean((0, 1))
+    assert (mass.diff() <= 0).all()
+
+
+# Simulation, settings -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [0.05, 3.0])
+def test_simulated_cells_are_poisson(scale):
+    """Drawn as events where they are few, as cells where they are many: means and variances of each cell agree."""
+    from pyrozoo.models.poisson_mf.distributions import FactorPoisson
+
+    generator = torch.Generator().manual_seed(0)
+    theta, eta = (torch.rand(n, 2, dtype=torch.float64, generator=generator) * scale for n in (3, 4))
+    rates, total, squares, S = theta @ eta.T, torch.zeros(3, 4).double(), torch.zeros(3, 4).double(), 4000
+    with seeded(1):
+        for _ in range(S):
+            x = dense(
+                dataclasses.replace(
+                    Triplets.blank(3, 4), values=FactorPoisson(theta, eta, Triplets.blank(3, 4)).sample()
+                )
+            )[0]
+            total += x
+            squares += x.square()
+    mean = total / S
+    assert ((mean - rates).abs() / (rates / S).sqrt()).max() < 4.5
+    variance = squares / S - mean.square()
+    assert ((variance - rates).abs() / ((rates + 2 * rates.square()) / S).sqrt()).max() < 4.5
+
+
+@pytest.mark.parametrize("field", ["row_shape", "row_rate", "column_shape", "column_rate", "rate_shape"])
+def test_settings_must_be_positive(field):
+    with pytest.raises(SettingError, match=f"model.{field}"):
+        dataclasses.replace(MODEL, **{field: 0.0})
+
+
+def test_em_needs_shapes_of_one():
+    with pytest.raises(SettingError, match="row_shape"):
+        pyrozoo.fit(dataclasses.replace(MODEL, row_shape=0.5), "em", data=TINY, **QUIET)
+
+
+def test_single_precision_cannot_hold_all_counts():
+    with pytest.raises(DataError, match="dtype=float64"):
+        pyrozoo.fit(MODEL, "cavi", data=np.array([[2.0**25 + 2, 1]]), dtype="float32", **QUIET)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 2e-14), (torch.float32, 4e-6)])
+def test_gamma_functions_are_scipys(dtype, tolerance):
+    x = torch.cat([torch.logspace(-30, 8, 4000), torch.linspace(0.01, 30, 4000)]).double().to(dtype)
+    functions = GammaFunctions()
+    for part in (x, x + 1e12, x):  # beyond the range of the recurrence torch's own serve; memory is used again
+        psi, log_gamma = functions(part)
+        at = part.double().numpy()
+        for ours, exact_value in ((psi, digamma(at)), (log_gamma, gammaln(at))):
+            error = np.abs(ours.double().numpy() - exact_value) / (1 + np.abs(exact_value))
+            assert error.max() < tolerance
