@@ -40,6 +40,14 @@ def mnist_images() -> None:
 
 
 @pytest.fixture
+def lastfm_plays() -> None:
+    """Skip where the plays of Last.fm are not at hand."""
+    folder = os.environ.get("PYROZOO_DATA")
+    if not folder or not (Path(folder) / "subsampled_last_fm.csv").is_file():
+        pytest.skip("subsampled_last_fm.csv is not in PYROZOO_DATA; its terms do not let the project carry it")
+
+
+@pytest.fixture
 def unchecked() -> Iterator[None]:
     """Leave shapes unchecked, which doubles the speed of thousands of small steps; every step is checked elsewhere."""
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -57,7 +57,7 @@ def interrupt_at(monkeypatch, iteration):
         monkeypatch.setattr(importlib.import_module(f"pyrozoo.inference.{engine}"), "drive", driving)
 
 
-@pytest.mark.parametrize("at", [5, 31, 47])
+@pytest.mark.parametrize("at", [5, 31, pytest.param(47, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("method", sorted(RUNS))
 def test_interrupted_then_resumed_is_the_uninterrupted_run(method, at, tmp_path, monkeypatch):
     whole = pyrozoo.fit("zip_mixture", method, seed=3, **SIZES, **RUNS[method])

@@ -43,6 +43,11 @@ def test_commands(here, capsys, request, command):
     if "experiment=mnist_masked" in arguments:
         request.getfixturevalue("mnist_images")
         arguments += ["data.images=500", "model.num_factors=10", "inference.warmup=10", "inference.draws=10"]
+    if "experiment=lastfm_genres" in arguments:
+        request.getfixturevalue("lastfm_plays")
+        arguments += ["inference.restarts=1", "inference.max_iterations=5", "inference.draws=20"]
+    if "experiment=pmf_toy" in arguments:
+        arguments += ["inference.restarts=2", "inference.max_iterations=50"]
     if "experiment=digits_masked" in arguments:
         arguments += ["inference.warmup=30", "inference.draws=30"]
     if "inference=gibbs" in arguments and not arguments[0].startswith("experiment="):
@@ -54,6 +59,10 @@ def test_commands(here, capsys, request, command):
     frame = pd.DataFrame(generator.poisson(2, (30, 3)), columns=list("abc"))
     frame.insert(0, "site", [f"s{i}" for i in range(30)])
     frame.to_csv("counts.csv", index=False)
+    plays = pd.DataFrame(generator.integers(0, (40, 12), (200, 2)), columns=["listener", "artist"])
+    plays["plays"] = generator.integers(1, 9, len(plays))
+    plays.to_csv("plays.csv", index=False)
+    plays[plays["listener"] < 3].to_csv("new_plays.csv", index=False)
     sensors = generator.normal(size=(40, 2)) @ generator.normal(size=(2, 5)) + 0.1 * generator.normal(size=(40, 5))
     sensors[generator.random(sensors.shape) < 0.1] = np.nan
     pd.DataFrame(sensors, columns=list("vwxyz")).to_csv("sensors.csv", index=False)

@@ -143,7 +143,7 @@ def loses(data: Triplets) -> Triplets:
     return dataclasses.replace(data.hide(torch.tensor([[0, 1], [2, 0]])), hidden=None)
 
 
-SVI = {"max_steps": 400, "restarts": 2, "restart_steps": 20, "window": 100, "draws": 200, "evaluation_draws": 100}
+SVI = {"max_steps": 300, "restarts": 2, "restart_steps": 20, "window": 100, "draws": 200, "evaluation_draws": 100}
 CASE = Case(
     model=MODEL,
     tiny=TINY,
@@ -154,7 +154,7 @@ CASE = Case(
     settings={
         "em": {"restarts": 5},
         "cavi": {"restarts": 5},
-        "stochastic_cavi": {"restarts": 2, "max_iterations": 300, "tol": 1e-7},
+        "stochastic_cavi": {"restarts": 2, "max_iterations": 100, "tol": 1e-7},
         "gibbs": {"warmup": 100, "draws": 300, "thin": 1},
         "svi": SVI,
         "nuts": {"chains": 2, "warmup": 30, "draws": 30, "max_tree_depth": 5},
@@ -170,7 +170,10 @@ CASE = Case(
         "no columns": (np.empty((3, 0)), "empty"),
         "one axis": (np.array([1.0, 2]), "two axes"),
         "text": (np.array([["a", "b"], ["c", "d"]]), "not numbers"),
-        "triplets with text": (pd.DataFrame({"row": [1, 2], "column": [1, 2], "value": ["x", "y"]}), "not numbers"),
+        "triplets with text": (
+            pd.DataFrame({"row": [1, 2], "column": [1, 2], "value": ["x", "y"]}),
+            "'x' is not a number",
+        ),
         "a triplet without a row": (pd.DataFrame({"row": [1, None], "column": [1, 2], "value": [1, 2]}), "no row"),
         "a negative triplet": (pd.DataFrame({"row": ["a"], "column": ["b"], "value": [-1]}), "row 'a', column 'b'"),
     },

@@ -135,8 +135,8 @@ def _genres(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Triple
     some = f"the {count} largest of {len(order)} factors" if count < len(order) else _counted(len(order), "factor")
     return Picture(
         "genres",
-        f"The columns with the largest weights in {some}, and the factor's share of all that is expected: do the names "
-        "of a list belong together? Bars are relative to the longest of their list; numbers are parts of the factor.",
+        f"The columns with the largest weights in {some}, and each factor's share of all that is expected: do the "
+        "names of a list belong together? Bars are relative to the longest; numbers are parts of the factor.",
         figure,
     )
 
@@ -489,10 +489,12 @@ def _label(label: str, place: int, what: str = "column") -> str:
 
 
 def _percent(part: float) -> str:
-    """Return a part as a percentage with two digits, or as little as a reader needs."""
+    """Return a part as a percentage with two digits."""
     if part <= 0:
         return "0%"
-    return f"{part:.0%}" if part >= 0.0995 else f"{part:.1%}" if part >= 0.0005 else "<0.1%"
+    if part < 0.000095:
+        return "<0.01%"
+    return f"{part:.0%}" if part >= 0.0995 else f"{part:.1%}" if part >= 0.00995 else f"{part:.2%}"
 
 
 def _counted(count: int, word: str, words: str | None = None) -> str:

@@ -19,6 +19,9 @@ from pyrozoo.models.poisson_mf.likelihood import LARGEST_FLOAT32_COUNT, pointwis
 from pyrozoo.models.poisson_mf.prediction import cell_rates, predict
 from pyrozoo.types import DataError, Draws, Model, Prediction, SettingError
 
+MOST_RATES = 2**22
+"""Rates of listed cells, over draws, held at a time."""
+
 
 @dataclass(frozen=True)
 class PoissonMF(Model):
@@ -144,7 +147,11 @@ class PoissonMF(Model):
         theta = draws["row_factors"]
         if data.row_index is not None:
             theta = theta.index_select(-2, data.row_index)
-        return pointwise(theta, draws["column_factors"], data)
+        shape, eta = theta.shape[:2], draws["column_factors"]
+        unknown = 0 if data.unobserved is None else len(data.unobserved)
+        step = max(1, MOST_RATES // max(1, len(data.values) + unknown))
+        blocks = zip(theta.flatten(0, 1).split(step), eta.flatten(0, 1).split(step), strict=True)
+        return torch.cat([pointwise(a, b, data) for a, b in blocks]).unflatten(0, shape)
 
     def effort(self, data: Triplets) -> float:
         """Return the multiplications of one likelihood: one per listed or unobserved cell and factor."""
@@ -194,5 +201,5 @@ class PoissonMF(Model):
 
 def _scaled(theta: Tensor, eta: Tensor) -> tuple[Tensor, Tensor]:
     """Move scale from eta to theta so that every column of eta [S, M, K] sums to 1."""
-    total = eta.sum(-2, keepdim=True)
+    total = eta.sum(-2, keepdim=True).clamp(min=torch.finfo(eta.dtype).tiny)
     return theta * total, eta / total
