@@ -164,7 +164,8 @@ def shares(stepper: Stepper) -> str:
         name: sum(event.self_cpu_time_total for event in events if event.key in keys) / total
         for name, keys in groups.items()
     }
-    return ", ".join(f"{name} {part:.0%}" for name, part in parts.items()) + " of the time"
+    parts["arithmetic on the factors"] = 1 - sum(parts.values())
+    return ", ".join(f"{name} {part:.0%}" for name, part in parts.items() if part > 0) + " of the time"
 
 
 def minibatch_memory(height: int, batches: int) -> None:

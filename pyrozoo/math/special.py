@@ -15,6 +15,10 @@ LARGEST = {torch.float64: 1e37, torch.float32: 1e9}
 """Beyond these the product of the recurrence leaves the range of floats."""
 
 
+CACHED = 2**18
+"""Arguments beyond which the terms leave the processor's cache, and passing over them takes longer than torch's own."""
+
+
 class GammaFunctions:
     """Digamma and log Gamma of the same arguments together, in vector instructions; torch's go one by one.
 
@@ -29,7 +33,7 @@ class GammaFunctions:
 
     def __call__(self, x: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
         """Return digamma(x) and log Gamma(x) for x > 0, valid until the next call with the same shape."""
-        if x.is_cuda or float(x.max() if x.numel() else 0.0) > LARGEST[x.dtype]:
+        if x.is_cuda or not 0 < x.numel() <= CACHED or float(x.max()) > LARGEST[x.dtype]:
             return torch.digamma(x), torch.lgamma(x)
         key = x.shape, x.dtype, x.device
         if key not in self.memory:
