@@ -43,9 +43,9 @@ SIZES = ("num_components", "num_factors")
 WITH_SIZE = [(m, x, name) for m, x in PAIRS for name in SIZES if hasattr(case(m).model, name)]
 
 
-def nuts_is_slow(arguments):
-    """Leave NUTS to the slow suite where a law asks of it what it asks of every other method of the model."""
-    return [pytest.param(*each, marks=pytest.mark.slow if each[1] == "nuts" else ()) for each in arguments]
+def slow_for(arguments, *methods):
+    """Leave Pyro's engines to the slow suite where a law asks of them what it asks of every method of the model."""
+    return [pytest.param(*each, marks=pytest.mark.slow if each[1] in methods else ()) for each in arguments]
 
 
 # Methods that draw enough to be held to the exact posterior; the sizes are set in each case.
@@ -378,7 +378,7 @@ def test_canonical_keeps_invariants_and_is_idempotent(model):
 # 8. Missing -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), nuts_is_slow((m, x) for m, x in PAIRS if x not in case(m).fills))
+@pytest.mark.parametrize(("model", "method"), slow_for(((m, x) for m, x in PAIRS if x not in case(m).fills), "nuts"))
 def test_intervals_cover_what_is_hidden(model, method):
     """At random, 90% intervals hold 87 to 93% of hidden entries, give or take the sampling error of their number."""
     its = case(model)
@@ -420,7 +420,9 @@ def assert_finite(fit):
     assert all(math.isfinite(v) for v in fit.metrics.values() if isinstance(v, float))
 
 
-@pytest.mark.parametrize(("model", "method", "what"), nuts_is_slow((m, x, w) for m, x in PAIRS for w in case(m).odd))
+@pytest.mark.parametrize(
+    ("model", "method", "what"), slow_for(((m, x, w) for m, x in PAIRS for w in case(m).odd), "nuts", "svi", "laplace")
+)
 def test_odd_data_gives_a_finite_fit(model, method, what):
     its = case(model)
     changes = {**its.settings[method], **QUICK.get(method, short(model, method))}
@@ -428,7 +430,7 @@ def test_odd_data_gives_a_finite_fit(model, method, what):
 
 
 @pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize(("model", "method", "name"), nuts_is_slow(WITH_SIZE))
+@pytest.mark.parametrize(("model", "method", "name"), slow_for(WITH_SIZE, "nuts", "svi", "laplace"))
 def test_one_component_and_more_components_than_rows(model, method, name, size):
     its = case(model)
     changes = {**its.settings[method], **QUICK.get(method, short(model, method))}
@@ -458,7 +460,7 @@ def test_any_array_is_refused_or_fitted(model, data):
 # 11. Same seed, same bits ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), PAIRS)
+@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, "nuts"))
 def test_same_seed_same_bits(model, method):
     quick = {"nuts": {"warmup": 10, "draws": 6, "chains": 1}, "svi": {"max_steps": 40, "draws": 30}}
     quick = quick.get(method, short(model, method))
@@ -491,7 +493,7 @@ def test_float32_agrees_with_float64(model, method):
 # Results --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), PAIRS)
+@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, "nuts"))
 def test_inference_data_says_what_it_is(model, method):
     fit = plain_fit(model, method)
     data = fit.inference_data

@@ -486,6 +486,7 @@ def test_geweke_of_the_hierarchical_sampler_sees_rates_that_forget_the_factors()
 
 
 @unchecked
+@pytest.mark.slow
 def test_calibration_of_the_hierarchical_sampler():
     def infer(data, seed):
         solver = gibbs.Solver(HIERARCHICAL, data)
