@@ -22,8 +22,8 @@ PREDICTIVE_DRAWS = 100
 
 PRIOR_DRAWS = 200
 
-MOST_SIMULATED = 200_000_000
-"""Cells of all predictive data sets together: some seconds of simulation."""
+MOST_SIMULATED = 20_000_000
+"""Cells of all predictive data sets together: a few seconds of simulation."""
 
 PACKAGES = ("pyrozoo", "torch", "pyro-ppl", "numpy", "arviz")
 
