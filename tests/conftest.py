@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -19,32 +19,23 @@ install_import_hook("pyrozoo.math", "tests.typecheck.checker")
 
 
 @pytest.fixture
-def course_data() -> Path:
-    """Return the folder that holds the course data, or skip."""
-    folder = os.environ.get("PYROZOO_DATA")
-    if not folder or not (Path(folder) / "zip_mixture_course.npz").is_file():
-        pytest.skip("zip_mixture_course.npz is not in PYROZOO_DATA; its terms do not let the project carry it")
-    return Path(folder)
+def need() -> Callable[[str], Path]:
+    """Return a function that finds the file of a named data set.
 
-
-@pytest.fixture
-def mnist_images() -> None:
-    """Skip where there is no MNIST at hand."""
+    It skips the test where PYROZOO_DATA holds no such file: the terms of these data do not let the project carry them.
+    """
     from pyrozoo import catalog
 
-    settings = catalog.settings("data", "mnist")
-    folder = os.environ.get("PYROZOO_DATA")
-    names = (settings["file"], *settings["alternatives"])
-    if not folder or not any((Path(folder) / name).is_file() for name in names):
-        pytest.skip(f"PYROZOO_DATA holds none of {', '.join(names)}; the project does not carry MNIST")
+    def find(name: str) -> Path:
+        settings = catalog.settings("data", name)
+        names = (settings["file"], *settings.get("alternatives", ()))
+        folder = os.environ.get("PYROZOO_DATA")
+        for file in names if folder else ():
+            if Path(str(folder), file).is_file():
+                return Path(str(folder), file)
+        pytest.skip(f"PYROZOO_DATA holds none of {', '.join(names)}; their terms do not let the project carry them")
 
-
-@pytest.fixture
-def lastfm_plays() -> None:
-    """Skip where the plays of Last.fm are not at hand."""
-    folder = os.environ.get("PYROZOO_DATA")
-    if not folder or not (Path(folder) / "subsampled_last_fm.csv").is_file():
-        pytest.skip("subsampled_last_fm.csv is not in PYROZOO_DATA; its terms do not let the project carry it")
+    return find
 
 
 @pytest.fixture

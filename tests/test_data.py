@@ -257,7 +257,8 @@ def test_named_data_is_downloaded_and_its_checksum_kept(tmp_path, monkeypatch):
     assert not list((tmp_path / "cache").glob("zoo_other*")), "a file with the wrong checksum is not kept"
 
 
-def test_course_data(course_data):
+def test_course_data(need):
+    need("zip_mixture_course")
     table = read_named(catalog.settings("data", "zip_mixture_course"))
     assert table.shape == (1000, 10)
     assert table.observed.all()

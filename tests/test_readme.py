@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,20 +29,17 @@ def test_the_readme_is_found():
 
 
 @pytest.mark.parametrize("command", OURS)
-def test_commands(here, capsys, request, command):
+def test_commands(here, capsys, request, need, command):
     arguments = shlex.split(command)
     if "-m" in arguments:
         request.getfixturevalue("undrawn")
-    if (
-        any("zip_course" in a for a in arguments)
-        and not Path(os.environ.get("PYROZOO_DATA", "-"), "zip_mixture_course.npz").is_file()
-    ):
-        pytest.skip("zip_mixture_course.npz is not in PYROZOO_DATA; its terms do not let the project carry it")
+    if any("zip_course" in a for a in arguments):
+        need("zip_mixture_course")
     if "experiment=mnist_masked" in arguments:
-        request.getfixturevalue("mnist_images")
+        need("mnist")
         arguments += ["data.images=500", "model.num_factors=10", "inference.warmup=10", "inference.draws=10"]
     if "experiment=lastfm_genres" in arguments:
-        request.getfixturevalue("lastfm_plays")
+        need("lastfm")
         arguments += ["inference.restarts=1", "inference.max_iterations=5", "inference.draws=20"]
     if "experiment=pmf_toy" in arguments:
         arguments += ["inference.restarts=2", "inference.max_iterations=50"]

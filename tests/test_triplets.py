@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -831,12 +830,9 @@ def test_lastfm_in_another_schema_is_refused(tmp_path, monkeypatch, content, say
     assert says in refused(DataError, lastfm, tmp_path, monkeypatch, content)
 
 
-def test_lastfm_itself():
-    entry = catalog.settings("data", "lastfm")
-    folder = os.environ.get("PYROZOO_DATA")
-    if not folder or not (Path(folder) / entry["file"]).is_file():
-        pytest.skip(f"{entry['file']} is not in PYROZOO_DATA; its terms do not let the project carry it")
-    data = read_named(entry)
+def test_lastfm_itself(need):
+    need("lastfm")
+    data = read_named(catalog.settings("data", "lastfm"))
     assert isinstance(data, Triplets)
     assert data.shape == (999, 2000)
     assert (len(data.counts), data.counts.sum().item(), data.counts.max().item()) == (40141, 5224917, 25071)

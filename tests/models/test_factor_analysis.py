@@ -726,8 +726,9 @@ def test_masked_digits_are_reconstructed():
 
 
 @pytest.mark.slow
-def test_masked_mnist_figures(mnist_images):
+def test_masked_mnist_figures(need):
     """The page's figures: 200 sweeps, 50 factors, single precision."""
+    need("mnist")
     settings = {"num_factors": 50, "noise": 3.0, "masks": ["line", "circle", "speckle"], "progress": False}
     fit = pyrozoo.fit(
         "factor_analysis", "gibbs", data="mnist", dtype="float32", chains=1, warmup=100, draws=100, thin=1, **settings

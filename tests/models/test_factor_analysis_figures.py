@@ -14,7 +14,8 @@ import torch
 import pyrozoo
 from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis import figures, queries
-from pyrozoo.types import Fit, Picture
+from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.types import Fit, Kind, Picture
 from tests.models.test_factor_analysis import make
 
 NAN = float("nan")
@@ -26,7 +27,7 @@ def low_rank(rows: int, columns: int, rank: int = 2) -> np.ndarray:
     return signal + 0.3 * generator.normal(size=(rows, columns))
 
 
-def fake(data: Table, factors: int = 2, draws: int = 1, kind: str = "point") -> Fit:
+def fake(data: Table, factors: int = 2, draws: int = 1, kind: Kind = "point") -> Fit:
     """Return a fit that nobody computed: draws near the moments of the columns."""
     generator, D = torch.Generator().manual_seed(0), data.shape[1]
     like = {"generator": generator, "dtype": data.values.dtype}
@@ -37,7 +38,7 @@ def fake(data: Table, factors: int = 2, draws: int = 1, kind: str = "point") -> 
     }
     trace = pd.DataFrame({"iteration": [1], "chain": [0], "objective": [0.0], "seconds": [0.1]})
     runs = pd.DataFrame({"chain": [0], "objective": [0.0], "iterations": [1], "status": ["converged"]})
-    return Fit(make(factors), "em", kind, data, values, trace, runs, "converged", "log_joint", 0.0, 1, 0.1, 0)  # type: ignore[arg-type]
+    return Fit(make(factors), "em", kind, data, values, trace, runs, "converged", "log_joint", 0.0, 1, 0.1, 0)
 
 
 def named(fit: Fit) -> dict[str, Picture]:
@@ -118,7 +119,8 @@ def test_filled_pixels_are_those_of_the_prediction():
     assert torch.equal(~sd.isnan(), missing)
     assert torch.allclose(mean[missing], queries.completed(fit, table)[rows][missing])
     model, W = fit.model, fit.draws["loadings"][0, 0]
-    assert model.isotropic  # type: ignore[attr-defined]
+    assert isinstance(model, FactorAnalysis)
+    assert model.isotropic
     seen = ~missing[0]
     noise = fit.draws["noise_variance"][0, 0]
     precision = torch.eye(2, dtype=W.dtype) + W[seen].mT @ (W[seen] / noise[seen, None])

@@ -111,7 +111,8 @@ def test_truth_of_another_shape_is_no_truth(columns):
 def test_genres_are_those_of_the_table():
     data = Triplets.of(COUNTS)
     fit = fake(data)
-    frame = queries.genres(fit.model, fit.draws, data, figures.LISTED)  # type: ignore[arg-type]
+    assert isinstance(fit.model, PoissonMF)
+    frame = queries.genres(fit.model, fit.draws, data, figures.LISTED)
     axes = named(fit)["genres"].figure.axes
     assert len(axes) == 3
     shares = frame.groupby("factor")["share"].first()

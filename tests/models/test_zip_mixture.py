@@ -365,8 +365,9 @@ def test_completion_is_the_conditional_mean(simulated):
     assert abs(int(prediction.lower) - int((cdf < 0.05).sum())) <= 1
 
 
-def test_course_figures(course_data):
+def test_course_figures(need):
     """The page's numbers: the mode, completion, and the mistake of reading missing columns as zeros."""
+    need("zip_mixture_course")
     settings = {"num_components": 5, "weight_concentration": [3, 2, 1, 1, 1], "restarts": 200}
     fit = pyrozoo.fit("zip_mixture", "em", data="zip_mixture_course", seed=0, **settings)
     assert fit.status == "converged"
