@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,9 @@ from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.settings import check_types
 from pyrozoo.types import Model, SettingError
+
+FILES: Mapping[str, Callable[..., Any]] = {"table": read_table, "triplets": read_triplets}
+"""What reads a file that the settings give a path to, by source."""
 
 
 def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: Any = None) -> Any:
@@ -47,24 +50,17 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
         check_types(model.container.blank, {k: v for k, v in rest.items() if k != "missing"}, "data")
         check_types(simulate_data, {"missing": rest["missing"]}, "data")
         data = simulate_data(_generator(model, truth), seed=seed, **rest)
-    elif source == "table":
+    elif source in FILES:
         if rest.get("path") is None:
-            raise SettingError("data=table needs data.path=FILE")
+            raise SettingError(f"data={source} needs data.path=FILE")
         test_path = rest.pop("test_path")
         test = test_path if test is None else test
-        check_types(read_table, rest, "data")
-        data = model.container.of(read_table(**rest))
-    elif source == "triplets":
-        if rest.get("path") is None:
-            raise SettingError("data=triplets needs data.path=FILE")
-        test_path = rest.pop("test_path")
-        test = test_path if test is None else test
-        check_types(read_triplets, rest, "data")
-        data = model.container.of(read_triplets(**rest))
+        check_types(FILES[source], rest, "data")
+        data = model.container.of(FILES[source](**rest))
     elif source == "named":
         data = model.container.of(read_named(rest))
     else:
-        raise SettingError(f"data.source is {source!r}; it must be simulated, table, triplets or named")
+        raise SettingError(f"data.source is {source!r}; it must be simulated, {', '.join(FILES)} or named")
     if test is not None:
         data = data.with_test(model.container.of(_read_test(test, source, rest, data) if _is_file(test) else test))
     return prepared(data, model, **preparation)

@@ -24,19 +24,9 @@ class State:
     """q(theta) and q(eta), Gamma (shape, rate), per restart; a rate that all rows share is held once."""
 
     row_shape: Float[Tensor, "C N K"]
-    row_rate: Float[
-        Tensor,
-        (
-            C  # N K
-        ),
-    ]
+    row_rate: Float[Tensor, "C N_or_1 K"]
     column_shape: Float[Tensor, "C M K"]
-    column_rate: Float[
-        Tensor,
-        (
-            C  # M K
-        ),
-    ]
+    column_rate: Float[Tensor, "C M_or_1 K"]
 
 
 @dataclass(frozen=True)

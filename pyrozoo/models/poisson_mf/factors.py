@@ -32,12 +32,7 @@ class Rows:
     """
 
     shape: Float[Tensor, "C N K"]
-    rate: Float[
-        Tensor,
-        (
-            C  # N K
-        ),
-    ]
+    rate: Float[Tensor, "C N_or_1 K"]
     rates_rate: Float[Tensor, "C N"] | None
     bound: Float[Tensor, C]
     of_columns: Float[Tensor, "C M K"]

@@ -85,26 +85,12 @@ def shared_logs(
     return of_rows, of_columns, evidence
 
 
-def row_exposure(
-    column_factors: Float[Tensor, "C M K"], data: Triplets
-) -> Float[
-    Tensor,
-    (
-        C  # N K
-    ),
-]:
+def row_exposure(column_factors: Float[Tensor, "C M K"], data: Triplets) -> Float[Tensor, "C N_or_1 K"]:
     """Return the sum of eta_mk over the columns m observed in row n; one row stands for all when all are observed."""
     return _exposure(column_factors, data, of_columns=False)
 
 
-def column_exposure(
-    row_factors: Float[Tensor, "C N K"], data: Triplets
-) -> Float[
-    Tensor,
-    (
-        C  # M K
-    ),
-]:
+def column_exposure(row_factors: Float[Tensor, "C N K"], data: Triplets) -> Float[Tensor, "C M_or_1 K"]:
     """Return the sum of theta_nk over the rows n in which column m is observed."""
     return _exposure(row_factors, data, of_columns=True)
 
