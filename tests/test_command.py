@@ -264,6 +264,7 @@ def test_resume_command(here, capsys):
     assert "checkpoint" in err
 
 
+@pytest.mark.slow  # the README's first command, which .ci/run runs, installs the package outside a checkout's paths
 def test_wheel_runs_elsewhere(tmp_path):
     """Build the wheel, install it in a folder of its own, run command and script from another directory."""
     root = PACKAGE.parent

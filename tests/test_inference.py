@@ -59,7 +59,7 @@ def interrupt_at(monkeypatch, iteration):
 
 @pytest.mark.parametrize("at", [31, *(pytest.param(at, marks=pytest.mark.slow) for at in (5, 47))])
 @pytest.mark.parametrize("method", sorted(RUNS))
-def test_interrupted_then_resumed_is_the_uninterrupted_run(method, at, tmp_path, monkeypatch):
+def test_interrupted_then_resumed_is_the_uninterrupted_run(method, at, tmp_path, monkeypatch, undrawn):
     whole = pyrozoo.fit("zip_mixture", method, seed=3, **SIZES, **RUNS[method])
     with monkeypatch.context() as patch:
         interrupt_at(patch, at)

@@ -74,6 +74,11 @@ def short(model: str, method: str):
     return {"max_iterations": 60} | ({"draws": 30} if (model, method) in VARIATIONAL else {})
 
 
+# NUTS is one engine for all models: the quick suite holds it to one model's exact posterior, the slow one to all.
+ORACLE_PAIRS = [*SAMPLERS, *slow_for([p for p in PAIRS if p[1] == "nuts" and p[0] != "zip_mixture"], "nuts")]
+ORACLE_PAIRS += [("zip_mixture", "nuts")]
+
+
 def prior_draws(model: str, data, count: int):
     its = case(model)
     with seeded(7):
@@ -116,7 +121,7 @@ def test_solvers_objective_is_the_programs_joint(model, method):
 
 
 @unchecked
-@pytest.mark.parametrize(("model", "method"), [p for p in PAIRS if p[1] in dict(SAMPLERS).values() or p[1] == "nuts"])
+@pytest.mark.parametrize(("model", "method"), ORACLE_PAIRS)
 def test_samplers_agree_with_the_oracle(model, method):
     its = case(model)
     exact = its.oracle().draws
@@ -292,7 +297,7 @@ def ranks(model, make, simulations, seed=3):
 @unchecked
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_geweke(model, method):
-    z = quick_geweke(model, solver_class(model, method), 2500)
+    z = quick_geweke(model, solver_class(model, method), 1500)
     assert z.abs().max() < GEWEKE_LIMIT, z[z.abs() > 3]
 
 
@@ -307,7 +312,7 @@ def test_geweke_long(model, method):
 @unchecked
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_calibration(model, method):
-    p = uniformity(ranks(model, solver_class(model, method), 200))
+    p = uniformity(ranks(model, solver_class(model, method), 120))
     assert p.min() > 1e-4, p[p < 1e-3]
 
 
@@ -378,7 +383,9 @@ def test_canonical_keeps_invariants_and_is_idempotent(model):
 # 8. Missing -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(((m, x) for m, x in PAIRS if x not in case(m).fills), "nuts"))
+@pytest.mark.parametrize(
+    ("model", "method"), slow_for(((m, x) for m, x in PAIRS if x not in case(m).fills), "nuts", "svi", "laplace")
+)
 def test_intervals_cover_what_is_hidden(model, method):
     """At random, 90% intervals hold 87 to 93% of hidden entries, give or take the sampling error of their number."""
     its = case(model)
@@ -460,7 +467,7 @@ def test_any_array_is_refused_or_fitted(model, data):
 # 11. Same seed, same bits ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, "nuts"))
+@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, "nuts", "svi", "laplace"))
 def test_same_seed_same_bits(model, method):
     quick = {"nuts": {"warmup": 10, "draws": 6, "chains": 1}, "svi": {"max_steps": 40, "draws": 30}}
     quick = quick.get(method, short(model, method))
@@ -493,7 +500,7 @@ def test_float32_agrees_with_float64(model, method):
 # Results --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, "nuts"))
+@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, "nuts", "svi", "laplace"))
 def test_inference_data_says_what_it_is(model, method):
     fit = plain_fit(model, method)
     data = fit.inference_data

@@ -50,6 +50,19 @@ class Hidden:
         values = torch.cat([self.values, other.values])
         return Hidden(rows[order], cells[order], values[order], self.at_random and other.at_random)
 
+    def stored(self, name: str) -> Arrays:
+        """Return the entries as arrays for a run directory."""
+        array = torch.stack([each.double() for each in (self.rows, self.columns, self.values)], 1).cpu().numpy()
+        return {name: ((f"{name}_entry", "triplet"), array), f"{name}_at_random": ((), np.asarray(int(self.at_random)))}
+
+    @classmethod
+    def restore(cls, arrays: Mapping[str, np.ndarray], name: str, dtype: torch.dtype) -> Hidden | None:
+        """Rebuild what ``stored`` returned; None where there is nothing of that name."""
+        if name not in arrays:
+            return None
+        row, column, value = torch.as_tensor(arrays[name]).unbind(1)
+        return cls(row.long(), column.long(), value.to(dtype), bool(arrays[f"{name}_at_random"]))
+
 
 @dataclass(frozen=True, eq=False)
 class Data(abc.ABC):
@@ -86,7 +99,7 @@ class Data(abc.ABC):
 
     @property
     def units(self) -> int:
-        """Return how many independent units a minibatch is drawn from."""
+        """Return how many units the pointwise log-likelihood has."""
         return self.shape[0]
 
     @cached_property
@@ -127,6 +140,14 @@ class Data(abc.ABC):
         """
         raise SettingError(f"data.image_shape has no meaning for {type(self).__name__.lower()}")
 
+    def set_aside(self, fraction: float, seed: int) -> Self:
+        """Return the data with a random fraction set aside to follow a fit by; only of ratings can it be.
+
+        Raises:
+            SettingError: Not ratings.
+        """
+        raise SettingError(f"data.validation has no meaning for {type(self).__name__.lower()}")
+
     def predictions(self, prediction: Prediction) -> pd.DataFrame:
         """Return a prediction of the hidden entries as a table with labels: true value, mean, 90% interval."""
         hidden = self.hidden
@@ -158,6 +179,15 @@ class Data(abc.ABC):
     @abc.abstractmethod
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
+
+    @property
+    def parts(self) -> int:
+        """Return how many parts stochastic gradients choose from: rows, unless a container has smaller ones."""
+        return self.units
+
+    def part(self, index: Tensor) -> Self:
+        """Return a minibatch of such parts."""
+        return self.batch(index)
 
     @abc.abstractmethod
     def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
@@ -233,10 +263,10 @@ def labels(word: str, count: int) -> list[str]:
     return [f"{word}_{i}" for i in range(count)]
 
 
-def check_fraction(fraction: float) -> None:
-    """Raise SettingError unless a hold-out is a fraction below 1."""
+def check_fraction(fraction: float, setting: str = "data.holdout") -> None:
+    """Raise SettingError unless what is to be hidden is a fraction below 1."""
     if not 0 <= fraction < 1:
-        raise SettingError(f"data.holdout is {fraction}; it must be in [0, 1)")
+        raise SettingError(f"{setting} is {fraction}; it must be in [0, 1)")
 
 
 def check_size(rows: int, columns: int) -> None:

@@ -1,4 +1,4 @@
-"""Data from files: tables (CSV, TSV, NumPy .npy and .npz) and triplets (CSV, TSV, Parquet)."""
+"""Data from files: tables (CSV, TSV, NumPy .npy and .npz), triplets and ratings (CSV, TSV, Parquet)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from pyrozoo.data.container import labels
+from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Repeated, Triplets
 from pyrozoo.types import DataError, SettingError
@@ -163,7 +165,8 @@ def read_triplets(
     column_label: str | None = None,
     repeated: Repeated = "sum",
     delimiter: str | None = None,
-) -> Triplets:
+    container: type[Triplets] = Triplets,
+) -> Any:
     """Read a file with one line per row, column and value; pairs that it does not list are zeros.
 
     CSV is UTF-8 with or without a byte order mark, and its first line names the columns; files that end in .parquet are
@@ -177,8 +180,9 @@ def read_triplets(
         value: The column with the numbers; None: the third.
         row_label: The column with labels of rows; None: ``row`` itself.
         column_label: The same for columns.
-        repeated: Whether values of a repeated pair are summed, or the file refused.
+        repeated: Whether values of a repeated pair are summed or averaged, or the file refused.
         delimiter: Between cells of a CSV file; None means a comma, or a tab for .tsv.
+        container: What to make: triplets, or ratings, of which pairs that the file does not list are unknown.
 
     Returns:
         The triplets, checked.
@@ -216,7 +220,39 @@ def read_triplets(
     for which, key, label in (("row_labels", first, row_label), ("column_labels", second, column_label)):
         if label is not None:
             spelled[which] = most_used(key, frame.iloc[:, _position(label, names, path.name)], values)
-    return Triplets.of_columns(first, second, values, name=path.name, repeated=repeated, **spelled)
+    return container.of_columns(first, second, values, name=path.name, repeated=repeated, **spelled)
+
+
+def read_ratings(
+    path: str | Path,
+    *,
+    row: str | None = None,
+    column: str | None = None,
+    value: str | None = None,
+    row_label: str | None = None,
+    column_label: str | None = None,
+    repeated: Repeated = "refuse",
+    delimiter: str | None = None,
+    unknown: float | None = None,
+) -> Ratings:
+    """Read a file with one line per row, column and rating, as ``read_triplets`` does; other pairs are unknown.
+
+    Args:
+        path: The file.
+        row: See ``read_triplets``, as for all of these.
+        column: See there.
+        value: See there.
+        row_label: See there.
+        column_label: See there.
+        repeated: See there.
+        delimiter: See there.
+        unknown: A number that stands for no rating, such as 99; None: there is none.
+    """
+    ratings = read_triplets(
+        path, row=row, column=column, value=value, row_label=row_label, column_label=column_label, repeated=repeated,
+        delimiter=delimiter, container=Ratings,
+    )  # fmt: skip
+    return ratings if unknown is None else ratings.without(unknown)
 
 
 def read_frame(path: Path, delimiter: str = ",") -> pd.DataFrame:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyrozoo import catalog
-from pyrozoo.data.files import read_table, read_triplets
+from pyrozoo.data.files import read_ratings, read_table, read_triplets
 from pyrozoo.data.images import add_noise, mask_images
 from pyrozoo.data.named import read_named
 from pyrozoo.data.simulate import simulate_data
@@ -16,7 +16,7 @@ from pyrozoo.data.table import Table
 from pyrozoo.settings import check_types
 from pyrozoo.types import Model, SettingError
 
-FILES: Mapping[str, Callable[..., Any]] = {"table": read_table, "triplets": read_triplets}
+FILES: Mapping[str, Callable[..., Any]] = {"table": read_table, "triplets": read_triplets, "ratings": read_ratings}
 """What reads a file that the settings give a path to, by source."""
 
 
@@ -72,8 +72,8 @@ def _is_file(test: Any) -> bool:
 
 def _read_test(path: str | Path, source: str, settings: Mapping[str, Any], data: Any) -> Any:
     """Read new rows from a file laid out as the data's own file is."""
-    if source == "triplets":
-        return read_triplets(path, **{key: value for key, value in settings.items() if key != "path"})
+    if source in ("triplets", "ratings"):
+        return FILES[source](path, **{key: value for key, value in settings.items() if key != "path"})
     layout = {key: value for key, value in settings.items() if key in ("header", "row_labels", "delimiter", "key")}
     return read_table(path, columns=list(data.column_labels), **layout)
 
@@ -95,6 +95,7 @@ def prepared(
     *,
     holdout: float,
     holdout_of: Literal["all", "listed"],
+    validation: float,
     seed: int,
     image_shape: Sequence[int] | None,
     noise: float,
@@ -104,7 +105,7 @@ def prepared(
     mask_circle_radius: Sequence[float],
     mask_speckle: float,
 ) -> Any:
-    """Let the model check the data; then add noise, mask images, and hide the entries to hold out.
+    """Let the model check the data; then add noise, mask images, hide the entries to hold out, set others aside.
 
     The settings are those that every choice of conf/data may state. Noise, masks and hold-out draw from one seed, each
     from a stream of its own. Test rows stay as they are.
@@ -127,7 +128,8 @@ def prepared(
             circle_radius=mask_circle_radius,
             speckle=mask_speckle,
         )
-    return data.hold_out(holdout, seed, holdout_of)
+    data = data.hold_out(holdout, seed, holdout_of)
+    return data.set_aside(validation, seed + 1) if validation != 0 else data
 
 
 PREPARATION: Mapping[str, Any] = {

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -19,8 +19,10 @@ from pyrozoo.data.table import Table
 from pyrozoo.math.sparse import Pattern
 from pyrozoo.types import DataError, SettingError
 
-Repeated = Literal["sum", "refuse"]
+Repeated = Literal["sum", "mean", "refuse"]
 """What to do with a pair that is listed more than once."""
+
+_DONE = {"sum": "summed", "mean": "averaged"}
 
 NAMES = ("row", "column", "value")
 
@@ -48,6 +50,9 @@ class Triplets(Data):
 
     name: str = "triplets"
     unobserved: Tensor | None = None
+
+    lists_zeros: ClassVar[bool] = False
+    """Whether 0 is a value like any other, and an absent pair unknown instead."""
 
     @cached_property
     def counts(self) -> Tensor:
@@ -79,7 +84,7 @@ class Triplets(Data):
         return Pattern.of(rows, columns, *self.shape)
 
     @cached_property
-    def missing(self) -> Triplets | None:
+    def missing(self) -> Self | None:
         """Return the data with unobserved pairs that nobody knows as hidden entries, or None when there are none."""
         if self.unobserved is None:
             return None
@@ -109,17 +114,17 @@ class Triplets(Data):
         cells = [f"{self.row_labels[i]} | {self.column_labels[j]}" for i, j in self.cells.tolist()]
         return {**super().coords, "cell": cells}
 
-    def first(self, count: int) -> Triplets:
+    def first(self, count: int) -> Self:
         """Return the data without hidden entries: rows have parameters of their own, so none can be left out."""
         return replace(self, hidden=None, test=None)
 
-    def batch(self, index: Tensor) -> Triplets:
+    def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
         values = _take_rows(self.pattern, index, self.values)
         unobserved = None
         if self.unobserved is not None and self.unobserved_pattern is not None:
             unobserved = _take_rows(self.unobserved_pattern, index, self.unobserved)
-        return Triplets(
+        return type(self)(
             values,
             [self.row_labels[i] for i in index.tolist()],
             self.column_labels,
@@ -129,7 +134,7 @@ class Triplets(Data):
             unobserved=unobserved if unobserved is not None and len(unobserved) else None,
         )
 
-    def to(self, device: str | torch.device, dtype: torch.dtype) -> Triplets:
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> Self:
         """Return the data on another device and in another precision.
 
         Raises:
@@ -140,7 +145,7 @@ class Triplets(Data):
         moved = super().to(device, dtype)
         return moved if self.unobserved is None else replace(moved, unobserved=self.unobserved.to(device))
 
-    def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Triplets:
+    def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
         """Hide a random fraction of the observed cells, zeros included, or of the listed ones.
 
         Args:
@@ -177,7 +182,7 @@ class Triplets(Data):
             pairs = torch.stack([places // M, places % M], 1)
         return self.hide(pairs, at_random=of == "all")
 
-    def hide(self, pairs: Tensor, at_random: bool = True) -> Triplets:
+    def hide(self, pairs: Tensor, at_random: bool = True) -> Self:
         """Return the data with observed cells unobserved and kept in ``hidden``.
 
         Args:
@@ -202,7 +207,7 @@ class Triplets(Data):
             hidden=hidden.joined(self.hidden, M),
         )
 
-    def with_test(self, test: Triplets) -> Triplets:
+    def with_test(self, test: Any) -> Self:
         """Return the data with new rows beside them, their columns matched by label.
 
         Raises:
@@ -232,7 +237,7 @@ class Triplets(Data):
         new = replace(test, values=values, column_labels=self.column_labels, unobserved=unobserved, hidden=hidden)
         return replace(self, test=new)
 
-    def checked(self) -> Triplets:
+    def checked(self) -> Self:
         """Return the data themselves when they are usable at all.
 
         Raises:
@@ -289,26 +294,19 @@ class Triplets(Data):
             if part.unobserved is not None:
                 extra[f"{prefix}unobserved"] = (f"{prefix}pair", "row_column"), part.unobserved.cpu().numpy()
             if part.hidden is not None:
-                hidden = [part.hidden.rows, part.hidden.columns, part.hidden.values]
-                array = torch.stack([each.double() for each in hidden], 1).cpu().numpy()
-                extra[f"{prefix}hidden"] = (f"{prefix}hidden_entry", "triplet"), array
-                extra[f"{prefix}hidden_at_random"] = (), np.asarray(int(part.hidden.at_random))
+                extra |= part.hidden.stored(f"{prefix}hidden")
         return {site: (("entry", "triplet"), self.values.cpu().numpy())}, extra
 
     @classmethod
     def restore(
         cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
         site: str,
-    ) -> Triplets:  # fmt: skip
+    ) -> Self:  # fmt: skip
         """Rebuild the data from what ``stored`` returned."""
 
-        def part(values: np.ndarray, rows: Sequence[str], prefix: str, name: str) -> Triplets:
-            hidden, unobserved = extra.get(f"{prefix}hidden"), extra.get(f"{prefix}unobserved")
-            known = None
-            if hidden is not None:
-                row, column, value = torch.as_tensor(hidden).unbind(1)
-                at_random = bool(extra[f"{prefix}hidden_at_random"])
-                known = Hidden(row.long(), column.long(), value.to(torch.as_tensor(values).dtype), at_random)
+        def part(values: np.ndarray, rows: Sequence[str], prefix: str, name: str) -> Any:
+            unobserved = extra.get(f"{prefix}unobserved")
+            known = Hidden.restore(extra, f"{prefix}hidden", torch.as_tensor(values).dtype)
             pairs = None if unobserved is None else torch.as_tensor(unobserved)
             return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=known, unobserved=pairs)
 
@@ -318,14 +316,14 @@ class Triplets(Data):
         return replace(data, test=part(extra["test_entries"], coords["test_row"], "test_", "test rows"))
 
     @classmethod
-    def blank(cls, rows: int, columns: int) -> Triplets:
+    def blank(cls, rows: int, columns: int) -> Self:
         """Return a matrix of zeros of the given shape, to simulate into."""
         check_size(rows, columns)
         empty = torch.zeros(0, 3, dtype=torch.float64)
         return cls(empty, labels("row", rows), labels("column", columns), "simulated")
 
     @classmethod
-    def of(cls, source: Any, name: str = "triplets") -> Triplets:
+    def of(cls, source: Any, name: str = "triplets") -> Self:
         """Make triplets of what a user has.
 
         Args:
@@ -338,6 +336,12 @@ class Triplets(Data):
             DataError: Not numbers, or unusable (see ``checked``).
         """
         if isinstance(source, Triplets):
+            if type(source) is not cls:
+                theirs, ours = ("zero", "unknown") if cls.lists_zeros else ("unknown", "zero")
+                raise DataError(
+                    f"{source.name}: an absent pair is {theirs} in {type(source).__name__.lower()}; this model needs "
+                    f"{cls.__name__.lower()}, where it is {ours}: use data={cls.__name__.lower()}"
+                )
             return source.checked()
         if isinstance(source, pd.DataFrame) and sorted(map(str, source.columns)) == sorted(NAMES):
             return cls.of_columns(*(source[each] for each in NAMES), name=name)
@@ -347,22 +351,25 @@ class Triplets(Data):
             matrix = source.tocoo()
             found = _listed(matrix.row, matrix.col, _numbers(matrix.data, name), "sum")
             rows, columns = (labels(word, size) for word, size in zip(NAMES, matrix.shape, strict=False))
-            return _assembled(*found[:3], rows, columns, name, ())
+            return cls._assembled(*found[:3], rows, columns, name, ())
         if isinstance(source, Tensor) and source.layout != torch.strided:
             raise DataError(f"{name}: the tensor must be dense; a sparse matrix may be one of SciPy's")
         table = source if isinstance(source, Table) else Table.of(source, name)
-        row, column = table.observed.logical_and(table.filled != 0).nonzero(as_tuple=True)
+        listed = table.observed if cls.lists_zeros else table.observed.logical_and(table.filled != 0)
+        row, column = listed.nonzero(as_tuple=True)
         values = torch.cat([torch.stack([row, column], 1).to(table.values.dtype), table.values[row, column, None]], 1)
         data = cls(values, table.row_labels, table.column_labels, table.name, notes=table.notes, truth=table.truth)
         unobserved = (~table.observed).nonzero()
-        data = replace(data, hidden=table.hidden, unobserved=unobserved if len(unobserved) else None)
+        # Of ratings all absent pairs are unknown; none of them was asked about.
+        asked = len(unobserved) and not cls.lists_zeros
+        data = replace(data, hidden=table.hidden, unobserved=unobserved if asked else None)
         return (replace(data, test=cls.of(table.test)) if table.test is not None else data).checked()
 
     @classmethod
     def of_columns(
         cls, rows: Any, columns: Any, values: Any, *, name: str = "triplets", repeated: Repeated = "sum",
         row_labels: Mapping[str, str] | None = None, column_labels: Mapping[str, str] | None = None,
-    ) -> Triplets:  # fmt: skip
+    ) -> Self:  # fmt: skip
         """Make triplets of three columns of equal length, in any order.
 
         Args:
@@ -370,8 +377,8 @@ class Triplets(Data):
             columns: The same for columns.
             values: Numbers; NaN says that the pair is unobserved, 0 says nothing.
             name: What to call them in messages.
-            repeated: Whether the values of a pair listed more than once are summed (a note says how many were), or
-                the data refused.
+            repeated: Whether the values of a pair listed more than once are summed or averaged (a note says how many
+                were), or the data refused.
             row_labels: What to call the rows, by their text; None: by their text.
             column_labels: The same for columns.
 
@@ -396,16 +403,28 @@ class Triplets(Data):
             one, other, times = again
             raise DataError(
                 f"{name}: row {names[0][one]!r}, column {names[1][other]!r} is listed {times} times; "
-                "data.repeated=sum adds them up"
+                "data.repeated=sum adds them up, data.repeated=mean averages them"
             )
         notes: tuple[str, ...] = ()
         if again is not None:
-            notes = (f"{len(numbers) - len(value)} entries repeat a pair of row and column: values were summed",)
+            notes = (
+                f"{len(numbers) - len(value)} entries repeat a pair of row and column: values were {_DONE[repeated]}",
+            )
         called, headed = (
             _distinct([(given or {}).get(label, label) for label in each], each)
             for each, given in zip(names, (row_labels, column_labels), strict=True)
         )
-        return _assembled(row, column, value, called, headed, name, notes)
+        return cls._assembled(row, column, value, called, headed, name, notes)
+
+    @classmethod
+    def _assembled(
+        cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, row_labels: Sequence[str],
+        column_labels: Sequence[str], name: str, notes: tuple[str, ...],
+    ) -> Self:  # fmt: skip
+        unknown, listed = np.isnan(values), ~np.isnan(values) & ((values != 0) | cls.lists_zeros)
+        entries = np.stack([rows[listed], columns[listed], values[listed]], 1).astype(np.float64)
+        pairs = torch.as_tensor(np.stack([rows[unknown], columns[unknown]], 1)) if unknown.any() else None
+        return cls(torch.as_tensor(entries), row_labels, column_labels, name, unobserved=pairs, notes=notes).checked()
 
 
 def _distinct(called: list[str], names: list[str]) -> list[str]:
@@ -467,7 +486,7 @@ def _one_line(value: Any) -> str:
 def _listed(
     rows: np.ndarray, columns: np.ndarray, values: np.ndarray, repeated: Repeated
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int] | None]:
-    """Sort entries and sum repeated pairs; one missing value makes a pair's sum missing.
+    """Sort entries and sum or average repeated pairs; one missing value makes a pair's sum missing.
 
     Returns:
         Rows, columns, values, and of a repeated pair, if there is one, row, column and how often.
@@ -482,17 +501,8 @@ def _listed(
     counts = np.diff([*starts, len(rows)])
     worst = starts[counts.argmax()]
     again = int(rows[worst]), int(columns[worst]), int(counts.max())
-    return rows[new], columns[new], np.add.reduceat(values, starts), again
-
-
-def _assembled(
-    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, row_labels: Sequence[str],
-    column_labels: Sequence[str], name: str, notes: tuple[str, ...],
-) -> Triplets:  # fmt: skip
-    unknown, listed = np.isnan(values), ~np.isnan(values) & (values != 0)
-    entries = np.stack([rows[listed], columns[listed], values[listed]], 1).astype(np.float64)
-    pairs = torch.as_tensor(np.stack([rows[unknown], columns[unknown]], 1)) if unknown.any() else None
-    return Triplets(torch.as_tensor(entries), row_labels, column_labels, name, unobserved=pairs, notes=notes).checked()
+    together = np.add.reduceat(values, starts)
+    return rows[new], columns[new], together / counts if repeated == "mean" else together, again
 
 
 def _places(pairs: Tensor, width: int) -> Tensor:

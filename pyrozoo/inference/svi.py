@@ -32,7 +32,7 @@ class _Stochastic(Process):
         self.model, self.data, self.make_guide = model, data, make_guide
         self.max_steps, self.window, self.tol = max_steps, window, tol
         self.restarts, self.restart_steps = restarts, restart_steps if restarts > 1 else 0
-        self.batch_size = min(batch_size or data.units, data.units)
+        self.batch_size = min(batch_size or data.parts, data.parts)
         self.elbo = TraceEnum_ELBO(
             num_particles=particles, max_plate_nesting=plate_depth(model, data), strict_enumeration_warning=False
         )
@@ -61,12 +61,12 @@ class _Stochastic(Process):
         self.svi = SVI(self.model, self.guide, self.optimiser, loss=self.elbo)
 
     def _batch(self) -> Any:
-        if self.batch_size == self.data.units:
+        if self.batch_size == self.data.parts:
             return self.data
         if len(self.order) < self.batch_size:  # a new epoch
-            self.order = torch.randperm(self.data.units)
+            self.order = torch.randperm(self.data.parts)
         index, self.order = self.order[: self.batch_size], self.order[self.batch_size :]
-        return self.data.batch(index)
+        return self.data.part(index)
 
     def advance(self) -> Tensor:
         value = -self.svi.step(self._batch())
@@ -156,13 +156,13 @@ def svi(
 
     Args:
         model: The model; discrete sites marked for enumeration are summed out.
-        data: The data, with ``units`` and ``batch`` for minibatches.
+        data: The data, with ``parts`` and ``part`` for minibatches.
         make_guide: (model, data) -> guide, with starting values from torch's global generator.
         method: The method's name.
         max_steps: Gradient steps at most, after the short runs.
         learning_rate: Of Adam with clipped gradients, at the start.
         final_learning_rate: The same at ``max_steps``, as a fraction.
-        batch_size: Units per minibatch, or None for all.
+        batch_size: Rows (or ratings) per minibatch, or None for all.
         particles: Draws from q per gradient.
         restarts: Random starts; each runs ``restart_steps`` and the best goes on.
         restart_steps: See there.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyro.poutine as poutine
+import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyBboxPatch
 from pyro.infer.inspect import get_model_relations
@@ -31,9 +32,8 @@ def draw_plates(model: Model, data: Any) -> Figure:
     Returns:
         The figure.
     """
-    relations = get_model_relations(
-        model, (data.batch(data.rows[:2]),)
-    )  # who depends on whom is the same for any number
+    # Who depends on whom is the same for any number of units.
+    relations = get_model_relations(model, (data.part(torch.arange(min(2, data.parts))),))
     parents: dict[str, list[str]] = relations["sample_sample"]
     plates: dict[str, list[str]] = {}
     for name, sites in relations["plate_sample"].items():

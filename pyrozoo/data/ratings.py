@@ -1,0 +1,201 @@
+"""Ratings: a sparse matrix as (row, column, value) of which only the listed pairs are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyrozoo.data.container import Arrays, Hidden, check_fraction, check_not_empty, check_size, labels
+from pyrozoo.data.triplets import Repeated, Triplets
+from pyrozoo.types import DataError
+
+WATCHED = 20_000
+"""Ratings of each part (train, validation, test) whose predictive density is followed while a method runs."""
+
+APART = 0.5
+"""An extreme value is suspicious when it is further from the next one than this share of the others' range ..."""
+
+OFTEN = 0.01
+"""... and more than this share of all ratings."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ratings(Triplets):
+    """N rows by M columns, of which the pairs that somebody rated are listed: an absent pair is unknown, 0 is a rating.
+
+    Which pairs are rated is taken to say nothing about the ratings. ``unobserved`` holds pairs that the data list
+    without a rating, to be predicted, and hidden ones; they make no difference to a fit.
+
+    Attributes:
+        validation: Ratings set aside to follow a fit by, which it does not see either.
+        total_entries: Ratings of the whole when this is a minibatch of it.
+    """
+
+    name: str = "ratings"
+    validation: Hidden | None = None
+    total_entries: int | None = None
+
+    lists_zeros: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> int:
+        """Return how many ratings there are: minibatches are made of them."""
+        return len(self.values)
+
+    def part(self, index: Tensor) -> Self:
+        """Return a minibatch of ratings; all rows and columns stay."""
+        total = len(self.values) if self.total_entries is None else self.total_entries
+        chosen = self.values[index.sort().values]
+        return replace(self, values=chosen, hidden=None, test=None, validation=None, total_entries=total)
+
+    @cached_property
+    def watched(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return pairs [entry, 2] and ratings [entry] of each part to follow a fit by, at most ``WATCHED`` of each."""
+        parts = {"train": (self.values[:, :2].long(), self.counts)}
+        for name, part in (("validation", self.validation), ("test", self.hidden)):
+            if part is not None:
+                parts[name] = torch.stack([part.rows, part.columns], 1), part.values
+        chosen = {name: torch.linspace(0, len(v) - 1, min(len(v), WATCHED)).long() for name, (_, v) in parts.items()}
+        return {name: (pairs[chosen[name]], values[chosen[name]]) for name, (pairs, values) in parts.items()}
+
+    def to(self, device: str | torch.device, dtype: torch.dtype) -> Self:
+        """Return the data on another device and in another precision (see ``Triplets.to``)."""
+        moved = super().to(device, dtype)
+        return moved if self.validation is None else replace(moved, validation=self.validation.to(device, dtype))
+
+    def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
+        """Hide a random fraction of the ratings; ``of`` makes no difference, since all that is observed is listed.
+
+        Raises:
+            SettingError: If the fraction is out of range.
+        """
+        check_fraction(fraction)
+        at = self._choice(fraction, seed)
+        return self.hide(self.values[at, :2].long()) if len(at) else self
+
+    def set_aside(self, fraction: float, seed: int) -> Self:
+        """Move a random fraction of the ratings to ``validation``.
+
+        Raises:
+            SettingError: If the fraction is out of range.
+        """
+        check_fraction(fraction, "data.validation")
+        at = self._choice(fraction, seed)
+        if not len(at):
+            return self
+        keep = torch.ones(len(self.values), dtype=torch.bool, device=self.values.device)
+        keep[at] = False
+        rows, columns = self.values[at, :2].long().unbind(1)
+        aside = Hidden(rows, columns, self.values[at, 2]).joined(self.validation, self.shape[1])
+        return replace(self, values=self.values[keep], validation=aside)
+
+    def _choice(self, fraction: float, seed: int) -> Tensor:
+        order = np.random.default_rng(seed).permutation(len(self.values))
+        return torch.as_tensor(np.sort(order[: round(fraction * len(order))]), device=self.values.device)
+
+    def without(self, unknown: float) -> Self:
+        """Return the data with ratings of one value unknown, which it stands for."""
+        gone = self.values[:, 2] == unknown
+        note = f"{int(gone.sum())} ratings of {unknown:g} stand for none"
+        return replace(self, values=self.values[~gone], notes=(*_kept(self.notes, unknown), note)).checked()
+
+    def checked(self) -> Self:
+        """Return the data themselves, with a note when a value looks like a code for no rating.
+
+        Raises:
+            DataError: No rows or columns, no ratings, or an infinite one.
+        """
+        check_not_empty(self, "the matrix")
+        if not len(self.values):
+            raise DataError(f"{self.name}: there is no rating")
+        self.refuse(torch.isinf(self.counts), "is infinite")
+        note = _suspicious(self.counts)
+        return replace(self, notes=(*self.notes, note)) if note and note not in self.notes else self
+
+    def same(self, other: Any) -> bool:
+        """Return whether other ratings are the same, in the same pairs, with the same ones set aside."""
+        if not isinstance(other, Ratings) or not super().same(other):
+            return False
+        mine, theirs = (
+            self.values.new_zeros(0) if each.validation is None else each.validation.values for each in (self, other)
+        )
+        return torch.equal(mine.double().cpu(), theirs.double().cpu())
+
+    def statistics(self, values: Tensor, site: str) -> Arrays:
+        """Return mean ratings of rows and of columns, and the mean and standard deviation of all.
+
+        A row or a column without ratings has the mean of all.
+        """
+        ratings = values[:, 2].double()
+        mean = ratings.mean()
+        result: Arrays = {}
+        for axis, (name, size) in enumerate(zip(("row", "column"), self.shape, strict=True)):
+            index = values[:, axis].long()
+            count = torch.bincount(index, minlength=size)
+            total = torch.zeros(size, dtype=torch.float64, device=values.device).index_add(0, index, ratings)
+            result[f"{name}_mean"] = (name,), torch.where(count > 0, total / count.clamp(min=1), mean).cpu().numpy()
+        return result | {
+            "rating_mean": ((), mean.cpu().numpy()),
+            "rating_sd": ((), ratings.std(correction=0).cpu().numpy()),
+        }
+
+    def stored(self, site: str) -> tuple[Arrays, Arrays]:
+        """Return the ratings; pairs asked about, hidden ones, those set aside and test rows beside them."""
+        observed, extra = super().stored(site)
+        return observed, extra if self.validation is None else extra | self.validation.stored("validation")
+
+    @classmethod
+    def restore(
+        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
+        site: str,
+    ) -> Self:  # fmt: skip
+        """Rebuild the data from what ``stored`` returned."""
+        data = super().restore(observed, extra, coords, site)
+        return replace(data, validation=Hidden.restore(extra, "validation", data.values.dtype))
+
+    @classmethod
+    def blank(cls, rows: int, columns: int) -> Self:
+        """Return a matrix of which every pair is rated 0, to simulate into."""
+        check_size(rows, columns)
+        pairs = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).double()
+        entries = torch.cat([pairs, torch.zeros(len(pairs), 1, dtype=torch.float64)], 1)
+        return cls(entries, labels("row", rows), labels("column", columns), "simulated")
+
+    @classmethod
+    def of_columns(
+        cls, rows: Any, columns: Any, values: Any, *, name: str = "ratings", repeated: Repeated = "refuse",
+        row_labels: Mapping[str, str] | None = None, column_labels: Mapping[str, str] | None = None,
+    ) -> Self:  # fmt: skip
+        """Make ratings of three columns of equal length (see ``Triplets.of_columns``); 0 is a rating, NaN is none."""
+        return super().of_columns(
+            rows, columns, values, name=name, repeated=repeated, row_labels=row_labels, column_labels=column_labels
+        )
+
+
+def _suspicious(ratings: Tensor) -> str | None:
+    """Return a note when the largest or the smallest value stands apart from all others and is frequent."""
+    for sign, which in ((1, "largest"), (-1, "smallest")):
+        extreme = (sign * ratings).max()
+        at = sign * ratings == extreme
+        others = ratings[~at]
+        if not len(others) or others.min() == others.max():
+            continue
+        gap = float(extreme - (sign * others).max())
+        if gap > APART * float(others.max() - others.min()) and int(at.sum()) > max(2.0, OFTEN * len(ratings)):
+            value = f"{float(sign * extreme):g}"
+            return (
+                f"the {which} value, {value}, stands apart from all others and occurs {int(at.sum())} times: "
+                f"if it means that there is no rating, say data.unknown={value}"
+            )
+    return None
+
+
+def _kept(notes: tuple[str, ...], unknown: float) -> tuple[str, ...]:
+    """Leave out the note that a value looks like a code, once it is known to be one."""
+    return tuple(note for note in notes if not note.endswith(f"data.unknown={unknown:g}"))
