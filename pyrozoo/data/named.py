@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pooch
 import torch
 
 from pyrozoo.data.container import Data, Hidden, labels
 from pyrozoo.data.files import most_used, numbers, read_frame, read_numpy
 from pyrozoo.data.images import image_table, read_idx
+from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.settings import check_types
@@ -137,9 +140,30 @@ def lastfm(path: Path) -> Triplets:
     return Triplets.of_columns(frame["UserID"], frame["ItemID"], counts, name=path.stem, column_labels=artists)
 
 
+JESTER_UNKNOWN = 99.0
+"""What stands for no rating in the data sets of Jester."""
+
+
+def jester(path: Path) -> Ratings:
+    """Parse ratings of 100 jokes in [-10, 10]: one line per reader, how many jokes it rated and then every rating."""
+    try:
+        frame = pd.read_csv(path, header=None, compression="zip", dtype=np.float64)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path.name} is not a zip archive of one CSV file ({str(error).splitlines()[0]})") from None
+    values = frame.to_numpy()
+    if values.shape[1] != 101:
+        raise DataError(f"{path.name} has {values.shape[1]} columns, not 101: a count and 100 ratings")
+    ratings = np.where(values[:, 1:] == JESTER_UNKNOWN, np.nan, values[:, 1:])
+    if (wrong := values[:, 0] != (~np.isnan(ratings)).sum(1)).any():
+        raise DataError(f"{path.name}: line {int(wrong.argmax()) + 1} does not hold as many ratings as it says")
+    names = labels("reader", len(ratings)), labels("joke", 100)
+    return Ratings.of(Table(torch.as_tensor(ratings), *names, "jester"))
+
+
 PARSERS: dict[str, Callable[..., Data]] = {
     "zip_mixture_course": zip_mixture_course,
     "mnist": mnist,
     "digits": digits,
     "lastfm": lastfm,
+    "jester": jester,
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from scipy.optimize import linear_sum_assignment
@@ -76,3 +78,25 @@ def rotations(matrices: Float[Tensor, "S D K"], sweeps: int = 3) -> Float[Tensor
     axes = torch.linalg.svd(pivot, full_matrices=True)[2].mT
     sign = torch.where((pivot @ axes).pow(3).sum(0) < 0, -1.0, 1.0).to(pivot.dtype)
     return turn @ (axes * sign)
+
+
+ZERO_LENGTH = 1e-8
+"""Share of the largest squared length below which a factor is zero."""
+
+
+def log_orbit(gram: Float[Tensor, "K K"]) -> tuple[int, float]:
+    """Return dimension and log volume of the orbit {W R: R orthogonal} from W^T W.
+
+    Its tangent vectors W (E_ij - E_ji) are orthogonal with squared lengths l_i + l_j, l the eigenvalues of W^T W. With
+    r of them positive, R counts up to turns of the rest, and the volume of O(K) / O(K - r) is
+    prod_{m = K - r + 1..K} 2 pi^(m/2) / Gamma(m/2) where such vectors of I have length 1.
+    """
+    K = len(gram)
+    level = torch.linalg.eigvalsh(gram).clamp(min=0).flip(0)
+    rank = int((level > ZERO_LENGTH * level[0].clamp(min=1e-30)).sum())
+    i, j = torch.tril_indices(K, K, -1)
+    moved = j < rank  # j < i, and levels fall: the larger of the two is positive
+    half_log_pi = 0.5 * math.log(math.pi)
+    sphere = sum(math.log(2) + m * half_log_pi - math.lgamma(0.5 * m) for m in range(K - rank + 1, K + 1))
+    lengths = 0.5 * (level[i[moved]] + level[j[moved]]).log().sum()
+    return int(moved.sum()), float(sphere + lengths)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -14,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.data.table import Table
-from pyrozoo.math.alignment import procrustes, rotations
+from pyrozoo.math.alignment import log_orbit, procrustes, rotations
 from pyrozoo.models.factor_analysis.distributions import RowNormal
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout, point_columns
 from pyrozoo.models.factor_analysis.queries import predict
@@ -25,9 +24,6 @@ MOST_COVARIANCE_COLUMNS = 30
 
 LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
 """Values whose squares and products can still be added up."""
-
-ZERO_LOADINGS = 1e-8
-"""Share of the largest squared length below which a factor's loadings are zero at a mode."""
 
 START_ROWS = 2000
 """Rows behind a starting point."""
@@ -218,23 +214,8 @@ class FactorAnalysis(Model):
         return {"loadings": turned.unflatten(0, shape), **{s: draws[s] for s in self.sites if s != "loadings"}}
 
     def symmetry(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
-        """Return dimension and log volume of the orbit {W R: R orthogonal}.
-
-        Its tangent vectors W (E_ij - E_ji) are orthogonal with squared lengths l_i + l_j, l the eigenvalues of W^T W.
-        With r of them positive, R counts up to turns of the rest, and the volume of O(M) / O(M - r) is
-        prod_{m = M - r + 1..M} 2 pi^(m/2) / Gamma(m/2) where such vectors of I have length 1.
-        """
-        M = self.num_factors
-        if not self.isotropic:
-            return 0, 0.0
-        level = torch.linalg.eigvalsh(values["loadings"].mT @ values["loadings"]).clamp(min=0).flip(0)
-        rank = int((level > ZERO_LOADINGS * level[0].clamp(min=1e-30)).sum())
-        i, j = torch.tril_indices(M, M, -1)
-        moved = j < rank  # j < i, and levels fall: the larger of the two is positive
-        half_log_pi = 0.5 * math.log(math.pi)
-        sphere = sum(math.log(2) + m * half_log_pi - math.lgamma(0.5 * m) for m in range(M - rank + 1, M + 1))
-        lengths = 0.5 * (level[i[moved]] + level[j[moved]]).log().sum()
-        return int(moved.sum()), float(sphere + lengths)
+        """Return dimension and log volume of the orbit {W R: R orthogonal}."""
+        return log_orbit(values["loadings"].mT @ values["loadings"]) if self.isotropic else (0, 0.0)
 
     def invariants(self, draws: Draws, data: Table, log_likelihood: Tensor | None = None) -> Draws:
         """Return quantities that no rotation changes.

@@ -1,0 +1,283 @@
+"""Coordinate ascent variational inference: q of every row and every column is normal, all in closed form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Gamma, Normal
+
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.math.linear_algebra import unpack
+from pyrozoo.math.small_systems import blocks, factored, forward_
+from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Side
+from pyrozoo.models.gaussian_mf.model import GaussianMF
+from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, initial
+from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
+from pyrozoo.types import Draws, Kind
+from pyrozoo.types import Solver as SolverContract
+
+START = 0.1
+"""Variance of q at the start, as a share of the factors' own."""
+
+
+@dataclass(frozen=True)
+class State:
+    """q per restart: normal for w_i = (u_i, a_i), w_j and mu, inverse gamma for s^2, normal-Wishart above the factors.
+
+    Covariances are lower triangles, F = L (L + 1) / 2. What the model's options leave out is known: its variance is 0.
+    """
+
+    rows: Float[Tensor, "C N L"]
+    rows_covariance: Float[Tensor, "C N F"]
+    columns: Float[Tensor, "C M L"]
+    columns_covariance: Float[Tensor, "C M F"]
+    mean: Float[Tensor, C]
+    mean_variance: Float[Tensor, C]
+    noise_scale: Float[Tensor, C]
+    row_centre: Float[Tensor, "C K"]
+    row_inverse_scale: Float[Tensor, "C K K"]
+    column_centre: Float[Tensor, "C K"]
+    column_inverse_scale: Float[Tensor, "C K K"]
+
+
+class Solver(SolverContract):
+    """CAVI: q(U) q(V) q(mu) q(s^2) q(m, Lambda), each row's and each column's block with a full covariance.
+
+    Row i: S_i^-1 = E Lambda + E tau sum E x x^T, m_i = S_i (E Lambda m + E tau sum E x (r - mu - b)) (Lim and Teh 2007,
+    KDD Cup workshop, section 3). A constant is moved between the mean and the offsets where that raises the bound. The
+    objective is the ELBO of the state after the step.
+    """
+
+    kind: ClassVar[Kind] = "variational"
+    objective_name: ClassVar[str] = "elbo"
+    objective_of: ClassVar[Literal["before", "after"]] = "after"
+    monotone: ClassVar[bool] = True
+    state_class: Any = State
+
+    def __init__(self, model: GaussianMF, data: Ratings):
+        self.model, self.data, self.listed = model, data, Listed(data, model.offsets)
+
+    def init(self, chains: int) -> State:
+        """Return q around random starting points, narrower than they spread."""
+        model, start = self.model, initial(self.model, self.data, chains)
+        parts: dict[str, Tensor] = {}
+        for side in SIDES:
+            factors, offsets = getattr(start, f"{side}_factors"), getattr(start, f"{side}_offsets")
+            w = torch.cat([factors, offsets.unsqueeze(-1)], -1) if model.offsets else factors
+            i, j = torch.tril_indices(w.shape[-1], w.shape[-1], device=w.device)
+            variance = START * factors.square().mean()
+            parts[f"{side}s"] = w
+            parts[f"{side}s_covariance"] = (variance * (i == j)).expand(*w.shape[:2], -1).clone()
+            parts[f"{side}_centre"] = getattr(start, f"{side}_mean")
+            # E Lambda = degrees W is that of the start.
+            precision = getattr(start, f"{side}_precision")
+            degrees = model.wishart_degrees + w.shape[1] if model.hierarchical else 1.0
+            parts[f"{side}_inverse_scale"] = degrees * torch.linalg.inv(precision)
+        nothing = torch.zeros_like(start.mean)
+        shape = self.noise_shape if model.learn_noise else 1.0
+        return State(**parts, mean=start.mean, mean_variance=nothing, noise_scale=shape * start.noise_variance)
+
+    @property
+    def noise_shape(self) -> float:
+        """Return the shape of q(s^2)."""
+        return self.model.noise_shape + 0.5 * self.listed.size
+
+    def tau(self, state: State) -> Float[Tensor, C]:
+        """Return E 1 / s^2."""
+        return (self.noise_shape if self.model.learn_noise else 1.0) / state.noise_scale
+
+    def block(self, state: State, side: Side) -> Block:
+        """Return means and covariances of one side, the row as last axis."""
+        mean, packed = getattr(state, f"{side}s"), getattr(state, f"{side}s_covariance")
+        covariance = unpack(packed, mean.shape[-1])
+        return Block(mean.permute(2, 0, 1).contiguous(), covariance.permute(2, 3, 0, 1).contiguous())
+
+    def prior(self, state: State, side: Side, count: int) -> tuple[Float[Tensor, "C L L"], Float[Tensor, "C L"]]:
+        """Return E Lambda and E Lambda m of w_i, offsets included."""
+        model = self.model
+        degrees = model.wishart_degrees + count if model.hierarchical else 1.0
+        precision = degrees * torch.linalg.inv(getattr(state, f"{side}_inverse_scale"))
+        pull = (precision @ getattr(state, f"{side}_centre").unsqueeze(-1)).squeeze(-1)
+        if not model.offsets:
+            return precision, pull
+        wider = torch.nn.functional.pad(precision, (0, 1, 0, 1))
+        wider[:, -1, -1] = 1 / model.offset_variance
+        return wider, torch.nn.functional.pad(pull, (0, 1))
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Update q of rows, columns, mean, noise and of what stands above; return the ELBO of the result."""
+        model, listed = self.model, self.listed
+        now = {side: self.block(state, side) for side in SIDES}
+        logs, counts = {}, dict(zip(SIDES, self.data.shape, strict=True))
+        found: Regressions | None = None
+        for side in SIDES:
+            found = listed.regress(side, now[OTHER[side]])
+            mean = state.mean if model.offsets else None
+            prior = self.prior(state, side, counts[side])
+            conditional = Conditional.of(found, *prior, self.tau(state), mean)
+            now[side], logs[side] = conditional.moments(f"the precision of a {side}'s factors")
+        assert found is not None
+        rss, first = listed.residuals(now["row"], now["column"], found)
+        mean, variance = state.mean.double(), state.mean_variance.double()
+        if model.offsets:
+            precision = 1 / model.mean_variance + self.tau(state).double() * listed.size
+            mean, variance = self.tau(state).double() * first / precision, 1 / precision
+            rss = (rss - 2 * mean * first + listed.size * (mean.square() + variance)).clamp(min=0)
+            for side in SIDES:
+                mean = self.shift(mean, now[side])
+        scale = state.noise_scale.double()
+        if model.learn_noise:
+            scale = model.noise_shape * model.noise_variance + 0.5 * rss
+        above = {side: self.above(now[side], side) for side in SIDES}
+        elbo = self.ratings_bound(rss, scale) + sum(self.side_bound(now[s], logs[s], above[s], s) for s in SIDES)
+        if model.offsets:
+            elbo = elbo - 0.5 * (
+                math.log(model.mean_variance) + (mean.square() + variance) / model.mean_variance - 1 - variance.log()
+            )
+        return self.stored(state, now, mean, variance, scale, above), elbo.to(state.mean.dtype)
+
+    def shift(self, mean: Float[Tensor, C], side: Block) -> Float[Tensor, C]:
+        """Move a constant from the offsets to the mean, in place, where it raises the bound; return the mean."""
+        offsets, m = side.mean[-1], self.model
+        precision = 1 / m.mean_variance + offsets.shape[1] / m.offset_variance
+        by = (offsets.double().sum(1) / m.offset_variance - mean / m.mean_variance) / precision
+        offsets -= by[:, None].to(offsets.dtype)
+        return mean + by
+
+    def above(self, side: Block, name: Side) -> NormalWishart:
+        """Return q(m, Lambda) at its optimum given the factors."""
+        K = self.model.num_factors
+        u = side.mean[:K].double()
+        second = torch.einsum("kcn,lcn->ckl", u, u)
+        assert side.covariance is not None
+        second = second + side.covariance[:K, :K].double().sum(-1).permute(2, 0, 1)
+        return NormalWishart.of(self.model, self.model.factor_variance(name), u.sum(-1).T, second, u.shape[-1])
+
+    def ratings_bound(self, rss: Float[Tensor, C], scale: Float[Tensor, C]) -> Float[Tensor, C]:
+        """Return E log p(ratings | all), and E log p - E log q of the noise variance, at its optimum."""
+        m, n = self.model, self.listed.size
+        if not m.learn_noise:
+            return -0.5 * (n * math.log(2 * math.pi * m.noise_variance) + rss / m.noise_variance)
+        a, shape = m.noise_shape, self.noise_shape
+        constant = a * math.log(a * m.noise_variance) - math.lgamma(a) + math.lgamma(shape)
+        return constant - 0.5 * n * math.log(2 * math.pi) - shape * scale.log()
+
+    def side_bound(
+        self, side: Block, log_precision: Float[Tensor, C], above: NormalWishart, name: Side
+    ) -> Float[Tensor, C]:
+        """Return E log p - E log q of one side's factors and offsets, and of what stands above them at its optimum."""
+        m, (L, _, n) = self.model, side.mean.shape
+        K, variance = m.num_factors, m.factor_variance(name)
+        assert side.covariance is not None
+        bound = 0.5 * (n * L * (1 + math.log(2 * math.pi)) - log_precision)
+        if m.hierarchical:
+            before = NormalWishart.prior(m, variance, above.mean)
+            bound = bound - 0.5 * n * K * math.log(2 * math.pi) + above.log_constant - before.log_constant
+        else:
+            squares = side.mean[:K].double().square().sum((0, 2))
+            squares = squares + side.covariance[:K, :K].diagonal().double().sum((-1, -2))
+            bound = bound - 0.5 * (n * K * math.log(2 * math.pi * variance) + squares / variance)
+        if m.offsets:
+            squares = (side.mean[K].double().square() + side.covariance[K, K].double()).sum(-1)
+            bound = bound - 0.5 * (n * math.log(2 * math.pi * m.offset_variance) + squares / m.offset_variance)
+        return bound
+
+    def stored(
+        self, state: State, now: dict[Side, Block], mean: Tensor, variance: Tensor, scale: Tensor,
+        above: dict[Side, NormalWishart],
+    ) -> State:  # fmt: skip
+        """Return the new state."""
+        like, changes = state.mean.dtype, {}
+        for side, each in now.items():
+            assert each.covariance is not None
+            i, j = torch.tril_indices(len(each.mean), len(each.mean), device=each.mean.device)
+            changes[f"{side}s"] = each.mean.permute(1, 2, 0).contiguous()
+            changes[f"{side}s_covariance"] = each.covariance[i, j].permute(1, 2, 0).contiguous()
+            if self.model.hierarchical:
+                changes[f"{side}_centre"] = above[side].mean.to(like)
+                changes[f"{side}_inverse_scale"] = above[side].inverse_scale.to(like)
+        return replace(
+            state, **changes, mean=mean.to(like), mean_variance=variance.to(like), noise_scale=scale.to(like)
+        )
+
+    def draws(self, state: State) -> Draws:
+        """Return one draw from q per chain."""
+        model, K, draws = self.model, self.model.num_factors, {}
+        for side in SIDES:
+            w, packed = getattr(state, f"{side}s"), getattr(state, f"{side}s_covariance")
+            away = _scaled(packed, torch.randn_like(w))
+            drawn = w + away
+            draws[f"{side}_factors"] = drawn[..., :K].contiguous()
+            if model.offsets:
+                draws[f"{side}_offsets"] = drawn[..., K].contiguous()
+            if model.hierarchical:
+                draws[f"{side}_mean"], draws[f"{side}_precision"] = self.q_above(state, side).draw()
+        if model.offsets:
+            draws["mean"] = state.mean + state.mean_variance.sqrt() * torch.randn_like(state.mean)
+        if model.learn_noise:
+            shape = torch.full_like(state.mean, self.noise_shape)
+            draws["noise_variance"] = state.noise_scale / Gamma(shape, torch.ones_like(shape)).sample()
+        return {site: draws[site] for site in model.sites}
+
+    def q_above(self, state: State, side: Side) -> NormalWishart:
+        """Return q(m, Lambda) of one side."""
+        m, n = self.model, getattr(state, f"{side}s").shape[1]
+        centre, inverse_scale = getattr(state, f"{side}_centre"), getattr(state, f"{side}_inverse_scale")
+        return NormalWishart(centre, m.mean_strength + n, m.wishart_degrees + n, inverse_scale)
+
+    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
+        """Return log q of one draw per chain."""
+        model = self.model
+        total = torch.zeros_like(state.mean, dtype=torch.float64)
+        for side in SIDES:
+            w, packed = getattr(state, f"{side}s"), getattr(state, f"{side}s_covariance")
+            drawn = draws[f"{side}_factors"]
+            if model.offsets:
+                drawn = torch.cat([drawn, draws[f"{side}_offsets"].unsqueeze(-1)], -1)
+            total += _log_normal(packed, drawn - w)
+            if model.hierarchical:
+                total += self.q_above(state, side).log_prob(draws[f"{side}_mean"], draws[f"{side}_precision"])
+        if model.offsets:
+            total += Normal(state.mean, state.mean_variance.sqrt()).log_prob(draws["mean"])
+        if model.learn_noise:
+            s, shape = draws["noise_variance"].double(), self.noise_shape
+            scale = state.noise_scale.double()
+            total += shape * scale.log() - math.lgamma(shape) - (shape + 1) * s.log() - scale / s
+        return total
+
+
+def _flat(packed: Float[Tensor, "C n F"], x: Float[Tensor, "C n L"]) -> tuple[Tensor, Tensor]:
+    """Return covariances [L, L, C n] and vectors [L, C n], the system as last axis."""
+    covariance = unpack(packed.flatten(0, 1), x.shape[-1])
+    return covariance.permute(1, 2, 0).contiguous(), x.flatten(0, 1).T.contiguous()
+
+
+def _scaled(packed: Float[Tensor, "C n F"], noise: Float[Tensor, "C n L"]) -> Float[Tensor, "C n L"]:
+    """Give standard normal numbers the covariances."""
+    result = torch.empty_like(noise.flatten(0, 1))
+    L, flat = noise.shape[-1], noise.flatten(0, 1)
+    for part in blocks(L, len(flat)):
+        covariance, x = _flat(packed.flatten(0, 1)[None, part], flat[None, part])
+        factor = factored(covariance, "the covariance of a row's factors")
+        y = torch.empty_like(x)
+        for k in range(L):
+            y[k] = x[k] / factor[k, k] + (factor[k, :k] * x[:k]).sum(0)
+        result[part] = y.T
+    return result.reshape(noise.shape)
+
+
+def _log_normal(packed: Float[Tensor, "C n F"], away: Float[Tensor, "C n L"]) -> Float[Tensor, C]:
+    """Return the sum over rows of the log density of N(0, covariance)."""
+    L, flat = away.shape[-1], away.flatten(0, 1)
+    logs = torch.empty(len(flat), dtype=torch.float64, device=away.device)
+    for part in blocks(L, len(flat)):
+        covariance, x = _flat(packed.flatten(0, 1)[None, part], flat[None, part])
+        factor = factored(covariance, "the covariance of a row's factors")
+        log_scale = factor.diagonal(dim1=0, dim2=1).log().sum(-1)
+        logs[part] = (log_scale - 0.5 * forward_(factor, x).square().sum(0)).double()
+    return logs.reshape(away.shape[:2]).sum(-1) - 0.5 * math.log(2 * math.pi) * away[0].numel()

@@ -1,0 +1,119 @@
+"""Gibbs sampling: all rows in one batch, then all columns, then what stands above them; all chains at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.models.gaussian_mf import point
+from pyrozoo.models.gaussian_mf.likelihood import Listed, Regressions, Side
+from pyrozoo.models.gaussian_mf.model import GaussianMF
+from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, State
+from pyrozoo.models.gaussian_mf.prediction import expected
+from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
+from pyrozoo.types import Draws, Kind
+from pyrozoo.types import Solver as SolverContract
+
+
+class Solver(SolverContract):
+    """Gibbs (Salakhutdinov and Mnih 2008, section 3.3): rows, columns, mean, noise, means and precisions of factors.
+
+    With offsets a row's factors and its offset are one block, and constants move freely between the mean and the
+    offsets. The objective is log p(ratings, all sites) of the state after the step.
+    """
+
+    kind: ClassVar[Kind] = "samples"
+    objective_name: ClassVar[str] = "log_joint"
+    objective_of: ClassVar[Literal["before", "after"]] = "after"
+    monotone: ClassVar[bool] = False
+    state_class: Any = State
+
+    def __init__(self, model: GaussianMF, data: Ratings):
+        self.model, self.data, self.listed = model, data, Listed(data, model.offsets)
+
+    def init(self, chains: int) -> State:
+        """Return random starting points."""
+        return point.initial(self.model, self.data, chains)
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Draw every block in turn; return the log joint of the result."""
+        model, listed = self.model, self.listed
+        state, _ = self.side(state, "row")
+        # The columns' sums over the rows hold for all that follows, which leaves rows and columns alone.
+        state, found = self.side(state, "column")
+        if model.offsets:
+            state = self.centre(state, found)
+        rss = point.squares(listed, model, state, found)
+        if model.learn_noise:
+            state = replace(state, noise_variance=self.noise(rss).to(state.mean.dtype))
+        if model.offsets:
+            for side in SIDES:
+                state = point.shift(model, state, side, self.spread)
+        if model.hierarchical:
+            for side in SIDES:
+                state = self.above(state, side)
+        objective = point.log_likelihood(listed, state, rss) + point.log_prior(model, state)
+        return state, objective.to(state.mean.dtype)
+
+    spread: ClassVar[float] = 1.0
+
+    def side(self, state: State, side: Side) -> tuple[State, Regressions]:
+        """Draw factors and offsets of all rows, or of all columns, given the other side; return its sums too."""
+        model = self.model
+        found = self.listed.regress(side, point.block(model, state, OTHER[side]))
+        mean = state.mean if model.offsets else None
+        conditional = Conditional.of(found, *point.prior(model, state, side), 1 / state.noise_variance, mean)
+        return point.with_block(state, side, self.chosen(conditional, f"the precision of a {side}'s factors")), found
+
+    def chosen(self, conditional: Conditional, what: str) -> Float[Tensor, "L C n"]:
+        """Draw from the conditional."""
+        return conditional.draw(what)
+
+    def centre(self, state: State, found: Regressions) -> State:
+        """Draw the mean given all else."""
+        rows, columns = (point.block(self.model, state, side) for side in SIDES)
+        _, first = self.listed.residuals(rows, columns, found)
+        tau = 1 / state.noise_variance.double()
+        precision = 1 / self.model.mean_variance + tau * self.listed.size
+        noise = self.spread * torch.randn_like(first) / precision.sqrt()
+        return replace(state, mean=(tau * first / precision + noise).to(state.mean.dtype))
+
+    def noise(self, rss: Float[Tensor, C]) -> Float[Tensor, C]:
+        """Draw s^2 ~ InvGamma(noise_shape + n / 2, noise_shape noise_variance + RSS / 2)."""
+        shape, scale = self.noise_posterior(rss)
+        return scale / torch.distributions.Gamma(shape, torch.ones_like(shape)).sample()
+
+    def noise_posterior(self, rss: Float[Tensor, C]) -> tuple[Float[Tensor, C], Float[Tensor, C]]:
+        """Return shape and scale of the noise variance's conditional."""
+        a = self.model.noise_shape
+        return torch.full_like(rss, a + 0.5 * self.listed.size), a * self.model.noise_variance + 0.5 * rss
+
+    def above(self, state: State, side: Side) -> State:
+        """Draw mean and precision of one side's factors."""
+        factors = getattr(state, f"{side}_factors").double()
+        variance = self.model.factor_variance(side)
+        found = NormalWishart.of(self.model, variance, factors.sum(1), factors.mT @ factors, factors.shape[1])
+        mean, precision = self.hyper(found)
+        like = state.mean.dtype
+        return replace(state, **{f"{side}_mean": mean.to(like), f"{side}_precision": precision.to(like)})
+
+    def hyper(self, found: NormalWishart) -> tuple[Tensor, Tensor]:
+        """Draw from the normal-Wishart."""
+        return found.draw()
+
+    def draws(self, state: State) -> Draws:
+        """Return the sampler's values."""
+        return point.draws_of(self.model, state)
+
+    def predictive(self, state: State) -> tuple[Tensor, Tensor] | None:
+        """Return mean and variance of every hidden rating given the state."""
+        hidden = self.data.hidden
+        if hidden is None:
+            return None
+        mean = expected(self.draws(state), torch.stack([hidden.rows, hidden.columns], 1))
+        return mean, state.noise_variance[:, None].expand_as(mean)

@@ -1,0 +1,179 @@
+"""The normal likelihood of listed pairs, and the regressions of rows on columns and of columns on rows.
+
+Given the columns, the ratings of a row are a linear regression on x_j = (v_j, 1) with coefficients w_i = (u_i, a_i) and
+response r_ij - mu - b_j (without offsets: x = v, w = u), and likewise the other way round. Sums over listed pairs of
+x x^T, x r and x b are products of the mask, or of the ratings, with a few columns of numbers per row: nothing of size
+N x M x K is built. Vectors and matrices of rows are stored with the row as last axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.math.sparse import Pattern
+
+if TYPE_CHECKING:
+    from pyrozoo.models.gaussian_mf.model import GaussianMF
+
+Side = Literal["row", "column"]
+Name = Literal["mask", "ratings"]
+
+DENSE = 3
+"""With at most so many cells per rating the mask is stored cell by cell: it is then no larger than the ratings."""
+
+BLOCK = 2**22
+"""Ratings, over draws, whose density is computed at a time."""
+
+
+def linear(draws: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return row and column factors, mean, row and column offsets; what the model leaves out is 0."""
+    U, V = draws["row_factors"], draws["column_factors"]
+    if "mean" in draws:
+        return U, V, draws["mean"], draws["row_offsets"], draws["column_offsets"]
+    zero = U.new_zeros(())
+    return U, V, zero.expand(U.shape[:-2]), zero.expand(U.shape[:-1]), zero.expand(V.shape[:-1])
+
+
+def fitted(draws: Mapping[str, Tensor], pattern: Pattern) -> Float[Tensor, "*b entry"]:
+    """Return mu + a_i + b_j + u_i . v_j of the pairs of a pattern."""
+    U, V, mean, a, b = linear(draws)
+    product = pattern.sampled(U, V)
+    if "mean" not in draws:
+        return product
+    return product + mean.unsqueeze(-1) + a.index_select(-1, pattern.rows) + b.index_select(-1, pattern.columns)
+
+
+def pointwise(model: GaussianMF, draws: Mapping[str, Tensor], data: Ratings) -> Float[Tensor, "S N"]:
+    """Return the log density of each row's ratings given all parameters."""
+    count, n = len(draws["row_factors"]), len(data.values)
+    noise = draws.get("noise_variance", data.values.new_tensor(model.noise_variance).expand(count))
+    per_row = torch.bincount(data.pattern.rows, minlength=data.shape[0]).to(data.values.dtype)
+    parts = []
+    for start in range(0, count, step := max(1, BLOCK // max(n, 1))):
+        part = slice(start, start + step)
+        residual = data.counts - fitted({site: value[part] for site, value in draws.items()}, data.pattern)
+        s = noise[part, None]
+        squares = data.pattern.row_sums(residual.square())
+        parts.append(-0.5 * (squares / s + per_row * (2 * math.pi * s).log()))
+    return torch.cat(parts)
+
+
+@dataclass(frozen=True)
+class Block:
+    """w_i = (u_i, a_i) of all rows, or (v_j, b_j) of all columns; L is K, or K + 1 with offsets.
+
+    Attributes:
+        mean: Values, or means of q.
+        covariance: Covariances of q; None for values that are known.
+    """
+
+    mean: Float[Tensor, "L C n"]
+    covariance: Float[Tensor, "L L C n"] | None = None
+
+    @classmethod
+    def of(cls, factors: Float[Tensor, "C n K"], offsets: Float[Tensor, "C n"] | None) -> Block:
+        """Make a block of values."""
+        parts = [factors.permute(2, 0, 1), *([] if offsets is None else [offsets.unsqueeze(0)])]
+        return cls(torch.cat(parts))
+
+    def second(self) -> Float[Tensor, "F C n"]:
+        """Return the lower triangles of E w w^T, row by row: F = L (L + 1) / 2."""
+        i, j = torch.tril_indices(len(self.mean), len(self.mean), device=self.mean.device)
+        product = self.mean[i] * self.mean[j]
+        return product if self.covariance is None else product.add_(self.covariance[i, j])
+
+
+@dataclass(frozen=True)
+class Regressions:
+    """Sums over the listed pairs of each row (or column), from which p(w_i | the other side) is made.
+
+    Attributes:
+        gram: Lower triangles of the sums of E x x^T, row by row.
+        dot: Sums of E x (r - b), b the offset of the other side; the mean mu is not in it.
+    """
+
+    gram: Float[Tensor, "F C n"]
+    dot: Float[Tensor, "L C n"]
+
+
+class Listed:
+    """The listed pairs, laid out for products; totals of rows and columns.
+
+    Args:
+        data: The ratings.
+        offsets: Whether the model has offsets.
+    """
+
+    def __init__(self, data: Ratings, offsets: bool):
+        self.shape, self.offsets, self.size = data.shape, offsets, len(data.values)
+        (N, M), r, pattern = data.shape, data.counts, data.pattern
+        self.squares = r.double().square().sum()
+        wide = r.double()
+        self.sums, self.counts = {}, {}
+        for side, index, size in (("row", pattern.rows, N), ("column", pattern.columns, M)):
+            self.sums[side] = wide.new_zeros(size).index_add(0, index, wide)
+            self.counts[side] = torch.bincount(index, minlength=size).double()
+        self.matrices: dict[tuple[str, str], Tensor | tuple[Pattern, Tensor]] = {}
+        ones = torch.ones_like(r)
+        for name, values in (("mask", ones), ("ratings", r)):
+            if DENSE * self.size >= N * M:
+                dense = values.new_zeros(N, M)
+                dense[pattern.rows, pattern.columns] = values
+                self.matrices[name, "row"], self.matrices[name, "column"] = dense.T, dense
+            else:
+                self.matrices[name, "row"] = pattern, values
+                self.matrices[name, "column"] = pattern.transposed, values[pattern.by_column]
+
+    def product(self, name: Name, side: Side, x: Float[Tensor, "F C m"]) -> Float[Tensor, "F C n"]:
+        """Return, for every row (or column), the sum of x, or of r x, over its listed pairs."""
+        matrix, flat = self.matrices[name, side], x.flatten(0, 1)
+        if isinstance(matrix, Tensor):
+            return (flat @ matrix).unflatten(0, x.shape[:2])
+        pattern, values = matrix
+        return pattern.times(values, flat.mT.contiguous()).mT.contiguous().unflatten(0, x.shape[:2])
+
+    def regress(self, side: Side, other: Block) -> Regressions:
+        """Sum up what the listed pairs say of one side given the other."""
+        second = other.second()
+        if not self.offsets:
+            return Regressions(self.product("mask", side, second), self.product("ratings", side, other.mean))
+        K = len(other.mean) - 1
+        F = K * (K + 1) // 2
+        # In place of the last coordinate, the offset of the other side, x has a 1.
+        ones = torch.ones_like(other.mean[:1])
+        x = torch.cat([other.mean[:K], ones])
+        cross = second[F:]  # E x b: E v b and E b^2, the last of which is none of x
+        cross = torch.cat([cross[:K], other.mean[K:]])
+        sums = self.product("mask", side, torch.cat([second[:F], x, cross]))
+        gram, lost = sums[: F + K + 1], sums[F + K + 1 :]
+        return Regressions(gram, self.product("ratings", side, x) - lost)
+
+    def residuals(self, rows: Block, columns: Block, found: Regressions) -> tuple[Float[Tensor, C], Float[Tensor, C]]:
+        """Return E sum (r - a - b - u . v)^2 and E sum (r - a - b - u . v), in double precision.
+
+        Args:
+            rows: The rows.
+            columns: The columns.
+            found: Regressions of the columns on these rows.
+        """
+        L = len(columns.mean)
+        i, j = torch.tril_indices(L, L, device=columns.mean.device)
+        twice = torch.where(i == j, 1.0, 2.0).double()[:, None, None]
+        w, gram = columns.mean.double(), found.gram.double()
+        quadratic = (gram * columns.second().double() * twice).sum((0, 2))
+        total = self.squares - 2 * (w * found.dot.double()).sum((0, 2)) + quadratic
+        if not self.offsets:
+            return total.clamp(min=0), total.new_zeros(total.shape)
+        a, count = rows.mean[-1].double(), self.counts["row"]
+        square = a.square() if rows.covariance is None else a.square() + rows.covariance[-1, -1].double()
+        total = total - 2 * a @ self.sums["row"] + square @ count
+        first = self.sums["row"].sum() - a @ count - (w * gram[-L:]).sum((0, 2))
+        return total.clamp(min=0), first

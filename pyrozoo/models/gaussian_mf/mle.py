@@ -1,0 +1,65 @@
+"""Maximum likelihood: no priors, which shows the overfitting that averaging over the posterior does not have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.models.gaussian_mf import em
+from pyrozoo.models.gaussian_mf.model import GaussianMF
+from pyrozoo.models.gaussian_mf.point import State, log_prior
+from pyrozoo.types import SettingError
+
+FLAT = 1e4
+"""Prior variances are taken so many times as large: a ridge that decides only what the ratings leave open."""
+
+LEAST_NOISE = 1e-4
+"""Share of the ratings' variance below which the noise variance does not fall: with enough factors nothing is left."""
+
+
+class Solver(em.Solver):
+    """Alternating least squares with a ridge that only what the ratings leave open can feel.
+
+    A row with fewer ratings than factors, or none, has no unique fit; the ridge picks the smallest. With
+    ``learn_noise`` the noise variance is the mean squared residual. The objective is the log likelihood less the
+    ridge's penalty.
+
+    Raises:
+        SettingError: The model is hierarchical: means and precisions of factors are nothing but priors.
+    """
+
+    objective_name: ClassVar[str] = "penalised_log_likelihood"
+
+    def __init__(self, model: GaussianMF, data: Ratings):
+        if model.hierarchical:
+            raise SettingError("mle has no priors to learn: use model.hierarchical=false")
+        flat = replace(
+            model,
+            row_factor_variance=FLAT * model.row_factor_variance,
+            column_factor_variance=FLAT * model.column_factor_variance,
+            mean_variance=FLAT * model.mean_variance,
+            offset_variance=FLAT * model.offset_variance,
+        )
+        super().__init__(flat, data)
+        variance = float(data.counts.double().var(correction=0))
+        self.least = LEAST_NOISE * variance or LEAST_NOISE * model.noise_variance
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Fit rows, columns, mean and noise in turn; return the penalised log likelihood of the result."""
+        state, objective = super().step(state)
+        fixed = replace(self.model, learn_noise=False)
+        nothing = replace(state, **{name: torch.zeros_like(getattr(state, name)) for name in PENALISED})
+        penalty = log_prior(fixed, state) - log_prior(fixed, nothing)
+        return state, (objective.double() - log_prior(self.model, state) + penalty).to(objective.dtype)
+
+    def noise(self, rss: Float[Tensor, C]) -> Float[Tensor, C]:
+        """Return the mean squared residual."""
+        return (rss / self.listed.size).clamp(min=self.least)
+
+
+PENALISED = ("row_factors", "column_factors", "mean", "row_offsets", "column_offsets")

@@ -1,0 +1,135 @@
+"""A point in parameter space per chain: the state of Gibbs and of the modes, and its density."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Side
+from pyrozoo.models.gaussian_mf.model import GaussianMF
+from pyrozoo.models.gaussian_mf.regression import NormalWishart
+from pyrozoo.types import Draws
+
+SIDES: tuple[Side, Side] = ("row", "column")
+OTHER: dict[Side, Side] = {"row": "column", "column": "row"}
+
+
+@dataclass(frozen=True)
+class State:
+    """Parameters per chain; what the model's options leave out has its fixed value."""
+
+    row_factors: Float[Tensor, "C N K"]
+    column_factors: Float[Tensor, "C M K"]
+    mean: Float[Tensor, C]
+    row_offsets: Float[Tensor, "C N"]
+    column_offsets: Float[Tensor, "C M"]
+    noise_variance: Float[Tensor, C]
+    row_mean: Float[Tensor, "C K"]
+    column_mean: Float[Tensor, "C K"]
+    row_precision: Float[Tensor, "C K K"]
+    column_precision: Float[Tensor, "C K K"]
+
+
+def initial(model: GaussianMF, data: Ratings, chains: int) -> State:
+    """Return random starting points (``GaussianMF.initial``)."""
+    like, (N, M), K = data.values, data.shape, model.num_factors
+    eye = torch.eye(K, dtype=like.dtype, device=like.device)
+    fixed = {
+        "mean": like.new_zeros(chains),
+        "row_offsets": like.new_zeros(chains, N),
+        "column_offsets": like.new_zeros(chains, M),
+        "noise_variance": like.new_full((chains,), model.noise_variance),
+    }
+    for side in SIDES:
+        fixed[f"{side}_mean"] = like.new_zeros(chains, K)
+        fixed[f"{side}_precision"] = (eye / model.factor_variance(side)).repeat(chains, 1, 1)
+    return State(**{**fixed, **model.initial(data, chains)})
+
+
+def draws_of(model: GaussianMF, state: State) -> Draws:
+    """Return the point by site."""
+    return {site: getattr(state, site) for site in model.sites}
+
+
+def block(model: GaussianMF, state: State, side: Side) -> Block:
+    """Return factors and offsets of one side."""
+    offsets = getattr(state, f"{side}_offsets") if model.offsets else None
+    return Block.of(getattr(state, f"{side}_factors"), offsets)
+
+
+def with_block(state: State, side: Side, w: Float[Tensor, "L C n"]) -> State:
+    """Return the state with factors and offsets of one side replaced."""
+    K = state.row_mean.shape[-1]
+    changes = {f"{side}_factors": w[:K].permute(1, 2, 0).contiguous()}
+    if len(w) > K:
+        changes[f"{side}_offsets"] = w[K].contiguous()
+    return replace(state, **changes)
+
+
+def prior(model: GaussianMF, state: State, side: Side) -> tuple[Float[Tensor, "C L L"], Float[Tensor, "C L"]]:
+    """Return the prior precision of w_i = (u_i, a_i), and the product of precision and prior mean."""
+    precision, mean = getattr(state, f"{side}_precision"), getattr(state, f"{side}_mean")
+    pull = (precision @ mean.unsqueeze(-1)).squeeze(-1)
+    if not model.offsets:
+        return precision, pull
+    wider = torch.nn.functional.pad(precision, (0, 1, 0, 1))
+    wider[:, -1, -1] = 1 / model.offset_variance
+    return wider, torch.nn.functional.pad(pull, (0, 1))
+
+
+def shift(model: GaussianMF, state: State, side: Side, spread: float) -> State:
+    """Move a constant between the mean and the offsets of one side, which the likelihood does not see.
+
+    Its conditional given all else is normal: ``spread`` 1 draws from it, 0 takes its mode. Without this move, mean and
+    offsets hold each other fast.
+    """
+    name = f"{side}_offsets"
+    offsets = getattr(state, name)
+    precision = 1 / model.mean_variance + offsets.shape[1] / model.offset_variance
+    centre = (offsets.sum(1) / model.offset_variance - state.mean / model.mean_variance) / precision
+    by = centre + spread * precision**-0.5 * torch.randn_like(centre)
+    return replace(state, mean=state.mean + by, **{name: offsets - by[:, None]})
+
+
+def log_likelihood(listed: Listed, state: State, rss: Float[Tensor, C]) -> Float[Tensor, C]:
+    """Return log p(ratings | all) from the residual sum of squares."""
+    s = state.noise_variance.double()
+    return -0.5 * (listed.size * (2 * math.pi * s).log() + rss / s)
+
+
+def squares(listed: Listed, model: GaussianMF, state: State, found: Regressions) -> Float[Tensor, C]:
+    """Return the residual sum of squares; ``found`` are the regressions of the columns on the state's rows."""
+    total, first = listed.residuals(block(model, state, "row"), block(model, state, "column"), found)
+    mean = state.mean.double()
+    return (total - 2 * mean * first + listed.size * mean.square()).clamp(min=0) if model.offsets else total
+
+
+def log_prior(model: GaussianMF, state: State) -> Float[Tensor, C]:
+    """Return log p of all sites, hand-summed in double precision; a test holds it to the Pyro program."""
+    total = torch.zeros(len(state.mean), dtype=torch.float64, device=state.mean.device)
+    for side in SIDES:
+        away = getattr(state, f"{side}_factors").double() - getattr(state, f"{side}_mean").double().unsqueeze(1)
+        precision = getattr(state, f"{side}_precision").double()
+        K, n = model.num_factors, away.shape[1]
+        total += 0.5 * (n * (torch.logdet(precision) - K * math.log(2 * math.pi)))
+        total -= 0.5 * (precision * (away.mT @ away)).sum((-1, -2))
+        if model.hierarchical:
+            above = NormalWishart.prior(model, model.factor_variance(side), precision)
+            total += above.log_prob(getattr(state, f"{side}_mean").double(), precision)
+        if model.offsets:
+            total += _log_normal(getattr(state, f"{side}_offsets").double(), model.offset_variance).sum(-1)
+    if model.offsets:
+        total += _log_normal(state.mean.double(), model.mean_variance)
+    if model.learn_noise:
+        a, b, s = model.noise_shape, model.noise_shape * model.noise_variance, state.noise_variance.double()
+        total += a * math.log(b) - math.lgamma(a) - (a + 1) * s.log() - b / s
+    return total
+
+
+def _log_normal(x: Tensor, variance: float) -> Tensor:
+    return -0.5 * (x.square() / variance + math.log(2 * math.pi * variance))
