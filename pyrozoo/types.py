@@ -171,6 +171,14 @@ class Model(abc.ABC):
     def predict(self, draws: Draws, data: Any) -> Prediction:
         """Predict the hidden entries of ``data`` given its observed ones."""
 
+    def watched(self, draws: Draws, data: Any) -> dict[str, Tensor]:
+        """Return what to follow a run by: a part of the data -> log densities of entries of it, [chain, draw, entry].
+
+        Engines average them over draws and write minus their mean into the trace (``train_nll``, ``test_nll``); for
+        most models there is nothing.
+        """
+        return {}
+
 
 class Solver(abc.ABC):
     """A hand-built algorithm for one model: prepared once, then init, step, step, ...

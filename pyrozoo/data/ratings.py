@@ -15,7 +15,7 @@ from pyrozoo.data.container import Arrays, Hidden, check_fraction, check_not_emp
 from pyrozoo.data.triplets import Repeated, Triplets
 from pyrozoo.types import DataError
 
-WATCHED = 20_000
+WATCHED = 10_000
 """Ratings of each part (train, validation, test) whose predictive density is followed while a method runs."""
 
 APART = 0.5

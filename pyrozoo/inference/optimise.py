@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.inference.state import affordable, as_dict, join, take, thinned
+from pyrozoo.inference.watching import DRAWS, due, watch
 from pyrozoo.program import seeded
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
@@ -22,8 +23,9 @@ STATUSES: tuple[Status, ...] = ("converged", "max_iterations", "objective_decrea
 class _Optimisation(Process):
     """All restarts of one solver; those that are done leave the batch."""
 
-    def __init__(self, solver: Solver, restarts: int, max_iterations: int, tol: float):
-        self.solver, self.restarts, self.total, self.tol = solver, restarts, max_iterations, tol
+    def __init__(self, model: Model, data: Any, solver: Solver, restarts: int, max_iterations: int, tol: float):
+        self.model, self.data, self.solver = model, data, solver
+        self.restarts, self.total, self.tol = restarts, max_iterations, tol
 
     def start(self) -> None:
         self.current = self.solver.init(self.restarts)
@@ -50,6 +52,7 @@ class _Optimisation(Process):
         still = ~fell & (change.abs() <= max(self.tol, tolerance) * scale)
         row = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
         row[self.active] = objective
+        self._watch()
         done = fell | still
         if done.any():
             self.codes[self.active[fell]] = STATUSES.index("objective_decreased")
@@ -59,6 +62,23 @@ class _Optimisation(Process):
             self.active = self.active[rest]
             self.current, self.evaluated = take(self.current, rest), take(self.evaluated, rest)
         return row
+
+    def _watch(self) -> None:
+        """Look at predictive densities: of the point after every iteration, of draws from q ever more seldom."""
+        self.figures: dict[str, Tensor] = {}
+        variational = self.solver.kind == "variational"
+        if type(self.model).watched is Model.watched or (variational and not due(int(self.iterations.max()))):
+            return
+        with torch.random.fork_rng(devices=[]):  # a look changes nothing of the run
+            state = self.solver.finish(self.evaluated)
+            looks = [self.solver.draws(state) for _ in range(DRAWS if variational else 1)]
+        draws = {site: torch.stack([look[site] for look in looks], 1) for site in looks[0]}
+        for name, value in watch(self.model, draws, self.data).items():
+            self.figures[name] = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
+            self.figures[name][self.active] = value
+
+    def watched(self) -> dict[str, Tensor]:
+        return self.figures
 
     def status(self) -> Status | None:
         if len(self.active) and int(self.iterations.max()) < self.total:
@@ -125,7 +145,7 @@ def optimise(
     for name, value in (least | {"draws": draws} if solver.kind == "variational" else least).items():
         if value < 1:
             raise SettingError(f"inference.{name} is {value}; it must be at least 1")
-    process = _Optimisation(solver, restarts, max_iterations, tol)
+    process = _Optimisation(model, data, solver, restarts, max_iterations, tol)
     run = drive(process, loop, f"{method} ({restarts} restarts)")
     codes = process.codes.clone()
     if run.status == "interrupted":

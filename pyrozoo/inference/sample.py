@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.inference.state import affordable, as_dict, thinned
+from pyrozoo.inference.watching import RunningDensity
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
@@ -18,9 +19,9 @@ class _Sampling(Process):
     """All chains of one sampler."""
 
     def __init__(
-        self, solver: Solver, data: Any, chains: int, warmup: int, draws: int, thin: int, megabytes: float
+        self, model: Model, solver: Solver, data: Any, chains: int, warmup: int, draws: int, thin: int, megabytes: float
     ):  # fmt: skip
-        self.megabytes = megabytes
+        self.model, self.data, self.megabytes = model, data, megabytes
         self.hidden = data.hidden if data.hidden is not None and len(data.hidden.values) else None
         self.solver, self.chains, self.warmup, self.draws, self.thin = solver, chains, warmup, draws, thin
         # A state is kept by the step that evaluates it; where that is the step after, one more sweep is needed.
@@ -34,6 +35,7 @@ class _Sampling(Process):
         self.sweeps, self.kept = 0, 0
         self.storage: Draws = {}
         self.predicted: RunningPrediction | None = None
+        self.density = RunningDensity()
         self.figures: dict[str, Tensor] = {}
         self.log_joint = torch.full((self.chains, self.draws), torch.nan, dtype=torch.float64)
 
@@ -56,8 +58,19 @@ class _Sampling(Process):
                 self.storage[site][:, self.kept] = value
             self.log_joint[:, self.kept] = objective
             self.kept += 1
+        self.figures = {}
         self._predict(evaluated, age)
+        self._watch(evaluated, age)
         return objective
+
+    def _watch(self, state: Any, age: int) -> None:
+        """Average predictive densities over sweeps, from the first one, and anew from the end of the warm-up."""
+        draws = {site: value.unsqueeze(1) for site, value in self.solver.draws(state).items()}
+        if logs := self.model.watched(draws, self.data):
+            if age == self.warmup + 1:
+                self.density = RunningDensity()
+            self.density.add(logs)
+            self.figures |= self.density.figures()
 
     def _predict(self, state: Any, age: int) -> None:
         """Average the predictive of hidden entries over all sweeps after warm-up, and watch its error."""
@@ -97,6 +110,7 @@ class _Sampling(Process):
             "storage": {site: value[:, : self.kept].clone() for site, value in self.storage.items()},
             "log_joint": self.log_joint,
             "predicted": self.predicted.state() if self.predicted else {},
+            "density": self.density.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -107,7 +121,8 @@ class _Sampling(Process):
         for site, value in state["storage"].items():
             self.storage[site] = value.new_empty((self.chains, self.draws, *value.shape[2:]))
             self.storage[site][:, : self.kept] = value
-        self.predicted, self.figures = None, {}
+        self.predicted, self.figures, self.density = None, {}, RunningDensity()
+        self.density.restore(state["density"])
         if state["predicted"] and self.hidden is not None:
             self.predicted = RunningPrediction(self.hidden.values)
             self.predicted.restore(state["predicted"])
@@ -136,7 +151,7 @@ def sample(
     for name, value, least in (("chains", chains, 1), ("warmup", warmup, 0), ("draws", draws, 1), ("thin", thin, 1)):
         if value < least:
             raise SettingError(f"inference.{name} is {value}; it must be at least {least}")
-    process = _Sampling(solver, data, chains, warmup, draws, thin, loop.megabytes)
+    process = _Sampling(model, solver, data, chains, warmup, draws, thin, loop.megabytes)
     run = drive(process, loop, f"{method} ({chains} chains)")
     kept, log_joint = process.result()
     last = run.trace.groupby("chain")["objective"].last()

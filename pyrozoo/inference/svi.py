@@ -1,4 +1,4 @@
-"""Stochastic variational inference with a hand-built guide, through Pyro's TraceEnum_ELBO."""
+"""Stochastic variational inference with a hand-built guide, through Pyro's SVI."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.inference.state import affordable, thinned
+from pyrozoo.inference.watching import DRAWS, watch
 from pyrozoo.program import plate_depth, seeded
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
 
@@ -33,7 +34,9 @@ class _Stochastic(Process):
         self.max_steps, self.window, self.tol = max_steps, window, tol
         self.restarts, self.restart_steps = restarts, restart_steps if restarts > 1 else 0
         self.batch_size = min(batch_size or data.parts, data.parts)
-        self.elbo = TraceEnum_ELBO(
+        # A guide whose divergences from the prior have a closed form says so.
+        loss = getattr(make_guide, "loss", TraceEnum_ELBO)
+        self.elbo = loss(
             num_particles=particles, max_plate_nesting=plate_depth(model, data), strict_enumeration_warning=False
         )
         # The rate decays geometrically over max_steps.
@@ -49,6 +52,10 @@ class _Stochastic(Process):
         self.best: dict[str, Any] = {}
         self.ended: Status | None = None
         self.order = torch.empty(0, dtype=torch.long)
+        self.figures: dict[str, Tensor] = {}
+        # Looked at after every epoch, but not more often than the objective is smoothed over.
+        self.epoch = -(-self.data.parts // self.batch_size)
+        self.look = self.epoch if self.epoch > 1 else self.window
         self._new_guide()
 
     def _new_guide(self) -> None:
@@ -77,6 +84,7 @@ class _Stochastic(Process):
         self.steps += 1
         row = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
         row[self.restart] = value
+        self._watch()
         if self.scouting:
             if self.step == self.restart_steps:
                 self._end_scouting()
@@ -90,6 +98,19 @@ class _Stochastic(Process):
         if not self.scouting and self.step >= self.max_steps:
             self.ended = self.ended or "max_iterations"
         return row
+
+    def _watch(self) -> None:
+        self.figures = {}
+        if type(self.model).watched is Model.watched or self.steps % self.look:
+            return
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a look changes nothing of the run
+            draws = _values(_traces(self.guide, self.data, DRAWS), self.model)
+        for name, value in watch(self.model, draws, self.data).items():
+            self.figures[name] = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
+            self.figures[name][self.restart] = value[0]
+
+    def watched(self) -> dict[str, Tensor]:
+        return self.figures
 
     def _end_scouting(self) -> None:
         late = self.recent[len(self.recent) // 2 :]
@@ -145,6 +166,15 @@ def _set_parameters(values: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in pyro.get_param_store().named_parameters():
             parameter.copy_(values[name])
+
+
+def _traces(guide: Guide, data: Any, count: int) -> list[Any]:
+    return [poutine.trace(guide).get_trace(data) for _ in range(count)]
+
+
+def _values(traces: list[Any], model: Model) -> Draws:
+    """Return site -> [1, count, *event]."""
+    return {s: torch.stack([cast(Tensor, t.nodes[s]["value"]) for t in traces]).unsqueeze(0) for s in model.sites}
 
 
 def svi(
@@ -206,11 +236,8 @@ def svi(
         with torch.no_grad(), pyro.get_param_store().scope():
             for name, value in constrained.items():
                 pyro.param(name, value)
-            traces = [poutine.trace(guide).get_trace(data) for _ in range(count)]
-            values = {
-                s: torch.stack([cast(Tensor, t.nodes[s]["value"]) for t in traces]).unsqueeze(0) for s in model.sites
-            }
-            return values, torch.stack([torch.as_tensor(t.log_prob_sum()) for t in traces]).unsqueeze(0)
+            traces = _traces(guide, data, count)
+            return _values(traces, model), torch.stack([torch.as_tensor(t.log_prob_sum()) for t in traces]).unsqueeze(0)
 
     with seeded(loop.seed):
         one = sampler(1)[0]

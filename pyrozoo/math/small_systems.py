@@ -26,7 +26,7 @@ def factored(matrix: Float[Tensor, "L L n"], what: str = "a matrix") -> Float[Te
     """Return the Cholesky factor of each matrix: below the diagonal L, on it 1 / L_kk; what is above means nothing.
 
     Args:
-        matrix: Symmetric.
+        matrix: Symmetric; what is above the diagonal is not read.
         what: Its name in messages.
 
     Raises:
@@ -38,11 +38,13 @@ def factored(matrix: Float[Tensor, "L L n"], what: str = "a matrix") -> Float[Te
         if k + 1 < size:
             column = factor[k + 1 :, k].mul_(factor[k, k])
             factor[k + 1 :, k + 1 :].addcmul_(column[:, None], column[None], value=-1)
-    fine = torch.isfinite(factor.diagonal(dim1=0, dim2=1)).all(-1)
-    if not fine.all():
-        again = safe_cholesky(matrix[..., ~fine].permute(2, 0, 1), what).permute(1, 2, 0).contiguous()
+    diagonal = factor.diagonal(dim1=0, dim2=1)
+    if not torch.isfinite(diagonal.sum()):
+        bad = ~torch.isfinite(diagonal).all(-1)
+        lower = matrix[..., bad].permute(2, 0, 1).tril()
+        again = safe_cholesky(lower + lower.tril(-1).mT, what).permute(1, 2, 0).contiguous()
         again.diagonal(dim1=0, dim2=1).reciprocal_()
-        factor[..., ~fine] = again
+        factor[..., bad] = again
     return factor
 
 

@@ -12,6 +12,9 @@ from matplotlib.figure import Figure
 from pyrozoo.diagnostics.compare import Comparison, varied_fields
 from pyrozoo.types import Draws, Fit, Picture
 
+CHOOSE_BY = ("elbo", "loo_elpd", "holdout_elpd", "objective", "train_nll", "test_nll")
+"""Figures by which a hyper-parameter may be chosen, or seen to overfit; of negative log densities less is better."""
+
 MOST_LINES = 40
 MOST_POINTS = 2000
 
@@ -172,7 +175,8 @@ def _totals(data: az.InferenceData) -> Picture:
         low, middle, high = np.quantile(simulated[:, at], [0.05, 0.5, 0.95], axis=0)
         axes.errorbar(observed[at], middle, [middle - low, high - middle], fmt=".", color="C0", ms=3, lw=0.6)
         top = max(float(observed.max()), float(high.max()), 1.0)
-        axes.plot([0, top], [0, top], color="0.6", lw=0.8, zorder=0)
+        bottom = min(float(observed.min()), float(low.min()), 0.0)
+        axes.plot([bottom, top], [bottom, top], color="0.6", lw=0.8, zorder=0)
         if top > 100:
             axes.set(xscale="symlog", yscale="symlog")
         axes.set(title=title, xlabel="data", ylabel="simulated, 90%")
@@ -192,7 +196,7 @@ def comparison_pictures(comparison: Comparison) -> list[Picture]:
 def _choices(comparison: Comparison) -> list[Picture]:
     """Draw what there is to choose by against every numeric hyper-parameter that the fits vary, such as K."""
     table, pictures = comparison.table, []
-    measures = [m for m in ("elbo", "loo_elpd", "holdout_elpd", "objective") if m in table and table[m].notna().any()]
+    measures = [m for m in CHOOSE_BY if m in table and table[m].notna().any()]
     for name in varied_fields(comparison.fits):
         if not pd.api.types.is_numeric_dtype(table[name]) or not measures:
             continue
@@ -203,7 +207,8 @@ def _choices(comparison: Comparison) -> list[Picture]:
                 line = part.sort_values(name)
                 axes.plot(line[name], line[measure], "o-", ms=3, color=f"C{i}", label=str(method))
             axes.set(xlabel=name.replace("_", " "), title=measure.replace("_", " "))
-            top = table.iloc[int(np.nanargmax(table[measure].astype(float).to_numpy()))]
+            values = table[measure].astype(float).to_numpy()
+            top = table.iloc[int(np.nanargmin(values) if measure.endswith("_nll") else np.nanargmax(values))]
             best.append(f"{measure.replace('_', ' ')}: {top[name]} ({top['method']})")
         axes.legend(fontsize=8)
         pictures.append(Picture(f"choice_{name}", f"Best {name.replace('_', ' ')} by {'; by '.join(best)}.", figure))

@@ -113,11 +113,11 @@ def log_prior(model: GaussianMF, state: State) -> Float[Tensor, C]:
     """Return log p of all sites, hand-summed in double precision; a test holds it to the Pyro program."""
     total = torch.zeros(len(state.mean), dtype=torch.float64, device=state.mean.device)
     for side in SIDES:
-        away = getattr(state, f"{side}_factors").double() - getattr(state, f"{side}_mean").double().unsqueeze(1)
+        away = getattr(state, f"{side}_factors") - getattr(state, f"{side}_mean").unsqueeze(1)
         precision = getattr(state, f"{side}_precision").double()
         K, n = model.num_factors, away.shape[1]
         total += 0.5 * (n * (torch.logdet(precision) - K * math.log(2 * math.pi)))
-        total -= 0.5 * (precision * (away.mT @ away)).sum((-1, -2))
+        total -= 0.5 * (precision * (away.mT @ away).double()).sum((-1, -2))
         if model.hierarchical:
             above = NormalWishart.prior(model, model.factor_variance(side), precision)
             total += above.log_prob(getattr(state, f"{side}_mean").double(), precision)

@@ -20,7 +20,7 @@ from pyrozoo.models.gaussian_mf.model import GaussianMF
 
 @dataclass(frozen=True)
 class Conditional:
-    """Precision and precision times mean of the normal conditional of every w_i."""
+    """Precision, of which only the lower triangle means anything, and precision times mean of every w_i's normal."""
 
     precision: Float[Tensor, "L L C n"]
     pull: Float[Tensor, "L C n"]
@@ -39,12 +39,12 @@ class Conditional:
             tau: E 1 / s^2.
             mean: mu; None without offsets.
         """
-        L = len(found.dot)
-        i, j = torch.tril_indices(L, L, device=tau.device)
-        place = torch.empty(L, L, dtype=torch.long, device=tau.device)
-        place[i, j] = place[j, i] = torch.arange(len(i), device=tau.device)
-        scaled = found.gram * tau[:, None]
-        precision = scaled[place.flatten()].unflatten(0, (L, L)).add_(prior_precision.permute(1, 2, 0)[..., None])
+        L, shape = len(found.dot), found.dot.shape[1:]
+        precision = tau.new_empty(L, L, *shape)
+        for i in range(L):
+            start = i * (i + 1) // 2
+            torch.mul(found.gram[start : start + i + 1], tau[:, None], out=precision[i, : i + 1])
+            precision[i, : i + 1].add_(prior_precision[:, i, : i + 1].T[..., None])
         dot = found.dot if mean is None else found.dot - mean[:, None] * found.gram[-L:]
         return cls(precision, (dot * tau[:, None]).add_(prior_pull.T[..., None]))
 

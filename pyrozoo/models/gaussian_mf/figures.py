@@ -1,0 +1,194 @@
+"""Pictures of a fitted factorization of ratings: densities while it ran, held-out ratings, factors, offsets."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.types import Fit, Picture
+
+MOST_POINTS = 3000
+"""Ratings up to which each is a point; more are counted in hexagons."""
+
+MOST_NAMED = 12
+"""Columns named at either end."""
+
+MOST_LABELLED = 40
+"""Columns up to which each is named on the map."""
+
+GROUPS = 8
+"""Groups of rows by how many ratings they have."""
+
+LONGEST = 24
+"""Letters of a label."""
+
+PARTS = {"train_nll": "C0", "validation_nll": "C1", "test_nll": "C3"}
+
+
+def pictures(fit: Fit) -> list[Picture]:
+    """Return the model's own pictures."""
+    data: Ratings = fit.data
+    found = [_curves(fit)]
+    if data.hidden is not None and len(data.hidden.values):
+        found += [_holdout(fit), _by_activity(fit)]
+    found.append(_map(fit))
+    if "mean" in fit.draws:
+        found.append(_offsets(fit))
+    return [picture for picture in found if picture is not None]
+
+
+def _curves(fit: Fit) -> Picture | None:
+    """Draw negative log predictive densities while the method ran."""
+    known = [name for name in PARTS if name in fit.trace and fit.trace[name].notna().any()]
+    if not known:
+        return None
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    best = int(np.nanargmax(fit.runs["objective"].to_numpy())) if len(fit.runs) and fit.kind != "samples" else None
+    ends = []
+    for name in known:
+        lines = [(chain, line.dropna(subset=[name])) for chain, line in fit.trace.groupby("chain")]
+        lines = [(chain, line) for chain, line in lines if best is None or chain == best]
+        for i, (_, line) in enumerate(lines):
+            label = name.removesuffix("_nll") if i == 0 else None
+            left.plot(line["iteration"], line[name], color=PARTS[name], lw=1, label=label)
+            right.plot(line["seconds"], line[name], color=PARTS[name], lw=1)
+            ends.append(line[name].to_numpy())
+    values = np.concatenate(ends)
+    low, high = np.quantile(values, [0.0, 0.9]) if len(values) > 20 else (values.min(), values.max())
+    left.set_ylim(low - 0.05 * (high - low + 1e-3), high + 0.3 * (high - low + 1e-3))
+    left.set(xlabel="iteration", ylabel="negative log density per rating", title="By iteration")
+    right.set(xlabel="seconds", title="By time")
+    left.legend()
+    how = (
+        "averaged over the sweeps so far, and anew from the end of the warm-up" if fit.kind == "samples"
+        else "averaged over 100 draws from q" if fit.kind == "variational" else "at the point"
+    )  # fmt: skip
+    return Picture(
+        "densities",
+        f"Predictive densities, {how}; lower is better, and the first steps are cut off. A test curve that turns up "
+        "while the training curve falls is overfitting.",
+        figure,
+    )
+
+
+def _holdout(fit: Fit) -> Picture:
+    """Draw held-out ratings against their predictions, and the probability integral transform."""
+    hidden, found = fit.data.hidden, fit.predict(fit.data)
+    truth, mean, pit = (_numpy(each) for each in (hidden.values, found.mean, found.pit))
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    if len(truth) <= MOST_POINTS:
+        left.plot(mean, truth, ".", ms=3, alpha=0.5)
+    else:
+        image = left.hexbin(mean, truth, gridsize=45, bins="log", cmap="Blues", mincnt=1)
+        figure.colorbar(image, ax=left, label="ratings")
+    ends = [min(mean.min(), truth.min()), max(mean.max(), truth.max())]
+    left.plot(ends, ends, color="0.5", lw=0.8)
+    error = float(np.sqrt(np.mean((mean - truth) ** 2)))
+    left.set(xlabel="predicted mean", ylabel="rating", title=f"{len(truth)} held-out ratings, RMSE {error:.3f}")
+    right.hist(pit, bins=20, range=(0, 1), density=True, color="C0")
+    right.axhline(1, color="C3", lw=1)
+    right.set(xlabel="probability of a lower rating", title="Calibration", yticks=[0, 1])
+    return Picture(
+        "holdout",
+        "Held-out ratings against their predictions. Right: calibrated predictions make flat bars; a hill says that "
+        "intervals are too wide, ends that rise that they are too narrow.",
+        figure,
+    )
+
+
+def _by_activity(fit: Fit) -> Picture | None:
+    """Draw the error of held-out ratings by how many other ratings their row has."""
+    data, hidden = fit.data, fit.data.hidden
+    count = _numpy(torch.bincount(data.pattern.rows, minlength=data.shape[0])[hidden.rows])
+    found = fit.predict(data)
+    error = _numpy((found.mean - hidden.values).square())
+    width = _numpy(found.upper - found.lower)
+    edges = np.unique(np.quantile(count, np.linspace(0, 1, GROUPS + 1)))
+    if len(edges) < 3:
+        return None
+    group = np.clip(np.searchsorted(edges, count, side="right") - 1, 0, len(edges) - 2)
+    middle = [np.median(count[group == g]) for g in range(len(edges) - 1)]
+    rmse = [np.sqrt(error[group == g].mean()) for g in range(len(edges) - 1)]
+    sd = [width[group == g].mean() / (2 * 1.645) for g in range(len(edges) - 1)]
+    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(middle, rmse, "o-", color="C3", label="error that was made (RMSE)")
+    axes.plot(middle, sd, "s--", color="C0", label="error that was expected")
+    axes.set(xlabel="other ratings of the same row", title="Rows with few ratings are predicted worse: is it known?")
+    axes.legend()
+    return Picture(
+        "activity",
+        "Held-out error by how much is known of the row. Where the red line is above the blue one, intervals are too "
+        "narrow for such rows.",
+        figure,
+    )
+
+
+def _map(fit: Fit) -> Picture:
+    """Draw the columns by their two largest factors, or along the only one."""
+    data = fit.data
+    aligned = fit.model.canonical(fit.draws)["column_factors"].mean((0, 1))
+    values = _numpy(aligned)
+    figure = Figure(figsize=(7.5, 5), layout="constrained")
+    axes = figure.subplots()
+    y = values[:, 1] if values.shape[1] > 1 else np.zeros(len(values))
+    axes.plot(values[:, 0], y, "o", ms=4, color="C0")
+    far = np.argsort(-np.hypot(values[:, 0], y), kind="stable")[:MOST_LABELLED]
+    for j in far:
+        axes.annotate(
+            _short(data.column_labels[j]), (values[j, 0], y[j]), textcoords="offset points", xytext=(3, 2), fontsize=7
+        )
+    axes.axhline(0, color="0.8", lw=0.8, zorder=0)
+    axes.axvline(0, color="0.8", lw=0.8, zorder=0)
+    second = "factor 1" if values.shape[1] > 1 else ""
+    axes.set(xlabel="factor 0", ylabel=second, title="Columns by their largest factors")
+    if values.shape[1] == 1:
+        axes.set_yticks([])
+    return Picture(
+        "columns",
+        "Columns that lie together please the same rows; those that lie opposite divide them. Axes are principal ones: "
+        "directions mean more than their signs.",
+        figure,
+    )
+
+
+def _offsets(fit: Fit) -> Picture:
+    """Draw the columns with the highest and lowest offsets, with intervals, and the offsets of rows."""
+    offsets = _numpy(fit.draws["column_offsets"].flatten(0, 1))
+    rows = _numpy(fit.draws["row_offsets"].mean((0, 1)))
+    mean = offsets.mean(0)
+    order = np.argsort(-mean, kind="stable")
+    if len(order) > 2 * MOST_NAMED:
+        order = np.concatenate([order[:MOST_NAMED], order[-MOST_NAMED:]])
+    figure = Figure(figsize=(9, max(2.4, 0.22 * len(order) + 0.9)), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    low, high = np.quantile(offsets[:, order], [0.05, 0.95], axis=0)
+    y = np.arange(len(order))
+    left.errorbar(mean[order], y, xerr=[mean[order] - low, high - mean[order]], fmt="o", ms=3, lw=1)
+    left.set_yticks(y, [_short(fit.data.column_labels[j]) for j in order], fontsize=7)
+    left.invert_yaxis()
+    left.axvline(0, color="0.7", lw=0.8)
+    which = "Columns" if len(order) == len(mean) else f"The {MOST_NAMED} highest and lowest columns"
+    left.set(xlabel="offset", title=which)
+    right.hist(rows, bins=min(40, max(5, len(rows) // 5)), color="C0")
+    right.set(xlabel="offset", title="Rows", yticks=[])
+    return Picture(
+        "offsets",
+        "How much columns are liked beyond the mean of all ratings, with 90% intervals, and how generous rows are.",
+        figure,
+    )
+
+
+def _short(label: str) -> str:
+    # A dollar sign would begin a formula.
+    label = str(label).replace("$", r"\$")
+    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().double().cpu().numpy()

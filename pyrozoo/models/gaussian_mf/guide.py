@@ -1,0 +1,71 @@
+"""The hand-built guide of SVI: independent normals, and what their kin need."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from pyro.infer import TraceMeanField_ELBO
+
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.models.gaussian_mf.model import GaussianMF
+from pyrozoo.models.gaussian_mf.point import SIDES
+
+START = 0.3
+"""Scale of q at the start, as a share of the factors' own."""
+
+
+class Guide:
+    """q(U) q(V) q(mu) q(a) q(b) independent normals, q(s^2) log-normal, q(m) normal, q(Lambda) Wishart.
+
+    Divergences between normals are taken in closed form (``loss``), so that only the ratings' part of the bound is
+    estimated from draws (Kingma and Welling 2014, ICLR, appendix B).
+
+    Args:
+        model: The model.
+        data: All of the data; starting values are those of every method (torch's global generator).
+    """
+
+    loss: ClassVar[type] = TraceMeanField_ELBO
+
+    def __init__(self, model: GaussianMF, data: Ratings):
+        self.model, self.shape = model, data.shape
+        self.start = {site: value[0] for site, value in model.initial(data, 1).items()}
+
+    def __call__(self, data: Ratings) -> None:
+        """Sample the global sites."""
+        model, start = self.model, self.start
+        plates = {side: pyro.plate(side, size, dim=-1) for side, size in zip(SIDES, self.shape, strict=True)}
+
+        def normal(site: str) -> dist.Normal:
+            value = start[site]
+            spread = START * value.square().mean().sqrt().clamp(min=1e-2)
+            loc = pyro.param(f"{site}_loc", value)
+            return dist.Normal(loc, pyro.param(f"{site}_scale", spread.expand_as(value), constraints.positive))
+
+        if model.learn_noise:
+            loc = pyro.param("noise_variance_loc", start["noise_variance"].log())
+            scale = pyro.param("noise_variance_scale", loc.new_tensor(0.1), constraints.positive)
+            pyro.sample("noise_variance", dist.LogNormal(loc, scale))
+        for side, plate in plates.items():
+            if model.hierarchical:
+                precision = start[f"{side}_precision"]
+                # nu W = the starting precision.
+                degrees = model.wishart_degrees + plate.size
+                root = torch.linalg.cholesky(precision / degrees)
+                nu = pyro.param(
+                    f"{side}_degrees", precision.new_tensor(degrees), constraints.greater_than(float(model.num_factors))
+                )
+                tril = pyro.param(f"{side}_root", root, constraints.lower_cholesky)
+                pyro.sample(f"{side}_precision", dist.Wishart(nu, scale_tril=tril))
+                pyro.sample(f"{side}_mean", normal(f"{side}_mean").to_event(1))
+            with plate:
+                pyro.sample(f"{side}_factors", normal(f"{side}_factors").to_event(1))
+        if model.offsets:
+            pyro.sample("mean", normal("mean"))
+            for side, plate in plates.items():
+                with plate:
+                    pyro.sample(f"{side}_offsets", normal(f"{side}_offsets"))
