@@ -25,7 +25,7 @@ _exit_code = 0
 
 def main() -> None:
     """Run the command line and exit: 0, 2 for a mistake in the input, 130 after Ctrl-C, 1 for a fault of ours."""
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] = spelled_out(sys.argv[1:])
     try:
         if not arguments or {"-h", "--help"} & set(arguments):
             sys.stdout.write(help_text())
@@ -44,6 +44,23 @@ def main() -> None:
     except OSError as error:
         code = complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
     sys.exit(code)
+
+
+def spelled_out(arguments: list[str]) -> list[str]:
+    """Put a sweep in the place of an experiment that is one: its file lists what would be typed after ``-m``.
+
+    What is typed beside it comes last, and in the place of what the sweep says of the same setting.
+    """
+    result: list[str] = []
+    typed = {argument.split("=", 1)[0] for argument in arguments}
+    for argument in arguments:
+        group, _, name = argument.partition("=")
+        known = group == "experiment" and name in catalog.options(group)
+        sweep = catalog.settings(group, name).get("sweep") if known else None
+        result += (
+            [argument] if sweep is None else ["-m", *(s for s in sweep if s.split("=", 1)[0] not in typed - {group})]
+        )
+    return result
 
 
 def complain(message: str) -> int:
@@ -152,6 +169,7 @@ def sweepable(arguments: list[str]) -> list[str]:
     if not {"-m", "--multirun"} & set(arguments):
         return arguments
     swept = {a.split("=", 1)[0] for a in arguments if re.fullmatch(rf"({'|'.join(GROUPS)})=[^=]*,.*", a)}
+    swept |= set(GROUPS) if "experiment" in swept else set()  # an experiment chooses of all groups
     return [
         f"{a.split('=', 1)[0]}=choice({a.split('=', 1)[1]})"
         if "=" in a and "." in a.split("=", 1)[0] and a.split(".", 1)[0] in swept and "choice(" not in a

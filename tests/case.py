@@ -35,7 +35,8 @@ class Case:
         shape: Sizes to simulate for Geweke and calibration.
         joint: The model with the local sites of its samplers' states kept in the program; None: there are none.
         lose: Hides some entries of simulated data, always the same ones, for Geweke and calibration.
-        fills: Methods that fill holes first: their intervals are not held to their coverage.
+        fills: Methods that fill holes first, or are points where much is unknown: their intervals are not held to their
+            coverage.
         larger: Sizes to simulate where a realistic fit is wanted.
         settings: Method -> settings that make a fit quick.
         elbo_gap: By how much a converged ELBO may fall short of the evidence on ``tiny`` (mean field is a bound).

@@ -41,6 +41,14 @@ def test_commands(here, capsys, request, need, command):
     if "experiment=lastfm_genres" in arguments:
         need("lastfm")
         arguments += ["inference.restarts=1", "inference.max_iterations=5", "inference.draws=20"]
+    if any("experiment=jester" in a for a in arguments):
+        need("jester")
+    if "experiment=jester_gibbs" in arguments:
+        arguments += ["inference.warmup=5", "inference.draws=5"]
+    if "experiment=jester_svi" in arguments:
+        arguments += ["inference.max_steps=41", "inference.draws=20", "inference.evaluation_draws=2"]
+    if "experiment=jester_k_sweep" in arguments:
+        arguments += ["experiment=jester_map,jester_mle", "model.num_factors=1", "inference.max_iterations=2"]
     if "experiment=pmf_toy" in arguments:
         arguments += ["inference.restarts=2", "inference.max_iterations=50"]
     if "experiment=digits_masked" in arguments:
@@ -58,6 +66,10 @@ def test_commands(here, capsys, request, need, command):
     plays["plays"] = generator.integers(1, 9, len(plays))
     plays.to_csv("plays.csv", index=False)
     plays[plays["listener"] < 3].to_csv("new_plays.csv", index=False)
+    ratings = pd.DataFrame(generator.integers(0, (30, 9), (150, 2)), columns=["reader", "joke"]).drop_duplicates()
+    ratings["rating"] = generator.normal(size=len(ratings)).round(1)
+    ratings.to_csv("ratings.csv", index=False)
+    ratings[ratings["reader"] < 3].to_csv("new_ratings.csv", index=False)
     sensors = generator.normal(size=(40, 2)) @ generator.normal(size=(2, 5)) + 0.1 * generator.normal(size=(40, 5))
     sensors[generator.random(sensors.shape) < 0.1] = np.nan
     pd.DataFrame(sensors, columns=list("vwxyz")).to_csv("sensors.csv", index=False)

@@ -35,7 +35,7 @@ class _Stochastic(Process):
         self.restarts, self.restart_steps = restarts, restart_steps if restarts > 1 else 0
         self.batch_size = min(batch_size or data.parts, data.parts)
         # A guide whose divergences from the prior have a closed form says so.
-        loss = getattr(make_guide, "loss", TraceEnum_ELBO)
+        loss = make_guide.loss(model) if hasattr(make_guide, "loss") else TraceEnum_ELBO
         self.elbo = loss(
             num_particles=particles, max_plate_nesting=plate_depth(model, data), strict_enumeration_warning=False
         )

@@ -84,16 +84,20 @@ ZERO_LENGTH = 1e-8
 """Share of the largest squared length below which a factor is zero."""
 
 
-def log_orbit(gram: Float[Tensor, "K K"]) -> tuple[int, float]:
+def log_orbit(gram: Float[Tensor, "K K"], scale: float = 0.0) -> tuple[int, float]:
     """Return dimension and log volume of the orbit {W R: R orthogonal} from W^T W.
 
     Its tangent vectors W (E_ij - E_ji) are orthogonal with squared lengths l_i + l_j, l the eigenvalues of W^T W. With
     r of them positive, R counts up to turns of the rest, and the volume of O(K) / O(K - r) is
     prod_{m = K - r + 1..K} 2 pi^(m/2) / Gamma(m/2) where such vectors of I have length 1.
+
+    Args:
+        gram: W^T W.
+        scale: A squared length that is not small, for when all of W may be zero.
     """
     K = len(gram)
     level = torch.linalg.eigvalsh(gram).clamp(min=0).flip(0)
-    rank = int((level > ZERO_LENGTH * level[0].clamp(min=1e-30)).sum())
+    rank = int((level > ZERO_LENGTH * level[0].clamp(min=max(scale, 1e-30))).sum())
     i, j = torch.tril_indices(K, K, -1)
     moved = j < rank  # j < i, and levels fall: the larger of the two is positive
     half_log_pi = 0.5 * math.log(math.pi)

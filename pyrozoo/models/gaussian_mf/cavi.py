@@ -16,7 +16,7 @@ from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Side
 from pyrozoo.models.gaussian_mf.model import GaussianMF
-from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, initial
+from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, complete, initial
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 from pyrozoo.types import Draws, Kind
 from pyrozoo.types import Solver as SolverContract
@@ -64,7 +64,8 @@ class Solver(SolverContract):
 
     def init(self, chains: int) -> State:
         """Return q around random starting points, narrower than they spread."""
-        model, start = self.model, initial(self.model, self.data, chains)
+        model = self.model
+        start = complete(model, initial(model, self.data, chains))
         parts: dict[str, Tensor] = {}
         for side in SIDES:
             factors, offsets = getattr(start, f"{side}_factors"), getattr(start, f"{side}_offsets")

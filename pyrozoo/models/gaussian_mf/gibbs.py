@@ -13,8 +13,8 @@ from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mf.likelihood import Listed, Regressions, Side
 from pyrozoo.models.gaussian_mf.model import GaussianMF
-from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, State
-from pyrozoo.models.gaussian_mf.prediction import expected
+from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, Point
+from pyrozoo.models.gaussian_mf.prediction import expected, noise_variance
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 from pyrozoo.types import Draws, Kind
 from pyrozoo.types import Solver as SolverContract
@@ -31,17 +31,23 @@ class Solver(SolverContract):
     objective_name: ClassVar[str] = "log_joint"
     objective_of: ClassVar[Literal["before", "after"]] = "after"
     monotone: ClassVar[bool] = False
-    state_class: Any = State
+    state_class: Any
 
     def __init__(self, model: GaussianMF, data: Ratings):
         self.model, self.data, self.listed = model, data, Listed(data, model.offsets)
+        self.state_class = point.state_class(model)
 
-    def init(self, chains: int) -> State:
+    def init(self, chains: int) -> Any:
         """Return random starting points."""
         return point.initial(self.model, self.data, chains)
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: Any) -> tuple[Any, Float[Tensor, C]]:
         """Draw every block in turn; return the log joint of the result."""
+        now, objective = self.sweep(point.complete(self.model, state))
+        return point.kept(self.model, now), objective
+
+    def sweep(self, state: Point) -> tuple[Point, Float[Tensor, C]]:
+        """Do it."""
         model, listed = self.model, self.listed
         state, _ = self.side(state, "row")
         # The columns' sums over the rows hold for all that follows, which leaves rows and columns alone.
@@ -62,7 +68,7 @@ class Solver(SolverContract):
 
     spread: ClassVar[float] = 1.0
 
-    def side(self, state: State, side: Side) -> tuple[State, Regressions]:
+    def side(self, state: Point, side: Side) -> tuple[Point, Regressions]:
         """Draw factors and offsets of all rows, or of all columns, given the other side; return its sums too."""
         model = self.model
         found = self.listed.regress(side, point.block(model, state, OTHER[side]))
@@ -74,7 +80,7 @@ class Solver(SolverContract):
         """Draw from the conditional."""
         return conditional.draw(what)
 
-    def centre(self, state: State, found: Regressions) -> State:
+    def centre(self, state: Point, found: Regressions) -> Point:
         """Draw the mean given all else."""
         rows, columns = (point.block(self.model, state, side) for side in SIDES)
         _, first = self.listed.residuals(rows, columns, found)
@@ -93,7 +99,7 @@ class Solver(SolverContract):
         a = self.model.noise_shape
         return torch.full_like(rss, a + 0.5 * self.listed.size), a * self.model.noise_variance + 0.5 * rss
 
-    def above(self, state: State, side: Side) -> State:
+    def above(self, state: Point, side: Side) -> Point:
         """Draw mean and precision of one side's factors."""
         factors = getattr(state, f"{side}_factors").double()
         variance = self.model.factor_variance(side)
@@ -106,14 +112,15 @@ class Solver(SolverContract):
         """Draw from the normal-Wishart."""
         return found.draw()
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: Any) -> Draws:
         """Return the sampler's values."""
-        return point.draws_of(self.model, state)
+        return {site: getattr(state, site) for site in self.model.sites}
 
-    def predictive(self, state: State) -> tuple[Tensor, Tensor] | None:
+    def predictive(self, state: Any) -> tuple[Tensor, Tensor] | None:
         """Return mean and variance of every hidden rating given the state."""
         hidden = self.data.hidden
         if hidden is None:
             return None
-        mean = expected(self.draws(state), torch.stack([hidden.rows, hidden.columns], 1))
-        return mean, state.noise_variance[:, None].expand_as(mean)
+        draws = self.draws(state)
+        mean = expected(draws, torch.stack([hidden.rows, hidden.columns], 1))
+        return mean, noise_variance(self.model, draws)[:, None].expand_as(mean)

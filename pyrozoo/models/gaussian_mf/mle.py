@@ -12,10 +12,10 @@ from torch import Tensor
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import em
 from pyrozoo.models.gaussian_mf.model import GaussianMF
-from pyrozoo.models.gaussian_mf.point import State, log_prior
+from pyrozoo.models.gaussian_mf.point import Point, log_prior
 from pyrozoo.types import SettingError
 
-FLAT = 1e4
+FLAT = 1e3
 """Prior variances are taken so many times as large: a ridge that decides only what the ratings leave open."""
 
 LEAST_NOISE = 1e-4
@@ -49,9 +49,9 @@ class Solver(em.Solver):
         variance = float(data.counts.double().var(correction=0))
         self.least = LEAST_NOISE * variance or LEAST_NOISE * model.noise_variance
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def sweep(self, state: Point) -> tuple[Point, Float[Tensor, C]]:
         """Fit rows, columns, mean and noise in turn; return the penalised log likelihood of the result."""
-        state, objective = super().step(state)
+        state, objective = super().sweep(state)
         fixed = replace(self.model, learn_noise=False)
         nothing = replace(state, **{name: torch.zeros_like(getattr(state, name)) for name in PENALISED})
         penalty = log_prior(fixed, state) - log_prior(fixed, nothing)

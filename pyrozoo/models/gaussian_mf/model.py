@@ -233,7 +233,8 @@ class GaussianMF(Model):
         if self.hierarchical:
             raise NotApplicable("laplace does not apply with model.hierarchical=true: the orbit has no closed volume")
         U, V = values["row_factors"], values["column_factors"]
-        return log_orbit(U.mT @ U + V.mT @ V)
+        scale = len(U) * self.row_factor_variance + len(V) * self.column_factor_variance
+        return log_orbit(U.mT @ U + V.mT @ V, scale)
 
     def invariants(self, draws: Draws, data: Ratings, log_likelihood: Tensor | None = None) -> Draws:
         """Return quantities that no rotation changes.

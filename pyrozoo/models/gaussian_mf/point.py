@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, make_dataclass, replace
+from functools import cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,14 +15,13 @@ from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Side
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.regression import NormalWishart
-from pyrozoo.types import Draws
 
 SIDES: tuple[Side, Side] = ("row", "column")
 OTHER: dict[Side, Side] = {"row": "column", "column": "row"}
 
 
 @dataclass(frozen=True)
-class State:
+class Point:
     """Parameters per chain; what the model's options leave out has its fixed value."""
 
     row_factors: Float[Tensor, "C N K"]
@@ -35,34 +36,47 @@ class State:
     column_precision: Float[Tensor, "C K K"]
 
 
-def initial(model: GaussianMF, data: Ratings, chains: int) -> State:
+@cache
+def state_class(model: GaussianMF) -> type:
+    """Return the class of states of a model: its sites per chain, and nothing else."""
+    return make_dataclass("State", [(site, Tensor) for site in model.sites], frozen=True)
+
+
+def initial(model: GaussianMF, data: Ratings, chains: int) -> Any:
     """Return random starting points (``GaussianMF.initial``)."""
-    like, (N, M), K = data.values, data.shape, model.num_factors
-    eye = torch.eye(K, dtype=like.dtype, device=like.device)
+    return state_class(model)(**model.initial(data, chains))
+
+
+def complete(model: GaussianMF, state: Any) -> Point:
+    """Add to a state what the model's options leave out."""
+    U, V = state.row_factors, state.column_factors
+    chains, K = len(U), model.num_factors
+    known = {f.name: getattr(state, f.name) for f in fields(state)}
     fixed = {
-        "mean": like.new_zeros(chains),
-        "row_offsets": like.new_zeros(chains, N),
-        "column_offsets": like.new_zeros(chains, M),
-        "noise_variance": like.new_full((chains,), model.noise_variance),
+        "mean": U.new_zeros(chains),
+        "row_offsets": U.new_zeros(()).expand(U.shape[:2]),
+        "column_offsets": V.new_zeros(()).expand(V.shape[:2]),
+        "noise_variance": U.new_full((chains,), model.noise_variance),
     }
     for side in SIDES:
-        fixed[f"{side}_mean"] = like.new_zeros(chains, K)
-        fixed[f"{side}_precision"] = (eye / model.factor_variance(side)).repeat(chains, 1, 1)
-    return State(**{**fixed, **model.initial(data, chains)})
+        fixed[f"{side}_mean"] = U.new_zeros(chains, K)
+        precision = torch.eye(K, dtype=U.dtype, device=U.device) / model.factor_variance(side)
+        fixed[f"{side}_precision"] = precision.expand(chains, K, K)
+    return Point(**{**fixed, **known})
 
 
-def draws_of(model: GaussianMF, state: State) -> Draws:
-    """Return the point by site."""
-    return {site: getattr(state, site) for site in model.sites}
+def kept(model: GaussianMF, point: Point) -> Any:
+    """Return the state that a point belongs to."""
+    return state_class(model)(**{site: getattr(point, site) for site in model.sites})
 
 
-def block(model: GaussianMF, state: State, side: Side) -> Block:
+def block(model: GaussianMF, state: Point, side: Side) -> Block:
     """Return factors and offsets of one side."""
     offsets = getattr(state, f"{side}_offsets") if model.offsets else None
     return Block.of(getattr(state, f"{side}_factors"), offsets)
 
 
-def with_block(state: State, side: Side, w: Float[Tensor, "L C n"]) -> State:
+def with_block(state: Point, side: Side, w: Float[Tensor, "L C n"]) -> Point:
     """Return the state with factors and offsets of one side replaced."""
     K = state.row_mean.shape[-1]
     changes = {f"{side}_factors": w[:K].permute(1, 2, 0).contiguous()}
@@ -71,7 +85,7 @@ def with_block(state: State, side: Side, w: Float[Tensor, "L C n"]) -> State:
     return replace(state, **changes)
 
 
-def prior(model: GaussianMF, state: State, side: Side) -> tuple[Float[Tensor, "C L L"], Float[Tensor, "C L"]]:
+def prior(model: GaussianMF, state: Point, side: Side) -> tuple[Float[Tensor, "C L L"], Float[Tensor, "C L"]]:
     """Return the prior precision of w_i = (u_i, a_i), and the product of precision and prior mean."""
     precision, mean = getattr(state, f"{side}_precision"), getattr(state, f"{side}_mean")
     pull = (precision @ mean.unsqueeze(-1)).squeeze(-1)
@@ -82,7 +96,7 @@ def prior(model: GaussianMF, state: State, side: Side) -> tuple[Float[Tensor, "C
     return wider, torch.nn.functional.pad(pull, (0, 1))
 
 
-def shift(model: GaussianMF, state: State, side: Side, spread: float) -> State:
+def shift(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
     """Move a constant between the mean and the offsets of one side, which the likelihood does not see.
 
     Its conditional given all else is normal: ``spread`` 1 draws from it, 0 takes its mode. Without this move, mean and
@@ -96,20 +110,20 @@ def shift(model: GaussianMF, state: State, side: Side, spread: float) -> State:
     return replace(state, mean=state.mean + by, **{name: offsets - by[:, None]})
 
 
-def log_likelihood(listed: Listed, state: State, rss: Float[Tensor, C]) -> Float[Tensor, C]:
+def log_likelihood(listed: Listed, state: Point, rss: Float[Tensor, C]) -> Float[Tensor, C]:
     """Return log p(ratings | all) from the residual sum of squares."""
     s = state.noise_variance.double()
     return -0.5 * (listed.size * (2 * math.pi * s).log() + rss / s)
 
 
-def squares(listed: Listed, model: GaussianMF, state: State, found: Regressions) -> Float[Tensor, C]:
+def squares(listed: Listed, model: GaussianMF, state: Point, found: Regressions) -> Float[Tensor, C]:
     """Return the residual sum of squares; ``found`` are the regressions of the columns on the state's rows."""
     total, first = listed.residuals(block(model, state, "row"), block(model, state, "column"), found)
     mean = state.mean.double()
     return (total - 2 * mean * first + listed.size * mean.square()).clamp(min=0) if model.offsets else total
 
 
-def log_prior(model: GaussianMF, state: State) -> Float[Tensor, C]:
+def log_prior(model: GaussianMF, state: Point) -> Float[Tensor, C]:
     """Return log p of all sites, hand-summed in double precision; a test holds it to the Pyro program."""
     total = torch.zeros(len(state.mean), dtype=torch.float64, device=state.mean.device)
     for side in SIDES:

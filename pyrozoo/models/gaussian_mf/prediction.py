@@ -35,10 +35,10 @@ def expected(draws: Draws, pairs: Int[Tensor, "entry 2"]) -> Float[Tensor, "*b e
     return product + mean.unsqueeze(-1) + a.index_select(-1, i) + b.index_select(-1, j)
 
 
-def noise_variance(model: GaussianMF, draws: Draws) -> Float[Tensor, "chain draw"]:
+def noise_variance(model: GaussianMF, draws: Draws) -> Float[Tensor, "*b"]:
     """Return s^2 of every draw."""
     U = draws["row_factors"]
-    fixed = U.new_tensor(model.noise_variance).expand(U.shape[:2])
+    fixed = U.new_tensor(model.noise_variance).expand(U.shape[:-2])
     return draws.get("noise_variance", fixed)
 
 

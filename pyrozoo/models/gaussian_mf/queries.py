@@ -142,7 +142,7 @@ def fold_in(model: GaussianMF, draws: Draws, rows: Ratings, most: int = SCORE_DR
     with seeded(0):
         # A state of as many chains as draws, of which only the rows are not yet known.
         kept = {site: value for site, value in some.items() if site not in ("row_factors", "row_offsets")}
-        state = replace(point.initial(model, rows, len(some["column_factors"])), **kept)
+        state = point.complete(model, replace(point.initial(model, rows, len(some["column_factors"])), **kept))
         found = Listed(rows, model.offsets).regress("row", point.block(model, state, "column"))
         mean = state.mean if model.offsets else None
         conditional = Conditional.of(found, *point.prior(model, state, "row"), 1 / state.noise_variance, mean)

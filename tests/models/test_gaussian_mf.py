@@ -1,0 +1,602 @@
+"""gaussian_mf: its case for the laws, and what is true of this model only."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from functools import cache
+
+import numpy as np
+import pyro
+import pytest
+import torch
+from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from torch.distributions import MultivariateNormal, kl_divergence
+
+import pyrozoo
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.triplets import Triplets
+from pyrozoo.diagnostics.calibrate import geweke
+from pyrozoo.inference.state import take
+from pyrozoo.math.small_systems import backward_, factored, forward_, inverses, log_determinants
+from pyrozoo.models.gaussian_mf import cavi, em, gibbs, mle, point, queries
+from pyrozoo.models.gaussian_mf.guide import Guide
+from pyrozoo.models.gaussian_mf.likelihood import Block, Listed
+from pyrozoo.models.gaussian_mf.model import GaussianMF
+from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
+from pyrozoo.program import log_joint, prior_draw, seeded
+from pyrozoo.types import DataError, NotApplicable, NumericalError, SettingError
+from tests.case import Case, Oracle
+
+NAN = float("nan")
+MODEL = GaussianMF(2, 1.0, 0.8, 1.0, True, 4.0, True, 2.0, 0.7, False, None, 1.0)
+PLAIN = dataclasses.replace(MODEL, learn_noise=False, offsets=False)
+HIERARCHICAL = dataclasses.replace(MODEL, hierarchical=True, degrees_of_freedom=6.0, mean_strength=2.0)
+OPTIONS = {"plain": PLAIN, "offsets": MODEL, "hierarchical": HIERARCHICAL}
+TINY = Ratings.of(np.array([[0.9, -0.4], [0.6, NAN]]))
+QUIET = {"progress": False}
+unchecked = pytest.mark.usefixtures("unchecked")
+
+
+def covariance(model: GaussianMF, gram: np.ndarray, noise: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Return the covariance of the ratings given s^2 and the products of column factors, all else integrated out."""
+    i, j = pairs.T
+    row, column = i[:, None] == i, j[:, None] == j
+    fixed = model.mean_variance + model.offset_variance * (row.astype(float) + column)
+    products = gram[..., j[:, None], j] * model.row_factor_variance * row
+    return fixed + products + noise[..., None, None] * np.eye(len(pairs))
+
+
+@cache
+def exact() -> Oracle:
+    """Sum over a grid of s^2 and of two column factors, one on an axis; all else is a normal given them."""
+    m, K = MODEL, MODEL.num_factors
+    pairs, r = TINY.values[:, :2].long().numpy(), TINY.counts.numpy()
+    sv, half = m.column_factor_variance**0.5, 4.6
+    h = (0.13, 0.19)
+    log_s = np.arange(-4.2, 4.2, h[0])
+    length = np.arange(h[1] / 2, half * sv, h[1])  # of v_0; its direction is uniform
+    side = np.arange(-half * sv, half * sv, h[1])
+    S, R, X, Y = (axis.ravel() for axis in np.meshgrid(log_s, length, side, side, indexing="ij"))
+    gram = np.empty((len(S), 2, 2))
+    gram[:, 0, 0], gram[:, 0, 1], gram[:, 1, 1] = R**2, R * X, X**2 + Y**2
+    gram[:, 1, 0] = gram[:, 0, 1]
+    noise, a, b = np.exp(S), m.noise_shape, m.noise_shape * m.noise_variance
+    log_p = np.empty(len(S))
+    for part in np.array_split(np.arange(len(S)), 40):
+        C = covariance(m, gram[part], noise[part], pairs)
+        factor = np.linalg.cholesky(C)
+        white = np.linalg.solve(factor, np.broadcast_to(r[:, None], (len(part), len(r), 1)))[..., 0]
+        log_p[part] = -0.5 * (white**2).sum(-1) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(-1)
+    log_p += -0.5 * len(r) * math.log(2 * math.pi)
+    log_p += a * math.log(b) - math.lgamma(a) - a * S - b / noise  # density of log s^2
+    log_p += np.log(R / sv**2) - 0.5 * (R / sv) ** 2  # Rayleigh
+    log_p += -0.5 * (X**2 + Y**2) / sv**2 - math.log(2 * math.pi * sv**2)
+    cell = h[0] * h[1] ** 3
+    weight = np.exp(log_p - log_p.max())
+    evidence = math.log(weight.sum() * cell) + log_p.max()
+    generator, count = np.random.default_rng(0), 100_000
+    at = generator.choice(len(weight), count, p=weight / weight.sum())
+    jitter = generator.uniform(-0.5, 0.5, (4, count))
+    s2 = np.exp(S[at] + h[0] * jitter[0])
+    v = np.zeros((count, 2, 2))
+    v[:, 0, 0] = R[at] + h[1] * jitter[1]
+    v[:, 1, 0], v[:, 1, 1] = X[at] + h[1] * jitter[2], Y[at] + h[1] * jitter[3]
+    angle = generator.uniform(0, 2 * np.pi, count)
+    turn = np.stack([np.stack([np.cos(angle), np.sin(angle)], -1), np.stack([-np.sin(angle), np.cos(angle)], -1)], 1)
+    v = v @ turn
+    # (mu, a, b, u) given v and s^2: a normal with design D, r = D x + noise.
+    N, M = TINY.shape
+    size = 1 + N + M + N * K
+    D = np.zeros((count, len(r), size))
+    D[:, :, 0] = 1
+    for e, (i, j) in enumerate(pairs):
+        D[:, e, 1 + i] = D[:, e, 1 + N + j] = 1
+        D[:, e, 1 + N + M + i * K : 1 + N + M + (i + 1) * K] = v[:, j]
+    sizes = [(1, m.mean_variance), (N + M, m.offset_variance), (N * K, m.row_factor_variance)]
+    prior = np.repeat([variance for _, variance in sizes], [n for n, _ in sizes])
+    A = np.swapaxes(D, 1, 2) @ D / s2[:, None, None] + np.diag(1 / prior)
+    mean = np.linalg.solve(A, (np.swapaxes(D, 1, 2) @ r / s2[:, None])[..., None])[..., 0]
+    root = np.linalg.cholesky(np.linalg.inv(A))
+    x = mean + (root @ generator.normal(size=(count, size, 1)))[..., 0]
+    draws = {
+        "noise_variance": s2, "row_factors": x[:, 1 + N + M :].reshape(count, N, K), "column_factors": v,
+        "mean": x[:, 0], "row_offsets": x[:, 1 : 1 + N], "column_offsets": x[:, 1 + N : 1 + N + M],
+    }  # fmt: skip
+    return Oracle(evidence, {site: torch.as_tensor(value)[None] for site, value in draws.items()})
+
+
+class PriorForgotten(gibbs.Solver):
+    """Plant: half of the prior precision of the columns is lost."""
+
+    def side(self, state, side):
+        if side == "row":
+            return super().side(state, side)
+        halved = dataclasses.replace(state, column_precision=state.column_precision / 2)
+        new, found = super().side(halved, side)
+        return dataclasses.replace(new, column_precision=state.column_precision), found
+
+
+class NoiseTwice(gibbs.Solver):
+    """Plant: the residual sum of squares counts twice."""
+
+    def noise_posterior(self, rss):
+        return super().noise_posterior(2 * rss)
+
+
+class PrecisionAsCovariance(gibbs.Solver):
+    """Plant: the noise added to a row's mean has the precision in the place of the covariance."""
+
+    def chosen(self, conditional, what):
+        mode = conditional.mode(what)
+        L = conditional.precision.shape[0]
+        A = conditional.precision.reshape(L, L, -1).permute(2, 0, 1).tril()
+        A = A + A.tril(-1).mT
+        noise = torch.linalg.cholesky(A) @ torch.randn(len(A), L, 1, dtype=A.dtype)
+        return mode + noise.squeeze(-1).T.reshape(mode.shape)
+
+
+class OffsetsIgnored(gibbs.Solver):
+    """Plant: what the columns' offsets take out of the rows' ratings is left in."""
+
+    def side(self, state, side):
+        if side == "column":
+            return super().side(state, side)
+        gone = dataclasses.replace(state, column_offsets=torch.zeros_like(state.column_offsets))
+        new, found = super().side(gone, side)
+        return dataclasses.replace(new, column_offsets=state.column_offsets), found
+
+
+class DataIgnored(gibbs.Solver):
+    """Plant: draws from the prior."""
+
+    def sweep(self, state):
+        draws = [prior_draw(self.model, self.data) for _ in range(len(state.mean))]
+        fresh = {site: torch.stack([draw[site] for draw in draws]) for site in self.model.sites}
+        new = dataclasses.replace(state, **fresh)
+        found = self.listed.regress("column", point.block(self.model, new, "row"))
+        rss = point.squares(self.listed, self.model, new, found)
+        return new, point.log_likelihood(self.listed, new, rss) + point.log_prior(self.model, new)
+
+
+def lose(data: Ratings) -> Ratings:
+    """Hide some ratings, always the same ones."""
+    return dataclasses.replace(data.hide(data.values[[1, 6, 9], :2].long()), hidden=None, unobserved=None)
+
+
+CASE = Case(
+    model=MODEL,
+    tiny=TINY,
+    oracle=exact,
+    shape={"rows": 5, "columns": 3},
+    larger={"rows": 60, "columns": 12},
+    settings={
+        "em": {"restarts": 5, "max_iterations": 300},
+        "mle": {"restarts": 5, "max_iterations": 300},
+        "cavi": {"restarts": 5, "max_iterations": 2000, "draws": 1000},
+        "gibbs": {"warmup": 100, "draws": 300, "thin": 2, "chains": 4},
+        "svi": {"max_steps": 800, "restarts": 1, "draws": 300, "evaluation_draws": 50},
+        "nuts": {"warmup": 60, "draws": 60, "chains": 2},
+        "laplace": {"restarts": 4, "draws": 300},
+    },
+    elbo_gap=3.0,
+    laplace_error=1.5,
+    lose=lose,
+    fills=frozenset({"em", "mle"}),
+    bad={
+        "infinite": (np.array([[1.0, float("inf")], [0.0, 1.0]]), "infinite"),
+        "no rating": (np.full((2, 2), NAN), "there is no rating"),
+        "too large": (np.array([[1e200, 1.0], [0.0, 1.0]]), "too large"),
+        "empty": (np.empty((0, 3)), "empty"),
+        "counts": (Triplets.of(np.array([[1, 0], [2, 1]])), "data=ratings"),
+    },
+    odd={
+        "row and column without ratings": np.array([[1.0, NAN, 2.0], [NAN, NAN, NAN], [0.5, NAN, -1.0]]),
+        "all equal": np.full((4, 3), 3.0),
+        "one rating per row": np.array([[1.0, NAN], [NAN, 2.0], [3.0, NAN], [NAN, -1.0]]),
+        "one cell": np.array([[2.0]]),
+        "large numbers": 1e6 * np.array([[1.0, 2.0, 3.0], [2.0, NAN, 1.0], [5.0, 1.0, 2.0]]),
+    },
+    bugs={
+        "prior": PriorForgotten,
+        "noise": NoiseTwice,
+        "precision": PrecisionAsCovariance,
+        "offsets": OffsetsIgnored,
+        "data": DataIgnored,
+    },
+)
+
+
+def simulated(
+    model: GaussianMF = MODEL, missing: float = 0.3, rows: int = 20, columns: int = 8, seed: int = 1
+) -> Ratings:
+    return simulate_data(model, seed=seed, missing=missing, rows=rows, columns=columns)
+
+
+def start(solver, chains: int = 4, steps: int = 3):
+    with seeded(0):
+        state = solver.init(chains)
+        for _ in range(steps):
+            state, _ = solver.step(state)
+    return state
+
+
+# Small systems --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_small_systems_are_solved(size):
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(7, size, size, dtype=torch.float64, generator=generator)
+    A = root @ root.mT + torch.eye(size)
+    b = torch.randn(7, size, dtype=torch.float64, generator=generator)
+    lower = A.tril() + torch.full_like(A, NAN).triu(1)  # what is above the diagonal is not read
+    factor = factored(lower.permute(1, 2, 0).contiguous())
+    y = forward_(factor, b.T.clone())
+    torch.testing.assert_close(
+        y.T, torch.linalg.solve_triangular(torch.linalg.cholesky(A), b[..., None], upper=False)[..., 0]
+    )
+    torch.testing.assert_close(backward_(factor, y).T, torch.linalg.solve(A, b))
+    torch.testing.assert_close(inverses(factor).permute(2, 0, 1), torch.linalg.inv(A))
+    torch.testing.assert_close(log_determinants(factor), torch.logdet(A))
+
+
+def test_a_singular_system_gets_jitter_and_a_negative_one_is_named(caplog):
+    singular = torch.ones(2, 2, 3, dtype=torch.float64)
+    singular[:, :, 0] += torch.eye(2)
+    factor = factored(singular, "a toy")
+    assert torch.isfinite(factor[0, 0]).all()
+    assert torch.isfinite(factor[1]).all()
+    assert "a toy needed a jitter" in caplog.text
+    torch.testing.assert_close(factor[1, 1, 0] ** -2, torch.tensor(1.5).double())
+    with pytest.raises(NumericalError, match="a toy is not positive definite"):
+        factored(-singular, "a toy")
+
+
+# Regressions ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dense", [True, False])
+@pytest.mark.parametrize("side", ["row", "column"])
+@pytest.mark.parametrize("options", sorted(OPTIONS))
+def test_conditionals_are_those_of_numpy(options, side, dense, monkeypatch):
+    """p(w_i | all else), one row at a time, by numpy.linalg."""
+    model, data = OPTIONS[options], simulated(OPTIONS[options])
+    monkeypatch.setattr("pyrozoo.models.gaussian_mf.likelihood.DENSE", 3 if dense else 0)
+    solver = gibbs.Solver(model, data)
+    state = point.complete(model, start(solver))
+    found = solver.listed.regress(side, point.block(model, state, point.OTHER[side]))
+    conditional = Conditional.of(
+        found, *point.prior(model, state, side), 1 / state.noise_variance, state.mean if model.offsets else None
+    )
+    mode = conditional.mode("w")
+    block, _ = conditional.moments("w")
+    entries, chain = data.values.numpy(), 2
+    mine, other = (0, 1) if side == "row" else (1, 0)
+    x = getattr(state, f"{point.OTHER[side]}_factors")[chain].numpy()
+    b = getattr(state, f"{point.OTHER[side]}_offsets")[chain].numpy()
+    mean, s = float(state.mean[chain]), float(state.noise_variance[chain])
+    for i in range(data.shape[mine]):
+        listed = entries[entries[:, mine] == i]
+        j = listed[:, other].astype(int)
+        design, response = x[j], listed[:, 2] - mean - b[j]
+        A = getattr(state, f"{side}_precision")[chain].numpy()
+        pull = A @ getattr(state, f"{side}_mean")[chain].numpy()
+        if model.offsets:
+            design = np.column_stack([design, np.ones(len(j))])
+            A = np.block([[A, np.zeros((2, 1))], [np.zeros((1, 2)), 1 / model.offset_variance]])
+            pull = np.append(pull, 0)
+        A = A + design.T @ design / s
+        expected = np.linalg.solve(A, pull + design.T @ response / s)
+        np.testing.assert_allclose(mode[:, chain, i].numpy(), expected, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(block.mean[:, chain, i].numpy(), expected, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(block.covariance[:, :, chain, i].numpy(), np.linalg.inv(A), rtol=1e-10, atol=1e-12)
+
+
+def test_draws_have_the_conditionals_moments():
+    data = simulated()
+    solver = gibbs.Solver(MODEL, data)
+    state = point.complete(MODEL, take(start(solver, 1), torch.zeros(20_000, dtype=torch.long)))
+    with seeded(1):
+        new, _ = solver.side(state, "column")
+    found = solver.listed.regress("column", point.block(MODEL, state, "row"))
+    conditional = Conditional.of(found, *point.prior(MODEL, state, "column"), 1 / state.noise_variance, state.mean)
+    block, _ = conditional.moments("w")
+    w = torch.cat([new.column_factors, new.column_offsets[..., None]], -1)
+    mean, covariance = block.mean[:, 0].T, block.covariance[:, :, 0].permute(2, 0, 1)
+    spread = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    assert ((w.mean(0) - mean) / spread).abs().max() < 5 / 20_000**0.5
+    away = (w - mean) / spread
+    found_correlation = torch.einsum("sjk,sjl->jkl", away, away) / 20_000
+    assert (found_correlation - covariance / (spread[:, :, None] * spread[:, None])).abs().max() < 7 / 20_000**0.5
+
+
+@pytest.mark.parametrize("options", sorted(OPTIONS))
+def test_residuals_are_those_of_every_rating(options):
+    model, data = OPTIONS[options], simulated(OPTIONS[options])
+    solver = gibbs.Solver(model, data)
+    state = point.complete(model, start(solver))
+    rss = point.squares(solver.listed, model, state, solver.listed.regress("column", point.block(model, state, "row")))
+    i, j = data.values[:, :2].long().unbind(1)
+    fitted = (state.row_factors[:, i] * state.column_factors[:, j]).sum(-1)
+    fitted = fitted + state.mean[:, None] + state.row_offsets[:, i] + state.column_offsets[:, j]
+    torch.testing.assert_close(rss, (data.counts - fitted).square().sum(1), rtol=1e-10, atol=0)
+
+
+def test_expected_residuals_are_those_of_draws_from_q():
+    data = simulated()
+    solver = cavi.Solver(MODEL, data)
+    state = start(solver, 1, 5)
+    blocks = {side: solver.block(state, side) for side in point.SIDES}
+    found = solver.listed.regress("column", blocks["row"])
+    total, first = solver.listed.residuals(blocks["row"], blocks["column"], found)
+    with seeded(2):
+        draws = solver.draws(take(state, torch.zeros(20_000, dtype=torch.long)))
+    i, j = data.values[:, :2].long().unbind(1)
+    rest = data.counts - draws["row_offsets"][:, i] - draws["column_offsets"][:, j]
+    rest = rest - (draws["row_factors"][:, i] * draws["column_factors"][:, j]).sum(-1)
+    for exact_value, values in ((total, rest.square().sum(1)), (first, rest.sum(1))):
+        assert abs(float(exact_value) - float(values.mean())) < 5 * float(values.std()) / 20_000**0.5
+
+
+# Gibbs ----------------------------------------------------------------------------------------------------------------
+
+
+@unchecked
+@pytest.mark.parametrize("options", ["plain", "hierarchical"])
+def test_geweke_of_the_other_options(options):
+    z = geweke(OPTIONS[options], Ratings.blank(5, 3), gibbs.Solver, sweeps=1500, seed=5, lose=lose)
+    assert z.abs().max() < 4.5, z[z.abs() > 3]
+
+
+class DegreesLost(gibbs.Solver):
+    """Plant: the prior's degrees of freedom are left out of the precision's."""
+
+    def hyper(self, found):
+        return dataclasses.replace(found, degrees=found.degrees - self.model.wishart_degrees + 1).draw()
+
+
+@unchecked
+def test_geweke_sees_a_precision_without_its_prior():
+    z = geweke(HIERARCHICAL, Ratings.blank(5, 3), DegreesLost, sweeps=1500, seed=5, lose=lose)
+    assert z.abs().max() > 4.5
+
+
+def test_the_normal_wishart_is_the_programs():
+    """Density and draws: against log p(m, Lambda) of torch's own distributions and the moments that textbooks give."""
+    prior = NormalWishart.prior(HIERARCHICAL, 1.0, torch.zeros(1, dtype=torch.float64))
+    scale = torch.linalg.inv(prior.inverse_scale[0])
+    wishart = torch.distributions.Wishart(torch.tensor(prior.degrees).double(), scale)
+    with seeded(0):
+        many = NormalWishart(
+            prior.mean.repeat(20_000, 1), prior.strength, prior.degrees, prior.inverse_scale.repeat(20_000, 1, 1)
+        )
+        mean, precision = many.draw()
+    centre = MultivariateNormal(prior.mean[0], precision_matrix=prior.strength * precision)
+    torch.testing.assert_close(
+        prior.log_prob(mean[:9], precision[:9]), (wishart.log_prob(precision) + centre.log_prob(mean))[:9]
+    )
+    assert (precision.mean(0) - prior.degrees * scale).abs().max() < 5 * float(precision.std(0).max()) / 20_000**0.5
+    # Student's t with degrees - K + 1: covariance inverse_scale / (strength (degrees - K - 1)).
+    expected = prior.inverse_scale[0] / (prior.strength * (prior.degrees - 3))
+    assert (mean.T.cov() - expected).abs().max() < 0.1 * float(expected.max())
+
+
+def test_a_shift_moves_nothing_that_the_ratings_see():
+    data = simulated()
+    state = point.complete(MODEL, start(gibbs.Solver(MODEL, data)))
+    with seeded(0):
+        moved = point.shift(MODEL, state, "row", 1.0)
+    assert (moved.mean != state.mean).all()
+    torch.testing.assert_close(moved.mean[:, None] + moved.row_offsets, state.mean[:, None] + state.row_offsets)
+    best = point.shift(MODEL, state, "row", 0.0)
+    assert (point.log_prior(MODEL, best) >= point.log_prior(MODEL, moved)).all()
+
+
+# CAVI, EM, MLE --------------------------------------------------------------------------------------------------------
+
+
+@unchecked
+@pytest.mark.parametrize("options", sorted(OPTIONS))
+def test_cavi_is_monotone_and_its_bound_is_the_mean_of_log_p_less_log_q(options):
+    model, data = OPTIONS[options], simulated(OPTIONS[options])
+    solver, path = cavi.Solver(model, data), []
+    with seeded(0):
+        state = solver.init(3)
+        for _ in range(60):
+            state, bound = solver.step(state)
+            path.append(bound)
+    path = torch.stack(path)
+    assert (path[1:] - path[:-1] >= -1e-11 * path[1:].abs()).all()
+    with seeded(1):
+        many = take(state, torch.zeros(3000, dtype=torch.long))
+        draws = solver.draws(many)
+        log_q = solver.log_q(many, draws)
+    ratio = log_joint(model, {site: value[None] for site, value in draws.items()}, data)[0] - log_q
+    assert abs(float(ratio.mean() - path[-1, 0])) < 5 * float(ratio.std()) / 3000**0.5
+
+
+@unchecked
+@pytest.mark.parametrize("options", sorted(OPTIONS))
+def test_modes_have_no_slope(options):
+    """At the end of EM every partial derivative of the program's log joint vanishes."""
+    model, data = OPTIONS[options], simulated(OPTIONS[options])
+    solver = em.Solver(model, data)
+    state = start(solver, 2, 2500)
+    values = {site: value[:1].clone().requires_grad_(True) for site, value in solver.draws(state).items()}
+    log_joint(model, {site: value[None] for site, value in values.items()}, data).sum().backward()
+    for site, value in values.items():
+        gradient = value.grad if not site.endswith("precision") else 0.5 * (value.grad + value.grad.mT)
+        assert gradient.abs().max() < 1e-4, site
+
+
+def test_maximum_likelihood_fits_better_and_predicts_worse():
+    data = simulated(rows=40, columns=10).hold_out(0.2, 0)
+    fits = {
+        name: pyrozoo.fit(MODEL, name, data=data, **QUIET, **CASE.settings[name]) for name in ("mle", "em", "gibbs")
+    }
+    train, test = ({n: f.metrics[which] for n, f in fits.items()} for which in ("train_nll", "test_nll"))
+    assert train["mle"] < train["em"] < train["gibbs"]
+    assert test["mle"] > test["em"] > test["gibbs"]
+
+
+def test_mle_has_no_priors_to_learn():
+    with pytest.raises(SettingError, match=r"model\.hierarchical=false"):
+        mle.Solver(HIERARCHICAL, simulated())
+
+
+def test_laplace_refuses_the_hierarchical_model():
+    with pytest.raises(NotApplicable, match="hierarchical"):
+        pyrozoo.fit(HIERARCHICAL, "laplace", data=simulated(rows=5, columns=3), restarts=1, max_iterations=20, **QUIET)
+
+
+@unchecked
+@pytest.mark.parametrize("method", ["em", "cavi", "gibbs", "svi", pytest.param("nuts", marks=pytest.mark.slow)])
+def test_every_method_takes_the_hierarchical_model(method):
+    quick = {"nuts": {"warmup": 10, "draws": 5, "chains": 1}, "svi": {"max_steps": 100, "restarts": 1, "draws": 30}}
+    settings = quick.get(method, CASE.settings[method])
+    fit = pyrozoo.fit(HIERARCHICAL, method, data=simulated(rows=8, columns=5), holdout=0.1, **settings, **QUIET)
+    assert set(fit.draws) == set(HIERARCHICAL.sites)
+    assert math.isfinite(fit.metrics["test_nll"])
+
+
+# SVI ------------------------------------------------------------------------------------------------------------------
+
+
+@unchecked
+def test_svi_s_bound_is_pyros_and_cavi_s():
+    """The guide's ELBO at one q: closed form by hand, TraceMeanField_ELBO, and the mean of log p - log q."""
+    model, data = PLAIN, simulated(PLAIN)
+    with pyro.get_param_store().scope(), seeded(0):
+        guide = Guide(model, data)
+        guide(data)
+        params = {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
+        with torch.no_grad():
+            draws = [-TraceMeanField_ELBO().loss(model, guide, data) for _ in range(800)]
+            plain = [-Trace_ELBO().loss(model, guide, data) for _ in range(800)]
+    q = {
+        name: torch.distributions.Normal(params[f"{name}_factors_loc"], params[f"{name}_factors_scale"])
+        for name in point.SIDES
+    }
+    kl = sum(
+        kl_divergence(q[side], torch.distributions.Normal(0.0, model.factor_variance(side) ** 0.5)).sum() for side in q
+    )
+    by_hand = sum(
+        (
+            torch.log(model.factor_variance(side) ** 0.5 / q[side].scale)
+            + (q[side].variance + q[side].mean ** 2) / (2 * model.factor_variance(side))
+            - 0.5
+        ).sum()
+        for side in q
+    )
+    torch.testing.assert_close(by_hand, kl)
+    diagonal = {side: torch.diag_embed(q[side].variance).permute(1, 2, 0)[:, :, None] for side in q}
+    blocks = {side: Block(q[side].mean.T[:, None], diagonal[side]) for side in q}
+    listed = Listed(data, False)
+    rss, _ = listed.residuals(blocks["row"], blocks["column"], listed.regress("column", blocks["row"]))
+    elbo = -0.5 * (len(data.values) * math.log(2 * math.pi * model.noise_variance) + rss / model.noise_variance) - kl
+    for values in (draws, plain):
+        values = torch.tensor(values)
+        assert abs(float(elbo) - float(values.mean())) < 5 * float(values.std()) / len(values) ** 0.5
+    assert torch.tensor(draws).std() < torch.tensor(plain).std(), "what is in closed form has no noise"
+
+
+@unchecked
+def test_minibatches_of_ratings_estimate_the_same_bound():
+    model, data = MODEL, simulated()
+    with pyro.get_param_store().scope(), seeded(0):
+        guide, elbo = Guide(model, data), TraceMeanField_ELBO()
+        guide(data)
+        with torch.no_grad():
+            whole = torch.tensor([-elbo.loss(model, guide, data) for _ in range(500)])
+            parts = torch.tensor(
+                [-elbo.loss(model, guide, data.part(torch.randperm(data.parts)[:20])) for _ in range(1000)]
+            )
+    error = math.hypot(float(whole.std()) / 500**0.5, float(parts.std()) / 1000**0.5)
+    assert abs(float(whole.mean() - parts.mean())) < 5 * error
+
+
+# Queries --------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def fitted():
+    data = simulated(rows=40, columns=10)
+    return pyrozoo.fit(
+        MODEL, "gibbs", data=data.hold_out(0.1, 0).set_aside(0.1, 1), warmup=100, draws=200, thin=1, **QUIET
+    )
+
+
+def test_predictions_of_chosen_pairs():
+    fit = fitted()
+    frame = queries.predictions(fit.model, fit.draws, fit.data, [("row_3", "column_2"), ("row_0", "column_9")])
+    assert frame["row"].tolist() == ["row_3", "row_0"]
+    d = fit.draws
+    mean = (d["row_factors"][..., 3, :] * d["column_factors"][..., 2, :]).sum(-1)
+    mean = mean + d["mean"] + d["row_offsets"][..., 3] + d["column_offsets"][..., 2]
+    np.testing.assert_allclose(frame["mean"][0], float(mean.mean()), rtol=1e-2)
+    assert (frame["lower_90"] < frame["mean"]).all()
+    assert (frame["mean"] < frame["upper_90"]).all()
+    with pytest.raises(DataError, match="no column 'x'"):
+        queries.predictions(fit.model, fit.draws, fit.data, [("row_3", "x")])
+
+
+def test_recommendations_are_the_best_of_what_was_not_rated():
+    fit = fitted()
+    frame = queries.recommend(fit.model, fit.draws, fit.data, rows=[5], count=3)
+    rated = fit.data.values[fit.data.values[:, 0] == 5, 1].long().tolist()
+    open_columns = [j for j in range(10) if j not in rated]
+    every = queries.predictions(fit.model, fit.draws, fit.data, [("row_5", f"column_{j}") for j in open_columns])
+    best = every.sort_values("mean", ascending=False)["column"].tolist()[:3]
+    assert frame["column"].tolist() == best
+    assert frame["rank"].tolist() == [1, 2, 3][: len(best)]
+    assert not frame["rated"].any()
+    again = queries.recommend(fit.model, fit.draws, fit.data, rows=[5], count=99, seen=True)
+    assert len(again) == 10
+    assert again["rated"].sum() == len(rated)
+
+
+def test_rows_folded_in_are_placed_as_if_they_had_been_fitted():
+    fit = fitted()
+    data = fit.data
+    rows = data.batch(torch.tensor([4, 7]))
+    new = queries.fold_in(fit.model, fit.draws, rows, most=200)
+    some = queries.thinned(fit.draws, 200)
+    ours = (new["row_factors"][0, :, 0] * some["column_factors"][0, :, 3]).sum(-1) + new["row_offsets"][0, :, 0]
+    theirs = (some["row_factors"][0, :, 4] * some["column_factors"][0, :, 3]).sum(-1) + some["row_offsets"][0, :, 4]
+    error = math.hypot(float(ours.std()), float(theirs.std())) / 60**0.5
+    assert abs(float(ours.mean() - theirs.mean())) < 4 * error
+    assert 0.7 < float(ours.std() / theirs.std()) < 1.4
+
+
+def test_curves_are_those_of_the_parts_and_end_where_the_figures_are():
+    fit = fitted()
+    assert {"train_nll", "validation_nll", "test_nll"} <= set(fit.trace)
+    last = fit.trace[fit.trace["iteration"] == fit.trace["iteration"].max()]
+    # Curves are by chain, figures of all chains together, which average more.
+    assert abs(last["test_nll"].mean() - fit.metrics["test_nll"]) < 0.1
+    assert abs(last["validation_nll"].mean() - fit.metrics["validation_nll"]) < 0.1
+    assert fit.metrics["train_nll"] < fit.metrics["test_nll"]
+    assert fit.metrics["test_rmse"] < fit.metrics["baseline_rmse"]
+
+
+@pytest.mark.parametrize("method", ["svi", "cavi", "em"])
+def test_every_engine_follows_the_parts(method):
+    settings = {"svi": {"max_steps": 40, "restarts": 1, "batch_size": 100, "draws": 20}}.get(
+        method, {"restarts": 2, "max_iterations": 30} | ({"draws": 20} if method == "cavi" else {})
+    )
+    data = simulated(rows=40, columns=10).hold_out(0.1, 0)
+    fit = pyrozoo.fit(MODEL, method, data=data, **settings, **QUIET)
+    looked = fit.trace["test_nll"].notna()
+    assert looked.any()
+    assert fit.trace.loc[looked, "test_nll"].iloc[-1] < fit.trace.loc[looked, "test_nll"].iloc[0]
+    if method == "svi":
+        assert looked.sum() == 40 // -(-data.parts // 100), "once an epoch"
+
+
+def test_figures_that_metrics_hold_are_those_of_the_draws():
+    fit = fitted()
+    logs = fit.model.watched(fit.draws, fit.data)["test"]
+    expected = -float((logs.flatten(0, 1).logsumexp(0) - math.log(logs.shape[0] * logs.shape[1])).mean())
+    assert abs(fit.metrics["test_nll"] - expected) < 0.01
