@@ -52,14 +52,12 @@ def spelled_out(arguments: list[str]) -> list[str]:
     What is typed beside it comes last, and in the place of what the sweep says of the same setting.
     """
     result: list[str] = []
-    typed = {argument.split("=", 1)[0] for argument in arguments}
-    for argument in arguments:
+    for i, argument in enumerate(arguments):
         group, _, name = argument.partition("=")
         known = group == "experiment" and name in catalog.options(group)
         sweep = catalog.settings(group, name).get("sweep") if known else None
-        result += (
-            [argument] if sweep is None else ["-m", *(s for s in sweep if s.split("=", 1)[0] not in typed - {group})]
-        )
+        beside = {each.split("=", 1)[0] for each in [*arguments[:i], *arguments[i + 1 :]]}
+        result += [argument] if sweep is None else ["-m", *(s for s in sweep if s.split("=", 1)[0] not in beside)]
     return result
 
 

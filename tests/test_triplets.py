@@ -108,7 +108,10 @@ def test_entries_in_any_order_are_sorted_and_repeated_ones_summed_with_a_note():
 def test_repeated_entries_are_refused_when_asked():
     columns = ["b", "a\n", "a\n", "a\n"], ["y", "x", "x", "x"], [1, 2, 3, 4]
     message = refused(DataError, Triplets.of_columns, *columns, name="plays", repeated="refuse")
-    assert message == r"plays: row 'a\n', column 'x' is listed 3 times; data.repeated=sum adds them up"
+    assert (
+        message == r"plays: row 'a\n', column 'x' is listed 3 times; data.repeated=sum adds them up, "
+        "data.repeated=mean averages them"
+    )
     assert Triplets.of_columns(["a", "a"], ["x", "y"], [1, 2], repeated="refuse").notes == ()
 
 
@@ -774,7 +777,7 @@ def test_settings_lead_to_data_with_test_rows_and_listed_pairs_hidden(tmp_path):
     ("changes", "says"),
     [
         ({"path": None}, "data.path"),
-        ({"repeated": "mean"}, "data.repeated"),
+        ({"repeated": "median"}, "data.repeated"),
         ({"row": 3}, "data.row"),
         ({"holdout_of": "some"}, "data.holdout_of"),
         ({"holdout": 1}, "data.holdout"),

@@ -7,6 +7,7 @@ import itertools
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,7 @@ def read_triplets(
     column_label: str | None = None,
     repeated: Repeated = "sum",
     delimiter: str | None = None,
+    unknown: float | None = None,
     container: type[Triplets] = Triplets,
 ) -> Any:
     """Read a file with one line per row, column and value; pairs that it does not list are zeros.
@@ -182,6 +184,8 @@ def read_triplets(
         column_label: The same for columns.
         repeated: Whether values of a repeated pair are summed or averaged, or the file refused.
         delimiter: Between cells of a CSV file; None means a comma, or a tab for .tsv.
+        unknown: A number in the place of a value that says that there is none: such lines are left out; None: there is
+            no such number.
         container: What to make: triplets, or ratings, of which pairs that the file does not list are unknown.
 
     Returns:
@@ -220,7 +224,15 @@ def read_triplets(
     for which, key, label in (("row_labels", first, row_label), ("column_labels", second, column_label)):
         if label is not None:
             spelled[which] = most_used(key, frame.iloc[:, _position(label, names, path.name)], values)
-    return container.of_columns(first, second, values, name=path.name, repeated=repeated, **spelled)
+    left_out = np.zeros(len(values), dtype=bool) if unknown is None else values == unknown
+    made = container.of_columns(
+        first[~left_out], second[~left_out], values[~left_out], name=path.name, repeated=repeated, **spelled
+    )
+    if not left_out.any():
+        return made
+    return replace(
+        made, notes=(*made.notes, f"{int(left_out.sum())} lines have the value {unknown:.10g}, which is none")
+    )
 
 
 def read_ratings(
@@ -248,11 +260,10 @@ def read_ratings(
         delimiter: See there.
         unknown: A number that stands for no rating, such as 99; None: there is none.
     """
-    ratings = read_triplets(
+    return read_triplets(
         path, row=row, column=column, value=value, row_label=row_label, column_label=column_label, repeated=repeated,
-        delimiter=delimiter, container=Ratings,
+        delimiter=delimiter, unknown=unknown, container=Ratings,
     )  # fmt: skip
-    return ratings if unknown is None else ratings.without(unknown)
 
 
 def read_frame(path: Path, delimiter: str = ",") -> pd.DataFrame:

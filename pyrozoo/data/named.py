@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -148,14 +149,18 @@ def jester(path: Path) -> Ratings:
     """Parse ratings of 100 jokes in [-10, 10]: one line per reader, how many jokes it rated and then every rating."""
     try:
         frame = pd.read_csv(path, header=None, compression="zip", dtype=np.float64)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path.name} is not a zip archive of one CSV file ({str(error).splitlines()[0]})") from None
     values = frame.to_numpy()
     if values.shape[1] != 101:
         raise DataError(f"{path.name} has {values.shape[1]} columns, not 101: a count and 100 ratings")
+    if np.isnan(values).any():
+        raise DataError(f"{path.name}: line {int(np.isnan(values).any(1).argmax()) + 1} is incomplete")
     ratings = np.where(values[:, 1:] == JESTER_UNKNOWN, np.nan, values[:, 1:])
     if (wrong := values[:, 0] != (~np.isnan(ratings)).sum(1)).any():
         raise DataError(f"{path.name}: line {int(wrong.argmax()) + 1} does not hold as many ratings as it says")
+    if not np.nanmax(np.abs(ratings), initial=0.0) <= 10:
+        raise DataError(f"{path.name} holds ratings outside [-10, 10]")
     names = labels("reader", len(ratings)), labels("joke", 100)
     return Ratings.of(Table(torch.as_tensor(ratings), *names, "jester"))
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyrozoo.data.container import Arrays, Hidden, check_fraction, check_not_empty, check_size, labels
 from pyrozoo.data.triplets import Repeated, Triplets
-from pyrozoo.types import DataError
+from pyrozoo.types import DataError, SettingError
 
 WATCHED = 10_000
 """Ratings of each part (train, validation, test) whose predictive density is followed while a method runs."""
@@ -21,8 +21,11 @@ WATCHED = 10_000
 APART = 0.5
 """An extreme value is suspicious when it is further from the next one than this share of the others' range ..."""
 
+STEPS = 2.0
+"""... and than so many times the largest step between others ..."""
+
 OFTEN = 0.01
-"""... and more than this share of all ratings."""
+"""... and it makes up more than this share of all ratings."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +64,12 @@ class Ratings(Triplets):
         for name, part in (("validation", self.validation), ("test", self.hidden)):
             if part is not None:
                 parts[name] = torch.stack([part.rows, part.columns], 1), part.values
-        chosen = {name: torch.linspace(0, len(v) - 1, min(len(v), WATCHED)).long() for name, (_, v) in parts.items()}
-        return {name: (pairs[chosen[name]], values[chosen[name]]) for name, (pairs, values) in parts.items()}
+        result = {}
+        for name, (pairs, values) in parts.items():
+            count = len(values)
+            at = torch.linspace(0, count - 1, min(count, WATCHED), dtype=torch.float64, device=values.device).long()
+            result[name] = pairs[at], values[at]
+        return result
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Self:
         """Return the data on another device and in another precision (see ``Triplets.to``)."""
@@ -75,7 +82,6 @@ class Ratings(Triplets):
         Raises:
             SettingError: If the fraction is out of range.
         """
-        check_fraction(fraction)
         at = self._choice(fraction, seed)
         return self.hide(self.values[at, :2].long()) if len(at) else self
 
@@ -85,8 +91,7 @@ class Ratings(Triplets):
         Raises:
             SettingError: If the fraction is out of range.
         """
-        check_fraction(fraction, "data.validation")
-        at = self._choice(fraction, seed)
+        at = self._choice(fraction, seed, "data.validation")
         if not len(at):
             return self
         keep = torch.ones(len(self.values), dtype=torch.bool, device=self.values.device)
@@ -95,15 +100,13 @@ class Ratings(Triplets):
         aside = Hidden(rows, columns, self.values[at, 2]).joined(self.validation, self.shape[1])
         return replace(self, values=self.values[keep], validation=aside)
 
-    def _choice(self, fraction: float, seed: int) -> Tensor:
+    def _choice(self, fraction: float, seed: int, setting: str = "data.holdout") -> Tensor:
+        check_fraction(fraction, setting)
         order = np.random.default_rng(seed).permutation(len(self.values))
-        return torch.as_tensor(np.sort(order[: round(fraction * len(order))]), device=self.values.device)
-
-    def without(self, unknown: float) -> Self:
-        """Return the data with ratings of one value unknown, which it stands for."""
-        gone = self.values[:, 2] == unknown
-        note = f"{int(gone.sum())} ratings of {unknown:g} stand for none"
-        return replace(self, values=self.values[~gone], notes=(*_kept(self.notes, unknown), note)).checked()
+        count = round(fraction * len(order))
+        if count == len(order):
+            raise SettingError(f"{setting} is {fraction}, which leaves none of {len(order)} ratings")
+        return torch.as_tensor(np.sort(order[:count]), device=self.values.device)
 
     def checked(self) -> Self:
         """Return the data themselves, with a note when a value looks like a code for no rating.
@@ -122,10 +125,10 @@ class Ratings(Triplets):
         """Return whether other ratings are the same, in the same pairs, with the same ones set aside."""
         if not isinstance(other, Ratings) or not super().same(other):
             return False
-        mine, theirs = (
-            self.values.new_zeros(0) if each.validation is None else each.validation.values for each in (self, other)
-        )
-        return torch.equal(mine.double().cpu(), theirs.double().cpu())
+        mine, theirs = self.validation, other.validation
+        if mine is None or theirs is None:
+            return mine is theirs
+        return np.array_equal(mine.stored("")[""][1], theirs.stored("")[""][1])
 
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return mean ratings of rows and of columns, and the mean and standard deviation of all.
@@ -184,18 +187,15 @@ def _suspicious(ratings: Tensor) -> str | None:
         extreme = (sign * ratings).max()
         at = sign * ratings == extreme
         others = ratings[~at]
-        if not len(others) or others.min() == others.max():
+        steps = others.unique().diff()
+        if not len(steps):
             continue
         gap = float(extreme - (sign * others).max())
-        if gap > APART * float(others.max() - others.min()) and int(at.sum()) > max(2.0, OFTEN * len(ratings)):
-            value = f"{float(sign * extreme):g}"
+        apart = gap > max(APART * float(steps.sum()), STEPS * float(steps.max()))
+        if apart and int(at.sum()) > max(2.0, OFTEN * len(ratings)):
+            value = f"{float(sign * extreme):.10g}"
             return (
                 f"the {which} value, {value}, stands apart from all others and occurs {int(at.sum())} times: "
                 f"if it means that there is no rating, say data.unknown={value}"
             )
     return None
-
-
-def _kept(notes: tuple[str, ...], unknown: float) -> tuple[str, ...]:
-    """Leave out the note that a value looks like a code, once it is known to be one."""
-    return tuple(note for note in notes if not note.endswith(f"data.unknown={unknown:g}"))

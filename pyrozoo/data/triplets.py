@@ -290,7 +290,9 @@ class Triplets(Data):
                 continue
             if prefix:
                 extra["test_entries"] = ("test_entry", "triplet"), part.values.cpu().numpy()
-                extra["test_row_total"] = ("test_row",), part.statistics(part.values, site)["row_total"][1]
+                # Something with the dimension of the new rows, so that their labels are stored.
+                name = "row_mean" if self.lists_zeros else "row_total"
+                extra[f"test_{name}"] = ("test_row",), part.statistics(part.values, site)[name][1]
             if part.unobserved is not None:
                 extra[f"{prefix}unobserved"] = (f"{prefix}pair", "row_column"), part.unobserved.cpu().numpy()
             if part.hidden is not None:
@@ -360,9 +362,11 @@ class Triplets(Data):
         values = torch.cat([torch.stack([row, column], 1).to(table.values.dtype), table.values[row, column, None]], 1)
         data = cls(values, table.row_labels, table.column_labels, table.name, notes=table.notes, truth=table.truth)
         unobserved = (~table.observed).nonzero()
-        # Of ratings all absent pairs are unknown; none of them was asked about.
-        asked = len(unobserved) and not cls.lists_zeros
-        data = replace(data, hidden=table.hidden, unobserved=unobserved if asked else None)
+        if cls.lists_zeros:  # all absent pairs are unknown, and none was asked about but those that are hidden
+            hidden = table.hidden
+            pairs = unobserved[:0] if hidden is None else torch.stack([hidden.rows, hidden.columns], 1)
+            unobserved = _sorted(pairs, data.shape[1])[0]
+        data = replace(data, hidden=table.hidden, unobserved=unobserved if len(unobserved) else None)
         return (replace(data, test=cls.of(table.test)) if table.test is not None else data).checked()
 
     @classmethod

@@ -195,7 +195,7 @@ def metrics(fit: Fit) -> dict[str, float]:
     if fit.objective_name == "elbo":
         result["elbo_per_rating"] = fit.objective / len(data.values)
     some = thinned(fit.draws, SCORE_DRAWS)
-    at = torch.linspace(0, len(data.values) - 1, min(len(data.values), TRAIN)).long()
+    at = torch.linspace(0, len(data.values) - 1, min(len(data.values), TRAIN), dtype=torch.float64).long()
     result["train_nll"] = _nll(model, some, data.values[at, :2].long(), data.counts[at])
     if (aside := data.validation) is not None:
         result["validation_nll"] = _nll(model, some, torch.stack([aside.rows, aside.columns], 1), aside.values)
