@@ -142,9 +142,15 @@ class Unconstrained:
         # and a likelihood that is right for some units is right for all, so it is held to the program on a part.
         self.model, self.data, self.few, self.part = model, data, data.first(1), data.first(self.CHECKED_UNITS)
         depth = plate_depth(model, self.few)
-        initial, self.enumerated, self.transforms, _ = initialize_model(
-            model, (self.part,), init_strategy=init_to_value(values=dict(start)), max_plate_nesting=depth
-        )
+        try:
+            initial, self.enumerated, self.transforms, _ = initialize_model(
+                model, (self.part,), init_strategy=init_to_value(values=dict(start)), max_plate_nesting=depth
+            )
+        except NotImplementedError as error:
+            raise NotApplicable(
+                f"a site's support cannot be mapped to real numbers, which this method needs ({error}); "
+                "other settings of the model or other methods can do without"
+            ) from None
         if kept := sorted(set(initial) - set(model.sites)):
             raise NotApplicable(f"the program keeps {', '.join(kept)} as a site; this method needs it summed out")
         self.priors = _priors(model, {site: value for site, value in start.items() if site in model.sites}, self.few)

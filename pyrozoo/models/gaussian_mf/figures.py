@@ -112,9 +112,10 @@ def _by_activity(fit: Fit) -> Picture | None:
     if len(edges) < 3:
         return None
     group = np.clip(np.searchsorted(edges, count, side="right") - 1, 0, len(edges) - 2)
-    middle = [np.median(count[group == g]) for g in range(len(edges) - 1)]
-    rmse = [np.sqrt(error[group == g].mean()) for g in range(len(edges) - 1)]
-    sd = [width[group == g].mean() / (2 * 1.645) for g in range(len(edges) - 1)]
+    groups = [group == g for g in range(len(edges) - 1) if (group == g).any()]
+    middle = [np.median(count[each]) for each in groups]
+    rmse = [np.sqrt(error[each].mean()) for each in groups]
+    sd = [width[each].mean() / (2 * 1.645) for each in groups]
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.plot(middle, rmse, "o-", color="C3", label="error that was made (RMSE)")

@@ -15,7 +15,7 @@ from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.point import Point, log_prior
 from pyrozoo.types import SettingError
 
-FLAT = 1e3
+FLAT = 100.0
 """Prior variances are taken so many times as large: a ridge that decides only what the ratings leave open."""
 
 LEAST_NOISE = 1e-4

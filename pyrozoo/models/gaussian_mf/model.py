@@ -18,7 +18,7 @@ from pyrozoo.math.alignment import log_orbit, procrustes, rotations
 from pyrozoo.models.gaussian_mf.distributions import ListedNormal
 from pyrozoo.models.gaussian_mf.likelihood import fitted, linear, pointwise
 from pyrozoo.models.gaussian_mf.prediction import expected, log_densities, predict
-from pyrozoo.types import DataError, Draws, Model, NotApplicable, Prediction, SettingError
+from pyrozoo.types import DataError, Draws, Model, Prediction, SettingError
 
 LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
 """Ratings whose squares can still be added up."""
@@ -230,8 +230,6 @@ class GaussianMF(Model):
 
     def symmetry(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
         """Return dimension and log volume of the orbit {(U R, V R): R orthogonal}."""
-        if self.hierarchical:
-            raise NotApplicable("laplace does not apply with model.hierarchical=true: the orbit has no closed volume")
         U, V = values["row_factors"], values["column_factors"]
         scale = len(U) * self.row_factor_variance + len(V) * self.column_factor_variance
         return log_orbit(U.mT @ U + V.mT @ V, scale)
