@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.inference.state import affordable, as_dict, thinned
-from pyrozoo.inference.watching import RunningDensity
+from pyrozoo.inference.watching import LEAST, RunningDensity
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
@@ -70,7 +70,8 @@ class _Sampling(Process):
             if age == self.warmup + 1:
                 self.density = RunningDensity()
             self.density.add(logs)
-            self.figures |= self.density.figures()
+            if self.density.count >= LEAST:
+                self.figures |= self.density.figures()
 
     def _predict(self, state: Any, age: int) -> None:
         """Average the predictive of hidden entries over all sweeps after warm-up, and watch its error."""

@@ -13,6 +13,9 @@ from pyrozoo.types import Draws, Model
 DRAWS = 100
 """Draws from q behind a predictive density."""
 
+LEAST = 5
+"""States of a chain that an average needs before it is worth a look."""
+
 GROWTH = 1.15
 """Where a look costs many iterations, each waits until there are so many times as many iterations."""
 

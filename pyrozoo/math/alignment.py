@@ -75,7 +75,7 @@ def rotations(matrices: Float[Tensor, "S D K"], sweeps: int = 3) -> Float[Tensor
     for _ in range(sweeps):
         turn = procrustes(matrices, pivot)
         pivot = (matrices @ turn).mean(0)
-    axes = torch.linalg.svd(pivot, full_matrices=True)[2].mT
+    axes = torch.linalg.eigh(pivot.mT @ pivot).eigenvectors.flip(1)  # largest first
     sign = torch.where((pivot @ axes).pow(3).sum(0) < 0, -1.0, 1.0).to(pivot.dtype)
     return turn @ (axes * sign)
 

@@ -16,8 +16,8 @@ MOST_POINTS = 3000
 MOST_NAMED = 12
 """Columns named at either end."""
 
-MOST_LABELLED = 40
-"""Columns up to which each is named on the map."""
+MOST_LABELLED = 20
+"""Columns named on the map: those furthest from the middle."""
 
 GROUPS = 8
 """Groups of rows by how many ratings they have."""
@@ -139,7 +139,8 @@ def _map(fit: Fit) -> Picture:
     axes = figure.subplots()
     y = values[:, 1] if values.shape[1] > 1 else np.zeros(len(values))
     axes.plot(values[:, 0], y, "o", ms=4, color="C0")
-    far = np.argsort(-np.hypot(values[:, 0], y), kind="stable")[:MOST_LABELLED]
+    middle = np.median(values[:, 0]), np.median(y)
+    far = np.argsort(-np.hypot(values[:, 0] - middle[0], y - middle[1]), kind="stable")[:MOST_LABELLED]
     for j in far:
         axes.annotate(
             _short(data.column_labels[j]), (values[j, 0], y[j]), textcoords="offset points", xytext=(3, 2), fontsize=7
