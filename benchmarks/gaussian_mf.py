@@ -125,12 +125,14 @@ def rows() -> Iterator[Row]:
                 f"gaussian_mf Gibbs sweep, {TASK}, float32, {what}", mine / SWEEPS, str(peer["version"]), theirs,
                 f"{SWEEPS} sweeps: test RMSE {ours.rmse:.4f}; theirs {rmse(peer['mean'], data):.4f}",
             )  # fmt: skip
-    quiet = {"dtype": "float32", "holdout": 0.1, "data": "jester", "progress": False}
+    quiet = {"holdout": 0.1, "data": "jester", "progress": False}
     for method, settings in METHODS.items():
-        fit = pyrozoo.fit(MODEL, method, **quiet, **settings)
+        # In single precision the last digits of a mode's objective hide that it still rises.
+        dtype = "float64" if method in ("em", "mle") else "float32"
+        fit = pyrozoo.fit(MODEL, method, dtype=dtype, **quiet, **settings)
         nll, error = fit.metrics["test_nll"], fit.metrics["test_rmse"]
         yield Row(
-            f"gaussian_mf {method}, {TASK}, float32, the engine's whole run", fit.seconds, "", None,
+            f"gaussian_mf {method}, {TASK}, {dtype}, the engine's whole run", fit.seconds, "", None,
             f"test NLL {nll:.4f}, RMSE {error:.4f}, train NLL {fit.metrics['train_nll']:.4f}; "
             f"{fit.iterations} iterations, {fit.status}",
         )  # fmt: skip
@@ -144,6 +146,6 @@ METHODS = {
         "window": 410, "evaluation_draws": 10, "draws": 200,
     },
     "cavi": {"restarts": 1, "max_iterations": 100, "draws": 200},
-    "em": {"restarts": 1, "max_iterations": 100},
-    "mle": {"restarts": 1, "max_iterations": 100},
+    "em": {"restarts": 1, "max_iterations": 100, "tol": 1e-8},
+    "mle": {"restarts": 1, "max_iterations": 100, "tol": 1e-8},
 }  # fmt: skip

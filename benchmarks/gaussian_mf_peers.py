@@ -1,7 +1,8 @@
 """The peer of gaussian_mf, for an environment of its own: myFM, without pyrozoo.
 
 ``python gaussian_mf_peers.py DATA.npz OUT.npz FACTORS SWEEPS`` fits ``train`` [entry, 3] with a tenth and with all of
-the sweeps, its defaults otherwise, and writes the seconds of one sweep (the difference, so that what is done once is
+the sweeps, priors of rows and columns
+of their own and its defaults otherwise, and writes the seconds of one sweep (the difference, so that what is done once is
 not in it) and its predictions of ``test`` [entry, 2] averaged over the second half of the sweeps.
 """
 
@@ -31,7 +32,7 @@ def main() -> None:
     for count in (max(1, int(sweeps) // 10), int(sweeps)):
         model = MyFMRegressor(rank=int(factors), random_seed=0)
         started = time.perf_counter()
-        model.fit(X, y, n_iter=count, n_kept_samples=max(1, count // 2))
+        model.fit(X, y, n_iter=count, n_kept_samples=max(1, count // 2), group_shapes=shape.tolist())
         seconds.append(time.perf_counter() - started)
     each = (seconds[1] - seconds[0]) / (int(sweeps) - max(1, int(sweeps) // 10))
     np.savez(out, seconds=each, mean=model.predict(design(test)), version=f"myFM {version('myfm')}")
