@@ -1,9 +1,9 @@
 """The peer of gaussian_mf, for an environment of its own: myFM, without pyrozoo.
 
 ``python gaussian_mf_peers.py DATA.npz OUT.npz FACTORS SWEEPS`` fits ``train`` [entry, 3] with a tenth and with all of
-the sweeps, priors of rows and columns
-of their own and its defaults otherwise, and writes the seconds of one sweep (the difference, so that what is done once is
-not in it) and its predictions of ``test`` [entry, 2] averaged over the second half of the sweeps.
+the sweeps, with priors of their own for rows and columns and its defaults otherwise, and writes the seconds of one
+sweep (the difference, so that what is done once is not in it) and its predictions of ``test`` [entry, 2] averaged over
+the second half of the sweeps.
 """
 
 from __future__ import annotations
