@@ -204,6 +204,15 @@ def test_sweep_over_the_number_of_components(here, capsys):
     assert table["elbo"].is_unique
 
 
+def test_an_experiment_may_be_a_sweep():
+    expected = catalog.settings("experiment", "jester_k_sweep")["sweep"]
+    assert command.spelled_out(["experiment=jester_k_sweep", "seed=1"]) == ["-m", *expected, "seed=1"]
+    few = command.spelled_out(["experiment=jester_k_sweep", "model.num_factors=1,2"])
+    assert few == ["-m", expected[0], "model.num_factors=1,2"], "what is typed takes the place of what is listed"
+    plain = ["-m", "experiment=zip_course", "experiment=none"]
+    assert command.spelled_out(plain) == plain
+
+
 def test_sweep_goes_on_after_a_failure_and_says_so(here, capsys, monkeypatch):
     monkeypatch.setattr(catalog, "refused", lambda model: {"nuts": "there is no gradient"})
     code, out, err = run(capsys, "-m", *SMALL, "inference=em,nuts,cavi", "model.rate_shape=0.5,2.0")

@@ -125,7 +125,7 @@ def test_solvers_objective_is_the_programs_joint(model, method):
 def test_samplers_agree_with_the_oracle(model, method):
     its = case(model)
     exact = its.oracle().draws
-    sizes = {"draws": 4000, "warmup": 200} if method != "nuts" else {"draws": 120, "warmup": 80, "chains": 2}
+    sizes = {"draws": 2500, "warmup": 200} if method != "nuts" else {"draws": 120, "warmup": 80, "chains": 2}
     fit = fit_tiny(model, method, **sizes)
     invariants = _moments("ours", fit, its.model.invariants(fit.draws, its.tiny)).set_index("quantity")
     truth = its.model.invariants(exact, its.tiny)

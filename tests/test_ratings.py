@@ -401,6 +401,10 @@ def test_jester_lists_what_was_rated(tmp_path):
     assert data.values.tolist() == [[0, 0, -9.5], [0, 99, 0], [2, 3, 10]]
     assert (data.shape, data.name, data.notes, data.unobserved) == ((3, 100), "jester", (), None)
     assert (data.row_labels[2], data.column_labels[99]) == ("reader_2", "joke_99")
+    path = archive(tmp_path, reader(2, j0=-9.5, j99=0) + reader(0) + reader(1, j3=10))
+    assert jester(path, 2).shape == (2, 100)
+    assert "data.readers asks for 4" in refused(DataError, jester, path, 4)
+    assert "data.readers is 0" in refused(SettingError, jester, path, 0)
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,11 @@ def test_commands(here, capsys, request, need, command):
         arguments += ["inference.restarts=1", "inference.max_iterations=5", "inference.draws=20"]
     if any("experiment=jester" in a for a in arguments):
         need("jester")
-    if "experiment=jester_gibbs" in arguments:
-        arguments += ["inference.warmup=5", "inference.draws=5"]
+        arguments.append("data.readers=300")
     if "experiment=jester_svi" in arguments:
-        arguments += ["inference.max_steps=41", "inference.draws=20", "inference.evaluation_draws=2"]
+        arguments += ["inference.batch_size=4000", "inference.max_steps=20", "inference.draws=30"]
     if "experiment=jester_k_sweep" in arguments:
-        arguments += ["experiment=jester_map,jester_mle", "model.num_factors=1", "inference.max_iterations=2"]
+        arguments += ["experiment=jester_map,jester_mle", "model.num_factors=1,2", "inference.max_iterations=2"]
     if "experiment=pmf_toy" in arguments:
         arguments += ["inference.restarts=2", "inference.max_iterations=50"]
     if "experiment=digits_masked" in arguments:
@@ -89,6 +88,11 @@ def test_commands(here, capsys, request, need, command):
             code, _, err = run(capsys, "model=zip_mixture", *quick, *SMALL)
             assert code == 0, err
         arguments = [a.removesuffix(",svi,nuts") for a in arguments]
+    if "inference=mle,em,gibbs" in arguments:
+        quick = ["inference.warmup=10", "inference.draws=30", "inference.thin=1"]
+        code, _, err = run(capsys, *("inference=gibbs" if "=mle" in a else a for a in arguments if a != "-m"), *quick)
+        assert code == 0, err
+        arguments = [a.removesuffix(",gibbs") for a in arguments] + ["inference.max_iterations=20"]
     arguments = ["model.num_components=1,2" if a.endswith("=1,2,3,4,5,6") else a for a in arguments]
     simulated = not any(a.startswith(("data=", "experiment=")) for a in arguments)
     code, _, err = run(capsys, *arguments, *(SMALL if simulated else []))

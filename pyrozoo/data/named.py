@@ -145,8 +145,13 @@ JESTER_UNKNOWN = 99.0
 """What stands for no rating in the data sets of Jester."""
 
 
-def jester(path: Path) -> Ratings:
-    """Parse ratings of 100 jokes in [-10, 10]: one line per reader, how many jokes it rated and then every rating."""
+def jester(path: Path, readers: int | None = None) -> Ratings:
+    """Parse ratings of 100 jokes in [-10, 10], of the first readers or of all.
+
+    One line per reader: how many jokes it rated, then every rating, 99 where there is none.
+    """
+    if readers is not None and readers < 1:
+        raise SettingError(f"data.readers is {readers}; it must be at least 1, or null")
     try:
         frame = pd.read_csv(path, header=None, compression="zip", dtype=np.float64)
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
@@ -161,6 +166,9 @@ def jester(path: Path) -> Ratings:
         raise DataError(f"{path.name}: line {int(wrong.argmax()) + 1} does not hold as many ratings as it says")
     if not np.nanmax(np.abs(ratings), initial=0.0) <= 10:
         raise DataError(f"{path.name} holds ratings outside [-10, 10]")
+    if readers is not None and readers > len(ratings):
+        raise DataError(f"{path.name} holds {len(ratings)} readers; data.readers asks for {readers}")
+    ratings = ratings[:readers]
     names = labels("reader", len(ratings)), labels("joke", 100)
     return Ratings.of(Table(torch.as_tensor(ratings), *names, "jester"))
 

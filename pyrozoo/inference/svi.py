@@ -42,6 +42,10 @@ class _Stochastic(Process):
         # The rate decays geometrically over max_steps.
         self.adam = {"lr": learning_rate, "lrd": final_learning_rate ** (1 / max_steps)}
         self.total = self.restarts * self.restart_steps + max_steps
+        self.figures: dict[str, Tensor] = {}
+        # Predictive densities are looked at after every epoch, or where that is a step, every window.
+        epoch = -(-data.parts // self.batch_size)
+        self.look = epoch if epoch > 1 else window
 
     def start(self) -> None:
         self.restart, self.step, self.steps = 0, 0, 0
@@ -52,10 +56,6 @@ class _Stochastic(Process):
         self.best: dict[str, Any] = {}
         self.ended: Status | None = None
         self.order = torch.empty(0, dtype=torch.long)
-        self.figures: dict[str, Tensor] = {}
-        # Looked at after every epoch, but not more often than the objective is smoothed over.
-        self.epoch = -(-self.data.parts // self.batch_size)
-        self.look = self.epoch if self.epoch > 1 else self.window
         self._new_guide()
 
     def _new_guide(self) -> None:

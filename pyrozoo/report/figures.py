@@ -78,7 +78,7 @@ def _posterior(fit: Fit) -> Picture:
     truth, thinned = _truth(fit, aligned), False
     figure = Figure(figsize=(9, 2.2 * len(aligned)), layout="constrained")
     for axes, (site, value) in zip(np.atleast_1d(figure.subplots(len(aligned), 1)), aligned.items(), strict=True):
-        flat = value.flatten(0, 1).flatten(1).double().cpu().numpy()
+        flat = value.flatten(0, 1).reshape(-1, max(1, value[0, 0].numel())).double().cpu().numpy()
         size = flat.shape[1]
         x = np.linspace(0, size - 1, min(size, MOST_POINTS)).round().astype(int)
         thinned |= len(x) < size

@@ -7,6 +7,7 @@ import math
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pyro
 import pytest
 import torch
@@ -28,6 +29,7 @@ from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 from pyrozoo.program import log_joint, seeded
 from pyrozoo.types import DataError, NotApplicable, NumericalError, SettingError
 from tests.case import Case, Oracle
+from tests.test_inference import interrupt_at, same
 
 NAN = float("nan")
 MODEL = GaussianMF(2, 0.5, 0.6, 1.0, True, 4.0, True, 2.0, 0.7, False, None, 1.0)
@@ -343,6 +345,7 @@ class DegreesLost(gibbs.Solver):
 
 
 @unchecked
+@pytest.mark.slow
 def test_geweke_sees_a_precision_without_its_prior():
     z = geweke(HIERARCHICAL, Ratings.blank(5, 3), DegreesLost, sweeps=1500, seed=5, lose=lose)
     assert z.abs().max() > 4.5
@@ -506,11 +509,11 @@ def test_minibatches_of_ratings_estimate_the_same_bound():
         guide, elbo = Guide(model, data), TraceMeanField_ELBO()
         guide(data)
         with torch.no_grad():
-            whole = torch.tensor([-elbo.loss(model, guide, data) for _ in range(500)])
+            whole = torch.tensor([-elbo.loss(model, guide, data) for _ in range(200)])
             parts = torch.tensor(
-                [-elbo.loss(model, guide, data.part(torch.randperm(data.parts)[:20])) for _ in range(1000)]
+                [-elbo.loss(model, guide, data.part(torch.randperm(data.parts)[:20])) for _ in range(400)]
             )
-    error = math.hypot(float(whole.std()) / 500**0.5, float(parts.std()) / 1000**0.5)
+    error = math.hypot(float(whole.std()) / 200**0.5, float(parts.std()) / 400**0.5)
     assert abs(float(whole.mean() - parts.mean())) < 5 * error
 
 
@@ -591,6 +594,27 @@ def test_every_engine_follows_the_parts(method):
     assert train.iloc[-1] < train.iloc[0]
     if method == "svi":
         assert looked.sum() == 40 // -(-data.parts // 100), "once an epoch"
+
+
+@unchecked
+@pytest.mark.parametrize("method", ["gibbs", *(pytest.param(m, marks=pytest.mark.slow) for m in ("cavi", "svi"))])
+def test_a_resumed_run_follows_the_parts_as_the_whole_run_does(method, tmp_path, monkeypatch, undrawn):
+    settings = {
+        "gibbs": {"chains": 2, "warmup": 10, "draws": 20, "thin": 1},
+        "cavi": {"restarts": 3, "max_iterations": 40, "tol": 0.0, "draws": 10},
+        "svi": {"max_steps": 40, "restarts": 1, "batch_size": 50, "draws": 10, "evaluation_draws": 2},
+    }[method] | {"rows": 20, "columns": 8, "seed": 3, **QUIET}
+    whole = pyrozoo.fit("gaussian_mf", method, **settings)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 17)
+        part = pyrozoo.fit("gaussian_mf", method, checkpoint_every=7, directory=tmp_path, **settings)
+    assert part.status == "interrupted"
+    part.save(tmp_path)
+    again = pyrozoo.resume(tmp_path)
+    same(again, whole)
+    curves = ["iteration", "chain", "train_nll", "test_nll"]
+    assert whole.trace["test_nll"].notna().any()
+    pd.testing.assert_frame_equal(again.trace[curves], whole.trace[curves], check_exact=True)
 
 
 def test_figures_that_metrics_hold_are_those_of_the_draws():

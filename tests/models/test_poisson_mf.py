@@ -476,6 +476,7 @@ def test_geweke_of_the_hierarchical_sampler():
 
 
 @unchecked
+@pytest.mark.slow
 def test_geweke_of_the_hierarchical_sampler_sees_rates_that_forget_the_factors():
     class Forgets(gibbs.Solver):
         def gamma(self, shape, rate):
