@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from pyrozoo import catalog
-from pyrozoo.types import Draws, Model, Solver
+from pyrozoo.types import Draws, Model, Solver, UserError
 
 
 @dataclass(frozen=True)
@@ -82,3 +84,13 @@ def pairs(**wanted: str) -> list[tuple[str, str]]:
 def solver_class(model: str, method: str) -> type[Solver]:
     """Import a solver."""
     return importlib.import_module(f"pyrozoo.models.{model}.{method}").Solver
+
+
+def refused(error: type[UserError], function: Callable[..., Any], *arguments: Any, **named: Any) -> str:
+    """Return the message, a single line, with which a call is refused."""
+    with pytest.raises(error) as caught:
+        function(*arguments, **named)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "\r" not in message
+    return message

@@ -26,7 +26,8 @@ from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.types import DataError, Model, SettingError, UserError
+from pyrozoo.types import DataError, Model, SettingError
+from tests.case import refused
 
 NAN = float("nan")
 MATRIX = np.array([[1, 0, NAN], [NAN, 3, NAN], [5, NAN, -2.5]])
@@ -41,16 +42,6 @@ columns = st.lists(
 def model(kind: type[Model]) -> Model:
     own = catalog.settings("model", kind.__module__.split(".")[-2])
     return kind(**{name: value for name, value in own.items() if name != "name"})
-
-
-def refused(error: type[UserError], function, *arguments, **named) -> str:
-    """Return the message, a single line, with which a call is refused."""
-    with pytest.raises(error) as caught:
-        function(*arguments, **named)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "\r" not in message
-    return message
 
 
 def archive(folder: Path, *files: str | bytes) -> Path:

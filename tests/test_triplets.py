@@ -24,7 +24,8 @@ from pyrozoo.data.source import read
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.types import DataError, SettingError, UserError
+from pyrozoo.types import DataError, SettingError
+from tests.case import refused
 
 NAN = float("nan")
 MODEL = PoissonMF(2, 1.0, 1.0, 1.0, 1.0, False, 1.0)
@@ -73,16 +74,6 @@ def assert_sorted(data: Triplets) -> None:
     for pairs in (data.values[:, :2].long(), data.unobserved, hidden):
         if pairs is not None:
             assert torch.equal(pairs, pairs.unique(dim=0))
-
-
-def refused(error: type[UserError], function, *arguments, **named) -> str:
-    """Return the message, a single line, with which a call is refused."""
-    with pytest.raises(error) as caught:
-        function(*arguments, **named)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "\r" not in message
-    return message
 
 
 def write(folder: Path, content: str | bytes, name: str = "list.csv", encoding: str = "utf-8") -> Path:
