@@ -47,6 +47,12 @@ def unchecked() -> Iterator[None]:
 
 
 @pytest.fixture
+def checked(unchecked: None) -> None:
+    """Check shapes all the same, in a module that leaves them unchecked."""
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pictures but do not render them, which takes longer than most fits; tests of reports render all."""
     blank = base64.b64decode(

@@ -227,12 +227,21 @@ def test_sweep_goes_on_after_a_failure_and_says_so(here, capsys, monkeypatch):
     assert "rate_shape" in report.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("experiment", catalog.options("experiment"))
+SWEEPS = [name for name in catalog.options("experiment") if "sweep" in catalog.settings("experiment", name)]
+
+
+def test_sweeps_are_of_experiments_that_there_are():
+    for name in SWEEPS:
+        chosen = catalog.settings("experiment", name)["sweep"][0].removeprefix("experiment=").split(",")
+        assert set(chosen) < set(catalog.options("experiment"))
+
+
+@pytest.mark.parametrize("experiment", sorted(set(catalog.options("experiment")) - set(SWEEPS)))
 def test_every_experiment_composes(here, capsys, experiment):
     code, out, err = run(
         capsys,
         f"experiment={experiment}",
-        *([] if experiment != "zip_course_model" else ["inference=cavi"]),
+        *(["inference=cavi"] if experiment in ("zip_course_model", "jester") else []),
         "--cfg",
         "job",
     )

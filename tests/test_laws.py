@@ -50,7 +50,7 @@ def slow_for(arguments, *methods):
 
 # Methods that draw enough to be held to the exact posterior; the sizes are set in each case.
 QUIET = {"progress": False}
-unchecked = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("unchecked")  # one law below looks at all shapes
 
 
 def fit_tiny(model: str, method: str, **changes):
@@ -120,7 +120,6 @@ def test_solvers_objective_is_the_programs_joint(model, method):
 # 2. Oracle ------------------------------------------------------------------------------------------------------------
 
 
-@unchecked
 @pytest.mark.parametrize(("model", "method"), ORACLE_PAIRS)
 def test_samplers_agree_with_the_oracle(model, method):
     its = case(model)
@@ -217,7 +216,6 @@ def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
 # 4. Stationary --------------------------------------------------------------------------------------------------------
 
 
-@unchecked
 @pytest.mark.parametrize(("model", "method"), MONOTONE)
 def test_converged_points_are_stationary(model, method):
     """Directional derivatives of the objective over the solver's own parameters vanish, by central differences."""
@@ -294,14 +292,12 @@ def ranks(model, make, simulations, seed=3):
     )
 
 
-@unchecked
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_geweke(model, method):
     z = quick_geweke(model, solver_class(model, method), 1500)
     assert z.abs().max() < GEWEKE_LIMIT, z[z.abs() > 3]
 
 
-@unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_geweke_long(model, method):
@@ -309,14 +305,12 @@ def test_geweke_long(model, method):
     assert z.abs().max() < GEWEKE_LIMIT, z[z.abs() > 3]
 
 
-@unchecked
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_calibration(model, method):
     p = uniformity(ranks(model, solver_class(model, method), 120))
     assert p.min() > 1e-4, p[p < 1e-3]
 
 
-@unchecked
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_calibration_long(model, method):
@@ -324,7 +318,6 @@ def test_calibration_long(model, method):
     assert p.min() > 1e-4, p[p < 1e-3]
 
 
-@unchecked
 @pytest.mark.parametrize(("model", "bug"), [(m, bug) for m in MODELS for bug in case(m).bugs if bug != "data"])
 def test_planted_bugs_are_caught(model, bug):
     make = case(model).bugs[bug]
@@ -334,13 +327,11 @@ def test_planted_bugs_are_caught(model, bug):
     )
 
 
-@unchecked
 @pytest.mark.parametrize("model", [m for m in MODELS if case(m).bugs])
 def test_geweke_alone_catches_a_bug(model):
     assert any(quick_geweke(model, make, 1000).abs().max() > GEWEKE_LIMIT for make in case(model).bugs.values())
 
 
-@unchecked
 @pytest.mark.parametrize("model", [m for m in MODELS if "data" in case(m).bugs])
 def test_a_sampler_that_ignores_the_data_is_caught_by_the_log_likelihoods_rank_only(model):
     p = uniformity(ranks(model, case(model).bugs["data"], 150))
@@ -449,7 +440,6 @@ numbers = st.one_of(
 )
 
 
-@unchecked
 @pytest.mark.parametrize("model", MODELS)
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=numbers))
@@ -468,7 +458,7 @@ def test_any_array_is_refused_or_fitted(model, data):
 
 
 @pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, "nuts", "svi", "laplace"))
-def test_same_seed_same_bits(model, method):
+def test_same_seed_same_bits(model, method, checked):
     quick = {"nuts": {"warmup": 10, "draws": 6, "chains": 1}, "svi": {"max_steps": 40, "draws": 30}}
     quick = quick.get(method, short(model, method))
     torch.manual_seed(1)
