@@ -142,7 +142,7 @@ class Ratings(Triplets):
             index = values[:, axis].long()
             count = torch.bincount(index, minlength=size)
             total = torch.zeros(size, dtype=torch.float64, device=values.device).index_add(0, index, ratings)
-            result[f"{name}_mean"] = (name,), torch.where(count > 0, total / count.clamp(min=1), mean).cpu().numpy()
+            result[f"mean_by_{name}"] = (name,), torch.where(count > 0, total / count.clamp(min=1), mean).cpu().numpy()
         return result | {
             "rating_mean": ((), mean.cpu().numpy()),
             "rating_sd": ((), ratings.std(correction=0).cpu().numpy()),

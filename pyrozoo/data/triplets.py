@@ -291,7 +291,7 @@ class Triplets(Data):
             if prefix:
                 extra["test_entries"] = ("test_entry", "triplet"), part.values.cpu().numpy()
                 # Something with the dimension of the new rows, so that their labels are stored.
-                name = "row_mean" if self.lists_zeros else "row_total"
+                name = "mean_by_row" if self.lists_zeros else "row_total"
                 extra[f"test_{name}"] = ("test_row",), part.statistics(part.values, site)[name][1]
             if part.unobserved is not None:
                 extra[f"{prefix}unobserved"] = (f"{prefix}pair", "row_column"), part.unobserved.cpu().numpy()

@@ -221,6 +221,6 @@ def baseline(data: Ratings) -> Tensor:
     """Return what the means of rows and of columns predict for the hidden ratings, [entry]."""
     assert data.hidden is not None
     means = data.statistics(data.values, "ratings")
-    row, column, mean = (torch.as_tensor(means[name][1]) for name in ("row_mean", "column_mean", "rating_mean"))
+    row, column, mean = (torch.as_tensor(means[name][1]) for name in ("mean_by_row", "mean_by_column", "rating_mean"))
     found = row[data.hidden.rows.cpu()] + column[data.hidden.columns.cpu()] - mean
     return found.to(data.hidden.values)
