@@ -282,7 +282,11 @@ def test_a_batch_is_some_rows():
 def test_statistics_of_rows_and_columns_are_means_of_their_ratings():
     found = Ratings.of(np.c_[MATRIX, [NAN] * 3]).statistics(torch.tensor(ENTRIES), "ratings")
     assert [dims for dims, _ in found.values()] == [("row",), ("column",), (), ()]
-    for name, expected in (("mean_by_row", [0.5, 3, 1.25]), ("mean_by_column", [3, 1.5, -2.5, 1.3]), ("rating_mean", 1.3)):
+    for name, expected in (
+        ("mean_by_row", [0.5, 3, 1.25]),
+        ("mean_by_column", [3, 1.5, -2.5, 1.3]),
+        ("rating_mean", 1.3),
+    ):
         np.testing.assert_allclose(found[name][1], expected)
     np.testing.assert_allclose(found["rating_sd"][1], np.nanstd(MATRIX))
 
