@@ -49,7 +49,8 @@ def main() -> None:
 def spelled_out(arguments: list[str]) -> list[str]:
     """Put a sweep in the place of an experiment that is one: its file lists what would be typed after ``-m``.
 
-    What is typed beside it comes last, and in the place of what the sweep says of the same setting.
+    What is typed beside it comes last, and in the place of what the sweep says of the same setting. A model that is not
+    tried on simulated data names its own (``catalog.default_data``).
     """
     result: list[str] = []
     for i, argument in enumerate(arguments):
@@ -58,6 +59,10 @@ def spelled_out(arguments: list[str]) -> list[str]:
         sweep = catalog.settings(group, name).get("sweep") if known else None
         beside = {each.split("=", 1)[0] for each in [*arguments[:i], *arguments[i + 1 :]]}
         result += [argument] if sweep is None else ["-m", *(s for s in sweep if s.split("=", 1)[0] not in beside)]
+    named = {group: name for group, _, name in (argument.partition("=") for argument in result)}
+    if named.get("model") in catalog.models() and not {"data", "experiment"} & set(named):
+        default = catalog.default_data(named["model"])
+        result += [f"data={default}"] if default != "simulated" else []
     return result
 
 

@@ -130,8 +130,8 @@ def fit(
     Args:
         model: A model's name, or a model.
         method: A method of that model (``list_models`` names them).
-        data: An array, a DataFrame, a container, the name of a data set, a file's path, or None for data simulated from
-            the model.
+        data: An array, a DataFrame, a container, the name of a data set, a file's path, or None for the data that the
+            model is tried on, in most cases simulated from it.
         seed: Of inference.
         device: cpu, cuda or auto.
         dtype: float64 or float32.
@@ -161,7 +161,7 @@ def fit(
     config: dict[str, Any] = {
         "model": catalog.settings("model", name),
         "inference": catalog.settings("inference", method),
-        "data": _data_settings(data),
+        "data": _data_settings(data, name),
         "device": {"name": device},
         "seed": seed,
         "dtype": dtype,
@@ -199,9 +199,9 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
-def _data_settings(data: Any) -> dict[str, Any]:
+def _data_settings(data: Any, model: str) -> dict[str, Any]:
     if data is None:
-        return catalog.settings("data", "simulated")
+        return catalog.settings("data", catalog.default_data(model))
     if isinstance(data, str) and data in catalog.options("data"):
         return catalog.settings("data", data)
     if isinstance(data, str | Path):

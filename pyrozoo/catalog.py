@@ -51,8 +51,10 @@ def models() -> tuple[str, ...]:
 def _literal(path: Path, name: str) -> Any:
     """Read one literal assignment of a module without importing it."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
-            return ast.literal_eval(node.value)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                return ast.literal_eval(node.value)
     return None
 
 
@@ -65,6 +67,11 @@ def title(model: str) -> str:
 def refused(model: str) -> dict[str, str]:
     """Return generic methods that make no sense for the model, with the reason (``REFUSED`` in its package)."""
     return _literal(MODELS / model / "__init__.py", "REFUSED") or {}
+
+
+def default_data(model: str) -> str:
+    """Return the choice of conf/data that a model is tried on unless another is asked for (``DATA`` in its package)."""
+    return _literal(MODELS / model / "__init__.py", "DATA") or "simulated"
 
 
 def methods(model: str) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ def log_joint(model: Model, draws: Draws, data: Any) -> Tensor:
 def plate_depth(model: Model, data: Any) -> int:
     """Return how many dimensions the program's plates take; enumeration goes to the left of them."""
     with torch.random.fork_rng():  # a look at the program is no draw of the caller's
-        trace = poutine.trace(model).get_trace(data)
+        trace = poutine.trace(model).get_trace(data.part(torch.arange(min(2, data.parts))))
     frames = [f for node in trace.nodes.values() if node["type"] == "sample" for f in node["cond_indep_stack"]]
     return max((-frame.dim for frame in frames if frame.dim is not None), default=0)
 

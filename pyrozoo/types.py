@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Kind = Literal["point", "variational", "samples", "exact"]
-"""What a fit's draws are: one best value, draws from an approximation q, (Markov chain) samples, exact answers."""
+"""What a fit's draws are: one best value, draws from an approximation q, (Markov chain) samples, independent draws from
+the posterior itself."""
 
 Status = Literal["converged", "completed", "max_iterations", "objective_decreased", "interrupted"]
 """How a fit ended. A sampler that drew all it was asked for is ``completed``: whether it converged, R-hat says."""
@@ -225,8 +226,22 @@ class Solver(abc.ABC):
         """Return what ``draws`` and ``log_q`` take in the end: the state, or more where that leaves something out."""
         return state
 
+    def residual(self, state: Any) -> Tensor | None:
+        """Return what must fall below the tolerance for convergence, [chains], of a state that ``step`` returned.
+
+        None: the relative change of the objective.
+        """
+        return None
+
+    def expectations(self, state: Any) -> Draws:
+        """Return expectations that the method knows beyond what draws say, name -> [chains, *event].
+
+        Their names and dimensions are among the model's ``invariant_dims``; for most methods there is nothing.
+        """
+        return {}
+
     def log_q(self, state: Any, draws: Draws) -> Tensor:
-        """Return log q(draws), [chains], for variational states."""
+        """Return log q(draws), [chains], for variational and exact states."""
         raise NotImplementedError(f"{type(self).__module__} is not a variational solver")
 
 
@@ -249,8 +264,9 @@ class Fit:
         seconds: Wall-clock seconds spent in the engine, over all resumed parts.
         seed: The seed.
         sample_stats: ArviZ name -> [chain, draw].
-        log_q: log q at the draws of a variational fit, [chain, draw].
-        sampler: For a variational fit, n -> (draws, log_q) with fresh draws from q.
+        expectations: Expectations that the method knows beyond what draws say, name -> [*event].
+        log_q: log q at the draws of a variational or exact fit, [chain, draw].
+        sampler: For a variational or exact fit, n -> (draws, log_q) with fresh draws from q.
         metrics: Flat name -> number or string.
         notes: What a reader of the results should know, such as draws that were not kept.
     """
@@ -269,6 +285,7 @@ class Fit:
     seconds: float
     seed: int
     sample_stats: dict[str, Tensor] = field(default_factory=dict)
+    expectations: Draws = field(default_factory=dict)
     log_q: Tensor | None = None
     sampler: Callable[[int], tuple[Draws, Tensor]] | None = None
     metrics: dict[str, float | int | str] = field(default_factory=dict)

@@ -232,8 +232,9 @@ SWEEPS = [name for name in catalog.options("experiment") if "sweep" in catalog.s
 
 def test_sweeps_are_of_experiments_that_there_are():
     for name in SWEEPS:
-        chosen = catalog.settings("experiment", name)["sweep"][0].removeprefix("experiment=").split(",")
-        assert set(chosen) < set(catalog.options("experiment"))
+        group, _, chosen = catalog.settings("experiment", name)["sweep"][0].partition("=")
+        assert group in ("experiment", "model")
+        assert set(chosen.split(",")) <= set(catalog.options(group))
 
 
 @pytest.mark.parametrize("experiment", sorted(set(catalog.options("experiment")) - set(SWEEPS)))

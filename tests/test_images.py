@@ -13,7 +13,7 @@ import torch
 import pyrozoo
 from pyrozoo import catalog
 from pyrozoo.__main__ import help_text
-from pyrozoo.data.images import KINDS, add_noise, circle_masks, image_table, line_masks, mask_images, read_idx
+from pyrozoo.data.images import KINDS, circle_masks, image_table, line_masks, mask_images, read_idx
 from pyrozoo.data.named import mnist, read_named
 from pyrozoo.data.source import PREPARATION, prepared, read
 from pyrozoo.data.table import Table
@@ -222,14 +222,14 @@ def test_noise_is_on_the_observed_values_only():
     values[:, 5] = torch.nan
     values[0, 5] = 1.0
     table = Table(values, range(400), range(100)).hold_out(0.1, 0)
-    noisy = add_noise(table, 3.0, seed=4)
+    noisy = table.with_noise(3.0, seed=4)
     assert torch.equal(noisy.observed, table.observed)
     assert torch.equal(noisy.hidden.values, table.hidden.values)
     difference = (noisy.values - table.values)[table.observed]
     assert difference.std() == pytest.approx(3, rel=0.03)
     assert difference.mean() == pytest.approx(0, abs=0.1)
-    assert torch.equal(noisy.filled, add_noise(table, 3.0, seed=4).filled)
-    assert not torch.equal(noisy.filled, add_noise(table, 3.0, seed=5).filled)
+    assert torch.equal(noisy.filled, table.with_noise(3.0, seed=4).filled)
+    assert not torch.equal(noisy.filled, table.with_noise(3.0, seed=5).filled)
 
 
 # Settings
@@ -239,7 +239,7 @@ def test_data_are_checked_then_noisy_then_masked_then_held_out():
     counts = np.random.default_rng(0).poisson(3.0, (60, 36)).astype(float)
     asked = {"image_shape": [6, 6], "noise": 0.5, "masks": ["line", "circle"], "holdout": 0.1, "seed": 3}
     data = prepared(Table.of(counts), MODEL, **{**PREPARATION, **asked})
-    expected = add_noise(Table.of(counts).with_image_shape([6, 6]), 0.5, 3)
+    expected = Table.of(counts).with_image_shape([6, 6]).with_noise(0.5, 3)
     expected = mask_images(expected, ["line", "circle"], seed=3).hold_out(0.1, 3)
     assert torch.equal(data.filled, expected.filled)
     assert torch.equal(data.hidden.values, expected.hidden.values)

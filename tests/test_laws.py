@@ -32,6 +32,8 @@ MODELS = catalog.models()
 SAMPLERS = pairs(engine="sample")
 OPTIMISERS = pairs(engine="optimise")
 MONOTONE = [pair for pair in OPTIMISERS if solver_class(*pair).monotone]
+# Of labels there are no derivatives; what a point of them must be is the model's own test.
+SMOOTH = [pair for pair in MONOTONE if solver_class(*pair).kind != "point" or "laplace" in catalog.methods(pair[0])]
 VARIATIONAL = [
     *(pair for pair in OPTIMISERS if solver_class(*pair).kind == "variational"),
     *pairs(engine="svi"),
@@ -64,14 +66,14 @@ def plain_fit(model: str, method: str):
     return fit_tiny(model, method)
 
 
+SHORT = {"optimise": {"max_iterations": 60}, "sample": {"warmup": 20, "draws": 20}}
 QUICK = {"nuts": {"warmup": 10, "draws": 5, "chains": 1}, "svi": {"max_steps": 60, "restarts": 1, "draws": 30}}
 
 
 def short(model: str, method: str):
-    """Return settings that end an optimisation early, for laws that do not ask where it ends."""
-    if (model, method) not in OPTIMISERS:
-        return {}
-    return {"max_iterations": 60} | ({"draws": 30} if (model, method) in VARIATIONAL else {})
+    """Return settings that end a run early, for laws that do not ask where it ends."""
+    quick = SHORT.get(catalog.settings("inference", method)["engine"], {})
+    return quick | ({"draws": 30} if (model, method) in VARIATIONAL else {})
 
 
 # NUTS is one engine for all models: the quick suite holds it to one model's exact posterior, the slow one to all.
@@ -180,7 +182,7 @@ def test_objectives_never_fall(model, method, dtype):
 
 
 class Falling:
-    """Wrap a solver so that its objective falls at the tenth step."""
+    """Wrap a solver so that its objective falls at the second step, before any can have converged."""
 
     def __init__(self, solver):
         self.solver, self.steps = solver, 0
@@ -191,7 +193,7 @@ class Falling:
     def step(self, state):
         self.steps += 1
         state, objective = self.solver.step(state)
-        return state, objective - (1e-2 * objective.abs() if self.steps == 10 else 0)
+        return state, objective - (10 * objective.abs() if self.steps == 2 else 0)
 
 
 @pytest.mark.parametrize(("model", "method"), MONOTONE)
@@ -216,15 +218,19 @@ def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
 # 4. Stationary --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), MONOTONE)
+@pytest.mark.parametrize(("model", "method"), SMOOTH)
 def test_converged_points_are_stationary(model, method):
     """Directional derivatives of the objective over the solver's own parameters vanish, by central differences."""
     its, data = case(model).model, larger(model)
     solver = solver_class(model, method)(its, data)
     with seeded(0):
         state = solver.init(6)
+        before = torch.full((6,), -torch.inf)
         for _ in range(3000):
             state, objective = solver.step(state)
+            if torch.equal(objective, before):
+                break
+            before = objective
         best = take(state, objective.argmax()[None])
         generator = torch.Generator().manual_seed(1)
         size, directions = 1e-4, 20
@@ -253,7 +259,7 @@ def test_converged_points_are_stationary(model, method):
     assert (curvature > 0).all()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [model for model, _ in pairs(engine="nuts")])
 def test_the_potential_has_the_gradient_of_the_enumerated_program(model):
     its, data = case(model).model, larger(model, missing=0.1).first(Unconstrained.CHECKED_UNITS)
     with seeded(0):
@@ -294,7 +300,7 @@ def ranks(model, make, simulations, seed=3):
 
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_geweke(model, method):
-    z = quick_geweke(model, solver_class(model, method), 1500)
+    z = quick_geweke(model, solver_class(model, method), 1000)
     assert z.abs().max() < GEWEKE_LIMIT, z[z.abs() > 3]
 
 
@@ -307,7 +313,7 @@ def test_geweke_long(model, method):
 
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_calibration(model, method):
-    p = uniformity(ranks(model, solver_class(model, method), 120))
+    p = uniformity(ranks(model, solver_class(model, method), 80))
     assert p.min() > 1e-4, p[p < 1e-3]
 
 
@@ -318,7 +324,13 @@ def test_calibration_long(model, method):
     assert p.min() > 1e-4, p[p < 1e-3]
 
 
-@pytest.mark.parametrize(("model", "bug"), [(m, bug) for m in MODELS for bug in case(m).bugs if bug != "data"])
+def bugs(model):
+    """Return a model's planted bugs but that of ignoring the data, which has a law of its own; the first is quick."""
+    found = [bug for bug in case(model).bugs if bug != "data"]
+    return [pytest.param(model, bug, marks=pytest.mark.slow if i else ()) for i, bug in enumerate(found)]
+
+
+@pytest.mark.parametrize(("model", "bug"), [each for m in MODELS for each in bugs(m)])
 def test_planted_bugs_are_caught(model, bug):
     make = case(model).bugs[bug]
     # The cheaper test first.
@@ -335,7 +347,7 @@ def test_geweke_alone_catches_a_bug(model):
 
 @pytest.mark.parametrize("model", [m for m in MODELS if "data" in case(m).bugs])
 def test_a_sampler_that_ignores_the_data_is_caught_by_the_log_likelihoods_rank_only(model):
-    p = uniformity(ranks(model, case(model).bugs["data"], 100))
+    p = uniformity(ranks(model, case(model).bugs["data"], 60))
     assert p["log_likelihood"] < 1e-4
     assert p.drop("log_likelihood").min() > 1e-4
 
@@ -442,7 +454,7 @@ numbers = st.one_of(
 
 
 @pytest.mark.parametrize("model", MODELS)
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=numbers))
 def test_any_array_is_refused_or_fitted(model, data):
     quick = {"em": {"restarts": 2, "max_iterations": 50}, "cavi": {"restarts": 2, "max_iterations": 50, "draws": 20},
@@ -484,7 +496,8 @@ def test_float32_agrees_with_float64(model, method):
         state = double.init(4)
     for _ in range(5):
         state, _ = double.step(state)
-    narrow = type(state)(*(getattr(state, f.name).float() for f in dataclasses.fields(state)))
+    values = [getattr(state, f.name) for f in dataclasses.fields(state)]
+    narrow = type(state)(*(value.float() if value.is_floating_point() else value for value in values))
     torch.testing.assert_close(single.step(narrow)[1].double(), double.step(state)[1], rtol=1e-5, atol=0)
 
 

@@ -8,6 +8,7 @@ import shlex
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from pyrozoo.paths import PACKAGE
 from tests.test_command import run
@@ -21,6 +22,7 @@ COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.str
 COMMANDS += [f"{command}" for command in re.findall(r"\| `(python -m pyrozoo [^`]*)`", TEXT)]
 OURS = list(dict.fromkeys(re.search(r"python -m pyrozoo (.*)", c)[1] for c in COMMANDS if "-m pyrozoo " in c))
 SMALL = ["data.rows=30", "data.columns=3"]
+OPTIMISED = ("inference=em", "inference=cavi", "inference=stochastic_cavi")
 
 
 def test_the_readme_is_found():
@@ -48,12 +50,21 @@ def test_commands(here, capsys, request, need, command):
         arguments += ["inference.batch_size=4000", "inference.max_steps=20", "inference.draws=30"]
     if "experiment=jester_k_sweep" in arguments:
         arguments += ["experiment=jester_map,jester_mle", "model.num_factors=1,2", "inference.max_iterations=2"]
+    for image in ("small", "flag", "bullseye"):
+        if f"experiment=potts_{image}" in arguments:
+            need(f"potts_{image}")
+            arguments.append("inference=bp,icm" if image == "small" else "inference=bp")
+    if "experiment=potts_spiral" in arguments:
+        arguments += ["data.rows=6", "data.columns=9", "inference=exact,cavi"]
     if "experiment=pmf_toy" in arguments:
         arguments += ["inference.restarts=2", "inference.max_iterations=50"]
     if "experiment=digits_masked" in arguments:
         arguments += ["inference.warmup=30", "inference.draws=30"]
     if "inference=gibbs" in arguments and not arguments[0].startswith("experiment="):
         arguments += ["inference.warmup=50", "inference.draws=50", "inference.thin=1"]
+    single = not arguments[0].startswith(("experiment=", "-m"))
+    if "experiment=zip_course" in arguments or (single and any(a in arguments for a in OPTIMISED)):
+        arguments += ["inference.max_iterations=30"]
     if "experiment=zip_course_model" in arguments:
         # The command composes and runs with its quickest method; NUTS on these data takes minutes.
         arguments = [a if not a.startswith("inference=") else "inference=cavi" for a in arguments]
@@ -69,6 +80,7 @@ def test_commands(here, capsys, request, need, command):
     ratings["rating"] = generator.normal(size=len(ratings)).round(1)
     ratings.to_csv("ratings.csv", index=False)
     ratings[ratings["reader"] < 3].to_csv("new_ratings.csv", index=False)
+    Image.fromarray(generator.integers(0, 255, (9, 12, 3), dtype=np.uint8)).save("scan.png")
     sensors = generator.normal(size=(40, 2)) @ generator.normal(size=(2, 5)) + 0.1 * generator.normal(size=(40, 5))
     sensors[generator.random(sensors.shape) < 0.1] = np.nan
     pd.DataFrame(sensors, columns=list("vwxyz")).to_csv("sensors.csv", index=False)

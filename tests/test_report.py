@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import verdict
 from pyrozoo.types import DataError, SettingError
@@ -129,6 +130,18 @@ def test_comparison(fits, tmp_path):
         p.name for p in directory.iterdir()
     }
     assert "gibbs" in str(result)
+
+
+def test_fits_in_single_and_double_precision_stand_side_by_side(fits):
+    table = Table.of(np.random.default_rng(0).normal(size=(30, 4)))
+    assert table.same(table.to("cpu", torch.float32)), "decimals that single precision rounds"
+    one, other = (
+        pyrozoo.fit("factor_analysis", "em", data=table, num_factors=1, restarts=2, dtype=dtype, progress=False)
+        for dtype in ("float64", "float32")
+    )
+    parameters = pyrozoo.compare([one, other]).parameters
+    means = [parameters.loc[parameters["fit"] == name, "mean"].to_numpy() for name in parameters["fit"].unique()]
+    np.testing.assert_allclose(*means, atol=0.02)
 
 
 def test_comparison_aligns_labels(fits):

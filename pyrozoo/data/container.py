@@ -19,6 +19,10 @@ Arrays = dict[str, tuple[tuple[str, ...], np.ndarray]]
 """Name -> (names of dimensions, array), as ArviZ stores it."""
 
 
+NOISE_STREAM = 1
+"""One seed serves noise, masks and hold-out; each of them draws from a stream of its own."""
+
+
 @dataclass(frozen=True)
 class Hidden:
     """Entries whose true value is known but not shown to a fit. Tensors of shape [entry].
@@ -54,6 +58,15 @@ class Hidden:
         """Return the entries as arrays for a run directory."""
         array = torch.stack([each.double() for each in (self.rows, self.columns, self.values)], 1).cpu().numpy()
         return {name: ((f"{name}_entry", "triplet"), array), f"{name}_at_random": ((), np.asarray(int(self.at_random)))}
+
+    @classmethod
+    def of_cells(cls, cells: np.ndarray | None) -> Hidden | None:
+        """Rebuild what ``Cells.hidden_cells`` returned, if anything."""
+        if cells is None:
+            return None
+        known = torch.as_tensor(cells)
+        row, column = (~known.isnan()).nonzero(as_tuple=True)
+        return cls(row, column, known[row, column])
 
     @classmethod
     def restore(cls, arrays: Mapping[str, np.ndarray], name: str, dtype: torch.dtype) -> Hidden | None:
@@ -139,6 +152,14 @@ class Data(abc.ABC):
             SettingError: Not a table.
         """
         raise SettingError(f"data.image_shape has no meaning for {type(self).__name__.lower()}")
+
+    def with_noise(self, noise: float, seed: int) -> Self:
+        """Return the data with noise on what is observed; the container says what that is.
+
+        Raises:
+            SettingError: Data of this kind have no noise, or it is out of range.
+        """
+        raise SettingError(f"data.noise has no meaning for {type(self).__name__.lower()}")
 
     def set_aside(self, fraction: float, seed: int) -> Self:
         """Return the data with a random fraction set aside to follow a fit by; only of ratings can it be.
@@ -258,9 +279,98 @@ class Data(abc.ABC):
         """
 
 
+@dataclass(frozen=True, eq=False)
+class Cells(Data):
+    """Data with a value for every row and column, NaN where it is missing; ``values`` has shape [N, D]."""
+
+    @cached_property
+    def observed(self) -> Tensor:
+        """Return which entries are observed, [N, D] bool."""
+        return ~torch.isnan(self.values)
+
+    @cached_property
+    def filled(self) -> Tensor:
+        """Return the values with 0 in place of missing, for use under a mask, [N, D]."""
+        return torch.nan_to_num(self.values, nan=0.0)
+
+    @cached_property
+    def missing(self) -> Self | None:
+        """Return the data with their missing cells as hidden entries of unknown value, or None when there is none."""
+        known = self.observed.clone()
+        if self.hidden is not None:
+            known[self.hidden.rows, self.hidden.columns] = True
+        row, column = (~known).nonzero(as_tuple=True)
+        return replace(self, hidden=Hidden(row, column, self.values[row, column])) if len(row) else None
+
+    def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
+        """Hide a random fraction of the observed entries; every column keeps at least one.
+
+        Args:
+            fraction: In [0, 1).
+            seed: Of the choice.
+            of: All that is observed is listed: both are the same.
+
+        Returns:
+            The data with those entries missing and kept in ``hidden``, beside those that are there already.
+
+        Raises:
+            SettingError: If the fraction is out of range.
+        """
+        check_fraction(fraction)
+        if fraction == 0:
+            return self
+        generator = np.random.default_rng(seed)
+        rows, columns = (index.cpu().numpy() for index in self.observed.nonzero(as_tuple=True))
+        order = generator.permutation(len(rows))
+        # The first entry of each column in the random order stays: a column must not lose all that is known of it.
+        _, first = np.unique(columns[order], return_index=True)
+        movable = np.delete(order, first)
+        chosen = np.sort(movable[: round(fraction * len(order))])
+        row, column = (torch.as_tensor(each[chosen], device=self.values.device) for each in (rows, columns))
+        return self.hide(row, column)
+
+    def hide(self, rows: Tensor, columns: Tensor) -> Self:
+        """Return the data with observed entries missing and kept in ``hidden``, beside those that are there already.
+
+        Args:
+            rows: Where the entries are, [entry].
+            columns: The same, [entry].
+        """
+        if not len(rows):
+            return self
+        values, found = self.values.clone(), Hidden(rows, columns, self.values[rows, columns])
+        values[rows, columns] = torch.nan
+        return replace(self, values=values, hidden=found.joined(self.hidden, self.shape[1]))
+
+    def hidden_cells(self) -> np.ndarray:
+        """Return the hidden entries in their places and NaN elsewhere, [N, D], for a run directory."""
+        assert self.hidden is not None
+        cells = torch.full_like(self.values, torch.nan)
+        cells[self.hidden.rows, self.hidden.columns] = self.hidden.values
+        return cells.cpu().numpy()
+
+    def refuse(self, bad: Tensor, what: str) -> None:
+        """Raise DataError naming the first cell where ``bad`` [N, D] is true."""
+        if bad.any():
+            row, column = (int(i) for i in bad.nonzero()[0])
+            raise DataError(f"{self.cell(row, column)}: {self.values[row, column].item():g} {what}")
+
+    def same(self, other: Any) -> bool:
+        """Return whether other data have the same values, missing where these miss them."""
+        if not isinstance(other, type(self)) or other.shape != self.shape:
+            return False
+        return alike(*(each.values.nan_to_num(nan=-1.5) for each in (self, other)))
+
+
 def labels(word: str, count: int) -> list[str]:
     """Return default labels, ``row_0``, ``row_1``, ..."""
     return [f"{word}_{i}" for i in range(count)]
+
+
+def alike(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors hold the same numbers, as far as the narrower precision of the two can tell."""
+    narrow = torch.float32 if torch.float32 in (one.dtype, other.dtype) else torch.float64
+    return torch.equal(one.cpu().to(narrow), other.cpu().to(narrow))
 
 
 def check_fraction(fraction: float, setting: str = "data.holdout") -> None:
@@ -279,3 +389,17 @@ def check_not_empty(data: Data, what: str) -> None:
     """Raise DataError unless the data have rows and columns."""
     if 0 in data.shape:
         raise DataError(f"{data.name}: {what} is empty ({data.shape[0]} rows, {data.shape[1]} columns)")
+
+
+def numeric(array: np.ndarray, where: str) -> np.ndarray:
+    """Return float64 values, or raise DataError naming where they are not numbers."""
+    if np.ma.isMaskedArray(array):
+        array = np.ma.filled(array.astype(np.float64), np.nan)
+    if array.dtype.kind in "fiub":
+        return array.astype(np.float64)
+    if array.dtype.kind in "cmM":
+        raise DataError(f"{where} holds {array.dtype} values, not numbers")
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} holds values that are not numbers ({error})") from None

@@ -1,4 +1,4 @@
-"""Tables of images: rows are images, columns pixels. IDX files, noise, and masks that hide part of every image."""
+"""Tables of images: rows are images, columns pixels. IDX files, and masks that hide part of every image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gzip
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,7 @@ KINDS = ("line", "circle", "speckle")
 BLOCK = 1024
 """Images masked at a time: distances of all pixels of all images at once would be many times the data."""
 
-NOISE_STREAM, MASK_STREAM = 1, 2
+MASK_STREAM = 2
 """One seed serves noise, masks and hold-out; each of them draws from a stream of its own."""
 
 
@@ -82,24 +81,6 @@ def image_table(images: np.ndarray, name: str) -> Table:
         name,
         image_shape=(height, width),
     )
-
-
-def add_noise(table: Table, sd: float, seed: int) -> Table:
-    """Return the table with independent Gaussian noise on its observed values.
-
-    Args:
-        table: Any table.
-        sd: Standard deviation, in the units of the values.
-        seed: Of the noise.
-
-    Raises:
-        SettingError: The standard deviation is negative.
-    """
-    if not sd >= 0:
-        raise SettingError(f"data.noise is {sd}; it must be at least 0")
-    noise = np.random.default_rng((seed, NOISE_STREAM)).standard_normal(table.shape)
-    noise *= sd
-    return replace(table, values=table.values + torch.as_tensor(noise).to(table.values))
 
 
 def mask_images(

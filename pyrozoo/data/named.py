@@ -18,6 +18,7 @@ import torch
 
 from pyrozoo.data.container import Data, Hidden, labels
 from pyrozoo.data.files import most_used, numbers, read_frame, read_numpy
+from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.data.images import image_table, read_idx
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.table import Table
@@ -173,10 +174,17 @@ def jester(path: Path, readers: int | None = None) -> Ratings:
     return Ratings.of(Table(torch.as_tensor(ratings), *names, "jester"))
 
 
+def label_image(path: Path) -> Grid:
+    """Parse an image of labels, or with one plane per label, from an .npy file."""
+    return Grid.of(read_numpy(path, None), path.stem)
+
+
 PARSERS: dict[str, Callable[..., Data]] = {
     "zip_mixture_course": zip_mixture_course,
     "mnist": mnist,
     "digits": digits,
     "lastfm": lastfm,
     "jester": jester,
+    "label_image": label_image,
+    "pattern": pattern,
 }

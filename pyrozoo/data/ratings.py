@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyrozoo.data.container import Arrays, Hidden, check_fraction, check_not_empty, check_size, labels
+from pyrozoo.data.container import Arrays, Hidden, alike, check_fraction, check_not_empty, check_size, labels
 from pyrozoo.data.triplets import Repeated, Triplets
 from pyrozoo.types import DataError, SettingError
 
@@ -128,7 +128,7 @@ class Ratings(Triplets):
         mine, theirs = self.validation, other.validation
         if mine is None or theirs is None:
             return mine is theirs
-        return np.array_equal(mine.stored("")[""][1], theirs.stored("")[""][1])
+        return alike(*(torch.as_tensor(each.stored("")[""][1]) for each in (mine, theirs)))
 
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return mean ratings of rows and of columns, and the mean and standard deviation of all.

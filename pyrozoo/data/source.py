@@ -9,14 +9,20 @@ from typing import Any, Literal
 
 from pyrozoo import catalog
 from pyrozoo.data.files import read_ratings, read_table, read_triplets
-from pyrozoo.data.images import add_noise, mask_images
+from pyrozoo.data.grid import read_picture
+from pyrozoo.data.images import mask_images
 from pyrozoo.data.named import read_named
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.settings import check_types
 from pyrozoo.types import Model, SettingError
 
-FILES: Mapping[str, Callable[..., Any]] = {"table": read_table, "triplets": read_triplets, "ratings": read_ratings}
+FILES: Mapping[str, Callable[..., Any]] = {
+    "table": read_table,
+    "triplets": read_triplets,
+    "ratings": read_ratings,
+    "picture": read_picture,
+}
 """What reads a file that the settings give a path to, by source."""
 
 
@@ -53,12 +59,12 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
     elif source in FILES:
         if rest.get("path") is None:
             raise SettingError(f"data={source} needs data.path=FILE")
-        test_path = rest.pop("test_path")
+        test_path = rest.pop("test_path", None)
         test = test_path if test is None else test
         check_types(FILES[source], rest, "data")
         data = model.container.of(FILES[source](**rest))
     elif source == "named":
-        data = model.container.of(read_named(rest))
+        data = model.container.of(read_named(rest | {"seed": seed}))
     else:
         raise SettingError(f"data.source is {source!r}; it must be simulated, {', '.join(FILES)} or named")
     if test is not None:
@@ -113,12 +119,11 @@ def prepared(
     if image_shape is not None:
         data = data.with_image_shape(image_shape)
     model.check(data)
-    for name, asked in (("noise", noise != 0), ("masks", masks is not None)):
-        if asked and not isinstance(data, Table):
-            raise SettingError(f"data.{name} has no meaning for {type(data).__name__.lower()}")
     if noise != 0:
-        data = add_noise(data, noise, seed)
+        data = data.with_noise(noise, seed)
     if masks is not None:
+        if not isinstance(data, Table):
+            raise SettingError(f"data.masks has no meaning for {type(data).__name__.lower()}")
         data = mask_images(
             data,
             masks,

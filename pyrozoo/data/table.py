@@ -5,19 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyrozoo.data.container import Arrays, Data, Hidden, check_fraction, check_not_empty, check_size, labels
+from pyrozoo.data.container import (
+    NOISE_STREAM,
+    Arrays,
+    Cells,
+    Data,
+    Hidden,
+    check_not_empty,
+    check_size,
+    labels,
+    numeric,
+)
 from pyrozoo.types import DataError, SettingError
 
 
 @dataclass(frozen=True, eq=False)
-class Table(Data):
+class Table(Cells):
     """N rows by D columns; NaN is a missing value. ``values`` has shape [N, D].
 
     Attributes:
@@ -36,16 +45,6 @@ class Table(Data):
             raise DataError(
                 f"{self.name}: images of {height} x {width} pixels need {height * width} columns, not {self.shape[1]}"
             )
-
-    @cached_property
-    def observed(self) -> Tensor:
-        """Return which entries are observed, [N, D] bool."""
-        return ~torch.isnan(self.values)
-
-    @cached_property
-    def filled(self) -> Tensor:
-        """Return the values with 0 in place of missing, for use under a mask, [N, D]."""
-        return torch.nan_to_num(self.values, nan=0.0)
 
     def with_test(self, test: Table) -> Table:
         """Return the table with new rows beside it.
@@ -72,14 +71,17 @@ class Table(Data):
         test = self.test and replace(self.test, image_shape=shape)
         return replace(self, image_shape=shape, test=test)
 
-    @cached_property
-    def missing(self) -> Table | None:
-        """Return the table with its missing cells as hidden entries of unknown value, or None when there is none."""
-        known = self.observed.clone()
-        if self.hidden is not None:
-            known[self.hidden.rows, self.hidden.columns] = True
-        row, column = (~known).nonzero(as_tuple=True)
-        return replace(self, hidden=Hidden(row, column, self.values[row, column])) if len(row) else None
+    def with_noise(self, noise: float, seed: int) -> Table:
+        """Return the table with independent Gaussian noise of this standard deviation on its observed values.
+
+        Raises:
+            SettingError: The standard deviation is negative.
+        """
+        if not noise >= 0:
+            raise SettingError(f"data.noise is {noise}; it must be at least 0")
+        drawn = np.random.default_rng((seed, NOISE_STREAM)).standard_normal(self.shape)
+        drawn *= noise
+        return replace(self, values=self.values + torch.as_tensor(drawn).to(self.values))
 
     def first(self, count: int) -> Table:
         """Return the first rows as a table of their own, without hidden entries."""
@@ -98,46 +100,6 @@ class Table(Data):
             image_shape=self.image_shape,
         )
 
-    def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Table:
-        """Hide a random fraction of the observed entries; every column keeps at least one.
-
-        Args:
-            fraction: In [0, 1).
-            seed: Of the choice.
-            of: A table lists all that is observed, so both are the same.
-
-        Returns:
-            The table with those entries missing and kept in ``hidden``, beside those that are there already.
-
-        Raises:
-            SettingError: If the fraction is out of range.
-        """
-        check_fraction(fraction)
-        if fraction == 0:
-            return self
-        generator = np.random.default_rng(seed)
-        rows, columns = (index.cpu().numpy() for index in self.observed.nonzero(as_tuple=True))
-        order = generator.permutation(len(rows))
-        # The first entry of each column in the random order stays: a column must not lose all that is known of it.
-        _, first = np.unique(columns[order], return_index=True)
-        movable = np.delete(order, first)
-        chosen = np.sort(movable[: round(fraction * len(order))])
-        row, column = (torch.as_tensor(each[chosen], device=self.values.device) for each in (rows, columns))
-        return self.hide(row, column)
-
-    def hide(self, rows: Tensor, columns: Tensor) -> Table:
-        """Return the table with observed entries missing and kept in ``hidden``, beside those that are there already.
-
-        Args:
-            rows: Where the entries are, [entry].
-            columns: The same, [entry].
-        """
-        if not len(rows):
-            return self
-        values, found = self.values.clone(), Hidden(rows, columns, self.values[rows, columns])
-        values[rows, columns] = torch.nan
-        return replace(self, values=values, hidden=found.joined(self.hidden, self.shape[1]))
-
     def checked(self) -> Table:
         """Return the table itself when it is usable at all.
 
@@ -153,18 +115,6 @@ class Table(Data):
         empty = (~self.observed.any(0)).nonzero().flatten().tolist()
         if empty:
             raise DataError(f"{self.name}: column {self.column_labels[empty[0]]!r} has no observed value")
-
-    def refuse(self, bad: Tensor, what: str) -> None:
-        """Raise DataError naming the first cell where ``bad`` [N, D] is true."""
-        if bad.any():
-            row, column = (int(i) for i in bad.nonzero()[0])
-            raise DataError(f"{self.cell(row, column)}: {self.values[row, column].item():g} {what}")
-
-    def same(self, other: Any) -> bool:
-        """Return whether another table has the same values, missing where this one misses them."""
-        if not isinstance(other, Table) or other.shape != self.shape:
-            return False
-        return torch.equal(*(each.values.double().cpu().nan_to_num(nan=-1.5) for each in (self, other)))
 
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return the table itself: predictive checks look at every value."""
@@ -182,9 +132,7 @@ class Table(Data):
             if prefix:
                 extra["test_observed"] = dims, part.values.cpu().numpy()
             if part.hidden is not None:
-                hidden = torch.full_like(part.values, torch.nan)
-                hidden[part.hidden.rows, part.hidden.columns] = part.hidden.values
-                extra[f"{prefix}hidden"] = dims, hidden.cpu().numpy()
+                extra[f"{prefix}hidden"] = dims, part.hidden_cells()
         return {site: (self.dims, self.values.cpu().numpy())}, extra
 
     @classmethod
@@ -208,7 +156,7 @@ class Table(Data):
         if hasattr(source, "columns") and hasattr(source, "index"):
             for column in source.columns[source.columns.duplicated()]:
                 raise DataError(f"{name}: column name {str(column)!r} appears twice")
-            arrays = [_numbers(source[column].to_numpy(na_value=np.nan), f"{name}: column {str(column)!r}")
+            arrays = [numeric(source[column].to_numpy(na_value=np.nan), f"{name}: column {str(column)!r}")
                       for column in source.columns]  # fmt: skip
             array = np.stack(arrays, 1) if arrays else np.empty((len(source), 0))
             values = torch.as_tensor(array)
@@ -218,7 +166,7 @@ class Table(Data):
         array = source if np.ma.isMaskedArray(source) else np.asarray(source)
         if array.ndim != 2:
             raise DataError(f"{name}: the array must have two axes (rows, columns), not shape {array.shape}")
-        values = torch.as_tensor(_numbers(array, name))
+        values = torch.as_tensor(numeric(array, name))
         return cls(values, labels("row", len(array)), labels("column", array.shape[1]), name).checked()
 
     @classmethod
@@ -231,12 +179,8 @@ class Table(Data):
         shape = None if height_width is None else (int(height_width[0]), int(height_width[1]))
 
         def part(values: np.ndarray, hidden: np.ndarray | None, rows: Sequence[str], name: str) -> Table:
-            found = None
-            if hidden is not None:
-                known = torch.as_tensor(hidden)
-                row, column = (~known.isnan()).nonzero(as_tuple=True)
-                found = Hidden(row, column, known[row, column])
-            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=found, image_shape=shape)
+            known = Hidden.of_cells(hidden)
+            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=known, image_shape=shape)
 
         table = part(observed[site], extra.get("hidden"), coords["row"], "table")
         if "test_observed" not in extra:
@@ -244,17 +188,3 @@ class Table(Data):
         return replace(
             table, test=part(extra["test_observed"], extra.get("test_hidden"), coords["test_row"], "test rows")
         )
-
-
-def _numbers(array: np.ndarray, where: str) -> np.ndarray:
-    """Return float64 values, or raise DataError naming where they are not numbers."""
-    if np.ma.isMaskedArray(array):
-        array = np.ma.filled(array.astype(np.float64), np.nan)
-    if array.dtype.kind in "fiub":
-        return array.astype(np.float64)
-    if array.dtype.kind in "cmM":
-        raise DataError(f"{where} holds {array.dtype} values, not numbers")
-    try:
-        return array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} holds values that are not numbers ({error})") from None

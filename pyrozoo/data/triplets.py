@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.data.container import Arrays, Data, Hidden, check_fraction, check_not_empty, check_size, labels
+from pyrozoo.data.container import Arrays, Data, Hidden, alike, check_fraction, check_not_empty, check_size, labels
 from pyrozoo.data.table import Table
 from pyrozoo.math.sparse import Pattern
 from pyrozoo.types import DataError, SettingError
@@ -258,10 +258,10 @@ class Triplets(Data):
         if not isinstance(other, Triplets) or other.shape != self.shape:
             return False
         mine, theirs = (
-            (each.values.double().cpu(), each.values.new_zeros(0, 2) if each.unobserved is None else each.unobserved)
+            (each.values, each.values.new_zeros(0, 2) if each.unobserved is None else each.unobserved)
             for each in (self, other)
         )
-        return torch.equal(mine[0], theirs[0]) and torch.equal(mine[1].cpu().double(), theirs[1].cpu().double())
+        return alike(mine[0], theirs[0]) and alike(mine[1], theirs[1])
 
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return the totals of rows and of columns, and the share of zeros, over the observed cells."""

@@ -35,7 +35,7 @@ class Comparison:
             the reference the error of the mean in reference sds, its Monte Carlo standard error, the ratio of sds.
         invariants: The same for quantities that labels and rotations do not change.
         reference: The name of the reference fit, or None when no sampler is among the fits.
-        reference_good: Whether it meets R-hat < 1.01 and ESS >= 400 on invariants.
+        reference_good: Whether it is exact, or meets R-hat < 1.01 and ESS >= 400 on invariants.
         names: The names of the fits, in order.
         fits: The fits.
     """
@@ -60,8 +60,8 @@ def compare(fits: Sequence[Fit]) -> Comparison:
         fits: At least one, with their metrics evaluated.
 
     Returns:
-        Tables; the reference is the sampler that meets R-hat < 1.01 and ESS >= 400, the most effective draws first,
-        else the sampler with the lowest R-hat, else none.
+        Tables; the reference is an exact fit, else the sampler that meets R-hat < 1.01 and ESS >= 400, the most
+        effective draws first, else the sampler with the lowest R-hat, else none.
 
     Raises:
         SettingError: No fits, or fits of different models.
@@ -87,7 +87,9 @@ def compare(fits: Sequence[Fit]) -> Comparison:
     for fit in fits:
         same = all(fit.draws[s].shape[2:] == anchor.draws[s].shape[2:] for s in anchor.model.sites)
         alike.append(same)
-        aligned.append(fit.model.canonical(fit.draws, canonical) if same else fit.model.canonical(fit.draws))
+        # Fits in single and in double precision can stand side by side.
+        draws = {site: value.to(anchor.draws[site].dtype) for site, value in fit.draws.items()}
+        aligned.append(fit.model.canonical(draws, canonical) if same else fit.model.canonical(fit.draws))
         invariants.append(fit.invariants())
     base = names[index] if index is not None else None
     parameters = _side_by_side(names, fits, aligned, index)
@@ -136,6 +138,9 @@ def _scalar(value: object) -> object:
 
 
 def _reference(fits: Sequence[Fit]) -> tuple[int | None, bool]:
+    for i, fit in enumerate(fits):
+        if fit.kind == "exact":
+            return i, True
     samplers = [i for i, fit in enumerate(fits) if "rhat_max_invariants" in fit.metrics]
     good = [
         i

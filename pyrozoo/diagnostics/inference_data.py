@@ -12,10 +12,11 @@ import arviz as az
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from torch import Tensor
 
 from pyrozoo.program import each, prior_draw, seeded, simulate
-from pyrozoo.types import Draws, Fit, Model
+from pyrozoo.types import Draws, Fit, Model, NotApplicable
 
 PREDICTIVE_DRAWS = 100
 """Simulated data sets kept for predictive checks, if the budget allows."""
@@ -67,7 +68,7 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
             notes.append(f"predictive data sets: {count} kept, of {PREDICTIVE_DRAWS}")
         predictive = _predictive_sets(fit, fit.draws, count)
         size = 8 * sum(value[0, 0].numel() for value in fit.draws.values())
-        prior = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / size)))
+        prior = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / size)), notes)
         prior_predictive = _predictive_sets(fit, {s: v[:, :count] for s, v in prior.items()}, count) if prior else {}
     seen, constant = data.stored(observed)
     seen, constant = {**statistics, **seen}, {**constant, **_truth(fit)}
@@ -97,6 +98,11 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
             dims={observed: [model.unit]},
         )
         az.concat(result, pointwise, inplace=True)
+        if fit.expectations:
+            warnings.filterwarnings("ignore", message="the group expectations")  # ArviZ has no name for it
+            arrays = {n: (fit.model.invariant_dims[n], v.cpu().numpy()) for n, v in fit.expectations.items()}
+            known = {dim for each, _ in arrays.values() for dim in each} & set(coords)
+            result.add_groups(expectations=xr.Dataset(arrays, {dim: coords[dim] for dim in known}))
     attributes = {
         "model": fit.model_name,
         "method": fit.method,
@@ -137,10 +143,14 @@ def _predictive_sets(fit: Fit, draws: Draws, count: int) -> dict[str, np.ndarray
     return {name: np.stack([each[name] for each in sets])[None] for name in (sets[0] if sets else {})}
 
 
-def _prior(fit: Fit, total: int) -> Draws:
-    """Draw the global sites from the prior, [1, total, *event]."""
+def _prior(fit: Fit, total: int, notes: list[str]) -> Draws:
+    """Draw the global sites from the prior, [1, total, *event]; a note says why where that cannot be done."""
     few = fit.data.first(1)
-    draws = [prior_draw(fit.model, few) for _ in range(total)]
+    try:
+        draws = [prior_draw(fit.model, few) for _ in range(total)]
+    except NotApplicable as error:
+        notes.append(f"no draws from the prior: {error}")
+        return {}
     return {site: torch.stack([draw[site] for draw in draws]).unsqueeze(0) for site in fit.model.sites} if draws else {}
 
 
@@ -188,4 +198,5 @@ def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
         seconds=float(attributes["seconds"]),
         seed=int(attributes["seed"]),
         sample_stats=tensors("sample_stats") if "sample_stats" in data else {},
+        expectations=tensors("expectations") if "expectations" in data else {},
     )

@@ -12,6 +12,7 @@ import arviz as az
 import numpy as np
 import torch
 import xarray as xr
+from scipy.special import logsumexp
 
 from pyrozoo.program import log_prior, seeded
 from pyrozoo.types import Draws, Fit, Prediction
@@ -20,6 +21,13 @@ Metrics = dict[str, float | int | str]
 
 MOST_SCALARS = 500
 """Parameters whose R-hat and ESS are computed; of more, so many are chosen evenly."""
+
+
+FEW_VALUES = 20
+"""Values of a unit's log-likelihood over all draws below which its weights are no sample from a tail."""
+
+WORTH_DRAWS = 100
+"""Draws that such weights must be worth."""
 
 
 def evaluate(fit: Fit) -> Metrics:
@@ -42,7 +50,7 @@ def evaluate(fit: Fit) -> Metrics:
     }
     if fit.data.hidden is not None and len(fit.data.hidden.values):
         result |= holdout(fit.predict(fit.data), fit.data.hidden)
-    if fit.kind in ("variational", "samples") and _count(fit.draws) >= 20:
+    if fit.kind != "point" and _count(fit.draws) >= 20:
         result |= loo(fit)
     if fit.kind == "variational":
         result |= approximation(fit)
@@ -82,14 +90,21 @@ def loo(fit: Fit) -> Metrics:
     data = az.from_dict(posterior={"lp": pointwise.sum(-1)}, log_likelihood={fit.model.observed_site: pointwise})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the share of bad k-hats is a figure of its own
-        result = az.loo(data, pointwise=True, reff=1.0 if fit.kind == "variational" else None)
+        result = az.loo(data, pointwise=True, reff=None if fit.kind == "samples" else 1.0)
+    logs = pointwise.reshape(-1, pointwise.shape[-1])
+    elpd, bad = np.asarray(result.loo_i), np.asarray(result.pareto_k) > khat_threshold(len(logs))
+    # Weights that take a few values, as with discrete sites, have no tail that a Pareto distribution could smooth:
+    # they are averaged as they are, and trusted when they are worth enough draws.
+    ordered = np.sort(logs, 0)
+    few = (np.diff(ordered, axis=0) > 0).sum(0) < FEW_VALUES
+    log_weights = -logs[:, few]
+    elpd[few] = np.log(len(logs)) - logsumexp(log_weights, 0)
+    bad[few] = 2 * logsumexp(log_weights, 0) - logsumexp(2 * log_weights, 0) < np.log(min(WORTH_DRAWS, len(logs)))
     return {
-        "loo_elpd": float(result.elpd_loo),
-        "loo_se": float(result.se),
-        "loo_p": float(result.p_loo),
-        "loo_bad_khat_share": float(
-            (np.asarray(result.pareto_k) > khat_threshold(int(np.prod(pointwise.shape[:2])))).mean()
-        ),
+        "loo_elpd": float(elpd.sum()),
+        "loo_se": float(np.sqrt(len(elpd)) * elpd.std()),
+        "loo_p": float((logsumexp(logs, 0) - np.log(len(logs))).sum() - elpd.sum()),
+        "loo_bad_khat_share": float(bad.mean()),
     }
 
 

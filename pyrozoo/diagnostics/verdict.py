@@ -37,6 +37,8 @@ def verdict(metrics: Mapping[str, Any]) -> list[Line]:
         lines.append(
             Line("warn", "uncertainty", "A point estimate has none: no intervals for parameters, no R-hat, no LOO.")
         )
+    if kind == "exact":
+        lines.append(Line("pass", "exact", "The posterior itself: nothing is approximated but by the number of draws."))
     if "rhat_max" in metrics:
         lines += [_rhat(metrics), _ess(metrics)]
     elif kind == "samples":

@@ -32,6 +32,7 @@ class _Optimisation(Process):
         self.evaluated = self.current  # the state that the last objective belongs to
         self.active = torch.arange(self.restarts)
         self.objective = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
+        self.residual = self.objective.clone()
         self.iterations = torch.zeros(self.restarts, dtype=torch.long)
         self.codes = torch.full((self.restarts,), STATUSES.index("max_iterations"))
         self.finished: list[tuple[Tensor, Any]] = []
@@ -50,6 +51,9 @@ class _Optimisation(Process):
         fell = (change < -tolerance * scale) if self.solver.monotone else torch.zeros_like(change, dtype=torch.bool)
         # The tolerance cannot ask for more than the precision holds.
         still = ~fell & (change.abs() <= max(self.tol, tolerance) * scale)
+        if (residual := self.solver.residual(self.current)) is not None:
+            self.residual[self.active] = residual.detach().cpu().double()
+            still = ~fell & (self.residual[self.active] <= self.tol)
         row = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
         row[self.active] = objective
         self._watch()
@@ -105,6 +109,7 @@ class _Optimisation(Process):
             "evaluated": as_dict(self.evaluated),
             "active": self.active,
             "objective": self.objective,
+            "residual": self.residual,
             "iterations": self.iterations,
             "codes": self.codes,
             "finished": [[index, as_dict(state)] for index, state in self.finished],
@@ -113,7 +118,7 @@ class _Optimisation(Process):
     def restore(self, state: dict[str, Any]) -> None:
         make = self.solver.state_class
         self.current, self.evaluated = make(**state["current"]), make(**state["evaluated"])
-        self.active, self.objective = state["active"], state["objective"]
+        self.active, self.objective, self.residual = state["active"], state["objective"], state["residual"]
         self.iterations, self.codes = state["iterations"], state["codes"]
         self.finished = [(index, make(**each)) for index, each in state["finished"]]
 
@@ -131,7 +136,7 @@ def optimise(
         method: Its name.
         restarts: Random starts, run as one batch; the best is the fit, all are kept in ``Fit.runs``.
         max_iterations: At most.
-        tol: Relative change of the objective below which a restart is done.
+        tol: Relative change of the objective (or the solver's own residual) below which a restart is done.
         loop: Seed, progress, checkpoints.
         draws: Draws from q to keep; needed for a variational solver, and for no other.
 
@@ -174,6 +179,9 @@ def optimise(
         seconds=run.seconds,
         seed=loop.seed,
     )
+    if not process.residual[best].isnan():
+        fit.metrics["residual"] = float(process.residual[best])
+    fit.expectations = {name: value[0] for name, value in solver.expectations(state).items()}
     if solver.kind == "point":
         fit.draws = {site: value.unsqueeze(1) for site, value in solver.draws(state).items()}
         return fit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +37,14 @@ def write_comparison(
         suffix = f"_{name}" if len(comparisons) > 1 else ""
         write_table(directory / f"parameters{suffix}.csv", each.parameters)
         write_table(directory / f"invariants{suffix}.csv", each.invariants)
-        drawn = [(picture, html.png(picture)) for picture in comparison_pictures(each)]
+        # A model may have tables and pictures of its own for several fits.
+        folder = type(each.fits[0].model).__module__.rpartition(".")[0]
+        queries, figures = (importlib.import_module(f"{folder}.{module}") for module in ("queries", "figures"))
+        tables = queries.compared(each.fits, each.names) if hasattr(queries, "compared") else {}
+        pictures = figures.compared(each.fits, each.names) if hasattr(figures, "compared") else []
+        for title, frame in tables.items():
+            write_table(directory / "tables" / f"{title}{suffix}.csv", frame)
+        drawn = [(picture, html.png(picture)) for picture in [*pictures, *comparison_pictures(each)]]
         for picture, image in drawn:
             with replacing(directory / "figures" / f"{picture.name}{suffix}.png") as temporary:
                 temporary.write_bytes(image)
@@ -46,6 +54,7 @@ def write_comparison(
                 "title": f"{name}, {len(each.names)} fits",
                 "reference": _reference_sentence(each),
                 "table": html.table(short),
+                "tables": {title: html.table(frame) for title, frame in tables.items()},
                 "cards": [
                     {"name": n, "lines": verdict(fit.metrics), "link": links.get(id(fit), "")}
                     for n, fit in zip(each.names, each.fits, strict=True)
@@ -55,9 +64,9 @@ def write_comparison(
                 "parameters": html.table(each.parameters, 400),
             }
         )
-    tables = [each.table for each in comparisons] + ([absent] if len(absent) or not comparisons else [])
+    frames = [each.table for each in comparisons] + ([absent] if len(absent) or not comparisons else [])
     # Whole numbers stay whole beside rows that lack them.
-    write_table(directory / "comparison.csv", pd.concat(tables, ignore_index=True).convert_dtypes())
+    write_table(directory / "comparison.csv", pd.concat(frames, ignore_index=True).convert_dtypes())
     models = ", ".join(each.fits[0].model_name for each in comparisons) or "no fit"
     text = html.page(
         "comparison.html.j2",
@@ -75,6 +84,8 @@ def write_comparison(
 def _reference_sentence(comparison: Comparison) -> str:
     if comparison.reference is None:
         return "No sampler is among the fits, so nothing says which is right: compare held-out figures and ELBOs."
+    if comparison.fits[comparison.names.index(comparison.reference)].kind == "exact":
+        return f"The reference is {comparison.reference}: independent draws from the posterior itself."
     if comparison.reference_good:
         return f"The reference is {comparison.reference}: R-hat < 1.01 and ESS >= 400 on invariants."
     return (

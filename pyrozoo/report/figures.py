@@ -15,16 +15,20 @@ from pyrozoo.types import Draws, Fit, Picture
 CHOOSE_BY = ("elbo", "loo_elpd", "holdout_elpd", "objective", "train_nll", "test_nll")
 """Figures by which a hyper-parameter may be chosen, or seen to overfit; of negative log densities less is better."""
 
+MOST_NAMED = 12
+"""Fits that a picture can tell apart by colour and name."""
+
 MOST_LINES = 40
 MOST_POINTS = 2000
 
 
 def standard_pictures(fit: Fit, data: az.InferenceData) -> list[Picture]:
     """Return the pictures that need nothing of the model but its contract."""
-    pictures = [_objective(fit)]
+    pictures = [_objective(fit)] if len(fit.trace) > 1 else []  # a closed form has no path
     if len(fit.runs) > 1 and fit.kind != "samples":
         pictures.append(_restarts(fit))
-    pictures.append(_posterior(fit))
+    if any(value.is_floating_point() for value in fit.draws.values()):  # labels are the model's own to draw
+        pictures.append(_posterior(fit))
     if fit.kind == "samples" and fit.draws[next(iter(fit.draws))].shape[1] > 1:
         pictures.append(_traces(fit))
     if "posterior_predictive" in data:
@@ -200,17 +204,23 @@ def _choices(comparison: Comparison) -> list[Picture]:
     for name in varied_fields(comparison.fits):
         if not pd.api.types.is_numeric_dtype(table[name]) or not measures:
             continue
-        figure = Figure(figsize=(3.2 * len(measures), 3.0), layout="constrained")
+        across = min(3, len(measures))
+        down = -(-len(measures) // across)
+        figure = Figure(figsize=(3.2 * across, 2.8 * down), layout="constrained")
+        panels = figure.subplots(down, across, squeeze=False).ravel()
+        for axes in panels[len(measures) :]:
+            axes.axis("off")
         best = []
-        for axes, measure in zip(np.atleast_1d(figure.subplots(1, len(measures))), measures, strict=True):
+        for axes, measure in zip(panels, measures, strict=False):
             for i, (method, part) in enumerate(table.groupby("method", sort=False)):
                 line = part.sort_values(name)
                 axes.plot(line[name], line[measure], "o-", ms=3, color=f"C{i}", label=str(method))
-            axes.set(xlabel=name.replace("_", " "), title=measure.replace("_", " "))
+            axes.set_title(measure.replace("_", " "), fontsize=10)
+            axes.set_xlabel(name.replace("_", " "), fontsize=8)
             values = table[measure].astype(float).to_numpy()
             top = table.iloc[int(np.nanargmin(values) if measure.endswith("_nll") else np.nanargmax(values))]
             best.append(f"{measure.replace('_', ' ')}: {top[name]} ({top['method']})")
-        axes.legend(fontsize=8)
+        panels[0].legend(fontsize=8)
         pictures.append(Picture(f"choice_{name}", f"Best {name.replace('_', ' ')} by {'; by '.join(best)}.", figure))
     return pictures
 
@@ -224,9 +234,10 @@ def _race(comparison: Comparison) -> Picture | None:
     )
     if metric is None:
         return None
-    for i, row in table.iterrows():
-        if pd.notna(row[metric]):
-            axes.plot(row["seconds"], row[metric], "o", color=f"C{i}", label=row["fit"])
+    named = "fit" if len(table) <= MOST_NAMED else "method"
+    for i, (name, part) in enumerate(table.groupby(named, sort=False)):
+        if part[metric].notna().any():
+            axes.plot(part["seconds"], part[metric], "o", color=f"C{i}", label=name)
     axes.set(xscale="log", xlabel="seconds", ylabel=metric.replace("_", " "), title="Quality against time")
     axes.legend(bbox_to_anchor=(1, 1), loc="upper left", frameon=False)
     return Picture("race", "Up is better, left is faster.", figure)
@@ -262,6 +273,8 @@ def _errors(comparison: Comparison) -> Picture | None:
 
 def _forest(comparison: Comparison) -> Picture | None:
     frame = comparison.invariants
+    if len(comparison.names) > MOST_NAMED:
+        return None
     quantities = frame["quantity"].drop_duplicates().tolist()
     picked = _spread(quantities, 18)
     figure = Figure(figsize=(9, 0.34 * len(picked) + 1.4), layout="constrained")

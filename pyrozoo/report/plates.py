@@ -65,7 +65,9 @@ def draw_plates(model: Model, data: Any) -> Figure:
 
 
 def _sizes(model: Model, data: Any) -> dict[str, int]:
-    nodes = poutine.trace(model).get_trace(data).nodes.values()
+    # At starting values: not every prior can be drawn from.
+    start = {site: value[0] for site, value in model.initial(data, 1).items()}
+    nodes = poutine.trace(poutine.condition(model, data=start)).get_trace(data).nodes.values()
     return {frame.name: frame.full_size or frame.size for node in nodes if node["type"] == "sample"
             for frame in node["cond_indep_stack"]}  # fmt: skip
 

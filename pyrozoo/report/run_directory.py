@@ -112,10 +112,11 @@ def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
     if first.shape[0] * first.shape[1] == 1:
         # One value has no spread: ask for the mean alone.
         frame = az.summary(shown, kind="stats", stat_funcs={"mean": np.mean}, extend=False, round_to="none")
-    elif fit.kind == "variational" or first.shape[1] < 4:
+    elif fit.kind != "samples" or first.shape[1] < 4:
         frame = az.summary(shown, kind="stats", hdi_prob=0.9, round_to="none")
     else:
-        frame = az.summary(shown, hdi_prob=0.9, round_to="none")
+        with np.errstate(all="ignore"):  # constants have no R-hat
+            frame = az.summary(shown, hdi_prob=0.9, round_to="none")
     return frame.rename_axis("parameter").reset_index()
 
 

@@ -1,0 +1,323 @@
+"""Grid: an image of labels, one per pixel, with missing pixels; and clean images to try models on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pyrozoo.catalog import suggestion
+from pyrozoo.data.container import (
+    NOISE_STREAM,
+    Arrays,
+    Cells,
+    Data,
+    Hidden,
+    check_fraction,
+    check_not_empty,
+    check_size,
+    labels,
+    numeric,
+)
+from pyrozoo.data.files import read_numpy, read_table
+from pyrozoo.data.table import Table
+from pyrozoo.types import DataError, SettingError
+
+MOST_LABELS = 256
+"""Labels of an image that does not name them; an array with more is no image of labels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grid(Cells):
+    """H by W pixels with a label each, a whole number from 0; NaN is a missing pixel. ``values`` has shape [H, W].
+
+    Rows and columns are those of the image. The order of labels means something to a model that says so.
+
+    Attributes:
+        levels: Names of the labels (such as colours, ``#ff0000``); empty: numbered, up to the largest in the image.
+    """
+
+    name: str = "grid"
+    levels: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not self.values.is_floating_point():  # programs draw whole numbers; missing pixels need NaN
+            object.__setattr__(self, "values", self.values.double())
+
+    @property
+    def units(self) -> int:
+        """Return the number of pixels."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def num_levels(self) -> int:
+        """Return K, how many labels there are; 0 when nothing is known of any."""
+        if len(self.levels) or not self.observed.any():
+            return len(self.levels)
+        return int(self.filled.max()) + 1
+
+    @property
+    def level_names(self) -> list[str]:
+        """Return the names of the labels, [K]."""
+        return list(self.levels) or labels("label", self.num_levels)
+
+    @property
+    def coords(self) -> dict[str, Sequence[str]]:
+        """Return ArviZ coordinates: dimension -> labels."""
+        return super().coords | {"level": self.level_names}
+
+    @property
+    def parts(self) -> int:
+        """Return 1: every pixel depends on its neighbours, so a field cannot be split."""
+        return 1
+
+    def part(self, index: Tensor) -> Grid:
+        """Return the upper left corner, which is all that a look at a program needs."""
+        corner = self.values[:2, :2], self.row_labels[:2], self.column_labels[:2]
+        return Grid(*corner, self.name, levels=self.level_names)
+
+    def batch(self, index: Tensor) -> Grid:
+        """Refuse.
+
+        Raises:
+            SettingError: A field cannot be split.
+        """
+        raise SettingError("a grid has no minibatches: every pixel depends on its neighbours")
+
+    def first(self, count: int) -> Grid:
+        """Return the grid with its first observed pixels, and all others missing."""
+        values = torch.full_like(self.values, torch.nan)
+        row, column = (index[:count] for index in self.observed.nonzero(as_tuple=True))
+        values[row, column] = self.values[row, column]
+        return Grid(values, self.row_labels, self.column_labels, self.name, levels=self.level_names)
+
+    def with_noise(self, noise: float, seed: int) -> Grid:
+        """Return the grid with labels flipped at this rate, each to one of the others, and the clean ones as truth.
+
+        Raises:
+            SettingError: The rate is not in [0, 1).
+            DataError: There is one label only.
+        """
+        check_fraction(noise, "data.noise")
+        if self.num_levels < 2:
+            raise DataError(f"{self.name}: labels of an image with {self.num_levels} of them cannot be flipped")
+        generator = np.random.default_rng((seed, NOISE_STREAM))
+        flipped = torch.as_tensor(generator.random(self.shape) < noise, device=self.values.device)
+        others = torch.as_tensor(generator.integers(1, self.num_levels, self.shape)).to(self.values)
+        noisy = torch.where(flipped, (self.values + others) % self.num_levels, self.values)
+        truth = {} if not self.observed.all() else {"label": self.filled.long()}
+        return replace(self, values=noisy, levels=self.level_names, truth=truth | dict(self.truth))
+
+    def with_test(self, test: Any) -> Grid:
+        """Refuse.
+
+        Raises:
+            DataError: A grid has no new rows.
+        """
+        raise DataError(f"{self.name}: a grid has no new rows to test on")
+
+    def checked(self) -> Grid:
+        """Return the grid itself when it is usable at all.
+
+        Raises:
+            DataError: No pixels, or a value that is no label.
+        """
+        check_not_empty(self, "the grid")
+        self.refuse(torch.isinf(self.values), "is infinite")
+        self.refuse(self.filled < 0, "is negative; labels count from 0")
+        self.refuse(self.filled != self.filled.round(), "is not a whole number; labels are needed")
+        most = len(self.levels) or MOST_LABELS
+        self.refuse(self.filled >= most, f"is too large for a label; there are at most {most}, counted from 0")
+        return self
+
+    def statistics(self, values: Tensor, site: str) -> Arrays:
+        """Return the share of every label, and of pixels equal to their right and to their lower neighbour."""
+        label = values.double()
+        seen = ~label.isnan()
+        count = torch.bincount(label[seen].long(), minlength=self.num_levels)[: self.num_levels]
+        result: Arrays = {"share": (("level",), (count / max(1, int(seen.sum()))).double().cpu().numpy())}
+        for name, one, other in (("right", label[:, :-1], label[:, 1:]), ("below", label[:-1], label[1:])):
+            if one.numel():
+                equal, both = one == other, ~(one.isnan() | other.isnan())
+                share = (equal & both).sum().double() / both.sum().clamp(min=1)
+                result[f"equal_{name}"] = (), share.cpu().numpy()
+        return result
+
+    def stored(self, site: str) -> tuple[Arrays, Arrays]:
+        """Return the labels; hidden ones beside them."""
+        extra: Arrays = {} if self.hidden is None else {"hidden": (self.dims, self.hidden_cells())}
+        return {site: (self.dims, self.values.cpu().numpy())}, extra
+
+    @classmethod
+    def restore(
+        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
+        site: str,
+    ) -> Grid:  # fmt: skip
+        """Rebuild a grid from what ``stored`` returned."""
+        truth = {
+            name.removeprefix("true_"): torch.as_tensor(value)
+            for name, value in extra.items()
+            if name.startswith("true_")
+        }
+        hidden = Hidden.of_cells(extra.get("hidden"))
+        values = torch.as_tensor(observed[site])
+        return cls(values, coords["row"], coords["column"], hidden=hidden, truth=truth, levels=coords["level"])
+
+    @classmethod
+    def blank(cls, rows: int, columns: int) -> Grid:
+        """Return a grid of the given shape in which nothing is observed, to simulate into."""
+        check_size(rows, columns)
+        values = torch.full((rows, columns), torch.nan, dtype=torch.float64)
+        return cls(values, labels("row", rows), labels("column", columns), "simulated")
+
+    @classmethod
+    def of(cls, source: Any, name: str = "grid") -> Grid:
+        """Make a grid of labels [H, W], or of an image with one plane per label [H, W, K], such as one-hot.
+
+        Of planes the largest says the label, the first of equal ones; a pixel without a largest one, all zero, is
+        missing.
+
+        Raises:
+            DataError: Another number of axes, not numbers, or not labels.
+        """
+        if isinstance(source, Grid):
+            return source.checked()
+        if isinstance(source, Table):
+            return cls(source.values, source.row_labels, source.column_labels, source.name).checked()
+        if isinstance(source, Data):
+            raise DataError(f"{source.name}: an image of labels is needed, not {type(source).__name__.lower()}")
+        if isinstance(source, Tensor):
+            source = source.detach().cpu().numpy()
+        array = source if np.ma.isMaskedArray(source) else np.asarray(source)
+        notes: tuple[str, ...] = ()
+        if array.ndim == 3 and array.shape[2] > 0:
+            planes = numeric(array, name)
+            tied = (planes == planes.max(2, keepdims=True)).sum(2)
+            missing = np.isnan(planes).any(2) | (planes == 0).all(2)
+            if double := int(((tied > 1) & ~missing).sum()):
+                notes = (f"{double} pixels of {name} have two labels: the first is taken",)
+            array = np.where(missing, np.nan, np.nan_to_num(planes).argmax(2).astype(np.float64))
+        elif array.ndim != 2:
+            raise DataError(
+                f"{name}: the array must have two axes (rows, columns) or three (with one plane per label), "
+                f"not shape {array.shape}"
+            )
+        values = torch.as_tensor(numeric(array, name))
+        rows, columns = labels("row", len(array)), labels("column", array.shape[1])
+        found = cls(values, rows, columns, name, notes=notes).checked()
+        return replace(found, levels=found.level_names)
+
+
+def read_picture(path: str | Path, *, colours: int | None = None, key: str | None = None) -> Grid:
+    """Read an image file, each of whose colours becomes a label, dark ones first; transparent pixels are missing.
+
+    .npy, .npz, .csv and .tsv files hold labels, or for arrays of three axes one plane per label.
+
+    Args:
+        path: The file.
+        colours: Reduce the image to so many colours first (median cut); None: each colour is a label.
+        key: The array to take from an .npz file with several.
+
+    Returns:
+        The grid; ``levels`` are the colours.
+
+    Raises:
+        DataError: No such file, not an image, or more than ``MOST_LABELS`` colours.
+        SettingError: ``colours`` is out of range, or has no meaning for the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"data.path: there is no file {path}")
+    ending = path.suffix.lower()
+    if ending in (".npy", ".npz", ".csv", ".tsv"):
+        if colours is not None:
+            raise SettingError(f"data.colours has no meaning for a {ending} file")
+        source = read_numpy(path, key) if ending in (".npy", ".npz") else read_table(path, header=False)
+        return replace(Grid.of(source, path.name), name=path.name)
+    if key is not None:
+        raise SettingError(f"data.key has no meaning for a {ending or 'image'} file")
+    try:
+        with Image.open(path) as image:
+            pixels = image.convert("RGBA")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path.name} is not a readable image ({(str(error).splitlines() or ['?'])[0]})") from None
+    seen = np.asarray(pixels)[..., 3] > 0
+    if colours is not None:
+        if not 1 <= colours <= MOST_LABELS:
+            raise SettingError(f"data.colours is {colours}; it must be from 1 to {MOST_LABELS}, or null")
+        pixels = pixels.convert("RGB").quantize(colours, dither=Image.Dither.NONE).convert("RGB")
+    rgb = np.asarray(pixels)[..., :3].astype(np.int64)
+    palette, label = np.unique(rgb[seen] @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
+    if len(palette) > MOST_LABELS:
+        raise DataError(
+            f"{path.name} has {len(palette)} colours, more than {MOST_LABELS}; data.colours=4 reduces it to four"
+        )
+    parts = np.stack([palette >> 16, palette >> 8 & 255, palette & 255], 1)
+    rank = np.empty(len(palette), dtype=np.int64)
+    order = np.lexsort((palette, parts @ np.array([299, 587, 114])))  # by luminance (ITU-R BT.601)
+    rank[order] = np.arange(len(palette))
+    values = np.full(seen.shape, np.nan)
+    values[seen] = rank[label]
+    names = [f"#{palette[i]:06x}" for i in order]
+    return replace(Grid.of(values, path.name), levels=names)
+
+
+def pattern(pattern: str, rows: int, columns: int, num_labels: int, missing: float = 0.0, seed: int = 0) -> Grid:
+    """Draw a clean image.
+
+    Args:
+        pattern: spiral, stripes or disks.
+        rows: Its height in pixels.
+        columns: Its width in pixels.
+        num_labels: How many labels it has.
+        missing: Probability that a pixel is missing.
+        seed: Of what is missing.
+
+    Raises:
+        SettingError: Unknown pattern, or a size out of range.
+    """
+    check_size(rows, columns)
+    check_fraction(missing, "data.missing")
+    if pattern not in PATTERNS:
+        raise SettingError(f"data.pattern is {pattern!r}; {suggestion(pattern, PATTERNS)}")
+    if not 2 <= num_labels <= MOST_LABELS:
+        raise SettingError(f"data.num_labels is {num_labels}; it must be from 2 to {MOST_LABELS}")
+    # Coordinates from -1 to 1, whatever the shape.
+    y, x = np.meshgrid(*(np.linspace(-1, 1, size) if size > 1 else np.zeros(1) for size in (rows, columns)),
+                       indexing="ij")  # fmt: skip
+    label = PATTERNS[pattern](x, y, num_labels) % num_labels
+    grid = replace(Grid.of(label, pattern), levels=labels("label", num_labels))
+    lost = grid.hold_out(missing, seed)
+    return replace(lost, hidden=None, truth={"label": torch.as_tensor(label)})
+
+
+def _spiral(x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Arms that turn twice from the middle to the corners."""
+    turn = np.arctan2(y, x) / (2 * np.pi) + 2 * np.hypot(x, y)
+    return np.floor(turn % 1 * count).astype(int)
+
+
+def _stripes(x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Three rounds of slanted stripes."""
+    return np.floor(((x + 0.5 * y) / 2 + 1) * 3 * count / 2).astype(int)
+
+
+def _disks(x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
+    """Disks of the labels in turn on a background of the first."""
+    size = 4
+    cell_x, cell_y = (np.minimum((each + 1) / 2 * size, size - 1e-9) for each in (x, y))
+    inside = np.hypot(cell_x % 1 - 0.5, cell_y % 1 - 0.5) < 0.38
+    which = 1 + (np.floor(cell_x) + np.floor(cell_y)) % max(1, count - 1)
+    return np.where(inside, which, 0).astype(int)
+
+
+PATTERNS: Mapping[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "spiral": _spiral, "stripes": _stripes, "disks": _disks,
+}  # fmt: skip
+"""Clean images: (x, y, labels) -> labels, before they are taken modulo their number."""

@@ -1,0 +1,102 @@
+"""The field of labels, before any pixel is seen, as a Pyro distribution."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from pyro.distributions import constraints
+from pyro.distributions.torch_distribution import TorchDistribution
+from torch import Tensor
+
+from pyrozoo.models.potts_grid import elimination
+from pyrozoo.types import NotApplicable
+
+MOST_FIELDS = 2**20
+"""Labellings that enumeration lists."""
+
+MOST_WORK = 2e6
+"""Multiplications that one draw from the prior may take; simulations draw hundreds."""
+
+
+class PottsField(TorchDistribution):
+    """log p(y) = sum over edges J(y_i, y_j), each edge once, *up to the normaliser*, which no method here needs.
+
+    Draws are exact, by elimination, and therefore of small fields only.
+
+    Args:
+        coupling: J.
+        shape: Height and width.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    support = constraints.independent(constraints.nonnegative_integer, 2)
+    has_enumerate_support = True
+
+    def __init__(self, coupling: Float[Tensor, "K K"], shape: tuple[int, int]):
+        self.coupling = coupling
+        super().__init__(torch.Size(), torch.Size(shape), validate_args=False)
+
+    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> PottsField:
+        """Return the same distribution; there are no batches of fields."""
+        if batch_shape:
+            raise NotImplementedError("a PottsField has no batch dimensions")
+        return self
+
+    def log_prob(self, value: Int[Tensor, "*batch H W"]) -> Float[Tensor, "*batch"]:
+        """Return the unnormalised log density."""
+        return pairs(value, self.coupling)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Int[Tensor, "H W"]:
+        """Draw exactly.
+
+        Raises:
+            NotApplicable: The field is too large for that.
+        """
+        if sample_shape:
+            raise NotImplementedError("one draw at a time")
+        height, width = self.event_shape
+        labels = len(self.coupling)
+        if elimination.work((height, width), labels) > MOST_WORK:
+            raise NotApplicable(
+                f"a field of {height} x {width} pixels with {labels} labels cannot be drawn from the prior: "
+                f"with these labels the shorter side may be at most {_largest(labels, max(height, width))} pixels"
+            )
+        unary = self.coupling.new_zeros(height, width, labels)
+        return elimination.Eliminated(unary, self.coupling).draw(1)[0]
+
+    def enumerate_support(self, expand: bool = True) -> Int[Tensor, "S H W"]:
+        """Return every labelling.
+
+        Raises:
+            NotImplementedError: There are too many.
+        """
+        return every_field(tuple(self.event_shape), len(self.coupling), self.coupling.device)
+
+
+def _largest(labels: int, longer: int) -> int:
+    """Return the longest shorter side of a field that can be drawn."""
+    return next(side for side in itertools.count(1) if elimination.work((side + 1, longer), labels) > MOST_WORK)
+
+
+def every_field(shape: tuple[int, ...], labels: int, device: torch.device | None = None) -> Int[Tensor, "S H W"]:
+    """Return every labelling of a small field.
+
+    Raises:
+        NotImplementedError: There are more than ``MOST_FIELDS``.
+    """
+    size = shape[0] * shape[1]
+    if labels**size > MOST_FIELDS:
+        raise NotImplementedError(f"{labels}^{size} labellings are too many to list")
+    code = torch.arange(labels**size, device=device).unsqueeze(1)
+    powers = labels ** torch.arange(size - 1, -1, -1, device=device)
+    return (code // powers % labels).reshape(-1, *shape)
+
+
+def pairs(label: Int[Tensor, "*batch H W"], coupling: Float[Tensor, "K K"]) -> Float[Tensor, "*batch"]:
+    """Return the sum of J over the edges of fields, each edge once."""
+    across = coupling[label[..., :, :-1], label[..., :, 1:]].sum((-2, -1))
+    return across + coupling[label[..., :-1, :], label[..., 1:, :]].sum((-2, -1))

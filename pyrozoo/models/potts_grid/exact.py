@@ -1,0 +1,79 @@
+"""Exact answers: evidence, marginal probabilities, the most probable labelling, independent draws."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.grid import Grid
+from pyrozoo.models.potts_grid.elimination import Eliminated, Marginals
+from pyrozoo.models.potts_grid.likelihood import Potentials
+from pyrozoo.models.potts_grid.model import FORBIDDEN, PottsGrid
+from pyrozoo.types import DataError, Draws, Kind
+from pyrozoo.types import Solver as SolverContract
+
+
+@dataclass(frozen=True)
+class State:
+    """The log evidence, [C]; every chain is one independent draw."""
+
+    log_evidence: Float[Tensor, C]
+
+
+class Solver(SolverContract):
+    """Elimination of pixels along the shorter side (see ``elimination``).
+
+    Args:
+        model: The model.
+        data: The image.
+
+    Raises:
+        NotApplicable: The image is too large; the message says which size would do.
+        DataError: No labelling avoids what the coupling forbids.
+    """
+
+    kind: ClassVar[Kind] = "exact"
+    objective_name = "log_evidence"
+    objective_of = "after"
+    monotone = False
+    state_class = State
+
+    def __init__(self, model: PottsGrid, data: Grid):
+        self.model, self.data, self.potentials = model, data, Potentials.of(model, data)
+        self.eliminated = Eliminated(self.potentials.unary, self.potentials.coupling)
+        if model.hard and float(self.eliminated.log_z) < 0.5 * FORBIDDEN:
+            raise DataError(f"{data.name}: no labelling avoids the pairs that model.coupling forbids (-inf)")
+        self.found: Marginals | None = None
+
+    def init(self, chains: int) -> State:
+        """Return the state, in which nothing changes."""
+        return State((self.eliminated.log_z - self.potentials.normaliser).expand(chains))
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Compute the marginals."""
+        self.found = self.eliminated.marginals()
+        return state, state.log_evidence
+
+    def expectations(self, state: State) -> Draws:
+        """Return marginal probabilities, of neighbours on average over the edges, and the most probable labelling."""
+        assert self.found is not None
+        pairs = self.found.right.sum((0, 1)) + self.found.below.sum((0, 1))
+        edges = max(1, self.found.right.shape[:2].numel() + self.found.below.shape[:2].numel())
+        chains = len(state.log_evidence)
+        each = {
+            "label_probability": self.found.label,
+            "most_probable": self.eliminated.most_probable(),
+            "neighbours_probability": (pairs + pairs.T) / (2 * edges),
+        }
+        return {name: value.expand(chains, *value.shape) for name, value in each.items()}
+
+    def draws(self, state: State) -> Draws:
+        """Draw independent labellings."""
+        return {"label": self.eliminated.draw(len(state.log_evidence))}
+
+    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
+        """Return the log posterior probability of labellings."""
+        return self.potentials.log_joint(draws["label"]) - state.log_evidence

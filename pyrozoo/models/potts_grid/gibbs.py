@@ -1,0 +1,63 @@
+"""Gibbs sampling of the field, all pixels of one colour of the checkerboard at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pyrozoo.data.grid import Grid
+from pyrozoo.models.potts_grid.checkerboard import Checkerboard
+from pyrozoo.models.potts_grid.likelihood import Potentials, draw
+from pyrozoo.models.potts_grid.model import PottsGrid
+from pyrozoo.types import Draws, Kind
+from pyrozoo.types import Solver as SolverContract
+
+
+@dataclass(frozen=True)
+class State:
+    """The labels, [C, H, W]."""
+
+    label: Int[Tensor, "C H W"]
+
+
+class Solver(SolverContract):
+    """Given its neighbours, a pixel is k with probability prop. to exp(c 1[x = k] + sum over neighbours J(k, y_nbr)).
+
+    Geman and Geman 1984, IEEE PAMI 6, section VIII; pixels of one colour are independent given the other's, so each
+    half of the field is drawn at once.
+
+    Args:
+        model: The model.
+        data: The image.
+
+    Raises:
+        NotApplicable: The coupling forbids pairs: single pixels may then be unable to move.
+    """
+
+    kind: ClassVar[Kind] = "samples"
+    objective_name = "log_joint"
+    objective_of: ClassVar[Literal["before", "after"]] = "after"
+    monotone = False
+    state_class = State
+
+    def __init__(self, model: PottsGrid, data: Grid):
+        model.refuse_hard("gibbs", "and single pixels may then be unable to move; exact and bp can do with it")
+        self.model, self.data = model, data
+        self.potentials = Potentials.of(model, data)
+        self.board = Checkerboard(self.potentials)
+
+    def init(self, chains: int) -> State:
+        """Start from random labels."""
+        return State(self.model.initial(self.data, chains)["label"])
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Draw one colour, then the other; the objective is the program's log joint of the new labels."""
+        label = self.board.sweep(state.label, lambda logits: draw(logits.softmax(-1)))
+        return State(label), self.potentials.log_joint(label)
+
+    def draws(self, state: State) -> Draws:
+        """Return the labels."""
+        return {"label": state.label}

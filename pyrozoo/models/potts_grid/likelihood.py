@@ -1,0 +1,79 @@
+"""The potentials of a field given its image, and what solvers compute from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pyrozoo.data.grid import Grid
+from pyrozoo.models.potts_grid.distributions import pairs
+
+if TYPE_CHECKING:
+    from pyrozoo.models.potts_grid.model import PottsGrid
+
+
+@dataclass(frozen=True)
+class Potentials:
+    """exp(score(y)) is what p(y | image) is proportional to; its sum over all y is Z.
+
+    Attributes:
+        unary: c 1[y_ij = x_ij] where x_ij is observed, else 0, [H, W, K].
+        coupling: J, [K, K].
+        normaliser: log of what the channel divides by, summed over observed pixels: log Z less this is the program's
+            log evidence.
+    """
+
+    unary: Tensor
+    coupling: Tensor
+    normaliser: float
+
+    @classmethod
+    def of(cls, model: PottsGrid, data: Grid) -> Potentials:
+        """Prepare the potentials in the precision of the data."""
+        labels = torch.arange(model.labels(data), device=data.values.device)
+        unary = model.observation_strength * (data.values.unsqueeze(-1) == labels).to(data.values.dtype)
+        each = log_channel_normaliser(model.observation_strength, len(labels))
+        return cls(unary, model.coupling_matrix(data), each * int(data.observed.sum()))
+
+    def score(self, label: Int[Tensor, "*batch H W"]) -> Float[Tensor, "*batch"]:
+        """Return the log potential of labellings."""
+        chosen = self.unary.expand(*label.shape, -1).gather(-1, label.unsqueeze(-1)).squeeze(-1)
+        return chosen.sum((-2, -1)) + pairs(label, self.coupling)
+
+    def log_joint(self, label: Int[Tensor, "*batch H W"]) -> Float[Tensor, "*batch"]:
+        """Return the program's log density of labellings and image."""
+        return self.score(label) - self.normaliser
+
+    def expected_score(self, prob: Float[Tensor, "*batch H W K"]) -> Float[Tensor, "*batch"]:
+        """Return the expected log potential when pixels are independent with these probabilities."""
+        right = (prob[..., :, :-1, :] @ self.coupling * prob[..., :, 1:, :]).sum((-3, -2, -1))
+        below = (prob[..., :-1, :, :] @ self.coupling * prob[..., 1:, :, :]).sum((-3, -2, -1))
+        return (prob * self.unary).sum((-3, -2, -1)) + right + below
+
+
+def log_channel_normaliser(strength: float, labels: int) -> float:
+    """Return log(e^c + K - 1)."""
+    return strength + math.log1p((labels - 1) * math.exp(-strength))
+
+
+def entropy(prob: Float[Tensor, "*batch H W K"]) -> Float[Tensor, "*batch"]:
+    """Return the entropy of independent pixels."""
+    return -torch.special.xlogy(prob, prob).sum((-3, -2, -1))
+
+
+def log_probability(prob: Float[Tensor, "*batch H W K"], label: Int[Tensor, "*batch H W"]) -> Float[Tensor, "*batch"]:
+    """Return the log probability of labellings when pixels are independent."""
+    return prob.gather(-1, label.unsqueeze(-1)).squeeze(-1).log().sum((-2, -1))
+
+
+def draw(prob: Float[Tensor, "*batch H W K"]) -> Int[Tensor, "*batch H W"]:
+    """Draw independent pixels, by inversion, from torch's global generator."""
+    cumulative = prob.cumsum(-1)
+    uniform = torch.rand(prob.shape[:-1], dtype=prob.dtype, device=prob.device).unsqueeze(-1)
+    # Scaled by the total, so that rounding cannot choose a label beyond the last.
+    return (cumulative[..., :-1] <= uniform * cumulative[..., -1:]).sum(-1)

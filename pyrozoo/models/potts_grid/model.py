@@ -1,0 +1,202 @@
+"""The hidden Potts field: its Pyro program and the functions of its draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyro
+import pyro.distributions as dist
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.grid import MOST_LABELS, Grid
+from pyrozoo.models.potts_grid.distributions import PottsField
+from pyrozoo.models.potts_grid.likelihood import log_channel_normaliser
+from pyrozoo.models.potts_grid.prediction import predict
+from pyrozoo.types import DataError, Draws, Model, NotApplicable, Prediction, SettingError
+
+SAME, ADJACENT = 10.0, 2.0
+"""The coupling unless another is given: of neighbours with equal labels, and with labels one apart."""
+
+FORBIDDEN = -1e9
+"""What solvers take for minus infinity: exp of it is 0 in every precision, and it times 0 is 0."""
+
+
+@dataclass(frozen=True)
+class PottsGrid(Model):
+    r"""Hidden Potts field: the labels behind a noisy image, smooth because neighbours attract each other.
+
+    Story, for an image of H x W pixels and K labels::
+
+        label  y      p(y) prop. to exp( sum over edges J(y_i, y_j) )        [row, column]
+        image  x_ij   = y_ij with probability e^c / (e^c + K - 1), else another label, each as likely
+
+    An edge joins a pixel to its right and to its lower neighbour. A missing pixel is summed out, which leaves its label
+    to its neighbours. Given the image,
+
+        p(y | x) = exp( sum_ij c 1[y_ij = x_ij] + sum over edges J(y_i, y_j) ) / Z,
+
+    the sum in the first term being over observed pixels. log Z less one log(e^c + K - 1) per observed pixel is the
+    log evidence up to the normaliser of p(y), which nothing here needs. Geman and Geman 1984, IEEE PAMI 6; Wu 1982,
+    Reviews of Modern Physics 54.
+
+    Attributes:
+        num_labels: K; None: as many as the image has.
+        observation_strength: c, not negative: how much an observed pixel says of its own label.
+        coupling: J, a symmetric K x K matrix; None: 10 for equal labels, 2 for labels one apart, else 0. Minus infinity
+            forbids a pair of neighbours; only exact answers, message passing can do with that.
+
+    Raises:
+        SettingError: On construction, naming the field that is out of range.
+    """
+
+    num_labels: int | None
+    observation_strength: float
+    coupling: Sequence[Sequence[Any]] | None
+
+    sites: ClassVar[Mapping[str, tuple[str, ...]]] = {"label": ("row", "column")}
+    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "log_likelihood": (),
+        "label_share": ("label",),
+        "equal_neighbours": (),
+        "log_potential": (),
+        # Expectations that methods know beyond their draws:
+        "label_probability": ("row", "column", "label"),
+        "most_probable": ("row", "column"),
+        "neighbours_probability": ("label", "neighbour"),
+    }
+    observed_site: ClassVar[str] = "image"
+    container: ClassVar[type] = Grid
+    unit: ClassVar[str] = "pixel"
+
+    def __post_init__(self) -> None:
+        if self.num_labels is not None and not 1 <= self.num_labels <= MOST_LABELS:
+            raise SettingError(f"model.num_labels is {self.num_labels}; it must be from 1 to {MOST_LABELS}, or null")
+        if not 0 <= self.observation_strength < math.inf:
+            raise SettingError(
+                f"model.observation_strength is {self.observation_strength}; it must be a number >= 0 (a large one, "
+                "such as 1000, makes observed pixels certain)"
+            )
+        if self.coupling is not None:
+            for i, row in enumerate(self.coupling):
+                for j, value in enumerate(row):
+                    if not isinstance(value, int | float):
+                        raise SettingError(f"model.coupling[{i}][{j}] is {value!r}; it must be a number")
+            rows = tuple(tuple(float(value) for value in row) for row in self.coupling)
+            object.__setattr__(self, "coupling", rows)
+            self._check_coupling(rows)
+
+    def _check_coupling(self, rows: tuple[tuple[float, ...], ...]) -> None:
+        size = len(rows)
+        for i, row in enumerate(rows):
+            if len(row) != size:
+                raise SettingError(f"model.coupling is not square: row {i} has {len(row)} numbers of {size}")
+            for j, value in enumerate(row):
+                if math.isnan(value) or value == math.inf:
+                    raise SettingError(f"model.coupling[{i}][{j}] is {value}; it must be finite, or -inf (forbidden)")
+                if value != rows[j][i]:
+                    raise SettingError(
+                        f"model.coupling is not symmetric: [{i}][{j}] is {value} and [{j}][{i}] is {rows[j][i]}"
+                    )
+        if size == 0 or (self.num_labels is not None and size != self.num_labels):
+            raise SettingError(f"model.coupling has {size} rows for model.num_labels={self.num_labels}")
+
+    @property
+    def hard(self) -> bool:
+        """Return whether some pairs of neighbours are forbidden."""
+        return self.coupling is not None and any(-math.inf in row for row in self.coupling)
+
+    def refuse_hard(self, method: str, why: str) -> None:
+        """Raise NotApplicable when pairs are forbidden and a method cannot do with that."""
+        if self.hard:
+            raise NotApplicable(f"{method}: model.coupling forbids pairs of labels (-inf), {why}")
+
+    def labels(self, data: Grid) -> int:
+        """Return K.
+
+        Raises:
+            SettingError: Neither the model nor the image says how many labels there are.
+        """
+        known = self.num_labels or (len(self.coupling) if self.coupling is not None else data.num_levels)
+        if not known:
+            raise SettingError(f"model.num_labels must be stated: {data.name} has no observed pixel")
+        return known
+
+    def coupling_matrix(self, data: Grid) -> Float[Tensor, "K K"]:
+        """Return J in the precision of the data, minus infinity as a very negative number."""
+        if self.coupling is not None:
+            return data.values.new_tensor(self.coupling).clamp(min=FORBIDDEN)
+        index = torch.arange(self.labels(data), device=data.values.device)
+        apart = (index.unsqueeze(1) - index).abs()
+        return SAME * (apart == 0).to(data.values.dtype) + ADJACENT * (apart == 1).to(data.values.dtype)
+
+    def log_channel(self, data: Grid) -> Float[Tensor, "K K"]:
+        """Return log p(x = l | y = k), [k, l]."""
+        K = self.labels(data)
+        eye = torch.eye(K, dtype=data.values.dtype, device=data.values.device)
+        return self.observation_strength * eye - log_channel_normaliser(self.observation_strength, K)
+
+    def __call__(self, data: Grid) -> None:
+        """Run the program on a whole field."""
+        label = pyro.sample("label", PottsField(self.coupling_matrix(data), data.shape))
+        channel = dist.Categorical(logits=self.log_channel(data)[label])
+        pyro.sample("image", channel.mask(data.observed).to_event(2), obs=data.filled)
+
+    def check(self, data: Grid) -> None:
+        """Raise DataError unless the data are an image of labels, no more than the model has."""
+        if not isinstance(data, Grid):
+            raise DataError(f"potts_grid needs an image of labels, not {type(data).__name__.lower()}")
+        data.checked()
+        K = self.labels(data)
+        if data.num_levels > K:
+            data.refuse(data.filled >= K, f"is a label beyond the {K} that the model has (model.num_labels)")
+            names = ", ".join(data.level_names[:8])
+            raise DataError(
+                f"{data.name} has {data.num_levels} labels ({names}), more than the {K} of the model (model.num_labels)"
+            )
+
+    def initial(self, data: Grid, chains: int) -> Draws:
+        """Return labels at random, pixel by pixel."""
+        shape = (chains, *data.shape)
+        return {"label": torch.randint(self.labels(data), shape, device=data.values.device)}
+
+    def pointwise_log_likelihood(self, draws: Draws, data: Grid) -> Float[Tensor, "chain draw N"]:
+        """Return log p(x_ij | y_ij) of every pixel, line by line; 0 where it is missing."""
+        matches = draws["label"] == data.filled.long()
+        strength = self.observation_strength * matches.to(data.values.dtype)
+        logs = strength - log_channel_normaliser(self.observation_strength, self.labels(data))
+        return torch.where(data.observed, logs, logs.new_zeros(())).flatten(-2)
+
+    def canonical(self, draws: Draws, reference: Draws | None = None) -> Draws:
+        """Return the draws: labels mean what the image says, and nothing is left free."""
+        return draws
+
+    def invariants(self, draws: Draws, data: Grid, log_likelihood: Tensor | None = None) -> Draws:
+        """Return the share of every label and of edges between equal ones, and two log densities.
+
+        ``log_likelihood`` of the image, and ``log_potential``, c 1[...] + J of the whole labelling.
+        """
+        label, dtype = draws["label"], data.values.dtype
+        height, width = data.shape
+        edges = height * (width - 1) + (height - 1) * width
+        equal = (label[..., :, :-1] == label[..., :, 1:]).sum((-2, -1)) + (label[..., :-1, :] == label[..., 1:, :]).sum(
+            (-2, -1)
+        )
+        likelihood = self.log_likelihood(draws, data) if log_likelihood is None else log_likelihood
+        prior = PottsField(self.coupling_matrix(data), data.shape).log_prob(label)
+        share = [(label == k).sum((-2, -1)) / data.units for k in range(self.labels(data))]
+        constant = log_channel_normaliser(self.observation_strength, self.labels(data)) * int(data.observed.sum())
+        return {
+            "log_likelihood": likelihood,
+            "label_share": torch.stack(share, -1).to(dtype),
+            "equal_neighbours": (equal / max(edges, 1)).to(dtype),
+            "log_potential": prior + likelihood + constant,
+        }
+
+    def predict(self, draws: Draws, data: Grid) -> Prediction:
+        """Predict hidden pixels given all others: the label as a number."""
+        return predict(self.observation_strength, self.labels(data), draws, data)

@@ -1,0 +1,544 @@
+"""potts_grid: its case for the laws, and what is true of this model only."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from functools import cache
+
+import numpy as np
+import pyro.poutine as poutine
+import pytest
+import torch
+from pyro.infer import config_enumerate
+from scipy import stats
+from scipy.special import logsumexp
+
+import pyrozoo
+from pyrozoo.data.grid import Grid
+from pyrozoo.diagnostics.verdict import verdict
+from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product, queries
+from pyrozoo.models.potts_grid.checkerboard import Checkerboard
+from pyrozoo.models.potts_grid.distributions import PottsField, every_field
+from pyrozoo.models.potts_grid.elimination import Eliminated
+from pyrozoo.models.potts_grid.likelihood import Potentials
+from pyrozoo.models.potts_grid.model import PottsGrid
+from pyrozoo.program import log_joint, seeded
+from pyrozoo.types import DataError, NotApplicable, SettingError
+from tests.case import Case, Oracle, refused
+
+NAN, INF = float("nan"), float("inf")
+COUPLING = ((0.8, 0.2, -0.3), (0.2, 0.6, 0.1), (-0.3, 0.1, 0.9))
+MODEL = PottsGrid(3, 1.1, COUPLING)
+TINY = Grid.of(np.array([[0, 2, 1.0], [0, NAN, 1], [2, 2, 0]]))
+SMALL = np.array([[0, 0, 0], [0, 0, 0], [1, 1, 1]])
+PAGE = PottsGrid(2, 10.0, None)
+
+
+def brute(model: PottsGrid, data: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Return every labelling and its score, term by term: no code of the package but the settings."""
+    K, (height, width) = model.labels(data), data.shape
+    J, x = model.coupling_matrix(data).numpy(), data.values.numpy()
+    fields = np.array(list(itertools.product(range(K), repeat=height * width))).reshape(-1, height, width)
+    score = np.zeros(len(fields))
+    for i, j in itertools.product(range(height), range(width)):
+        if not np.isnan(x[i, j]):
+            score += model.observation_strength * (fields[:, i, j] == x[i, j])
+        if j + 1 < width:
+            score += J[fields[:, i, j], fields[:, i, j + 1]]
+        if i + 1 < height:
+            score += J[fields[:, i, j], fields[:, i + 1, j]]
+    return fields, score
+
+
+def normaliser(model: PottsGrid, data: Grid) -> float:
+    return int(data.observed.sum()) * np.log(np.exp(model.observation_strength) + model.labels(data) - 1)
+
+
+@cache
+def exact() -> Oracle:
+    fields, score = brute(MODEL, TINY)
+    total = logsumexp(score)
+    chosen = np.random.default_rng(0).choice(len(fields), 100_000, p=np.exp(score - total))
+    return Oracle(total - normaliser(MODEL, TINY), {"label": torch.as_tensor(fields[chosen])[None]})
+
+
+class ForgetsOneSide(gibbs.Solver):
+    """Plant: pixels do not look to where the packed column is the same."""
+
+    def __init__(self, model, data):
+        super().__init__(model, data)
+        self.board.pull = lambda other, colour: Checkerboard.pull(self.board, other, colour) - other
+
+
+def doubts_too_little(model: PottsGrid, data: Grid) -> gibbs.Solver:
+    """Plant: the image counts twice."""
+    return gibbs.Solver(dataclasses.replace(model, observation_strength=2 * model.observation_strength), data)
+
+
+def ignores_data(model: PottsGrid, data: Grid) -> gibbs.Solver:
+    """Plant: draws from the prior, whatever the data."""
+    return gibbs.Solver(model, dataclasses.replace(data, values=torch.full_like(data.values, torch.nan)))
+
+
+def lose(data: Grid) -> Grid:
+    values = data.values.clone()
+    values[0, 1] = torch.nan
+    return dataclasses.replace(data, values=values)
+
+
+CASE = Case(
+    model=MODEL,
+    tiny=TINY,
+    oracle=exact,
+    shape={"rows": 2, "columns": 3},
+    larger={"rows": 6, "columns": 40},
+    settings={
+        "exact": {"draws": 400},
+        "cavi": {"restarts": 3, "draws": 400},
+        "bp": {"restarts": 2, "draws": 400},
+        "max_product": {"restarts": 3},
+        "icm": {"restarts": 5},
+        "gibbs": {"warmup": 50, "draws": 300, "thin": 1},
+        "svi": {
+            "max_steps": 300,
+            "restarts": 2,
+            "restart_steps": 20,
+            "window": 100,
+            "draws": 400,
+            "evaluation_draws": 2,
+        },
+    },
+    elbo_gap=2.0,
+    laplace_error=0.0,
+    bad={
+        "negative": (np.array([[1, -2.0], [0, 1]]), "column_1"),
+        "fraction": (np.array([[1, 2.0], [0.5, 1]]), "row_1"),
+        "infinite": (np.array([[1, INF], [0, 1]]), "column_1"),
+        "a label beyond the model's": (np.array([[1, 2], [3, 0]]), "'row_1', column 'column_0'"),
+        "more planes than labels": (np.eye(5)[np.arange(4).reshape(2, 2)], "num_labels"),
+        "empty": (np.empty((0, 3)), "empty"),
+        "one axis": (np.array([1.0, 2]), "two axes"),
+        "text": (np.array([["a", "b"], ["c", "d"]]), "not numbers"),
+    },
+    odd={
+        "one pixel": np.array([[2]]),
+        "one row": np.array([[0, 1, 1, 2, NAN, 0]]),
+        "one column": np.array([[0], [1], [2], [2]]),
+        "constant": np.ones((4, 5)),
+        "nothing observed": np.full((3, 4), NAN),
+        "planes": np.eye(3)[np.array([[0, 1, 2], [2, 2, 0]])],
+        "integers": np.array([[0, 1], [2, 1]], dtype=np.int32),
+    },
+    bugs={"neighbours": ForgetsOneSide, "twice": doubts_too_little, "data": ignores_data},
+    lose=lose,
+    fills=frozenset({"icm", "max_product"}),
+)
+
+
+# Exact answers --------------------------------------------------------------------------------------------------------
+
+TABLE = {
+    "exact": [
+        [5.79905571e-12, 1.95516261e-15],
+        [1.51930154e-08, 6.56942344e-12],
+        [0.997476218, 0.997515359],
+    ],
+    "cavi": [
+        [5.10909027e-12, 1.71390843e-15],
+        [1.52189210e-08, 5.10909027e-12],
+        [0.999954602, 0.999999985],
+    ],
+    "bp": [
+        [5.798819446e-12, 1.714185068e-15],
+        [1.519301295e-08, 6.565301389e-12],
+        [0.9974762177, 0.9975153592],
+    ],
+}
+"""p(y = 1) of the image SMALL, first two columns (the third is like the first), nine digits each.
+
+Those of belief propagation are its fixed point in arithmetic of 40 digits.
+"""
+
+
+@pytest.mark.parametrize("method", TABLE)
+def test_figures_of_the_small_image(method):
+    settings = {} if method == "exact" else {"tol": 1e-14}
+    if method == "bp":
+        settings["solver"] = {"damping": 0.0}
+    fit = pyrozoo.fit(PAGE, method, data=SMALL, progress=False, **settings)
+    prob = fit.expectations["label_probability"][..., 1].numpy()
+    expected = np.array(TABLE[method])[:, [0, 1, 0]]
+    # Half a unit of the last digit that is known, which is less than 1e-8 for those above 0.5.
+    np.testing.assert_allclose(prob, expected, rtol=5e-9)
+    if method == "exact":
+        assert fit.metrics["log_z"] == pytest.approx(186.00257856088, abs=1e-9)
+        np.testing.assert_allclose(fit.expectations["label_probability"][2, :, 0], [0.00252378, 0.00248464, 0.00252378],
+                                   atol=5e-9)  # fmt: skip
+
+
+SHAPES = [(1, 1), (1, 5), (5, 1), (2, 3), (3, 2), (3, 3), (2, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_elimination_is_enumeration(shape):
+    generator = np.random.default_rng(shape[0])
+    values = generator.integers(0, 3, shape).astype(float)
+    values[generator.random(shape) < 0.2] = NAN
+    data = dataclasses.replace(TINY, **vars_of(values))
+    fields, score = brute(MODEL, data)
+    weight = np.exp(score - logsumexp(score))
+    potentials = Potentials.of(MODEL, data)
+    np.testing.assert_allclose(potentials.score(torch.as_tensor(fields)), score, rtol=0, atol=1e-12)
+    eliminated = Eliminated(potentials.unary, potentials.coupling)
+    assert float(eliminated.log_z) == pytest.approx(logsumexp(score), abs=1e-11)
+    found = eliminated.marginals()
+    one = np.eye(3)[fields]
+    np.testing.assert_allclose(found.label, np.einsum("s,shwk->hwk", weight, one), atol=1e-12)
+    np.testing.assert_allclose(found.right, np.einsum("s,shwk,shwl->hwkl", weight, one[:, :, :-1], one[:, :, 1:]),
+                               atol=1e-12)  # fmt: skip
+    np.testing.assert_allclose(found.below, np.einsum("s,shwk,shwl->hwkl", weight, one[:, :-1], one[:, 1:]), atol=1e-12)
+    assert float(potentials.score(eliminated.most_probable())) == pytest.approx(score.max(), abs=1e-12)
+
+
+def vars_of(values: np.ndarray) -> dict[str, object]:
+    grid = Grid.of(np.nan_to_num(values))
+    return {"values": torch.as_tensor(values), "row_labels": grid.row_labels, "column_labels": grid.column_labels}
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (1, 3), (3, 1), (2, 3)])
+def test_exact_draws_pass_a_chi_square_test(shape):
+    data = Grid.of(np.zeros(shape) + np.arange(shape[1]) % 2)
+    fields, score = brute(PottsGrid(2, 0.5, ((0.6, 0.0), (0.0, 0.4))), data)
+    fit = pyrozoo.fit(PottsGrid(2, 0.5, ((0.6, 0.0), (0.0, 0.4))), "exact", data=data, draws=20_000, progress=False)
+    size = shape[0] * shape[1]
+    code = (fit.draws["label"][0].flatten(1) * 2 ** torch.arange(size - 1, -1, -1)).sum(1)
+    counts = np.bincount(code.numpy(), minlength=len(fields))
+    expected = 20_000 * np.exp(score - logsumexp(score))
+    assert stats.chisquare(counts, expected).pvalue > 1e-4
+    # And q is the posterior: every log ratio of p and q is the log evidence.
+    joint = log_joint(fit.model, {"label": fit.draws["label"][:, :50]}, data)
+    torch.testing.assert_close(joint - fit.log_q[:, :50], torch.full_like(joint, fit.objective), rtol=0, atol=1e-10)
+
+
+def test_prior_draws_pass_a_chi_square_test():
+    field = PottsField(torch.tensor(COUPLING).double(), (2, 2))
+    fields = every_field((2, 2), 3)
+    weight = (field.log_prob(fields)).softmax(0)
+    powers = 3 ** torch.arange(3, -1, -1)
+    with seeded(1):
+        code = torch.stack([(field.sample().flatten() * powers).sum() for _ in range(3000)])
+    observed = torch.bincount(code, minlength=81)
+    assert stats.chisquare(observed, 3000 * weight).pvalue > 1e-4
+    message = refused(NotApplicable, PottsField(torch.eye(3).double(), (30, 30)).sample)
+    assert "at most 7 pixels" in message
+
+
+def test_pyros_own_enumeration_agrees():
+    data = Grid.of(np.array([[0, 2, 1.0], [NAN, 1, 1]]))
+    trace = poutine.trace(poutine.enum(config_enumerate(MODEL), first_available_dim=-1)).get_trace(data)
+    trace.compute_log_prob()
+    logs = sum(node["log_prob"] for node in trace.nodes.values() if node["type"] == "sample")
+    label = trace.nodes["label"]["value"]
+    assert logs.shape == (3**6,)
+    fit = pyrozoo.fit(MODEL, "exact", data=data, progress=False)
+    assert fit.objective == pytest.approx(float(logs.logsumexp(0)), abs=1e-11)
+    weight = logs.softmax(0)
+    for k in range(3):
+        expected = (weight[:, None, None] * (label == k)).sum(0)
+        torch.testing.assert_close(fit.expectations["label_probability"][..., k], expected, rtol=0, atol=1e-12)
+
+
+def test_exact_says_which_size_would_do():
+    message = refused(NotApplicable, pyrozoo.fit, "potts_grid", "exact", rows=60, columns=50, progress=False)
+    assert "3^51" in message
+    side = int(message.split("at most ")[1].split()[0])
+    assert 11 <= side <= 15
+    fit = pyrozoo.fit("potts_grid", "exact", rows=10, columns=10, draws=20, progress=False)
+    total = fit.expectations["label_probability"].sum(-1)
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-10)
+
+
+# Message passing ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shape", "scale"), [((1, 9), 1.0), ((8, 1), 1.0), ((1, 7), 1000.0), ((6, 1), 50.0)])
+def test_messages_are_exact_on_chains(shape, scale):
+    generator = np.random.default_rng(3)
+    coupling = generator.normal(size=(4, 4)) * scale
+    model = PottsGrid(4, 0.7 * scale, (coupling + coupling.T).tolist())
+    data = generator.integers(0, 4, shape).astype(float)
+    data[0, 0] = NAN
+    truth = pyrozoo.fit(model, "exact", data=data, progress=False)
+    fit = pyrozoo.fit(model, "bp", data=data, tol=1e-13, solver={"damping": 0.0}, progress=False)
+    assert fit.status == "converged"
+    assert fit.iterations <= max(shape) + 2
+    assert fit.objective == pytest.approx(truth.objective, rel=1e-12, abs=1e-10)
+    same = fit.expectations["label_probability"] - truth.expectations["label_probability"]
+    assert same.abs().max() < 1e-10
+    best = pyrozoo.fit(model, "max_product", data=data, solver={"damping": 0.0}, progress=False)
+    assert torch.equal(best.draws["label"][0, 0], truth.expectations["most_probable"])
+
+
+def test_messages_are_exact_on_trees():
+    """A comb of missing pixels between certain ones: a certain pixel sends the same whatever it hears."""
+    generator = np.random.default_rng(5)
+    data = generator.integers(0, 3, (5, 7)).astype(float)
+    data[2] = NAN
+    data[:2, 1::2] = NAN
+    data[4, 1:6] = NAN
+    data[3, 3] = NAN
+    model = PottsGrid(3, 200.0, COUPLING)
+    truth = pyrozoo.fit(model, "exact", data=data, progress=False)
+    fit = pyrozoo.fit(model, "bp", data=data, tol=1e-13, progress=False)
+    assert fit.status == "converged"
+    assert fit.metrics["log_z_error"] == pytest.approx(0, abs=1e-10)
+    same = fit.expectations["label_probability"] - truth.expectations["label_probability"]
+    assert same.abs().max() < 1e-10
+
+
+def test_damping_changes_the_way_and_not_the_end():
+    fits = [
+        pyrozoo.fit(MODEL, "bp", data=TINY, tol=1e-12, solver={"damping": each}, progress=False) for each in (0.0, 0.6)
+    ]
+    assert fits[1].iterations > fits[0].iterations
+    ends = [fit.expectations["label_probability"] for fit in fits]
+    torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=1e-9)
+    assert "damping" in refused(
+        SettingError, pyrozoo.fit, MODEL, "bp", data=TINY, solver={"damping": 1.0}, progress=False
+    )
+
+
+def test_messages_that_still_change_are_not_called_converged():
+    fit = pyrozoo.fit("potts_grid", "bp", rows=30, columns=30, max_iterations=5, progress=False)
+    assert fit.status == "max_iterations"
+    assert fit.metrics["residual"] > 1e-3
+    assert verdict(fit.metrics)[0].level == "warn"
+    done = pyrozoo.fit("potts_grid", "bp", rows=30, columns=30, progress=False)
+    assert done.status == "converged"
+    assert done.metrics["residual"] <= 1e-8
+
+
+def test_bethes_estimate_is_the_sum_over_edges_and_pixels():
+    """Term by term, with explicit loops, at messages that are not converged."""
+    data = Grid.of(np.array([[0, 1.0, 2], [1, NAN, 0]]))
+    solver = bp.Solver(MODEL, data)
+    with seeded(2):
+        state = solver.init(2)
+    state, _ = solver.step(state)
+    _, found = solver.step(state)
+    m = state.messages[1].numpy()  # [from left, right, above, below; label; row; column]
+    unary, J = Potentials.of(MODEL, data).unary.numpy(), np.asarray(COUPLING)
+    total = 0.0
+    for i, j in itertools.product(range(2), range(3)):
+        belief = unary[i, j] + m[:, :, i, j].sum(0)
+        degree = (i > 0) + (i < 1) + (j > 0) + (j < 2)
+        total += (1 - degree) * logsumexp(belief)
+        for other, there, back in (((i, j + 1), 0, 1), ((i + 1, j), 2, 3)):
+            if other[0] < 2 and other[1] < 3:
+                ours = belief - m[back, :, i, j]
+                theirs = unary[other] + m[:, :, other[0], other[1]].sum(0) - m[there, :, other[0], other[1]]
+                total += logsumexp(ours[:, None] + J + theirs)
+    assert float(found[1]) == pytest.approx(total - normaliser(MODEL, data), abs=1e-10)
+
+
+def test_max_product_is_at_least_as_good_as_icm_where_it_settles():
+    settings = {"rows": 20, "columns": 24, "noise": 0.15, "observation_strength": 2.0, "progress": False}
+    coupling = [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]
+    ours = pyrozoo.fit("potts_grid", "max_product", coupling=coupling, **settings)
+    theirs = pyrozoo.fit("potts_grid", "icm", coupling=coupling, **settings)
+    assert ours.objective >= theirs.objective
+
+
+# Mean field -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_bound_stays_below_log_z_on_random_fields():
+    gaps = []
+    for seed in range(200):
+        generator = np.random.default_rng(seed)
+        K, shape = int(generator.integers(2, 4)), tuple(generator.integers(1, 4, 2))
+        coupling = generator.normal(0, 1.5, (K, K))
+        model = PottsGrid(K, float(generator.gamma(2)), (coupling + coupling.T).tolist())
+        data = Grid.of(generator.integers(0, K, shape))
+        potentials = Potentials.of(model, data)
+        solver = cavi.Solver(model, data)
+        with seeded(seed):
+            state = solver.init(4)
+        for _ in range(30):
+            state, bound = solver.step(state)
+        log_z = float(Eliminated(potentials.unary, potentials.coupling).log_z)
+        gaps.append(log_z - float(bound.max()) - potentials.normaliser)
+    assert min(gaps) > -1e-9
+    assert max(gaps) > 0.01, "on some fields the bound is not tight"
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 3), (3, 5), (1, 1), (1, 4), (5, 1), (2, 2)])
+def test_the_bound_is_its_definition(shape):
+    data = Grid.of(np.random.default_rng(0).integers(0, 3, shape))
+    solver, potentials = cavi.Solver(MODEL, data), Potentials.of(MODEL, data)
+    with seeded(0):
+        state = solver.init(3)
+    for _ in range(2):
+        state, bound = solver.step(state)
+    q = solver.probability(state).numpy()
+    x = data.values.numpy().astype(int)
+    for chain in range(3):
+        total = -(q[chain] * np.log(q[chain])).sum()
+        for i, j in np.ndindex(*shape):
+            total += MODEL.observation_strength * q[chain, i, j, x[i, j]]
+            for a, b in ((i + 1, j), (i, j + 1)):
+                if a < shape[0] and b < shape[1]:
+                    total += q[chain, i, j] @ np.asarray(COUPLING) @ q[chain, a, b]
+        assert float(bound[chain]) == pytest.approx(total - potentials.normaliser, abs=1e-11)
+
+
+def test_gradients_reach_what_coordinate_ascent_reaches():
+    settings = {"data": TINY, "progress": False}
+    ours = pyrozoo.fit(MODEL, "cavi", restarts=10, **settings)
+    theirs = pyrozoo.fit(MODEL, "svi", max_steps=3000, restarts=10, tol=1e-9, **settings)
+    assert theirs.objective == pytest.approx(ours.objective, abs=1e-4)
+    assert theirs.objective == pytest.approx(float(theirs.metrics["elbo"]), abs=4 * float(theirs.metrics["elbo_se"]))
+
+
+def test_colours_are_packed_and_unpacked():
+    for shape in SHAPES:
+        data = Grid.of(np.random.default_rng(1).integers(0, 3, shape))
+        board = Checkerboard(Potentials.of(MODEL, data))
+        values = torch.rand(2, *shape, 3, dtype=torch.float64)
+        torch.testing.assert_close(board.unpack(board.pack(values)), values, rtol=0, atol=0)
+        padded = torch.nn.functional.pad(values, (0, 0, 1, 1, 1, 1))
+        expected = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
+        black, white = board.pack(values)
+        found = board.unpack((board.pull(white, 0), board.pull(black, 1)))
+        torch.testing.assert_close(found, expected)
+
+
+def test_icm_ends_where_no_single_change_is_better():
+    data = Grid.of(np.random.default_rng(2).integers(0, 3, (7, 9)))
+    fit = pyrozoo.fit(MODEL, "icm", data=data, restarts=3, progress=False)
+    assert fit.status == "converged"
+    best, potentials = fit.draws["label"][0, 0], Potentials.of(MODEL, data)
+    for i, j in np.ndindex(7, 9):
+        for k in range(3):
+            changed = best.clone()
+            changed[i, j] = k
+            assert potentials.log_joint(changed) <= potentials.log_joint(best) + 1e-12
+
+
+# Settings and bad input -----------------------------------------------------------------------------------------------
+
+COLOURING = [[-INF, 0.3, 0.1], [0.3, -INF, 0.05], [0.1, 0.05, -INF]]
+
+
+def test_forbidden_pairs_never_occur():
+    """Proper colourings: neighbours must differ."""
+    data = Grid.of(np.array([[0, NAN, 1], [NAN, NAN, NAN], [2, NAN, 0]]))
+    model = PottsGrid(3, 1.0, COLOURING)
+    fit = pyrozoo.fit(model, "exact", data=data, draws=500, progress=False)
+    fields, score = brute(model, data)
+    assert fit.metrics["log_z"] == pytest.approx(logsumexp(score), abs=1e-9)
+    weight = np.exp(score - logsumexp(score))
+    expected = np.einsum("s,shwk->hwk", weight, np.eye(3)[fields])
+    np.testing.assert_allclose(fit.expectations["label_probability"], expected, atol=1e-9)
+    label = fit.draws["label"][0]
+    assert (label[:, 1:] != label[:, :-1]).all()
+    assert (label[:, :, 1:] != label[:, :, :-1]).all()
+    for method in ("cavi", "gibbs", "svi", "icm"):
+        assert "-inf" in refused(NotApplicable, pyrozoo.fit, model, method, data=data, progress=False)
+    chain = np.array([[0, NAN, 2, NAN, 1.0]])
+    truth = pyrozoo.fit(model, "exact", data=chain, progress=False)
+    ours = pyrozoo.fit(model, "bp", data=chain, tol=1e-12, progress=False)
+    same = ours.expectations["label_probability"] - truth.expectations["label_probability"]
+    assert same.abs().max() < 1e-10
+    best = pyrozoo.fit(model, "max_product", data=chain, progress=False)
+    assert torch.equal(best.draws["label"][0, 0], truth.expectations["most_probable"])
+    impossible = PottsGrid(1, 1.0, [[-INF]])
+    assert "no labelling" in refused(DataError, pyrozoo.fit, impossible, "exact", data=np.zeros((1, 2)), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"coupling": [[1.0, 0.0]]}, "not square: row 0"),
+        ({"coupling": [[1.0, 0.0], [0.5, 1.0]]}, "[0][1]"),
+        ({"coupling": [[INF]]}, "[0][0]"),
+        ({"coupling": [[NAN]]}, "[0][0]"),
+        ({"coupling": [[1.0]], "num_labels": 2}, "num_labels=2"),
+        ({"coupling": [["a"]]}, "[0][0]"),
+        ({"coupling": []}, "coupling"),
+        ({"num_labels": 0}, "num_labels"),
+        ({"observation_strength": -1.0}, "observation_strength"),
+        ({"observation_strength": INF}, "observation_strength"),
+        ({"observation_strength": NAN}, "observation_strength"),
+    ],
+)
+def test_settings_are_refused_by_name(settings, named):
+    assert named in refused(SettingError, pyrozoo.fit, "potts_grid", "cavi", data=SMALL, progress=False, **settings)
+
+
+def test_methods_that_follow_gradients_are_refused_before_any_work():
+    for method in ("nuts", "laplace"):
+        assert "discrete" in refused(NotApplicable, pyrozoo.fit, "potts_grid", method, data=SMALL)
+
+
+def test_more_colours_than_labels_are_refused():
+    message = refused(DataError, pyrozoo.fit, "potts_grid", "bp", data=np.array([[0, 3]]), num_labels=2, progress=False)
+    assert "column_1" in message
+    assert "2 that the model has" in message
+
+
+# Results --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_comes_back_with_what_it_knew(tmp_path):
+    fit = pyrozoo.fit("potts_grid", "exact", rows=5, columns=8, draws=50, holdout=0.1, progress=False)
+    fit.save(tmp_path / "run")
+    again = pyrozoo.load(tmp_path / "run")
+    for name, value in fit.expectations.items():
+        torch.testing.assert_close(again.expectations[name], value)
+    assert fit.data.same(again.data)
+    assert torch.equal(queries.labelling(again), queries.labelling(fit))
+    assert again.data.level_names == fit.data.level_names
+    assert {"pixels.csv", "neighbours.csv"} <= {path.name for path in (tmp_path / "run" / "tables").iterdir()}
+    assert {"label_accuracy", "holdout_accuracy", "log_z"} <= set(fit.metrics)
+
+
+def test_the_ladder_of_a_comparison(tmp_path):
+    fits = [
+        pyrozoo.fit(MODEL, method, data=TINY, **CASE.settings[method], progress=False)
+        for method in ("cavi", "bp", "gibbs", "exact", "icm")
+    ]
+    comparison = pyrozoo.compare(fits)
+    assert comparison.reference == "exact"
+    ladder = queries.compared(fits, comparison.names)["ladder"].set_index("fit")
+    assert ladder.loc["cavi", "log_z"] < ladder.loc["exact", "log_z"]
+    assert ladder.loc["cavi", "log_z_error"] == pytest.approx(
+        ladder.loc["cavi", "log_z"] - ladder.loc["exact", "log_z"], abs=1e-10
+    )
+    assert 0 < ladder.loc["bp", "max_marginal_error"] < ladder.loc["cavi", "max_marginal_error"]
+    comparison.save(tmp_path)
+    assert (tmp_path / "tables" / "ladder.csv").is_file()
+    assert {"restorations.png", "disagreement.png"} <= {path.name for path in (tmp_path / "figures").iterdir()}
+    assert "Ladder" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_restoring_beats_the_image():
+    for method in ("cavi", "bp", "gibbs", "icm", "max_product"):
+        quick = {"warmup": 50, "draws": 50, "thin": 1} if method == "gibbs" else {}
+        fit = pyrozoo.fit("potts_grid", method, rows=60, columns=60, noise=0.1, progress=False, **quick)
+        flipped = float((fit.data.values != fit.data.truth["label"]).double().mean())
+        assert 0.07 < flipped < 0.13
+        assert fit.metrics["label_accuracy"] > 1 - flipped / 2, method
+
+
+@pytest.mark.parametrize("solver", [cavi.Solver, gibbs.Solver, icm.Solver, bp.Solver, max_product.Solver])
+def test_single_precision_is_kept(solver):
+    data = Grid.of(np.random.default_rng(0).integers(0, 3, (6, 5))).to("cpu", torch.float32)
+    made = solver(MODEL, data)
+    with seeded(0):
+        state, objective = made.step(made.init(2))
+    assert objective.dtype == torch.float32
+    for each in dataclasses.fields(state):
+        value = getattr(state, each.name)
+        assert value.dtype in (torch.float32, torch.int64)
