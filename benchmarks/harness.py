@@ -66,6 +66,7 @@ def alone(function: Callable[..., Any], *arguments: Any) -> tuple[float, float]:
     receive, send = context.Pipe(False)
     process = context.Process(target=_measure, args=(function, arguments, send))
     process.start()
+    send.close()  # so that a process that fails is an error here, and no wait without end
     result = receive.recv()
     process.join()
     return result

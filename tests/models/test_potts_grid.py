@@ -254,6 +254,7 @@ def test_exact_says_which_size_would_do():
     assert "3^51" in message
     side = int(message.split("at most ")[1].split()[0])
     assert 11 <= side <= 15
+    assert "3^801" in refused(NotApplicable, pyrozoo.fit, "potts_grid", "exact", rows=1000, columns=800, progress=False)
     fit = pyrozoo.fit("potts_grid", "exact", rows=10, columns=10, draws=20, progress=False)
     total = fit.expectations["label_probability"].sum(-1)
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-10)

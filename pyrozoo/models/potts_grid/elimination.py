@@ -9,6 +9,7 @@ that memory is (H + W) K^m and not H W K^m.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,12 +30,17 @@ Reduce = Callable[[Tensor], Tensor]
 
 def work(shape: tuple[int, int], labels: int) -> float:
     """Return how many multiplications one elimination takes, H W K^(m+1)."""
-    return shape[0] * shape[1] * float(labels) ** (min(shape) + 1)
+    return shape[0] * shape[1] * _power(labels, min(shape) + 1)
+
+
+def _power(base: int, exponent: int) -> float:
+    """Return base^exponent, infinite where a float cannot hold it."""
+    return float(base) ** exponent if exponent * math.log(base) < 700 else math.inf
 
 
 def fits(shape: tuple[int, int], labels: int) -> bool:
     """Return whether the tables of a field can be held."""
-    side, size = min(shape), float(labels) ** min(shape)
+    side, size = min(shape), _power(labels, min(shape))
     return size * labels <= MOST_TABLE and 8 * size * (max(shape) + 4 * labels * side) <= MOST_BYTES
 
 

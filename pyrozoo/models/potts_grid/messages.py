@@ -118,13 +118,15 @@ class Passing:
             estimate = self._bethe(old, weights, largest, sums, largest + self.top)
             sent = sums.log_()
             sent -= sent.amax(2, keepdim=True)
+            del weights, cavity  # arrays of this size are what limits the size of images
         sent.clamp_(min=FORBIDDEN)
         new = torch.zeros_like(old)
         for direction, (to, source) in enumerate(SHIFTS):
             new[:, direction, :, to[0], to[1]] = sent[:, direction, :, source[0], source[1]]
         if self.damping:
             new.lerp_(old, self.damping)
-        residual = (new - old).abs().amax((1, 2, 3, 4))
+        del sent
+        residual = (new - old).abs_().amax((1, 2, 3, 4))
         return State(new, residual), estimate
 
     def _bethe(self, messages: Tensor, weights: Tensor, log_weight: Tensor, sums: Tensor, log_sum: Tensor) -> Tensor:
