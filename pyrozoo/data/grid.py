@@ -288,9 +288,9 @@ def pattern(pattern: str, rows: int, columns: int, num_labels: int, missing: flo
         raise SettingError(f"data.pattern is {pattern!r}; {suggestion(pattern, PATTERNS)}")
     if not 2 <= num_labels <= MOST_LABELS:
         raise SettingError(f"data.num_labels is {num_labels}; it must be from 2 to {MOST_LABELS}")
-    # Coordinates from -1 to 1, whatever the shape.
-    y, x = np.meshgrid(*(np.linspace(-1, 1, size) if size > 1 else np.zeros(1) for size in (rows, columns)),
-                       indexing="ij")  # fmt: skip
+    # Coordinates from -1 to 1 along the longer side.
+    middle, half = (np.array([rows, columns]) - 1) / 2, max(rows, columns, 2) / 2
+    y, x = (np.indices((rows, columns)) - middle[:, None, None]) / half
     label = PATTERNS[pattern](x, y, num_labels) % num_labels
     grid = replace(Grid.of(label, pattern), levels=labels("label", num_labels))
     lost = grid.hold_out(missing, seed)
