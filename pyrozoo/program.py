@@ -63,7 +63,39 @@ def _stacked(values: list[Tensor], draws: Draws) -> Tensor:
 
 
 def log_prior(model: Model, draws: Draws, data: Any) -> Tensor:
-    """Return log p(global sites) under the program's priors, [chain, draw]."""
+    """Return log p(global sites) under the program's priors, [chain, draw].
+
+    The program is run for every draw, unless a few of them show that no prior depends on another site: then its
+    distributions are the same for all draws, and thousands are evaluated at once.
+    """
+    shape = next(iter(draws.values())).shape[:2]
+    if shape.numel() <= PROBES:
+        return _each_log_prior(model, draws, data)
+    some = torch.linspace(0, shape.numel() - 1, PROBES).round().long()
+    probes = {site: value.flatten(0, 1)[some].unsqueeze(0) for site, value in draws.items()}
+    expected = _each_log_prior(model, probes, data)[0]
+    priors = _priors(model, next(each(probes)), data)
+    parts = []
+    for site in model.sites:
+        try:
+            logs = priors[site].log_prob(draws[site])
+        except (ValueError, RuntimeError):  # a distribution that takes one value at a time
+            return _each_log_prior(model, draws, data)
+        if logs.shape[:2] != shape:
+            return _each_log_prior(model, draws, data)
+        parts.append(logs.flatten(2).sum(2) if logs.ndim > 2 else logs)
+    total = torch.stack(parts).sum(0)
+    precision = 1e-10 if total.dtype == torch.float64 else 1e-5
+    if torch.allclose(total.flatten()[some], expected, rtol=precision, atol=precision):
+        return total
+    return _each_log_prior(model, draws, data)
+
+
+PROBES = 4
+"""Draws that show whether priors depend on other sites; among continuous values a coincidence has probability 0."""
+
+
+def _each_log_prior(model: Model, draws: Draws, data: Any) -> Tensor:
     values = []
     for draw in each(draws):
         priors = _priors(model, draw, data)

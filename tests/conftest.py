@@ -54,11 +54,13 @@ def checked(unchecked: None) -> None:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make pictures but do not render them, which takes longer than most fits; tests of reports render all."""
+    """Make pictures but do not render them, and simulate few data sets: tests of reports do all of it."""
     blank = base64.b64decode(
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
     )
     monkeypatch.setattr("pyrozoo.report.html.png", lambda picture: blank)
+    for name in ("PRIOR_DRAWS", "PREDICTIVE_DRAWS"):
+        monkeypatch.setattr(f"pyrozoo.diagnostics.inference_data.{name}", 8)
 
 
 @pytest.fixture

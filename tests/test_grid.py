@@ -162,6 +162,11 @@ def test_hidden_pixels_come_back_from_a_run_directory():
     assert again.level_names == grid.level_names
 
 
+def test_a_single_row_can_lose_pixels():
+    hidden = Grid.of(np.array([[0, 1, 1, 0, 1, 0, 0, 1, 1, 1]])).hold_out(0.3, seed=0).hidden
+    assert len(hidden.values) == 3
+
+
 def test_fewer_pixels_keep_the_field():
     few = Grid.of(LABELS).first(2)
     assert few.shape == (3, 4)

@@ -221,7 +221,7 @@ def test_float32_refuses_counts_that_it_cannot_hold():
 
 def test_minibatches_estimate_the_same_elbo():
     sizes = {"rows": 400, "columns": 5, "num_components": 2, "progress": False, "seed": 1}
-    run = {"max_steps": 600, "restarts": 1, "window": 200, "draws": 200, "evaluation_draws": 100, "tol": 0.0}
+    run = {"max_steps": 400, "restarts": 1, "window": 200, "draws": 100, "evaluation_draws": 50, "tol": 0.0}
     whole = pyrozoo.fit("zip_mixture", "svi", **sizes, **run)
     batches = pyrozoo.fit("zip_mixture", "svi", batch_size=64, **sizes, **run)
     assert batches.objective == pytest.approx(whole.objective, rel=0.01)

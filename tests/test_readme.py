@@ -22,6 +22,11 @@ COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.str
 COMMANDS += [f"{command}" for command in re.findall(r"\| `(python -m pyrozoo [^`]*)`", TEXT)]
 OURS = list(dict.fromkeys(re.search(r"python -m pyrozoo (.*)", c)[1] for c in COMMANDS if "-m pyrozoo " in c))
 SMALL = ["data.rows=30", "data.columns=3"]
+QUICK = {
+    "nuts": ["inference.warmup=10", "inference.draws=5", "inference.chains=2"],
+    "svi": ["inference.max_steps=100", "inference.restarts=1"],
+    "gibbs": ["inference.warmup=10", "inference.draws=30", "inference.thin=1"],
+}
 OPTIMISED = ("inference=em", "inference=cavi", "inference=stochastic_cavi")
 
 
@@ -65,6 +70,7 @@ def test_commands(here, capsys, request, need, command):
     single = not arguments[0].startswith(("experiment=", "-m"))
     if "experiment=zip_course" in arguments or (single and any(a in arguments for a in OPTIMISED)):
         arguments += ["inference.max_iterations=30"]
+        arguments += ["inference.draws=50"] if single and "inference=em" not in arguments else []
     if "experiment=zip_course_model" in arguments:
         # The command composes and runs with its quickest method; NUTS on these data takes minutes.
         arguments = [a if not a.startswith("inference=") else "inference=cavi" for a in arguments]
@@ -91,20 +97,16 @@ def test_commands(here, capsys, request, need, command):
         code, _, err = run(capsys, "resume=outputs/first")
         assert (code, err.count("\n")) == (2, 1)
         return
-    if "inference=em,cavi,gibbs,svi,nuts" in arguments:
-        # The sweep as it stands, but for those that are run beside it with fewer draws: their defaults take minutes.
-        for quick in (
-            ["inference=nuts", "inference.warmup=10", "inference.draws=5", "inference.chains=2"],
-            ["inference=svi", "inference.max_steps=100", "inference.restarts=1"],
-        ):
-            code, _, err = run(capsys, "model=zip_mixture", *quick, *SMALL)
-            assert code == 0, err
-        arguments = [a.removesuffix(",svi,nuts") for a in arguments]
-    if "inference=mle,em,gibbs" in arguments:
-        quick = ["inference.warmup=10", "inference.draws=30", "inference.thin=1"]
-        code, _, err = run(capsys, *("inference=gibbs" if "=mle" in a else a for a in arguments if a != "-m"), *quick)
+    # Sweeps run as they stand, but for methods that are run beside them with fewer draws: their defaults take minutes.
+    swept = next((a for a in arguments if a.startswith("inference=") and "," in a), "") if "-m" in arguments else ""
+    slow = [method for method in swept.removeprefix("inference=").split(",") if method in QUICK]
+    for method in slow if arguments[1].startswith("model=") else ():
+        alone = [f"inference={method}" if a == swept else a for a in arguments if a != "-m"]
+        code, _, err = run(capsys, *alone, *QUICK[method], *([] if any("data=" in a for a in alone) else SMALL))
         assert code == 0, err
-        arguments = [a.removesuffix(",gibbs") for a in arguments] + ["inference.max_iterations=20"]
+        rest = [each for each in swept.split(",") if each.removeprefix("inference=") not in slow]
+    if slow and arguments[1].startswith("model="):
+        arguments = [",".join(rest) if a == swept else a for a in arguments] + ["inference.max_iterations=20"]
     arguments = ["model.num_components=1,2" if a.endswith("=1,2,3,4,5,6") else a for a in arguments]
     simulated = not any(a.startswith(("data=", "experiment=")) for a in arguments)
     code, _, err = run(capsys, *arguments, *(SMALL if simulated else []))

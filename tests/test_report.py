@@ -85,7 +85,7 @@ def test_labels_with_markup_are_escaped(tmp_path):
 
 
 def test_budget_thins_and_says_so(tmp_path):
-    fit = pyrozoo.fit("zip_mixture", "gibbs", warmup=10, draws=500, posterior_megabytes=0.5, **SIZES)
+    fit = pyrozoo.fit("zip_mixture", "gibbs", warmup=10, draws=500, thin=1, posterior_megabytes=0.5, **SIZES)
     directory = fit.save(tmp_path / "run")
     assert (directory / "posterior.nc").stat().st_size < 1_500_000
     assert "draw in" in az.from_netcdf(str(directory / "posterior.nc")).attrs["notes"]

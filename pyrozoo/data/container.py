@@ -6,7 +6,7 @@ import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -281,7 +281,13 @@ class Data(abc.ABC):
 
 @dataclass(frozen=True, eq=False)
 class Cells(Data):
-    """Data with a value for every row and column, NaN where it is missing; ``values`` has shape [N, D]."""
+    """Data with a value for every row and column, NaN where it is missing; ``values`` has shape [N, D].
+
+    Attributes:
+        columns_stand_alone: Whether nothing can be learned of a column without any value, so that none may lose all.
+    """
+
+    columns_stand_alone: ClassVar[bool] = True
 
     @cached_property
     def observed(self) -> Tensor:
@@ -303,7 +309,7 @@ class Cells(Data):
         return replace(self, hidden=Hidden(row, column, self.values[row, column])) if len(row) else None
 
     def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
-        """Hide a random fraction of the observed entries; every column keeps at least one.
+        """Hide a random fraction of the observed entries; where columns stand alone each keeps at least one.
 
         Args:
             fraction: In [0, 1).
@@ -322,9 +328,9 @@ class Cells(Data):
         generator = np.random.default_rng(seed)
         rows, columns = (index.cpu().numpy() for index in self.observed.nonzero(as_tuple=True))
         order = generator.permutation(len(rows))
-        # The first entry of each column in the random order stays: a column must not lose all that is known of it.
+        # The first entry of each column in the random order stays, or of all.
         _, first = np.unique(columns[order], return_index=True)
-        movable = np.delete(order, first)
+        movable = np.delete(order, first) if self.columns_stand_alone else order[1:]
         chosen = np.sort(movable[: round(fraction * len(order))])
         row, column = (torch.as_tensor(each[chosen], device=self.values.device) for each in (rows, columns))
         return self.hide(row, column)

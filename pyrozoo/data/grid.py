@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class Grid(Cells):
 
     name: str = "grid"
     levels: Sequence[str] = ()
+    columns_stand_alone: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.values.is_floating_point():  # programs draw whole numbers; missing pixels need NaN

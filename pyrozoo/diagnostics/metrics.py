@@ -87,19 +87,21 @@ def holdout(prediction: Prediction, hidden: Any) -> Metrics:
 def loo(fit: Fit) -> Metrics:
     """Return Pareto-smoothed leave-one-out cross-validation (Vehtari, Gelman and Gabry 2017)."""
     pointwise = fit.pointwise()[1].double().cpu().numpy()
-    data = az.from_dict(posterior={"lp": pointwise.sum(-1)}, log_likelihood={fit.model.observed_site: pointwise})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the share of bad k-hats is a figure of its own
-        result = az.loo(data, pointwise=True, reff=None if fit.kind == "samples" else 1.0)
     logs = pointwise.reshape(-1, pointwise.shape[-1])
-    elpd, bad = np.asarray(result.loo_i), np.asarray(result.pareto_k) > khat_threshold(len(logs))
     # Weights that take a few values, as with discrete sites, have no tail that a Pareto distribution could smooth:
     # they are averaged as they are, and trusted when they are worth enough draws.
-    ordered = np.sort(logs, 0)
-    few = (np.diff(ordered, axis=0) > 0).sum(0) < FEW_VALUES
-    log_weights = -logs[:, few]
-    elpd[few] = np.log(len(logs)) - logsumexp(log_weights, 0)
-    bad[few] = 2 * logsumexp(log_weights, 0) - logsumexp(2 * log_weights, 0) < np.log(min(WORTH_DRAWS, len(logs)))
+    few = (np.diff(np.sort(logs, 0), axis=0) > 0).sum(0) < FEW_VALUES
+    total = logsumexp(-logs, 0)
+    elpd = np.log(len(logs)) - total
+    bad = 2 * total - logsumexp(-2 * logs, 0) < np.log(min(WORTH_DRAWS, len(logs)))
+    if not few.all():
+        rest = pointwise[..., ~few]
+        data = az.from_dict(posterior={"lp": pointwise.sum(-1)}, log_likelihood={fit.model.observed_site: rest})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the share of bad k-hats is a figure of its own
+            result = az.loo(data, pointwise=True, reff=None if fit.kind == "samples" else 1.0)
+        elpd[~few] = np.asarray(result.loo_i)
+        bad[~few] = np.asarray(result.pareto_k) > khat_threshold(len(logs))
     return {
         "loo_elpd": float(elpd.sum()),
         "loo_se": float(np.sqrt(len(elpd)) * elpd.std()),

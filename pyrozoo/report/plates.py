@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,16 @@ def _area(inside: list[Cell]) -> int:
 
 def _layout(parents: Mapping[str, list[str]], plates: Mapping[str, list[str]]) -> dict[str, Cell]:
     """Place sites on a grid: rows by depth, columns so that boxes hold their members only and arrows are short."""
+    frozen = (tuple((name, tuple(each)) for name, each in mapping.items()) for mapping in (parents, plates))
+    return dict(_placed(*frozen))
+
+
+Frozen = tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@cache
+def _placed(parent_items: Frozen, plate_items: Frozen) -> dict[str, Cell]:
+    parents, plates = dict(parent_items), dict(plate_items)
     depth: dict[str, int] = {}
 
     def find(site: str) -> int:
@@ -107,13 +118,15 @@ def _layout(parents: Mapping[str, list[str]], plates: Mapping[str, list[str]]) -
     return {site: (x - left, y) for site, (x, y) in best.items()}
 
 
-def _cost(cells: Mapping[str, Cell], parents: Mapping[str, list[str]], plates: Mapping[str, list[str]]) -> float:
+def _cost(
+    cells: Mapping[str, Cell], parents: Mapping[str, Sequence[str]], plates: Mapping[str, Sequence[str]]
+) -> float:  # fmt: skip
     cost = 100.0 * (len(cells) - len(set(cells.values())))
     for members in plates.values():
         inside = [cells[m] for m in members]
         if not inside:
             continue
-        (x0, y0), (x1, y1) = np.min(inside, 0), np.max(inside, 0)
+        (x0, x1), (y0, y1) = ((min(each), max(each)) for each in zip(*inside, strict=True))
         cost += 0.3 * (x1 - x0 + 1)
         for site, (x, y) in cells.items():
             cost += 30 * (site not in members and x0 <= x <= x1 and y0 <= y <= y1)

@@ -333,7 +333,7 @@ def test_expected_residuals_are_those_of_draws_from_q():
 @unchecked
 @pytest.mark.parametrize("options", ["plain", "hierarchical"])
 def test_geweke_of_the_other_options(options):
-    z = geweke(OPTIONS[options], Ratings.blank(5, 3), gibbs.Solver, sweeps=1500, seed=5, lose=lose)
+    z = geweke(OPTIONS[options], Ratings.blank(5, 3), gibbs.Solver, sweeps=800, seed=5, lose=lose)
     assert z.abs().max() < 4.5, z[z.abs() > 3]
 
 

@@ -365,6 +365,7 @@ def test_completion_is_the_conditional_mean(simulated):
     assert abs(int(prediction.lower) - int((cdf < 0.05).sum())) <= 1
 
 
+@pytest.mark.slow
 def test_course_figures(need):
     """The page's numbers: the mode, completion, and the mistake of reading missing columns as zeros."""
     need("zip_mixture_course")
