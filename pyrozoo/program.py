@@ -69,30 +69,41 @@ def log_prior(model: Model, draws: Draws, data: Any) -> Tensor:
     distributions are the same for all draws, and thousands are evaluated at once.
     """
     shape = next(iter(draws.values())).shape[:2]
-    if shape.numel() <= PROBES:
-        return _each_log_prior(model, draws, data)
-    some = torch.linspace(0, shape.numel() - 1, PROBES).round().long()
-    probes = {site: value.flatten(0, 1)[some].unsqueeze(0) for site, value in draws.items()}
-    expected = _each_log_prior(model, probes, data)[0]
-    priors = _priors(model, next(each(probes)), data)
-    parts = []
-    for site in model.sites:
-        try:
-            logs = priors[site].log_prob(draws[site])
-        except (ValueError, RuntimeError):  # a distribution that takes one value at a time
-            return _each_log_prior(model, draws, data)
-        if logs.shape[:2] != shape:
-            return _each_log_prior(model, draws, data)
-        parts.append(logs.flatten(2).sum(2) if logs.ndim > 2 else logs)
-    total = torch.stack(parts).sum(0)
-    precision = 1e-10 if total.dtype == torch.float64 else 1e-5
-    if torch.allclose(total.flatten()[some], expected, rtol=precision, atol=precision):
-        return total
+    if shape.numel() > PROBES:
+        some = torch.linspace(0, shape.numel() - 1, PROBES).round().long()
+        probes = {site: value.flatten(0, 1)[some].unsqueeze(0) for site, value in draws.items()}
+        expected = _each_log_prior(model, probes, data)[0]
+        found = _log_prior_at_once(_priors(model, next(each(probes)), data), draws)
+        precision = 1e-10 if expected.dtype == torch.float64 else 1e-5
+        if found is not None and torch.allclose(found.flatten()[some], expected, rtol=precision, atol=precision):
+            return found
     return _each_log_prior(model, draws, data)
 
 
 PROBES = 4
 """Draws that show whether priors depend on other sites; among continuous values a coincidence has probability 0."""
+
+BLOCK = 2**21
+"""Numbers whose log densities are held at a time."""
+
+
+def _log_prior_at_once(priors: Mapping[str, Any], draws: Draws) -> Tensor | None:
+    """Return the log density of all draws under fixed priors, or None when one of them takes one value at a time."""
+    parts: list[Tensor] = []
+    for site, prior in priors.items():
+        value = draws[site]
+        chains, event = len(value), value[0, 0].numel()
+        sums = []
+        for block in value.split(max(1, BLOCK // (chains * max(event, 1))), 1):
+            try:
+                logs = prior.log_prob(block)
+            except (ValueError, RuntimeError):
+                return None
+            if logs.shape[:2] != block.shape[:2]:
+                return None
+            sums.append(logs.flatten(2).sum(2) if logs.ndim > 2 else logs)
+        parts.append(torch.cat(sums, 1))
+    return torch.stack(parts).sum(0)
 
 
 def _each_log_prior(model: Model, draws: Draws, data: Any) -> Tensor:

@@ -218,7 +218,7 @@ def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
 # 4. Stationary --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), SMOOTH)
+@pytest.mark.parametrize(("model", "method"), slow_for(SMOOTH, "mle"))
 def test_converged_points_are_stationary(model, method):
     """Directional derivatives of the objective over the solver's own parameters vanish, by central differences."""
     its, data = case(model).model, larger(model)
@@ -313,7 +313,7 @@ def test_geweke_long(model, method):
 
 @pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_calibration(model, method):
-    p = uniformity(ranks(model, solver_class(model, method), 80))
+    p = uniformity(ranks(model, solver_class(model, method), 60))
     assert p.min() > 1e-4, p[p < 1e-3]
 
 
