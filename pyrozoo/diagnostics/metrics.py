@@ -189,6 +189,7 @@ def _chains(fit: Fit, aligned: xr.Dataset, invariants: xr.Dataset) -> Metrics:
 
 def _worst(data: Mapping[str, xr.DataArray], choose: Callable[..., float]) -> float:
     values = np.concatenate([np.ravel(np.asarray(value)) for value in data.values()])
-    # A constant has no R-hat (nan); chains stuck at different constants have an infinite one, which must show.
-    values = np.where(np.isposinf(values), 1e6, values)
+    # A constant has no R-hat (nan); chains stuck at different constants have an infinite one, but for rounding, which
+    # must show.
+    values = np.where(values > 1e6, 1e6, values)
     return float(choose(values)) if np.isfinite(values).any() else math.nan
