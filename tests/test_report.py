@@ -68,6 +68,18 @@ def test_loo_works_on_what_is_stored(fits, tmp_path):
         assert az.loo(data).elpd_loo == pytest.approx(float(fit.metrics["loo_elpd"]), abs=1.0)
 
 
+def test_loo_smooths_weights_however_few_draws_there_are():
+    """Continuous weights are smoothed; those of discrete sites, which take few values, are averaged as they are."""
+    fit = pyrozoo.fit("zip_mixture", "gibbs", warmup=20, draws=20, thin=1, chains=1, **SIZES)
+    with np.errstate(all="ignore"):
+        expected = az.loo(fit.inference_data, reff=None).elpd_loo
+    assert fit.metrics["loo_elpd"] == pytest.approx(float(expected), abs=1e-6)
+    field = pyrozoo.fit("potts_grid", "exact", rows=5, columns=6, draws=500, observation_strength=1.0, progress=False)
+    logs = field.pointwise()[1][0]
+    plain = np.log(len(logs)) - torch.logsumexp(-logs, 0).numpy()
+    assert field.metrics["loo_elpd"] == pytest.approx(plain.sum(), abs=1e-9)
+
+
 def test_page_is_self_contained(fits, tmp_path):
     text = (fits[1].save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href)=\"(?!data:)", text), "nothing is fetched"

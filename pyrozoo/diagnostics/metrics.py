@@ -90,7 +90,7 @@ def loo(fit: Fit) -> Metrics:
     logs = pointwise.reshape(-1, pointwise.shape[-1])
     # Weights that take a few values, as with discrete sites, have no tail that a Pareto distribution could smooth:
     # they are averaged as they are, and trusted when they are worth enough draws.
-    few = (np.diff(np.sort(logs, 0), axis=0) > 0).sum(0) < FEW_VALUES
+    few = (np.diff(np.sort(logs, 0), axis=0) > 0).sum(0) < min(FEW_VALUES, len(logs) // 2)
     total = logsumexp(-logs, 0)
     elpd = np.log(len(logs)) - total
     bad = 2 * total - logsumexp(-2 * logs, 0) < np.log(min(WORTH_DRAWS, len(logs)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.data.grid import Grid
-from pyrozoo.models.potts_grid.elimination import Eliminated, Marginals
+from pyrozoo.models.potts_grid.elimination import Eliminated, Marginals, refuse_large
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import FORBIDDEN, PottsGrid
 from pyrozoo.types import DataError, Draws, Kind
@@ -43,23 +44,27 @@ class Solver(SolverContract):
 
     def __init__(self, model: PottsGrid, data: Grid):
         self.model, self.data, self.potentials = model, data, Potentials.of(model, data)
-        self.eliminated = Eliminated(self.potentials.unary, self.potentials.coupling)
-        if model.hard and float(self.eliminated.log_z) < 0.5 * FORBIDDEN:
-            raise DataError(f"{data.name}: no labelling avoids the pairs that model.coupling forbids (-inf)")
+        refuse_large(data.shape, model.labels(data))
+        self.eliminated: Eliminated | None = None
         self.found: Marginals | None = None
 
     def init(self, chains: int) -> State:
-        """Return the state, in which nothing changes."""
-        return State((self.eliminated.log_z - self.potentials.normaliser).expand(chains))
+        """Return a state in which nothing is known yet."""
+        return State(self.potentials.unary.new_full((chains,), torch.nan))
 
     def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
-        """Compute the marginals."""
+        """Eliminate all pixels and compute the marginals: here, where it is timed."""
+        self.eliminated = Eliminated(self.potentials.unary, self.potentials.coupling)
+        if self.model.hard and float(self.eliminated.log_z) < 0.5 * FORBIDDEN:
+            raise DataError(f"{self.data.name}: no labelling avoids the pairs that model.coupling forbids (-inf)")
         self.found = self.eliminated.marginals()
-        return state, state.log_evidence
+        new = State((self.eliminated.log_z - self.potentials.normaliser).expand(len(state.log_evidence)))
+        return new, new.log_evidence
 
     def expectations(self, state: State) -> Draws:
         """Return marginal probabilities, of neighbours on average over the edges, and the most probable labelling."""
         assert self.found is not None
+        assert self.eliminated is not None
         pairs = self.found.right.sum((0, 1)) + self.found.below.sum((0, 1))
         edges = max(1, self.found.right.shape[:2].numel() + self.found.below.shape[:2].numel())
         chains = len(state.log_evidence)
@@ -72,6 +77,7 @@ class Solver(SolverContract):
 
     def draws(self, state: State) -> Draws:
         """Draw independent labellings."""
+        assert self.eliminated is not None
         return {"label": self.eliminated.draw(len(state.log_evidence))}
 
     def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
