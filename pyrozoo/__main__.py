@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import traceback
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 GROUPS = ("model", "inference", "data", "device", "experiment")
 MISTAKE, INTERRUPTED = 2, 130
+
+RECOVERY = ("recovery.simulations", "recovery.seed", "recovery.methods", "recovery.rows", "recovery.resume", "outputs",
+            "threads", "progress")  # fmt: skip
+"""What can be typed beside an experiment that is a recovery study."""
 
 _exit_code = 0
 
@@ -35,6 +40,8 @@ def main() -> None:
             code = 0
         elif problem := early_problem(arguments):
             code = complain(problem)
+        elif study := next((name for name in catalog.recoveries() if f"experiment={name}" in arguments), None):
+            code = recover(study, arguments)
         elif any(argument.startswith("resume=") for argument in arguments):
             code = resume(arguments)
         else:
@@ -95,6 +102,7 @@ def help_text() -> str:
         "Your own table:    data=table data.path=FILE.csv",
         "Settings of one run without running it:    ... --cfg job",
         "Options of the sweep and of the command line itself:    --hydra-help",
+        f"Settings of a recovery study ({', '.join(catalog.recoveries())}):    {', '.join(RECOVERY)}",
         "",
     ]
     return "\n".join(lines)
@@ -115,6 +123,8 @@ def early_problem(arguments: list[str]) -> str | None:
         if matched:
             chosen[matched[1]] = matched[2].split(",")
     for group, names in chosen.items():
+        if group == "experiment" and len(names) > 1 and (studies := set(names) & set(catalog.recoveries())):
+            return f"experiment={min(studies)} is a recovery study: it runs by itself, in no sweep"
         if len(names) > 1 and not sweep:
             return f"{group}={','.join(names)} asks for several runs; a sweep needs -m"
         for name in names:
@@ -319,6 +329,50 @@ def resume(arguments: list[str]) -> int:
     except (UserError, OmegaConfBaseException, yaml.YAMLError, ValueError, AttributeError) as error:
         return complain(str(error))
     return execute(config, directory, resume=True)
+
+
+def recover(experiment: str, arguments: list[str]) -> int:
+    """Run a recovery study, or the rest of one, and write its directory."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for argument in arguments:
+        key, sign, text = argument.partition("=")
+        if argument == f"experiment={experiment}":
+            continue
+        if not sign or key not in RECOVERY:
+            meant = f"recovery.{key}" if f"recovery.{key}" in RECOVERY else key
+            return complain(f"{argument}: {experiment} is a recovery study; {catalog.suggestion(meant, RECOVERY)}")
+        name = key.removeprefix("recovery.")
+        try:
+            settings[name] = text if name in ("resume", "outputs") else yaml.safe_load(text)
+        except yaml.YAMLError:
+            return complain(f"{key} is {text!r}, which cannot be read")
+    if isinstance(settings.get("methods"), str):
+        settings["methods"] = settings["methods"].split(",")
+    outputs, resumed = settings.pop("outputs", "outputs"), settings.pop("resume", None)
+    directory = Path(outputs) / "recovery" / experiment / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    directory = directory if resumed is None else Path(resumed)
+    from pyrozoo import recovery
+    from pyrozoo.report.recovery import ESTIMATES
+    from pyrozoo.types import UserError
+
+    try:
+        result = recovery.recover(experiment, **settings, directory=directory, resume=resumed is not None)
+        if len(result.estimates):
+            result.save(directory)
+    except (UserError, OSError) as error:
+        message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        if (directory / ESTIMATES).is_file():
+            return complain(message if resumed else f"{message} (recovery.resume={directory} goes on)")
+        if resumed is None:
+            discard(directory)
+        return complain(message)
+    if not len(result.estimates):
+        discard(directory)
+        return INTERRUPTED
+    sys.stdout.write(f"{result}\n{directory / 'report.html'}\n")
+    return INTERRUPTED if result.status == "interrupted" else 0
 
 
 if __name__ == "__main__":

@@ -26,16 +26,30 @@ from pyrozoo.diagnostics.metrics import evaluate
 from pyrozoo.inference.loop import LoopSettings
 from pyrozoo.report.comparison import write_comparison
 from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, read_config, read_run, write_run, write_text
+from pyrozoo.report.synthetic import check_request, synthetic_frame, write_synthetic
 from pyrozoo.settings import check_types
 from pyrozoo.types import SOLVER, Draws, Fit, Model, NotApplicable, SettingError
 
 log = logging.getLogger(__name__)
 
-RUN_SETTINGS = ("seed", "device", "dtype", "threads", "progress", "checkpoint_every", "posterior_megabytes")
+RUN_SETTINGS = ("seed", "device", "dtype", "threads", "progress", "checkpoint_every", "posterior_megabytes",
+                "synthetic_rows", "synthetic_given")  # fmt: skip
 RESUMABLE = ("max_iterations", "max_steps", "tol", "progress", "threads", "checkpoint_every")
 """What a resumed run may change; anything else would make it another run."""
 
-ABOUT = ("name", "summary", "needs", "engine")
+OWN: Mapping[str, Any] = {
+    "seed": 0,
+    "device": {"name": "cpu"},
+    "dtype": "float64",
+    "threads": None,
+    "progress": True,
+    "checkpoint_every": None,
+    "posterior_megabytes": 200,
+    "solver": {},
+}
+"""A run's own settings where nothing else is asked for."""
+
+ABOUT = ("name", "summary", "needs", "guide", "engine")
 """What an inference file says of itself; the rest are the engine's settings."""
 
 
@@ -78,7 +92,9 @@ class Result(Fit):
             The directory.
         """
         directory = Path(directory)
-        write_run(self, self.inference_data, directory, config or yaml.safe_dump(dict(self.settings), sort_keys=False))
+        text = config or yaml.safe_dump(dict(self.settings), sort_keys=False)
+        asked = {name: self.settings.get(name) for name in ("synthetic_rows", "synthetic_given", "progress")}
+        write_run(self, self.inference_data, directory, text, **asked)
         return directory
 
 
@@ -156,27 +172,58 @@ def fit(
         NotApplicable: A method that the model does not have.
         DataError: Data that the model cannot use.
     """
+    if (directory is None) != (checkpoint_every is None):
+        raise SettingError("directory and checkpoint_every go together: one says where checkpoints go, one how often")
+    config = configuration(
+        model,
+        method,
+        data,
+        settings,
+        seed=seed,
+        device={"name": device},
+        dtype=dtype,
+        threads=threads,
+        progress=progress,
+        checkpoint_every=checkpoint_every,
+        posterior_megabytes=posterior_megabytes,
+        solver=dict(solver or {}),
+    )
+    if data_seed is not None:
+        config["data"]["seed"] = data_seed
+    if holdout is not None:
+        config["data"]["holdout"] = holdout
+    container = None if data is None or isinstance(data, str | Path) else data
+    return run(config, data=container, test=test, directory=None if directory is None else Path(directory))
+
+
+def configuration(
+    model: str | Model, method: str, data: Any, settings: Mapping[str, Any], **own: Any
+) -> dict[str, Any]:
+    """Return what conf says of a model, a method and data, with settings changed by name.
+
+    Args:
+        model: A model's name, or a model.
+        method: A method of that model.
+        data: As ``fit`` takes it.
+        settings: Fields of the model, settings of the method and of the data.
+        **own: The run's own settings in place of ``OWN``.
+
+    Returns:
+        What ``run`` takes.
+
+    Raises:
+        SettingError: No such model, method or setting.
+        NotApplicable: The model has no such method.
+    """
     name = model if isinstance(model, str) else type(model).__module__.split(".")[-2]
     check_names(name, method)
     config: dict[str, Any] = {
         "model": catalog.settings("model", name),
         "inference": catalog.settings("inference", method),
         "data": _data_settings(data, name),
-        "device": {"name": device},
-        "seed": seed,
-        "dtype": dtype,
-        "threads": threads,
-        "progress": progress,
-        "checkpoint_every": checkpoint_every,
-        "posterior_megabytes": posterior_megabytes,
-        "solver": dict(solver or {}),
+        **OWN,
+        **own,
     }
-    if data_seed is not None:
-        config["data"]["seed"] = data_seed
-    if (directory is None) != (checkpoint_every is None):
-        raise SettingError("directory and checkpoint_every go together: one says where checkpoints go, one how often")
-    if holdout is not None:
-        config["data"]["holdout"] = holdout
     if isinstance(model, Model):
         config["model"] = {"name": name} | {f.name: _listed(getattr(model, f.name)) for f in fields(model)}  # type: ignore[arg-type]
     for key, value in settings.items():
@@ -185,8 +232,7 @@ def fit(
             valid = {k for g in ("model", "inference", "data") for k in config[g] if k not in ABOUT}
             raise SettingError(f"there is no setting {key!r}; {catalog.suggestion(key, valid)}")
         config[groups[0]][key] = _plain(value)
-    container = None if data is None or isinstance(data, str | Path) else data
-    return run(config, data=container, test=test, directory=None if directory is None else Path(directory))
+    return config
 
 
 def _listed(value: Any) -> Any:
@@ -210,7 +256,7 @@ def _data_settings(data: Any, model: str) -> dict[str, Any]:
                 f"data={str(data)!r} is neither a file nor a data set; "
                 f"{catalog.suggestion(str(data), catalog.datasets())}"
             )
-        return catalog.settings("data", "table") | {"path": str(data)}
+        return catalog.settings("data", catalog.file_data(model)) | {"path": str(data)}
     return {"source": "given", **PREPARATION}
 
 
@@ -248,14 +294,31 @@ def run(
     Returns:
         The fit with its metrics; nothing is written but checkpoints.
     """
-    check_types(run_settings, {key: config[key] for key in RUN_SETTINGS if key not in ("device",)}, "config")
+    fitted = engine_fit(config, data=data, test=test, directory=directory, resume=resume)
+    fitted.metrics = evaluate(fitted)
+    return Result.of(fitted, config)
+
+
+def engine_fit(
+    config: Mapping[str, Any],
+    *,
+    data: Any = None,
+    test: Any = None,
+    directory: Path | None = None,
+    resume: bool = False,
+) -> Fit:
+    """Do what ``run`` does, up to the engine's own fit: figures such as the hold-out's are not computed."""
+    check_types(run_settings, {key: config[key] for key in RUN_SETTINGS if key != "device" and key in config}, "config")
     name, method = config["model"]["name"], config["inference"]["name"]
     check_names(name, method)
     device, dtype = run_settings(
-        **{k: config[k] for k in RUN_SETTINGS if k != "device"}, device=config["device"]["name"]
+        **{k: config[k] for k in RUN_SETTINGS if k != "device" and k in config}, device=config["device"]["name"]
     )
-    model = _make_model(config["model"])
+    model = make_model(config["model"])
     table = read(config["data"], model, given=data, test=test)
+    check_request(name, config.get("synthetic_rows"), config.get("synthetic_given"))
+    if config.get("synthetic_given"):
+        table.codes_of(config["synthetic_given"])  # a wrong one is a mistake before the fit
     table = table.to(device, dtype)
     model.check(table)  # again: a precision may be too small for the values
     loop = LoopSettings(
@@ -268,14 +331,13 @@ def run(
     )
     if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
         write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-    fitted = _engine(model, table, config, loop)
-    fitted.metrics = evaluate(fitted)
-    return Result.of(fitted, config)
+    return _engine(model, table, config, loop)
 
 
 def run_settings(
     seed: int, dtype: str, threads: int | None, progress: bool, checkpoint_every: int | None,
-    posterior_megabytes: float, device: str = "cpu",
+    posterior_megabytes: float, synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
+    device: str = "cpu",
 ) -> tuple[torch.device, torch.dtype]:  # fmt: skip
     """Apply the run's own settings; return device and precision.
 
@@ -300,7 +362,12 @@ def run_settings(
     return torch.device("cuda" if cuda else "cpu"), getattr(torch, dtype)
 
 
-def _make_model(settings: Mapping[str, Any]) -> Model:
+def make_model(settings: Mapping[str, Any]) -> Model:
+    """Return the model that settings name, with all of its fields.
+
+    Raises:
+        SettingError: A field that it does not have, or out of range.
+    """
     model = catalog.model_class(settings["name"])
     values = {key: value for key, value in settings.items() if key != "name"}
     check_types(model.__init__, values, "model")
@@ -324,7 +391,7 @@ def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettin
         check_types(solver.__init__, options, "solver", whose, ("model", "data"))
         parts = [solver(model, data, **options)]
     elif about["needs"] == "guide":
-        parts = [importlib.import_module(f"{folder}.guide").Guide]
+        parts = [importlib.import_module(f"{folder}.{about.get('guide', 'guide')}").Guide]
     fitted = engine(model, data, *parts, method=method, loop=loop, **settings)
     fitted.metrics |= {f"{SOLVER}{name}": value for name, value in options.items()}
     return fitted
@@ -354,6 +421,31 @@ def resume(directory: str | Path, data: Any = None, **changes: Any) -> Result:
     if config["data"]["source"] == "given" and data is None:
         raise SettingError(f"the run in {directory} was given its data in Python: resume(directory, data=...)")
     return run(config, data=data, directory=directory, resume=True)
+
+
+def synthesize(
+    fit: Fit, count: int, *, given: Mapping[str, str] | None = None, path: str | Path | None = None, seed: int = 0,
+    progress: bool = True,
+) -> pd.DataFrame | Path:  # fmt: skip
+    """Draw synthetic rows from a fit: with the data's dependence between columns, and none of its rows copied.
+
+    Args:
+        fit: A fit of a model that can (categorical_fa).
+        count: How many rows.
+        given: Column -> level that all rows have; the other columns follow from it.
+        path: A CSV file to write, a chunk at a time: for millions of rows. None: return a table.
+        seed: Of the rows.
+        progress: Show a progress bar while writing, on a terminal.
+
+    Returns:
+        The rows with the data's column names and labels, or the path of the file.
+
+    Raises:
+        SettingError: The model cannot, fewer than one row, or a column or level that the data do not have.
+    """
+    if path is None:
+        return synthetic_frame(fit, count, given, seed)
+    return write_synthetic(fit, Path(path), count, given, seed, progress)
 
 
 def compare(fits: Sequence[Fit]) -> ComparisonResult:

@@ -43,6 +43,11 @@ def settings(group: str, name: str) -> dict[str, Any]:
     return dict(_settings(group, name))
 
 
+def recoveries() -> tuple[str, ...]:
+    """Return the experiments that are recovery studies (``pyrozoo.recovery``)."""
+    return tuple(name for name in options("experiment") if "recovery" in _settings("experiment", name))
+
+
 def models() -> tuple[str, ...]:
     """Return the models: the folders of pyrozoo/models that hold a model.py."""
     return tuple(sorted(path.parent.name for path in MODELS.glob("*/model.py")))
@@ -74,15 +79,26 @@ def default_data(model: str) -> str:
     return _literal(MODELS / model / "__init__.py", "DATA") or "simulated"
 
 
+def synthesizes(model: str) -> bool:
+    """Return whether the model can draw synthetic rows: whether its folder has a synthesis.py."""
+    return (MODELS / model / "synthesis.py").exists()
+
+
+def file_data(model: str) -> str:
+    """Return the choice of conf/data that reads a user's file for the model (``FILE`` in its package)."""
+    return _literal(MODELS / model / "__init__.py", "FILE") or "table"
+
+
 def methods(model: str) -> tuple[str, ...]:
     """Return the methods of a model: a solver file of that name, svi with a guide, and what any program allows."""
     folder = MODELS / model
-    needs = {"solver": lambda name: (folder / f"{name}.py").exists(), "guide": lambda _: (folder / "guide.py").exists()}
-    return tuple(
-        name
-        for name in options("inference")
-        if needs.get(settings("inference", name)["needs"], lambda _: True)(name) and name not in refused(model)
-    )
+
+    def there(name: str) -> bool:
+        its = settings("inference", name)
+        module = {"solver": name, "guide": its.get("guide", "guide")}.get(its["needs"])
+        return module is None or (folder / f"{module}.py").exists()
+
+    return tuple(name for name in options("inference") if there(name) and name not in refused(model))
 
 
 def check_choice(group: str, name: str) -> str | None:

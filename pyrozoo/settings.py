@@ -58,6 +58,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 def _spelled(hint: Any) -> str:
     words = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text", type(None): "null"}
+    words[Mapping] = "names with values"
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(_spelled(each) for each in typing.get_args(hint)))
     if typing.get_origin(hint) is typing.Literal:

@@ -194,6 +194,7 @@ class Solver(abc.ABC):
         objective_of: Whether that objective belongs to the state before or after the step.
         monotone: Whether the objective may never fall.
         state_class: The dataclass of its states; options of the model may choose it.
+        model: The model.
     """
 
     kind: ClassVar[Kind]
@@ -201,6 +202,7 @@ class Solver(abc.ABC):
     objective_of: ClassVar[Literal["before", "after"]]
     monotone: ClassVar[bool]
     state_class: Any
+    model: Any
 
     @abc.abstractmethod
     def init(self, chains: int) -> Any:
@@ -232,6 +234,10 @@ class Solver(abc.ABC):
         None: the relative change of the objective.
         """
         return None
+
+    def estimated(self, state: Any) -> Model:
+        """Return the model, with those of its hyper-parameters replaced that the method estimates; often itself."""
+        return self.model
 
     def expectations(self, state: Any) -> Draws:
         """Return expectations that the method knows beyond what draws say, name -> [chains, *event].

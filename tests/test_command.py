@@ -237,7 +237,7 @@ def test_sweeps_are_of_experiments_that_there_are():
         assert set(chosen.split(",")) <= set(catalog.options(group))
 
 
-@pytest.mark.parametrize("experiment", sorted(set(catalog.options("experiment")) - set(SWEEPS)))
+@pytest.mark.parametrize("experiment", sorted({*catalog.options("experiment")} - {*SWEEPS, *catalog.recoveries()}))
 def test_every_experiment_composes(here, capsys, experiment):
     code, out, err = run(
         capsys,

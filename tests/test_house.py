@@ -30,8 +30,9 @@ MAY_IMPORT = {
     "diagnostics": BASE | {"diagnostics"},
     "report": BASE | {"diagnostics", "report"},
     "api": BASE | {"data", "inference", "diagnostics", "report"},
-    "__init__": {"api"},
-    "__main__": {"api", "catalog", "paths", "types", "diagnostics", "report"},
+    "recovery": BASE | {"data", "inference", "diagnostics", "report", "api"},
+    "__init__": {"api", "recovery"},
+    "__main__": {"api", "recovery", "catalog", "paths", "types", "diagnostics", "report"},
 }
 
 

@@ -61,6 +61,8 @@ def test_commands(here, capsys, request, need, command):
             arguments.append("inference=bp,icm" if image == "small" else "inference=bp")
     if "experiment=potts_spiral" in arguments:
         arguments += ["data.rows=6", "data.columns=9", "inference=exact,cavi"]
+    if "experiment=shrinkage_ladder" in arguments:
+        arguments += ["recovery.simulations=2", "recovery.rows=60", "recovery.methods=vem,exact"]
     if "experiment=pmf_toy" in arguments:
         arguments += ["inference.restarts=2", "inference.max_iterations=50"]
     if "experiment=digits_masked" in arguments:

@@ -1,4 +1,4 @@
-"""Data from files: tables (CSV, TSV, NumPy .npy and .npz), triplets and ratings (CSV, TSV, Parquet)."""
+"""Data from files: tables (CSV, TSV, NumPy .npy and .npz), surveys (CSV, TSV), triplets, ratings (also Parquet)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,10 @@ import torch
 
 from pyrozoo.data.container import labels
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.survey import MISSING, Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Repeated, Triplets
 from pyrozoo.types import DataError, SettingError
-
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
-"""Spellings (in lower case) of a missing cell in CSV files."""
 
 LONGEST_CELL = 2**31 - 1
 """Characters in a cell of a list of triplets; the csv module's own limit is short of some labels."""
@@ -99,6 +97,14 @@ def read_numpy(path: Path, key: str | None) -> np.ndarray:
         raise DataError(f"{path.name} is not a readable NumPy file ({_first_line(error)})") from None
 
 
+def _delimiter(delimiter: str | None, ending: str) -> str:
+    if delimiter is None:
+        return "\t" if ending == ".tsv" else ","
+    if len(delimiter) != 1 or delimiter in '"\r\n':
+        raise SettingError(f"data.delimiter is {delimiter!r}; it must be one character, and no quote or line break")
+    return delimiter
+
+
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -106,6 +112,76 @@ def _first_line(error: Exception) -> str:
 def _read_csv(
     path: Path, header: bool | None, columns: Sequence[str] | None, row_labels: str | None, delimiter: str
 ) -> Table:
+    lines = _lines(path, delimiter)
+    if header is None:
+        asked = {str(name) for name in (*(columns or ()), *([row_labels] if row_labels is not None else ()))}
+        named = {cell.strip() for cell in lines[0] if not _is_number(cell)}
+        header = bool(asked & named) or not any(_is_number(cell) for cell in lines[0])
+    cells = _cells(path, lines, header, columns, row_labels)
+    values = np.empty((len(cells.rows), len(cells.columns)))
+    for i, line in enumerate(cells.body):
+        for j, column in enumerate(cells.chosen):
+            cell = line[column].strip()
+            try:
+                values[i, j] = np.nan if cell.lower() in MISSING else _number(cell)
+            except ValueError:
+                raise DataError(
+                    f"{path.name}: row {cells.rows[i]!r}, column {cells.columns[j]!r}: {cell!r} is not a number"
+                    + (" (is it a column of labels? then set data.row_labels, or choose data.columns)"
+                       if row_labels is None else "")
+                ) from None  # fmt: skip
+    return Table(torch.as_tensor(values), cells.rows, cells.columns, path.name).checked()
+
+
+def read_survey(
+    path: str | Path,
+    *,
+    header: bool | None = None,
+    columns: Sequence[str] | None = None,
+    row_labels: str | None = None,
+    delimiter: str | None = None,
+) -> Survey:
+    """Read a survey from a CSV or TSV file: each cell is the name of a category, as it is spelled there.
+
+    CSV is UTF-8 with or without a byte order mark. Cells in ``MISSING`` are missing answers.
+
+    Args:
+        path: The file.
+        header: Whether the first line names the columns; None: it does, since names and categories look alike.
+        columns: The columns to use, in this order (names, or positions as numbers); None takes all.
+        row_labels: The column that names the rows; it is not data.
+        delimiter: Between cells; None means a comma, or a tab for .tsv.
+
+    Returns:
+        The survey, checked.
+
+    Raises:
+        DataError: Missing or unreadable file, no such column, ragged or truncated lines, too many categories.
+        SettingError: One column asked for twice, or a delimiter that cannot be one.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"data.path: there is no file {path}")
+    lines = _lines(path, _delimiter(delimiter, path.suffix.lower()))
+    hint = " (if the first line does not name the columns, set data.header=false)" if header is None else ""
+    cells = _cells(path, lines, header is not False, columns, row_labels, hint)
+    answers = {j: [line[column] for line in cells.body] for j, column in enumerate(cells.chosen)}
+    frame = pd.DataFrame(answers, index=list(cells.rows), dtype=object)
+    return Survey.of(frame.set_axis(list(cells.columns), axis=1), path.name)
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The records of a CSV file: all of their cells, what the rows and the chosen columns are called, and where."""
+
+    body: Sequence[Sequence[str]]
+    rows: Sequence[str]
+    columns: Sequence[str]
+    chosen: Sequence[int]
+
+
+def _lines(path: Path, delimiter: str) -> list[list[str]]:
+    """Return the cells of every line that is not blank, at least one line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             lines = list(csv.reader(file, delimiter=delimiter, strict=True))
@@ -118,11 +194,31 @@ def _read_csv(
     if not lines:
         raise DataError(f"{path.name}: the table is empty")
     # In a table of one column a blank line is a missing value; in any other it is nothing.
-    lines = [line or [""] for line in lines] if len(lines[0]) == 1 else [line for line in lines if line]
-    if header is None:
-        asked = {str(name) for name in (*(columns or ()), *([row_labels] if row_labels is not None else ()))}
-        named = {cell.strip() for cell in lines[0] if not _is_number(cell)}
-        header = bool(asked & named) or not any(_is_number(cell) for cell in lines[0])
+    return [line or [""] for line in lines] if len(lines[0]) == 1 else [line for line in lines if line]
+
+
+def _cells(
+    path: Path,
+    lines: Sequence[Sequence[str]],
+    header: bool,
+    columns: Sequence[str] | None,
+    row_labels: str | None,
+    hint: str = "",
+) -> _Cells:
+    """Tell names from records, and choose columns.
+
+    Args:
+        path: The file, for messages.
+        lines: What ``_lines`` returns.
+        header: Whether the first line names the columns.
+        columns: Those to use; None: all but that of ``row_labels``.
+        row_labels: The column that names the rows.
+        hint: What to add when a name appears twice.
+
+    Raises:
+        DataError: No such column, ragged lines, or two columns of one name.
+        SettingError: One column asked for twice.
+    """
     names = [cell.strip() or f"column_{i}" for i, cell in enumerate(lines[0])]
     if not header:
         names = labels("column", len(lines[0]))
@@ -135,25 +231,14 @@ def _read_csv(
             )
     for name in names:
         if names.count(name) > 1:
-            raise DataError(f"{path.name}: column name {name!r} appears twice")
+            raise DataError(f"{path.name}: column name {name!r} appears twice{hint}")
     index = [_position(row_labels, names, path.name)] if row_labels is not None else []
     chosen = [_position(c, names, path.name) for c in columns or [n for i, n in enumerate(names) if i not in index]]
     for position in chosen:
         if chosen.count(position) > 1:
             raise SettingError(f"data.columns asks for column {names[position]!r} twice")
     rows = [line[index[0]].strip() for line in body] if index else labels("row", len(body))
-    values = np.empty((len(body), len(chosen)))
-    for i, line in enumerate(body):
-        for j, column in enumerate(chosen):
-            cell = line[column].strip()
-            try:
-                values[i, j] = np.nan if cell.lower() in MISSING else _number(cell)
-            except ValueError:
-                raise DataError(
-                    f"{path.name}: row {rows[i]!r}, column {names[column]!r}: {cell!r} is not a number"
-                    + ("" if index else " (is it a column of labels? then set data.row_labels, or choose data.columns)")
-                ) from None
-    return Table(torch.as_tensor(values), rows, [names[c] for c in chosen], path.name).checked()
+    return _Cells(body, rows, [names[c] for c in chosen], chosen)
 
 
 def read_triplets(
@@ -204,11 +289,7 @@ def read_triplets(
             raise SettingError("data.delimiter has no meaning for a .parquet file")
         frame = _read_parquet(path)
     else:
-        if delimiter is None:
-            delimiter = "\t" if ending == ".tsv" else ","
-        if len(delimiter) != 1 or delimiter in '"\r\n':
-            raise SettingError(f"data.delimiter is {delimiter!r}; it must be one character, and no quote or line break")
-        frame = read_frame(path, delimiter)
+        frame = read_frame(path, _delimiter(delimiter, ending))
     names = [str(name) for name in frame.columns]
     if len(names) < 3:
         raise DataError(f"{path.name} has {len(names)} columns; row, column and value take three")

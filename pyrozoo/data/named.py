@@ -8,6 +8,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ import pooch
 import torch
 
 from pyrozoo.data.container import Data, Hidden, labels
-from pyrozoo.data.files import most_used, numbers, read_frame, read_numpy
+from pyrozoo.data.files import most_used, numbers, read_frame, read_numpy, read_survey
 from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.data.images import image_table, read_idx
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.settings import check_types
@@ -179,6 +181,45 @@ def label_image(path: Path) -> Grid:
     return Grid.of(read_numpy(path, None), path.stem)
 
 
+TRAITS = ("MORAL", "CARES", "KNOW", "LEAD", "DISHON", "INTEL")
+"""What the American National Election Study of 2000 asked of both candidates; the last letter says of whom."""
+
+CANDIDATES = ("G", "B")
+"""Gore and Bush."""
+
+
+def election(path: Path) -> Survey:
+    """Parse twelve answers of 1785 voters: how well a trait describes a candidate, extremely to not at all."""
+    items = [f"{trait}{candidate}" for candidate in CANDIDATES for trait in TRAITS]
+    return replace(read_survey(path, columns=items), name="election")
+
+
+BILLS = (
+    "handicapped_infants", "water_project", "budget_resolution", "physician_fee_freeze", "el_salvador_aid",
+    "religious_groups_in_schools", "anti_satellite_test_ban", "nicaraguan_contras_aid", "mx_missile", "immigration",
+    "synfuels_cutback", "education_spending", "superfund_right_to_sue", "crime", "duty_free_exports",
+    "south_africa_export_act",
+)  # fmt: skip
+"""What the House of Representatives voted on in 1984."""
+
+VOTES = {"n": "no", "y": "yes"}
+"""How the file spells a vote; ? is none."""
+
+
+def votes(path: Path) -> Survey:
+    """Parse party and sixteen votes of 435 members of the House of Representatives, yes, no or missing."""
+    survey = read_survey(path, header=False)
+    if survey.shape[1] != 1 + len(BILLS):
+        raise DataError(f"{path.name} has {survey.shape[1]} columns, not {1 + len(BILLS)}: party and votes")
+    party, *found = survey.levels
+    for bill, each in zip(BILLS, found, strict=True):
+        for level in each:
+            if level not in VOTES:
+                raise DataError(f"{path.name}: {bill} has a vote {level!r}, which is none of {', '.join(VOTES)}")
+    levels = [party, *([VOTES[level] for level in each] for each in found)]
+    return replace(survey, column_labels=["party", *BILLS], levels=levels, name="votes")
+
+
 PARSERS: dict[str, Callable[..., Data]] = {
     "zip_mixture_course": zip_mixture_course,
     "mnist": mnist,
@@ -187,4 +228,6 @@ PARSERS: dict[str, Callable[..., Data]] = {
     "jester": jester,
     "label_image": label_image,
     "pattern": pattern,
+    "election": election,
+    "votes": votes,
 }

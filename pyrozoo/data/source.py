@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pyrozoo import catalog
-from pyrozoo.data.files import read_ratings, read_table, read_triplets
+from pyrozoo.data.files import read_ratings, read_survey, read_table, read_triplets
 from pyrozoo.data.grid import read_picture
 from pyrozoo.data.images import mask_images
 from pyrozoo.data.named import read_named
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.settings import check_types
 from pyrozoo.types import Model, SettingError
 
 FILES: Mapping[str, Callable[..., Any]] = {
     "table": read_table,
+    "survey": read_survey,
     "triplets": read_triplets,
     "ratings": read_ratings,
     "picture": read_picture,
@@ -81,6 +83,9 @@ def _read_test(path: str | Path, source: str, settings: Mapping[str, Any], data:
     if source in ("triplets", "ratings"):
         return FILES[source](path, **{key: value for key, value in settings.items() if key != "path"})
     layout = {key: value for key, value in settings.items() if key in ("header", "row_labels", "delimiter", "key")}
+    if isinstance(data, Survey):
+        layout.pop("key", None)
+        return read_survey(path, columns=list(data.column_labels), **layout)
     return read_table(path, columns=list(data.column_labels), **layout)
 
 

@@ -1,4 +1,4 @@
-"""The engine of closed forms: one step gives the answer."""
+"""The engine of exact answers: one step gives them, or a few until the solver says that nothing changes."""
 
 from __future__ import annotations
 
@@ -15,27 +15,33 @@ from pyrozoo.program import seeded
 from pyrozoo.types import Fit, Model, SettingError, Solver, Status
 
 
-class _Once(Process):
-    """One solver, one step."""
+class _Direct(Process):
+    """One solver, one start."""
 
-    total = 1
-
-    def __init__(self, solver: Solver):
-        self.solver = solver
+    def __init__(self, solver: Solver, max_iterations: int, tol: float):
+        self.solver, self.total, self.tol = solver, max_iterations, tol
 
     def start(self) -> None:
-        self.current, self.done = self.solver.init(1), False
+        self.current, self.steps = self.solver.init(1), 0
+        self.ended: Status | None = None
 
     def advance(self) -> Tensor:
         self.current, objective = self.solver.step(self.current)
-        self.done = True
+        self.steps += 1
+        residual = self.solver.residual(self.current)
+        if residual is None:
+            self.ended = "completed"
+        elif float(residual) <= self.tol:
+            self.ended = "converged"
+        elif self.steps >= self.total:
+            self.ended = "max_iterations"
         return objective.detach().cpu().double()
 
     def status(self) -> Status | None:
-        return "completed" if self.done else None
+        return self.ended
 
     def resumable(self) -> bool:
-        return False  # there is nothing to go on from
+        return False  # it is soon done again
 
     def state(self) -> dict[str, Any]:
         return {}
@@ -45,24 +51,31 @@ class _Once(Process):
 
 
 def direct(
-    model: Model, data: Any, solver: Solver, *, method: str, loop: LoopSettings, draws: int = 1
+    model: Model, data: Any, solver: Solver, *, method: str, loop: LoopSettings, draws: int = 1,
+    max_iterations: int = 1, tol: float = 0.0,
 ) -> Fit:  # fmt: skip
-    """Compute a closed form.
+    """Compute what needs no approximation.
 
     Args:
         model: The model.
         data: The data.
-        solver: Its step is the whole computation; the objective belongs to the state after it.
+        solver: Its step is the whole computation, unless it states a residual; then it takes steps until that is small.
         method: Its name.
         loop: Seed and progress; there are no checkpoints.
         draws: Independent draws of an exact posterior; a point is one draw.
+        max_iterations: Steps at most.
+        tol: Residual at which there is nothing more to do.
 
     Returns:
         The answer.
     """
     if draws < 1:
         raise SettingError(f"inference.draws is {draws}; it must be at least 1")
-    process = _Once(solver)
+    if max_iterations < 1:
+        raise SettingError(f"inference.max_iterations is {max_iterations}; it must be at least 1")
+    if tol < 0:
+        raise SettingError(f"inference.tol is {tol}; it must not be negative")
+    process = _Direct(solver, max_iterations, tol)
     run = drive(process, loop, method)
     objective = float(run.trace["objective"].iloc[-1])
     fit = Fit(
@@ -72,11 +85,11 @@ def direct(
         data=data,
         draws={},
         trace=run.trace,
-        runs=pd.DataFrame({"chain": [0], "objective": [objective], "iterations": [1], "status": [run.status]}),
+        runs=pd.DataFrame({"chain": [0], "objective": [objective], "iterations": [run.iterations], "status": [run.status]}),
         status=run.status,
         objective_name=solver.objective_name,
         objective=objective,
-        iterations=1,
+        iterations=run.iterations,
         seconds=run.seconds,
         seed=loop.seed,
         expectations={name: value[0] for name, value in solver.expectations(process.current).items()},

@@ -158,7 +158,7 @@ def optimise(
     best = process.best()
     state = solver.finish(take(process.final(), torch.tensor([best])))
     fit = Fit(
-        model=model,
+        model=solver.estimated(state),
         method=method,
         kind=solver.kind,
         data=data,

@@ -31,13 +31,15 @@ class _Stochastic(Process):
         restart_steps: int, window: int, tol: float,
     ):  # fmt: skip
         self.model, self.data, self.make_guide = model, data, make_guide
+        # A guide for local sites that the model sums out names the program that keeps them.
+        self.program = make_guide.program(model) if hasattr(make_guide, "program") else model
         self.max_steps, self.window, self.tol = max_steps, window, tol
         self.restarts, self.restart_steps = restarts, restart_steps if restarts > 1 else 0
         self.batch_size = min(batch_size or data.parts, data.parts)
         # A guide whose divergences from the prior have a closed form says so.
         loss = make_guide.loss(model) if hasattr(make_guide, "loss") else TraceEnum_ELBO
         self.elbo = loss(
-            num_particles=particles, max_plate_nesting=plate_depth(model, data), strict_enumeration_warning=False
+            num_particles=particles, max_plate_nesting=plate_depth(self.program, data), strict_enumeration_warning=False
         )
         # The rate decays geometrically over max_steps.
         self.adam = {"lr": learning_rate, "lrd": final_learning_rate ** (1 / max_steps)}
@@ -65,7 +67,7 @@ class _Stochastic(Process):
 
     def _new_optimiser(self) -> None:
         self.optimiser = ClippedAdam(dict(self.adam))
-        self.svi = SVI(self.model, self.guide, self.optimiser, loss=self.elbo)
+        self.svi = SVI(self.program, self.guide, self.optimiser, loss=self.elbo)
 
     def _batch(self) -> Any:
         if self.batch_size == self.data.parts:
@@ -177,6 +179,12 @@ def _values(traces: list[Any], model: Model) -> Draws:
     return {s: torch.stack([cast(Tensor, t.nodes[s]["value"]) for t in traces]).unsqueeze(0) for s in model.sites}
 
 
+def _log_q(trace: Any, model: Model) -> Tensor:
+    """Return log q of the global sites."""
+    trace.compute_log_prob(lambda name, _: name in model.sites)
+    return torch.stack([trace.nodes[site]["log_prob_sum"] for site in model.sites]).sum()
+
+
 def svi(
     model: Model, data: Any, make_guide: Callable[[Model, Any], Guide], *, method: str, max_steps: int,
     learning_rate: float, final_learning_rate: float, batch_size: int | None, particles: int, restarts: int,
@@ -229,7 +237,7 @@ def svi(
         with seeded(loop.seed), torch.no_grad():
             guide(data)
             constrained = {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
-            losses = torch.tensor([process.elbo.loss(model, guide, data) for _ in range(evaluation_draws)])
+            losses = torch.tensor([process.elbo.loss(process.program, guide, data) for _ in range(evaluation_draws)])
     objective = -losses.double().mean().item()
 
     def sampler(count: int) -> tuple[Draws, Tensor]:
@@ -237,7 +245,7 @@ def svi(
             for name, value in constrained.items():
                 pyro.param(name, value)
             traces = _traces(guide, data, count)
-            return _values(traces, model), torch.stack([torch.as_tensor(t.log_prob_sum()) for t in traces]).unsqueeze(0)
+            return _values(traces, model), torch.stack([_log_q(trace, model) for trace in traces]).unsqueeze(0)
 
     with seeded(loop.seed):
         one = sampler(1)[0]

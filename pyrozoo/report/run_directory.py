@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ import pandas as pd
 import xarray as xr
 import yaml
 
-from pyrozoo.catalog import model_class
+from pyrozoo.catalog import model_class, synthesizes
 from pyrozoo.diagnostics.inference_data import from_inference_data, versions
 from pyrozoo.diagnostics.verdict import verdict
 from pyrozoo.paths import replacing
 from pyrozoo.report import html
 from pyrozoo.report.figures import standard_pictures
 from pyrozoo.report.plates import draw_plates
+from pyrozoo.report.synthetic import write_synthetic
 from pyrozoo.types import DataError, Fit, Picture
 
 MOST_SUMMARISED = 300
@@ -42,7 +44,10 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(temporary, index=False)
 
 
-def write_run(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> None:
+def write_run(
+    fit: Fit, data: az.InferenceData, directory: Path, config: str, *, synthetic_rows: int | None = None,
+    synthetic_given: Mapping[str, str] | None = None, progress: bool | None = False,
+) -> None:  # fmt: skip
     """Write everything about a fit.
 
     Args:
@@ -50,10 +55,18 @@ def write_run(fit: Fit, data: az.InferenceData, directory: Path, config: str) ->
         data: The same as InferenceData.
         directory: The run directory; made when missing. metrics.json comes last: where it is, all is there.
         config: The unresolved configuration, YAML.
+        synthetic_rows: Rows of tables/synthetic.csv, where the model can draw them; None: as many as the data have.
+        synthetic_given: Answers that all of them have.
+        progress: Whether to show a bar while writing them.
     """
     fresh = not directory.exists() or set(directory.iterdir()) <= {directory / CONFIG.parts[0]}
     try:
         _write(fit, data, directory, config)
+        if synthesizes(fit.model_name):
+            count = synthetic_rows or fit.data.shape[0]
+            path = directory / "tables" / "synthetic.csv"
+            write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress))
+        _finish(fit, directory)
     except BaseException:
         if fresh:  # nothing half written; a directory that held anything before is left alone
             shutil.rmtree(directory, ignore_errors=True)
@@ -100,6 +113,10 @@ def _write(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> No
         },
     )
     write_text(directory / "report.html", text)
+
+
+def _finish(fit: Fit, directory: Path) -> None:
+    """Write what says that all is there."""
     write_text(directory / "metrics.json", json.dumps(fit.metrics, indent=1, allow_nan=False) + "\n")
     if fit.status != "interrupted":
         (directory / CHECKPOINT).unlink(missing_ok=True)

@@ -1,0 +1,511 @@
+"""Survey: rows by columns of categories, each column with its own, with missing answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyrozoo.catalog import suggestion
+from pyrozoo.data.container import Arrays, Cells, Data, Hidden, check_not_empty, check_size, labels
+from pyrozoo.data.table import Table
+from pyrozoo.math.association import cramers_v, pair_counts, starts
+from pyrozoo.types import DataError, SettingError
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
+"""Spellings (in lower case) of a missing cell in CSV files, and of a missing answer wherever it is text."""
+
+MOST_LEVELS = 30
+"""Categories of a column; one with more is a numeric column, or one of identifiers or free text."""
+
+MOST_COLUMNS = 30
+"""Columns up to which predictive checks look at the association of every pair."""
+
+ALIKE = frozenset({"string", "integer", "floating", "mixed-integer-float", "boolean", "empty"})
+"""Kinds of object columns (as pandas infers them) in which equal cells have equal labels: unlike True and 1."""
+
+AMBIGUOUS = "none"
+"""A spelling of a missing answer that might be meant as an answer: a note says how often it occurs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Survey(Cells):
+    """N rows by D columns of categories; NaN is a missing answer. ``values`` [N, D] holds codes, whole numbers from 0.
+
+    Attributes:
+        levels: The names of every column's categories, in the order of their codes; empty: numbered, up to the largest
+            code of the column.
+
+    Raises:
+        DataError: Not one list of levels per column, or a level that a column has twice.
+    """
+
+    name: str = "survey"
+    levels: Sequence[Sequence[str]] = ()
+
+    def __post_init__(self) -> None:
+        if not self.values.is_floating_point():  # programs draw whole numbers; missing answers need NaN
+            object.__setattr__(self, "values", self.values.double())
+        levels = self.levels if len(self.levels) else self._numbered()
+        object.__setattr__(self, "levels", tuple(tuple(str(level) for level in each) for each in levels))
+        if len(self.levels) != self.shape[1]:
+            raise DataError(f"{self.name}: levels of {len(self.levels)} columns are given, of {self.shape[1]}")
+        for column, each in zip(self.column_labels, self.levels, strict=True):
+            if len(set(each)) < len(each):
+                twice = next(level for level in each if each.count(level) > 1)
+                raise DataError(f"{self.name}: column {column!r} has the category {twice!r} twice")
+
+    def _numbered(self) -> list[list[str]]:
+        """Return numbers as levels, as many as the codes ask for; ``checked`` refuses codes that are none."""
+        largest = torch.nan_to_num(self.values, nan=0.0).clamp(0, MOST_LEVELS - 1)
+        most = largest.max(0).values.tolist() if len(largest) else [0] * self.shape[1]
+        if self.hidden is not None:
+            for column, value in zip(self.hidden.columns.tolist(), self.hidden.values.tolist(), strict=True):
+                most[column] = max(most[column], min(value, MOST_LEVELS - 1))
+        return [[str(level) for level in range(int(each) + 1)] for each in most]
+
+    @property
+    def categories(self) -> tuple[int, ...]:
+        """Return how many categories each column has, [D]."""
+        return tuple(len(each) for each in self.levels)
+
+    @property
+    def coords(self) -> dict[str, Sequence[str]]:
+        """Return ArviZ coordinates: every category of every column, and the same without each column's last one."""
+        named = [
+            [f"{column}={level}" for level in each]
+            for column, each in zip(self.column_labels, self.levels, strict=True)
+        ]
+        return super().coords | {
+            "category": [name for each in named for name in each],
+            "contrast": [name for each in named for name in each[:-1]],
+        }
+
+    def codes_of(self, given: Mapping[str, Any]) -> dict[int, int]:
+        """Return column's index -> code of what is given as column's name -> level's name.
+
+        Raises:
+            SettingError: There is no such column, or it has no such level.
+        """
+        columns, found = [str(label) for label in self.column_labels], {}
+        for name, value in given.items():
+            if str(name) not in columns:
+                raise SettingError(_line(f"{self.name} has no column {name!r}; {suggestion(str(name), columns)}"))
+            column = columns.index(str(name))
+            try:
+                level = label_of(value)
+            except ValueError:
+                level = None
+            if level not in self.levels[column]:
+                known = suggestion(level or "", self.levels[column])
+                raise SettingError(_line(f"{self.name}: column {name!r} has no category {value!r}; {known}"))
+            found[column] = self.levels[column].index(level)
+        return found
+
+    def recoded(self, levels: Sequence[Sequence[str]]) -> Survey:
+        """Return the survey with codes that count other levels, hidden entries too.
+
+        Raises:
+            DataError: A category that occurs is not among those of its column.
+        """
+        values, hidden = self.values.clone(), self.hidden
+        hidden_values = None if hidden is None else hidden.values.clone()
+        for column, (mine, other) in enumerate(zip(self.levels, levels, strict=True)):
+            place = {level: code for code, level in enumerate(other)}
+            code = torch.tensor([place.get(level, math.nan) for level in mine]).to(values)
+
+            def translated(old: Tensor, rows: Tensor, code: Tensor = code, column: int = column) -> Tensor:
+                new = code[old.long()]
+                if (unknown := new.isnan().nonzero().flatten()).numel():
+                    at = int(unknown[0])
+                    level, known = self.levels[column][int(old[at])], ", ".join(map(repr, levels[column]))
+                    raise DataError(
+                        f"{self.cell(int(rows[at]), column)}: {level!r} is a category never seen in training; "
+                        f"it knows {known}"
+                    )
+                return new
+
+            rows = self.observed[:, column].nonzero().flatten()
+            values[rows, column] = translated(self.values[rows, column], rows)
+            if hidden is not None and hidden_values is not None:
+                here = ((hidden.columns == column) & ~hidden.values.isnan()).nonzero().flatten()
+                hidden_values[here] = translated(hidden.values[here], hidden.rows[here])
+        if hidden is not None and hidden_values is not None:
+            hidden = replace(hidden, values=hidden_values)
+        return replace(self, values=values, hidden=hidden, levels=levels)
+
+    def with_test(self, test: Survey) -> Survey:
+        """Return the survey with new rows beside it, whose categories are matched by name.
+
+        Raises:
+            DataError: They do not have the same columns, or have a category that this survey does not.
+        """
+        if test.shape[1] != self.shape[1]:
+            raise DataError(f"the new rows have {test.shape[1]} columns where {self.name} has {self.shape[1]}")
+        mine, theirs = ([str(label) for label in each.column_labels] for each in (self, test))
+        if labels("column", self.shape[1]) not in (mine, theirs):
+            for one, other in zip(mine, theirs, strict=True):
+                if one != other:
+                    raise DataError(f"the new rows have column {other!r} where {self.name} has {one!r}")
+        named = replace(test, column_labels=self.column_labels)
+        return replace(self, test=named.recoded(self.levels))
+
+    def first(self, count: int) -> Survey:
+        """Return the first rows as a survey of their own, without hidden entries; categories stay."""
+        rows = self.values[:count], self.row_labels[:count]
+        return Survey(*rows, self.column_labels, self.name, levels=self.levels)
+
+    def batch(self, index: Tensor) -> Survey:
+        """Return a minibatch of rows that remembers the size of the whole."""
+        return Survey(
+            self.values[index],
+            [self.row_labels[i] for i in index.tolist()],
+            self.column_labels,
+            self.name,
+            total_rows=self.shape[0] if self.total_rows is None else self.total_rows,
+            row_index=self.rows[index],
+            levels=self.levels,
+        )
+
+    def checked(self) -> Survey:
+        """Return the survey itself when it is usable at all.
+
+        Raises:
+            DataError: No rows or columns, two columns of one name, or a value that is no code of a category.
+        """
+        check_not_empty(self, "the survey")
+        _refuse_twice(self.column_labels, self.name)
+        self.refuse(torch.isinf(self.values), "is infinite")
+        self.refuse(self.filled < 0, "is negative; codes of categories count from 0")
+        self.refuse(self.filled != self.filled.round(), "is not a whole number; codes of categories are needed")
+        sizes = torch.tensor(self.categories).to(self.values)
+        self.refuse(self.observed & (self.filled >= sizes), "is too large for a code of its column's categories")
+        names = self.coords["category"]
+        if len(set(names)) < len(names):  # such as 'a' with 'b=c' and 'a=b' with 'c'
+            twice = pd.Series(names)[pd.Series(names).duplicated()].iloc[0]
+            raise DataError(f"{self.name}: two columns have a category that is called {twice!r}; rename one of them")
+        return self
+
+    def refuse_degenerate(self) -> None:
+        """Raise DataError naming a column without any answer, or with one category: nothing can be learned of it."""
+        for column, seen, each in zip(self.column_labels, self.observed.any(0).tolist(), self.levels, strict=True):
+            if not seen:
+                raise DataError(f"{self.name}: column {column!r} has no answer at all: nothing can be learned of it")
+            if len(each) < 2:
+                raise DataError(
+                    f"{self.name}: column {column!r} has one category only ({each[0]!r}): nothing can be learned of it"
+                )
+
+    def same(self, other: Any) -> bool:
+        """Return whether other data have the same categories and values, missing where these miss them."""
+        return super().same(other) and other.levels == self.levels
+
+    def frame(self, values: Tensor | None = None) -> pd.DataFrame:
+        """Return answers by name: a DataFrame of categorical columns, in which what is missing is NaN.
+
+        Args:
+            values: Codes, [n, D]; None: those of the survey, under its row labels.
+        """
+        codes = (self.values if values is None else values).detach().cpu()
+        whole = codes.nan_to_num(nan=-1.0).to(torch.int16).numpy()
+        index = pd.Index(list(self.row_labels)) if values is None else pd.RangeIndex(len(whole))
+        columns = {
+            column: pd.Categorical.from_codes(whole[:, column], categories=pd.Index(list(each), dtype=object))
+            for column, each in enumerate(self.levels)
+        }
+        return pd.DataFrame(columns, index=index).set_axis(list(self.column_labels), axis=1)
+
+    def cramers_v(self, values: Tensor | None = None) -> Tensor:
+        """Return Cramér's V of every pair of columns over the rows that answer both, [D, D] (see ``math.association``).
+
+        Args:
+            values: Codes, [n, D]; None: those of the survey.
+        """
+        codes, sizes = self.values if values is None else values, self.categories
+        return cramers_v(pair_counts(codes, sizes), sizes)
+
+    def statistics(self, values: Tensor, site: str) -> Arrays:
+        """Return each category's share of its column's answers, and Cramér's V of each pair of up to 30 columns.
+
+        Both are of the cells that the survey observes, in simulated values too: who is asked what, or answers, is not
+        the program's to say.
+        """
+        codes = values.to(self.values)
+        if codes.shape == self.shape:
+            codes = codes.where(self.observed, torch.nan)
+        sizes, seen = self.categories, ~codes.isnan()
+        total = sum(sizes)
+        place = torch.where(seen, codes + starts(sizes, codes.device), total).long()  # what is missing is cut off
+        counts = torch.bincount(place.flatten(), minlength=total + 1)[:total].double()
+        answers = torch.repeat_interleave(seen.sum(0), torch.tensor(sizes, device=codes.device))
+        result: Arrays = {"share": (("category",), (counts / answers.clamp(min=1)).cpu().numpy())}
+        if 2 <= self.shape[1] <= MOST_COLUMNS:
+            row, column = torch.tril_indices(self.shape[1], self.shape[1], -1)
+            result["association"] = ("pair",), self.cramers_v(codes).cpu()[row, column].numpy()
+        return result
+
+    def stored(self, site: str) -> tuple[Arrays, Arrays]:
+        """Return the codes; how many categories each column has, hidden entries and test rows beside them."""
+        extra: Arrays = {"categories": (("column",), np.array(self.categories))}
+        for prefix, part in (("", self), ("test_", self.test)):
+            if part is None:
+                continue
+            dims = f"{prefix}row", "column"
+            if prefix:
+                extra["test_observed"] = dims, part.values.cpu().numpy()
+            if part.hidden is not None:
+                extra[f"{prefix}hidden"] = dims, part.hidden_cells()
+        return {site: (self.dims, self.values.cpu().numpy())}, extra
+
+    @classmethod
+    def restore(
+        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
+        site: str,
+    ) -> Survey:  # fmt: skip
+        """Rebuild a survey from what ``stored`` returned."""
+        names, levels = iter(coords["category"]), []
+        for column, count in zip(coords["column"], extra["categories"].tolist(), strict=True):
+            levels.append([next(names).removeprefix(f"{column}=") for _ in range(count)])
+        truth = {
+            name.removeprefix("true_"): torch.as_tensor(value)
+            for name, value in extra.items()
+            if name.startswith("true_")
+        }
+
+        def part(values: np.ndarray, hidden: np.ndarray | None, rows: Sequence[str], name: str) -> Survey:
+            known = Hidden.of_cells(hidden)
+            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=known, levels=levels)
+
+        survey = replace(part(observed[site], extra.get("hidden"), coords["row"], "survey"), truth=truth)
+        if "test_observed" not in extra:
+            return survey
+        return replace(
+            survey, test=part(extra["test_observed"], extra.get("test_hidden"), coords["test_row"], "test rows")
+        )
+
+    @classmethod
+    def blank(cls, rows: int, columns: int, categories: int | list[int] = 3) -> Survey:
+        """Return a survey of the given shape in which nothing is observed, to simulate into.
+
+        Args:
+            rows: N.
+            columns: D.
+            categories: How many every column has, or a number for each.
+
+        Raises:
+            SettingError: There is nothing to simulate, or not 2 to ``MOST_LEVELS`` categories of every column.
+        """
+        check_size(rows, columns)
+        sizes = [categories] * columns if isinstance(categories, int) else list(categories)
+        if len(sizes) != columns:
+            raise SettingError(f"data.categories lists {len(sizes)} numbers; there are {columns} columns")
+        for size in sizes:
+            if not 2 <= size <= MOST_LEVELS:
+                raise SettingError(f"data.categories holds {size}; it must be from 2 to {MOST_LEVELS}")
+        levels = [[str(level) for level in range(size)] for size in sizes]
+        values = torch.full((rows, columns), torch.nan, dtype=torch.float64)
+        return cls(values, labels("row", rows), labels("column", columns), "simulated", levels=levels)
+
+    @classmethod
+    def of(cls, source: Any, name: str = "survey") -> Survey:
+        """Make a survey of a pandas DataFrame (whose index and columns become labels), an array, a tensor or a table.
+
+        Every column is one of categories, be they text, numbers, or true and false. Ordered are numbers as numbers,
+        text too when all of it looks like numbers and otherwise alphabetically; a pandas Categorical keeps its order,
+        without categories that do not occur. Text is stripped. NaN, None and text in ``MISSING`` are missing answers.
+
+        A column of one category, or without any, is let through: new rows may have such; see ``refuse_degenerate``.
+
+        Raises:
+            DataError: Not two-dimensional, a cell that is no category, a column with more than ``MOST_LEVELS`` of them,
+                or unusable (see ``checked``).
+        """
+        if isinstance(source, Survey):
+            return source.checked()
+        if isinstance(source, Table):
+            return cls._of_table(source)
+        if isinstance(source, Data):
+            raise DataError(f"{source.name}: a survey (rows by columns) is needed, not {type(source).__name__.lower()}")
+        if hasattr(source, "columns") and hasattr(source, "index"):
+            columns = [source.iloc[:, i] for i in range(len(source.columns))]
+            return cls._of_columns(columns, [str(i) for i in source.index], [str(c) for c in source.columns], name)
+        if isinstance(source, Tensor):
+            source = source.detach().cpu().numpy()
+        try:
+            array = source if np.ma.isMaskedArray(source) else np.asarray(source)
+        except ValueError:
+            raise DataError(f"{name}: the rows have different lengths") from None
+        if array.ndim != 2:
+            raise DataError(f"{name}: the array must have two axes (rows, columns), not shape {array.shape}")
+        if array.dtype.kind not in "biufOUT":
+            raise DataError(f"{name} holds {array.dtype} values, not categories")
+        if np.ma.isMaskedArray(array):
+            mask, array = np.ma.getmaskarray(array), array.data.astype(object)
+            array[mask] = None
+        columns = [
+            pd.Series(array[:, i], dtype=array.dtype if array.dtype == object else None) for i in range(array.shape[1])
+        ]
+        return cls._of_columns(columns, labels("row", len(array)), labels("column", len(columns)), name)
+
+    @classmethod
+    def _of_table(cls, table: Table) -> Survey:
+        """Make a survey of a table's numbers, hidden ones and test rows among them."""
+        values = table.checked().values.clone()
+        if table.hidden is not None:  # a category that only hidden entries have is one all the same
+            values[table.hidden.rows, table.hidden.columns] = table.hidden.values.to(values)
+        columns = [pd.Series(column) for column in values.cpu().numpy().T]
+        found = cls._of_columns(columns, table.row_labels, table.column_labels, table.name)
+        found = replace(found, notes=(*table.notes, *found.notes))
+        if table.hidden is not None:
+            found = found.hide(table.hidden.rows.cpu(), table.hidden.columns.cpu())
+            if found.hidden is not None:
+                found = replace(found, hidden=replace(found.hidden, at_random=table.hidden.at_random))
+        return found if table.test is None else found.with_test(cls._of_table(table.test))
+
+    @classmethod
+    def _of_columns(
+        cls, columns: Sequence[pd.Series], row_labels: Sequence[str], column_labels: Sequence[str], name: str
+    ) -> Survey:
+        """Make a survey of columns of labels."""
+        _refuse_twice(column_labels, name)
+        values = np.empty((len(row_labels), len(columns)))
+        levels: list[list[str]] = []
+        ambiguous = 0
+        for position, (column, label) in enumerate(zip(columns, column_labels, strict=True)):
+
+            def cell(row: int, label: str = label) -> str:
+                return f"{name}: row {row_labels[row]!r}, column {label!r}"
+
+            values[:, position], found, doubtful = _coded(column, cell)
+            ambiguous += doubtful
+            if len(found) > MOST_LEVELS:
+                about = (
+                    "it looks like a numeric column; cut it into classes (pandas.cut), or leave it out by data.columns"
+                    if all(as_number(level) is not None for level in found)
+                    else "are they identifiers or free text? merge some, or leave it out by data.columns"
+                )
+                raise DataError(
+                    f"{name}: column {label!r} has {len(found)} categories, more than {MOST_LEVELS}: {about}"
+                )
+            levels.append(found)
+        survey = cls(torch.as_tensor(values), row_labels, column_labels, name, levels=levels).checked()
+        notes = []
+        if silent := int((~survey.observed.any(1)).sum()):
+            notes.append(f"{silent} rows of {name} have no answer")
+        if ambiguous:
+            notes.append(
+                f"{ambiguous} answers of {name} are spelled {AMBIGUOUS!r}, which is taken for a missing answer"
+            )
+        return replace(survey, notes=tuple(notes))
+
+
+def label_of(cell: Any) -> str | None:
+    """Return how a category is called, None where the cell says that it is missing; 3.0 is called 3.
+
+    Raises:
+        ValueError: A cell that is neither text, nor a finite number, nor true or false, nor an interval of pandas.cut.
+    """
+    if isinstance(cell, str):
+        stripped = str(cell).strip()
+        return None if stripped.lower() in MISSING else stripped
+    if isinstance(cell, bool | np.bool_ | pd.Interval):
+        return str(cell)
+    if not isinstance(cell, Real | Decimal) or isinstance(cell, np.timedelta64):
+        raise ValueError("is neither text nor a number")
+    if isinstance(cell, Integral):
+        return str(int(cell))
+    number: Any = cell
+    if math.isnan(number):
+        return None
+    if math.isinf(number):
+        raise ValueError("is infinite")
+    return str(int(number)) if number == int(number) and abs(number) < 1e15 else str(number)
+
+
+def as_number(level: str) -> float | None:
+    """Return the finite number that a level looks like, if any."""
+    if "_" in level:  # Python reads 1_000 as a number; nobody else does
+        return None
+    try:
+        number = float(level)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def in_order(levels: Iterable[str]) -> list[str]:
+    """Return each level once, as numbers when all of them look like numbers and otherwise alphabetically."""
+    distinct = sorted(set(levels))
+    numbers = {level: as_number(level) for level in distinct}
+    return distinct if None in numbers.values() else sorted(distinct, key=lambda level: numbers[level] or 0.0)
+
+
+def _coded(column: pd.Series, cell: Callable[[int], str]) -> tuple[np.ndarray, list[str], int]:
+    """Return codes with NaN where missing, levels in order, and how many answers are spelled ``AMBIGUOUS``.
+
+    Args:
+        column: Of any type.
+        cell: Row -> how a message names the cell.
+
+    Raises:
+        DataError: A cell that is no category.
+    """
+
+    def spelled(value: Any, row: Callable[[], int]) -> str | None:
+        try:
+            return label_of(value)
+        except (ValueError, OverflowError) as error:
+            about = str(error) if isinstance(error, ValueError) else "is too large"
+            raise DataError(
+                f"{cell(row())}: a value of type {type(value).__name__} {about}; "
+                "categories are text, finite numbers, true or false"
+            ) from None
+
+    ordered = isinstance(column.dtype, pd.CategoricalDtype)
+    if ordered:
+        codes, found = column.cat.codes.to_numpy().astype(np.int64), list(column.cat.categories)
+    else:
+        if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) not in ALIKE:
+            gone = column.isna().to_numpy()
+            cells = [
+                value if gone[i] or isinstance(value, str) else spelled(value, lambda i=i: i)  # type: ignore[misc]
+                for i, value in enumerate(column)
+            ]
+            column = pd.Series(cells, dtype=object)
+        # As an array where it is one: an index would spell 0.1 in single precision as 0.10000000149.
+        codes, uniques = pd.factorize(column.to_numpy() if isinstance(column.dtype, np.dtype) else column)
+        found = list(uniques)
+    counts = np.bincount(codes[codes >= 0], minlength=len(found))
+    named = [
+        spelled(value, lambda i=i: int((codes == i).argmax())) if counts[i] else None  # type: ignore[misc]
+        for i, value in enumerate(found)
+    ]
+    kept = [level for level in named if level is not None]
+    levels = list(dict.fromkeys(kept)) if ordered else in_order(kept)
+    place = {level: float(code) for code, level in enumerate(levels)}
+    # The last one is for the code -1, which pandas gives to what is missing.
+    new = np.array([math.nan if level is None else place[level] for level in named] + [math.nan])
+    doubtful = sum(
+        int(counts[i]) for i, value in enumerate(found) if isinstance(value, str) and value.strip().lower() == AMBIGUOUS
+    )
+    return new[codes], levels, doubtful
+
+
+def _refuse_twice(column_labels: Sequence[str], name: str) -> None:
+    """Raise DataError naming a column name that two columns have."""
+    for label, count in pd.Series(list(column_labels), dtype=object).value_counts().items():
+        if count > 1:
+            raise DataError(f"{name}: column name {str(label)!r} appears twice")
+
+
+def _line(message: str) -> str:
+    """Return a message as one line: names of a user's own may hold line breaks."""
+    return " ".join(message.split())

@@ -1,0 +1,745 @@
+"""Pictures of a fitted survey: association, shares, what categories have to do with the latent vector, its uncertainty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.ndimage import distance_transform_edt
+from scipy.spatial.distance import squareform
+from torch import Tensor
+
+from pyrozoo.data.survey import Survey
+from pyrozoo.models.categorical_fa.layout import Layout
+from pyrozoo.models.categorical_fa.model import CategoricalFA
+from pyrozoo.models.categorical_fa.prediction import scores
+from pyrozoo.models.categorical_fa.queries import association_error, judged, marginal_tv, shares
+from pyrozoo.types import Draws, Fit, Picture
+
+MOST_NAMED = 24
+"""Items up to which matrices of their association name them."""
+
+MOST_ORDERED = 200
+"""Items up to which neighbours in the tree of items are ordered too; beyond, that takes long."""
+
+MOST_BARS = 16
+"""Items up to which shares are bars; those of more are points along a diagonal."""
+
+MOST_ITEMS = 12
+"""Items with colours or panels of their own."""
+
+MOST_REGIONS = 6
+"""Items of which the most probable category is drawn over the plane."""
+
+MOST_TIPS = 24
+"""Categories that are named where items have no colours of their own."""
+
+MOST_MARKED = 8
+"""Categories of all items alike up to which each has a mark of its own."""
+
+MOST_ROWS = 2000
+"""Rows whose scores are drawn, evenly chosen."""
+
+MOST_DRAWS = 50
+"""Posterior draws behind response curves."""
+
+MOST_DIMENSIONS = 6
+"""Latent dimensions whose uncertainty is drawn, the first ones."""
+
+MOST_FITS = 8
+"""Fits whose association is drawn."""
+
+MOST_ELEMENTS = 36
+"""Elements of a latent covariance that are drawn: all of eight dimensions."""
+
+REACH, CURVE_POINTS, PLANE_POINTS = 3.0, 121, 101
+"""How far curves and planes reach, in standard deviations of the latent vector, and their points along one axis."""
+
+FLOOR = 0.2
+"""Depth of the histograms of scores below response curves, which end at 0 and 1."""
+
+LEAST_GAP = 0.05
+"""Least end of the scale of differences, so that small ones look small."""
+
+HALO = withStroke(linewidth=2, foreground="white")
+MARKS = "osD^vP*X"
+DATA, SYNTHETIC, BLANK = "0.35", "C1", "0.85"
+
+
+def pictures(fit: Fit) -> list[Picture]:
+    """Return the model's own pictures."""
+    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
+    draws = model.canonical(fit.draws)
+    part = _some_rows(survey)
+    mean, sd = (_numpy(value) for value in scores(model, draws, part))
+    if model.latent_dimension == 1:
+        categories = _curves(fit, draws, mean)
+    elif model.hidden_units:
+        categories = _regions(fit, draws, mean)
+    else:
+        categories = _biplot(fit, draws, mean)
+    association = [_association(fit)] if survey.shape[1] > 1 else []
+    return [*association, _marginals(fit), categories, _uncertainty(fit, draws, part, sd)]
+
+
+def compared(fits: Sequence[Fit], names: Sequence[str]) -> list[Picture]:
+    """Return the association that each fit reproduces, and latent covariances beside the truth where they are free."""
+    return [picture for picture in (_associations(fits, names), _covariances(fits, names)) if picture is not None]
+
+
+# Association ----------------------------------------------------------------------------------------------------------
+
+
+def item_order(association: np.ndarray) -> np.ndarray:
+    """Return an order of items in which those of strong association stand together, [D]."""
+    if len(association) < 3:
+        return np.arange(len(association))
+    distance = squareform(1 - np.clip(association, 0, 1), checks=False)
+    return leaves_list(linkage(distance, "average", optimal_ordering=len(association) <= MOST_ORDERED))
+
+
+def _association(fit: Fit) -> Picture:
+    survey = cast(Survey, fit.data)
+    D = survey.shape[1]
+    seen, drawn = _numpy(survey.cramers_v()), _numpy(survey.cramers_v(judged(fit)))
+    order = item_order(seen)
+    common = _numpy(survey.observed.double().mT @ survey.observed.double())
+    blank = (common == 0) | np.eye(D, dtype=bool)  # an item with itself says nothing
+    most = max(float(np.max(np.where(blank, 0.0, np.maximum(seen, drawn)))), LEAST_GAP)
+    apart = max(float(np.max(np.where(blank, 0.0, np.abs(drawn - seen)))), LEAST_GAP)
+    panels = (
+        ("the data", seen, "viridis", 0.0, most),
+        ("synthetic rows", drawn, "viridis", 0.0, most),
+        ("synthetic - data", drawn - seen, "RdBu_r", -apart, apart),
+    )
+    named = D <= MOST_NAMED
+    side = max(2.2, 0.125 * D) if named else 3.0
+    figure = Figure(figsize=(3 * side + (2.7 if named else 1.8), side + (1.4 if named else 0.8)), layout="compressed")
+    every = figure.subplots(1, 3)
+    labels = [_short(survey.column_labels[i], 18) for i in order]
+    for axes, (title, matrix, colours, low, high) in zip(every, panels, strict=True):
+        shown = np.ma.masked_array(matrix, blank)[np.ix_(order, order)]
+        image = axes.imshow(
+            shown, cmap=mpl.colormaps[colours].with_extremes(bad=BLANK), vmin=low, vmax=high, interpolation="nearest"
+        )
+        axes.set_title(title, fontsize=10)
+        if named:
+            axes.set_xticks(range(D), labels, rotation=90, fontsize=7)
+            axes.set_yticks(range(D), labels if axes is every[0] else [], fontsize=7)
+        else:
+            axes.set(xticks=[], yticks=[], xlabel=f"{D} items")
+        if title == "synthetic rows":
+            bar = figure.colorbar(image, ax=list(every[:2]), shrink=0.8, pad=0.02)
+            bar.set_label("Cramér's V", fontsize=8)
+            bar.ax.tick_params(labelsize=7)
+    bar = figure.colorbar(image, ax=every[2], shrink=0.8, pad=0.03)
+    bar.set_label("difference", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    error = fit.metrics.get("mean_association_error", association_error(survey, judged(fit)))
+    naive = fit.metrics.get("independent_association_error")
+    beside = "" if naive is None else f", where independent columns are {_float(naive):.3f} off"
+    # E chi^2 = (I - 1)(J - 1) for independent items, of which V divides by the smaller.
+    sizes = np.array(survey.categories) - 1
+    pairs = np.tri(D, k=-1, dtype=bool) & (common > 0)
+    chance = np.sqrt(np.maximum.outer(sizes, sizes)[pairs] / common[pairs])
+    by_chance = f" By chance alone independent items have a V of about {chance.mean():.2f} here." if len(chance) else ""
+    grey = " Grey where no row answers both." if (common == 0).any() else ""
+    return Picture(
+        "association",
+        f"Cramér's V of every pair of items, those that go together side by side: the synthetic rows should have the "
+        f"data's blocks. They are {_float(error):.3f} off on average{beside}.{by_chance}{grey}",
+        figure,
+    )
+
+
+def _associations(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
+    several = [(i, fit, name) for i, (fit, name) in enumerate(zip(fits, names, strict=True)) if fit.data.shape[1] > 1]
+    shown = several[:MOST_FITS]
+    if not shown:
+        return None
+    across = min(4, len(shown))
+    down = -(-len(shown) // across)
+    figure = Figure(figsize=(2.4 * max(2, across) + 0.6, 2.9 * down + 0.2), layout="compressed")
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    most = 0.0
+    for k, (axes, (place, fit, name)) in enumerate(zip(grid.flat, shown, strict=False)):
+        survey = cast(Survey, fit.data)
+        i, j = np.tril_indices(survey.shape[1], -1)
+        seen, drawn = (_numpy(v)[i, j] for v in (survey.cramers_v(), survey.cramers_v(judged(fit))))
+        axes.plot(seen, drawn, "o", color=f"C{place}", ms=3.5 if len(i) <= 500 else 1.5, alpha=0.6, mew=0)
+        axes.set_title(f"{_short(name, 26)}\nmean error {np.abs(drawn - seen).mean():.3f}", fontsize=8)
+        axes.tick_params(labelsize=7)
+        if k + across >= len(shown):  # nothing below
+            axes.set_xlabel("V in the data", fontsize=8)
+            axes.tick_params(labelbottom=True)
+        if k % across == 0:
+            axes.set_ylabel("V in synthetic rows", fontsize=8)
+        most = max(most, float(seen.max()), float(drawn.max()))
+    for axes in grid.flat[: len(shown)]:
+        axes.plot([0, 1], [0, 1], color="0.6", lw=0.8, zorder=0)
+        axes.set(xlim=(0, 1.05 * max(most, 0.1)), ylim=(0, 1.05 * max(most, 0.1)), aspect="equal")
+    for axes in grid.flat[len(shown) :]:
+        axes.set_axis_off()
+    some = f" The first {MOST_FITS} of {len(several)} fits." if len(several) > MOST_FITS else ""
+    return Picture(
+        "associations",
+        "Cramér's V of every pair of items in synthetic rows of each fit, against the data: points below the line are "
+        f"associations that the fit misses.{some}",
+        figure,
+    )
+
+
+# Shares ---------------------------------------------------------------------------------------------------------------
+
+
+def _marginals(fit: Fit) -> Picture:
+    survey = cast(Survey, fit.data)
+    seen, drawn = ([_numpy(each) for each in shares(survey, values)] for values in (survey.values, judged(fit)))
+    figure = _bars(survey, seen, drawn) if survey.shape[1] <= MOST_BARS else _diagonal(survey, seen, drawn)
+    gap = np.abs(np.concatenate(drawn) - np.concatenate(seen))
+    worst = int(gap.argmax())
+    category = survey.coords["category"][worst]
+    moved = marginal_tv(survey, judged(fit))
+    whiskers = " Whiskers are two standard errors of the data." if survey.shape[1] <= MOST_BARS else ""
+    return Picture(
+        "marginals",
+        f"Share of every category among the answers to its item, in the data and in synthetic rows, of which {moved:.1%} "
+        f"would have to move on average. They differ most for {_short(category, 50)}: {np.concatenate(seen)[worst]:.3f} "
+        f"in the data, {np.concatenate(drawn)[worst]:.3f} in synthetic rows.{whiskers}",
+        figure,
+    )
+
+
+def _bars(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -> Figure:
+    D, sizes = survey.shape[1], survey.categories
+    across = min(4, D)
+    down = -(-D // across)
+    longest = [max(sizes[i * across : (i + 1) * across]) for i in range(down)]
+    heights = [0.2 + 0.17 * size for size in longest]
+    figure = Figure(figsize=(2.5 * max(2, across), sum(heights) + 0.35 * down + 0.6), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})
+    same = len(set(survey.levels)) == 1  # then the first column names them for all
+    answers = survey.observed.sum(0).tolist()
+    end = 1.08 * max(float(each.max()) for each in (*seen, *drawn))
+    for item, axes in enumerate(grid.flat[:D]):
+        place = np.arange(sizes[item])
+        error = 2 * np.sqrt(seen[item] * (1 - seen[item]) / max(1, answers[item]))
+        axes.barh(place - 0.2, seen[item], 0.4, color=DATA, label="the data", xerr=error,
+                  error_kw={"lw": 0.8, "ecolor": "black"})  # fmt: skip
+        axes.barh(place + 0.2, drawn[item], 0.4, color=SYNTHETIC, label="synthetic rows")
+        names = [_short(level, 20 if same else 14) for level in survey.levels[item]]
+        axes.set_yticks(place, names if not same or item % across == 0 else [""] * len(names), fontsize=7)
+        axes.set(ylim=(longest[item // across] - 0.4, -0.6), xlim=(0, end))
+        axes.set_title(_short(survey.column_labels[item], 24), fontsize=8)
+        axes.tick_params(axis="x", labelsize=7)
+        if item + across >= D:
+            axes.set_xlabel("share", fontsize=8)
+            axes.tick_params(labelbottom=True)
+    for axes in grid.flat[D:]:
+        axes.set_axis_off()
+    handles = [Patch(color=DATA, label="the data"), Patch(color=SYNTHETIC, label="synthetic rows")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return figure
+
+
+def _diagonal(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -> Figure:
+    figure = Figure(figsize=(5.4, 5.0), layout="constrained")
+    axes = figure.subplots()
+    x, y = np.concatenate(seen), np.concatenate(drawn)
+    axes.plot(x, y, "o", color=SYNTHETIC, ms=4 if len(x) <= 300 else 2, alpha=0.6, mew=0)
+    end = 1.05 * max(float(x.max()), float(y.max()))
+    axes.plot([0, end], [0, end], color="0.6", lw=0.8, zorder=0)
+    axes.set(xlabel="share in the data", ylabel="share in synthetic rows", xlim=(0, end), ylim=(0, end), aspect="equal")
+    axes.set_title(f"{len(x)} categories of {survey.shape[1]} items", fontsize=10)
+    return figure
+
+
+# Categories and the latent vector -------------------------------------------------------------------------------------
+
+
+def _biplot(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
+    """Draw the scores of rows, and the directions in which the categories of every item become more probable."""
+    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
+    titles, levels, tips = _directions(model, survey, draws)
+    origin = _prior(model, draws)[0][:2]
+    radius = np.linalg.norm(mean[:, :2] - origin, axis=1)
+    length = np.linalg.norm(tips, axis=1)
+    scale = 0.95 * (float(np.quantile(radius, 0.98)) or 1.0) / (float(length.max()) or 1.0)
+    tips = origin + scale * tips
+    item = np.repeat(np.arange(len(titles)), [len(each) for each in levels])
+    code = np.concatenate([np.arange(len(each)) for each in levels])
+    coloured = len(titles) <= MOST_ITEMS
+    marked = len(set(levels)) == 1 and len(levels[0]) <= MOST_MARKED and len(titles) > 1
+    palette = [_colour(i) for i in range(len(titles))] if coloured else ["C0"] * len(titles)
+
+    figure = Figure(figsize=(8.0 if coloured and len(titles) > 1 else 6.6, 6.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*mean[:, :2].T, "o", color="0.6", ms=2.5, alpha=0.5, mew=0, zorder=1)
+    order = np.argsort(-length, kind="stable")
+    for rank, t in enumerate(order):
+        strong = coloured or rank < MOST_TIPS
+        if strong:
+            axes.plot(*np.stack([origin, tips[t]]).T, color=palette[item[t]], lw=0.9, alpha=0.6, zorder=2)
+        axes.plot(*tips[t], MARKS[code[t]] if marked else "o", color=palette[item[t]], ms=5 if strong else 3.5, mew=0,
+                  alpha=1 if strong else 0.5, zorder=3)  # fmt: skip
+    every = np.concatenate([mean[:, :2], tips])
+    low, high = every.min(0), every.max(0)
+    half = 0.5 * 1.16 * max(float((high - low).max()), 1e-3)
+    middle = 0.5 * (low + high)
+    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
+    axes.set(xlabel="latent dimension 0", ylabel="latent dimension 1")
+    axes.tick_params(labelsize=8)
+    axes.axhline(origin[1], color="0.9", lw=0.8, zorder=0)
+    axes.axvline(origin[0], color="0.9", lw=0.8, zorder=0)
+
+    if coloured and len(titles) > 1:
+        handles = [Line2D([], [], color=palette[i], lw=2, label=_short(title, 22)) for i, title in enumerate(titles)]
+        figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False, title="item",
+                      alignment="left")  # fmt: skip
+    if marked:
+        handles = [
+            Line2D([], [], color="0.3", marker=MARKS[k], ls="", ms=5, label=_short(level, 22))
+            for k, level in enumerate(levels[0])
+        ]
+        figure.legend(handles=handles, loc="outside right lower", fontsize=8, frameon=False, title="answer",
+                      alignment="left")  # fmt: skip
+    if marked and coloured:  # marks tell answers, so that items are to be named: at the longest of their directions
+        _, first = np.unique(item[order], return_index=True)
+        named = [(t, _short(titles[item[t]], 18)) for t in order[np.sort(first)]]
+    elif coloured:
+        named = [(t, _short(levels[item[t]][code[t]], 14)) for t in order]
+    else:
+        named = [(t, f"{_short(titles[item[t]], 16)}={_short(levels[item[t]][code[t]], 10)}") for t in order[:MOST_TIPS]]
+    kept = _name_points(axes, [(tips[t], tips[t] - origin, text, palette[item[t]]) for t, text in named], tips)
+    which = "the first two of the latent dimensions" if model.latent_dimension > 2 else "the two latent dimensions"
+    evenly = f" (grey, {len(mean)} of {survey.shape[0]})" if len(mean) < survey.shape[0] else " (grey)"
+    left_out = " Names without room are left out." if kept < len(named) or not coloured else ""
+    turn = " Signs and the rotation are a convention." if model.loadings == "free" else ""
+    return Picture(
+        "categories",
+        f"Rows{evenly} in {which}, and the directions in which an answer becomes likelier against the others to its item "
+        f"(loadings, centred per item, times {scale:.2g}): answers that point the same way are given by the same "
+        f"rows, and long directions tell rows apart.{turn}{left_out}",
+        figure,
+    )
+
+
+def _directions(
+    model: CategoricalFA, survey: Survey, draws: Draws
+) -> tuple[list[str], list[tuple[str, ...]], Float[np.ndarray, "P 2"]]:
+    """Return items, the levels of each, and loadings of all categories centred per item, in two dimensions.
+
+    Items of the same stated loadings count as one.
+    """
+    titles, levels = [str(label) for label in survey.column_labels], [tuple(each) for each in survey.levels]
+    if model.loadings == "fixed":
+        shared = model.fixed_loadings is None or not isinstance(model.fixed_loadings[0][0], tuple)
+        if shared:
+            titles, levels = ["every item"], [_common_levels(survey)]
+        loadings = np.array(model.stated_loadings([len(each) for each in levels]))
+    else:
+        free = np.array([k < len(each) - 1 for each in levels for k in range(len(each))])
+        loadings = np.zeros((len(free), model.width))
+        loadings[free] = _numpy(draws["loadings"].mean((0, 1)))
+    parts = np.split(loadings[:, :2], np.cumsum([len(each) for each in levels])[:-1])
+    return titles, levels, np.concatenate([part - part.mean(0) for part in parts])
+
+
+def _common_levels(survey: Survey) -> tuple[str, ...]:
+    """Return the categories of items of equal numbers of them: their names, where all items call them the same."""
+    first = survey.levels[0]
+    return tuple(first) if all(each == first for each in survey.levels) else tuple(map(str, range(len(first))))
+
+
+def _curves(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n 1"]) -> Picture:
+    """Draw the probability of every category over a latent variable of one dimension."""
+    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
+    (centre,), (sd,) = _prior(model, draws)
+    t = np.linspace(-REACH, REACH, CURVE_POINTS)
+    z = centre + sd * t
+    prob = response(model, draws, survey, z[:, None])
+    chosen, titles, levels = _most_telling(model, survey, prob, np.exp(-0.5 * t**2), MOST_ITEMS)
+    across = min(4, len(chosen))
+    down = -(-len(chosen) // across)
+    figure = Figure(figsize=(2.5 * max(2, across), 1.9 * down + 0.9), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    same = _name_colours(figure, [levels[i] for i in chosen])
+    counts, edges = np.histogram(np.clip(mean[:, 0], z[0], z[-1]), bins=40, range=(z[0], z[-1]))
+    named = []
+    for k, (axes, i) in enumerate(zip(grid.flat, chosen, strict=False)):
+        colours = _ramp(len(prob[i]))
+        axes.stackplot(z, prob[i], colors=colours, lw=0.4, edgecolor="white")
+        axes.stairs(0.9 * FLOOR * counts / max(1, counts.max()) - FLOOR, edges, baseline=-FLOOR, fill=True, color="0.5")
+        axes.set(xlim=(z[0], z[-1]), ylim=(-FLOOR, 1), yticks=[0, 0.5, 1])
+        axes.set_title(_short(titles[i], 24), fontsize=8)
+        axes.tick_params(labelsize=7)
+        if k + across >= len(chosen):
+            axes.set_xlabel("latent variable", fontsize=8)
+            axes.tick_params(labelbottom=True)
+        if k % across == 0:
+            axes.set_ylabel("probability", fontsize=8)
+        if not same:
+            named.append((axes, i, colours))
+    for axes in grid.flat[len(chosen) :]:
+        axes.set_axis_off()
+    figure.draw_without_rendering()
+    for axes, i, colours in named:
+        below = np.cumsum(prob[i], 0) - prob[i]
+        taken: list[Bbox] = []
+        for k in np.argsort(-prob[i].max(1), kind="stable"):
+            # Where the band is wide: in the middle of that part, for it may reach an end.
+            wide = np.flatnonzero(prob[i][k] >= 0.93 * prob[i][k].max())
+            place = int(wide[len(wide) // 2])
+            if prob[i][k, place] >= 0.15:
+                point = z[place], below[k, place] + 0.5 * prob[i][k, place]
+                _name_inside(axes, point, _short(levels[i][k], 14), colours[k], taken)
+    one = "; all items are alike" if model.exchangeable and survey.shape[1] > 1 else ""
+    few = f"; the {len(chosen)} of {len(titles)} items that tell most of it" if len(chosen) < len(titles) else one
+    return Picture(
+        "categories",
+        f"How probable each answer is over the latent variable, within {REACH:g} of its sds{few}. Where bands change fast, "
+        "the item tells rows apart; where they run level, it does not. Below, where rows are (means of their posteriors).",
+        figure,
+    )
+
+
+def _regions(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
+    """Draw the most probable category over the first two latent dimensions."""
+    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
+    centre, sd = _prior(model, draws)
+    t = np.linspace(-REACH, REACH, PLANE_POINTS)
+    x, y = centre[0] + sd[0] * t, centre[1] + sd[1] * t
+    z = np.tile(centre, (PLANE_POINTS**2, 1))
+    z[:, 0], z[:, 1] = (each.ravel() for each in np.meshgrid(x, y))
+    prob = response(model, draws, survey, z)
+    weight = np.exp(-0.5 * (t[:, None] ** 2 + t**2)).ravel()
+    chosen, titles, levels = _most_telling(model, survey, prob, weight, MOST_REGIONS)
+    across = min(3, len(chosen))
+    down = -(-len(chosen) // across)
+    figure = Figure(figsize=(3.0 * max(2, across) + 0.4, 3.0 * down + 0.4), layout="constrained")
+    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    extent = (x[0], x[-1], y[0], y[-1])
+    for k, (axes, i) in enumerate(zip(grid.flat, chosen, strict=False)):
+        colours = np.array([to_rgb(colour) for colour in _ramp(len(prob[i]))])
+        best, size = prob[i].argmax(0), len(prob[i])
+        sure = 0.25 + 0.75 * (prob[i].max(0) * size - 1) / (size - 1)
+        image = (1 - sure[:, None] * (1 - colours[best])).reshape(PLANE_POINTS, PLANE_POINTS, 3)
+        axes.imshow(np.clip(image, 0, 1), origin="lower", extent=extent, interpolation="nearest", aspect="equal")
+        axes.plot(*mean[:, :2].T, ".", color="black", ms=1.5, alpha=0.25, mew=0)
+        axes.set(xlim=extent[:2], ylim=extent[2:])
+        axes.set_title(_short(titles[i], 28), fontsize=9)
+        axes.tick_params(labelsize=7)
+        if k + across >= len(chosen):
+            axes.set_xlabel("latent dimension 0", fontsize=8)
+            axes.tick_params(labelbottom=True)
+        if k % across == 0:
+            axes.set_ylabel("latent dimension 1", fontsize=8)
+    for axes in grid.flat[len(chosen) :]:
+        axes.set_axis_off()
+    same = _name_colours(figure, [levels[i] for i in chosen])
+    figure.draw_without_rendering()
+    for axes, i in zip(grid.flat, [] if same else chosen, strict=False):
+        best = prob[i].argmax(0).reshape(PLANE_POINTS, PLANE_POINTS)
+        taken: list[Bbox] = []
+        for k in np.argsort(-np.bincount(best.ravel(), minlength=len(prob[i])), kind="stable"):
+            depth = distance_transform_edt(np.pad(best == k, 1))[1:-1, 1:-1]
+            row, column = np.unravel_index(depth.argmax(), depth.shape)
+            if depth.max() >= 2:
+                _name_inside(axes, (x[column], y[row]), _short(levels[i][k], 14), None, taken)
+    few = f" Shown are the {len(chosen)} of {len(titles)} items that tell most." if len(chosen) < len(titles) else ""
+    rest = ", the others at their means" if model.latent_dimension > 2 else ""
+    return Picture(
+        "categories",
+        f"The most probable answer over the first two latent dimensions{rest}, within {REACH:g} sds: the stronger the "
+        "colour, the surer. Borders that bend are what hidden units add. Dots are rows (means of their posteriors)."
+        f"{few}",
+        figure,
+    )
+
+
+def response(
+    model: CategoricalFA, draws: Draws, survey: Survey, z: Float[np.ndarray, "G d"]
+) -> list[Float[np.ndarray, "K G"]]:
+    """Return the probability of every category of every item at latent vectors, averaged over draws.
+
+    Args:
+        model: The model.
+        draws: Draws turned onto each other (``CategoricalFA.canonical``).
+        survey: Gives the items.
+        z: The latent vectors.
+    """
+    layout = Layout.of(model, survey)
+    flat = {site: draws[site].flatten(0, 1) for site in model.sites}
+    total = len(next(iter(flat.values())))
+    at = torch.as_tensor(z.T).to(layout.like).unsqueeze(0)
+    chosen = torch.linspace(0, total - 1, min(total, MOST_DRAWS)).round().long().tolist()
+    result = np.zeros((len(layout.place), len(z)))
+    for s in chosen:
+        p = layout.parameters(model, {site: value[s : s + 1] for site, value in flat.items()})
+        logits = p.logits(p.features(at))
+        result += _numpy((logits - layout.spread(layout.log_sums(logits))).exp()[0, layout.place]) / len(chosen)
+    return np.split(result, np.cumsum(survey.categories)[:-1])
+
+
+def _most_telling(
+    model: CategoricalFA, survey: Survey, prob: list[np.ndarray], weight: np.ndarray, most: int
+) -> tuple[list[int], list[str], list[tuple[str, ...]]]:
+    """Return the items that tell most of the latent vector, in the data's order, and names of all items and levels.
+
+    They are those of the largest mutual information, over points of these weights. Items that are alike count as one.
+    """
+    if model.exchangeable:
+        return [0], ["every item" if survey.shape[1] > 1 else str(survey.column_labels[0])], [_common_levels(survey)]
+    share = weight / weight.sum()
+
+    def entropy(p: np.ndarray) -> np.ndarray:
+        return -(p * np.log(np.maximum(p, 1e-300))).sum(0)
+
+    told = np.array([float(entropy(p @ share) - entropy(p) @ share) for p in prob])
+    chosen = sorted(np.argsort(-told, kind="stable")[:most].tolist())
+    return chosen, [str(label) for label in survey.column_labels], [tuple(each) for each in survey.levels]
+
+
+# Uncertainty ----------------------------------------------------------------------------------------------------------
+
+
+def _uncertainty(fit: Fit, draws: Draws, part: Survey, sd: Float[np.ndarray, "n d"]) -> Picture:
+    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
+    prior = _prior(model, draws)[1]
+    shown = min(MOST_DIMENSIONS, model.latent_dimension)
+    answers = part.observed.sum(1).cpu().numpy()
+    missing = len(np.unique(answers)) > 1
+    across = min(3, shown)
+    blocks, each = -(-shown // across), 1 + missing
+    size = 3.1 * across + (2.0 if across == 1 else 0.4), 2.3 * blocks * each + 0.3
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(blocks * each, across, squeeze=False)
+    told = 1 - (sd**2).mean(0) / prior**2
+    jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(answers))
+    for s in range(blocks * across):
+        block, column = divmod(s, across)
+        top, *below = grid[block * each : (block + 1) * each, column]
+        if s >= shown:
+            for axes in (top, *below):
+                axes.set_axis_off()
+            continue
+        end = 1.08 * max(float(sd[:, s].max()), prior[s])
+        top.hist(sd[:, s], bins=40, range=(0, end), color="C0")
+        top.axvline(prior[s], color="C3", ls="--", lw=1.2, label="before any answer")
+        top.set_title(f"latent dimension {s}: answers tell {told[s]:.0%}", fontsize=9)
+        top.set(xlim=(0, end))
+        top.set_xlabel("posterior sd of a row", fontsize=8)
+        for axes in below:
+            axes.plot(answers + jitter, sd[:, s], "o", color="C0", ms=2.5, alpha=0.35, mew=0)
+            axes.axhline(prior[s], color="C3", ls="--", lw=1.2)
+            axes.set(ylim=(0, end))
+            axes.set_xlabel(f"answers that the row gave, of {survey.shape[1]}", fontsize=8)
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        for axes in (top, *below):
+            axes.tick_params(labelsize=7)
+        if column == 0:
+            top.set_ylabel("rows", fontsize=8)
+            for axes in below:
+                axes.set_ylabel("posterior sd", fontsize=8)
+    handles = [Line2D([], [], color="C3", ls="--", lw=1.2, label="sd before any answer")]
+    figure.legend(handles=handles, loc="outside lower center", fontsize=8, frameon=False)
+    first = f" The first {shown} of {model.latent_dimension} dimensions." if shown < model.latent_dimension else ""
+    by_answers = " Rows of few answers lie to the left in the lower panels (jittered), near the line." if missing else ""
+    return Picture(
+        "uncertainty",
+        "What the answers tell of a row: its sds should lie far left of the dashed line, which is where a row without "
+        f"answers is; in the titles, the share of the variance told on average.{by_answers}{first}",
+        figure,
+    )
+
+
+# Several fits ---------------------------------------------------------------------------------------------------------
+
+
+def _covariances(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
+    """Draw the latent covariance that each fit estimates, beside the truth where it is known."""
+    free = [(i, fit) for i, fit in enumerate(fits) if "latent_covariance" in fit.draws]
+    if not free:
+        return None
+    shape = free[0][1].draws["latent_covariance"].shape[2:]
+    shown = [(i, fit) for i, fit in free if fit.draws["latent_covariance"].shape[2:] == shape]
+    row, column = np.tril_indices(len(torch.empty(shape)))
+    row, column = row[:MOST_ELEMENTS], column[:MOST_ELEMENTS]
+    known = (fit.data.truth.get("latent_covariance") for _, fit in shown)
+    truth = next((each for each in known if each is not None and each.shape == shape), None)
+    place = np.arange(len(row))
+    figure = Figure(figsize=(min(12.0, max(5.0, 2.4 + 0.1 * len(row) * (len(shown) + 2))), 3.6), layout="constrained")
+    axes = figure.subplots()
+    if truth is not None:
+        level = _numpy(truth)[row, column]
+        axes.hlines(level, place - 0.45, place + 0.45, color="black", lw=1.2, label="the truth")
+    for k, (i, fit) in enumerate(shown):
+        x = place + 0.7 * ((k + 0.5) / len(shown) - 0.5)
+        flat = _numpy(fit.draws["latent_covariance"].flatten(0, 1))[:, row, column]
+        if len(flat) > 1:
+            axes.vlines(x, *np.quantile(flat, [0.05, 0.95], axis=0), color=f"C{i}", lw=1.2, alpha=0.6)
+        axes.plot(x, flat.mean(0), "o", color=f"C{i}", ms=4, label=_short(names[i], 26))
+    for edge in place[1:] - 0.5:
+        axes.axvline(edge, color="0.92", lw=0.8, zorder=0)
+    axes.axhline(0, color="0.7", lw=0.8, zorder=0)
+    axes.set_xticks(place, [f"{i}, {j}" for i, j in zip(row, column, strict=True)], fontsize=7,
+                    rotation=90 if len(row) > 15 else 0)  # fmt: skip
+    axes.tick_params(axis="y", labelsize=8)
+    axes.set(xlim=(-0.5, len(row) - 0.5), xlabel="latent dimensions", ylabel="covariance")
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
+    bars = " Bars are 90% intervals." if any(fit.draws["latent_covariance"].shape[:2].numel() > 1 for _, fit in shown) else ""
+    what = "variances and covariances of the latent dimensions"
+    aim = "dots should lie on the black lines, the truth" if truth is not None else "the truth is not known"
+    some = f" The first {len(row)} elements." if len(row) < shape[0] * (shape[0] + 1) // 2 else ""
+    return Picture("latent_covariance", f"Estimated {what}, by method: {aim}.{bars}{some}", figure)
+
+
+# Parts ----------------------------------------------------------------------------------------------------------------
+
+
+def _some_rows(survey: Survey) -> Survey:
+    N = survey.shape[0]
+    if N <= MOST_ROWS:
+        return survey
+    return survey.batch(torch.linspace(0, N - 1, MOST_ROWS).round().long().to(survey.values.device))
+
+
+def _prior(model: CategoricalFA, draws: Draws) -> tuple[Float[np.ndarray, d], Float[np.ndarray, d]]:
+    """Return mean and standard deviation of the latent vector of a row without answers."""
+    d = model.latent_dimension
+    mean, sd = np.zeros(d), np.ones(d)
+    if "latent_mean" in draws:
+        mean = _numpy(draws["latent_mean"].mean((0, 1)))
+    if "latent_covariance" in draws:
+        sd = _numpy(draws["latent_covariance"].mean((0, 1)).diagonal().sqrt())
+    return mean, sd
+
+
+def _name_colours(figure: Figure, levels: Sequence[tuple[str, ...]]) -> bool:
+    """Name the colours of categories below the figure, if all items have the same few; return whether they have."""
+    if len(set(levels)) > 1 or len(levels[0]) > MOST_MARKED:
+        return False
+    ramp = zip(_ramp(len(levels[0])), levels[0], strict=True)
+    handles = [Patch(color=colour, label=_short(level, 24)) for colour, level in ramp]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8, frameon=False)
+    return True
+
+
+def _name_points(
+    axes: Axes, points: Sequence[tuple[np.ndarray, np.ndarray, str, str]], marks: Float[np.ndarray, "P 2"]
+) -> int:
+    """Write names beside points, away from where their lines come from, as far as there is room; return how many.
+
+    Args:
+        axes: With their final limits.
+        points: Place, direction of its line, name and colour of each; the first ones go first.
+        marks: Points that no name may cover.
+    """
+    figure = axes.figure.figure
+    figure.draw_without_rendering()
+    frame = axes.get_window_extent()
+    pixel = figure.dpi / 72
+    covered = axes.transData.transform(marks)
+    taken: list[Bbox] = []
+    for point, direction, text, colour in points:
+        written = axes.annotate(text, point, xytext=(0, 0), textcoords="offset points", color=_darker(colour),
+                                fontsize=7, ha="center", va="center", zorder=5, path_effects=[HALO])  # fmt: skip
+        box = written.get_window_extent()
+        half = 0.5 * np.array([box.width, box.height])
+        centre = axes.transData.transform(point)
+        norm = float(np.linalg.norm(direction))
+        outward = direction / norm if norm > 0 else np.array([1.0, 0.0])
+        for offset in _offsets(outward, half, 5 * pixel):
+            tried = Bbox([centre + offset - half - pixel, centre + offset + half + pixel])
+            inside = frame.x0 <= tried.x0 and tried.x1 <= frame.x1 and frame.y0 <= tried.y0 and tried.y1 <= frame.y1
+            free = not any(tried.overlaps(other) for other in taken)
+            if inside and free and not any(tried.padded(pixel).contains(*each) for each in covered):
+                written.set_position(tuple(offset / pixel))
+                taken.append(tried)
+                break
+        else:
+            written.remove()
+    return len(taken)
+
+
+def _offsets(outward: np.ndarray, half: np.ndarray, gap: float) -> list[np.ndarray]:
+    """Return offsets of a name's centre from its point, by how well they continue the line."""
+    angles = np.arctan2(outward[1], outward[0]) + np.array([0, 0.5, -0.5, 1, -1, 1.5, -1.5])
+    result = []
+    for far in (1.0, 2.5):
+        for angle in angles:
+            way = np.array([np.cos(angle), np.sin(angle)])
+            # To where the box, moved out along the way, no longer holds the point.
+            reach = float(np.min(half / np.maximum(np.abs(way), 1e-6)))
+            result.append(way * (reach + far * gap))
+    return result
+
+
+def _name_inside(
+    axes: Axes, point: tuple[float, float], text: str, ground: object | None, taken: list[Bbox]
+) -> None:
+    """Write a name on a point, moved to stay inside the axes, unless it would cover another one.
+
+    Args:
+        axes: Already drawn once.
+        point: Where.
+        text: What.
+        ground: The colour below; None: it varies, so that the name gets a ground of its own.
+        taken: Boxes of other names; the name's own is added.
+    """
+    light = ground is not None and float(np.dot(to_rgb(cast(str, ground)), (0.299, 0.587, 0.114))) < 0.5
+    box_of = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "edgecolor": "none"}
+    written = axes.text(*point, text, fontsize=7, ha="center", va="center", color="white" if light else "black",
+                        bbox=box_of if ground is None else None)  # fmt: skip
+    box, frame = written.get_window_extent(), axes.get_window_extent()
+    pad = 3.0
+    move = np.array([
+        max(0.0, frame.x0 + pad - box.x0) - max(0.0, box.x1 + pad - frame.x1),
+        max(0.0, frame.y0 + pad - box.y0) - max(0.0, box.y1 + pad - frame.y1),
+    ])  # fmt: skip
+    box = box.translated(*move).padded(2.0)
+    if any(box.overlaps(other) for other in taken) or box.width > frame.width:
+        written.remove()
+        return
+    written.set_position(tuple(axes.transData.inverted().transform(axes.transData.transform(point) + move)))
+    taken.append(box)
+
+
+def _ramp(size: int) -> list[tuple[float, ...]]:
+    """Return colours of categories in order."""
+    return [mpl.colormaps["viridis"](each) for each in np.linspace(0.15, 0.88, max(2, size))]
+
+
+def _colour(item: int) -> str:
+    return f"C{item}" if item < 10 else ("black", "saddlebrown")[item - 10]
+
+
+def _darker(colour: str) -> tuple[float, ...]:
+    return tuple(0.7 * value for value in to_rgb(colour))
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().double().cpu().numpy()
+
+
+def _float(value: float | int | str) -> float:
+    return float(value)
+
+
+def _short(label: str, most: int = 18) -> str:
+    """Return a label on one line, cut to a length; dollars stay dollars, and a leading underscore hides no legend."""
+    line = " ".join(str(label).split())
+    cut = line if len(line) <= most else line[: most - 1] + "…"
+    return (" " if cut.startswith("_") else "") + cut.replace("$", r"\$")

@@ -1,0 +1,256 @@
+"""Answers and coefficients as the solvers see them: all categories of all items on one axis, rows on the last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pyrozoo.data.survey import Survey
+from pyrozoo.types import Draws
+
+if TYPE_CHECKING:
+    from pyrozoo.models.categorical_fa.model import CategoricalFA
+
+BLOCK = 2**19
+"""Numbers in the largest temporary array of a block of rows: what the processor's caches hold."""
+
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Between these, sums of exponentials keep their precision in float32, too."""
+
+_LAYOUTS: WeakKeyDictionary[Survey, dict[bool, Layout]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The global sites in the order of the layout, one set per chain.
+
+    Attributes:
+        beta: Loadings of every category, the last ones of items zero; E = d + H.
+        offset: Intercepts, likewise.
+        mean: mu.
+        covariance: Sigma.
+        weights: W of the hidden units, H of them, often none.
+        biases: b of them.
+    """
+
+    beta: Float[Tensor, "C P E"]
+    offset: Float[Tensor, "C P"]
+    mean: Float[Tensor, "C d"]
+    covariance: Float[Tensor, "C d d"]
+    weights: Float[Tensor, "C H d"]
+    biases: Float[Tensor, "C H"]
+
+    def features(self, z: Float[Tensor, "C d *Q"]) -> Float[Tensor, "C E *Q"]:
+        """Return eta(z): z itself and, below it, tanh(W z + b)."""
+        if not self.biases.shape[1]:
+            return z
+        flat = z.flatten(2) if z.ndim > 2 else z.unsqueeze(2)
+        hidden = torch.tanh(self.weights @ flat + self.biases.unsqueeze(-1))
+        return torch.cat([flat, hidden], 1).reshape(len(z), -1, *z.shape[2:])
+
+    def logits(self, eta: Float[Tensor, "C E *Q"]) -> Float[Tensor, "C P *Q"]:
+        """Return beta_ik . eta + intercept of every category."""
+        flat = eta.flatten(2) if eta.ndim > 2 else eta.unsqueeze(2)
+        return torch.baddbmm(self.offset.unsqueeze(-1), self.beta, flat).reshape(len(eta), -1, *eta.shape[2:])
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows: how often each category was chosen, and how many answers there are to each item.
+
+    Attributes:
+        rows: Which rows.
+        counts: x, one or nothing for every category (more where items share their loadings and are counted together).
+        answers: m.
+    """
+
+    rows: slice
+    counts: Float[Tensor, "P B"]
+    answers: Float[Tensor, "I B"]
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Items in groups of equal numbers of categories, so that sums over categories are sums over an axis.
+
+    Where all items share their loadings and have no intercepts, they are exchangeable: a row is how often it chose each
+    category, and one item of many answers stands for all.
+
+    Attributes:
+        codes: Answers, items in the order of the groups, -1 where missing; empty when ``counts`` has all.
+        counts: How often a row chose each category, where items are counted together; else empty.
+        groups: Items and categories of each group.
+        place: Where each category of the data is on the axis; where items are counted together they share places.
+        free: Where the contrasts are: the categories of the data that are not the last of their item.
+        columns: How many categories each item of the data has.
+        like: A number of the data's precision, on their device.
+    """
+
+    codes: Int[Tensor, "I N"]
+    counts: Float[Tensor, "P N"]
+    groups: tuple[tuple[int, int], ...]
+    place: Int[Tensor, P_data]
+    free: Int[Tensor, F]
+    columns: tuple[int, ...]
+    like: Tensor
+
+    @classmethod
+    def of(cls, model: CategoricalFA, data: Survey) -> Layout:
+        """Return the layout of a survey, made once."""
+        made = _LAYOUTS.setdefault(data, {})
+        together = model.exchangeable
+        if together not in made:
+            made[together] = cls._counted(data) if together else cls._listed(data)
+        return made[together]
+
+    @classmethod
+    def _listed(cls, data: Survey) -> Layout:
+        sizes = data.categories
+        order = sorted(range(len(sizes)), key=lambda i: sizes[i])
+        groups: list[tuple[int, int]] = []
+        for i in order:
+            if groups and groups[-1][1] == sizes[i]:
+                groups[-1] = groups[-1][0] + 1, sizes[i]
+            else:
+                groups.append((1, sizes[i]))
+        starts, total = {}, 0
+        for i in order:
+            starts[i], total = total, total + sizes[i]
+        place = torch.tensor([starts[i] + k for i, size in enumerate(sizes) for k in range(size)])
+        last = torch.tensor([k < size - 1 for size in sizes for k in range(size)])
+        codes = torch.where(data.observed, data.filled.long(), -1)[:, order].T.contiguous()
+        device = data.values.device
+        place = place.to(device)
+        return cls(
+            codes, data.values.new_zeros(0, len(data.values)), tuple(groups), place, place[last.to(device)],
+            tuple(sizes), data.values.new_zeros(()),
+        )  # fmt: skip
+
+    @classmethod
+    def _counted(cls, data: Survey) -> Layout:
+        size, device = data.categories[0], data.values.device
+        counts = torch.stack([(data.values == k).sum(1) for k in range(size)]).to(data.values.dtype)
+        place = torch.arange(size, device=device).repeat(len(data.categories))
+        return cls(
+            torch.zeros(0, len(data.values), dtype=torch.long, device=device), counts, ((1, size),), place, place[:0],
+            tuple(data.categories), data.values.new_zeros(()),
+        )  # fmt: skip
+
+    @property
+    def num_rows(self) -> int:
+        """Return N."""
+        return self.counts.shape[1]
+
+    @property
+    def num_categories(self) -> int:
+        """Return P, the length of the axis of categories."""
+        return sum(items * size for items, size in self.groups)
+
+    @property
+    def num_items(self) -> int:
+        """Return I, the items on that axis."""
+        return sum(items for items, _ in self.groups)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Return the number of categories of every item on the axis."""
+        return [size for items, size in self.groups for _ in range(items)]
+
+    def blocks(self, per_row: int) -> Iterator[Block]:
+        """Go through the rows, as many at a time as ``per_row`` numbers for each allow."""
+        step = max(1, BLOCK // max(1, per_row))
+        for start in range(0, self.num_rows, step):
+            yield self.block(slice(start, min(start + step, self.num_rows)))
+
+    def block(self, rows: slice) -> Block:
+        """Return some rows."""
+        if not len(self.codes):
+            counts = self.counts[:, rows]
+            return Block(rows, counts, counts.sum(0, keepdim=True))
+        codes = self.codes[:, rows]
+        parts, first = [], 0
+        for items, size in self.groups:
+            levels = torch.arange(size, device=codes.device)[:, None]
+            parts.append((codes[first : first + items].unsqueeze(1) == levels).flatten(0, 1))
+            first += items
+        return Block(rows, torch.cat(parts).to(self.like.dtype), (codes >= 0).to(self.like.dtype))
+
+    def by_item(self, values: Float[Tensor, "C P *Q"]) -> list[Tensor]:
+        """Return views [C, items, categories, *Q], one per group."""
+        parts = values.split([items * size for items, size in self.groups], 1)
+        return [part.unflatten(1, group) for part, group in zip(parts, self.groups, strict=True)]
+
+    def sums(self, values: Float[Tensor, "C P *Q"]) -> Float[Tensor, "C I *Q"]:
+        """Return sums over the categories of every item."""
+        return _joined([part.sum(2) for part in self.by_item(values)])
+
+    def log_sums(self, logits: Float[Tensor, "C P *Q"]) -> Float[Tensor, "C I *Q"]:
+        """Return log sum exp over the categories of every item."""
+        return self.softmax(logits)[1]
+
+    def softmax(self, logits: Float[Tensor, "C P *Q"]) -> tuple[Float[Tensor, "C P *Q"], Float[Tensor, "C I *Q"]]:
+        """Return probabilities over the categories of every item, and log sum exp.
+
+        Plain exponentials, a third of the cost of stable ones, where none overflows and no sum vanishes.
+        """
+        e = logits.exp()
+        total = self.sums(e)
+        if bool(((total > SMALLEST) & (total < LARGEST)).all()):
+            return e * self.spread(1 / total), total.log()
+        logs = _joined([part.logsumexp(2) for part in self.by_item(logits)])
+        return (logits - self.spread(logs)).exp(), logs
+
+    def spread(self, values: Float[Tensor, "C I *Q"]) -> Float[Tensor, "C P *Q"]:
+        """Return the value of its item for every category."""
+        parts = values.split([items for items, _ in self.groups], 1)
+        pairs = zip(parts, self.groups, strict=True)
+        return _joined([p.unsqueeze(2).expand(-1, -1, size, *p.shape[2:]).flatten(1, 2) for p, (_, size) in pairs])
+
+    def totals(self) -> tuple[Float[Tensor, P], Float[Tensor, I]]:
+        """Return how often every category was chosen and every item answered."""
+        counts, answers = self.like.new_zeros(self.num_categories), self.like.new_zeros(self.num_items)
+        for block in self.blocks(self.num_categories):
+            counts += block.counts.sum(1)
+            answers += block.answers.sum(1)
+        return counts, answers
+
+    def scattered(self, rows: Float[Tensor, "C F *E"]) -> Float[Tensor, "C P *E"]:
+        """Return values of the contrasts in their places on the axis, zero for the last categories."""
+        shape = len(rows), self.num_categories, *rows.shape[2:]
+        return rows.new_zeros(shape).index_copy(1, self.free, rows)
+
+    def parameters(self, model: CategoricalFA, draws: Draws) -> Parameters:
+        """Return sites [C, *event] in the order of the layout; what is no site has its fixed value."""
+        first = next(iter(draws.values()))
+        like, chains, d, H = first, len(first), model.latent_dimension, model.hidden_units
+        eye = torch.eye(d, dtype=like.dtype, device=like.device)
+        if "loadings" in draws:
+            beta = self.scattered(draws["loadings"])
+        else:
+            beta = self.fixed_loadings(model, like).expand(chains, -1, -1)
+        zero = like.new_zeros(chains, self.num_categories)
+        return Parameters(
+            beta,
+            self.scattered(draws["intercepts"]) if "intercepts" in draws else zero,
+            draws.get("latent_mean", like.new_zeros(chains, d)),
+            draws.get("latent_covariance", eye.expand(chains, d, d)),
+            draws.get("hidden_weights", like.new_zeros(chains, H, d)),
+            draws.get("hidden_biases", like.new_zeros(chains, H)),
+        )
+
+    def fixed_loadings(self, model: CategoricalFA, like: Tensor) -> Float[Tensor, "P d"]:
+        """Return the loadings that the model states, in the order of the layout."""
+        stated = model.stated_loadings(self.columns)
+        result = like.new_zeros(self.num_categories, model.latent_dimension)
+        result[self.place] = like.new_tensor(stated)
+        return result
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)

@@ -1,0 +1,237 @@
+"""Rows given their latent vector, its posterior mode and curvature, and the integral over it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.survey import Survey
+from pyrozoo.math.linear_algebra import safe_cholesky
+from pyrozoo.math.newton import Evaluated, maximise
+from pyrozoo.models.categorical_fa.layout import BLOCK, Block, Layout, Parameters
+from pyrozoo.models.categorical_fa.quadrature import normal_rule
+from pyrozoo.types import Draws
+
+if TYPE_CHECKING:
+    from pyrozoo.models.categorical_fa.model import CategoricalFA
+
+
+def log_likelihood(
+    layout: Layout, block: Block, p: Parameters, z: Float[Tensor, "C d B *G"]
+) -> Float[Tensor, "C B *G"]:
+    """Return log p(answers of a row | z)."""
+    eta = p.features(z)
+    chosen = (p.beta.mT @ block.counts).reshape(*eta.shape[:2], -1, *[1] * (eta.ndim - 3))
+    constant = (p.offset @ block.counts).reshape(len(eta), -1, *[1] * (eta.ndim - 3))
+    normaliser = layout.log_sums(p.logits(eta))
+    answers = block.answers.reshape(*block.answers.shape, *[1] * (eta.ndim - 3))
+    return (eta * chosen).sum(1) + constant - (normaliser * answers).sum(1)
+
+
+def moments(
+    layout: Layout, answers: Float[Tensor, "I B"], weight: Float[Tensor, "C P B"], features: Float[Tensor, "C P n"]
+) -> tuple[Float[Tensor, "C B n"], Float[Tensor, "C B n n"]]:
+    """Return sum_ik w phi and sum_i m_i Cov_i(phi), the covariance over categories k with probabilities w_ik / m_i."""
+    n = features.shape[-1]
+    first = weight.mT @ features
+    i, j = torch.tril_indices(n, n, device=weight.device)
+    second = weight.mT @ (features[..., i] * features[..., j])
+    by_item = [layout.sums(weight * features[..., s, None]) for s in range(n)]  # m times the mean
+    over = [each / answers.clamp(min=1) for each in by_item]
+    for place, (s, t) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
+        second[..., place] -= (by_item[s] * over[t]).sum(1)
+    full = second.new_empty(*second.shape[:2], n, n)
+    full[..., i, j] = second
+    full[..., j, i] = second
+    return first, full
+
+
+def evaluate_rows(layout: Layout, block: Block, p: Parameters, z: Float[Tensor, "C B d"]) -> Evaluated:
+    r"""Return log p(x_u, z_u) of every row, its gradient in z, and minus its Hessian.
+
+    With pi = softmax(beta eta(z)) and J = d eta / dz::
+
+        gradient   J^T sum_ik (x - m pi) beta - Sigma^-1 (z - mu)
+        - Hessian  J^T [ sum_i m_i Cov_pi(beta_i) ] J + Sigma^-1 - sum_h r_h d^2 eta_h / dz^2,   r = sum (x - m pi) beta
+
+    where only hidden units have the last term. Where it makes the matrix indefinite it is left out (Gauss-Newton), so
+    that steps still climb.
+    """
+    points = z.mT
+    eta = p.features(points)
+    logits = p.logits(eta)
+    prob, normaliser = layout.softmax(logits)
+    weight = prob * layout.spread(block.answers.expand_as(normaliser))
+    expected, inner = moments(layout, block.answers, weight, p.beta)
+    residual = block.counts.T @ p.beta - expected  # [C, B, E]
+    value = (eta.mT * (block.counts.T @ p.beta)).sum(-1) + p.offset @ block.counts
+    value = value - (normaliser * block.answers).sum(1)
+    factor = torch.linalg.cholesky(p.covariance)
+    precision = torch.cholesky_inverse(factor).unsqueeze(1)
+    away = z - p.mean.unsqueeze(1)
+    pulled = (precision @ away.unsqueeze(-1)).squeeze(-1)
+    d = z.shape[-1]
+    log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+    value = value - 0.5 * ((away * pulled).sum(-1) + log_determinant + d * math.log(2 * math.pi))
+    if not p.biases.shape[1]:
+        return value, residual - pulled, inner + precision
+    hidden = eta[:, d:].mT  # [C, B, H]
+    slope = 1 - hidden.square()
+    jacobian = slope.unsqueeze(-1) * p.weights.unsqueeze(1)  # [C, B, H, d]
+    whole = torch.cat([torch.eye(d, dtype=z.dtype, device=z.device).expand(*z.shape[:2], d, d), jacobian], 2)
+    gradient = (whole.mT @ residual.unsqueeze(-1)).squeeze(-1) - pulled
+    gauss = whole.mT @ inner @ whole + precision
+    bend = residual[..., d:] * -2 * hidden * slope  # times w_h w_h^T
+    exact = gauss - torch.einsum("cbh,chs,cht->cbst", bend, p.weights, p.weights)
+    definite = (torch.linalg.cholesky_ex(exact)[1] == 0)[..., None, None]
+    return value, gradient, torch.where(definite, exact, gauss)
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Where the posterior of each row's latent vector has its mode, and how it curves there.
+
+    Attributes:
+        block: The rows.
+        mode: The mode.
+        factor: L with L L^T = (- Hessian)^-1, lower triangular.
+        log_joint: log p(x_u, z_u) there.
+    """
+
+    block: Block
+    mode: Float[Tensor, "C B d"]
+    factor: Float[Tensor, "C B d d"]
+    log_joint: Float[Tensor, "C B"]
+
+    def parts(self, per_row: int) -> Iterator[Modes]:
+        """Go through the rows, as many at a time as ``per_row`` numbers for each allow."""
+        step = max(1, BLOCK // max(1, per_row))
+        for start in range(0, self.mode.shape[1], step):
+            at = slice(start, start + step)
+            first = self.block.rows.start + start
+            rows = slice(first, min(first + step, self.block.rows.stop))
+            block = Block(rows, self.block.counts[:, at], self.block.answers[:, at])
+            yield Modes(block, self.mode[:, at], self.factor[:, at], self.log_joint[:, at])
+
+
+def find_modes(
+    layout: Layout, p: Parameters, block: Block, start: Float[Tensor, "C B d"] | None = None
+) -> Modes:  # fmt: skip
+    """Find the mode of z_u for some rows by Newton's method; from the prior mean, unless told where to start."""
+    if start is None:
+        start = p.mean.unsqueeze(1).expand(-1, block.counts.shape[1], -1)
+    mode = maximise(lambda z: evaluate_rows(layout, block, p, z), start)
+    value, _, curvature = evaluate_rows(layout, block, p, mode)
+    return Modes(block, mode, covariance_factor(curvature), value)
+
+
+def covariance_factor(curvature: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
+    """Return L with L L^T the inverse of a symmetric positive definite matrix."""
+    flipped = safe_cholesky(curvature.flip((-1, -2)), "the curvature of a row").flip((-1, -2))  # upper: U U^T
+    eye = torch.eye(curvature.shape[-1], dtype=curvature.dtype, device=curvature.device)
+    return torch.linalg.solve_triangular(flipped, eye.expand_as(curvature), upper=True).mT
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The integral over the latent vector of some rows.
+
+    Attributes:
+        block: The rows.
+        z: Where the integrand was evaluated.
+        log_terms: Logarithms of the terms whose sum is p(x_u).
+    """
+
+    block: Block
+    z: Float[Tensor, "C d B G"]
+    log_terms: Float[Tensor, "C B G"]
+
+    @property
+    def log_evidence(self) -> Float[Tensor, "C B"]:
+        """Return log p(x_u)."""
+        return self.log_terms.logsumexp(-1)
+
+    @property
+    def weights(self) -> Float[Tensor, "C B G"]:
+        """Return the posterior probability of every node."""
+        return self.log_terms.softmax(-1)
+
+
+def log_normal(p: Parameters, z: Float[Tensor, "C d *Q"]) -> Float[Tensor, "C *Q"]:
+    """Return log N(z; mu, Sigma)."""
+    factor = torch.linalg.cholesky(p.covariance)
+    flat = z.flatten(2) - p.mean.unsqueeze(-1)
+    standard = torch.linalg.solve_triangular(factor, flat, upper=False)
+    log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+    found = -0.5 * standard.square().sum(1) - log_determinant - 0.5 * z.shape[1] * math.log(2 * math.pi)
+    return found.reshape(len(z), *z.shape[2:])
+
+
+def node_places(modes: Modes, nodes: int | None = None) -> Float[Tensor, "C d B G"]:
+    """Return the nodes around the modes, without derivatives."""
+    t, _ = normal_rule(modes.mode.shape[-1], modes.mode, nodes)
+    return (modes.mode.detach().unsqueeze(-1) + modes.factor.detach() @ t).transpose(1, 2)
+
+
+def integrate(layout: Layout, p: Parameters, modes: Modes, nodes: int | None = None) -> Nodes:
+    """Integrate over z_u with nodes around its mode, as wide as its curvature says.
+
+    Adaptive Gauss-Hermite quadrature (Naylor and Smith 1982, Applied Statistics 31; for items Schilling and Bock 2005,
+    Psychometrika 70) up to three dimensions, importance sampling with quasi-random points beyond them. Where nodes are
+    has no influence on the integral but for its error, so derivatives do not go through it.
+    """
+    d = modes.mode.shape[-1]
+    t, w = normal_rule(d, modes.mode, nodes)
+    factor, z = modes.factor.detach(), node_places(modes, nodes)
+    volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
+    # w / phi(t): weights for the integral of a function instead of its expectation.
+    reference = w.log() + 0.5 * t.square().sum(0) + 0.5 * d * math.log(2 * math.pi)
+    terms = log_likelihood(layout, modes.block, p, z) + log_normal(p, z) + reference + volume
+    return Nodes(modes.block, z, terms)
+
+
+def nodes_per_row(dimension: int, nodes: int | None = None) -> int:
+    """Return how many nodes an integral over one row's latent vector takes."""
+    return normal_rule(dimension, torch.empty(0), nodes)[1].numel()
+
+
+def detached(p: Parameters) -> Parameters:
+    """Return the parameters without their derivatives."""
+    return Parameters(*(getattr(p, name).detach() for name in Parameters.__dataclass_fields__))
+
+
+def integrals(layout: Layout, p: Parameters, nodes: int | None = None) -> Iterator[Nodes]:
+    """Integrate all rows, block by block."""
+    fixed, wide = detached(p), len(p.beta) * layout.num_categories
+    for block in layout.blocks(4 * wide):
+        with torch.no_grad():
+            modes = find_modes(layout, fixed, block)
+        for part in modes.parts(wide * nodes_per_row(p.mean.shape[-1], nodes)):
+            yield integrate(layout, p, part, nodes)
+
+
+def split_draws(model: CategoricalFA, draws: Draws, layout: Layout) -> Iterator[Draws]:
+    """Go through draws [S, *event], as many at a time as fit."""
+    work = layout.num_categories * nodes_per_row(model.latent_dimension) * min(layout.num_rows, 64)
+    at_once = max(1, 4 * BLOCK // max(1, work))
+    parts = {site: value.split(at_once) for site, value in draws.items()}
+    for k in range(len(next(iter(parts.values())))):
+        yield {site: value[k] for site, value in parts.items()}
+
+
+def pointwise(model: CategoricalFA, draws: Draws, data: Survey) -> Float[Tensor, "chain draw N"]:
+    """Return log p(x_u | draw) of every row, the latent vector summed out."""
+    layout = Layout.of(model, data)
+    shape = next(iter(draws.values())).shape[:2]
+    flat = {site: value.flatten(0, 1) for site, value in draws.items()}
+    found = []
+    for part in split_draws(model, flat, layout):
+        p = layout.parameters(model, part)
+        found.append(torch.cat([each.log_evidence for each in integrals(layout, p)], 1))
+    return torch.cat(found).unflatten(0, shape)

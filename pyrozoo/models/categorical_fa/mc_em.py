@@ -1,0 +1,184 @@
+"""Variational EM with the expectation of the bound by draws: independent normals, and no bound on the normaliser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from pyrozoo.data.survey import Survey
+from pyrozoo.math.linear_algebra import standard_normal
+from pyrozoo.math.newton import Evaluated, maximise
+from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
+from pyrozoo.models.categorical_fa.likelihood import moments
+from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update_decoder, update_latent
+from pyrozoo.models.categorical_fa.model import CategoricalFA
+from pyrozoo.models.categorical_fa.state import Globals, stored
+from pyrozoo.types import Draws, Kind, SettingError
+from pyrozoo.types import Solver as SolverContract
+
+E_STEPS = 3
+"""Newton steps of an E-step at most: it starts where the last one ended, and draws are new in the next iteration."""
+
+
+@dataclass(frozen=True)
+class State(Globals):
+    """The global sites, q(z_u) = N(lambda_u, diag sigma_u^2), and averages over iterations.
+
+    Attributes:
+        q_mean: lambda.
+        q_scale: sigma.
+        average: Mean of all global sites, flat, since averaging began.
+        change: How far that mean moved in the last iteration, relative.
+        iterations: Iterations made.
+    """
+
+    q_mean: Float[Tensor, "C N d"]
+    q_scale: Float[Tensor, "C N d"]
+    average: Float[Tensor, "C all"]
+    change: Float[Tensor, C]
+    iterations: Int[Tensor, C]
+
+
+class Solver(SolverContract):
+    """Monte Carlo variational EM: E log p(x_u | z_u) is the mean over z_us = lambda_u + sigma_u eps_us.
+
+    In an iteration all steps see the same draws (eps and -eps in pairs), so that the bound is a function, concave in
+    lambda and sigma, which Newton's method maximises; the next iteration has new ones. With draws the iterates never
+    settle: from iteration ``burn_in`` on their average is taken, and the run is done when the average moves less than
+    the tolerance (Polyak and Juditsky 1992, SIAM J. Control Optim. 30). The objective is the estimated bound plus the
+    log prior of the global sites before the step, its error that of the draws.
+
+    Args:
+        draws: eps per row and iteration, an even number.
+        burn_in: Iterations before averaging begins.
+
+    Raises:
+        NotApplicable: The model has hidden units, with which the bound is not concave.
+        SettingError: A number of draws that is not even, or out of range.
+    """
+
+    kind: ClassVar[Kind] = "point"
+    objective_name: ClassVar[str] = "log_joint_bound_estimate"
+    objective_of: ClassVar[Literal["before", "after"]] = "before"
+    monotone: ClassVar[bool] = False
+    state_class: Any = State
+
+    def __init__(self, model: CategoricalFA, data: Survey, *, draws: int = 20, burn_in: int = 50):
+        if draws < 2 or draws % 2:
+            raise SettingError(f"solver.draws is {draws}; it must be an even number, at least 2")
+        if burn_in < 1:
+            raise SettingError(f"solver.burn_in is {burn_in}; it must be at least 1")
+        model.refuse_hidden("mc_em", "its bound is concave for logits that are linear in the latent vector")
+        self.model, self.layout, self.pairs, self.burn_in = model, Layout.of(model, data), draws // 2, burn_in
+        self.like = data.values
+
+    def init(self, chains: int) -> State:
+        """Return starting values of the sites (``CategoricalFA.initial``) and q at the prior."""
+        sites = self.model.initial_for(self.layout, self.like, chains)
+        p = self.layout.parameters(self.model, sites)
+        rows = self.layout.num_rows
+        scale = p.covariance.diagonal(dim1=-2, dim2=-1).sqrt().unsqueeze(1).expand(-1, rows, -1).clone()
+        mean = p.mean.unsqueeze(1).expand(-1, rows, -1).clone()
+        zero = torch.zeros(chains, dtype=torch.long, device=mean.device)
+        change = torch.full((chains,), torch.inf, dtype=mean.dtype, device=mean.device)
+        return State(**stored(sites), q_mean=mean, q_scale=scale, average=_flat(sites), change=change, iterations=zero)
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Draw eps; update q(z), the global sites, their average; return the estimated bound of the argument."""
+        sites, layout = state.sites(self.model), self.layout
+        p = layout.parameters(self.model, sites)
+        mean, scale = torch.empty_like(state.q_mean), torch.empty_like(state.q_scale)
+        C, N, d = mean.shape
+        half = standard_normal(mean.new_empty(C, N, d, self.pairs))
+        noise = torch.cat([half, -half], -1)
+        objective = log_prior(self.model, sites).clone()
+        for block in layout.blocks(C * layout.num_categories * noise.shape[-1]):
+            at = (slice(None), block.rows)
+
+            def evaluate(x: Tensor, block: Block = block, eps: Tensor = noise[at]) -> Evaluated:
+                return evaluate_rows(layout, block, p, x, eps)
+
+            x = maximise(evaluate, torch.cat([state.q_mean[at], state.q_scale[at]], -1), E_STEPS)
+            objective = objective + evaluate(x)[0].sum(1)
+            mean[at], scale[at] = x[..., :d], x[..., d:]
+        first, second = mean.sum(1), mean.mT @ mean + torch.diag_embed(scale.square().sum(1))
+        found = update_latent(self.model, sites, layout.num_rows, first, second)
+
+        def points() -> Iterator[Points]:
+            for block in layout.blocks(C * layout.num_categories * noise.shape[-1]):
+                at = (slice(None), block.rows)
+                z = mean[at].unsqueeze(-1) + scale[at].unsqueeze(-1) * noise[at]
+                weights = z.new_full((C, z.shape[1], z.shape[3]), 1 / z.shape[3])
+                yield Points(block, z.transpose(1, 2), weights)
+
+        found |= update_decoder(self.model, layout, sites, points)
+        now = sites | found
+        count = (state.iterations + 1 - self.burn_in).clamp(min=1)
+        flat = _flat(now)
+        moved = (flat - state.average) / count.unsqueeze(-1)
+        average = state.average + moved
+        relative = moved.norm(dim=1) / average.norm(dim=1).clamp(min=1e-12)
+        change = torch.where(count > 1, relative, torch.inf)
+        new = State(**stored(now), q_mean=mean, q_scale=scale, average=average, change=change,
+                    iterations=state.iterations + 1)  # fmt: skip
+        return new, objective
+
+    def residual(self, state: State) -> Float[Tensor, C]:
+        """Return how far the average of the sites moved."""
+        return state.change
+
+    def draws(self, state: State) -> Draws:
+        """Return the average of the sites."""
+        parts, first = {}, 0
+        for site, value in state.sites(self.model).items():
+            size = value[0].numel()
+            parts[site] = state.average[:, first : first + size].reshape(value.shape)
+            first += size
+        return parts
+
+
+def _flat(sites: Draws) -> Tensor:
+    return torch.cat([value.flatten(1) for value in sites.values()], 1)
+
+
+def evaluate_rows(
+    layout: Layout, block: Block, p: Parameters, x: Float[Tensor, "C B d2"], noise: Float[Tensor, "C B d S"]
+) -> Evaluated:
+    r"""Return the estimated bound of every row at (lambda, sigma), its gradient, and minus its Hessian.
+
+    With z_s = lambda + sigma eps_s, h_s the gradient and K_s minus the Hessian of log p(x_u | z_s): the mean over s of
+    (h_s, eps_s h_s) and of [I, diag eps_s]^T K_s [I, diag eps_s]; and, of log q and log p(z), in closed form.
+    """
+    C, B, d, S = noise.shape
+    mean, scale = x[..., :d], x[..., d:]
+    z = (mean.unsqueeze(-1) + scale.unsqueeze(-1) * noise).transpose(1, 2)  # [C, d, B, S]
+    logits = p.logits(z.flatten(2))
+    prob, normaliser = layout.softmax(logits)
+    answers = block.answers.repeat_interleave(S, 1)
+    weight = prob * layout.spread(answers.expand_as(normaliser))
+    expected, inner = moments(layout, answers, weight, p.beta)
+    linear = block.counts.T @ p.beta  # [C, B, d]
+    slope = linear.unsqueeze(2) - expected.unflatten(1, (B, S))  # [C, B, S, d]
+    eps = noise.mT
+    precision = torch.linalg.inv(p.covariance)
+    away = mean - p.mean.unsqueeze(1)
+    pulled = away @ precision
+    diagonal = precision.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
+    likelihood = (z.permute(0, 2, 3, 1) * linear.unsqueeze(2)).sum(-1) - (answers * normaliser).sum(1).unflatten(
+        1, (B, S)
+    )
+    value = likelihood.mean(-1) + p.offset @ block.counts - 0.5 * (away * pulled).sum(-1)
+    value = value - 0.5 * (diagonal * scale.square()).sum(-1) + scale.log().sum(-1)
+    value = value + 0.5 * d - 0.5 * torch.logdet(p.covariance).unsqueeze(-1)
+    gradient = torch.cat([slope.mean(2) - pulled, (slope * eps).mean(2) - diagonal * scale + 1 / scale], -1)
+    each = inner.unflatten(1, (B, S))
+    cross = (each * eps.unsqueeze(-2)).mean(2)  # K diag(eps)
+    both = (each * eps.unsqueeze(-1) * eps.unsqueeze(-2)).mean(2)
+    upper = torch.cat([each.mean(2) + precision.unsqueeze(1), cross], -1)
+    lower = torch.cat([cross.mT, both + torch.diag_embed(diagonal + scale.pow(-2))], -1)
+    return value, gradient, torch.cat([upper, lower], -2)

@@ -1,0 +1,169 @@
+"""Variational EM: independent normals for the latent vectors, and a bound on the expected normaliser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.data.survey import Survey
+from pyrozoo.math.linear_algebra import pack
+from pyrozoo.math.newton import Evaluated, maximise
+from pyrozoo.models.categorical_fa.bound import Zeta, exponents, log_zeta, maximise_rows
+from pyrozoo.models.categorical_fa.layout import Layout, Parameters
+from pyrozoo.models.categorical_fa.maximisation import STEPS, log_prior, update_latent
+from pyrozoo.models.categorical_fa.model import CategoricalFA
+from pyrozoo.models.categorical_fa.state import Globals, stored
+from pyrozoo.types import Draws, Kind
+from pyrozoo.types import Solver as SolverContract
+
+
+@dataclass(frozen=True)
+class State(Globals):
+    """The global sites, and q(z_u) = N(lambda_u, diag v_u) of the last E-step, where the next one starts."""
+
+    q_mean: Float[Tensor, "C N d"]
+    q_variance: Float[Tensor, "C N d"]
+
+
+class Solver(SolverContract):
+    """Variational EM (Blei and Lafferty 2007, Annals of Applied Statistics 1), all rows and restarts in one batch.
+
+    E-step: lambda and log v by Newton's method on the bound with the best zeta put in (``bound.py``). M-step: mean and
+    covariance of the latent vector in closed form; contrasts, zeta held, by Newton steps that take each category by
+    itself. The objective is the bound plus the log prior of the global sites before the step, q(z) at its best for
+    them: a lower bound of the log joint density, so the fit is a point.
+
+    Args:
+        zeta: ``per_item``, or ``per_row``: one zeta for all answers of a row, which is looser.
+
+    Raises:
+        NotApplicable: The model has hidden units: the bound takes logits that are linear in z.
+    """
+
+    kind: ClassVar[Kind] = "point"
+    objective_name: ClassVar[str] = "log_joint_bound"
+    objective_of: ClassVar[Literal["before", "after"]] = "before"
+    monotone: ClassVar[bool] = True
+    state_class: Any = State
+
+    def __init__(self, model: CategoricalFA, data: Survey, *, zeta: Zeta = "per_item"):
+        model.refuse_hidden("vem", "its bound needs logits that are linear in the latent vector")
+        self.model, self.layout, self.zeta = model, Layout.of(model, data), zeta
+        self.like = data.values
+
+    def init(self, chains: int) -> State:
+        """Return starting values of the sites (``CategoricalFA.initial``) and q at the prior."""
+        sites = self.model.initial_for(self.layout, self.like, chains)
+        p = self.layout.parameters(self.model, sites)
+        rows = self.layout.num_rows
+        variance = p.covariance.diagonal(dim1=-2, dim2=-1).unsqueeze(1).expand(-1, rows, -1)
+        return State(**stored(sites), q_mean=p.mean.unsqueeze(1).expand(-1, rows, -1).clone(),
+                     q_variance=variance.clone())  # fmt: skip
+
+    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Update q(z), then the global sites; return the bound on the log joint density of the argument."""
+        sites, layout = state.sites(self.model), self.layout
+        p = layout.parameters(self.model, sites)
+        mean, variance = torch.empty_like(state.q_mean), torch.empty_like(state.q_variance)
+        objective = log_prior(self.model, sites).clone()
+        for block in layout.blocks(len(mean) * layout.num_categories * 4):
+            at = (slice(None), block.rows)
+            mean[at], variance[at], value = maximise_rows(
+                layout, block, p, state.q_mean[at], state.q_variance[at], self.zeta
+            )
+            objective = objective + value.sum(1)
+        first, second = mean.sum(1), mean.mT @ mean + torch.diag_embed(variance.sum(1))
+        found = update_latent(self.model, sites, layout.num_rows, first, second)
+        if self.model.loadings == "free" or self.model.intercepts:
+            found |= _Contrasts(self, sites, p, mean, variance).updated()
+        return State(**stored(sites | found), q_mean=mean, q_variance=variance), objective
+
+    def draws(self, state: State) -> Draws:
+        """Return the sites."""
+        return state.sites(self.model)
+
+
+class _Contrasts:
+    """The bound as a function of the contrasts, zeta held: a sum over categories, so each has a Newton step of its own.
+
+    For category k of item i, with y_u = lambda_u + v_u beta and weights e_u / zeta_ui::
+
+        value      sum_u x_u (lambda_u.beta + a) - sum_u e_u / zeta_u, and the log prior
+        gradient   sum_u (x_u lambda_u - e_u / zeta_u y_u) - beta / gamma^2,   sum_u (x_u - e_u / zeta_u) - a / s_a^2
+        - Hessian  sum_u e_u / zeta_u ([y_u, 1] [y_u, 1]^T + diag(v_u, 0)) + prior precisions
+    """
+
+    def __init__(self, solver: Solver, sites: Draws, p: Parameters, mean: Tensor, variance: Tensor):
+        self.solver, self.model, self.layout = solver, solver.model, solver.layout
+        self.sites, self.p, self.mean, self.variance = sites, p, mean, variance
+        self.free, self.shift = self.model.loadings == "free", self.model.intercepts
+        d, self.blocks = mean.shape[-1], []
+        place = self.layout.free
+        self.linear = mean.new_zeros(len(mean), len(place), d + 1)
+        for block in self.layout.blocks(len(mean) * self.layout.num_categories):
+            m, v = mean[:, block.rows], variance[:, block.rows]
+            zeta = log_zeta(self.layout, block.answers, exponents(p, m, v), solver.zeta)
+            answers = block.answers.expand_as(zeta)
+            # What multiplies e_u: m / zeta of the category's item, as a logarithm.
+            weight = self.layout.spread(torch.where(answers > 0, answers.log() - zeta, -torch.inf))[:, place]
+            rows = torch.cat([m, torch.ones_like(m[..., :1])], -1)
+            outer = rows.unsqueeze(-1) * rows.unsqueeze(-2)
+            features = torch.cat(
+                [pack(outer), (rows.unsqueeze(-1) * v.unsqueeze(-2)).flatten(2),
+                 pack(v.unsqueeze(-1) * v.unsqueeze(-2))], -1
+            )  # fmt: skip
+            self.linear += block.counts[place] @ rows
+            self.blocks.append((m, v, weight, features))
+
+    def updated(self) -> Draws:
+        """Return the sites after a few Newton steps."""
+        d = self.mean.shape[-1]
+        place = self.layout.free
+        beta, offset = self.p.beta[:, place], self.p.offset[:, place]
+        start = ([beta] if self.free else []) + ([offset.unsqueeze(-1)] if self.shift else [])
+        x = maximise(self.evaluate, torch.cat(start, -1), STEPS)
+        found = {"loadings": x[..., :d]} if self.free else {}
+        return found | ({"intercepts": x[..., -1]} if self.shift else {})
+
+    def evaluate(self, x: Float[Tensor, "C F n"]) -> Evaluated:
+        """Return value, gradient and minus the Hessian of every contrast."""
+        d, place = self.mean.shape[-1], self.layout.free
+        beta = x[..., :d] if self.free else self.p.beta[:, place]
+        offset = x[..., -1] if self.shift else self.p.offset[:, place]
+        whole = torch.cat([beta, offset.unsqueeze(-1)], -1)
+        value = (self.linear * whole).sum(-1)
+        summed: Tensor | None = None
+        for m, v, weight, features in self.blocks:
+            logs = beta @ m.mT + 0.5 * beta.square() @ v.mT + offset.unsqueeze(-1) + weight
+            e = logs.exp()
+            value = value - e.sum(-1)
+            each = e @ features
+            summed = each if summed is None else summed + each
+        assert summed is not None
+        triangle, side = (d + 1) * (d + 2) // 2, d * (d + 1) // 2
+        i, j = torch.tril_indices(d + 1, d + 1, device=x.device)
+        outer = summed.new_empty(*summed.shape[:2], d + 1, d + 1)
+        outer[..., i, j] = summed[..., :triangle]
+        outer[..., j, i] = summed[..., :triangle]
+        cross = summed[..., triangle : triangle + d * (d + 1)].unflatten(-1, (d + 1, d))  # sum e [lambda, 1] v^T
+        i, j = torch.tril_indices(d, d, device=x.device)
+        squares = summed.new_empty(*summed.shape[:2], d, d)
+        squares[..., i, j] = summed[..., -side:]
+        squares[..., j, i] = summed[..., -side:]
+        curvature = outer
+        tilted = cross * beta.unsqueeze(-2)  # sum e [lambda, 1] (v beta)^T
+        curvature[..., :d] += tilted
+        curvature[..., :d, :] += tilted.mT
+        spread = torch.diag_embed(cross[..., d, :])
+        curvature[..., :d, :d] += beta.unsqueeze(-1) * squares * beta.unsqueeze(-2) + spread
+        # sum e [y, 1] is the last row of sum e [y, 1] [y, 1]^T.
+        precision = x.new_tensor([self.model.loading_scale] * d + [self.model.intercept_scale]).pow(-2)
+        gradient = self.linear - curvature[..., d, :] - whole * precision
+        value = value - 0.5 * (whole.square() * precision).sum(-1)
+        curvature = curvature + torch.diag(precision)
+        kept = slice(0 if self.free else d, d + self.shift)
+        return value, gradient[..., kept], curvature[..., kept, kept]
