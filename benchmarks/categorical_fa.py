@@ -82,7 +82,9 @@ class OneByOne:
             zeta = np.exp(self.beta @ lam + self.offset + self.squares @ v).sum() / items
             fixed = self.beta @ lam + self.offset
 
-            def variance_loss(at: np.ndarray, zeta: float = zeta, fixed: np.ndarray = fixed) -> tuple[float, np.ndarray]:
+            def variance_loss(
+                at: np.ndarray, zeta: float = zeta, fixed: np.ndarray = fixed
+            ) -> tuple[float, np.ndarray]:
                 var = np.exp(at)
                 e = np.exp(fixed + self.squares @ var) / zeta
                 value = -e.sum() - 0.5 * np.diag(self.prior) @ var + 0.5 * at.sum()

@@ -20,12 +20,11 @@ from pyrozoo import catalog
 from pyrozoo.api import ABOUT, configuration, engine_fit, make_model
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.diagnostics.recovery import COLUMNS, sentences, summarise
-from pyrozoo.inference.loop import PROGRESS_AFTER_SECONDS
 from pyrozoo.program import prior_draw, seeded
 from pyrozoo.report.recovery import ESTIMATES, read_estimates, share_table, write_recovery
 from pyrozoo.report.run_directory import CONFIG, read_config, write_table, write_text
 from pyrozoo.settings import check_types
-from pyrozoo.types import DataError, Fit, Model, NotApplicable, SettingError, UserError
+from pyrozoo.types import PROGRESS_AFTER_SECONDS, DataError, Fit, Model, NotApplicable, SettingError, UserError
 
 EXTENDABLE = ("simulations", "methods")
 """What a resumed study may change; anything else would make it another study."""

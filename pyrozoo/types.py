@@ -40,6 +40,9 @@ MOST_EFFORT = 3e11
 """Multiplications that they may take; draws are thinned to stay below: ten seconds on a small machine."""
 
 
+PROGRESS_AFTER_SECONDS = 2.0
+"""Work that is done sooner shows no progress bar."""
+
 SOLVER = "solver."
 """What the names of a solver's options begin with among the metrics of a fit."""
 

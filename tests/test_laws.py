@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as arrays
 import pyrozoo
 from pyrozoo import catalog
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.calibrate import calibration_ranks, geweke, uniformity
 from pyrozoo.diagnostics.compare import _moments
@@ -50,6 +51,9 @@ def slow_for(arguments, *methods):
     return [pytest.param(*each, marks=pytest.mark.slow if each[1] in methods else ()) for each in arguments]
 
 
+PYROS = ("nuts", "svi", "vae", "laplace")
+"""Methods that run the program in Pyro, by one engine each for all models: the quick suite asks them less."""
+
 # Methods that draw enough to be held to the exact posterior; the sizes are set in each case.
 QUIET = {"progress": False}
 pytestmark = pytest.mark.usefixtures("unchecked")  # one law below looks at all shapes
@@ -68,6 +72,7 @@ def plain_fit(model: str, method: str):
 
 SHORT = {"optimise": {"max_iterations": 60}, "sample": {"warmup": 20, "draws": 20}}
 QUICK = {"nuts": {"warmup": 10, "draws": 5, "chains": 1}, "svi": {"max_steps": 60, "restarts": 1, "draws": 30}}
+QUICK["vae"] = QUICK["svi"]
 
 
 def short(model: str, method: str):
@@ -387,9 +392,7 @@ def test_canonical_keeps_invariants_and_is_idempotent(model):
 # 8. Missing -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("model", "method"), slow_for(((m, x) for m, x in PAIRS if x not in case(m).fills), "nuts", "svi", "laplace")
-)
+@pytest.mark.parametrize(("model", "method"), slow_for(((m, x) for m, x in PAIRS if x not in case(m).fills), *PYROS))
 def test_intervals_cover_what_is_hidden(model, method):
     """At random, 90% intervals hold 87 to 93% of hidden entries, give or take the sampling error of their number."""
     its = case(model)
@@ -401,7 +404,7 @@ def test_intervals_cover_what_is_hidden(model, method):
     assert 0.87 - error < float(fit.metrics["holdout_coverage_90"]) < 0.93 + error
 
 
-@pytest.mark.parametrize("model", [m for m in MODELS if case(m).model.container is Table])
+@pytest.mark.parametrize("model", [m for m in MODELS if case(m).model.container in (Table, Survey)])
 def test_a_unit_without_any_value_changes_no_likelihood(model):
     its, data = case(model).model, larger(model, missing=0.1)
     draws = prior_draws(model, data, 4)
@@ -432,7 +435,7 @@ def assert_finite(fit):
 
 
 @pytest.mark.parametrize(
-    ("model", "method", "what"), slow_for(((m, x, w) for m, x in PAIRS for w in case(m).odd), "nuts", "svi", "laplace")
+    ("model", "method", "what"), slow_for(((m, x, w) for m, x in PAIRS for w in case(m).odd), *PYROS)
 )
 def test_odd_data_gives_a_finite_fit(model, method, what):
     its = case(model)
@@ -441,7 +444,7 @@ def test_odd_data_gives_a_finite_fit(model, method, what):
 
 
 @pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize(("model", "method", "name"), slow_for(WITH_SIZE, "nuts", "svi", "laplace"))
+@pytest.mark.parametrize(("model", "method", "name"), slow_for(WITH_SIZE, *PYROS))
 def test_one_component_and_more_components_than_rows(model, method, name, size):
     its = case(model)
     changes = {**its.settings[method], **QUICK.get(method, short(model, method))}
@@ -458,7 +461,8 @@ numbers = st.one_of(
 @given(data=arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=numbers))
 def test_any_array_is_refused_or_fitted(model, data):
     quick = {"em": {"restarts": 2, "max_iterations": 50}, "cavi": {"restarts": 2, "max_iterations": 50, "draws": 20},
-             "gibbs": {"warmup": 5, "draws": 10, "chains": 2}}  # fmt: skip
+             "gibbs": {"warmup": 5, "draws": 10, "chains": 2}, "vem": {"restarts": 1, "max_iterations": 20},
+             "laplace_em": {"restarts": 1, "max_iterations": 20}}  # fmt: skip
     for method in set(quick) & set(catalog.methods(model)):
         try:
             fit = pyrozoo.fit(case(model).model, method, data=data, **QUIET, **quick[method])
@@ -470,7 +474,7 @@ def test_any_array_is_refused_or_fitted(model, data):
 # 11. Same seed, same bits ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, "nuts", "svi", "laplace"))
+@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, *PYROS))
 def test_same_seed_same_bits(model, method, checked):
     quick = {"nuts": {"warmup": 10, "draws": 6, "chains": 1}, "svi": {"max_steps": 40, "draws": 30}}
     quick = quick.get(method, short(model, method))
@@ -504,7 +508,7 @@ def test_float32_agrees_with_float64(model, method):
 # Results --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, "nuts", "svi", "laplace"))
+@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, *PYROS))
 def test_inference_data_says_what_it_is(model, method):
     fit = plain_fit(model, method)
     data = fit.inference_data

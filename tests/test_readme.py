@@ -27,7 +27,8 @@ QUICK = {
     "svi": ["inference.max_steps=100", "inference.restarts=1"],
     "gibbs": ["inference.warmup=10", "inference.draws=30", "inference.thin=1"],
 }
-OPTIMISED = ("inference=em", "inference=cavi", "inference=stochastic_cavi")
+OPTIMISED = ("inference=em", "inference=cavi", "inference=stochastic_cavi", "inference=vem", "inference=mc_em")
+POINTS = ("inference=em", "inference=vem", "inference=mc_em")
 
 
 def test_the_readme_is_found():
@@ -63,6 +64,10 @@ def test_commands(here, capsys, request, need, command):
         arguments += ["data.rows=6", "data.columns=9", "inference=exact,cavi"]
     if "experiment=shrinkage_ladder" in arguments:
         arguments += ["recovery.simulations=2", "recovery.rows=60", "recovery.methods=vem,exact"]
+    for survey in ("election", "votes"):
+        if f"experiment={survey}_synthetic" in arguments:
+            need(survey)
+            arguments += ["model.latent_dimension=1", "inference.max_iterations=3", "synthetic_rows=50"]
     if "experiment=pmf_toy" in arguments:
         arguments += ["inference.restarts=2", "inference.max_iterations=50"]
     if "experiment=digits_masked" in arguments:
@@ -72,7 +77,7 @@ def test_commands(here, capsys, request, need, command):
     single = not arguments[0].startswith(("experiment=", "-m"))
     if "experiment=zip_course" in arguments or (single and any(a in arguments for a in OPTIMISED)):
         arguments += ["inference.max_iterations=30"]
-        arguments += ["inference.draws=50"] if single and "inference=em" not in arguments else []
+        arguments += ["inference.draws=50"] if single and not any(a in arguments for a in POINTS) else []
     if "experiment=zip_course_model" in arguments:
         # The command composes and runs with its quickest method; NUTS on these data takes minutes.
         arguments = [a if not a.startswith("inference=") else "inference=cavi" for a in arguments]
@@ -88,6 +93,12 @@ def test_commands(here, capsys, request, need, command):
     ratings["rating"] = generator.normal(size=len(ratings)).round(1)
     ratings.to_csv("ratings.csv", index=False)
     ratings[ratings["reader"] < 3].to_csv("new_ratings.csv", index=False)
+    survey = pd.DataFrame(
+        {"party": generator.choice(["green", "blue"], 60), "tax": generator.choice(["yes", "no", ""], 60),
+         "cats": generator.choice(["yes", "no", "dogs"], 60)}
+    )  # fmt: skip
+    survey.to_csv("survey.csv", index=False)
+    survey.head(5).to_csv("new_survey.csv", index=False)
     Image.fromarray(generator.integers(0, 255, (9, 12, 3), dtype=np.uint8)).save("scan.png")
     sensors = generator.normal(size=(40, 2)) @ generator.normal(size=(2, 5)) + 0.1 * generator.normal(size=(40, 5))
     sensors[generator.random(sensors.shape) < 0.1] = np.nan

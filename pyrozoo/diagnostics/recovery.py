@@ -129,12 +129,13 @@ def sentences(estimates: pd.DataFrame) -> dict[str, list[str]]:
     """
     summary = summarise(estimates)
     settings = list(summary.groupby("setting", sort=False))
-    against = [_sides(str(setting), part) for setting, part in settings]
+    against = []
     if len(summary) and (least := int(summary["data_sets"].min())) < ENOUGH:
         against.append(
             f"From {_counted(least, 'data set')}, a standard error is little more than a guess: "
             f"{ENOUGH} or more would do."
         )
+    against += [_sides(str(setting), part) for setting, part in settings]
     bases = dict.fromkeys(base for base in summary["reference"] if base)
     result = {
         "Against the truth": against,

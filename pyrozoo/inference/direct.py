@@ -85,7 +85,9 @@ def direct(
         data=data,
         draws={},
         trace=run.trace,
-        runs=pd.DataFrame({"chain": [0], "objective": [objective], "iterations": [run.iterations], "status": [run.status]}),
+        runs=pd.DataFrame(
+            {"chain": [0], "objective": [objective], "iterations": [run.iterations], "status": [run.status]}
+        ),
         status=run.status,
         objective_name=solver.objective_name,
         objective=objective,

@@ -20,9 +20,7 @@ from tqdm import tqdm
 
 from pyrozoo.paths import replacing
 from pyrozoo.program import seeded
-from pyrozoo.types import DataError, SettingError, Status
-
-PROGRESS_AFTER_SECONDS = 2.0
+from pyrozoo.types import PROGRESS_AFTER_SECONDS, DataError, SettingError, Status
 
 
 @dataclass(frozen=True)

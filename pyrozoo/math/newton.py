@@ -11,8 +11,8 @@ from torch import Tensor
 Evaluated = tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch n"], Float[Tensor, "*batch n n"]]
 """Value, gradient and minus the Hessian (or what stands for it) of every problem."""
 
-DECREMENT = 1e-20
-"""Square of the Newton decrement, relative to the value, below which a problem is solved in double precision."""
+DECREMENT = 1e-15
+"""Gain promised by the next step, relative to the value, below which a problem is solved: convergence is quadratic."""
 
 SHRINK = 0.25
 
@@ -20,7 +20,7 @@ SHRINK = 0.25
 def maximise(
     evaluate: Callable[[Float[Tensor, "*batch n"]], Evaluated], start: Float[Tensor, "*batch n"],
     max_iterations: int = 50,
-) -> Float[Tensor, "*batch n"]:  # fmt: skip
+) -> tuple[Float[Tensor, "*batch n"], Evaluated]:  # fmt: skip
     """Maximise concave functions by damped Newton steps (Nocedal and Wright 2006, section 3.3), each at its own pace.
 
     A step that does not raise the value, or leaves the domain (the value is not a number there), is shortened and tried
@@ -32,7 +32,7 @@ def maximise(
         max_iterations: Steps tried at most.
 
     Returns:
-        The last points.
+        The last points, and what was found there.
     """
     point = start
     value, gradient, curvature = evaluate(point)
@@ -54,7 +54,7 @@ def maximise(
         length = torch.where(better, torch.ones_like(length), SHRINK * length)
         if not bool((gain * length > 10 * scale**2 * (1 + value.abs())).any()):
             break
-    return point
+    return point, (value, gradient, curvature)
 
 
 def solve(matrix: Float[Tensor, "*batch n n"], right: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:

@@ -32,6 +32,14 @@ from pyrozoo.types import DataError, Picture
 
 ESTIMATES = "estimates.csv"
 
+KINDS = {
+    "point": "the point",
+    "variational": "the mean of draws from the approximation",
+    "samples": "the mean of samples",
+    "exact": "the mean of exact draws",
+}
+"""What the estimate of a fit is, by its kind."""
+
 
 def read_estimates(directory: Path) -> pd.DataFrame:
     """Return the estimates of a study directory, to the last bit.
@@ -86,6 +94,7 @@ def write_recovery(
             "share": _shown(share_table(estimates)),
             "estimates": _shown(_wide(summary, _estimate_cell, truth=True)),
             "far": f"{FAR:g}",
+            "kinds": _kinds(estimates),
             "pictures": html.figures(drawn),
             "differences": _shown(_wide(summary.dropna(subset=["difference"]), _difference_cell)),
             "references": ", ".join(dict.fromkeys(each for each in summary["reference"] if each)),
@@ -150,6 +159,12 @@ def _difference_cell(row: Any) -> str:
 
 def _seconds_cell(row: Any) -> str:
     return html.number(row.seconds) + (f" ({row.unfinished} of {row.data_sets} unfinished)" if row.unfinished else "")
+
+
+def _kinds(estimates: pd.DataFrame) -> str:
+    """Say which methods give points, and which draws."""
+    kinds = fitted(estimates).groupby("kind", sort=False)["method"].unique()
+    return "; ".join(f"{KINDS[str(kind)]} of {', '.join(methods)}" for kind, methods in kinds.items())
 
 
 def _settings(study: Mapping[str, Any]) -> pd.DataFrame:

@@ -11,10 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyrozoo import catalog
-from pyrozoo.inference.loop import PROGRESS_AFTER_SECONDS
 from pyrozoo.paths import replacing
 from pyrozoo.program import seeded
-from pyrozoo.types import Fit, SettingError
+from pyrozoo.types import PROGRESS_AFTER_SECONDS, Fit, SettingError
 
 
 def check_request(model: str, count: int | None, given: Mapping[str, str] | None) -> None:
@@ -68,7 +67,9 @@ def write_synthetic(
         seed: Of the rows.
         progress: Whether to show a bar on a terminal, when it takes over two seconds.
     """
-    bar = tqdm(total=count, desc=path.name, unit="row", disable=None if progress else True, delay=PROGRESS_AFTER_SECONDS)
+    bar = tqdm(
+        total=count, desc=path.name, unit="row", disable=None if progress else True, delay=PROGRESS_AFTER_SECONDS
+    )
     with bar, replacing(path) as temporary:
         fresh = True
 

@@ -48,7 +48,7 @@ class State:
         contrast_variance: w.
         centre_mean: Of q(mu); empty with intercepts.
         centre_variance: The same.
-        loading_scale: gamma, the model's own unless it is estimated.
+        loading_scale: gamma, where it is estimated; else empty.
     """
 
     row_mean: Float[Tensor, "C N d"]
@@ -57,7 +57,7 @@ class State:
     contrast_variance: Float[Tensor, "C F A"]
     centre_mean: Float[Tensor, "C e"]
     centre_variance: Float[Tensor, "C e"]
-    loading_scale: Float[Tensor, C]
+    loading_scale: Float[Tensor, "C estimates"]
 
 
 class Solver(SolverContract):
@@ -96,7 +96,7 @@ class Solver(SolverContract):
         rows = mean.new_zeros(chains, self.layout.num_rows, self.model.latent_dimension)
         centre = sites.get("latent_mean", mean.new_zeros(chains, 0))
         start = rows if self.shift else rows + centre.unsqueeze(1)
-        scale = mean.new_full((chains,), float(self.model.loading_scale))
+        scale = mean.new_full((chains, int(self.estimate_scale)), float(self.model.loading_scale))
         small = min(SMALL, self.model.loading_scale**2, self.model.intercept_scale**2)
         return State(start, torch.full_like(rows, 0.5), mean, torch.full_like(mean, small), centre,
                      torch.full_like(centre, small), scale)  # fmt: skip
@@ -114,7 +114,7 @@ class Solver(SolverContract):
             linear = block.counts[self.layout.free].T @ contrasts[0]
             found = _ascend(part, contrasts, weight, linear, centre.unsqueeze(1), rows[0].new_ones(d), d)
             rows[0][at], rows[1][at] = found
-        scales = [state.loading_scale.unsqueeze(-1).expand(-1, d)]
+        scales = [self._scale(state).expand(-1, d)]
         if self.shift:
             scales.append(torch.full_like(scales[0][:, :1], model.intercept_scale))
         precision = torch.cat(scales, -1).pow(-2).unsqueeze(1)
@@ -132,8 +132,14 @@ class Solver(SolverContract):
             )  # fmt: skip
         if self.estimate_scale:
             second = new.contrast_mean[..., :d].square() + new.contrast_variance[..., :d]
-            new = dataclasses.replace(new, loading_scale=second.mean((1, 2)).sqrt())
+            new = dataclasses.replace(new, loading_scale=second.mean((1, 2)).sqrt().unsqueeze(-1))
         return new, self.bound(new)
+
+    def _scale(self, state: State) -> Float[Tensor, "C 1"]:
+        """Return gamma."""
+        if self.estimate_scale:
+            return state.loading_scale
+        return state.row_mean.new_full((len(state.row_mean), 1), float(self.model.loading_scale))
 
     def _whole_rows(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and variances of rows with the constant coordinate of the intercepts, copied."""
@@ -182,7 +188,7 @@ class Solver(SolverContract):
             centre = spread = torch.zeros_like(state.row_mean[:, :1])
         total = total - _divergence(state.row_mean, state.row_variance, centre, torch.ones_like(centre), spread)
         loadings = state.contrast_mean[..., :d], state.contrast_variance[..., :d]
-        scale = state.loading_scale[:, None, None].expand(-1, 1, d)
+        scale = self._scale(state).unsqueeze(-1).expand(-1, 1, d)
         total = total - _divergence(*loadings, torch.zeros_like(scale), scale)
         if self.shift:
             intercepts = state.contrast_mean[..., d:], state.contrast_variance[..., d:]
@@ -246,13 +252,13 @@ def log_expectation(
     if not bool((variance > 0).any()):
         return total + 0.5 * mean.square() @ spread.mT
     for s in range(mean.shape[-1]):
-        l, v = mean[..., s].unsqueeze(-1), variance[..., s].unsqueeze(-1)
+        m, v = mean[..., s].unsqueeze(-1), variance[..., s].unsqueeze(-1)  # m is l above
         p, w = centre[..., s].unsqueeze(-2), spread[..., s].unsqueeze(-2)
         product = v * w
         inside = product < 1
         left = torch.where(inside, 1 - product, 1.0)
         # (p^2 v + 2 p l + l^2 w) / (2 (1 - v w)) is p l plus what is left of it.
-        each = (p.square() * v + 2 * p * l * product + l.square() * w) / (2 * left) - 0.5 * left.log()
+        each = (p.square() * v + 2 * p * m * product + m.square() * w) / (2 * left) - 0.5 * left.log()
         total = total + torch.where(inside, each, torch.inf)
     return total
 
@@ -284,9 +290,9 @@ def evaluate_side(
     slopes, bends = [], []
     for s in range(open_):
         p, w = other[0][..., s].unsqueeze(-2), other[1][..., s].unsqueeze(-2)
-        l, var = mean[..., s].unsqueeze(-1), variance[..., s].unsqueeze(-1)
+        m, var = mean[..., s].unsqueeze(-1), variance[..., s].unsqueeze(-1)  # l and v above
         left = (1 - var * w).clamp(min=1 - MOST)
-        first = (p + l * w) / left
+        first = (p + m * w) / left
         slopes.append((first, w / (2 * left) + 0.5 * first.square()))
         bends.append((w / left, w * first / left, 0.5 * (w / left).square() + w * first.square() / left))
     features = [each[0] for each in slopes] + [each[1] for each in slopes]
@@ -320,6 +326,6 @@ def _ascend(
     def evaluate(x: Tensor) -> Evaluated:
         return evaluate_side(x, side, other, weight, linear, centre, precision, open_)
 
-    x = maximise(evaluate, start, STEPS)
+    x, _ = maximise(evaluate, start, STEPS)
     mean = torch.cat([x[..., :open_], side[0][..., open_:]], -1)
     return mean, torch.cat([x[..., open_:].exp(), side[1][..., open_:]], -1)

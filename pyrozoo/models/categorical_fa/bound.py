@@ -30,26 +30,13 @@ def exponents(p: Parameters, mean: Float[Tensor, "C B d"], variance: Float[Tenso
     return p.logits(mean.mT) + 0.5 * p.beta.square() @ variance.mT
 
 
-def log_zeta(
-    layout: Layout, answers: Float[Tensor, "I B"], logs: Float[Tensor, "C P B"], zeta: Zeta
-) -> Float[Tensor, "C I B"]:
-    """Return the logarithm of the best zeta of every item."""
-    by_item = layout.log_sums(logs)
-    if zeta == "per_item":
-        return by_item
-    count = answers.sum(0).clamp(min=1)
-    shared = (by_item + answers.log()).logsumexp(1, keepdim=True) - count.log()
-    return torch.where(answers.sum(0) > 0, shared, 0.0).expand_as(by_item)
-
-
 def evaluate_rows(layout: Layout, block: Block, p: Parameters, x: Float[Tensor, "C B d2"], zeta: Zeta) -> Evaluated:
     """Return the bound of every row at (lambda, log v) and the best zeta, its gradient, and minus its Hessian."""
     d = x.shape[-1] // 2
     mean, theta = x[..., :d], x[..., d:]
     variance = theta.exp()
     logs = exponents(p, mean, variance)
-    shared = log_zeta(layout, block.answers, logs, zeta)
-    weight = (logs - layout.spread(shared)).exp() * layout.spread(block.answers.expand_as(shared))  # x's expectation
+    weight, log_zeta = layout.weights(logs, block.answers, zeta == "per_row")
     features = torch.cat([p.beta, 0.5 * p.beta.square()], -1)
     if zeta == "per_item":
         expected, inner = moments(layout, block.answers, weight, features)
@@ -60,7 +47,7 @@ def evaluate_rows(layout: Layout, block: Block, p: Parameters, x: Float[Tensor, 
     away = mean - p.mean.unsqueeze(1)
     pulled = away @ precision
     diagonal = precision.diagonal(dim1=-2, dim2=-1).unsqueeze(1)
-    value = (linear * mean).sum(-1) + p.offset @ block.counts - (block.answers * shared).sum(1)
+    value = (linear * mean).sum(-1) + p.offset @ block.counts - (block.answers * log_zeta).sum(1)
     value = value - 0.5 * (away * pulled).sum(-1) - 0.5 * (diagonal * variance).sum(-1) + 0.5 * theta.sum(-1)
     value = value + 0.5 * d - 0.5 * torch.logdet(p.covariance).unsqueeze(-1)
     slope = expected[..., d:] + 0.5 * diagonal
@@ -91,7 +78,6 @@ def maximise_rows(
 ) -> tuple[Float[Tensor, "C B d"], Float[Tensor, "C B d"], Float[Tensor, "C B"]]:  # fmt: skip
     """Return lambda, v and the bound of every row at its maximum, from where to start."""
     start = torch.cat([mean, variance.log()], -1)
-    x = maximise(lambda at: evaluate_rows(layout, block, p, at, zeta), start)
-    value, _, _ = evaluate_rows(layout, block, p, x, zeta)
+    x, (value, _, _) = maximise(lambda at: evaluate_rows(layout, block, p, at, zeta), start)
     d = mean.shape[-1]
     return x[..., :d], x[..., d:].exp(), value

@@ -1,4 +1,4 @@
-"""The distributions of the program: inverse Wishart covariances, answers given the latent vector, answers without it."""
+"""The distributions of the program: inverse Wishart covariances, answers given the latent vector and without it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ covariance_matrix = _CovarianceMatrix()
 class CovarianceTransform(transforms.Transform):
     """d (d + 1) / 2 real numbers -> Sigma = L L^T: the lower triangle of L row by row, its diagonal as logarithms.
 
-    |d Sigma / d x| = 2^d prod_i L_ii^(d - i + 2), i from 1: the product of the Jacobians of L L^T (Gupta and Nagar 1999,
-    Matrix Variate Distributions, theorem 1.3.4) and of exp.
+    |d Sigma / d x| = 2^d prod_i L_ii^(d - i + 2), i from 1: the product of the Jacobians of L L^T (Gupta and Nagar
+    1999, Matrix Variate Distributions, theorem 1.3.4) and of exp.
     """
 
     domain = constraints.real_vector

@@ -39,7 +39,7 @@ class Solver(SolverContract):
     point.
 
     Args:
-        nodes: Per dimension; None: 101, 15, 11 for one, two, three dimensions.
+        nodes: Per dimension; None: 61, 11, 9 for one, two, three dimensions.
 
     Raises:
         NotApplicable: More than three latent dimensions.

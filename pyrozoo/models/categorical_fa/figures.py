@@ -1,8 +1,9 @@
-"""Pictures of a fitted survey: association, shares, what categories have to do with the latent vector, its uncertainty."""
+"""Pictures of a fitted survey: association, shares, how answers depend on the latent vector, and how sure that is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from typing import cast
 
 import matplotlib as mpl
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
@@ -53,7 +55,7 @@ MOST_ROWS = 2000
 """Rows whose scores are drawn, evenly chosen."""
 
 MOST_DRAWS = 50
-"""Posterior draws behind response curves."""
+"""Posterior draws behind response curves and scores."""
 
 MOST_DIMENSIONS = 6
 """Latent dimensions whose uncertainty is drawn, the first ones."""
@@ -64,6 +66,12 @@ MOST_FITS = 8
 MOST_ELEMENTS = 36
 """Elements of a latent covariance that are drawn: all of eight dimensions."""
 
+MOST_WORK = 1e9
+"""Multiplications behind scores, unless that left fewer than ``LEAST_DRAWS`` draws: few seconds."""
+
+LEAST_DRAWS = 4
+"""Draws behind scores in any case, where there are so many."""
+
 REACH, CURVE_POINTS, PLANE_POINTS = 3.0, 121, 101
 """How far curves and planes reach, in standard deviations of the latent vector, and their points along one axis."""
 
@@ -72,6 +80,9 @@ FLOOR = 0.2
 
 LEAST_GAP = 0.05
 """Least end of the scale of differences, so that small ones look small."""
+
+LACKING = "□"
+"""What stands for letters that the font lacks."""
 
 HALO = withStroke(linewidth=2, foreground="white")
 MARKS = "osD^vP*X"
@@ -83,15 +94,9 @@ def pictures(fit: Fit) -> list[Picture]:
     model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
     draws = model.canonical(fit.draws)
     part = _some_rows(survey)
-    mean, sd = (_numpy(value) for value in scores(model, draws, part))
-    if model.latent_dimension == 1:
-        categories = _curves(fit, draws, mean)
-    elif model.hidden_units:
-        categories = _regions(fit, draws, mean)
-    else:
-        categories = _biplot(fit, draws, mean)
+    mean, sd = (_numpy(value) for value in scores(model, _some_draws(model, draws, part), part))
     association = [_association(fit)] if survey.shape[1] > 1 else []
-    return [*association, _marginals(fit), categories, _uncertainty(fit, draws, part, sd)]
+    return [*association, _marginals(fit), _categories(fit, draws, mean), _uncertainty(fit, draws, part, sd)]
 
 
 def compared(fits: Sequence[Fit], names: Sequence[str]) -> list[Picture]:
@@ -210,14 +215,15 @@ def _marginals(fit: Fit) -> Picture:
     figure = _bars(survey, seen, drawn) if survey.shape[1] <= MOST_BARS else _diagonal(survey, seen, drawn)
     gap = np.abs(np.concatenate(drawn) - np.concatenate(seen))
     worst = int(gap.argmax())
-    category = survey.coords["category"][worst]
+    category = _line(survey.coords["category"][worst], 50)
+    one, other = np.concatenate(seen)[worst], np.concatenate(drawn)[worst]
     moved = marginal_tv(survey, judged(fit))
     whiskers = " Whiskers are two standard errors of the data." if survey.shape[1] <= MOST_BARS else ""
     return Picture(
         "marginals",
-        f"Share of every category among the answers to its item, in the data and in synthetic rows, of which {moved:.1%} "
-        f"would have to move on average. They differ most for {_short(category, 50)}: {np.concatenate(seen)[worst]:.3f} "
-        f"in the data, {np.concatenate(drawn)[worst]:.3f} in synthetic rows.{whiskers}",
+        "Share of every category among the answers to its item, in the data and in synthetic rows, of which "
+        f"{moved:.1%} would have to move on average. They differ most for {category}: {one:.3f} in the data, "
+        f"{other:.3f} in synthetic rows.{whiskers}",
         figure,
     )
 
@@ -267,6 +273,13 @@ def _diagonal(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -
 
 
 # Categories and the latent vector -------------------------------------------------------------------------------------
+
+
+def _categories(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
+    model = cast(CategoricalFA, fit.model)
+    if model.latent_dimension == 1:
+        return _curves(fit, draws, mean)
+    return _regions(fit, draws, mean) if model.hidden_units else _biplot(fit, draws, mean)
 
 
 def _biplot(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
@@ -321,16 +334,18 @@ def _biplot(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
     elif coloured:
         named = [(t, _short(levels[item[t]][code[t]], 14)) for t in order]
     else:
-        named = [(t, f"{_short(titles[item[t]], 16)}={_short(levels[item[t]][code[t]], 10)}") for t in order[:MOST_TIPS]]
-    kept = _name_points(axes, [(tips[t], tips[t] - origin, text, palette[item[t]]) for t, text in named], tips)
+        named = [
+            (t, f"{_short(titles[item[t]], 16)}={_short(levels[item[t]][code[t]], 10)}") for t in order[:MOST_TIPS]
+        ]
+    kept = _name_points(figure, axes, [(tips[t], tips[t] - origin, text, palette[item[t]]) for t, text in named], tips)
     which = "the first two of the latent dimensions" if model.latent_dimension > 2 else "the two latent dimensions"
     evenly = f" (grey, {len(mean)} of {survey.shape[0]})" if len(mean) < survey.shape[0] else " (grey)"
     left_out = " Names without room are left out." if kept < len(named) or not coloured else ""
     turn = " Signs and the rotation are a convention." if model.loadings == "free" else ""
     return Picture(
         "categories",
-        f"Rows{evenly} in {which}, and the directions in which an answer becomes likelier against the others to its item "
-        f"(loadings, centred per item, times {scale:.2g}): answers that point the same way are given by the same "
+        f"Rows{evenly} in {which}, and the directions in which an answer becomes likelier against the others to its "
+        f"item (loadings, centred per item, times {scale:.2g}): answers that point the same way are given by the same "
         f"rows, and long directions tell rows apart.{turn}{left_out}",
         figure,
     )
@@ -394,7 +409,8 @@ def _curves(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n 1"]) -> Picture:
             named.append((axes, i, colours))
     for axes in grid.flat[len(chosen) :]:
         axes.set_axis_off()
-    figure.draw_without_rendering()
+    if named:
+        figure.draw_without_rendering()
     for axes, i, colours in named:
         below = np.cumsum(prob[i], 0) - prob[i]
         taken: list[Bbox] = []
@@ -409,8 +425,9 @@ def _curves(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n 1"]) -> Picture:
     few = f"; the {len(chosen)} of {len(titles)} items that tell most of it" if len(chosen) < len(titles) else one
     return Picture(
         "categories",
-        f"How probable each answer is over the latent variable, within {REACH:g} of its sds{few}. Where bands change fast, "
-        "the item tells rows apart; where they run level, it does not. Below, where rows are (means of their posteriors).",
+        f"How probable each answer is over the latent variable, within {REACH:g} of its sds{few}. Where bands change "
+        "fast, the item tells rows apart; where they run level, it does not. Below, where rows are (means of their "
+        "posteriors).",
         figure,
     )
 
@@ -449,7 +466,8 @@ def _regions(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
     for axes in grid.flat[len(chosen) :]:
         axes.set_axis_off()
     same = _name_colours(figure, [levels[i] for i in chosen])
-    figure.draw_without_rendering()
+    if not same:
+        figure.draw_without_rendering()
     for axes, i in zip(grid.flat, [] if same else chosen, strict=False):
         best = prob[i].argmax(0).reshape(PLANE_POINTS, PLANE_POINTS)
         taken: list[Bbox] = []
@@ -556,7 +574,9 @@ def _uncertainty(fit: Fit, draws: Draws, part: Survey, sd: Float[np.ndarray, "n 
     handles = [Line2D([], [], color="C3", ls="--", lw=1.2, label="sd before any answer")]
     figure.legend(handles=handles, loc="outside lower center", fontsize=8, frameon=False)
     first = f" The first {shown} of {model.latent_dimension} dimensions." if shown < model.latent_dimension else ""
-    by_answers = " Rows of few answers lie to the left in the lower panels (jittered), near the line." if missing else ""
+    by_answers = (
+        " Rows of few answers lie to the left in the lower panels (jittered), near the line." if missing else ""
+    )
     return Picture(
         "uncertainty",
         "What the answers tell of a row: its sds should lie far left of the dashed line, which is where a row without "
@@ -599,7 +619,11 @@ def _covariances(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
     axes.tick_params(axis="y", labelsize=8)
     axes.set(xlim=(-0.5, len(row) - 0.5), xlabel="latent dimensions", ylabel="covariance")
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    bars = " Bars are 90% intervals." if any(fit.draws["latent_covariance"].shape[:2].numel() > 1 for _, fit in shown) else ""
+    bars = (
+        " Bars are 90% intervals."
+        if any(fit.draws["latent_covariance"].shape[:2].numel() > 1 for _, fit in shown)
+        else ""
+    )
     what = "variances and covariances of the latent dimensions"
     aim = "dots should lie on the black lines, the truth" if truth is not None else "the truth is not known"
     some = f" The first {len(row)} elements." if len(row) < shape[0] * (shape[0] + 1) // 2 else ""
@@ -614,6 +638,15 @@ def _some_rows(survey: Survey) -> Survey:
     if N <= MOST_ROWS:
         return survey
     return survey.batch(torch.linspace(0, N - 1, MOST_ROWS).round().long().to(survey.values.device))
+
+
+def _some_draws(model: CategoricalFA, draws: Draws, survey: Survey) -> Draws:
+    """Return draws [1, S, *event], evenly chosen over chains, as many as scores for pictures can afford."""
+    flat = {site: draws[site].flatten(0, 1) for site in model.sites}
+    total = len(next(iter(flat.values())))
+    most = int(min(MOST_DRAWS, max(LEAST_DRAWS, MOST_WORK / max(1.0, model.effort(survey)))))
+    keep = torch.linspace(0, total - 1, min(total, most)).round().long()
+    return {site: value[keep.to(value.device)][None] for site, value in flat.items()}
 
 
 def _prior(model: CategoricalFA, draws: Draws) -> tuple[Float[np.ndarray, d], Float[np.ndarray, d]]:
@@ -638,24 +671,28 @@ def _name_colours(figure: Figure, levels: Sequence[tuple[str, ...]]) -> bool:
 
 
 def _name_points(
-    axes: Axes, points: Sequence[tuple[np.ndarray, np.ndarray, str, str]], marks: Float[np.ndarray, "P 2"]
+    figure: Figure,
+    axes: Axes,
+    points: Sequence[tuple[np.ndarray, np.ndarray, str, str]],
+    marks: Float[np.ndarray, "P 2"],
 ) -> int:
     """Write names beside points, away from where their lines come from, as far as there is room; return how many.
 
     Args:
+        figure: The figure.
         axes: With their final limits.
         points: Place, direction of its line, name and colour of each; the first ones go first.
         marks: Points that no name may cover.
     """
-    figure = axes.figure.figure
     figure.draw_without_rendering()
     frame = axes.get_window_extent()
     pixel = figure.dpi / 72
     covered = axes.transData.transform(marks)
     taken: list[Bbox] = []
     for point, direction, text, colour in points:
-        written = axes.annotate(text, point, xytext=(0, 0), textcoords="offset points", color=_darker(colour),
-                                fontsize=7, ha="center", va="center", zorder=5, path_effects=[HALO])  # fmt: skip
+        at = float(point[0]), float(point[1])
+        written = axes.annotate(text, at, xytext=(0, 0), textcoords="offset points", color=_darker(colour), fontsize=7,
+                                ha="center", va="center", zorder=5, path_effects=[HALO])  # fmt: skip
         box = written.get_window_extent()
         half = 0.5 * np.array([box.width, box.height])
         centre = axes.transData.transform(point)
@@ -687,9 +724,7 @@ def _offsets(outward: np.ndarray, half: np.ndarray, gap: float) -> list[np.ndarr
     return result
 
 
-def _name_inside(
-    axes: Axes, point: tuple[float, float], text: str, ground: object | None, taken: list[Bbox]
-) -> None:
+def _name_inside(axes: Axes, point: tuple[float, float], text: str, ground: str | None, taken: list[Bbox]) -> None:
     """Write a name on a point, moved to stay inside the axes, unless it would cover another one.
 
     Args:
@@ -699,7 +734,7 @@ def _name_inside(
         ground: The colour below; None: it varies, so that the name gets a ground of its own.
         taken: Boxes of other names; the name's own is added.
     """
-    light = ground is not None and float(np.dot(to_rgb(cast(str, ground)), (0.299, 0.587, 0.114))) < 0.5
+    light = ground is not None and float(np.dot(to_rgb(ground), (0.299, 0.587, 0.114))) < 0.5
     box_of = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "edgecolor": "none"}
     written = axes.text(*point, text, fontsize=7, ha="center", va="center", color="white" if light else "black",
                         bbox=box_of if ground is None else None)  # fmt: skip
@@ -717,9 +752,9 @@ def _name_inside(
     taken.append(box)
 
 
-def _ramp(size: int) -> list[tuple[float, ...]]:
+def _ramp(size: int) -> list[str]:
     """Return colours of categories in order."""
-    return [mpl.colormaps["viridis"](each) for each in np.linspace(0.15, 0.88, max(2, size))]
+    return [to_hex(mpl.colormaps["viridis"](each)) for each in np.linspace(0.15, 0.88, max(2, size))]
 
 
 def _colour(item: int) -> str:
@@ -738,8 +773,21 @@ def _float(value: float | int | str) -> float:
     return float(value)
 
 
-def _short(label: str, most: int = 18) -> str:
-    """Return a label on one line, cut to a length; dollars stay dollars, and a leading underscore hides no legend."""
-    line = " ".join(str(label).split())
-    cut = line if len(line) <= most else line[: most - 1] + "…"
-    return (" " if cut.startswith("_") else "") + cut.replace("$", r"\$")
+def _short(label: object, most: int = 18) -> str:
+    """Return a label for a picture; dollars stay dollars, and a leading underscore does not hide it from legends."""
+    cut = _line(label, most)
+    known = _letters()
+    drawn = "".join(each if ord(each) in known else LACKING for each in cut)
+    return (" " if drawn.startswith("_") else "") + drawn.replace("$", r"\$")
+
+
+def _line(label: object, most: int) -> str:
+    """Return a label on one line, cut to a length."""
+    line = "".join(each for each in " ".join(str(label).split()) if each.isprintable())
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """Return the letters that matplotlib's own font has."""
+    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())

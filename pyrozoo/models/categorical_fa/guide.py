@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -24,10 +25,11 @@ SCALE = 0.1
 
 
 class Guide:
-    """q of loadings, intercepts, mean and hidden units independent normals; of Sigma, of its Cholesky factor with the
-    diagonal as logarithms; of z_u, independent normals with a mean and a scale per row and dimension.
+    """Independent normals, for global sites and latent vectors.
 
-    The program keeps the latent vectors: their bound needs no quadrature.
+    q of loadings, intercepts, mean and hidden units; of Sigma by its Cholesky factor, the diagonal as logarithms; and of
+    z_u, with a mean and a scale per row and dimension. The program keeps the latent vectors: their bound needs no
+    quadrature.
 
     Args:
         model: The model.
@@ -60,7 +62,7 @@ class Guide:
         scale = pyro.param("row_scale", torch.full_like(self.mode, 0.5), constraint=constraints.positive)
         return mean[data.rows], scale[data.rows]
 
-    def _normal(self, site: str) -> dist.TorchDistribution:
+    def _normal(self, site: str) -> Any:
         value = self.sites[site]
         mean = pyro.param(f"{site}_mean", value)
         scale = pyro.param(f"{site}_scale", torch.full_like(value, SCALE), constraint=constraints.positive)

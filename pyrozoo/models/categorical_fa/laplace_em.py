@@ -34,17 +34,17 @@ class State(Globals):
 
 
 class Solver(SolverContract):
-    """EM with q(z_u) = N(mode, (- Hessian)^-1) of log p(x_u, z_u) (Laplace variational inference: Wang and Blei 2013,
-    JMLR 14; Tierney and Kadane 1986, JASA 81).
+    """EM with q(z_u) = N(mode, (- Hessian)^-1) of log p(x_u, z_u).
 
-    E-step: modes by Newton's method. M-step: mean and covariance of the latent vector in closed form; contrasts and
+    Laplace variational inference: Wang and Blei 2013, JMLR 14; Tierney and Kadane 1986, JASA 81. E-step: modes by Newton's method. M-step: mean and covariance of the latent vector in closed form; contrasts and
     hidden units by Newton steps, expectations over q by a rule of 2d points that is exact to third order. The objective
     is Laplace's log evidence of all rows plus the log prior of the global sites before the step. It is no bound, and
-    may fall.
+    may fall: where a row has few answers and loadings are free, EM does not end at its maximum, but beyond it, at
+    loadings that are too large (``exact`` is the yardstick).
 
     Args:
         variant: ``laplace``, or ``delta``: q's mean maximises the bound with the log joint density replaced by its
-            second-order expansion, f + tr(f'' V) / 2, given V; the objective is that bound (Wang and Blei, section 3.2).
+            second-order expansion, f + tr(f'' V) / 2, given V; the objective is that bound (ibid., section 3.2).
 
     Raises:
         SettingError: The delta variant with hidden units, whose third derivatives it would need.
@@ -140,7 +140,7 @@ def delta_rows(
     """Return mean, factor of the covariance, and f + tr(f'' V) / 2 + d / 2, of q by the delta method."""
     for _ in range(DELTA_ROUNDS):
         covariance = factor @ factor.mT
-        mean = maximise(lambda z, V=covariance: evaluate_delta(layout, block, p, z, V), mean)  # type: ignore[misc]
+        mean, _ = maximise(lambda z, V=covariance: evaluate_delta(layout, block, p, z, V), mean)  # type: ignore[misc]
         value, _, curvature = evaluate_rows(layout, block, p, mean)
         factor = covariance_factor(curvature)  # V = (- f'')^-1, where tr(f'' V) = -d
     return mean, factor, value

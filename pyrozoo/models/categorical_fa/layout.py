@@ -206,6 +206,31 @@ class Layout:
         logs = _joined([part.logsumexp(2) for part in self.by_item(logits)])
         return (logits - self.spread(logs)).exp(), logs
 
+    def weights(
+        self, logits: Float[Tensor, "C P *Q"], answers: Float[Tensor, I * Q], shared: bool = False
+    ) -> tuple[Float[Tensor, "C P *Q"], Float[Tensor, "C I *Q"]]:
+        """Return m_i e_ik / zeta_i for e = exp(logits), and log zeta.
+
+        Args:
+            logits: Of every category.
+            answers: m.
+            shared: Whether zeta is the mean of sum_k e_ik over the answers of a row, or that sum item by item.
+        """
+        e = logits.exp()
+        total = self.sums(e)
+        count = answers.sum(0)
+        if bool(((total > SMALLEST) & (total < LARGEST)).all()):
+            if not shared:
+                return e * self.spread(answers / total), total.log()
+            zeta = (answers * total).sum(1, keepdim=True) / count.clamp(min=1)
+            zeta = torch.where(count > 0, zeta, 1.0)
+            return e * self.spread(answers / zeta.expand_as(total)), zeta.log().expand_as(total)
+        logs = _joined([part.logsumexp(2) for part in self.by_item(logits)])
+        if shared:
+            mean = (logs + answers.log()).logsumexp(1, keepdim=True) - count.clamp(min=1).log()
+            logs = torch.where(count > 0, mean, 0.0).expand_as(logs)
+        return (logits - self.spread(logs)).exp() * self.spread(answers.expand_as(logs)), logs
+
     def spread(self, values: Float[Tensor, "C I *Q"]) -> Float[Tensor, "C P *Q"]:
         """Return the value of its item for every category."""
         parts = values.split([items for items, _ in self.groups], 1)

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.data.survey import Survey
-from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import BLOCK, Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.quadrature import normal_rule
@@ -66,13 +65,12 @@ def evaluate_rows(layout: Layout, block: Block, p: Parameters, z: Float[Tensor, 
     points = z.mT
     eta = p.features(points)
     logits = p.logits(eta)
-    prob, normaliser = layout.softmax(logits)
-    weight = prob * layout.spread(block.answers.expand_as(normaliser))
+    weight, normaliser = layout.weights(logits, block.answers)
     expected, inner = moments(layout, block.answers, weight, p.beta)
     residual = block.counts.T @ p.beta - expected  # [C, B, E]
     value = (eta.mT * (block.counts.T @ p.beta)).sum(-1) + p.offset @ block.counts
     value = value - (normaliser * block.answers).sum(1)
-    factor = torch.linalg.cholesky(p.covariance)
+    factor = lower_factor(p.covariance)
     precision = torch.cholesky_inverse(factor).unsqueeze(1)
     away = z - p.mean.unsqueeze(1)
     pulled = (precision @ away.unsqueeze(-1)).squeeze(-1)
@@ -126,14 +124,23 @@ def find_modes(
     """Find the mode of z_u for some rows by Newton's method; from the prior mean, unless told where to start."""
     if start is None:
         start = p.mean.unsqueeze(1).expand(-1, block.counts.shape[1], -1)
-    mode = maximise(lambda z: evaluate_rows(layout, block, p, z), start)
-    value, _, curvature = evaluate_rows(layout, block, p, mode)
+    mode, (value, _, curvature) = maximise(lambda z: evaluate_rows(layout, block, p, z), start)
     return Modes(block, mode, covariance_factor(curvature), value)
+
+
+def lower_factor(matrix: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
+    """Return the lower Cholesky factor, not a number where there is none.
+
+    Samplers try points where there is none, and take a density that is not a number for a divergence; a solver's
+    objective that is not a number is an error of its engine. A jitter would hide both.
+    """
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    return torch.where((info > 0)[..., None, None], torch.nan, factor)
 
 
 def covariance_factor(curvature: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
     """Return L with L L^T the inverse of a symmetric positive definite matrix."""
-    flipped = safe_cholesky(curvature.flip((-1, -2)), "the curvature of a row").flip((-1, -2))  # upper: U U^T
+    flipped = lower_factor(curvature.flip((-1, -2))).flip((-1, -2))  # upper: U U^T
     eye = torch.eye(curvature.shape[-1], dtype=curvature.dtype, device=curvature.device)
     return torch.linalg.solve_triangular(flipped, eye.expand_as(curvature), upper=True).mT
 
@@ -163,9 +170,9 @@ class Nodes:
         return self.log_terms.softmax(-1)
 
 
-def log_normal(p: Parameters, z: Float[Tensor, "C d *Q"]) -> Float[Tensor, "C *Q"]:
+def log_normal(p: Parameters, z: Float[Tensor, "C d *Q"]) -> Float[Tensor, C * Q]:
     """Return log N(z; mu, Sigma)."""
-    factor = torch.linalg.cholesky(p.covariance)
+    factor = lower_factor(p.covariance)
     flat = z.flatten(2) - p.mean.unsqueeze(-1)
     standard = torch.linalg.solve_triangular(factor, flat, upper=False)
     log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)

@@ -66,8 +66,8 @@ def log_evidence_of_rows(
 ) -> Float[Tensor, N]:
     """Return log p(answers) of rows for the program.
 
-    In one dimension on a path of its own, which the likelihood is held to: an evenly spaced grid in units of the prior's
-    spread, without modes and curvatures. Beyond it, where such grids are too large, by the likelihood's own rule.
+    In one dimension on a path of its own, which the likelihood is held to: an evenly spaced grid in units of the
+    prior's spread, without modes and curvatures. Beyond it, where such grids are too large, by the likelihood's rule.
 
     Args:
         model: The model.

@@ -112,7 +112,7 @@ def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Draws, points
             start.append(beta[:, place].unflatten(1, (items, size))[:, :, :-1])
         if model.intercepts:
             start.append(offset[:, place].unflatten(1, (items, size))[:, :, :-1, None])
-        x = maximise(regression.evaluate, torch.cat(start, -1).flatten(2), STEPS).unflatten(2, (size - 1, -1))
+        x = maximise(regression.evaluate, torch.cat(start, -1).flatten(2), STEPS)[0].unflatten(2, (size - 1, -1))
         if free:
             beta[:, place].unflatten(1, (items, size))[:, :, :-1] = x[..., :E]
         if model.intercepts:
@@ -221,13 +221,12 @@ def _update_hidden(model: CategoricalFA, layout: Layout, sites: Draws, points: P
             z = each.z.flatten(2)
             eta = now.features(z)
             logits = now.logits(eta)
-            prob, normaliser = layout.softmax(logits)
             answers = each.block.answers.repeat_interleave(G, 1)
+            weight, normaliser = layout.weights(logits, answers)
             chosen = (p.beta.mT @ each.block.counts).repeat_interleave(G, 2)  # [C, E, Q]
             constant = (p.offset @ each.block.counts).repeat_interleave(G, 1)
             value = value + (weights * ((eta * chosen).sum(1) + constant - (normaliser * answers).sum(1))).sum(-1)
-            prob = prob * layout.spread(answers.expand_as(normaliser))
-            expected, inner = moments(layout, answers, prob, p.beta[..., d:])
+            expected, inner = moments(layout, answers, weight, p.beta[..., d:])
             slope = 1 - eta[:, d:].square()
             design = torch.cat([z, torch.ones_like(z[:, :1])], 1)
             pull = weights.unsqueeze(1) * slope * (chosen[:, d:] - expected.mT)
@@ -239,5 +238,5 @@ def _update_hidden(model: CategoricalFA, layout: Layout, sites: Draws, points: P
         return value, gradient.flatten(1), curvature.reshape(len(x), size, size) + eye
 
     start = torch.cat([p.weights, p.biases.unsqueeze(-1)], -1).flatten(1)
-    W = maximise(evaluate, start, STEPS).unflatten(1, (H, d + 1))
+    W = maximise(evaluate, start, STEPS)[0].unflatten(1, (H, d + 1))
     return {"hidden_weights": W[..., :d].contiguous(), "hidden_biases": W[..., d].contiguous()}

@@ -103,11 +103,11 @@ class Solver(SolverContract):
             def evaluate(x: Tensor, block: Block = block, eps: Tensor = noise[at]) -> Evaluated:
                 return evaluate_rows(layout, block, p, x, eps)
 
-            x = maximise(evaluate, torch.cat([state.q_mean[at], state.q_scale[at]], -1), E_STEPS)
-            objective = objective + evaluate(x)[0].sum(1)
+            x, found = maximise(evaluate, torch.cat([state.q_mean[at], state.q_scale[at]], -1), E_STEPS)
+            objective = objective + found[0].sum(1)
             mean[at], scale[at] = x[..., :d], x[..., d:]
         first, second = mean.sum(1), mean.mT @ mean + torch.diag_embed(scale.square().sum(1))
-        found = update_latent(self.model, sites, layout.num_rows, first, second)
+        updated = update_latent(self.model, sites, layout.num_rows, first, second)
 
         def points() -> Iterator[Points]:
             for block in layout.blocks(C * layout.num_categories * noise.shape[-1]):
@@ -116,8 +116,8 @@ class Solver(SolverContract):
                 weights = z.new_full((C, z.shape[1], z.shape[3]), 1 / z.shape[3])
                 yield Points(block, z.transpose(1, 2), weights)
 
-        found |= update_decoder(self.model, layout, sites, points)
-        now = sites | found
+        updated |= update_decoder(self.model, layout, sites, points)
+        now = sites | updated
         count = (state.iterations + 1 - self.burn_in).clamp(min=1)
         flat = _flat(now)
         moved = (flat - state.average) / count.unsqueeze(-1)
@@ -154,13 +154,12 @@ def evaluate_rows(
     With z_s = lambda + sigma eps_s, h_s the gradient and K_s minus the Hessian of log p(x_u | z_s): the mean over s of
     (h_s, eps_s h_s) and of [I, diag eps_s]^T K_s [I, diag eps_s]; and, of log q and log p(z), in closed form.
     """
-    C, B, d, S = noise.shape
+    _, B, d, S = noise.shape
     mean, scale = x[..., :d], x[..., d:]
     z = (mean.unsqueeze(-1) + scale.unsqueeze(-1) * noise).transpose(1, 2)  # [C, d, B, S]
     logits = p.logits(z.flatten(2))
-    prob, normaliser = layout.softmax(logits)
     answers = block.answers.repeat_interleave(S, 1)
-    weight = prob * layout.spread(answers.expand_as(normaliser))
+    weight, normaliser = layout.weights(logits, answers)
     expected, inner = moments(layout, answers, weight, p.beta)
     linear = block.counts.T @ p.beta  # [C, B, d]
     slope = linear.unsqueeze(2) - expected.unflatten(1, (B, S))  # [C, B, S, d]

@@ -117,7 +117,9 @@ class CategoricalFA(Model):
         depth, at = 0, given
         while isinstance(at, list | tuple) and len(at):
             depth, at = depth + 1, at[0]
-        wrong = f"model.fixed_loadings must be rows of {self.latent_dimension} finite numbers, or a list of such per item"
+        wrong = (
+            f"model.fixed_loadings must be rows of {self.latent_dimension} finite numbers, or a list of such per item"
+        )
         if depth not in (2, 3):
             raise SettingError(wrong)
         rows = [row for item in given for row in item] if depth == 3 else list(given)
@@ -178,7 +180,9 @@ class CategoricalFA(Model):
                     each = dist.Normal(like.new_zeros(self.width), self.loading_scale).to_event(1)
                     draws["loadings"] = pyro.sample("loadings", each)
                 if self.intercepts:
-                    draws["intercepts"] = pyro.sample("intercepts", dist.Normal(like.new_zeros(()), self.intercept_scale))
+                    draws["intercepts"] = pyro.sample(
+                        "intercepts", dist.Normal(like.new_zeros(()), self.intercept_scale)
+                    )
         if not self.intercepts:
             draws["latent_mean"] = pyro.sample("latent_mean", dist.Normal(zero, self.mean_scale).to_event(1))
         if self.loadings == "fixed":
@@ -212,7 +216,7 @@ class CategoricalFA(Model):
         """Return nu and psi of Sigma ~ IW(nu, psi I)."""
         return self.latent_dimension + 1 + self.covariance_degrees, self.covariance_degrees * self.covariance_scale
 
-    def answers(self, draws: Mapping[str, Tensor], data: Survey, z: Float[Tensor, "N d"]) -> Answers:
+    def answers(self, draws: Mapping[str, Tensor], data: Survey, z: Float[Tensor, "N d"]) -> Any:
         """Return the distribution of answers given the latent vectors, as the docstring states it."""
         sizes = data.categories
         last = torch.tensor([k == size - 1 for size in sizes for k in range(size)], device=z.device)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from typing import cast
-from torch.utils.weak import WeakIdKeyDictionary
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa.model import CategoricalFA

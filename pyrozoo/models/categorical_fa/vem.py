@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.linear_algebra import pack
 from pyrozoo.math.newton import Evaluated, maximise
-from pyrozoo.models.categorical_fa.bound import Zeta, exponents, log_zeta, maximise_rows
+from pyrozoo.models.categorical_fa.bound import Zeta, exponents, maximise_rows
 from pyrozoo.models.categorical_fa.layout import Layout, Parameters
 from pyrozoo.models.categorical_fa.maximisation import STEPS, log_prior, update_latent
 from pyrozoo.models.categorical_fa.model import CategoricalFA
@@ -106,7 +106,7 @@ class _Contrasts:
         self.linear = mean.new_zeros(len(mean), len(place), d + 1)
         for block in self.layout.blocks(len(mean) * self.layout.num_categories):
             m, v = mean[:, block.rows], variance[:, block.rows]
-            zeta = log_zeta(self.layout, block.answers, exponents(p, m, v), solver.zeta)
+            zeta = self.layout.weights(exponents(p, m, v), block.answers, solver.zeta == "per_row")[1]
             answers = block.answers.expand_as(zeta)
             # What multiplies e_u: m / zeta of the category's item, as a logarithm.
             weight = self.layout.spread(torch.where(answers > 0, answers.log() - zeta, -torch.inf))[:, place]
@@ -125,7 +125,7 @@ class _Contrasts:
         place = self.layout.free
         beta, offset = self.p.beta[:, place], self.p.offset[:, place]
         start = ([beta] if self.free else []) + ([offset.unsqueeze(-1)] if self.shift else [])
-        x = maximise(self.evaluate, torch.cat(start, -1), STEPS)
+        x, _ = maximise(self.evaluate, torch.cat(start, -1), STEPS)
         found = {"loadings": x[..., :d]} if self.free else {}
         return found | ({"intercepts": x[..., -1]} if self.shift else {})
 
