@@ -1,8 +1,8 @@
 """The peers of categorical_fa, for an environment of their own, without pyrozoo: SDV's Gaussian copula and its CTGAN.
 
 ``python categorical_fa_peers.py copula|ordinal|ctgan DATA.csv OUT.csv ROWS`` fits the synthesizer, its defaults, to a
-table whose columns are all categorical (an empty cell is a missing answer), writes ROWS synthetic rows and prints one line
-of JSON: the seconds of fitting and of sampling, the most memory it had, and the version. Imports are not timed.
+table whose columns are all categorical (an empty cell is a missing answer), writes ROWS synthetic rows and prints one
+line of JSON: the seconds of fitting and of sampling, the most memory it had, and the version. Imports are not timed.
 Both peers take missing for one more category and synthesize it; such cells are written empty. ``ordinal`` is the
 copula told that categories come in alphabetical order, which for graded answers it cannot know by itself.
 """

@@ -739,7 +739,7 @@ def _name_inside(axes: Axes, point: tuple[float, float], text: str, ground: str 
     written = axes.text(*point, text, fontsize=7, ha="center", va="center", color="white" if light else "black",
                         bbox=box_of if ground is None else None)  # fmt: skip
     box, frame = written.get_window_extent(), axes.get_window_extent()
-    pad = 3.0
+    pad = 6.0
     move = np.array([
         max(0.0, frame.x0 + pad - box.x0) - max(0.0, box.x1 + pad - frame.x1),
         max(0.0, frame.y0 + pad - box.y0) - max(0.0, box.y1 + pad - frame.y1),

@@ -27,8 +27,8 @@ SCALE = 0.1
 class Guide:
     """Independent normals, for global sites and latent vectors.
 
-    q of loadings, intercepts, mean and hidden units; of Sigma by its Cholesky factor, the diagonal as logarithms; and of
-    z_u, with a mean and a scale per row and dimension. The program keeps the latent vectors: their bound needs no
+    q of loadings, intercepts, mean and hidden units; of Sigma by its Cholesky factor, the diagonal as logarithms; and
+    of z_u, with a mean and a scale per row and dimension. The program keeps the latent vectors: their bound needs no
     quadrature.
 
     Args:

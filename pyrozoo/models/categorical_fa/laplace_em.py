@@ -36,11 +36,12 @@ class State(Globals):
 class Solver(SolverContract):
     """EM with q(z_u) = N(mode, (- Hessian)^-1) of log p(x_u, z_u).
 
-    Laplace variational inference: Wang and Blei 2013, JMLR 14; Tierney and Kadane 1986, JASA 81. E-step: modes by Newton's method. M-step: mean and covariance of the latent vector in closed form; contrasts and
-    hidden units by Newton steps, expectations over q by a rule of 2d points that is exact to third order. The objective
-    is Laplace's log evidence of all rows plus the log prior of the global sites before the step. It is no bound, and
-    may fall: where a row has few answers and loadings are free, EM does not end at its maximum, but beyond it, at
-    loadings that are too large (``exact`` is the yardstick).
+    Laplace variational inference: Wang and Blei 2013, JMLR 14; Tierney and Kadane 1986, JASA 81. E-step: modes by
+    Newton's method. M-step: mean and covariance of the latent vector in closed form; contrasts and hidden units by
+    Newton steps, expectations over q by a rule of 2d points that is exact to third order. The objective is Laplace's
+    log evidence of all rows plus the log prior of the global sites before the step. It is no bound, and may fall:
+    where a row has few answers and loadings are free, EM does not end at its maximum but beyond it, at loadings that
+    are too large (``exact`` is the yardstick).
 
     Args:
         variant: ``laplace``, or ``delta``: q's mean maximises the bound with the log joint density replaced by its

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MOST_DRAWS, LEAST_DRAWS = 200, 10
 """Posterior draws behind a prediction: the more the fewer the rows and categories."""
 
-MOST_WORK = 1e11
+MOST_WORK = 3e9
 """Multiplications that a prediction may take, unless that left fewer than ``LEAST_DRAWS``: several seconds."""
 
 
