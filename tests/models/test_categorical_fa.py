@@ -554,6 +554,16 @@ def test_hidden_units_raise_the_likelihood_of_bent_data():
     assert best[3] > best[0] + 5
 
 
+@pytest.mark.parametrize("method", ["svi", "vae", "laplace_em"])
+def test_neural_decoders_fit(method):
+    model, data = mixed(hidden_units=2, rows=60)
+    quick = {"max_steps": 30, "restarts": 1, "draws": 5, "evaluation_draws": 2} if method != "laplace_em" else {}
+    fit = pyrozoo.fit(model, method, data=data, progress=False, **(quick or {"max_iterations": 5, "restarts": 1}))
+    assert fit.draws["loadings"].shape[2:] == (9, 4)
+    assert fit.draws["hidden_weights"].shape[2:] == (2, 2)
+    assert all(torch.isfinite(value).all() for value in fit.draws.values())
+
+
 def test_the_delta_variant_corrects_laplace():
     model, data = simulated_ladder(10, 1)
     fits = [pyrozoo.fit(model, "laplace_em", data=data, progress=False, solver={"variant": variant})
