@@ -197,7 +197,6 @@ class Solver(abc.ABC):
         objective_of: Whether that objective belongs to the state before or after the step.
         monotone: Whether the objective may never fall.
         state_class: The dataclass of its states; options of the model may choose it.
-        model: The model.
     """
 
     kind: ClassVar[Kind]
@@ -205,7 +204,6 @@ class Solver(abc.ABC):
     objective_of: ClassVar[Literal["before", "after"]]
     monotone: ClassVar[bool]
     state_class: Any
-    model: Any
 
     @abc.abstractmethod
     def init(self, chains: int) -> Any:
@@ -238,9 +236,9 @@ class Solver(abc.ABC):
         """
         return None
 
-    def estimated(self, state: Any) -> Model:
-        """Return the model, with those of its hyper-parameters replaced that the method estimates; often itself."""
-        return self.model
+    def estimated(self, state: Any) -> Model | None:
+        """Return the model with hyper-parameters that the method has estimated in place of its own, if there are any."""
+        return None
 
     def expectations(self, state: Any) -> Draws:
         """Return expectations that the method knows beyond what draws say, name -> [chains, *event].

@@ -158,7 +158,7 @@ def optimise(
     best = process.best()
     state = solver.finish(take(process.final(), torch.tensor([best])))
     fit = Fit(
-        model=solver.estimated(state),
+        model=solver.estimated(state) or model,
         method=method,
         kind=solver.kind,
         data=data,

@@ -203,10 +203,10 @@ class Solver(SolverContract):
         """Return the state without its rows, of which draws and ``log_q`` know nothing."""
         return dataclasses.replace(state, row_mean=state.row_mean[:, :0], row_variance=state.row_variance[:, :0])
 
-    def estimated(self, state: State) -> CategoricalFA:
+    def estimated(self, state: State) -> CategoricalFA | None:
         """Return the model with the scale of the loadings that was estimated, where it was."""
         if not self.estimate_scale:
-            return self.model
+            return None
         return dataclasses.replace(self.model, loading_scale=float(state.loading_scale[0]))
 
     def draws(self, state: State) -> Draws:
