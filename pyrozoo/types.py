@@ -237,7 +237,7 @@ class Solver(abc.ABC):
         return None
 
     def estimated(self, state: Any) -> Model | None:
-        """Return the model with hyper-parameters that the method has estimated in place of its own, if there are any."""
+        """Return the model with hyper-parameters that the method has estimated in place of its own, if any."""
         return None
 
     def expectations(self, state: Any) -> Draws:
