@@ -499,6 +499,7 @@ def test_expansion_is_an_equivalent_that_the_priors_like_better(prior):
         assert terms(nudge @ T[0], inverse[0] @ torch.linalg.inv(nudge)) < best + 1e-9
 
 
+@pytest.mark.slow
 def test_expansion_saves_steps():
     data = simulate_data(make(3, loadings_precision=0.1), rows=300, columns=10, missing=0.1, seed=1)
     model = make(3, loadings_precision=0.1)
@@ -514,7 +515,7 @@ def test_expansion_saves_steps():
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("missing", [0.0, 0.25])
+@pytest.mark.parametrize("missing", [pytest.param(0.0, marks=pytest.mark.slow), 0.25])
 def test_samplers_of_all_options_agree(missing):
     """Imputing and summing out, blocks and single sites: samplers of one posterior, of a complete table too."""
     data, model = table(missing, rows=30, columns=4), make(2)
@@ -698,6 +699,7 @@ def test_methods_that_need_factors_summed_out_say_so(method):
         pyrozoo.fit(make(2, kept=True), method, data=TINY, progress=False)
 
 
+@pytest.mark.slow
 def test_svi_with_factors_kept_reaches_the_same_bound():
     """Its guide draws them from their exact conditional, so nothing is lost but noise."""
     data = table(rows=30)

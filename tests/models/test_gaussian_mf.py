@@ -331,7 +331,7 @@ def test_expected_residuals_are_those_of_draws_from_q():
 
 
 @unchecked
-@pytest.mark.parametrize("options", ["plain", "hierarchical"])
+@pytest.mark.parametrize("options", ["plain", pytest.param("hierarchical", marks=pytest.mark.slow)])
 def test_geweke_of_the_other_options(options):
     z = geweke(OPTIONS[options], Ratings.blank(5, 3), gibbs.Solver, sweeps=800, seed=5, lose=lose)
     assert z.abs().max() < 4.5, z[z.abs() > 3]
@@ -406,7 +406,7 @@ def test_cavi_is_monotone_and_its_bound_is_the_mean_of_log_p_less_log_q(options)
 
 
 @unchecked
-@pytest.mark.parametrize("options", ["plain", "offsets"])
+@pytest.mark.parametrize("options", ["plain", pytest.param("offsets", marks=pytest.mark.slow)])
 def test_modes_have_no_slope(options):
     """At the end of EM every partial derivative of the program's log joint vanishes."""
     model, data = OPTIONS[options], simulated(OPTIONS[options])
@@ -430,6 +430,7 @@ def test_the_hierarchical_mode_is_climbed_to():
     assert (path[-1] > path[0] + 10).all()
 
 
+@pytest.mark.slow
 def test_maximum_likelihood_fits_better_and_predicts_worse():
     data = simulated(rows=40, columns=10).hold_out(0.2, 0)
     fits = {
@@ -452,7 +453,7 @@ def test_what_needs_real_numbers_refuses_the_hierarchical_model(method):
 
 
 @unchecked
-@pytest.mark.parametrize("method", ["em", "cavi", "gibbs", "svi"])
+@pytest.mark.parametrize("method", ["em", "cavi", "gibbs", pytest.param("svi", marks=pytest.mark.slow)])
 def test_every_method_takes_the_hierarchical_model(method):
     quick = {"svi": {"max_steps": 100, "restarts": 1, "draws": 30}, "cavi": {"max_iterations": 60, "draws": 50}}
     settings = quick.get(method, {**CASE.settings[method], **({"draws": 50} if method == "gibbs" else {})})
@@ -581,7 +582,7 @@ def test_curves_are_those_of_the_parts_and_end_where_the_figures_are():
     assert fit.metrics["test_rmse"] < fit.metrics["baseline_rmse"]
 
 
-@pytest.mark.parametrize("method", ["svi", "cavi", "em"])
+@pytest.mark.parametrize("method", [pytest.param("svi", marks=pytest.mark.slow), "cavi", "em"])
 def test_every_engine_follows_the_parts(method):
     settings = {"svi": {"max_steps": 40, "restarts": 1, "batch_size": 100, "draws": 20}}.get(
         method, {"restarts": 2, "max_iterations": 30} | ({"draws": 20} if method == "cavi" else {})

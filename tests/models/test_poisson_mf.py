@@ -467,6 +467,7 @@ def test_hierarchical_objectives_never_fall_and_come_to_rest(module):
     assert steps[-1].max() < 1e-2
 
 
+@pytest.mark.slow
 @unchecked
 def test_geweke_of_the_hierarchical_sampler():
     z = geweke(
