@@ -554,6 +554,14 @@ def test_hidden_units_raise_the_likelihood_of_bent_data():
     assert best[3] > best[0] + 5
 
 
+def test_without_a_bound_on_the_normaliser_one_dimension_is_not_shrunk():
+    model, data = simulated_ladder(10, 1)
+    found = {m: float(pyrozoo.fit(model, m, data=data, progress=False).draws["latent_covariance"].mean())
+             for m in ("vem", "mc_em", "exact")}  # fmt: skip
+    assert found["vem"] < 0.7
+    assert abs(found["mc_em"] - found["exact"]) < 0.15
+
+
 @pytest.mark.parametrize("method", ["svi", "vae", "laplace_em"])
 def test_neural_decoders_fit(method):
     model, data = mixed(hidden_units=2, rows=60)
