@@ -500,6 +500,24 @@ def test_with_nothing_missing_the_mask_changes_nothing_and_missing_is_summed_out
     torch.testing.assert_close(torch.stack(parts).logsumexp(0), marginal, rtol=0, atol=2e-3)
 
 
+def test_predictions_are_ratios_of_row_probabilities():
+    """p(hidden answer | observed) = p(observed and it) / p(observed), for items of different numbers of categories."""
+    model, data = mixed(missing=0.0, rows=30)
+    shown = data.hold_out(0.3, 2)
+    with seeded(1):
+        draws = {s: v[None, None] for s, v in simulate(model, data).items() if s in model.sites}
+    prediction = model.predict(draws, shown)
+    before = model.pointwise_log_likelihood(draws, shown)[0, 0]
+    ratios = []
+    for row, column, value in zip(shown.hidden.rows, shown.hidden.columns, shown.hidden.values, strict=True):
+        values = shown.values.clone()
+        values[row, column] = value
+        after = model.pointwise_log_likelihood(draws, dataclasses.replace(shown, values=values, hidden=None))
+        ratios.append(after[0, 0, row] - before[row])
+    torch.testing.assert_close(prediction.log_density, torch.stack(ratios), rtol=0, atol=5e-3)
+    assert ((prediction.lower <= prediction.mean.ceil()) & (prediction.mean.floor() <= prediction.upper)).all()
+
+
 # Recovery -------------------------------------------------------------------------------------------------------------
 
 
