@@ -290,12 +290,10 @@ def test_products_of_variances_stay_below_one_throughout():
 # Bounds and integrals -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "three dimensions"])
 def test_quadrature_against_a_plain_grid(name):
     """An evenly spaced grid in two dimensions, far finer than the nodes, by way of the program's own distribution."""
     model, data, layout, p, _, sites = prepared(VARIANTS[name])
-    if model.latent_dimension > 2:
-        pytest.skip("a grid in three dimensions is too large")
     line = torch.linspace(-8, 8, 241, dtype=torch.float64)
     t = torch.cartesian_prod(line, line)
     z = p.mean[0] + t @ torch.linalg.cholesky(p.covariance[0]).mT

@@ -535,6 +535,7 @@ def test_samplers_of_all_options_agree(missing):
         assert np.abs(frame["sd"] / first["sd"] - 1).max() < 0.25
 
 
+@pytest.mark.slow
 def test_averaged_prediction_is_that_of_the_draws():
     """What the sampler averages over sweeps, against predicting anew from its kept draws."""
     data = table(0.0, rows=60).hold_out(0.15, 0)
@@ -740,6 +741,7 @@ def test_masked_mnist_figures(need):
     assert 0.85 <= fit.metrics["coverage_90"] <= 0.93
 
 
+@pytest.mark.slow
 def test_a_sweep_over_a_solvers_options_is_a_comparison(here, capsys):
     quick = ["inference.warmup=20", "inference.draws=20", "data.rows=30", "data.columns=3", "model.num_factors=1"]
     arguments = ["-m", "model=factor_analysis", "inference=gibbs", "solver.missing=impute,marginal", "data.missing=0.1"]
