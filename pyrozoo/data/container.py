@@ -308,6 +308,25 @@ class Cells(Data):
         row, column = (~known).nonzero(as_tuple=True)
         return replace(self, hidden=Hidden(row, column, self.values[row, column])) if len(row) else None
 
+    def _bare(self, **changes: Any) -> Self:
+        """Return other rows with the same columns, and nothing known beside them."""
+        return replace(self, hidden=None, test=None, truth={}, notes=(), **changes)
+
+    def first(self, count: int) -> Self:
+        """Return the first rows as data of their own, without hidden entries."""
+        return self._bare(
+            values=self.values[:count], row_labels=self.row_labels[:count], total_rows=None, row_index=None
+        )
+
+    def batch(self, index: Tensor) -> Self:
+        """Return a minibatch of rows that remembers the size of the whole."""
+        return self._bare(
+            values=self.values[index],
+            row_labels=[self.row_labels[i] for i in index.tolist()],
+            total_rows=self.shape[0] if self.total_rows is None else self.total_rows,
+            row_index=self.rows[index],
+        )
+
     def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
         """Hide a random fraction of the observed entries; where columns stand alone each keeps at least one.
 

@@ -158,23 +158,6 @@ class Survey(Cells):
         named = replace(test, column_labels=self.column_labels)
         return replace(self, test=named.recoded(self.levels))
 
-    def first(self, count: int) -> Survey:
-        """Return the first rows as a survey of their own, without hidden entries; categories stay."""
-        rows = self.values[:count], self.row_labels[:count]
-        return Survey(*rows, self.column_labels, self.name, levels=self.levels)
-
-    def batch(self, index: Tensor) -> Survey:
-        """Return a minibatch of rows that remembers the size of the whole."""
-        return Survey(
-            self.values[index],
-            [self.row_labels[i] for i in index.tolist()],
-            self.column_labels,
-            self.name,
-            total_rows=self.shape[0] if self.total_rows is None else self.total_rows,
-            row_index=self.rows[index],
-            levels=self.levels,
-        )
-
     def checked(self) -> Survey:
         """Return the survey itself when it is usable at all.
 

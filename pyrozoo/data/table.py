@@ -83,23 +83,6 @@ class Table(Cells):
         drawn *= noise
         return replace(self, values=self.values + torch.as_tensor(drawn).to(self.values))
 
-    def first(self, count: int) -> Table:
-        """Return the first rows as a table of their own, without hidden entries."""
-        rows = self.values[:count], self.row_labels[:count]
-        return Table(*rows, self.column_labels, self.name, image_shape=self.image_shape)
-
-    def batch(self, index: Tensor) -> Table:
-        """Return a minibatch of rows that remembers the size of the whole."""
-        return Table(
-            self.values[index],
-            [self.row_labels[i] for i in index.tolist()],
-            self.column_labels,
-            self.name,
-            total_rows=self.shape[0] if self.total_rows is None else self.total_rows,
-            row_index=self.rows[index],
-            image_shape=self.image_shape,
-        )
-
     def checked(self) -> Table:
         """Return the table itself when it is usable at all.
 

@@ -507,7 +507,7 @@ def response(
     for s in chosen:
         p = layout.parameters(model, {site: value[s : s + 1] for site, value in flat.items()})
         logits = p.logits(p.features(at))
-        result += _numpy((logits - layout.spread(layout.log_sums(logits))).exp()[0, layout.place]) / len(chosen)
+        result += _numpy(layout.softmax(logits)[0][0, layout.place]) / len(chosen)
     return np.split(result, np.cumsum(survey.categories)[:-1])
 
 

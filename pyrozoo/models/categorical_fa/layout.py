@@ -157,11 +157,6 @@ class Layout:
         """Return I, the items on that axis."""
         return sum(items for items, _ in self.groups)
 
-    @property
-    def sizes(self) -> list[int]:
-        """Return the number of categories of every item on the axis."""
-        return [size for items, size in self.groups for _ in range(items)]
-
     def blocks(self, per_row: int) -> Iterator[Block]:
         """Go through the rows, as many at a time as ``per_row`` numbers for each allow."""
         step = max(1, BLOCK // max(1, per_row))
