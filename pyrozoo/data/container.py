@@ -367,6 +367,19 @@ class Cells(Data):
         values[rows, columns] = torch.nan
         return replace(self, values=values, hidden=found.joined(self.hidden, self.shape[1]))
 
+    def stored(self, site: str) -> tuple[Arrays, Arrays]:
+        """Return the values; hidden entries and test rows beside them."""
+        extra: Arrays = {}
+        for prefix, part in (("", self), ("test_", self.test)):
+            if part is None:
+                continue
+            dims = f"{prefix}row", "column"
+            if prefix:
+                extra["test_observed"] = dims, part.values.cpu().numpy()
+            if part.hidden is not None:
+                extra[f"{prefix}hidden"] = dims, part.hidden_cells()
+        return {site: (self.dims, self.values.cpu().numpy())}, extra
+
     def hidden_cells(self) -> np.ndarray:
         """Return the hidden entries in their places and NaN elsewhere, [N, D], for a run directory."""
         assert self.hidden is not None

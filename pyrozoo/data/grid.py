@@ -150,11 +150,6 @@ class Grid(Cells):
                 result[f"equal_{name}"] = (), share.cpu().numpy()
         return result
 
-    def stored(self, site: str) -> tuple[Arrays, Arrays]:
-        """Return the labels; hidden ones beside them."""
-        extra: Arrays = {} if self.hidden is None else {"hidden": (self.dims, self.hidden_cells())}
-        return {site: (self.dims, self.values.cpu().numpy())}, extra
-
     @classmethod
     def restore(
         cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],

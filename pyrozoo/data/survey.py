@@ -237,16 +237,8 @@ class Survey(Cells):
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the codes; how many categories each column has, hidden entries and test rows beside them."""
-        extra: Arrays = {"categories": (("column",), np.array(self.categories))}
-        for prefix, part in (("", self), ("test_", self.test)):
-            if part is None:
-                continue
-            dims = f"{prefix}row", "column"
-            if prefix:
-                extra["test_observed"] = dims, part.values.cpu().numpy()
-            if part.hidden is not None:
-                extra[f"{prefix}hidden"] = dims, part.hidden_cells()
-        return {site: (self.dims, self.values.cpu().numpy())}, extra
+        observed, extra = super().stored(site)
+        return observed, extra | {"categories": (("column",), np.array(self.categories))}
 
     @classmethod
     def restore(

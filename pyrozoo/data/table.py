@@ -105,18 +105,10 @@ class Table(Cells):
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the values; hidden entries, test rows and the shape of images beside them."""
-        extra: Arrays = {}
+        observed, extra = super().stored(site)
         if self.image_shape is not None:
             extra["image_shape"] = ("height_width",), np.array(self.image_shape)
-        for prefix, part in (("", self), ("test_", self.test)):
-            if part is None:
-                continue
-            dims = f"{prefix}row", "column"
-            if prefix:
-                extra["test_observed"] = dims, part.values.cpu().numpy()
-            if part.hidden is not None:
-                extra[f"{prefix}hidden"] = dims, part.hidden_cells()
-        return {site: (self.dims, self.values.cpu().numpy())}, extra
+        return observed, extra
 
     @classmethod
     def blank(cls, rows: int, columns: int) -> Table:

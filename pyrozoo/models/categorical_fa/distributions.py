@@ -46,14 +46,9 @@ class CovarianceTransform(transforms.Transform):
 
     def _inverse(self, y: Tensor) -> Tensor:
         L = torch.linalg.cholesky(y)
-        i, j = torch.tril_indices(len(L.mT), len(L.mT), device=y.device) if L.ndim == 2 else self._indices(y)
+        i, j = torch.tril_indices(y.shape[-1], y.shape[-1], device=y.device)
         values = L[..., i, j]
         return torch.where(i == j, values.clamp(min=1e-300).log(), values)
-
-    @staticmethod
-    def _indices(y: Tensor) -> tuple[Tensor, Tensor]:
-        i, j = torch.tril_indices(y.shape[-1], y.shape[-1], device=y.device)
-        return i, j
 
     @staticmethod
     def _lower(x: Tensor) -> Tensor:
