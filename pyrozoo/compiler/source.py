@@ -1,0 +1,435 @@
+"""Write the C source of a density: loops of one shape become one, and only what others read is kept in memory."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+import torch
+
+from pyrozoo.compiler.lowering import Lowering
+from pyrozoo.compiler.steps import C_TYPES, Batched, Gather, Literal, Operand, Pointwise, Product, Reduce, Scatter
+from pyrozoo.compiler.steps import Step, View, views
+
+ALIGNMENT = 64
+SHORT = 32
+"""Innermost loops below this length are exchanged for longer ones, which fill vector registers."""
+
+STARTS = {"sum": "0", "prod": "1", "max": "-INFINITY", "min": "INFINITY", "any": "0", "all": "1"}
+COMBINE = {
+    "sum": "{0} + {1}",
+    "prod": "{0} * {1}",
+    "max": "({1} > {0} ? {1} : {0})",
+    "min": "({1} < {0} ? {1} : {0})",
+    "any": "({0} | ({1} != 0))",
+    "all": "({0} & ({1} != 0))",
+}
+SIMD = {"sum": "+", "prod": "*", "max": "max", "min": "min", "any": "|", "all": "&"}
+
+
+@dataclass
+class Loop:
+    """Steps that share one nest of loops, or one step of its own."""
+
+    steps: list[int] = field(default_factory=list)
+
+
+def _place(view: View) -> tuple[int, tuple[int, ...], int]:
+    """Return what tells two windows of one shape apart."""
+    strides = tuple(0 if n == 1 else s for n, s in zip(view.shape, view.strides, strict=True))
+    return view.buffer, strides, view.offset
+
+
+def _before(steps: list[Step]) -> list[set[int]]:
+    """Return for every step those that must come before it, by what they read and write."""
+    written: dict[int, int] = {}
+    read: dict[int, list[int]] = defaultdict(list)
+    result: list[set[int]] = []
+    for i, step in enumerate(steps):
+        first = {written[view.buffer] for view in step.reads() if view.buffer in written}
+        buffer = step.writes().buffer
+        first |= set(read[buffer]) | ({written[buffer]} if buffer in written else set())
+        for view in step.reads():
+            read[view.buffer].append(i)
+        written[buffer], read[buffer] = i, []
+        # Writers of parts of one buffer (cat, padding) stand in order, so the last stands for all of them.
+        result.append(first - {i})
+    return result
+
+
+def _fusible(step: Step) -> bool:
+    return isinstance(step, Pointwise | Reduce)
+
+
+def _joins(step: Step, other: Step) -> bool:
+    """Return whether a step may follow another one inside the same loop: element by element, on the same elements."""
+    if not isinstance(other, Pointwise):
+        return False
+    shared = other.out.buffer
+    touched = [view for view in (*step.reads(), step.writes()) if view.buffer == shared]
+    touched += [view for view in other.reads() if view.buffer == step.writes().buffer]
+    gathered = {view for operand in getattr(step, "operands", ()) if isinstance(operand, Gather) for view in [operand.base]}
+    gathered |= {view for operand in other.operands if isinstance(operand, Gather) for view in [operand.base]}
+    own = {shared: _place(other.out), step.writes().buffer: _place(step.writes())}
+    if isinstance(step, Reduce) and step.out.buffer in {view.buffer for view in (*other.reads(), other.out)}:
+        return False
+    return all(_place(view) == own[view.buffer] and view not in gathered for view in touched)
+
+
+def schedule(steps: list[Step]) -> list[Loop]:
+    """Group steps into loops: small shapes first, so that large ones find all their operands ready.
+
+    Args:
+        steps: In an order that is right.
+
+    Returns:
+        Loops in an order that is right.
+    """
+    before = _before(steps)
+    done: set[int] = set()
+    left = list(range(len(steps)))
+    loops: list[Loop] = []
+    while left:
+        ready = [i for i in left if before[i] <= done]
+        first = min(ready, key=lambda i: (math.prod(steps[i].domain), i))
+        loop = Loop([first])
+        if _fusible(steps[first]):
+            domain, member = steps[first].domain, {first}
+            for i in left:
+                step = steps[i]
+                if i == first or not _fusible(step) or step.domain != domain or not before[i] <= done | member:
+                    continue
+                if all(_joins(step, steps[j]) for j in before[i] & member):
+                    loop.steps.append(i)
+                    member.add(i)
+        done |= set(loop.steps)
+        left = [i for i in left if i not in done]
+        loops.append(loop)
+    return loops
+
+
+class Source:
+    """The C source of a density and the memory that it wants.
+
+    Attributes:
+        text: The source; it depends on shapes and operations, not on data.
+        constants: The constants that it takes, in order.
+        work: Bytes of work space of one call.
+    """
+
+    def __init__(self, lowering: Lowering):
+        self.lowering, self.steps = lowering, lowering.steps
+        self.loops = schedule(self.steps)
+        self.at = {i: number for number, loop in enumerate(self.loops) for i in loop.steps}
+        self.constants: list[torch.Tensor] = []
+        self._kept()
+        self._place_buffers()
+        bodies = [self._loop(number, loop) for number, loop in enumerate(self.loops)]
+        size = lowering.buffers[0].size
+        value, gradient = lowering.value, lowering.gradient
+        lines = [files("pyrozoo.compiler").joinpath("prelude.h").read_text(encoding="utf-8"), ""]
+        lines += [line for body in bodies for line in body]
+        calls = [f"  loop_{number}(x, c, w);" for number in range(len(self.loops))]
+        copied = f"{self._name(gradient)}[i * {gradient.strides[0]} + {gradient.offset}]"
+        lines += [
+            "int zoo_density(unsigned long n, const double *x0, double *g, double *value, zoo_memory *memory) {",
+            "  const void **c = memory->constants;",
+            "  long slot = 0;",
+            "  while (__atomic_exchange_n(&memory->busy[slot], 1, __ATOMIC_ACQUIRE)) slot = (slot + 1) % memory->slots;",
+            "  char *w = memory->work + slot * memory->stride;",
+            *self._vector(size),
+            *calls,
+            *(f"  {line}" for line in self._pointers([value, gradient])),
+            f"  *value = {self._name(value)}[{value.offset}];",
+            f"  int bad = !isfinite(*value); for (long i = 0; i < {size}; i++) {{ g[i] = {copied}; bad |= !isfinite(g[i]); }}",
+            "  __atomic_store_n(&memory->busy[slot], 0, __ATOMIC_RELEASE);",
+            "  return bad;",
+            "}",
+            "int zoo_copy(unsigned long n, unsigned long m, const double *x, double *out, void *unused) {",
+            "  memcpy(out, x, n * sizeof(double));",
+            "  return 0;",
+            "}",
+            "",
+        ]
+        self.text = "\n".join(lines)
+
+    def _vector(self, size: int) -> list[str]:
+        """Return the lines that give the vector its type."""
+        if self.lowering.buffers[0].dtype == torch.float64:
+            return ["  const double *x = x0;"]
+        return ["  float x[%d];" % size, f"  for (long i = 0; i < {size}; i++) x[i] = (float)x0[i];"]
+
+    def _kept(self) -> None:
+        """Find the buffers that must lie in memory: those read outside the loop that writes them, or in other ways."""
+        writers: dict[int, list[int]] = defaultdict(list)
+        readers: dict[int, list[tuple[int, View]]] = defaultdict(list)
+        for i, step in enumerate(self.steps):
+            writers[step.writes().buffer].append(i)
+            for view in step.reads():
+                readers[view.buffer].append((i, view))
+        self.register: set[int] = set()
+        outputs = {self.lowering.value.buffer, self.lowering.gradient.buffer}
+        for buffer, by in writers.items():
+            step = self.steps[by[0]]
+            single = len(by) == 1 and isinstance(step, Pointwise) and buffer not in outputs
+            if single and all(self.at[i] == self.at[by[0]] for i, _ in readers[buffer]):
+                self.register.add(buffer)
+        first: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for i, step in enumerate(self.steps):
+            for view in (*step.reads(), step.writes()):
+                at = self.at[i]
+                first[view.buffer] = min(first.get(view.buffer, at), at)
+                last[view.buffer] = max(last.get(view.buffer, at), at)
+        for buffer in outputs:
+            last[buffer] = len(self.loops)
+        self.span = {b: (first[b], last[b]) for b in writers if b not in self.register}
+
+    def _place_buffers(self) -> None:
+        """Give buffers places in the work space; those that are never alive together may share one."""
+        buffers = self.lowering.buffers
+        self.offsets: dict[int, int] = {}
+        taken: list[tuple[int, int, int]] = []  # from, to, last loop
+        self.work = ALIGNMENT
+        for buffer in sorted(self.span, key=lambda b: self.span[b][0]):
+            begin, end = self.span[buffer]
+            taken = [each for each in taken if each[2] >= begin]
+            size = buffers[buffer].size * torch.empty(0, dtype=buffers[buffer].dtype).element_size()
+            size = -(-size // ALIGNMENT) * ALIGNMENT
+            at = 0
+            for low, high, _ in sorted(taken):
+                if low - at >= size:
+                    break
+                at = max(at, high)
+            self.offsets[buffer] = at
+            taken.append((at, at + size, end))
+            self.work = max(self.work, at + size)
+        self.positions: dict[int, int] = {}
+        for number, buffer in enumerate(buffers):
+            if buffer.constant is not None:
+                self.positions[number] = len(self.constants)
+                self.constants.append(buffer.constant)
+
+    def _name(self, view: View) -> str:
+        return f"b{view.buffer}"
+
+    def _pointers(self, used: list[View]) -> list[str]:
+        """Return declarations of the memory that views lie in."""
+        lines = []
+        for buffer in sorted({view.buffer for view in used} - self.register):
+            kind = C_TYPES[self.lowering.buffers[buffer].dtype]
+            if buffer == 0:
+                lines.append(f"const {kind} *b0 = x;")
+            elif buffer in self.positions:
+                lines.append(f"const {kind} *b{buffer} = ({kind} *)c[{self.positions[buffer]}];")
+            else:
+                lines.append(f"{kind} *b{buffer} = ({kind} *)(w + {self.offsets[buffer]});")
+        return lines
+
+    def _loop(self, number: int, loop: Loop) -> list[str]:
+        """Return one C function."""
+        steps = [self.steps[i] for i in loop.steps]
+        used = [view for step in steps for view in (*step.reads(), step.writes())]
+        vector = C_TYPES[self.lowering.buffers[0].dtype]
+        head = f"static void __attribute__((noinline)) loop_{number}(const {vector} *x, const void **c, char *w) {{"
+        body = self._pointers(used)
+        if _fusible(steps[0]):
+            body += Nest(self, steps).lines()
+        elif isinstance(steps[0], Scatter):
+            body += self._scatter(steps[0])
+        elif isinstance(steps[0], Product):
+            body += self._product(steps[0])
+        else:
+            assert isinstance(steps[0], Batched)
+            body += self._batched(steps[0])
+        return [head, *(f"  {line}" for line in body), "}"]
+
+    def _scatter(self, step: Scatter) -> list[str]:
+        lines, names = _loops(step.domain)
+        kind = C_TYPES[step.place.base.dtype]
+        target = f"b{step.place.base.buffer}[{element(step.place, names)}]"
+        value = step.values.text if isinstance(step.values, Literal) else load(step.values, names)
+        sign = "+=" if step.accumulate else "="
+        return [*lines, f"{target} {sign} ({kind}){value};", "}" * len(step.domain)]
+
+    def _product(self, step: Product) -> list[str]:
+        (batch, rows, inner), columns = step.left.shape, step.right.shape[2]
+        kind = C_TYPES[step.out.dtype]
+        names = ["b", "i", "k", "j"]
+        out = f"b{step.out.buffer}[{place(step.out, ['b', 'i', 'j'])}]"
+        left = f"b{step.left.buffer}[{place(step.left, ['b', 'i', 'k'])}]"
+        right = f"b{step.right.buffer}[{place(step.right, ['b', 'k', 'j'])}]"
+        loop = "for (long {0} = 0; {0} < {1}; {0}++) {{".format
+        lines = [loop(names[0], batch), loop("i", rows)]
+        if columns >= 4 and step.right.strides[2] == 1:  # whole rows of the right matrix at a time
+            lines += [f"#pragma GCC ivdep\n{loop('j', columns)} {out} = 0; }}", loop("k", inner)]
+            lines += [f"const {kind} a = {left};", f"#pragma GCC ivdep\n{loop('j', columns)} {out} += a * {right}; }}", "}"]
+        else:
+            lines += [loop("j", columns), f"{kind} sum = 0;", "#pragma omp simd reduction(+:sum)"]
+            lines += [f"{loop('k', inner)} sum += {left} * {right}; }}", f"{out} = sum;", "}"]
+        return [*lines, "}}"]
+
+    def _batched(self, step: Batched) -> list[str]:
+        batch = step.out.shape[: len(step.out.shape) - step.inner]
+        lines, names = _loops(batch)
+        arguments = []
+        for view in (step.out, *step.operands):
+            lead = view._replace(shape=batch, strides=view.strides[: len(batch)])
+            arguments.append(f"b{view.buffer} + {place(lead, names)}")
+            arguments += [str(stride) for stride in view.strides[len(batch) :]]
+        suffix = "_float" if step.operands[0].dtype == torch.float32 else ""
+        call = f"{step.routine}{suffix}({', '.join([*arguments, *map(str, step.sizes)])});"
+        return [*lines, call, "}" * len(batch)]
+
+
+def _loops(domain: tuple[int, ...]) -> tuple[list[str], list[str]]:
+    names = [f"i{d}" for d in range(len(domain))]
+    return [f"for (long {n} = 0; {n} < {size}; {n}++) {{" for n, size in zip(names, domain, strict=True)], names
+
+
+def place(view: View, names: list[str]) -> str:
+    """Return the C expression of where the element of a view at the loop's indices lies."""
+    terms = [f"{name} * {s}" for name, s, n in zip(names, view.strides, view.shape, strict=True) if s and n > 1]
+    return " + ".join([*terms, str(view.offset)])
+
+
+def element(gather: Gather, names: list[str]) -> str:
+    """Return the C expression of where a gathered element lies."""
+    terms = [place(gather.base, names)]
+    for view, stride, size in gather.indices:
+        value = f"b{view.buffer}[{place(view, names)}]"
+        terms.append(f"({value} + ({value} < 0 ? {size} : 0)) * {stride}")
+    return " + ".join(terms)
+
+
+def load(operand: View | Gather, names: list[str]) -> str:
+    """Return the C expression of an operand at the loop's indices."""
+    if isinstance(operand, View):
+        return f"b{operand.buffer}[{place(operand, names)}]"
+    return f"b{operand.base.buffer}[{element(operand, names)}]"
+
+
+class Nest:
+    """One nest of loops over pointwise steps and reductions of one shape."""
+
+    def __init__(self, source: Source, steps: list[Step]):
+        self.source = source
+        indexed = any("[0]" in step.expression or "[1]" in step.expression or "[2]" in step.expression
+                      for step in steps if isinstance(step, Pointwise))  # fmt: skip
+        self.steps, self.shape = (list(steps), steps[0].domain) if indexed else collapsed(list(steps))
+        self.order = list(range(len(self.shape)))
+        if len(self.shape) > 1 and self.shape[-1] < SHORT and max(self.shape) > self.shape[-1]:
+            longest = max(self.order, key=lambda d: self.shape[d])
+            self.order = [d for d in self.order if d != longest] + [longest]
+
+    def lines(self) -> list[str]:
+        """Return the lines of the nest."""
+        names = [f"i{d}" for d in range(len(self.shape))]
+        inner = self.order[-1] if self.order else None
+        known: dict[tuple[int, tuple[int, ...], int], str] = {}
+        hoisted: list[str] = []
+        body: list[str] = []
+        sums: list[tuple[str, str, str]] = []  # accumulator, kind, target
+        after: list[str] = []
+        start: list[str] = []
+        for t, step in enumerate(self.steps):
+            kind = C_TYPES[step.writes().dtype]
+            if isinstance(step, Reduce):
+                value = self._value(step.operand, names, known, hoisted)
+                target = f"b{step.out.buffer}[{place(step.out, names)}]"
+                start += self._start(step)
+                if inner is None or not step.out.strides[inner] or self.shape[inner] == 1:
+                    name = f"s{t}"
+                    sums.append((f"{kind} {name} = {STARTS[step.kind]};", f"{SIMD[step.kind]}:{name}", ""))
+                    body.append(f"{name} = {COMBINE[step.kind].format(name, value)};")
+                    after.append(f"{target} = {COMBINE[step.kind].format(target, name)};")
+                else:
+                    body.append(f"{target} = {COMBINE[step.kind].format(target, value)};")
+                continue
+            assert isinstance(step, Pointwise)
+            values = [self._value(operand, names, known, hoisted) for operand in step.operands]
+            expression = step.expression.format(*values)
+            for d in range(len(self.shape)):
+                expression = expression.replace(f"[{d}]", f"i{d}") if f"([{d}]" in step.expression or f" [{d}]" in step.expression else expression
+            truth = "!= 0" if step.out.dtype == torch.bool else ""
+            body.append(f"const {kind} v{t} = ({kind})({expression}{truth});")
+            known[_place(step.out)] = f"v{t}"
+            if step.out.buffer not in self.source.register:
+                body.append(f"b{step.out.buffer}[{place(step.out, names)}] = v{t};")
+        return [*start, *hoisted, *self._nested(body, sums, after)]
+
+    def _value(self, operand: Operand, names: list[str], known: dict, hoisted: list[str]) -> str:
+        """Return the C expression of an operand: a name of this loop, one from before it, or memory."""
+        if isinstance(operand, Literal):
+            return operand.text
+        if isinstance(operand, View):
+            if _place(operand) in known:
+                return known[_place(operand)]
+            if not any(s for s, n in zip(operand.strides, operand.shape, strict=True) if n > 1):
+                name = f"h{operand.buffer}_{operand.offset}"
+                line = f"const {C_TYPES[operand.dtype]} {name} = b{operand.buffer}[{operand.offset}];"
+                if line not in hoisted:
+                    hoisted.append(line)
+                return name
+        return load(operand, names)
+
+    def _start(self, step: Reduce) -> list[str]:
+        kept = tuple(n if s else 1 for n, s in zip(self.shape, step.out.strides, strict=True))
+        lines, names = _loops(kept)
+        out = step.out._replace(shape=kept)
+        return [" ".join([*lines, f"b{out.buffer}[{place(out, names)}] = {STARTS[step.kind]};", "}" * len(kept)])]
+
+    def _nested(self, body: list[str], sums: list[tuple[str, str, str]], after: list[str]) -> list[str]:
+        if not self.order:
+            return ["{", *(line for line, _, _ in sums), *body, *after, "}"]
+        outer, inner = self.order[:-1], self.order[-1]
+        loop = "for (long i{0} = 0; i{0} < {1}; i{0}++) {{".format
+        reductions = "".join(f" reduction({clause})" for _, clause, _ in sums)
+        return [
+            *(loop(d, self.shape[d]) for d in outer),
+            *(line for line, _, _ in sums),
+            f"#pragma omp simd{reductions}",
+            loop(inner, self.shape[inner]),
+            *(f"  {line}" for line in body),
+            "}",
+            *after,
+            "}" * len(outer),
+        ]
+
+
+def collapsed(steps: list[Step]) -> tuple[list[Step], tuple[int, ...]]:
+    """Merge neighbouring dimensions wherever all operands run through them as through one."""
+    shape = steps[0].domain
+    all_views = [view for step in steps for view in (*step.reads(), step.writes())]
+    groups: list[list[int]] = []
+    for d in [d for d in range(len(shape)) if shape[d] != 1]:
+        previous = groups[-1][-1] if groups else None
+        if previous is not None and all(v.strides[previous] == v.strides[d] * shape[d] for v in all_views):
+            groups[-1].append(d)
+        else:
+            groups.append([d])
+    new = tuple(math.prod(shape[d] for d in group) for group in groups)
+
+    def view(old: View) -> View:
+        return old._replace(shape=new, strides=tuple(old.strides[group[-1]] for group in groups))
+
+    def operand(old: Operand) -> Operand:
+        if isinstance(old, View):
+            return view(old)
+        if isinstance(old, Gather):
+            return Gather(view(old.base), tuple((view(v), s, n) for v, s, n in old.indices))
+        return old
+
+    result: list[Step] = []
+    for step in steps:
+        if isinstance(step, Pointwise):
+            result.append(Pointwise(view(step.out), step.expression, tuple(operand(each) for each in step.operands)))
+        else:
+            assert isinstance(step, Reduce)
+            result.append(Reduce(view(step.out), step.kind, view(step.operand)))
+    return result, new
+
+
+__all__ = ["Source", "schedule", "views"]
