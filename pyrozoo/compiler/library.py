@@ -22,7 +22,8 @@ from pyrozoo.compiler.source import Source
 from pyrozoo.compiler.tape import Untraceable, record
 from pyrozoo.paths import replacing
 
-FLAGS = ["-std=gnu11", "-shared", "-fPIC", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd"]
+FLAGS = ["-std=gnu11", "-shared", "-fPIC", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd",
+         "-Werror=incompatible-pointer-types"]
 # Where the C library has vector mathematics, loops call it; elsewhere the plain functions do.
 VARIANTS = (["-O3", "-DZOO_VECTOR_MATH", "-lmvec", "-lm"], ["-O3", "-lm"])
 
@@ -96,11 +97,37 @@ def _loads(path: Path) -> bool:
     return True
 
 
-class _Memory(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012
-        ("constants", ctypes.c_void_p), ("work", ctypes.c_void_p), ("busy", ctypes.c_void_p),
-        ("slots", ctypes.c_long), ("stride", ctypes.c_long),
-    ]  # fmt: skip
+MEMORY = np.dtype(
+    [("constants", np.uintp), ("work", np.uintp), ("seconds", np.uintp), ("drawn", np.int64), ("room", np.int64)]
+)
+"""The C function's last argument."""
+
+
+class Memory:
+    """What one thread needs to call a compiled density.
+
+    Args:
+        density: The density.
+        room: For the times of how many draws.
+
+    Attributes:
+        struct: What the C functions take, a NumPy array without dimensions.
+        seconds: When each draw was made, by the monotonic clock.
+    """
+
+    def __init__(self, density: CompiledDensity, room: int = 0):
+        self._density = density  # its constants must outlive this
+        self._work = torch.zeros(density.work // 8 + 8, dtype=torch.float64)
+        self.seconds = np.full(max(room, 1), np.nan)
+        self.struct = np.zeros((), MEMORY)
+        self.struct["constants"] = density.pointers.ctypes.data
+        self.struct["work"] = -(-self._work.data_ptr() // 64) * 64
+        self.struct["seconds"], self.struct["room"] = self.seconds.ctypes.data, room
+
+    @property
+    def drawn(self) -> int:
+        """Return how many draws a sampler has made with it."""
+        return int(self.struct["drawn"])
 
 
 class CompiledDensity:
@@ -109,36 +136,31 @@ class CompiledDensity:
     Args:
         function: From a vector to a scalar, in PyTorch; its course may depend on data, not on the vector.
         point: A vector where it is finite.
-        callers: How many threads may call it at a time.
 
     Attributes:
         size: Length of the vector.
+        text: The C source.
         address: The C function (length, vector, gradient, value, memory) -> 0, or 1 where a result is not finite.
-        copy_address: A C function that copies the vector.
-        memory_address: What the C function takes last.
+        draw_address: The C function (length, length, vector, copy, memory) that takes a sampler's draw.
+        pointers: Where the constants lie.
+        work: Bytes of work space that a call needs.
 
     Raises:
         Untraceable: It cannot be recorded, translated or compiled.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor, callers: int = 1):
+    def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor):
         function(point.detach())  # whatever the function prepares once is no part of it
-        tape = record(function, point, TRANSLATED)
-        source = Source(Lowering(tape))
-        self.text, self.size, self.dtype = source.text, point.numel(), point.dtype
+        source = Source(Lowering(record(function, point, TRANSLATED)))
+        self.text, self.size, self.work = source.text, point.numel(), source.work
         self._library = ctypes.CDLL(str(build(source.text)))
         self._function = self._library.zoo_density
         self._function.restype = ctypes.c_int
         self.address = ctypes.cast(self._function, ctypes.c_void_p).value
-        self.copy_address = ctypes.cast(self._library.zoo_copy, ctypes.c_void_p).value
-        self._constants = [constant.contiguous().clone() for constant in source.constants]
-        self._pointers = np.array([c.data_ptr() for c in self._constants] or [0], dtype=np.uintp)
-        self._work = torch.zeros(callers * source.work, dtype=torch.uint8)
-        self._busy = np.zeros(callers, dtype=np.int32)
-        self._memory = _Memory(
-            self._pointers.ctypes.data, self._work.data_ptr(), self._busy.ctypes.data, callers, source.work
-        )
-        self.memory_address = ctypes.addressof(self._memory)
+        self.draw_address = ctypes.cast(self._library.zoo_draw, ctypes.c_void_p).value
+        self._constants = [constant.clone() for constant in source.constants]
+        self.pointers = np.array([constant.data_ptr() for constant in self._constants] or [0], dtype=np.uintp)
+        self._memory = Memory(self)
 
     def __call__(self, vector: Tensor) -> tuple[float, Tensor]:
         """Return value and gradient at a vector."""
@@ -146,6 +168,6 @@ class CompiledDensity:
         gradient, value = np.empty(self.size), ctypes.c_double()
         self._function(
             ctypes.c_ulong(self.size), ctypes.c_void_p(x.ctypes.data), ctypes.c_void_p(gradient.ctypes.data),
-            ctypes.byref(value), ctypes.c_void_p(self.memory_address),
+            ctypes.byref(value), ctypes.c_void_p(self._memory.struct.ctypes.data),
         )  # fmt: skip
         return value.value, torch.from_numpy(gradient)

@@ -79,10 +79,11 @@ POINTWISE = {
 POINTWISE |= {"_to_copy": "{0}", "copy": "{1}", "lift_fresh_copy": "{0}", "special_expit": POINTWISE["sigmoid"]}
 
 VIEWS = {
-    "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "expand", "lift_fresh", "permute",
+    "_linalg_check_errors", "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "expand", "lift_fresh", "permute",
     "select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze",
     "view",
 }  # fmt: skip
+"""Operations that compute nothing. Errors of factorisations are seen as NaN in what follows."""
 
 _TRANSLATIONS: dict[str, Callable[[Lowering, Call, Any], None]] = {}
 
@@ -257,7 +258,7 @@ class Lowering:
 
 def expression_arity(expression: str) -> int:
     """Return how many operands an expression has."""
-    return next(n for n in range(5) if f"{{{n}}}" not in expression)
+    return max((n + 1 for n in range(4) if f"{{{n}}}" in expression), default=0)
 
 
 def _base(word: str) -> str:
@@ -494,7 +495,7 @@ def _cumulative(to: Lowering, call: Call, out: Tensor) -> None:
     source, dim = call.args[0], call.args[1]
     if not out.ndim:
         return to.copy(out, source)
-    routine = f"zoo_{name(call.operation).rstrip('_')}"
+    routine = name(call.operation).rstrip("_")
     to.batched(routine, out.movedim(dim, -1), [source.movedim(dim, -1)], 1, [out.shape[dim]])
 
 
@@ -511,7 +512,7 @@ def _extreme(to: Lowering, call: Call, out: Any) -> None:
     if values.ndim == source.ndim:
         values, indices = values.squeeze(dim), indices.squeeze(dim)
     to.reduce(values, kind, source, [dim])
-    to.batched(f"zoo_arg{kind}", indices.unsqueeze(-1), [source.movedim(dim, -1)], 1, [source.shape[dim]])
+    to.batched(f"arg{kind}", indices.unsqueeze(-1), [source.movedim(dim, -1)], 1, [source.shape[dim]])
 
 
 @_translation("argmax", "argmin")
@@ -522,7 +523,7 @@ def _arg(to: Lowering, call: Call, out: Tensor) -> None:
     if out.ndim == source.ndim:
         out = out.squeeze(dim)
     kind = name(call.operation)
-    to.batched(f"zoo_{kind}", out.unsqueeze(-1), [source.movedim(dim, -1)], 1, [source.shape[dim]])
+    to.batched(kind, out.unsqueeze(-1), [source.movedim(dim, -1)], 1, [source.shape[dim]])
 
 
 @_translation("mm", "bmm")
@@ -545,7 +546,7 @@ def _cholesky(to: Lowering, call: Call, out: Any) -> None:
     factor, _ = out
     upper = bool(_argument(call, 1, "upper", False))
     n = factor.shape[-1]
-    to.batched("zoo_cholesky", factor.mT if upper else factor, [call.args[0]], 2, [n])
+    to.batched("cholesky", factor.mT if upper else factor, [call.args[0]], 2, [n])
 
 
 @_translation("linalg_solve_triangular")
@@ -554,7 +555,7 @@ def _solve_triangular(to: Lowering, call: Call, out: Tensor) -> None:
     upper, left, unit = (call.kwargs.get(word, d) for word, d in (("upper", False), ("left", True), ("unitriangular", False)))
     if not left:  # X A = B is A' X' = B'
         matrix, right, out, upper = matrix.mT, right.mT, out.mT, not upper
-    to.batched("zoo_solve_triangular", out, [matrix, right], 2, [*out.shape[-2:], int(upper), int(unit)])
+    to.batched("solve_triangular", out, [matrix, right], 2, [*out.shape[-2:], int(upper), int(unit)])
 
 
 @_translation("triangular_solve")
@@ -565,7 +566,7 @@ def _old_solve_triangular(to: Lowering, call: Call, out: Any) -> None:
     ))  # fmt: skip
     matrix, upper = (matrix.mT, not upper) if transposed else (matrix, upper)
     sizes = [*out[0].shape[-2:], int(upper), int(unit)]
-    to.batched("zoo_solve_triangular", out[0], [matrix, right], 2, sizes)
+    to.batched("solve_triangular", out[0], [matrix, right], 2, sizes)
 
 
 @_translation("cholesky_solve")
@@ -573,8 +574,8 @@ def _cholesky_solve(to: Lowering, call: Call, out: Tensor) -> None:
     right, factor = call.args[:2]
     factor = factor.mT if _argument(call, 2, "upper", False) else factor
     sizes = list(out.shape[-2:])
-    to.batched("zoo_solve_triangular", out, [factor, right], 2, [*sizes, 0, 0])
-    to.batched("zoo_solve_triangular", out, [factor.mT, out], 2, [*sizes, 1, 0])
+    to.batched("solve_triangular", out, [factor, right], 2, [*sizes, 0, 0])
+    to.batched("solve_triangular", out, [factor.mT, out], 2, [*sizes, 1, 0])
 
 
 _KNOWN = {*POINTWISE, *_TRANSLATIONS}

@@ -1,6 +1,7 @@
-#include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #if defined(ZOO_VECTOR_MATH)
 /* The C library has these four or eight at a time (libmvec); the attribute lets loops call them so. */
@@ -54,57 +55,71 @@ static inline double zoo_digamma(double x) {
   return x > 0 ? value : reflected;
 }
 
-/* Routines on one member of a batch: pointers, strides of the inner dimensions, sizes. */
-#define ZOO_ROUTINES(T, S)                                                                                         \
-  static void zoo_cumsum##S(T *out, long o, const T *a, long p, long n) {                                          \
-    T sum = 0;                                                                                                     \
-    for (long i = 0; i < n; i++) out[i * o] = sum += a[i * p];                                                     \
-  }                                                                                                                \
-  static void zoo_cumprod##S(T *out, long o, const T *a, long p, long n) {                                         \
-    T product = 1;                                                                                                 \
-    for (long i = 0; i < n; i++) out[i * o] = product *= a[i * p];                                                 \
-  }                                                                                                                \
-  static void zoo_argmax##S(long long *out, long o, const T *a, long p, long n) {                                  \
+/* Routines on one member of a batch: pointers, strides of the inner dimensions, sizes. Written out for the types of
+   result (R) and operand (T) that a density has. */
+#define ZOO_CUMULATIVE(NAME, R, T, START, OPERATOR)                                                                 \
+  static void NAME(R *out, long o, const T *a, long p, long n) {                                                   \
+    R value = START;                                                                                               \
+    for (long i = 0; i < n; i++) out[i * o] = value OPERATOR a[i * p];                                             \
+  }
+#define zoo_define_cumsum(NAME, R, T) ZOO_CUMULATIVE(NAME, R, T, 0, +=)
+#define zoo_define_cumprod(NAME, R, T) ZOO_CUMULATIVE(NAME, R, T, 1, *=)
+
+#define ZOO_BEST(NAME, R, T, BETTER)                                                                               \
+  static void NAME(R *out, long o, const T *a, long p, long n) {                                                   \
     long best = 0;                                                                                                 \
-    for (long i = 1; i < n; i++) best = a[i * p] > a[best * p] ? i : best;                                         \
+    for (long i = 1; i < n; i++) best = a[i * p] BETTER a[best * p] ? i : best;                                    \
     out[0] = best;                                                                                                 \
-  }                                                                                                                \
-  static void zoo_argmin##S(long long *out, long o, const T *a, long p, long n) {                                  \
-    long best = 0;                                                                                                 \
-    for (long i = 1; i < n; i++) best = a[i * p] < a[best * p] ? i : best;                                         \
-    out[0] = best;                                                                                                 \
-  }                                                                                                                \
-  /* Row by row (Golub and Van Loan 2013, section 4.2); a matrix that has no factor gives NaN. */                  \
-  static void zoo_cholesky##S(T *L, long r, long c, const T *A, long p, long q, long n) {                          \
+  }
+#define zoo_define_argmax(NAME, R, T) ZOO_BEST(NAME, R, T, >)
+#define zoo_define_argmin(NAME, R, T) ZOO_BEST(NAME, R, T, <)
+
+/* Row by row (Golub and Van Loan 2013, section 4.2); a matrix that has no factor gives NaN. */
+#define zoo_define_cholesky(NAME, R, T)                                                                            \
+  static void NAME(R *L, long r, long c, const T *A, long p, long q, long n) {                                     \
     for (long i = 0; i < n; i++) {                                                                                 \
       for (long j = 0; j <= i; j++) {                                                                              \
-        T sum = A[i * p + j * q];                                                                                  \
+        R sum = A[i * p + j * q];                                                                                  \
         for (long k = 0; k < j; k++) sum -= L[i * r + k * c] * L[j * r + k * c];                                   \
-        L[i * r + j * c] = i == j ? (T)sqrt(sum) : sum / L[j * r + j * c];                                         \
+        L[i * r + j * c] = i == j ? (R)sqrt(sum) : sum / L[j * r + j * c];                                         \
       }                                                                                                            \
       for (long j = i + 1; j < n; j++) L[i * r + j * c] = 0;                                                       \
     }                                                                                                              \
-  }                                                                                                                \
-  static void zoo_solve_triangular##S(T *X, long r, long c, const T *A, long p, long q, const T *B, long u, long v, \
-                                      long n, long m, long upper, long unit) {                                     \
+  }
+
+/* A X = B by substitution; X may lie where B does. */
+#define zoo_define_solve_triangular(NAME, R, T)                                                                    \
+  static void NAME(R *X, long r, long c, const T *A, long p, long q, const T *B, long u, long v, long n, long m,   \
+                   long upper, long unit) {                                                                        \
     for (long s = 0; s < n; s++) {                                                                                 \
       const long i = upper ? n - 1 - s : s;                                                                        \
       const long from = upper ? i + 1 : 0, to = upper ? n : i;                                                     \
-      const T d = unit ? 1 : 1 / A[i * p + i * q];                                                                 \
+      const R d = unit ? 1 : 1 / A[i * p + i * q];                                                                 \
       for (long j = 0; j < m; j++) X[i * r + j * c] = B[i * u + j * v];                                            \
       for (long k = from; k < to; k++) {                                                                           \
-        const T a = A[i * p + k * q];                                                                              \
+        const R a = A[i * p + k * q];                                                                              \
         for (long j = 0; j < m; j++) X[i * r + j * c] -= a * X[k * r + j * c];                                     \
       }                                                                                                            \
       for (long j = 0; j < m; j++) X[i * r + j * c] *= d;                                                          \
     }                                                                                                              \
   }
-ZOO_ROUTINES(double, )
-ZOO_ROUTINES(float, _float)
 
+/* What a caller brings: one per thread. */
 typedef struct {
   const void **constants;
-  char *work;      /* slots times stride bytes */
-  int *busy;       /* which slots are in use */
-  long slots, stride;
+  char *work;
+  double *seconds; /* when each draw was made, by the monotonic clock */
+  long drawn, room;
 } zoo_memory;
+
+/* A sampler's draw, taken as it is; the time of every one is kept. */
+int zoo_draw(unsigned long n, unsigned long m, const double *x, double *out, zoo_memory *memory) {
+  memcpy(out, x, n * sizeof(double));
+  if (memory->drawn < memory->room) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    memory->seconds[memory->drawn] = now.tv_sec + 1e-9 * now.tv_nsec;
+  }
+  __atomic_fetch_add(&memory->drawn, 1, __ATOMIC_RELEASE);
+  return 0;
+}

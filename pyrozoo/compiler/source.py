@@ -17,7 +17,16 @@ ALIGNMENT = 64
 SHORT = 32
 """Innermost loops below this length are exchanged for longer ones, which fill vector registers."""
 
-STARTS = {"sum": "0", "prod": "1", "max": "-INFINITY", "min": "INFINITY", "any": "0", "all": "1"}
+STARTS = {"sum": "0", "prod": "1", "any": "0", "all": "1"}
+EXTREMES = {
+    "double": ("-INFINITY", "INFINITY"),
+    "float": ("-INFINITY", "INFINITY"),
+    "long long": ("LLONG_MIN", "LLONG_MAX"),
+    "int": ("INT_MIN", "INT_MAX"),
+    "short": ("SHRT_MIN", "SHRT_MAX"),
+    "signed char": ("SCHAR_MIN", "SCHAR_MAX"),
+    "unsigned char": ("0", "UCHAR_MAX"),
+}
 COMBINE = {
     "sum": "{0} + {1}",
     "prod": "{0} * {1}",
@@ -34,6 +43,11 @@ class Loop:
     """Steps that share one nest of loops, or one step of its own."""
 
     steps: list[int] = field(default_factory=list)
+
+
+def _first(step: Reduce) -> str:
+    """Return what a reduction begins with."""
+    return STARTS.get(step.kind) or EXTREMES[C_TYPES[step.out.dtype]][step.kind == "min"]
 
 
 def _place(view: View) -> tuple[int, tuple[int, ...], int]:
@@ -124,32 +138,27 @@ class Source:
         self.loops = schedule(self.steps)
         self.at = {i: number for number, loop in enumerate(self.loops) for i in loop.steps}
         self.constants: list[torch.Tensor] = []
+        self.routines: set[str] = set()
         self._kept()
         self._place_buffers()
         bodies = [self._loop(number, loop) for number, loop in enumerate(self.loops)]
         size = lowering.buffers[0].size
         value, gradient = lowering.value, lowering.gradient
-        lines = [files("pyrozoo.compiler").joinpath("prelude.h").read_text(encoding="utf-8"), ""]
+        lines = [files("pyrozoo.compiler").joinpath("prelude.h").read_text(encoding="utf-8"), *sorted(self.routines), ""]
         lines += [line for body in bodies for line in body]
         calls = [f"  loop_{number}(x, c, w);" for number in range(len(self.loops))]
         copied = f"{self._name(gradient)}[i * {gradient.strides[0]} + {gradient.offset}]"
         lines += [
             "int zoo_density(unsigned long n, const double *x0, double *g, double *value, zoo_memory *memory) {",
             "  const void **c = memory->constants;",
-            "  long slot = 0;",
-            "  while (__atomic_exchange_n(&memory->busy[slot], 1, __ATOMIC_ACQUIRE)) slot = (slot + 1) % memory->slots;",
-            "  char *w = memory->work + slot * memory->stride;",
+            "  char *w = memory->work;",
             *self._vector(size),
             *calls,
             *(f"  {line}" for line in self._pointers([value, gradient])),
             f"  *value = {self._name(value)}[{value.offset}];",
-            f"  int bad = !isfinite(*value); for (long i = 0; i < {size}; i++) {{ g[i] = {copied}; bad |= !isfinite(g[i]); }}",
-            "  __atomic_store_n(&memory->busy[slot], 0, __ATOMIC_RELEASE);",
+            "  int bad = !isfinite(*value);",
+            f"  for (long i = 0; i < {size}; i++) {{ g[i] = {copied}; bad |= !isfinite(g[i]); }}",
             "  return bad;",
-            "}",
-            "int zoo_copy(unsigned long n, unsigned long m, const double *x, double *out, void *unused) {",
-            "  memcpy(out, x, n * sizeof(double));",
-            "  return 0;",
             "}",
             "",
         ]
@@ -279,8 +288,10 @@ class Source:
             lead = view._replace(shape=batch, strides=view.strides[: len(batch)])
             arguments.append(f"b{view.buffer} + {place(lead, names)}")
             arguments += [str(stride) for stride in view.strides[len(batch) :]]
-        suffix = "_float" if step.operands[0].dtype == torch.float32 else ""
-        call = f"{step.routine}{suffix}({', '.join([*arguments, *map(str, step.sizes)])});"
+        result, operand = C_TYPES[step.out.dtype], C_TYPES[step.operands[0].dtype]
+        name = f"{step.routine}_{result}_{operand}".replace(" ", "_")
+        self.routines.add(f"zoo_define_{step.routine}({name}, {result}, {operand})")
+        call = f"{name}({', '.join([*arguments, *map(str, step.sizes)])});"
         return [*lines, call, "}" * len(batch)]
 
 
@@ -342,7 +353,7 @@ class Nest:
                 start += self._start(step)
                 if inner is None or not step.out.strides[inner] or self.shape[inner] == 1:
                     name = f"s{t}"
-                    sums.append((f"{kind} {name} = {STARTS[step.kind]};", f"{SIMD[step.kind]}:{name}", ""))
+                    sums.append((f"{kind} {name} = {_first(step)};", f"{SIMD[step.kind]}:{name}", ""))
                     body.append(f"{name} = {COMBINE[step.kind].format(name, value)};")
                     after.append(f"{target} = {COMBINE[step.kind].format(target, name)};")
                 else:
@@ -379,7 +390,7 @@ class Nest:
         kept = tuple(n if s else 1 for n, s in zip(self.shape, step.out.strides, strict=True))
         lines, names = _loops(kept)
         out = step.out._replace(shape=kept)
-        return [" ".join([*lines, f"b{out.buffer}[{place(out, names)}] = {STARTS[step.kind]};", "}" * len(kept)])]
+        return [" ".join([*lines, f"b{out.buffer}[{place(out, names)}] = {_first(step)};", "}" * len(kept)])]
 
     def _nested(self, body: list[str], sums: list[tuple[str, str, str]], after: list[str]) -> list[str]:
         if not self.order:
