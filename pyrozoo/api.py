@@ -49,6 +49,10 @@ OWN: Mapping[str, Any] = {
 }
 """A run's own settings where nothing else is asked for."""
 
+GIVEN = "given"
+STARTS = ("model", "prior", "laplace")
+"""Where chains may start, besides at the draws of another fit."""
+
 ABOUT = ("name", "summary", "needs", "guide", "engine")
 """What an inference file says of itself; the rest are the engine's settings."""
 
@@ -162,7 +166,7 @@ def fit(
         posterior_megabytes: What draws may take in posterior.nc.
         solver: Options of the model's own solver for this method, such as ``{"missing": "marginal"}``.
         **settings: Fields of the model, settings of the method, settings of the data (``rows``, ``columns`` ...), by
-            name, as in conf.
+            name, as in conf; NUTS also takes another fit as ``start``.
 
     Returns:
         The fit, with its metrics.
@@ -174,6 +178,9 @@ def fit(
     """
     if (directory is None) != (checkpoint_every is None):
         raise SettingError("directory and checkpoint_every go together: one says where checkpoints go, one how often")
+    start = settings.get("start")
+    if isinstance(start, Fit):
+        settings["start"] = GIVEN
     config = configuration(
         model,
         method,
@@ -193,7 +200,7 @@ def fit(
     if holdout is not None:
         config["data"]["holdout"] = holdout
     container = None if data is None or isinstance(data, str | Path) else data
-    return run(config, data=container, test=test, directory=None if directory is None else Path(directory))
+    return run(config, data=container, test=test, start=start, directory=None if directory is None else Path(directory))
 
 
 def configuration(
@@ -279,6 +286,7 @@ def run(
     *,
     data: Any = None,
     test: Any = None,
+    start: Any = None,
     directory: Path | None = None,
     resume: bool = False,
 ) -> Result:
@@ -288,13 +296,14 @@ def run(
         config: Groups model, inference, data, device, and the run's own settings, as conf/config.yaml composes them.
         data: Data given in Python, in place of ``config["data"]``'s source.
         test: New rows given in Python.
+        start: A fit given in Python, in place of ``config["inference"]``'s start.
         directory: Where checkpoints go.
         resume: Continue from the checkpoint there.
 
     Returns:
         The fit with its metrics; nothing is written but checkpoints.
     """
-    fitted = engine_fit(config, data=data, test=test, directory=directory, resume=resume)
+    fitted = engine_fit(config, data=data, test=test, start=start, directory=directory, resume=resume)
     fitted.metrics = evaluate(fitted)
     return Result.of(fitted, config)
 
@@ -304,6 +313,7 @@ def engine_fit(
     *,
     data: Any = None,
     test: Any = None,
+    start: Any = None,
     directory: Path | None = None,
     resume: bool = False,
 ) -> Fit:
@@ -331,7 +341,7 @@ def engine_fit(
     )
     if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
         write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-    return _engine(model, table, config, loop)
+    return _engine(model, table, config, loop, start)
 
 
 def run_settings(
@@ -374,13 +384,15 @@ def make_model(settings: Mapping[str, Any]) -> Model:
     return model(**values)
 
 
-def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettings) -> Fit:
+def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettings, start: Any = None) -> Fit:
     """Call the method's engine with the method's settings; a setting that the engine does not have is an error."""
     inference, folder = config["inference"], f"pyrozoo.models.{config['model']['name']}"
     method, about = inference["name"], catalog.settings("inference", inference["name"])
     engine = getattr(importlib.import_module(f"pyrozoo.inference.{about['engine']}"), about["engine"])
     settings = {key: value for key, value in inference.items() if key not in ABOUT}
     check_types(engine, settings, "inference", method, ("model", "data", "solver", "make_guide", "method", "loop"))
+    if "start" in settings:
+        settings["start"] = _start(settings["start"], start, model, data)
     parts: list[Any] = []
     options = dict(config.get("solver") or {})
     if about["needs"] != "solver" and options:
@@ -395,6 +407,28 @@ def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettin
     fitted = engine(model, data, *parts, method=method, loop=loop, **settings)
     fitted.metrics |= {f"{SOLVER}{name}": value for name, value in options.items()}
     return fitted
+
+
+def _start(name: Any, given: Any, model: Model, data: Any) -> Any:
+    """Return where chains start: the name of a way, or the draws of another fit of the same model and shape.
+
+    Raises:
+        SettingError: Neither a way nor a run directory, or a fit of something else.
+    """
+    if name in STARTS:
+        return name
+    if name == GIVEN and not isinstance(given, Fit):
+        return STARTS[0]  # a resumed run: its checkpoint holds the starts themselves
+    if not isinstance(given, Fit) and not Path(str(name)).is_dir():
+        raise SettingError(f"inference.start is {name!r}; it must be {', '.join(STARTS)} or a run directory")
+    fit = given if isinstance(given, Fit) else load(name)
+    expected = {site: value.shape[1:] for site, value in model.initial(data, 1).items()}
+    if {site: value.shape[2:] for site, value in fit.draws.items()} != expected:
+        raise SettingError(
+            "inference.start: that fit has other sites, or others in size, than this model with these data"
+        )
+    like = data.values
+    return {site: value.to(like.device, like.dtype) for site, value in fit.draws.items()}
 
 
 def resume(directory: str | Path, data: Any = None, **changes: Any) -> Result:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import pyrozoo
-from pyrozoo.inference.loop import LoopSettings, drive, read_checkpoint
+from pyrozoo.inference.loop import LoopSettings, Process, drive, read_checkpoint
 from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.types import DataError, NotApplicable, NumericalError, SettingError
 
@@ -138,7 +138,7 @@ def test_second_interrupt_is_pythons_own(request):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
-    class Stuck:
+    class Stuck(Process):
         total = 3
 
         def start(self): ...

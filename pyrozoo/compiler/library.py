@@ -22,8 +22,16 @@ from pyrozoo.compiler.source import Source
 from pyrozoo.compiler.tape import Untraceable, record
 from pyrozoo.paths import replacing
 
-FLAGS = ["-std=gnu11", "-shared", "-fPIC", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd",
-         "-Werror=incompatible-pointer-types"]
+FLAGS = [
+    "-std=gnu11",
+    "-shared",
+    "-fPIC",
+    "-march=native",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fopenmp-simd",
+    "-Werror=incompatible-pointer-types",
+]
 # Where the C library has vector mathematics, loops call it; elsewhere the plain functions do.
 VARIANTS = (["-O3", "-DZOO_VECTOR_MATH", "-lmvec", "-lm"], ["-O3", "-lm"])
 

@@ -10,8 +10,19 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pyrozoo.compiler.steps import C_TYPES, Batched, Buffer, Gather, Literal, Operand, Pointwise, Product, Reduce
-from pyrozoo.compiler.steps import Scatter, Step, View
+from pyrozoo.compiler.steps import (
+    C_TYPES,
+    Batched,
+    Buffer,
+    Gather,
+    Literal,
+    Pointwise,
+    Product,
+    Reduce,
+    Scatter,
+    Step,
+    View,
+)
 from pyrozoo.compiler.tape import Call, Tape, Untraceable, name, storage
 
 # What a result is of its operands. NaN goes through everything, as in ATen.
@@ -79,9 +90,9 @@ POINTWISE = {
 POINTWISE |= {"_to_copy": "{0}", "copy": "{1}", "lift_fresh_copy": "{0}", "special_expit": POINTWISE["sigmoid"]}
 
 VIEWS = {
-    "_linalg_check_errors", "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "expand", "lift_fresh", "permute",
-    "select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unfold", "unsqueeze",
-    "view",
+    "_linalg_check_errors", "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "expand",
+    "lift_fresh", "permute", "select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind",
+    "unfold", "unsqueeze", "view",
 }  # fmt: skip
 """Operations that compute nothing. Errors of factorisations are seen as NaN in what follows."""
 
@@ -252,7 +263,9 @@ class Lowering:
             lead = len(view.shape) - inner
             batch = View(view.buffer, view.dtype, view.shape[:lead], view.strides[:lead], view.offset)
             batch = batch.expanded(out.shape[: len(out.shape) - inner])
-            ready.append(view._replace(shape=batch.shape + view.shape[lead:], strides=batch.strides + view.strides[lead:]))
+            ready.append(
+                view._replace(shape=batch.shape + view.shape[lead:], strides=batch.strides + view.strides[lead:])
+            )
         self.steps.append(Batched(routine, out, tuple(ready), inner, tuple(sizes)))
 
 
@@ -305,7 +318,12 @@ def _div(to: Lowering, call: Call, out: Tensor) -> None:
 def _pow(to: Lowering, call: Call, out: Tensor) -> None:
     base, exponent = call.args[:2]
     short = {1: "{0}", 2: "({0} * {0})", 3: "({0} * {0} * {0})", -1: "(1.0 / {0})", 0.5: "sqrt({0})"}
-    short |= {-0.5: "(1.0 / sqrt({0}))", -2: "(1.0 / ({0} * {0}))", 4: "(({0} * {0}) * ({0} * {0}))", 0: "(0 * {0} + 1)"}
+    short |= {
+        -0.5: "(1.0 / sqrt({0}))",
+        -2: "(1.0 / ({0} * {0}))",
+        4: "(({0} * {0}) * ({0} * {0}))",
+        0: "(0 * {0} + 1)",
+    }
     if not isinstance(exponent, Tensor) and exponent in short and isinstance(base, Tensor):
         to.pointwise(out, short[exponent], [base])
     else:
@@ -462,7 +480,9 @@ def _diagonal_backward(to: Lowering, call: Call, out: Tensor) -> None:
 
 @_translation("diag_embed")
 def _diag_embed(to: Lowering, call: Call, out: Tensor) -> None:
-    offset, first, second = (_argument(call, i, w, d) for i, w, d in ((1, "offset", 0), (2, "dim1", -2), (3, "dim2", -1)))
+    offset, first, second = (
+        _argument(call, i, w, d) for i, w, d in ((1, "offset", 0), (2, "dim1", -2), (3, "dim2", -1))
+    )
     to.fill(out, 0.0)
     to.copy(out.diagonal(offset, first, second), call.args[0])
 
@@ -487,7 +507,7 @@ def _flip(to: Lowering, call: Call, out: Tensor) -> None:
 def _triangle(to: Lowering, call: Call, out: Tensor) -> None:
     k, n = _argument(call, 1, "diagonal", 0), out.ndim
     sign = "<=" if name(call.operation).startswith("tril") else ">="
-    to.pointwise(out, f"(([{n - 1}] - [{n - 2}] {sign} {k}) ? {{0}} : 0)", call.args[:1])
+    to.pointwise(out, f"(({{i{n - 1}}} - {{i{n - 2}}} {sign} {k}) ? {{0}} : 0)", call.args[:1])
 
 
 @_translation("cumsum", "cumprod")
@@ -552,7 +572,9 @@ def _cholesky(to: Lowering, call: Call, out: Any) -> None:
 @_translation("linalg_solve_triangular")
 def _solve_triangular(to: Lowering, call: Call, out: Tensor) -> None:
     matrix, right = call.args[:2]
-    upper, left, unit = (call.kwargs.get(word, d) for word, d in (("upper", False), ("left", True), ("unitriangular", False)))
+    upper, left, unit = (
+        call.kwargs.get(word, d) for word, d in (("upper", False), ("left", True), ("unitriangular", False))
+    )
     if not left:  # X A = B is A' X' = B'
         matrix, right, out, upper = matrix.mT, right.mT, out.mT, not upper
     to.batched("solve_triangular", out, [matrix, right], 2, [*out.shape[-2:], int(upper), int(unit)])

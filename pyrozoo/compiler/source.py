@@ -10,8 +10,19 @@ from importlib.resources import files
 import torch
 
 from pyrozoo.compiler.lowering import Lowering
-from pyrozoo.compiler.steps import C_TYPES, Batched, Gather, Literal, Operand, Pointwise, Product, Reduce, Scatter
-from pyrozoo.compiler.steps import Step, View, views
+from pyrozoo.compiler.steps import (
+    C_TYPES,
+    Batched,
+    Gather,
+    Literal,
+    Operand,
+    Pointwise,
+    Product,
+    Reduce,
+    Scatter,
+    Step,
+    View,
+)
 
 ALIGNMENT = 64
 SHORT = 32
@@ -84,7 +95,9 @@ def _joins(step: Step, other: Step) -> bool:
     shared = other.out.buffer
     touched = [view for view in (*step.reads(), step.writes()) if view.buffer == shared]
     touched += [view for view in other.reads() if view.buffer == step.writes().buffer]
-    gathered = {view for operand in getattr(step, "operands", ()) if isinstance(operand, Gather) for view in [operand.base]}
+    gathered = {
+        view for operand in getattr(step, "operands", ()) if isinstance(operand, Gather) for view in [operand.base]
+    }
     gathered |= {view for operand in other.operands if isinstance(operand, Gather) for view in [operand.base]}
     own = {shared: _place(other.out), step.writes().buffer: _place(step.writes())}
     if isinstance(step, Reduce) and step.out.buffer in {view.buffer for view in (*other.reads(), other.out)}:
@@ -144,7 +157,11 @@ class Source:
         bodies = [self._loop(number, loop) for number, loop in enumerate(self.loops)]
         size = lowering.buffers[0].size
         value, gradient = lowering.value, lowering.gradient
-        lines = [files("pyrozoo.compiler").joinpath("prelude.h").read_text(encoding="utf-8"), *sorted(self.routines), ""]
+        lines = [
+            files("pyrozoo.compiler").joinpath("prelude.h").read_text(encoding="utf-8"),
+            *sorted(self.routines),
+            "",
+        ]
         lines += [line for body in bodies for line in body]
         calls = [f"  loop_{number}(x, c, w);" for number in range(len(self.loops))]
         copied = f"{self._name(gradient)}[i * {gradient.strides[0]} + {gradient.offset}]"
@@ -168,7 +185,7 @@ class Source:
         """Return the lines that give the vector its type."""
         if self.lowering.buffers[0].dtype == torch.float64:
             return ["  const double *x = x0;"]
-        return ["  float x[%d];" % size, f"  for (long i = 0; i < {size}; i++) x[i] = (float)x0[i];"]
+        return [f"  float x[{size}];", f"  for (long i = 0; i < {size}; i++) x[i] = (float)x0[i];"]
 
     def _kept(self) -> None:
         """Find the buffers that must lie in memory: those read outside the loop that writes them, or in other ways."""
@@ -216,10 +233,10 @@ class Source:
             taken.append((at, at + size, end))
             self.work = max(self.work, at + size)
         self.positions: dict[int, int] = {}
-        for number, buffer in enumerate(buffers):
-            if buffer.constant is not None:
+        for number, each in enumerate(buffers):
+            if each.constant is not None:
                 self.positions[number] = len(self.constants)
-                self.constants.append(buffer.constant)
+                self.constants.append(each.constant)
 
     def _name(self, view: View) -> str:
         return f"b{view.buffer}"
@@ -274,7 +291,11 @@ class Source:
         lines = [loop(names[0], batch), loop("i", rows)]
         if columns >= 4 and step.right.strides[2] == 1:  # whole rows of the right matrix at a time
             lines += [f"#pragma GCC ivdep\n{loop('j', columns)} {out} = 0; }}", loop("k", inner)]
-            lines += [f"const {kind} a = {left};", f"#pragma GCC ivdep\n{loop('j', columns)} {out} += a * {right}; }}", "}"]
+            lines += [
+                f"const {kind} a = {left};",
+                f"#pragma GCC ivdep\n{loop('j', columns)} {out} += a * {right}; }}",
+                "}",
+            ]
         else:
             lines += [loop("j", columns), f"{kind} sum = 0;", "#pragma omp simd reduction(+:sum)"]
             lines += [f"{loop('k', inner)} sum += {left} * {right}; }}", f"{out} = sum;", "}"]
@@ -327,8 +348,7 @@ class Nest:
 
     def __init__(self, source: Source, steps: list[Step]):
         self.source = source
-        indexed = any("[0]" in step.expression or "[1]" in step.expression or "[2]" in step.expression
-                      for step in steps if isinstance(step, Pointwise))  # fmt: skip
+        indexed = any("{i" in step.expression for step in steps if isinstance(step, Pointwise))
         self.steps, self.shape = (list(steps), steps[0].domain) if indexed else collapsed(list(steps))
         self.order = list(range(len(self.shape)))
         if len(self.shape) > 1 and self.shape[-1] < SHORT and max(self.shape) > self.shape[-1]:
@@ -361,9 +381,7 @@ class Nest:
                 continue
             assert isinstance(step, Pointwise)
             values = [self._value(operand, names, known, hoisted) for operand in step.operands]
-            expression = step.expression.format(*values)
-            for d in range(len(self.shape)):
-                expression = expression.replace(f"[{d}]", f"i{d}") if f"([{d}]" in step.expression or f" [{d}]" in step.expression else expression
+            expression = step.expression.format(*values, **{name: name for name in names})
             truth = "!= 0" if step.out.dtype == torch.bool else ""
             body.append(f"const {kind} v{t} = ({kind})({expression}{truth});")
             known[_place(step.out)] = f"v{t}"
@@ -441,6 +459,3 @@ def collapsed(steps: list[Step]) -> tuple[list[Step], tuple[int, ...]]:
             assert isinstance(step, Reduce)
             result.append(Reduce(view(step.out), step.kind, view(step.operand)))
     return result, new
-
-
-__all__ = ["Source", "schedule", "views"]

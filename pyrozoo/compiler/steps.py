@@ -90,7 +90,7 @@ class Pointwise:
 
     Attributes:
         out: Where to write; its shape is that of the loop.
-        expression: C with {0}, {1} ... for the operands and [0], [1] ... for the loop's indices.
+        expression: C with {0}, {1} ... for the operands and {i0}, {i1} ... for the loop's indices.
         operands: What is read, in the loop's shape.
     """
 

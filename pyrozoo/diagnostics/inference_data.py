@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from typing import Any
 
 import arviz as az
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pyrozoo.program import each, prior_draw, seeded, simulate
+from pyrozoo.program import ProgramDensity, each, prior_draw, seeded, simulate
 from pyrozoo.types import Draws, Fit, Model, NotApplicable
 
 PREDICTIVE_DRAWS = 100
@@ -26,7 +27,7 @@ PRIOR_DRAWS = 200
 MOST_SIMULATED = 20_000_000
 """Cells of all predictive data sets together: a few seconds of simulation."""
 
-PACKAGES = ("pyrozoo", "torch", "pyro-ppl", "numpy", "arviz")
+PACKAGES = ("pyrozoo", "torch", "pyro-ppl", "numpy", "arviz", "nutpie")
 
 
 def versions() -> dict[str, str]:
@@ -117,6 +118,46 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     result.attrs.update(attributes)
     for group in result.groups():
         result[group].attrs.update(attributes)
+    return result
+
+
+def program_inference_data(
+    density: ProgramDensity, vectors: Tensor, statistics: Mapping[str, Tensor],
+    warmup: tuple[Tensor, dict[str, Tensor]] | None, coords: Mapping[str, Sequence[Any]], attributes: Mapping[str, Any],
+) -> az.InferenceData:  # fmt: skip
+    """Convert the draws of any Pyro program.
+
+    Args:
+        density: The program's density, which knows its sites and plates.
+        vectors: Draws [chain, draw, size].
+        statistics: ArviZ name -> [chain, draw].
+        warmup: The same of the warm-up, to be kept.
+        coords: Dimension -> labels; a plate without labels is counted from 0.
+        attributes: Of the result.
+
+    Returns:
+        Groups posterior, sample_stats, observed_data and, if kept, those of the warm-up.
+    """
+
+    def values(flat: Tensor) -> dict[str, np.ndarray]:
+        draws = density.values(flat)
+        return _numpy(draws | density.deterministic(draws))
+
+    dims = {**density.dims, **density.derived, **{name: names for name, (_, names) in density.observed.items()}}
+    kept: dict[str, Any] = {}
+    if warmup is not None and warmup[0].shape[1]:
+        kept = {"warmup_posterior": values(warmup[0]), "warmup_sample_stats": _numpy(warmup[1]), "save_warmup": True}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="More chains")  # see above
+        result = az.from_dict(
+            posterior=values(vectors),
+            sample_stats=_numpy(statistics),
+            observed_data=_numpy({name: value for name, (value, _) in density.observed.items()}) or None,
+            coords={name: list(labels) for name, labels in coords.items()},
+            dims=dims,
+            **kept,
+        )
+    result.attrs.update({**attributes, "versions": json.dumps(versions())})
     return result
 
 

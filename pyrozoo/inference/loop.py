@@ -6,7 +6,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +61,18 @@ class Process(Protocol):
 
     def status(self) -> Status | None:
         """Return how the computation ended, or None while it goes on."""
+
+    def progress(self, advances: int) -> int:
+        """Return how many iterations have been made after so many calls of ``advance``: as many, unless it says."""
+        return advances
+
+    def stop(self) -> None:
+        """Stop whatever runs by itself: the loop has been interrupted."""
+        return
+
+    def history(self) -> Iterable[tuple[float, Tensor]]:
+        """Return seconds and objectives of iterations that ``advance`` did not return, at the end; often none."""
+        return ()
 
     def watched(self) -> dict[str, Tensor]:
         """Return further figures of every chain after the last iteration, for the trace; often none."""
@@ -135,15 +147,16 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
     """
     record, done, before = _Record(), 0, 0.0
     with seeded(settings.seed), _interruption() as interrupted:
+        started = time.perf_counter()  # what a process prepares is part of its time
         if settings.resume:
             saved = read_checkpoint(settings.checkpoint)
             process.restore(saved["process"])
             record.seconds, done, before = saved["seconds"].tolist(), saved["iterations"], saved["elapsed"]
             record.objectives, record.figures = list(saved["objectives"]), saved["figures"]
             _restore_random_state(saved["random"])
+            started = time.perf_counter() - before
         else:
             process.start()
-        started = time.perf_counter() - before
 
         def save() -> None:
             if settings.checkpoint and settings.checkpoint_every and process.resumable():
@@ -153,31 +166,38 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
             save()
         due = False
         status = process.status()
+        reached = process.progress(done)
         bar = tqdm(
-            total=process.total, initial=done, desc=description, leave=False, delay=PROGRESS_AFTER_SECONDS,
+            total=process.total, initial=reached, desc=description, leave=False, delay=PROGRESS_AFTER_SECONDS,
             disable=None if settings.progress else True, dynamic_ncols=True,
         )  # fmt: skip
         with bar:
             # At least one iteration, so that even the earliest Ctrl-C leaves a valid partial result.
-            while status is None and not (interrupted.is_set() and record.objectives):
+            while status is None and not (interrupted.is_set() and reached):
                 objective = process.advance()
                 done += 1
+                previous, reached = reached, process.progress(done)
                 if objective is not None:
                     record.add(time.perf_counter() - started, objective, process.watched())
                     if not bar.disable:
                         bar.set_postfix_str(
                             f"objective {objective[~objective.isnan()].max().item():.6g}", refresh=False
                         )
-                bar.update()
+                bar.update(reached - previous)
                 status = process.status()
-                due |= bool(settings.checkpoint_every) and done % (settings.checkpoint_every or 1) == 0
+                every = settings.checkpoint_every
+                due |= every is not None and reached // every > previous // every
                 if due and process.resumable():
                     save()
                     due = False
+        if status is None:
+            process.stop()
         elapsed = time.perf_counter() - started
         if status is None:
             save()
-    return Run(status or "interrupted", record.frame(), done, elapsed)
+        for second, objective in process.history():
+            record.add(second, objective, {})
+    return Run(status or "interrupted", record.frame(), reached, elapsed)
 
 
 @contextmanager

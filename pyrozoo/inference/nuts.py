@@ -1,102 +1,351 @@
-"""The No-U-Turn sampler: Pyro's kernel, driven by the zoo's own loop."""
+"""The No-U-Turn sampler, in compiled code wherever the program allows it, else by Pyro's kernel."""
 
 from __future__ import annotations
 
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import pyro
 import torch
-from pyro.infer import NUTS
 from torch import Tensor
 
-from pyrozoo.inference.loop import LoopSettings, Process, drive
-from pyrozoo.program import Unconstrained, refuse_large
-from pyrozoo.types import Draws, Fit, Model, SettingError, Status
+from pyrozoo.compiler.library import CompiledDensity
+from pyrozoo.compiler.tape import Untraceable
+from pyrozoo.inference.chains import Chain, CompiledSampler, Plan, PyroSampler, Sampler
+from pyrozoo.inference.loop import LoopSettings, Process, Run, drive
+from pyrozoo.inference.starts import Gradient, pathfinder
+from pyrozoo.math.linear_algebra import without_branches
+from pyrozoo.program import FlatDensity, Unconstrained, each, prior_draw, refuse_large
+from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
+
+log = logging.getLogger(__name__)
+
+BACKENDS = ("auto", "nutpie", "pyro")
+
+WORTH_COMPILING = 200
+"""Iterations of all chains together above which compiling, a second or three, takes less time than it saves."""
+
+AGREEMENT = {torch.float64: (1e-10, 1e-8), torch.float32: (1e-4, 1e-3)}
+"""How far, relatively, value and gradient of compiled and recorded density may be apart."""
+
+CHECKS = 3
+ATTEMPTS = 100
+JITTER = 0.1
+
+STEEP = -1.0
+"""Slope of the log density against the log of the distance above which no integral exists."""
+
+FAR = (1e6, 1e9)
+DEEP = 30.0
+"""How far below the start a plateau lies that no chain ever finds: transforms clamp their ends there."""
 
 
-class _Chains(Process):
-    """Chains one after another. Pyro's kernel has no state to save: a checkpoint keeps every finished chain."""
+def eager(space: FlatDensity) -> Gradient:
+    """Return log density and gradient as PyTorch computes them."""
 
-    def __init__(
-        self, model: Model, data: Any, *, chains: int, warmup: int, draws: int, target_accept_prob: float,
-        max_tree_depth: int, max_unknowns: int, seed: int,
-    ):  # fmt: skip
-        self.model, self.data, self.seed = model, data, seed
-        self.chains, self.warmup, self.draws = chains, warmup, draws
-        self.options = {"target_accept_prob": target_accept_prob, "max_tree_depth": max_tree_depth}
-        self.max_unknowns = max_unknowns
-        self.space: Unconstrained | None = None
-        self.total = chains * (warmup + draws)
+    def gradient(vector: Tensor) -> tuple[float, Tensor]:
+        leaf = vector.detach().clone().requires_grad_(True)
+        value = space(leaf)
+        (slope,) = torch.autograd.grad(value, leaf)
+        return float(value.detach()), slope
+
+    return gradient
+
+
+def compiled(space: FlatDensity, starts: Tensor) -> CompiledDensity:
+    """Compile a density and hold it to the program at the starts and beside them.
+
+    Args:
+        space: The density.
+        starts: Vectors [chain, size] where it is finite.
+
+    Raises:
+        Untraceable: It cannot be compiled, or is another one away from where it was recorded.
+    """
+    with without_branches():
+        density = CompiledDensity(space, starts[0])
+    truth = eager(space)
+    of_value, of_gradient = AGREEMENT[starts.dtype]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for i in range(max(CHECKS, len(starts))):
+            point = starts[i % len(starts)] + JITTER * (i > 0) * torch.randn_like(starts[0])
+            value, slope = truth(point)
+            found, found_slope = density(point)
+            if not (math.isfinite(value) and torch.isfinite(slope).all()):
+                continue
+            near = abs(found - value) <= of_value * max(1.0, abs(value))
+            size = slope.abs().max().clamp(min=1.0).double()
+            if not near or not bool(((found_slope - slope).abs() <= of_gradient * size).all()):
+                raise Untraceable("its course depends on values of its sites (compiled and program differ)")
+    return density
+
+
+class _Nuts(Process):
+    """Chains of a flat density, from their starts to their draws.
+
+    Args:
+        prepare: Makes the density and the starts [chain, size], with torch's global generator.
+        backend: ``auto``, ``nutpie`` or ``pyro``.
+        chains: How many chains.
+        plan: What each does.
+
+    Attributes:
+        space: The density.
+        backend: The one that runs.
+        note: What was chosen, and why.
+    """
+
+    def __init__(self, prepare: Callable[[], tuple[FlatDensity, Tensor]], backend: str, chains: int, plan: Plan):
+        self.prepare, self.backend, self.chains, self.plan = prepare, backend, chains, plan
+        self.total = chains * (plan.warmup + plan.draws)
+        self.note = ""
+        self.cut: dict[int, Chain] = {}
+        self.saved = 0
 
     def start(self) -> None:
-        self.finished: list[dict[str, Tensor]] = []
-        self._begin()
+        self.origin = time.monotonic()
+        self.space, starts = self.prepare()
+        self._choose(starts, {})
 
-    def _begin(self) -> None:
-        """Start the next chain, from its own seed, so that it is the same whether or not others ran before it."""
-        torch.manual_seed(self.seed + 1_000_003 * (len(self.finished) + 1))
-        start = {site: value[0] for site, value in self.model.initial(self.data, 1).items()}
-        if self.space is None:
-            refuse_large("nuts", {site: value[None] for site, value in start.items()}, self.max_unknowns)
-            self.space = Unconstrained(self.model, self.data, start)
-        self.kernel = NUTS(potential_fn=self.space.potential, **self.options)
-        self.position = self.space.unconstrain(start)
-        self.kernel.initial_params = self.position
-        self.kernel.setup(self.warmup)
-        self.step = 0
-        self.kept: list[dict[str, Tensor]] = []
+    def _choose(self, starts: Tensor, finished: dict[int, Chain]) -> None:
+        """Find out what can run the chains; look at the density before they do."""
+        self.starts = starts
+        gradient, sampler = eager(self.space), PyroSampler  # type: tuple[Gradient, type[Sampler]]
+        reason = "pyro was asked for"
+        density: Any = self.space
+        if self.backend == "auto" and self.total < WORTH_COMPILING:
+            reason = f"{self.total} iterations are too few to be worth compiling"
+        elif self.backend != "pyro":
+            self._refuse_invalid(gradient)
+            try:
+                density = compiled(self.space, self.starts)
+                gradient, sampler, reason = density, CompiledSampler, ""
+            except Untraceable as error:
+                reason = f"the program cannot be compiled: {error}"
+                if self.backend == "nutpie":
+                    raise SettingError(f"backend=nutpie: {reason}; backend=pyro can sample it") from None
+                log.warning("nuts runs Pyro's own kernel, which is slow: %s", reason)
+        if reason:
+            self._refuse_invalid(gradient)
+        else:
+            refuse_improper(self.space, gradient, self.starts[0], torch.eye(self.space.size).unbind())
+        self.backend = "pyro" if reason else "nutpie"
+        self.note = f"nuts ran on Pyro's kernel: {reason}" if reason else "nuts ran compiled, on nutpie"
+        self.gradient = gradient
+        self.sampler: Sampler = sampler(density, self.starts, self.plan, finished)  # type: ignore[call-arg]
 
-    def advance(self) -> Tensor:
-        divergences = len(self.kernel._divergences)
-        self.position = self.kernel.sample(self.position)
-        potential = torch.as_tensor(self.kernel._potential_energy_last)
-        self.step += 1
-        assert self.space is not None
-        row = torch.full((self.chains,), torch.nan, dtype=torch.float64)
-        row[len(self.finished)] = -float(potential)
-        if self.step > self.warmup:
-            with torch.no_grad():
-                values = self.space.constrain(self.position)
-                values["lp"] = -potential.double()
-                values["diverging"] = torch.tensor(len(self.kernel._divergences) > divergences)
-                values["step_size"] = torch.as_tensor(float(self.kernel.step_size))
-            self.kept.append({name: value.detach().clone() for name, value in values.items()})
-        if self.step == self.warmup + self.draws:
-            self.finished.append(_stacked(self.kept))
-            if len(self.finished) < self.chains:
-                self._begin()
-        return row
+    def _refuse_invalid(self, gradient: Gradient) -> None:
+        for start in self.starts:
+            value, slope = gradient(start)
+            if not math.isfinite(value):
+                raise NumericalError(f"nuts: the log density is {value} where a chain starts; try another start")
+            if bad := (~torch.isfinite(slope)).nonzero().flatten().tolist():
+                raise NumericalError(
+                    f"nuts: the gradient of the log density is {float(slope[bad[0]])} at {self.space.where(bad[0])} "
+                    "where a chain starts, though the density itself is finite: look for where() around a function "
+                    "that overflows, or for the root of 0"
+                )
+
+    def advance(self) -> None:
+        self.sampler.advance()
+
+    def progress(self, advances: int) -> int:
+        return self.sampler.iterations()
 
     def status(self) -> Status | None:
-        return "completed" if len(self.finished) == self.chains else None
+        return "completed" if len(self.sampler.finished) == self.chains else None
 
-    def result(self) -> dict[str, Tensor]:
-        """Return [chain, draw, ...]; a run cut short gives its finished chains, else what the first one has."""
-        if self.finished:
-            return {name: torch.stack([chain[name] for chain in self.finished]) for name in self.finished[0]}
-        assert self.space is not None
-        kept = self.kept or [self.space.constrain({n: v.detach() for n, v in self.position.items()})]
-        return {name: value.unsqueeze(0) for name, value in _stacked(kept).items()}
+    def stop(self) -> None:
+        self.cut = self.sampler.unfinished()
+
+    def history(self) -> Iterator[tuple[float, Tensor]]:
+        rows = [
+            (float(second) - self.origin, number, float(value))
+            for number, chain in {**self.sampler.finished, **self.cut}.items()
+            for second, value in zip(chain.seconds, chain.statistics["lp"], strict=True)
+        ]
+        for second, number, value in sorted(rows):
+            row = torch.full((self.chains,), torch.nan, dtype=torch.float64)
+            row[number] = value
+            yield second, row
 
     def resumable(self) -> bool:
-        return self.step == 0  # between chains
+        return len(self.sampler.finished) > self.saved or not self.sampler.iterations()
 
     def state(self) -> dict[str, Any]:
-        return {"finished": self.finished}
+        self.saved = len(self.sampler.finished)
+        finished = {number: chain.state() for number, chain in self.sampler.finished.items()}
+        return {"starts": self.starts, "backend": self.backend, "finished": finished, "origin": self.origin}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.finished = state["finished"]
-        self._begin()
+        finished = {number: Chain(**chain) for number, chain in state["finished"].items()}
+        latest = max((float(chain.seconds[-1]) for chain in finished.values()), default=state["origin"])
+        self.space, _ = self.prepare()
+        shift = time.monotonic() - latest
+        for chain in finished.values():
+            chain.seconds += shift
+        self.origin, self.backend, self.saved = state["origin"] + shift, state["backend"], len(finished)
+        self._choose(state["starts"], finished)
+
+    def result(self, first: int, last: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return vectors [chain, draw, size] and statistics [chain, draw] of iterations.
+
+        They are those of the finished chains, else of all that have begun; a run cut short before the first of these
+        iterations gives the last position of every chain.
+        """
+        known = self.sampler.finished or self.cut
+        chains = [known[number] for number in sorted(known)]
+        last = min(last, *(len(chain.vectors) for chain in chains))
+        window = slice(min(first, last - 1), last)
+        vectors = torch.stack([chain.vectors[window] for chain in chains])
+        names = chains[0].statistics
+        return vectors, {name: torch.stack([chain.statistics[name][window] for chain in chains]) for name in names}
 
 
-def _stacked(draws: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    return {name: torch.stack([draw[name] for draw in draws]) for name in draws[0]}
+@dataclass(frozen=True)
+class Sampled:
+    """What chains have brought.
+
+    Attributes:
+        space: The density.
+        starts: Where chains started, [chain, size].
+        gradient: Log density and gradient, the fastest there is.
+        vectors: Draws, [chain, draw, size].
+        statistics: ArviZ name -> [chain, draw].
+        warmup: The same of the warm-up.
+        finished: The numbers of chains that came to their end.
+        backend: ``nutpie`` or ``pyro``.
+        note: What ran, and why.
+        run: Status, trace and time.
+    """
+
+    space: Any
+    starts: Tensor
+    gradient: Gradient
+    vectors: Tensor
+    statistics: dict[str, Tensor]
+    warmup: tuple[Tensor, dict[str, Tensor]]
+    finished: frozenset[int]
+    backend: str
+    note: str
+    run: Run
+
+
+def sample_density(
+    prepare: Callable[[], tuple[FlatDensity, Tensor]], backend: str, chains: int, plan: Plan, loop: LoopSettings,
+    description: str,
+) -> Sampled:  # fmt: skip
+    """Run chains of a flat density, compiled where it can be.
+
+    Args:
+        prepare: Makes the density and the starts [chain, size], with torch's global generator.
+        backend: ``auto``, ``nutpie`` or ``pyro``.
+        chains: How many chains.
+        plan: What each does.
+        loop: Seed, progress, checkpoints.
+        description: Shown beside the progress bar.
+
+    Raises:
+        SettingError: ``backend=nutpie`` for a density that cannot be compiled.
+        NumericalError: The posterior is improper, or density or gradient are not finite where a chain starts.
+    """
+    process = _Nuts(prepare, backend, chains, plan)
+    run = drive(process, loop, description)
+    vectors, statistics = process.result(plan.warmup, plan.warmup + plan.draws)
+    return Sampled(
+        process.space, process.starts, process.gradient, vectors, statistics, process.result(0, plan.warmup),
+        frozenset(process.sampler.finished), process.backend, process.note, run,
+    )  # fmt: skip
+
+
+def refuse_improper(space: FlatDensity, gradient: Gradient, point: Tensor, directions: Any) -> None:
+    """Refuse a density that does not fall along a straight line as it must to have an integral.
+
+    Args:
+        space: The density.
+        gradient: Its value.
+        point: Where the lines begin.
+        directions: Of the lines.
+
+    Raises:
+        NumericalError: There is such a line; the message names the site.
+    """
+    here = gradient(point)[0]
+    for direction in directions:
+        for sign in (1.0, -1.0):
+            step = sign * direction.to(point.dtype)
+            near, far = (gradient(point + distance * step)[0] for distance in FAR)
+            if not (math.isfinite(near) and math.isfinite(far)) or far < here - DEEP:
+                continue
+            if (far - near) / math.log(FAR[1] / FAR[0]) > STEEP:
+                worst = int(direction.abs().argmax())
+                raise NumericalError(
+                    f"the posterior is improper: its density does not fall toward infinity along {space.where(worst)}, "
+                    "which neither a prior nor the data hold"
+                )
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """Makes the density of a model of the zoo and the starts of its chains."""
+
+    model: Model
+    data: Any
+    chains: int
+    start: Any
+    max_unknowns: int
+
+    def __call__(self) -> tuple[FlatDensity, Tensor]:
+        own = self.model.initial(self.data, self.chains)
+        refuse_large("nuts", own, self.max_unknowns)
+        space = Unconstrained(self.model, self.data, {site: value[0] for site, value in own.items()})
+        if isinstance(self.start, dict):
+            return space, beside(space, self.start, self.chains)
+        if self.start == "prior":
+            values = [prior_draw(self.model, self.data.first(1)) for _ in range(self.chains)]
+        else:
+            values = [{site: value[chain] for site, value in own.items()} for chain in range(self.chains)]
+        vectors = torch.stack([space.flatten(space.unconstrain(value)) for value in values]).detach()
+        if self.start == "laplace":
+            vectors = torch.stack([pathfinder(eager(space), vector) for vector in vectors])
+        return space, vectors
+
+
+def beside(space: FlatDensity, draws: Draws, chains: int) -> Tensor:
+    """Return starts from draws [chain, draw, *event]: evenly chosen, and moved a little, as no two may be the same."""
+    flat = list(each({site: draws[site] for site in space.sites}))
+    chosen = torch.linspace(0, len(flat) - 1, chains).round().long()
+    vectors = torch.stack([space.flatten(space.unconstrain(flat[int(i)])) for i in chosen]).detach()
+    return vectors + JITTER * torch.randn_like(vectors) / math.sqrt(vectors.shape[1])
+
+
+def check_settings(
+    chains: int, warmup: int, draws: int, target_accept_prob: float, max_tree_depth: int, backend: str, prefix: str = ""
+) -> None:  # fmt: skip
+    """Refuse settings out of range.
+
+    Raises:
+        SettingError: One is; the message names it.
+    """
+    counts = {"chains": chains, "warmup": warmup, "draws": draws, "max_tree_depth": max_tree_depth}
+    for name, value in counts.items():
+        if value < 1:
+            raise SettingError(f"{prefix}{name} is {value}; it must be at least 1")
+    if not 0 < target_accept_prob < 1:
+        raise SettingError(f"{prefix}target_accept_prob is {target_accept_prob}; it must be in (0, 1)")
+    if backend not in BACKENDS:
+        raise SettingError(f"{prefix}backend is {backend!r}; it must be one of {', '.join(BACKENDS)}")
 
 
 def nuts(
-    model: Model, data: Any, *, method: str, chains: int, warmup: int, draws: int, target_accept_prob: float,
-    max_tree_depth: int, max_unknowns: int, loop: LoopSettings,
+    model: Model, data: Any, *, method: str, backend: str, chains: int, warmup: int, draws: int, start: Any,
+    target_accept_prob: float, max_tree_depth: int, max_unknowns: int, loop: LoopSettings,
 ) -> Fit:  # fmt: skip
     """Run NUTS (Hoffman and Gelman 2014, JMLR 15) on a program with its discrete sites summed out.
 
@@ -104,60 +353,56 @@ def nuts(
         model: The model.
         data: The data.
         method: The method's name.
-        chains: Chains; each starts at a point of ``model.initial`` and has its own seed.
+        backend: ``nutpie`` compiles the density and runs nutpie's sampler, all cores at once; ``pyro`` runs Pyro's;
+            ``auto`` compiles what can be compiled when the run is long enough for it.
+        chains: Chains; each has its own seed.
         warmup: Adaptation steps (step size and diagonal mass matrix), thrown away.
         draws: Draws kept per chain.
+        start: Where chains start: ``model`` (points of ``model.initial``), ``prior``, ``laplace`` (draws from a
+            Gaussian on an optimiser's path) or draws of another fit.
         target_accept_prob: Target of the step size adaptation.
         max_tree_depth: At most 2^depth leapfrog steps a draw.
         max_unknowns: Limit on the size of the problem.
         loop: Seed, progress, checkpoints (after every finished chain).
 
     Returns:
-        Draws with ``lp``, ``diverging`` and ``step_size`` per draw.
+        Draws with ``lp``, ``diverging`` and ``step_size`` per draw; compiled also ``energy``, ``tree_depth``,
+        ``n_steps`` and ``acceptance_rate``.
 
     Raises:
         NotApplicable: More unknowns than the limit.
+        NumericalError: The posterior is improper, or density or gradient are not finite where a chain starts.
     """
-    for name, value, least in (
-        ("chains", chains, 1),
-        ("warmup", warmup, 1),
-        ("draws", draws, 1),
-        ("max_tree_depth", max_tree_depth, 1),
-    ):
-        if value < least:
-            raise SettingError(f"inference.{name} is {value}; it must be at least {least}")
-    if not 0 < target_accept_prob < 1:
-        raise SettingError(f"inference.target_accept_prob is {target_accept_prob}; it must be in (0, 1)")
-    process = _Chains(
-        model, data, chains=chains, warmup=warmup, draws=draws, target_accept_prob=target_accept_prob,
-        max_tree_depth=max_tree_depth, max_unknowns=max_unknowns, seed=loop.seed,
-    )  # fmt: skip
+    check_settings(chains, warmup, draws, target_accept_prob, max_tree_depth, backend, "inference.")
+    plan = Plan(warmup, draws, target_accept_prob, max_tree_depth, loop.seed)
+    prepare = _Preparation(model, data, chains, start, max_unknowns)
     with pyro.validation_enabled(False):  # doubles the speed; the program was run with it on
-        run = drive(process, loop, f"{method} ({chains} chains)")
-    result = process.result()
-    kept: Draws = {site: result[site] for site in model.sites}
-    stats: Draws = {name: result[name] for name in ("lp", "diverging", "step_size") if name in result}
+        found = sample_density(prepare, backend, chains, plan, loop, f"{method} ({chains} chains)")
+        values = found.space.values(found.vectors)
+    run = found.run
     by_chain = run.trace.groupby("chain")["objective"]
     return Fit(
         model=model,
         method=method,
         kind="samples",
         data=data,
-        draws=kept,
+        draws={site: values[site] for site in model.sites},
         trace=run.trace,
         runs=pd.DataFrame(
             {
                 "chain": range(chains),
                 "objective": [by_chain.last().get(chain, float("nan")) for chain in range(chains)],
                 "iterations": [int(by_chain.size().get(chain, 0)) for chain in range(chains)],
-                "status": ["completed" if chain < len(process.finished) else "interrupted" for chain in range(chains)],
+                "status": ["completed" if c in found.finished else "interrupted" for c in range(chains)],
             }
         ),
         status=run.status,
         objective_name="mean_log_density_unconstrained",
-        objective=float(stats["lp"].mean()) if "lp" in stats else float(run.trace["objective"].iloc[-1]),
+        objective=float(found.statistics["lp"].mean()),
         iterations=run.iterations,
         seconds=run.seconds,
         seed=loop.seed,
-        sample_stats=stats,
+        sample_stats=found.statistics,
+        metrics={"backend": found.backend},
+        notes=[found.note],
     )
