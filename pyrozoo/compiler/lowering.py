@@ -129,6 +129,10 @@ class Lowering:
         for call in tape.calls:
             self._translate(call)
         self.value, self.gradient = self._view(tape.value), self._view(tape.gradient)
+        written = {0, *(step.writes().buffer for step in self.steps)}
+        for number in {view.buffer for step in self.steps for view in step.reads()} - written:
+            if self.buffers[number].constant is None:
+                raise Untraceable("it uses a result that has no translation into C")
 
     def _restore(self, whole: Tensor, copy: Tensor) -> None:
         """Give memory that is written later its first content, every time."""
@@ -563,10 +567,11 @@ def _dot(to: Lowering, call: Call, out: Tensor) -> None:
 
 @_translation("linalg_cholesky_ex")
 def _cholesky(to: Lowering, call: Call, out: Any) -> None:
-    factor, _ = out
+    factor, info = out
     upper = bool(_argument(call, 1, "upper", False))
     n = factor.shape[-1]
     to.batched("cholesky", factor.mT if upper else factor, [call.args[0]], 2, [n])
+    to.pointwise(info, "({0} != {0})", [factor[..., n - 1, n - 1]])  # NaN reaches the last of the diagonal
 
 
 @_translation("linalg_solve_triangular")

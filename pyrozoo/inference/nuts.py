@@ -19,7 +19,7 @@ from pyrozoo.compiler.tape import Untraceable
 from pyrozoo.inference.chains import Chain, CompiledSampler, Plan, PyroSampler, Sampler
 from pyrozoo.inference.loop import LoopSettings, Process, Run, drive
 from pyrozoo.inference.starts import Gradient, pathfinder
-from pyrozoo.math.linear_algebra import without_branches
+from pyrozoo.math.branches import without_branches
 from pyrozoo.program import FlatDensity, Unconstrained, each, prior_draw, refuse_large
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
 

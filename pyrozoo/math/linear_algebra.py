@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.math.branches import may_branch
 from pyrozoo.types import NumericalError
 
 log = logging.getLogger(__name__)
 
 JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
-
-
-_BRANCHES: ContextVar[bool] = ContextVar("branches", default=True)
-
-
-@contextmanager
-def without_branches() -> Iterator[None]:
-    """Inside, nothing here looks at values to decide what to do next: for recording what a density does.
-
-    A matrix without a factor then gives NaN in place of jitter or an error.
-    """
-    token = _BRANCHES.set(False)
-    try:
-        yield
-    finally:
-        _BRANCHES.reset(token)
 
 
 def safe_cholesky(matrix: Float[Tensor, "*batch n n"], what: str = "a matrix") -> Float[Tensor, "*batch n n"]:
@@ -45,7 +27,7 @@ def safe_cholesky(matrix: Float[Tensor, "*batch n n"], what: str = "a matrix") -
     Raises:
         NumericalError: Not positive definite even with a jitter of 1e-4 times the mean diagonal.
     """
-    if not _BRANCHES.get():
+    if not may_branch():
         return torch.linalg.cholesky_ex(matrix)[0]
     scale = matrix.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
@@ -100,7 +82,7 @@ def inverse_and_log_determinant(
         NumericalError: Not positive definite, even with the jitter of ``safe_cholesky``.
     """
     inverse, log_determinant = _by_halves(matrix)
-    if _BRANCHES.get() and not torch.isfinite(log_determinant).all():
+    if may_branch() and not torch.isfinite(log_determinant).all():
         factor = safe_cholesky(matrix, what)
         return torch.cholesky_inverse(factor), 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return inverse, log_determinant

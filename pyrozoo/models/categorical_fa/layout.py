@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from pyrozoo.data.survey import Survey
+from pyrozoo.math.branches import may_branch
 from pyrozoo.types import Draws
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Layout:
         """
         e = logits.exp()
         total = self.sums(e)
-        if bool(((total > SMALLEST) & (total < LARGEST)).all()):
+        if may_branch() and bool(((total > SMALLEST) & (total < LARGEST)).all()):
             return e * self.spread(1 / total), total.log()
         logs = _joined([part.logsumexp(2) for part in self.by_item(logits)])
         return (logits - self.spread(logs)).exp(), logs
@@ -214,7 +215,7 @@ class Layout:
         e = logits.exp()
         total = self.sums(e)
         count = answers.sum(0)
-        if bool(((total > SMALLEST) & (total < LARGEST)).all()):
+        if may_branch() and bool(((total > SMALLEST) & (total < LARGEST)).all()):
             if not shared:
                 return e * self.spread(answers / total), total.log()
             zeta = (answers * total).sum(1, keepdim=True) / count.clamp(min=1)

@@ -1,0 +1,28 @@
+"""Whether code may look at values to decide what to do next: a density that is recorded for compiling may not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+_MAY: ContextVar[bool] = ContextVar("may_branch", default=True)
+
+
+def may_branch() -> bool:
+    """Return whether values may decide what is done; where not, the course that is right for all values is taken."""
+    return _MAY.get()
+
+
+@contextmanager
+def without_branches() -> Iterator[None]:
+    """Inside, the course of a computation depends on shapes alone.
+
+    A matrix without a Cholesky factor then gives NaN in place of a jitter, sums of exponentials take the stable way
+    always, and iterations make a fixed number of steps.
+    """
+    token = _MAY.set(False)
+    try:
+        yield
+    finally:
+        _MAY.reset(token)
