@@ -123,6 +123,7 @@ class Lowering:
         self.steps: list[Step] = []
         self.buffers: list[Buffer] = []
         self._numbers: dict[int, int] = {}
+        self._alive: list[Any] = []  # tensors made here; their memory is their identity, too
         self._view(tape.vector)
         for whole, copy in tape.initial:
             self._restore(whole, copy)
@@ -209,6 +210,20 @@ class Lowering:
         whole = View(out.buffer, out.dtype, tuple(source.shape), tuple(strides), out.offset)
         self.steps.append(Reduce(whole, kind, operand))
 
+    def whole_numbers(self, indices: Sequence[Tensor | None]) -> list[Tensor | None]:
+        """Return indices with truth values turned into the places where they are true."""
+        result: list[Tensor | None] = []
+        for index in indices:
+            if index is None or index.dtype != torch.bool:
+                result.append(index)
+                continue
+            if storage(index) in self.tape.depends:
+                raise Untraceable("a shape depends on values of its sites (indexing by a condition on them)")
+            places = index.nonzero().unbind(1)
+            self._alive.append(places)
+            result += places
+        return result
+
     def gathered(self, tensor: Tensor, indices: Sequence[Tensor | None], shape: Sequence[int]) -> Gather:
         """Return the elements that ``tensor[indices]`` names, in the shape of the result.
 
@@ -225,8 +240,6 @@ class Lowering:
         strides = (*(view.strides[d] for d in before), *zeros, *(view.strides[d] for d in after))
         placed = []
         for d, index in zip(at, known, strict=True):
-            if not index.dtype.is_floating_point and index.dtype == torch.bool:
-                raise Untraceable("indexing by truth values has no translation into C")
             own = self._view(index).expanded(broadcast)
             whole = (0,) * len(before) + own.strides + (0,) * len(after)
             placed.append((own._replace(shape=tuple(shape), strides=whole), view.strides[d], view.shape[d]))
@@ -381,14 +394,22 @@ def _reduction(to: Lowering, call: Call, out: Tensor) -> None:
     to.reduce(out, kind, source, dims)
 
 
+@_translation("mean")
+def _mean(to: Lowering, call: Call, out: Tensor) -> None:
+    source, dims = call.args[0], _argument(call, 1, "dim")
+    dims = [dims] if isinstance(dims, int) else (list(dims) if dims else list(range(source.ndim)))
+    to.reduce(out, "sum", source, dims)
+    to.pointwise(out, "({0} / {1})", [out, float(source.numel() // max(out.numel(), 1))])
+
+
 @_translation("index", "_unsafe_index")
 def _index(to: Lowering, call: Call, out: Tensor) -> None:
-    to.take(out, to.gathered(call.args[0], call.args[1], out.shape))
+    to.take(out, to.gathered(call.args[0], to.whole_numbers(call.args[1]), out.shape))
 
 
 @_translation("index_put", "_unsafe_index_put", "_index_put_impl")
 def _index_put(to: Lowering, call: Call, out: Tensor) -> None:
-    source, indices, values = call.args[:3]
+    source, values, indices = call.args[0], call.args[2], to.whole_numbers(call.args[1])
     if not name(call.operation).endswith("_"):
         to.copy(out, source)
     shape = torch.empty(0, device="meta").new_empty(out.shape)[tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,21 @@ SHAPE_ONLY = {
     "new_empty_strided",
 }  # fmt: skip
 """Operations that look at no value of their argument."""
+
+
+def _variance(x: Tensor, dim: Any = None, unbiased: bool = True, **kwargs: Any) -> Tensor:
+    correction = kwargs.get("correction", int(unbiased))
+    dims = list(range(x.ndim)) if dim is None else ([dim] if isinstance(dim, int) else list(dim))
+    size = math.prod(x.shape[d] for d in dims)
+    away = x - x.sum(dims, keepdim=True) / size
+    return (away * away).sum(dims, keepdim=kwargs.get("keepdim", False)) / (size - correction)
+
+
+DECOMPOSITIONS: dict[str, Callable[..., Any]] = {
+    "var": _variance,
+    "std": lambda *args, **kwargs: _variance(*args, **kwargs).sqrt(),
+}
+"""Operations that PyTorch takes apart into others than ATen's."""
 
 
 def storage(tensor: Tensor) -> int:
@@ -115,6 +131,8 @@ class Tape(TorchDispatchMode):
 
     def _decomposed(self, func: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         with self:
+            if name(func) in DECOMPOSITIONS:
+                return DECOMPOSITIONS[name(func)](*args, **kwargs)
             if func in decomposition_table:
                 return decomposition_table[func](*args, **kwargs)
             result = func.decompose(*args, **kwargs)
