@@ -409,7 +409,7 @@ class ProgramDensity(FlatDensity):
         if how == "uniform":
             return 4 * torch.rand(self.size, dtype=self.dtype) - 2
         try:
-            trace = poutine.trace(self.program).get_trace(*self.args, **self.kwargs)
+            trace: Any = poutine.trace(self.program).get_trace(*self.args, **self.kwargs)
         except NotImplementedError as error:
             raise NotApplicable(f"the prior cannot be drawn from ({error}): start from uniform") from None
         return self.flatten(self.unconstrain({site: trace.nodes[site]["value"] for site in self.sites})).detach()
@@ -420,7 +420,9 @@ class ProgramDensity(FlatDensity):
             return {}
 
         def at(values: dict[str, Tensor]) -> dict[str, Tensor]:
-            trace = poutine.trace(poutine.condition(self.program, data=values)).get_trace(*self.args, **self.kwargs)
+            trace: Any = poutine.trace(poutine.condition(self.program, data=values)).get_trace(
+                *self.args, **self.kwargs
+            )
             return {name: trace.nodes[name]["value"] for name in self.derived}
 
         shape = next(iter(draws.values())).shape[:2]

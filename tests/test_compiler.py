@@ -44,10 +44,12 @@ def agree(function, size=24, shift=0.0, dtype=torch.float64, rtol=1e-12):
 
 SMOOTH = {
     "exp": torch.exp, "expm1": torch.expm1, "sigmoid": torch.sigmoid, "tanh": torch.tanh, "sin": torch.sin,
-    "cos": torch.cos, "atan": torch.atan, "erf": torch.erf, "erfc": torch.erfc, "softplus": torch.nn.functional.softplus,
+    "cos": torch.cos, "atan": torch.atan, "erf": torch.erf, "erfc": torch.erfc,
+    "softplus": torch.nn.functional.softplus,
     "logsigmoid": torch.nn.functional.logsigmoid, "sinh": torch.sinh, "cosh": torch.cosh, "square": torch.square,
     "exp2": torch.exp2, "cube": lambda x: x**3, "fourth": lambda x: x**4, "power": lambda x: (1 + x * x) ** 1.7,
-    "abs": torch.abs, "relu": torch.relu, "sign": lambda x: x.sign() * x, "neg": torch.neg, "round": lambda x: x.round() * x,
+    "abs": torch.abs, "relu": torch.relu, "sign": lambda x: x.sign() * x, "neg": torch.neg,
+    "round": lambda x: x.round() * x,
     "base": lambda x: 1.7**x, "addcmul": lambda x: torch.addcmul(x, x, x, value=0.3),
 }  # fmt: skip
 POSITIVE = {
@@ -95,9 +97,9 @@ SHAPES = {
     "min": lambda x: (x.view(4, 6).min(0, keepdim=True)[0] * KEPT[:6]).sum() + x.min(),
     "argmax": lambda x: (x.view(4, 6).argmax(1) * x[:4]).sum(),
     "transposed": lambda x: (x.view(4, 6).t().contiguous().view(3, 8).exp() * KEPT.view(3, 8)).sum(),
-    "permuted": lambda x: (x.view(2, 3, 4).permute(2, 0, 1).exp() * x.view(2, 3, 4)[0, 0, 0] * KEPT.view(4, 2, 3)).sum(),
+    "permuted": lambda x: (x.view(2, 3, 4).permute(2, 0, 1).exp() * x[0] * KEPT.view(4, 2, 3)).sum(),
     "expanded": lambda x: (x[:4, None] + x[None, :6]).exp().sum(),
-    "sliced": lambda x: (x[1:20:3] * x[:7]).sum() + x[-1] * x[::-1 % 24 or 1].sum(),
+    "sliced": lambda x: (x[1:20:3] * x[:7]).sum() + x[-1] * x[::5].sum(),
     "selected": lambda x: x.view(4, 6)[2, 1:5].exp().sum() * x.view(4, 6)[:, 3].sum(),
     "flipped": lambda x: (x.flip(0) * x.cumsum(0) * KEPT).sum(),
     "cumprod": lambda x: (x.view(4, 6).sigmoid().cumprod(1) * KEPT.view(4, 6)).sum(),
@@ -112,7 +114,7 @@ SHAPES = {
     "indexed_middle": lambda x: (x.view(2, 3, 4)[:, WHOLE[:5] % 3].exp()).sum(),
     "negative_index": lambda x: x[torch.tensor([-1, 0, -3])].exp().sum(),
     "gathered": lambda x: x.view(4, 6).gather(1, WHOLE.view(4, 6)).exp().sum(),
-    "scattered": lambda x: (torch.zeros(4, 6, dtype=x.dtype).scatter_add(1, WHOLE.view(4, 6), x.view(4, 6).exp()) ** 2).sum(),
+    "scattered": lambda x: torch.zeros(4, 6, dtype=x.dtype).scatter_add(1, WHOLE.view(4, 6), x.view(4, 6)).exp().sum(),
     "index_add": lambda x: (torch.zeros(4, dtype=x.dtype).index_add(0, WHOLE, x.exp()) ** 2).sum(),
     "index_select": lambda x: x.view(4, 6).index_select(1, WHOLE[:7]).exp().sum(),
     "in_place": lambda x: _in_place(x),
@@ -193,7 +195,7 @@ DISTRIBUTIONS = {
     "Dirichlet": lambda x: dist.Dirichlet(x[:4].exp()).log_prob(KEPT.view(6, 4).softmax(-1)),
     "Poisson": lambda x: dist.Poisson(x.exp()).log_prob(KEPT.round()),
     "NegativeBinomial": lambda x: dist.NegativeBinomial(x[0].exp(), logits=x).log_prob(KEPT.round()),
-    "ZeroInflatedPoisson": lambda x: dist.ZeroInflatedPoisson(x.exp(), gate=x.sigmoid()).log_prob((KEPT - 1).relu().round()),
+    "ZeroInflatedPoisson": lambda x: dist.ZeroInflatedPoisson(x.exp(), gate=x.sigmoid()).log_prob(WHOLE.double()),
     "Bernoulli": lambda x: dist.Bernoulli(logits=x).log_prob((KEPT > 1).to(x.dtype)),
     "Categorical": lambda x: dist.Categorical(logits=x.view(4, 6)).log_prob(torch.arange(4)),
     "HalfCauchy": lambda x: dist.HalfCauchy(x.exp()).log_prob(KEPT),
@@ -276,14 +278,12 @@ def branching(x):
         (lambda x: (x * torch.randn(24, dtype=x.dtype)).sum(), "random"),
         (lambda x: torch.linalg.eigvalsh(positive_definite(x, 3)).sum(), "no translation"),
         (lambda x: torch.view_as_complex(x.view(12, 2)).abs().sum(), "no translation"),
-        (lambda x: (x.detach().numpy().sum() * x).sum(), "cannot be recorded|differ|grad"),
     ],
-    ids=["branch", "mask", "random", "eigenvalues", "complex", "numpy"],
+    ids=["branch", "mask", "random", "eigenvalues", "complex"],
 )
 def test_what_cannot_be_compiled_says_why_in_one_line(function, reason):
     with pytest.raises(Untraceable, match=reason) as caught:
         CompiledDensity(function, torch.linspace(-1, 1, 24, dtype=torch.float64))
-        raise Untraceable("grad")  # reading through NumPy is no error here: the engine compares values
     assert "\n" not in str(caught.value)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -154,38 +155,29 @@ class Source:
         self.routines: set[str] = set()
         self._kept()
         self._place_buffers()
-        bodies = [self._loop(number, loop) for number, loop in enumerate(self.loops)]
-        size = lowering.buffers[0].size
-        value, gradient = lowering.value, lowering.gradient
+        self.kernels: dict[str, str] = {}  # source -> name; loops that differ in their memory alone are one
+        calls = [f"  {self._call(loop)}" for loop in self.loops]
+        size, value, gradient = lowering.buffers[0].size, lowering.value, lowering.gradient
+        narrow = lowering.buffers[0].dtype != torch.float64
+        vector = [f"  float x[{size}];", f"  for (long i = 0; i < {size}; i++) x[i] = (float)x0[i];"]
+        copied = f"g[i] = ({self._memory(gradient.buffer)})[i * {gradient.strides[0]} + {gradient.offset}];"
         lines = [
             files("pyrozoo.compiler").joinpath("prelude.h").read_text(encoding="utf-8"),
             *sorted(self.routines),
-            "",
-        ]
-        lines += [line for body in bodies for line in body]
-        calls = [f"  loop_{number}(x, c, w);" for number in range(len(self.loops))]
-        copied = f"{self._name(gradient)}[i * {gradient.strides[0]} + {gradient.offset}]"
-        lines += [
+            *(text.replace("KERNEL", name, 1) for text, name in self.kernels.items()),
             "int zoo_density(unsigned long n, const double *x0, double *g, double *value, zoo_memory *memory) {",
             "  const void **c = memory->constants;",
             "  char *w = memory->work;",
-            *self._vector(size),
+            *(vector if narrow else ["  const double *x = x0;"]),
             *calls,
-            *(f"  {line}" for line in self._pointers([value, gradient])),
-            f"  *value = {self._name(value)}[{value.offset}];",
+            f"  *value = ({self._memory(value.buffer)})[{value.offset}];",
             "  int bad = !isfinite(*value);",
-            f"  for (long i = 0; i < {size}; i++) {{ g[i] = {copied}; bad |= !isfinite(g[i]); }}",
+            f"  for (long i = 0; i < {size}; i++) {{ {copied} bad |= !isfinite(g[i]); }}",
             "  return bad;",
             "}",
             "",
         ]
         self.text = "\n".join(lines)
-
-    def _vector(self, size: int) -> list[str]:
-        """Return the lines that give the vector its type."""
-        if self.lowering.buffers[0].dtype == torch.float64:
-            return ["  const double *x = x0;"]
-        return [f"  float x[{size}];", f"  for (long i = 0; i < {size}; i++) x[i] = (float)x0[i];"]
 
     def _kept(self) -> None:
         """Find the buffers that must lie in memory: those read outside the loop that writes them, or in other ways."""
@@ -238,39 +230,40 @@ class Source:
                 self.positions[number] = len(self.constants)
                 self.constants.append(each.constant)
 
-    def _name(self, view: View) -> str:
-        return f"b{view.buffer}"
+    def _memory(self, buffer: int) -> str:
+        """Return the C expression of where a buffer lies."""
+        kind = C_TYPES[self.lowering.buffers[buffer].dtype]
+        if buffer == 0:
+            return "x"
+        if buffer in self.positions:
+            return f"(const {kind} *)c[{self.positions[buffer]}]"
+        return f"({kind} *)(w + {self.offsets[buffer]})"
 
-    def _pointers(self, used: list[View]) -> list[str]:
-        """Return declarations of the memory that views lie in."""
-        lines = []
-        for buffer in sorted({view.buffer for view in used} - self.register):
-            kind = C_TYPES[self.lowering.buffers[buffer].dtype]
-            if buffer == 0:
-                lines.append(f"const {kind} *b0 = x;")
-            elif buffer in self.positions:
-                lines.append(f"const {kind} *b{buffer} = ({kind} *)c[{self.positions[buffer]}];")
-            else:
-                lines.append(f"{kind} *b{buffer} = ({kind} *)(w + {self.offsets[buffer]});")
-        return lines
-
-    def _loop(self, number: int, loop: Loop) -> list[str]:
-        """Return one C function."""
+    def _call(self, loop: Loop) -> str:
+        """Return the call of a loop's kernel, a C function of the memory that it reads and writes."""
         steps = [self.steps[i] for i in loop.steps]
-        used = [view for step in steps for view in (*step.reads(), step.writes())]
-        vector = C_TYPES[self.lowering.buffers[0].dtype]
-        head = f"static void __attribute__((noinline)) loop_{number}(const {vector} *x, const void **c, char *w) {{"
-        body = self._pointers(used)
         if _fusible(steps[0]):
-            body += Nest(self, steps).lines()
+            body = Nest(self, steps).lines()
         elif isinstance(steps[0], Scatter):
-            body += self._scatter(steps[0])
+            body = self._scatter(steps[0])
         elif isinstance(steps[0], Product):
-            body += self._product(steps[0])
+            body = self._product(steps[0])
         else:
             assert isinstance(steps[0], Batched)
-            body += self._batched(steps[0])
-        return [head, *(f"  {line}" for line in body), "}"]
+            body = self._batched(steps[0])
+        text = "\n".join(f"  {line}" for line in body)
+        # Buffers are numbered anew as they come, so that the same work on other memory is the same text.
+        order = list(dict.fromkeys(int(number) for number in re.findall(r"\b[bh](\d+)(?=\b|_)", text)))
+        place_of = {number: i for i, number in enumerate(order)}
+        text = re.sub(r"\b([bh])(\d+)(?=\b|_)", lambda found: f"{found[1]}{place_of[int(found[2])]}", text)
+        written = {step.writes().buffer for step in steps}
+        parameters = [
+            f"{'' if number in written else 'const '}{C_TYPES[self.lowering.buffers[number].dtype]} *b{i}"
+            for i, number in enumerate(order)
+        ]
+        kernel = f"static void __attribute__((noinline)) KERNEL({', '.join(parameters)}) {{\n{text}\n}}"
+        name = self.kernels.setdefault(kernel, f"kernel_{len(self.kernels)}")
+        return f"{name}({', '.join(self._memory(number) for number in order)});"
 
     def _scatter(self, step: Scatter) -> list[str]:
         lines, names = _loops(step.domain)
