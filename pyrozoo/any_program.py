@@ -14,7 +14,7 @@ from torch import Tensor
 from pyrozoo.diagnostics.inference_data import program_inference_data
 from pyrozoo.inference.chains import Plan
 from pyrozoo.inference.loop import LoopSettings
-from pyrozoo.inference.nuts import JITTER, check_settings, eager, refuse_improper, sample_density
+from pyrozoo.inference.nuts import JITTER, check_settings, eager, refuse_flat, sample_density
 from pyrozoo.inference.starts import pathfinder
 from pyrozoo.program import FlatDensity, ProgramDensity
 from pyrozoo.types import SettingError
@@ -91,10 +91,7 @@ def nuts(
     loop = LoopSettings(seed=seed, progress=progress)
     with pyro.validation_enabled(False), pyro.get_param_store().scope():
         found = sample_density(prepare, backend, chains, plan, loop, f"nuts ({chains} chains)")
-        # A flat direction across sites shows in where the chains have gone.
-        away = found.vectors.flatten(0, 1) - found.starts[0]
-        furthest = away[int(away.norm(dim=1).argmax())]
-        refuse_improper(found.space, found.gradient, found.starts[0], [furthest / furthest.norm()])
+        refuse_flat(found.space, found.gradient, found.vectors)
         attributes = {
             "method": "nuts", "backend": found.backend, "note": found.note, "status": found.run.status, "seed": seed,
             "seconds": found.run.seconds, "warmup": warmup,

@@ -81,9 +81,8 @@ def short(model: str, method: str):
     return quick | ({"draws": 30} if (model, method) in VARIATIONAL else {})
 
 
-# NUTS is one engine for all models: the quick suite holds it to one model's exact posterior, the slow one to all.
-ORACLE_PAIRS = [*SAMPLERS, *slow_for([p for p in PAIRS if p[1] == "nuts" and p[0] != "zip_mixture"], "nuts")]
-ORACLE_PAIRS += [("zip_mixture", "nuts")]
+ORACLE_PAIRS = [*SAMPLERS, *pairs(engine="nuts")]
+LONG = {"gibbs": {"draws": 2500, "warmup": 200}, "nuts": {"draws": 1500, "warmup": 500, "backend": "nutpie"}}
 
 
 def prior_draws(model: str, data, count: int):
@@ -131,8 +130,7 @@ def test_solvers_objective_is_the_programs_joint(model, method):
 def test_samplers_agree_with_the_oracle(model, method):
     its = case(model)
     exact = its.oracle().draws
-    sizes = {"draws": 2500, "warmup": 200} if method != "nuts" else {"draws": 120, "warmup": 80, "chains": 2}
-    fit = fit_tiny(model, method, **sizes)
+    fit = fit_tiny(model, method, **LONG.get(method, LONG["gibbs"]))
     invariants = _moments("ours", fit, its.model.invariants(fit.draws, its.tiny)).set_index("quantity")
     truth = its.model.invariants(exact, its.tiny)
     expected = np.concatenate([value[0].mean(0).flatten().numpy() for value in truth.values()])

@@ -29,6 +29,8 @@ STATISTICS = {
 }
 """ArviZ's name of a statistic -> nutpie's."""
 
+BESIDE = 1e-2
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -178,7 +180,7 @@ class CompiledSampler(Sampler):
         model = CompiledPyMCModel(
             dims={}, compiled_logp_func=SimpleNamespace(address=self.density.address),
             compiled_expand_func=SimpleNamespace(address=self.density.draw_address),
-            initial_point_func=lambda seed: self.starts[chain], shared_data={}, user_data=memory.struct,
+            initial_point_func=self._start_of(chain), shared_data={}, user_data=memory.struct,
             n_expanded=size, shape_info=(["vector"], None, [(size,)]), logp_func=None, expand_func=None,
             _n_dim=size, _shapes={"vector": (size,)}, _coords={},
         )  # fmt: skip
@@ -188,6 +190,19 @@ class CompiledSampler(Sampler):
             target_accept=self.plan.target_accept_prob, progress_bar=False, blocking=False,
         )  # fmt: skip
         self.running[chain] = sampler, memory
+
+    def _start_of(self, chain: int) -> Callable[[int], np.ndarray]:
+        """Return what nutpie asks for a start, and asks again where it cannot use one: a gradient may not be 0."""
+        tried: list[int] = []
+
+        def start(seed: int) -> np.ndarray:
+            tried.append(seed)
+            if len(tried) == 1:
+                return self.starts[chain]
+            noise = np.random.default_rng(seed).standard_normal(self.density.size)
+            return self.starts[chain] + BESIDE * noise
+
+        return start
 
     def advance(self) -> None:
         """Start chains where cores are free, look for finished ones, and give them time."""

@@ -41,6 +41,11 @@ STEEP = -1.0
 """Slope of the log density against the log of the distance above which no integral exists."""
 
 FAR = (1e6, 1e9)
+NEARER = (30.0, 3000.0)
+"""Standard deviations of the draws, where chains have shown what is far."""
+
+SUSPICIOUS = 1.05
+DIRECTIONS = 5
 DEEP = 30.0
 """How far below the start a plateau lies that no chain ever finds: transforms clamp their ends there."""
 
@@ -289,6 +294,53 @@ def refuse_improper(space: FlatDensity, gradient: Gradient, point: Tensor, direc
                     f"the posterior is improper: its density does not fall toward infinity along {space.where(worst)}, "
                     "which neither a prior nor the data hold"
                 )
+
+
+def refuse_flat(space: FlatDensity, gradient: Gradient, vectors: Tensor) -> None:
+    """Refuse a density that is flat along a line across sites, which looking along each site does not show.
+
+    Chains that have not met ask for a look at the directions of least curvature.
+
+    Args:
+        space: The density.
+        gradient: Its value and gradient.
+        vectors: Draws, [chain, draw, size].
+
+    Raises:
+        NumericalError: It is flat along a line; the message names the sites.
+    """
+    if vectors.shape[1] < 4 or float(_rhat(vectors.double()).max()) < SUSPICIOUS:
+        return
+    point, scale = vectors[0, -1].double(), vectors.double().flatten(0, 1).std(0).clamp(min=1e-3)
+    columns = []
+    for i, unit in enumerate(torch.eye(space.size, dtype=torch.float64)):
+        step = 1e-4 * scale[i] * unit
+        slopes = [gradient((point + sign * step).to(vectors.dtype))[1].double() for sign in (1, -1)]
+        columns.append((slopes[1] - slopes[0]) / (2e-4 * scale[i]))
+    hessian = torch.stack(columns)
+    if not bool(torch.isfinite(hessian).all()):
+        return
+    axes = torch.linalg.eigh(0.5 * (hessian + hessian.T))[1].T[:DIRECTIONS]
+    away = vectors.double().flatten(0, 1) - point
+    for axis in axes:
+        spread = float((away @ axis).std()) * axis
+        near, far = (gradient((point + factor * spread).to(vectors.dtype))[0] for factor in NEARER)
+        here = gradient(point.to(vectors.dtype))[0]
+        flat = far > here - DEEP and (far - near) / math.log(NEARER[1] / NEARER[0]) > STEEP
+        if math.isfinite(far) and flat:
+            parts = [space.where(int(i)) for i in (axis.abs() > 0.3 * axis.abs().max()).nonzero()]
+            raise NumericalError(
+                f"the posterior is improper: its density does not fall along a line through {', '.join(parts[:4])}, "
+                "which neither a prior nor the data hold together"
+            )
+
+
+def _rhat(vectors: Tensor) -> Tensor:
+    """Return the split R-hat of every coordinate (Gelman et al. 2013, section 11.4), [size]."""
+    half = vectors.shape[1] // 2
+    parts = torch.cat([vectors[:, :half], vectors[:, half : 2 * half]])
+    within, between = parts.var(1).mean(0), parts.mean(1).var(0)
+    return ((half - 1) / half + between / within.clamp(min=1e-300)).sqrt()
 
 
 @dataclass(frozen=True)
