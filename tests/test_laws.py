@@ -22,6 +22,7 @@ from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.calibrate import calibration_ranks, geweke, uniformity
 from pyrozoo.diagnostics.compare import _moments
 from pyrozoo.inference.loop import LoopSettings
+from pyrozoo.inference.nuts import nuts
 from pyrozoo.inference.optimise import MONOTONE_TOLERANCE, optimise
 from pyrozoo.inference.sample import sample
 from pyrozoo.inference.state import take
@@ -325,6 +326,47 @@ def test_calibration(model, method):
 def test_calibration_long(model, method):
     p = uniformity(ranks(model, solver_class(model, method), 1000), bins=20)
     assert p.min() > 1e-4, p[p < 1e-3]
+
+
+def nuts_ranks(model, simulations, bug=None):
+    """Calibration ranks from compiled NUTS, thinned to nearly independent draws."""
+    its = case(model)
+
+    def infer(data, seed):
+        fit = nuts(
+            its.model, bug(data) if bug else data, method="nuts", backend="nutpie", chains=2, warmup=300, draws=320,
+            start="model", target_accept_prob=0.9, max_tree_depth=10, max_unknowns=2000,
+            loop=LoopSettings(seed=seed, progress=False),
+        )  # fmt: skip
+        return {site: value[:, ::20] for site, value in fit.draws.items()}
+
+    return calibration_ranks(
+        its.model, its.model.container.blank(**its.shape), infer, simulations=simulations, seed=5, lose=its.lose
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["zip_mixture", "factor_analysis"])
+def test_calibration_of_compiled_nuts(model):
+    p = uniformity(nuts_ranks(model, 200))
+    assert p.min() > 1e-4, p[p < 1e-3]
+
+
+@pytest.mark.slow
+def test_calibration_of_nuts_sees_wrong_data():
+    p = uniformity(nuts_ranks("zip_mixture", 100, bug=lambda data: dataclasses.replace(data, values=data.values + 1)))
+    assert p.min() < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [model for model, _ in pairs(engine="nuts")])
+def test_pyros_own_kernel_agrees_with_compiled_nuts(model):
+    its = case(model)
+    theirs = fit_tiny(model, "nuts", backend="pyro", draws=150, warmup=100, chains=2)
+    ours = fit_tiny(model, "nuts", backend="nutpie", draws=1500, warmup=500)
+    tables = [_moments("x", fit, its.model.invariants(fit.draws, its.tiny)) for fit in (ours, theirs)]
+    error = (tables[0]["mean"] - tables[1]["mean"]) / np.hypot(tables[0]["mcse"], tables[1]["mcse"])
+    assert error.abs().max() < 5
 
 
 def bugs(model):
