@@ -133,7 +133,9 @@ def _pyros(task: str, data: Arrays, pipe: Any) -> None:
     started = time.perf_counter()
     mcmc.run(*args)
     seconds = time.perf_counter() - started
-    pipe.send(([seconds], {name: value.detach().numpy() for name, value in mcmc.get_samples(group_by_chain=True).items()}))
+    pipe.send(
+        ([seconds], {name: value.detach().numpy() for name, value in mcmc.get_samples(group_by_chain=True).items()})
+    )
 
 
 def _alone(function: Callable[..., None], *arguments: Any) -> tuple[list[float], Arrays]:

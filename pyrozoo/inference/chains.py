@@ -161,14 +161,12 @@ class CompiledSampler(Sampler):
 
     POLL = 0.02
 
-    def __init__(
-        self, density: CompiledDensity, starts: Tensor, plan: Plan, finished: dict[int, Chain] | None = None,
-        cores: int | None = None,
-    ):  # fmt: skip
+    def __init__(self, density: CompiledDensity, starts: Tensor, plan: Plan, finished: dict[int, Chain] | None = None):
         self.density, self.plan, self.dtype = density, plan, starts.dtype
         self.starts = starts.detach().double().numpy()
         self.finished = finished or {}
-        self.cores = cores or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        known = hasattr(os, "sched_getaffinity")  # not on every system
+        self.cores = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
         self.waiting = [chain for chain in range(len(starts)) if chain not in self.finished]
         self.running: dict[int, tuple[Any, Memory]] = {}
 

@@ -37,6 +37,9 @@ CHECKS = 3
 ATTEMPTS = 100
 JITTER = 0.1
 
+Drawn = tuple[Tensor, dict[str, Tensor]]
+"""Vectors [chain, draw, size], and statistics by ArviZ's names [chain, draw]."""
+
 STEEP = -1.0
 """Slope of the log density against the log of the distance above which no integral exists."""
 
@@ -198,19 +201,28 @@ class _Nuts(Process):
         self.origin, self.backend, self.saved = state["origin"] + shift, state["backend"], len(finished)
         self._choose(state["starts"], finished)
 
-    def result(self, first: int, last: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return vectors [chain, draw, size] and statistics [chain, draw] of iterations.
+    def result(self) -> tuple[Drawn, Drawn]:
+        """Return draws, and the warm-up of the same chains.
 
-        They are those of the finished chains, else of all that have begun; a run cut short before the first of these
-        iterations gives the last position of every chain.
+        Of a run cut short they are those of as many of the longest chains as make the most draws of equal length; one
+        cut short within the warm-up gives the last position of every chain.
         """
-        known = self.sampler.finished or self.cut
-        chains = [known[number] for number in sorted(known)]
-        last = min(last, *(len(chain.vectors) for chain in chains))
-        window = slice(min(first, last - 1), last)
-        vectors = torch.stack([chain.vectors[window] for chain in chains])
-        names = chains[0].statistics
-        return vectors, {name: torch.stack([chain.statistics[name][window] for chain in chains]) for name in names}
+        known = {**self.cut, **self.sampler.finished}
+        warmup = self.plan.warmup
+        order = sorted(known, key=lambda number: -len(known[number].vectors))
+        sizes = [count * (len(known[number].vectors) - warmup) for count, number in enumerate(order, 1)]
+        count = 1 + sizes.index(max(sizes)) if max(sizes) > 0 else len(order)
+        chains = [known[number] for number in sorted(order[:count])]
+        length = min(len(chain.vectors) for chain in chains)
+
+        def between(first: int, last: int) -> Drawn:
+            vectors = torch.stack([chain.vectors[first:last] for chain in chains])
+            names = chains[0].statistics
+            return vectors, {
+                name: torch.stack([chain.statistics[name][first:last] for chain in chains]) for name in names
+            }
+
+        return between(min(warmup, length - 1), length), between(0, min(warmup, length))
 
 
 @dataclass(frozen=True)
@@ -235,7 +247,7 @@ class Sampled:
     gradient: Gradient
     vectors: Tensor
     statistics: dict[str, Tensor]
-    warmup: tuple[Tensor, dict[str, Tensor]]
+    warmup: Drawn
     finished: frozenset[int]
     backend: str
     note: str
@@ -262,9 +274,9 @@ def sample_density(
     """
     process = _Nuts(prepare, backend, chains, plan)
     run = drive(process, loop, description)
-    vectors, statistics = process.result(plan.warmup, plan.warmup + plan.draws)
+    (vectors, statistics), warmup = process.result()
     return Sampled(
-        process.space, process.starts, process.gradient, vectors, statistics, process.result(0, plan.warmup),
+        process.space, process.starts, process.gradient, vectors, statistics, warmup,
         frozenset(process.sampler.finished), process.backend, process.note, run,
     )  # fmt: skip
 
