@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import reduce
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -363,7 +364,7 @@ class ProgramDensity(FlatDensity):
                 raise NotApplicable(f"the support of {site} depends on other sites: give it a fixed one and scale it")
         self.shapes = [self.transforms[site](values[site]).shape for site in self.sites]
         self.size = sum(shape.numel() for shape in self.shapes)
-        self.dtype = torch.result_type(*[values[site] for site in (self.sites * 2)[:2]])
+        self.dtype = reduce(torch.promote_types, [value.dtype for value in values.values()])
         self.dims = {site: _dims(prototype.nodes[site]) for site in self.sites}
         self.observed = {
             name: (node["value"], _dims(node))
@@ -437,7 +438,7 @@ class ProgramDensity(FlatDensity):
 
 
 def _anywhere(site: Mapping[str, Any]) -> Tensor:
-    """Return a value of a site whose unconstrained coordinates are uniform in [-2, 2], which needs no prior draw."""
+    """Return a value of a site whose unconstrained coordinates are uniform in [-2, 2], in its prior's precision."""
     if site["fn"].has_enumerate_support:
         return site["fn"].sample()
     if getattr(site["fn"].support, "is_discrete", False):
@@ -446,7 +447,11 @@ def _anywhere(site: Mapping[str, Any]) -> Tensor:
         )
     transform = biject_to(site["fn"].support)
     shape = torch.Size(transform.inverse_shape(site["fn"].shape()))
-    return transform(4 * torch.rand(shape) - 2)
+    try:
+        dtype = site["fn"].sample().dtype
+    except NotImplementedError:  # an improper prior has no draws
+        dtype = torch.get_default_dtype()
+    return transform(4 * torch.rand(shape, dtype=dtype) - 2)
 
 
 def _ends(support: Any) -> list[Tensor]:

@@ -246,6 +246,19 @@ def test_programs_made_at_random(rows, columns, picked):
     agree(function, size=rows * columns, rtol=1e-9)
 
 
+@pytest.mark.parametrize("rows", [40, 300])
+def test_short_rows_are_laid_out_anew(rows):
+    other = torch.linspace(0, 1, 3 * rows, dtype=torch.float64).view(rows, 3)
+
+    def function(x):
+        whole = x.view(2, rows, 3)
+        part = (whole.exp() * other + whole.flip(1)[:, :, [2, 0, 1]]).transpose(0, 2)
+        part = part.cumsum(1) + part.mean(1, keepdim=True) + part[:, 1:3].sum() + whole.diagonal(0, 0, 2).sum()
+        return part.reshape(3, -1).logsumexp(1).sum() + (part.contiguous().view(-1, 2) ** 2).sum()
+
+    agree(function, size=6 * rows, rtol=1e-11)
+
+
 def test_float32():
     agree(lambda x: (x.view(4, 6).exp() @ x.view(6, 4).sigmoid()).log().sum(), dtype=torch.float32, rtol=3e-5)
 

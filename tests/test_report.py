@@ -227,6 +227,8 @@ BASE = {"kind": "samples", "status": "completed", "iterations": 10, "rhat_max_ra
         ({"holdout_impossible": 3}, "held out", "fail"),
         ({"holdout_coverage_90": 0.7, "holdout_entries": 500}, "coverage", "warn"),
         ({"loo_bad_khat_share": 0.3}, "LOO", "fail"),
+        ({"ebfmi_min": 0.9}, "E-BFMI", "pass"),
+        ({"ebfmi_min": 0.1}, "E-BFMI", "warn"),
     ],
 )
 def test_verdict_lines(change, about, level):

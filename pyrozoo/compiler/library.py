@@ -16,6 +16,7 @@ import numpy as np
 import pooch
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from pyrozoo.compiler.lowering import TRANSLATED, Lowering
 from pyrozoo.compiler.source import Source
@@ -148,6 +149,7 @@ class CompiledDensity:
     Attributes:
         size: Length of the vector.
         text: The C source.
+        single: Whether any part of it is computed in single precision.
         address: The C function (length, vector, gradient, value, memory) -> 0, or 1 where a result is not finite.
         draw_address: The C function (length, length, vector, copy, memory) that takes a sampler's draw.
         pointers: Where the constants lie.
@@ -159,7 +161,10 @@ class CompiledDensity:
 
     def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor):
         function(point.detach())  # whatever the function prepares once is no part of it
-        source = Source(Lowering(record(function, point, TRANSLATED)))
+        tape = record(function, point, TRANSLATED)
+        results = [leaf for call in tape.calls for leaf in tree_leaves(call.result) if isinstance(leaf, Tensor)]
+        self.single = any(result.dtype == torch.float32 for result in results)
+        source = Source(Lowering(tape))
         self.text, self.size, self.work = source.text, point.numel(), source.work
         self._library = ctypes.CDLL(str(build(source.text)))
         self._function = self._library.zoo_density

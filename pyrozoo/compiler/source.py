@@ -10,6 +10,7 @@ from importlib.resources import files
 
 import torch
 
+from pyrozoo.compiler.layout import SHORT, laid_out
 from pyrozoo.compiler.lowering import Lowering
 from pyrozoo.compiler.steps import (
     C_TYPES,
@@ -26,8 +27,6 @@ from pyrozoo.compiler.steps import (
 )
 
 ALIGNMENT = 64
-SHORT = 32
-"""Innermost loops below this length are exchanged for longer ones, which fill vector registers."""
 
 STARTS = {"sum": "0", "prod": "1", "any": "0", "all": "1"}
 EXTREMES = {
@@ -148,7 +147,9 @@ class Source:
     """
 
     def __init__(self, lowering: Lowering):
-        self.lowering, self.steps = lowering, lowering.steps
+        outputs = {0, lowering.value.buffer, lowering.gradient.buffer}
+        self.lowering = lowering
+        self.steps, self.buffers = laid_out(lowering.steps, lowering.buffers, outputs)
         self.loops = schedule(self.steps)
         self.at = {i: number for number, loop in enumerate(self.loops) for i in loop.steps}
         self.constants: list[torch.Tensor] = []
@@ -157,8 +158,8 @@ class Source:
         self._place_buffers()
         self.kernels: dict[str, str] = {}  # source -> name; loops that differ in their memory alone are one
         calls = [f"  {self._call(loop)}" for loop in self.loops]
-        size, value, gradient = lowering.buffers[0].size, lowering.value, lowering.gradient
-        narrow = lowering.buffers[0].dtype != torch.float64
+        size, value, gradient = self.buffers[0].size, lowering.value, lowering.gradient
+        narrow = self.buffers[0].dtype != torch.float64
         vector = [f"  float x[{size}];", f"  for (long i = 0; i < {size}; i++) x[i] = (float)x0[i];"]
         copied = f"g[i] = ({self._memory(gradient.buffer)})[i * {gradient.strides[0]} + {gradient.offset}];"
         lines = [
@@ -207,7 +208,7 @@ class Source:
 
     def _place_buffers(self) -> None:
         """Give buffers places in the work space; those that are never alive together may share one."""
-        buffers = self.lowering.buffers
+        buffers = self.buffers
         self.offsets: dict[int, int] = {}
         taken: list[tuple[int, int, int]] = []  # from, to, last loop
         self.work = ALIGNMENT
@@ -232,7 +233,7 @@ class Source:
 
     def _memory(self, buffer: int) -> str:
         """Return the C expression of where a buffer lies."""
-        kind = C_TYPES[self.lowering.buffers[buffer].dtype]
+        kind = C_TYPES[self.buffers[buffer].dtype]
         if buffer == 0:
             return "x"
         if buffer in self.positions:
@@ -258,7 +259,7 @@ class Source:
         text = re.sub(r"\b([bh])(\d+)(?=\b|_)", lambda found: f"{found[1]}{place_of[int(found[2])]}", text)
         written = {step.writes().buffer for step in steps}
         parameters = [
-            f"{'' if number in written else 'const '}{C_TYPES[self.lowering.buffers[number].dtype]} *b{i}"
+            f"{'' if number in written else 'const '}{C_TYPES[self.buffers[number].dtype]} *restrict b{i}"
             for i, number in enumerate(order)
         ]
         kernel = f"static void __attribute__((noinline)) KERNEL({', '.join(parameters)}) {{\n{text}\n}}"

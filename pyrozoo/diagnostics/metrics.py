@@ -176,6 +176,8 @@ def convergence(fit: Fit) -> Metrics:
     result["ess_per_second"] = float(result["ess_bulk_min_invariants"]) / max(fit.seconds, 1e-9)
     if "diverging" in fit.sample_stats:
         result["divergences"] = int(fit.sample_stats["diverging"].sum())
+    if "energy" in fit.sample_stats:
+        result["ebfmi_min"] = float(np.min(az.bfmi(fit.sample_stats["energy"].cpu().numpy())))
     return result
 
 

@@ -10,6 +10,8 @@ Level = Literal["pass", "warn", "fail"]
 
 RHAT_GOOD, RHAT_BAD = 1.01, 1.05
 ESS_ENOUGH = 400
+EBFMI_ENOUGH = 0.3
+"""Betancourt (2016, arXiv:1604.00695): below it a chain's energy moves too little from draw to draw."""
 COVERAGE_GOOD = (0.87, 0.93)
 
 
@@ -51,6 +53,8 @@ def verdict(metrics: Mapping[str, Any]) -> list[Line]:
                 f"{metrics['divergences']} divergent transitions: parts of the posterior were missed.",
             )
         )
+    if "ebfmi_min" in metrics:
+        lines.append(_ebfmi(metrics))
     if "khat" in metrics:
         lines.append(_khat(metrics))
     if "loo_bad_khat_share" in metrics:
@@ -119,6 +123,17 @@ def _ess(metrics: Mapping[str, Any]) -> Line:
         f"At least {ess:.0f} effective draws for every invariant"
         + (f" ({metrics['ess_per_second']:.0f} a second)." if enough else f"; {ESS_ENOUGH} are wanted: run longer."),
     )
+
+
+def _ebfmi(metrics: Mapping[str, Any]) -> Line:
+    value = metrics["ebfmi_min"]
+    if value >= EBFMI_ENOUGH:
+        return Line("pass", "E-BFMI", f"E-BFMI is at least {value:.2f}: momenta reach all levels of energy.")
+    return Line(
+        "warn", "E-BFMI",
+        f"E-BFMI is {value:.2f} in the worst chain ({EBFMI_ENOUGH} is wanted): tails are heavier than momenta reach; "
+        "run longer, or state the model in other parameters.",
+    )  # fmt: skip
 
 
 def _loo(metrics: Mapping[str, Any]) -> Line:

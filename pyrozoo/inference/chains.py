@@ -175,10 +175,11 @@ class CompiledSampler(Sampler):
         from nutpie.compile_pymc import CompiledPyMCModel
 
         memory, size = Memory(self.density, self.plan.warmup + self.plan.draws), self.density.size
+        # The model outlives nutpie's threads, and what it holds does: the memory that they write.
         model = CompiledPyMCModel(
             dims={}, compiled_logp_func=SimpleNamespace(address=self.density.address),
             compiled_expand_func=SimpleNamespace(address=self.density.draw_address),
-            initial_point_func=self._start_of(chain), shared_data={}, user_data=memory.struct,
+            initial_point_func=self._start_of(chain), shared_data={"memory": memory}, user_data=memory.struct,
             n_expanded=size, shape_info=(["vector"], None, [(size,)]), logp_func=None, expand_func=None,
             _n_dim=size, _shapes={"vector": (size,)}, _coords={},
         )  # fmt: skip

@@ -78,7 +78,7 @@ def compiled(space: FlatDensity, starts: Tensor) -> CompiledDensity:
     with without_branches():
         density = CompiledDensity(space, starts[0])
     truth = eager(space)
-    of_value, of_gradient = AGREEMENT[starts.dtype]
+    of_value, of_gradient = AGREEMENT[torch.float32 if density.single else starts.dtype]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         for i in range(max(CHECKS, len(starts))):
