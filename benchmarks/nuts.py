@@ -178,14 +178,14 @@ def rows() -> Iterator[Row]:
                 for what, mine, other in (("with", first, with_compile), ("without", second, without)):
                     yield Row(
                         f"{name}, {what} compiling", 1000 * mine / ours, f"NumPyro {version}", 1000 * other / theirs,
-                        f"{CHAINS} chains of 1000 + 1000; ours {mine:.2f} s, {ours:.0f} effective; NumPyro {other:.2f} s, "
-                        f"{theirs:.0f} effective",
+                        f"{CHAINS} chains of 1000 + 1000; ours {mine:.2f} s, {ours:.0f} effective; "
+                        f"NumPyro {other:.2f} s, {theirs:.0f} effective",
                     )  # fmt: skip
         (pyros,), draws = _alone(_pyros, task, data)
         theirs = effective(task, draws, data)
         for name, (first, _, ours) in runs.items():
             yield Row(
                 name, 1000 * first / ours, "Pyro's NUTS", 1000 * pyros / theirs,
-                f"ours {first:.2f} s with compiling, {ours:.0f} effective; Pyro, 1 chain of {PYRO_WARMUP} + {PYRO_DRAWS}, "
-                f"{pyros:.1f} s, {theirs:.0f} effective",
+                f"ours {first:.2f} s with compiling, {ours:.0f} effective; "
+                f"Pyro, 1 chain of {PYRO_WARMUP} + {PYRO_DRAWS}, {pyros:.1f} s, {theirs:.0f} effective",
             )  # fmt: skip
