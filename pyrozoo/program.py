@@ -172,8 +172,10 @@ class FlatDensity(abc.ABC):
         shapes: Their unconstrained shapes.
         transforms: Site -> the map to unconstrained space.
         size: Length of the vector.
+        proper: Whether it is known to have an integral.
     """
 
+    proper: ClassVar[bool] = False
     sites: list[str]
     shapes: list[torch.Size]
     transforms: dict[str, Any]
@@ -257,6 +259,7 @@ class Unconstrained(FlatDensity):
         NumericalError: If the model's likelihood and its program disagree.
     """
 
+    proper = True  # the zoo's priors are
     CHECKS = 3
     CHECKED_UNITS = 100
     AGREEMENT: ClassVar = {torch.float64: 1e-9, torch.float32: 1e-4}

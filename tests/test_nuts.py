@@ -254,6 +254,18 @@ def test_a_density_that_goes_by_values_unseen_is_caught_at_random_points():
     assert "depends on values" in result.attrs["note"]
 
 
+def far_off():
+    """Change course where no start is, but draws are."""
+    x = pyro.sample("x", dist.Normal(0.0, 1.0))
+    loud = abs(float(x.detach().numpy())) < 40
+    pyro.factor("more", -0.5 * (x - 50) ** 2 * 100 if loud else -0.5 * (x - 50) ** 2 * 99)
+
+
+def test_a_density_that_goes_by_values_is_caught_at_draws():
+    with pytest.raises(NumericalError, match="differ at a draw; use backend=pyro"):
+        pyrozoo.nuts(far_off, start={"x": 1.0}, **SHORT)
+
+
 def test_a_planted_bug_in_the_compiled_density_is_caught(monkeypatch):
     call = chains.CompiledDensity.__call__
     monkeypatch.setattr(

@@ -77,21 +77,28 @@ def compiled(space: FlatDensity, starts: Tensor) -> CompiledDensity:
     """
     with without_branches():
         density = CompiledDensity(space, starts[0])
-    truth = eager(space)
-    of_value, of_gradient = AGREEMENT[torch.float32 if density.single else starts.dtype]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for i in range(max(CHECKS, len(starts))):
-            point = starts[i % len(starts)] + JITTER * (i > 0) * torch.randn_like(starts[0])
-            value, slope = truth(point)
-            found, found_slope = density(point)
-            if not (math.isfinite(value) and torch.isfinite(slope).all()):
-                continue
-            near = abs(found - value) <= of_value * max(1.0, abs(value))
-            size = slope.abs().max().clamp(min=1.0).double()
-            if not near or not bool(((found_slope - slope).abs() <= of_gradient * size).all()):
-                raise Untraceable("its course depends on values of its sites (compiled and program differ)")
+        away = JITTER * torch.randn(CHECKS, starts.shape[1], dtype=starts.dtype)
+    if differ(space, density, torch.cat([starts, starts[torch.arange(CHECKS) % len(starts)] + away])):
+        raise Untraceable("its course depends on values of its sites (compiled and program differ)")
     return density
+
+
+def differ(space: FlatDensity, density: CompiledDensity, points: Tensor) -> bool:
+    """Return whether the compiled density or its gradient is another than the program's at any of some points."""
+    truth = eager(space)
+    of_value, of_gradient = AGREEMENT[torch.float32 if density.single else points.dtype]
+    for point in points:
+        value, slope = truth(point)
+        if not (math.isfinite(value) and torch.isfinite(slope).all()):
+            continue
+        found, found_slope = density(point)
+        near = abs(found - value) <= of_value * max(1.0, abs(value))
+        size = slope.abs().max().clamp(min=1.0).double()
+        if not near or not bool(((found_slope - slope).abs() <= of_gradient * size).all()):
+            return True
+    return False
 
 
 class _Nuts(Process):
@@ -141,7 +148,7 @@ class _Nuts(Process):
                 log.warning("nuts runs Pyro's own kernel, which is slow: %s", reason)
         if reason:
             self._refuse_invalid(gradient)
-        else:
+        elif not self.space.proper:
             refuse_improper(self.space, gradient, self.starts[0], torch.eye(self.space.size).unbind())
         self.backend = "pyro" if reason else "nutpie"
         self.note = f"nuts ran on Pyro's kernel: {reason}" if reason else "nuts ran compiled, on nutpie"
@@ -275,6 +282,11 @@ def sample_density(
     process = _Nuts(prepare, backend, chains, plan)
     run = drive(process, loop, description)
     (vectors, statistics), warmup = process.result()
+    if isinstance(process.gradient, CompiledDensity):
+        flat = vectors.flatten(0, 1)
+        chosen = torch.linspace(0, len(flat) - 1, CHECKS).round().long()
+        if differ(process.space, process.gradient, flat[chosen]):
+            raise NumericalError("nuts: compiled density and program differ at a draw; use backend=pyro")
     return Sampled(
         process.space, process.starts, process.gradient, vectors, statistics, warmup,
         frozenset(process.sampler.finished), process.backend, process.note, run,
