@@ -74,7 +74,7 @@ def test_interrupted_then_resumed_is_the_uninterrupted_run(method, at, tmp_path,
     same(pyrozoo.resume(tmp_path), whole)
 
 
-@pytest.mark.parametrize("method", ["em", "gibbs", "svi"])
+@pytest.mark.parametrize("method", ["gibbs", *(pytest.param(m, marks=pytest.mark.slow) for m in ("em", "svi"))])
 def test_a_killed_run_loses_at_most_the_checkpoint_interval(method, tmp_path):
     long = {
         "em": {"max_iterations": 100_000},
@@ -219,6 +219,7 @@ def test_float32_refuses_counts_that_it_cannot_hold():
         pyrozoo.fit("zip_mixture", "em", data=[[1e7, 2], [3, 4]], dtype="float32")
 
 
+@pytest.mark.slow
 def test_minibatches_estimate_the_same_elbo():
     sizes = {"rows": 400, "columns": 5, "num_components": 2, "progress": False, "seed": 1}
     run = {"max_steps": 400, "restarts": 1, "window": 200, "draws": 100, "evaluation_draws": 50, "tol": 0.0}

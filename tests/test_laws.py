@@ -82,8 +82,18 @@ def short(model: str, method: str):
     return quick | ({"draws": 30} if (model, method) in VARIATIONAL else {})
 
 
-ORACLE_PAIRS = [*SAMPLERS, *pairs(engine="nuts")]
-LONG = {"gibbs": {"draws": 2500, "warmup": 200}, "nuts": {"draws": 1500, "warmup": 500, "backend": "nutpie"}}
+LONGEST = [("categorical_fa", "nuts")]  # a search for modes in every gradient
+ORACLE_PAIRS = [*SAMPLERS, *(pair for pair in pairs(engine="nuts") if pair not in LONGEST)]
+ORACLE_PAIRS += [pytest.param(*pair, marks=pytest.mark.slow) for pair in LONGEST]
+LONG = {"gibbs": {"draws": 1500, "warmup": 200}, "nuts": {"draws": 600, "warmup": 400, "backend": "nutpie"}}
+# One engine for all models: one model's fit stands for it in the quick suite, where each takes long.
+QUICKLY_VARIATIONAL = slow_for(VARIATIONAL, "vae")
+QUICKLY_VARIATIONAL = [
+    pytest.param(*each.values, marks=pytest.mark.slow)
+    if each.values[1] == "svi" and each.values[0] != "zip_mixture"
+    else each
+    for each in QUICKLY_VARIATIONAL
+]
 
 
 def prior_draws(model: str, data, count: int):
@@ -142,7 +152,7 @@ def test_samplers_agree_with_the_oracle(model, method):
     assert np.abs(invariants["sd"].to_numpy() / spread - 1).max() < 0.3
 
 
-@pytest.mark.parametrize(("model", "method"), VARIATIONAL)
+@pytest.mark.parametrize(("model", "method"), QUICKLY_VARIATIONAL)
 def test_variational_bounds_stay_below_the_evidence(model, method):
     its = case(model)
     evidence = its.oracle().log_evidence
@@ -403,7 +413,7 @@ def test_a_sampler_that_ignores_the_data_is_caught_by_the_log_likelihoods_rank_o
 # 6 and 7. Variational figures, symmetry ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), VARIATIONAL)
+@pytest.mark.parametrize(("model", "method"), QUICKLY_VARIATIONAL)
 def test_variational_fits_report_khat(model, method):
     fit = plain_fit(model, method)
     assert fit.kind == "variational"

@@ -515,7 +515,8 @@ def test_expansion_saves_steps():
 
 
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("missing", [pytest.param(0.0, marks=pytest.mark.slow), 0.25])
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", [0.0, 0.25])
 def test_samplers_of_all_options_agree(missing):
     """Imputing and summing out, blocks and single sites: samplers of one posterior, of a complete table too."""
     data, model = table(missing, rows=30, columns=4), make(2)

@@ -465,6 +465,7 @@ def test_every_method_takes_the_hierarchical_model(method):
 # SVI ------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @unchecked
 def test_svi_s_bound_is_pyros_and_cavi_s():
     """The guide's ELBO at one q: closed form by hand, TraceMeanField_ELBO, and the mean of log p - log q."""
