@@ -512,11 +512,6 @@ def _diag_embed(to: Lowering, call: Call, out: Tensor) -> None:
     to.copy(out.diagonal(offset, first, second), call.args[0])
 
 
-@_translation("unfold_backward", "_fft_c2r")
-def _nothing(to: Lowering, call: Call, out: Tensor) -> None:
-    raise Untraceable(f"the operation {call.operation} has no translation into C")
-
-
 @_translation("flip")
 def _flip(to: Lowering, call: Call, out: Tensor) -> None:
     source, offset = to._view(call.args[0]), 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -238,7 +238,3 @@ class Buffer:
     dtype: torch.dtype
     size: int
     constant: torch.Tensor | None
-
-    def holding(self, content: torch.Tensor) -> Buffer:
-        """Return it with a content."""
-        return replace(self, constant=content)

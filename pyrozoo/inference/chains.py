@@ -15,7 +15,7 @@ import torch
 from pyro.infer import NUTS
 from torch import Tensor
 
-from pyrozoo.compiler.library import CompiledDensity, Memory
+from pyrozoo.compiler.density import CompiledDensity, Memory
 from pyrozoo.types import NumericalError
 
 STATISTICS = {

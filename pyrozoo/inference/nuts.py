@@ -14,7 +14,7 @@ import pyro
 import torch
 from torch import Tensor
 
-from pyrozoo.compiler.library import CompiledDensity
+from pyrozoo.compiler.density import CompiledDensity
 from pyrozoo.compiler.tape import Untraceable
 from pyrozoo.inference.chains import Chain, CompiledSampler, Plan, PyroSampler, Sampler
 from pyrozoo.inference.loop import LoopSettings, Process, Run, drive
@@ -34,7 +34,6 @@ AGREEMENT = {torch.float64: (1e-10, 1e-8), torch.float32: (1e-4, 1e-3)}
 """How far, relatively, value and gradient of compiled and recorded density may be apart."""
 
 CHECKS = 3
-ATTEMPTS = 100
 JITTER = 0.1
 
 Drawn = tuple[Tensor, dict[str, Tensor]]
