@@ -118,6 +118,7 @@ SHAPES = {
     "index_add": lambda x: (torch.zeros(4, dtype=x.dtype).index_add(0, WHOLE, x.exp()) ** 2).sum(),
     "index_select": lambda x: x.view(4, 6).index_select(1, WHOLE[:7]).exp().sum(),
     "in_place": lambda x: _in_place(x),
+    "overwritten": lambda x: _overwritten(x),
     "index_put": lambda x: (torch.ones(4, dtype=x.dtype).index_put((WHOLE,), x.exp(), accumulate=True) ** 2).sum(),
     "where": lambda x: torch.where(x > 0.1, x.exp(), torch.where(x < -0.5, x, x * x)).sum(),
     "masked": lambda x: x.masked_fill(x > 0.4, 2.0).square().sum(),
@@ -145,6 +146,14 @@ def _in_place(x):
     whole[1:3] = x[:12].view(2, 6).exp()
     whole[:, 0] += x[:4]
     return (whole * whole).sum() + whole.mul(2).clamp_(min=0.5).sum()
+
+
+def _overwritten(x):
+    """Read a small piece of memory in a large loop, then write it: small loops come first where they may."""
+    part = x[:3].detach().exp()
+    large = part[:, None] + x.view(3, 8)
+    part.mul_(5.0)
+    return large.sin().sum() + (part * x[:3]).sum()
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -504,6 +504,7 @@ def test_svi_s_bound_is_pyros_and_cavi_s():
     assert torch.tensor(draws).std() < torch.tensor(plain).std(), "what is in closed form has no noise"
 
 
+@pytest.mark.slow
 @unchecked
 def test_minibatches_of_ratings_estimate_the_same_bound():
     model, data = MODEL, simulated()

@@ -538,6 +538,7 @@ def test_one_batch_of_all_rows_at_full_step_is_a_fixed_point_of_cavi(model):
     torch.testing.assert_close(batch.step(finished)[1], elbo, rtol=1e-6, atol=0)
 
 
+@pytest.mark.slow
 @unchecked
 def test_minibatches_come_close_to_the_batch():
     data = simulate_data(MODEL, seed=2, missing=0.05, rows=120, columns=30)
