@@ -285,6 +285,7 @@ def describe(result: Any, directory: Path) -> str:
         f"{result.iterations} iterations, {result.seconds:.2f} s",
         *([f"  {figures}"] if figures else []),
         *(f"  {line.level:<4}  {line.about}: {line.sentence}" for line in verdict(result.metrics)),
+        *(f"  note  {note}" for note in result.notes),
         f"  {directory / 'report.html'}",
     ]
     return "\n".join(lines) + "\n"
