@@ -99,6 +99,7 @@ PROBLEMS = {
 
 @cache
 def posteriordb():
+    # As all data that the project does not carry; CI has them, and there these tests run.
     file = Path(os.environ.get("PYROZOO_DATA", "")) / "posteriordb_subset.json"
     if not os.environ.get("PYROZOO_DATA") or not file.is_file():
         pytest.skip("PYROZOO_DATA holds no posteriordb_subset.json")

@@ -303,10 +303,6 @@ def _extra(word: str, call: Call) -> list[Any]:
     return [call.kwargs.get("value", 1)] if word in ("addcmul", "addcdiv") else []
 
 
-def _result(call: Call) -> Tensor:
-    return call.result if isinstance(call.result, Tensor) else call.result[0]
-
-
 def _argument(call: Call, position: int, word: str, default: Any = None) -> Any:
     return call.args[position] if len(call.args) > position else call.kwargs.get(word, default)
 

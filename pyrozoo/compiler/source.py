@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from dataclasses import dataclass, field
 from importlib.resources import files
 
 import torch
@@ -47,13 +46,6 @@ COMBINE = {
     "all": "({0} & ({1} != 0))",
 }
 SIMD = {"sum": "+", "prod": "*", "max": "max", "min": "min", "any": "|", "all": "&"}
-
-
-@dataclass
-class Loop:
-    """Steps that share one nest of loops, or one step of its own."""
-
-    steps: list[int] = field(default_factory=list)
 
 
 def _first(step: Reduce) -> str:
@@ -105,23 +97,23 @@ def _joins(step: Step, other: Step) -> bool:
     return all(_place(view) == own[view.buffer] and view not in gathered for view in touched)
 
 
-def schedule(steps: list[Step]) -> list[Loop]:
+def schedule(steps: list[Step]) -> list[list[int]]:
     """Group steps into loops: small shapes first, so that large ones find all their operands ready.
 
     Args:
         steps: In an order that is right.
 
     Returns:
-        Loops in an order that is right.
+        The numbers of the steps of each loop; loops in an order that is right.
     """
     before = _before(steps)
     done: set[int] = set()
     left = list(range(len(steps)))
-    loops: list[Loop] = []
+    loops: list[list[int]] = []
     while left:
         ready = [i for i in left if before[i] <= done]
         first = min(ready, key=lambda i: (math.prod(steps[i].domain), i))
-        loop = Loop([first])
+        loop = [first]
         if _fusible(steps[first]):
             domain, member = steps[first].domain, {first}
             for i in left:
@@ -129,9 +121,9 @@ def schedule(steps: list[Step]) -> list[Loop]:
                 if i == first or not _fusible(step) or step.domain != domain or not before[i] <= done | member:
                     continue
                 if all(_joins(step, steps[j]) for j in before[i] & member):
-                    loop.steps.append(i)
+                    loop.append(i)
                     member.add(i)
-        done |= set(loop.steps)
+        done |= set(loop)
         left = [i for i in left if i not in done]
         loops.append(loop)
     return loops
@@ -151,7 +143,7 @@ class Source:
         self.lowering = lowering
         self.steps, self.buffers = laid_out(lowering.steps, lowering.buffers, outputs)
         self.loops = schedule(self.steps)
-        self.at = {i: number for number, loop in enumerate(self.loops) for i in loop.steps}
+        self.at = {i: number for number, loop in enumerate(self.loops) for i in loop}
         self.constants: list[torch.Tensor] = []
         self.routines: set[str] = set()
         self._kept()
@@ -240,9 +232,9 @@ class Source:
             return f"(const {kind} *)c[{self.positions[buffer]}]"
         return f"({kind} *)(w + {self.offsets[buffer]})"
 
-    def _call(self, loop: Loop) -> str:
+    def _call(self, loop: list[int]) -> str:
         """Return the call of a loop's kernel, a C function of the memory that it reads and writes."""
-        steps = [self.steps[i] for i in loop.steps]
+        steps = [self.steps[i] for i in loop]
         if _fusible(steps[0]):
             body = Nest(self, steps).lines()
         elif isinstance(steps[0], Scatter):
