@@ -132,6 +132,9 @@ def early_problem(arguments: list[str]) -> str | None:
                 return problem
     if {"--cfg", "-c", "--info", "-i", "--hydra-help"} & set(arguments) or "experiment" in chosen:
         return None
+    named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    if (reference := named.get("reference", "null")) != "null" and not Path(reference, "metrics.json").is_file():
+        return f"reference={reference} is not a finished run directory (no metrics.json)"
     if not any(argument.startswith("resume=") for argument in arguments):
         for group in ("model", "inference"):
             if not any(re.match(rf"\+?{group}(@[\w.]+)?=", argument) for argument in arguments):
@@ -276,15 +279,13 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
 
 def describe(result: Any, directory: Path) -> str:
     """Return what the terminal shows of a finished run."""
-    from pyrozoo.diagnostics.verdict import verdict
-
     shown = ("elbo", "holdout_elpd", "holdout_rmse", "completion_rmse", "naive_rmse", "loo_elpd")
     figures = "  ".join(f"{name} {result.metrics[name]:.4f}" for name in shown if name in result.metrics)
     lines = [
         f"{result.model_name} by {result.method}: {result.status}, {result.objective_name} {result.objective:.4f}, "
         f"{result.iterations} iterations, {result.seconds:.2f} s",
         *([f"  {figures}"] if figures else []),
-        *(f"  {line.level:<4}  {line.about}: {line.sentence}" for line in verdict(result.metrics)),
+        *(f"  {line.level:<4}  {line.about}: {line.sentence}" for line in result.verdict),
         *(f"  note  {note}" for note in result.notes),
         f"  {directory / 'report.html'}",
     ]

@@ -19,13 +19,14 @@ from omegaconf import OmegaConf
 
 from pyrozoo import catalog
 from pyrozoo.data.source import PREPARATION, read
-from pyrozoo.diagnostics.compare import Comparison
+from pyrozoo.diagnostics.compare import Comparison, check_reference
 from pyrozoo.diagnostics.compare import compare as compare_fits
 from pyrozoo.diagnostics.inference_data import to_inference_data
 from pyrozoo.diagnostics.metrics import evaluate
+from pyrozoo.diagnostics.verdict import Line, Thresholds
 from pyrozoo.inference.loop import LoopSettings
-from pyrozoo.report.comparison import write_comparison
-from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, read_config, read_run, write_run, write_text
+from pyrozoo.report.comparison import ABSENT, judge, verdict_settings, write_comparison
+from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, read_config, read_run, write_page, write_run, write_text
 from pyrozoo.report.synthetic import check_request, synthetic_frame, write_synthetic
 from pyrozoo.settings import check_types
 from pyrozoo.types import SOLVER, Draws, Fit, Model, NotApplicable, SettingError
@@ -46,6 +47,8 @@ OWN: Mapping[str, Any] = {
     "checkpoint_every": None,
     "posterior_megabytes": 200,
     "solver": {},
+    "reference": None,
+    "verdict": {},
 }
 """A run's own settings where nothing else is asked for."""
 
@@ -69,6 +72,11 @@ class Result(Fit):
         result = cls(**{f.name: getattr(fit, f.name) for f in fields(Fit)})
         result.settings, result._inference_data = settings, data
         return result
+
+    @cached_property
+    def verdict(self) -> list[Line]:
+        """What to believe of the fit, held to the settings' reference where there is one for this posterior."""
+        return judge(self, self.settings)
 
     @cached_property
     def inference_data(self) -> az.InferenceData:
@@ -98,8 +106,21 @@ class Result(Fit):
         directory = Path(directory)
         text = config or yaml.safe_dump(dict(self.settings), sort_keys=False)
         asked = {name: self.settings.get(name) for name in ("synthetic_rows", "synthetic_given", "progress")}
-        write_run(self, self.inference_data, directory, text, **asked)
+        write_run(self, self.inference_data, directory, text, self.verdict, **asked)
         return directory
+
+    def report(self, directory: str | Path) -> Path:
+        """Write the tables, pictures and report.html of a run directory anew.
+
+        Args:
+            directory: The run directory that the fit was read from.
+
+        Returns:
+            The directory.
+        """
+        text = yaml.safe_dump(dict(self.settings), sort_keys=False)
+        write_page(self, self.inference_data, Path(directory), text, self.verdict)
+        return Path(directory)
 
 
 class ComparisonResult:
@@ -121,7 +142,7 @@ class ComparisonResult:
     def save(self, directory: str | Path) -> Path:
         """Write comparison.csv and report.html."""
         directory = Path(directory)
-        nothing = pd.DataFrame(columns=["run", "model", "method", "status", "error"])
+        nothing = pd.DataFrame(columns=list(ABSENT))
         write_comparison(directory, [self.comparison], nothing, {})
         return directory
 
@@ -331,6 +352,9 @@ def engine_fit(
         table.codes_of(config["synthetic_given"])  # a wrong one is a mistake before the fit
     table = table.to(device, dtype)
     model.check(table)  # again: a precision may be too small for the values
+    _, reference = verdict_settings(config)
+    if reference is not None:
+        check_reference(model, table, reference)  # before the work rather than after it
     loop = LoopSettings(
         seed=config["seed"],
         progress=config["progress"],
@@ -386,7 +410,7 @@ def make_model(settings: Mapping[str, Any]) -> Model:
 
 def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettings, start: Any = None) -> Fit:
     """Call the method's engine with the method's settings; a setting that the engine does not have is an error."""
-    inference, folder = config["inference"], f"pyrozoo.models.{config['model']['name']}"
+    inference, name = config["inference"], config["model"]["name"]
     method, about = inference["name"], catalog.settings("inference", inference["name"])
     engine = getattr(importlib.import_module(f"pyrozoo.inference.{about['engine']}"), about["engine"])
     settings = {key: value for key, value in inference.items() if key not in ABOUT}
@@ -398,12 +422,12 @@ def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettin
     if about["needs"] != "solver" and options:
         raise SettingError(f"solver.{next(iter(options))}: {method} is no solver of {config['model']['name']}'s own")
     if about["needs"] == "solver":
-        solver = importlib.import_module(f"{folder}.{method}").Solver
+        solver = catalog.part(name, method).Solver
         whose = f"{method} of {config['model']['name']}"
         check_types(solver.__init__, options, "solver", whose, ("model", "data"))
         parts = [solver(model, data, **options)]
     elif about["needs"] == "guide":
-        parts = [importlib.import_module(f"{folder}.{about.get('guide', 'guide')}").Guide]
+        parts = [catalog.part(name, about.get("guide", "guide")).Guide]
     fitted = engine(model, data, *parts, method=method, loop=loop, **settings)
     fitted.metrics |= {f"{SOLVER}{name}": value for name, value in options.items()}
     return fitted
@@ -482,13 +506,23 @@ def synthesize(
     return write_synthetic(fit, Path(path), count, given, seed, progress)
 
 
-def compare(fits: Sequence[Fit]) -> ComparisonResult:
-    """Compare fits of one model: a table, aligned parameters, invariants in reference-sd units; ``save`` the report.
+def compare(fits: Sequence[Fit], *, reference: Fit | str | Path | None = None, **limits: float) -> ComparisonResult:
+    """Compare fits of one model: a verdict card each, aligned parameters, invariants in reference-sd units.
 
     Args:
         fits: Results of ``fit`` or ``load``.
+        reference: A fit, or its run directory, to hold them to; None: the best of them.
+        **limits: Thresholds of the verdicts in place of conf's, such as ``mean_good=0.1`` (``Thresholds``).
+
+    Returns:
+        Tables and cards; ``save`` writes the report.
+
+    Raises:
+        SettingError: Nothing to compare, fits of different models or data, or no such threshold.
     """
-    return ComparisonResult(compare_fits(list(fits)))
+    check_types(Thresholds.__init__, limits, "verdict")
+    stored = reference if reference is None or isinstance(reference, Fit) else load(reference)
+    return ComparisonResult(compare_fits(list(fits), reference=stored, limits=Thresholds(**limits)))
 
 
 def load(directory: str | Path) -> Result:

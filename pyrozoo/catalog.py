@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -117,11 +118,21 @@ def check_pair(model: str, method: str) -> str | None:
     )
 
 
+def part(model: str, name: str) -> ModuleType:
+    """Import a module of a model's folder.
+
+    Besides solvers and guides every model has ``queries``, with ``metrics(fit)`` (its own figures) and ``tables(fit)``
+    (title -> table), and ``figures``, with ``pictures(fit)``. Either may have ``compared(fits, names)``: tables, or
+    pictures, over several fits of the model. A model whose folder has ``synthesis`` draws synthetic rows.
+    """
+    return importlib.import_module(f"pyrozoo.models.{model}.{name}")
+
+
 def model_class(name: str) -> type[Model]:
     """Import a model's class: the one subclass of Model that its model.py defines."""
     from pyrozoo.types import Model
 
-    module = importlib.import_module(f"pyrozoo.models.{name}.model")
+    module = part(name, "model")
     (found,) = (
         each
         for each in vars(module).values()

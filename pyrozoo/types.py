@@ -171,6 +171,18 @@ class Model(abc.ABC):
         ``log_likelihood`` is one of them; where it is known already it need not be computed again.
         """
 
+    def checks(self, values: Tensor, data: Any) -> Draws:
+        """Return the statistics by which posterior predictive checks compare data with simulated data, name -> [...].
+
+        They should be what a model of this kind gets wrong when it is wrong, such as zeros and dispersion of counts.
+
+        Args:
+            values: As ``data.values`` holds them: the data's own, or simulated ones.
+            data: Says which cells are observed; others must not matter.
+        """
+        arrays = data.statistics(values, self.observed_site)
+        return {name: torch.as_tensor(array) for name, (_, array) in arrays.items()}
+
     @abc.abstractmethod
     def predict(self, draws: Draws, data: Any) -> Prediction:
         """Predict the hidden entries of ``data`` given its observed ones."""

@@ -59,8 +59,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
     )
     monkeypatch.setattr("pyrozoo.report.html.png", lambda picture: blank)
-    for name in ("PRIOR_DRAWS", "PREDICTIVE_DRAWS"):
-        monkeypatch.setattr(f"pyrozoo.diagnostics.inference_data.{name}", 8)
+    for name in ("inference_data.PRIOR_DRAWS", "predictive.SIMULATIONS"):
+        monkeypatch.setattr(f"pyrozoo.diagnostics.{name}", 8)
 
 
 @pytest.fixture

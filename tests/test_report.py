@@ -168,9 +168,7 @@ def test_comparison_over_the_number_of_components(tmp_path):
     fits = [pyrozoo.fit("zip_mixture", "gibbs", warmup=50, draws=100, **{**SIZES, "num_components": k}) for k in (1, 2)]
     result = pyrozoo.compare(fits)
     assert result.table["num_components"].tolist() == [1, 2]
-    parameters = result.parameters.set_index("fit")
-    assert parameters.loc[[n for n in result.names if n != result.reference], "error_in_sd"].isna().all()
-    assert result.invariants["error_in_sd"].notna().all()
+    assert result.references == result.names, "each number of components has a posterior, and a reference, of its own"
     result.save(tmp_path / "all")
     assert (tmp_path / "all" / "figures" / "choice_num_components.png").is_file()
 
@@ -206,6 +204,11 @@ def test_no_sampler_no_reference(fits):
     result = pyrozoo.compare(fits[:2])
     assert result.reference is None
     assert "error_in_sd" not in result.invariants
+    assert result.pairwise[["fit", "other"]].to_numpy().tolist() == [["em", "cavi"]]
+    for lines in result.cards:
+        (line,) = [line for line in lines if line.about == "reference"]
+        assert line.level == "warn"
+        assert "nothing says which fit is right" in line.sentence
 
 
 BASE = {"kind": "samples", "status": "completed", "iterations": 10, "rhat_max_raw": 1.0, "rhat_max": 1.0,

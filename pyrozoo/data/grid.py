@@ -139,7 +139,7 @@ class Grid(Cells):
 
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return the share of every label, and of pixels equal to their right and to their lower neighbour."""
-        label = values.double()
+        label = values.double().where(self.observed, torch.nan)
         seen = ~label.isnan()
         count = torch.bincount(label[seen].long(), minlength=self.num_levels)[: self.num_levels]
         result: Arrays = {"share": (("level",), (count / max(1, int(seen.sum()))).double().cpu().numpy())}

@@ -83,6 +83,18 @@ class Triplets(Data):
         rows, columns = self.unobserved.unbind(1)
         return Pattern.of(rows, columns, *self.shape)
 
+    @property
+    def observed_cells(self) -> int:
+        """Return how many cells are observed, zeros among them."""
+        return self.shape[0] * self.shape[1] - (0 if self.unobserved is None else len(self.unobserved))
+
+    def seen(self, values: Tensor) -> Tensor:
+        """Return those of listed cells, [entry, 3], such as simulated ones, that these data observe."""
+        if self.unobserved is None:
+            return values
+        places = _places(values[:, :2].long(), self.shape[1])
+        return values[~torch.isin(places, _places(self.unobserved, self.shape[1]))]
+
     @cached_property
     def missing(self) -> Self | None:
         """Return the data with unobserved pairs that nobody knows as hidden entries, or None when there are none."""
@@ -266,11 +278,7 @@ class Triplets(Data):
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return the totals of rows and of columns, and the share of zeros, over the observed cells."""
         N, M = self.shape
-        size = N * M
-        if self.unobserved is not None:
-            size -= len(self.unobserved)
-            places = _places(values[:, :2].long(), M)
-            values = values[~torch.isin(places, _places(self.unobserved, M))]
+        values = self.seen(values)
         counts = values[:, 2].double()
         totals = [
             torch.zeros(n, dtype=counts.dtype, device=counts.device).index_add(0, values[:, axis].long(), counts)
@@ -279,7 +287,7 @@ class Triplets(Data):
         return {
             "row_total": (("row",), totals[0].cpu().numpy()),
             "column_total": (("column",), totals[1].cpu().numpy()),
-            "share_of_zeros": ((), np.asarray(1 - len(counts) / max(size, 1))),
+            "share_of_zeros": ((), np.asarray(1 - len(counts) / max(self.observed_cells, 1))),
         }
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:

@@ -16,16 +16,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from pyrozoo.program import ProgramDensity, each, prior_draw, seeded, simulate
+from pyrozoo.diagnostics import predictive
+from pyrozoo.program import ProgramDensity, prior_draw, seeded
 from pyrozoo.types import Draws, Fit, Model, NotApplicable
 
-PREDICTIVE_DRAWS = 100
-"""Simulated data sets kept for predictive checks, if the budget allows."""
-
 PRIOR_DRAWS = 200
-
-MOST_SIMULATED = 20_000_000
-"""Cells of all predictive data sets together: a few seconds of simulation."""
 
 PACKAGES = ("pyrozoo", "torch", "pyro-ppl", "numpy", "arviz", "nutpie")
 
@@ -64,10 +59,10 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     statistics = data.statistics(data.values, observed)
     with seeded(fit.seed):
         room = int(budget / 8 / (4 * sum(array.size for _, array in statistics.values())))
-        count = min(PREDICTIVE_DRAWS, room, max(1, MOST_SIMULATED // int(np.prod(data.shape))))
-        if count < PREDICTIVE_DRAWS:
-            notes.append(f"predictive data sets: {count} kept, of {PREDICTIVE_DRAWS}")
-        predictive = _predictive_sets(fit, fit.draws, count)
+        count = min(room, predictive.affordable(fit))
+        if count < predictive.SIMULATIONS:
+            notes.append(f"predictive data sets: {count} kept, of {predictive.SIMULATIONS}")
+        simulated = _predictive_sets(fit, fit.draws, count)
         size = 8 * sum(value[0, 0].numel() for value in fit.draws.values())
         prior = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / size)), notes)
         prior_predictive = _predictive_sets(fit, {s: v[:, :count] for s, v in prior.items()}, count) if prior else {}
@@ -84,7 +79,7 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         result = az.from_dict(
             posterior=_numpy(posterior),
             sample_stats=_numpy({name: value[:, ::step] for name, value in fit.sample_stats.items()}) or None,
-            posterior_predictive=predictive or None,
+            posterior_predictive=simulated or None,
             prior=_numpy(prior) or None,
             prior_predictive=prior_predictive or None,
             observed_data={name: array for name, (_, array) in seen.items()},
@@ -173,14 +168,9 @@ def _numpy(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def _predictive_sets(fit: Fit, draws: Draws, count: int) -> dict[str, np.ndarray]:
-    """Simulate data sets at evenly chosen draws, name -> [1, count, *statistic]; a point is used again and again."""
-    total = int(np.prod(next(iter(draws.values())).shape[:2]))
-    flat = {site: value.flatten(0, 1).unsqueeze(0) for site, value in draws.items()}
-    chosen = torch.linspace(0, total - 1, count).round().long()
-    site, sets = fit.model.observed_site, []
-    for draw in each({name: value[:, chosen] for name, value in flat.items()}):
-        simulated = simulate(fit.model, fit.data, given=draw)[site]
-        sets.append({name: array for name, (_, array) in fit.data.statistics(simulated, site).items()})
+    """Return the statistics of simulated data sets, name -> [1, count, *statistic]."""
+    statistics = [fit.data.statistics(v, fit.model.observed_site) for v in predictive.simulations(fit, draws, count)]
+    sets = [{name: array for name, (_, array) in one.items()} for one in statistics]
     return {name: np.stack([each[name] for each in sets])[None] for name in (sets[0] if sets else {})}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,6 +13,8 @@ import torch
 import xarray as xr
 from scipy.special import logsumexp
 
+from pyrozoo import catalog
+from pyrozoo.diagnostics.predictive import checks
 from pyrozoo.program import log_prior, seeded
 from pyrozoo.types import Draws, Fit, Prediction
 
@@ -56,7 +57,8 @@ def evaluate(fit: Fit) -> Metrics:
         result |= approximation(fit)
     if fit.kind == "samples":
         result |= convergence(fit)
-    result |= importlib.import_module(f"{type(fit.model).__module__.rpartition('.')[0]}.queries").metrics(fit)
+    result |= checks(fit)
+    result |= catalog.part(fit.model_name, "queries").metrics(fit)
     return {name: value for name, value in result.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
@@ -126,7 +128,12 @@ def approximation(fit: Fit) -> Metrics:
     log_ratio = (pointwise.sum(-1) + prior - fit.log_q[:, ::step]).double().cpu().numpy().ravel()
     result: Metrics = {"elbo": float(log_ratio.mean())}
     if len(log_ratio) > 1:
-        result["elbo_se"] = float(log_ratio.std(ddof=1) / math.sqrt(len(log_ratio)))
+        root = math.sqrt(len(log_ratio))
+        result["elbo_se"] = float(log_ratio.std(ddof=1) / root)
+        # The mean of the weights estimates the evidence; its logarithm is at most that, on average.
+        log_mean = float(logsumexp(log_ratio) - math.log(len(log_ratio)))
+        result["log_evidence_weighted"] = log_mean
+        result["log_evidence_weighted_se"] = float(np.exp(log_ratio - log_mean).std(ddof=1) / root)
     if len(log_ratio) >= 20:
         # Constant weights mean that q is p; ArviZ answers inf there.
         constant = np.ptp(log_ratio) < 1e-9 * max(1.0, abs(float(log_ratio.mean())))

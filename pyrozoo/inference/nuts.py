@@ -478,6 +478,6 @@ def nuts(
         seconds=run.seconds,
         seed=loop.seed,
         sample_stats=found.statistics,
-        metrics={"backend": found.backend},
+        metrics={"backend": found.backend, "warmup": warmup},
         notes=[found.note],
     )

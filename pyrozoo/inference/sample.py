@@ -177,6 +177,7 @@ def sample(
         iterations=run.iterations,
         seconds=run.seconds,
         seed=loop.seed,
+        metrics={"warmup": warmup},
         notes=thinned(process.draws, draws, loop.megabytes),
         sample_stats={} if log_joint.isnan().any() else {"lp": log_joint},
     )

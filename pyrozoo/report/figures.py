@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import arviz as az
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from pyrozoo.diagnostics.compare import Comparison, varied_fields
 from pyrozoo.types import Draws, Fit, Picture
-
-CHOOSE_BY = ("elbo", "loo_elpd", "holdout_elpd", "objective", "train_nll", "test_nll")
-"""Figures by which a hyper-parameter may be chosen, or seen to overfit; of negative log densities less is better."""
-
-MOST_NAMED = 12
-"""Fits that a picture can tell apart by colour and name."""
 
 MOST_LINES = 40
 MOST_POINTS = 2000
@@ -189,116 +179,3 @@ def _totals(data: az.InferenceData) -> Picture:
         "Data simulated from the fit against the data: points should sit on the line, red in the heap.",
         figure,
     )
-
-
-def comparison_pictures(comparison: Comparison) -> list[Picture]:
-    """Return the pictures of a comparison."""
-    pictures = [*_choices(comparison), _race(comparison), _errors(comparison), _forest(comparison)]
-    return [picture for picture in pictures if picture is not None]
-
-
-def _choices(comparison: Comparison) -> list[Picture]:
-    """Draw what there is to choose by against every numeric hyper-parameter that the fits vary, such as K."""
-    table, pictures = comparison.table, []
-    measures = [m for m in CHOOSE_BY if m in table and table[m].notna().any()]
-    for name in varied_fields(comparison.fits):
-        if not pd.api.types.is_numeric_dtype(table[name]) or not measures:
-            continue
-        across = min(3, len(measures))
-        down = -(-len(measures) // across)
-        figure = Figure(figsize=(3.2 * across, 2.8 * down), layout="constrained")
-        panels = figure.subplots(down, across, squeeze=False).ravel()
-        for axes in panels[len(measures) :]:
-            axes.axis("off")
-        best = []
-        for axes, measure in zip(panels, measures, strict=False):
-            for i, (method, part) in enumerate(table.groupby("method", sort=False)):
-                line = part.sort_values(name)
-                axes.plot(line[name], line[measure], "o-", ms=3, color=f"C{i}", label=str(method))
-            axes.set_title(measure.replace("_", " "), fontsize=10)
-            axes.set_xlabel(name.replace("_", " "), fontsize=8)
-            values = table[measure].astype(float).to_numpy()
-            top = table.iloc[int(np.nanargmin(values) if measure.endswith("_nll") else np.nanargmax(values))]
-            best.append(f"{measure.replace('_', ' ')}: {top[name]} ({top['method']})")
-        panels[0].legend(fontsize=8)
-        pictures.append(Picture(f"choice_{name}", f"Best {name.replace('_', ' ')} by {'; by '.join(best)}.", figure))
-    return pictures
-
-
-def _race(comparison: Comparison) -> Picture | None:
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = figure.subplots()
-    table = comparison.table
-    metric = next(
-        (m for m in ("holdout_elpd", "completion_elpd", "loo_elpd") if m in table and table[m].notna().any()), None
-    )
-    if metric is None:
-        return None
-    named = "fit" if len(table) <= MOST_NAMED else "method"
-    for i, (name, part) in enumerate(table.groupby(named, sort=False)):
-        if part[metric].notna().any():
-            axes.plot(part["seconds"], part[metric], "o", color=f"C{i}", label=name)
-    axes.set(xscale="log", xlabel="seconds", ylabel=metric.replace("_", " "), title="Quality against time")
-    axes.legend(bbox_to_anchor=(1, 1), loc="upper left", frameon=False)
-    return Picture("race", "Up is better, left is faster.", figure)
-
-
-def _errors(comparison: Comparison) -> Picture | None:
-    frame = comparison.invariants
-    if comparison.reference is None or len(comparison.names) < 2:
-        return None
-    others = [name for name in comparison.names if name != comparison.reference]
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for i, name in enumerate(others):
-        part = frame[frame["fit"] == name]
-        jitter = np.random.default_rng(0).uniform(-0.2, 0.2, len(part))
-        color = f"C{comparison.names.index(name)}"  # a method has one colour in all pictures
-        left.plot(i + jitter, part["error_in_sd"].clip(-10, 10), ".", color=color, ms=4)
-        if part["sd_ratio"].notna().any():
-            right.plot(i + jitter, part["sd_ratio"], ".", color=color, ms=4)
-    left.axhspan(-0.25, 0.25, color="0.9", zorder=0)
-    right.axhline(1, color="0.7", lw=0.8)
-    left.set(ylabel="error of the mean, in sds", title="Invariants: means", xticks=range(len(others)))
-    right.set(ylabel="sd / reference sd", title="Invariants: spread", xticks=range(len(others)))
-    for axes in (left, right):
-        axes.set_xticklabels(others, rotation=20, ha="right", fontsize=8)
-    return Picture(
-        "errors",
-        f"Against {comparison.reference}: means in the grey band are as good as exact for most purposes; "
-        "a spread below 1 is too sure of itself, above 1 not sure enough. Errors beyond 10 sds are drawn at 10.",
-        figure,
-    )
-
-
-def _forest(comparison: Comparison) -> Picture | None:
-    frame = comparison.invariants
-    if len(comparison.names) > MOST_NAMED:
-        return None
-    quantities = frame["quantity"].drop_duplicates().tolist()
-    picked = _spread(quantities, 18)
-    figure = Figure(figsize=(9, 0.34 * len(picked) + 1.4), layout="constrained")
-    axes = figure.subplots()
-    base = frame[frame["fit"] == (comparison.reference or comparison.names[0])].set_index("quantity")
-    for i, name in enumerate(comparison.names):
-        part = frame[frame["fit"] == name].set_index("quantity").reindex(picked)
-        centre, scale = base["mean"].reindex(picked), base["sd"].reindex(picked).fillna(base["mean"].abs() * 0.1 + 1e-9)
-        y = np.arange(len(picked)) + 0.7 * (i / max(1, len(comparison.names) - 1) - 0.5)
-        x = ((part["mean"] - centre) / scale).clip(-12, 12)
-        width = (1.645 * part["sd"] / scale).fillna(0).to_numpy()
-        axes.errorbar(x, y, xerr=width, fmt="o", ms=3, lw=1, color=f"C{i}", label=name)
-    axes.set_yticks(np.arange(len(picked)), picked, fontsize=8)
-    axes.invert_yaxis()
-    axes.axvline(0, color="0.7", lw=0.8, zorder=0)
-    axes.set_xlabel(f"distance from {comparison.reference or comparison.names[0]}, in its sds")
-    axes.legend(bbox_to_anchor=(1, 1), loc="upper left", frameon=False)
-    return Picture(
-        "forest", "Invariants by method, mean and 90% interval, centred and scaled by the reference.", figure
-    )
-
-
-def _spread(items: Sequence[str], count: int) -> list[str]:
-    """Choose evenly, keeping order."""
-    if len(items) <= count:
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]

@@ -26,7 +26,7 @@ from pyrozoo.diagnostics.recovery import (
 )
 from pyrozoo.paths import replacing
 from pyrozoo.report import html
-from pyrozoo.report.figures import MOST_NAMED
+from pyrozoo.report.comparison_figures import MOST_NAMED
 from pyrozoo.report.run_directory import write_table, write_text
 from pyrozoo.types import DataError, Picture
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ import pandas as pd
 import xarray as xr
 import yaml
 
-from pyrozoo.catalog import model_class, synthesizes
+from pyrozoo import catalog
 from pyrozoo.diagnostics.inference_data import from_inference_data, versions
-from pyrozoo.diagnostics.verdict import verdict
+from pyrozoo.diagnostics.verdict import Line
 from pyrozoo.paths import replacing
 from pyrozoo.report import html
 from pyrozoo.report.figures import standard_pictures
@@ -45,8 +44,9 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
 
 
 def write_run(
-    fit: Fit, data: az.InferenceData, directory: Path, config: str, *, synthetic_rows: int | None = None,
-    synthetic_given: Mapping[str, str] | None = None, progress: bool | None = False,
+    fit: Fit, data: az.InferenceData, directory: Path, config: str, lines: Sequence[Line], *,
+    synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
+    progress: bool | None = False,
 ) -> None:  # fmt: skip
     """Write everything about a fit.
 
@@ -55,6 +55,7 @@ def write_run(
         data: The same as InferenceData.
         directory: The run directory; made when missing. metrics.json comes last: where it is, all is there.
         config: The unresolved configuration, YAML.
+        lines: The verdict.
         synthetic_rows: Rows of tables/synthetic.csv, where the model can draw them; None: as many as the data have.
         synthetic_given: Answers that all of them have.
         progress: Whether to show a bar while writing them.
@@ -62,7 +63,8 @@ def write_run(
     fresh = not directory.exists() or set(directory.iterdir()) <= {directory / CONFIG.parts[0]}
     try:
         _write(fit, data, directory, config)
-        if synthesizes(fit.model_name):
+        write_page(fit, data, directory, config, lines)
+        if catalog.synthesizes(fit.model_name):
             count = synthetic_rows or fit.data.shape[0]
             path = directory / "tables" / "synthetic.csv"
             write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress))
@@ -74,18 +76,29 @@ def write_run(
 
 
 def _write(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> None:
-    folder = f"{type(fit.model).__module__.rpartition('.')[0]}"
     write_text(directory / CONFIG, config)
     with replacing(directory / "posterior.nc") as temporary:
         data.to_netcdf(str(temporary), engine="h5netcdf")
     write_table(directory / "trace.csv", fit.trace)
     write_table(directory / "runs.csv", fit.runs)
+
+
+def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, lines: Sequence[Line]) -> None:
+    """Write what is made from a fit for people: tables, pictures and report.html.
+
+    Args:
+        fit: The fit, metrics evaluated.
+        data: The same as InferenceData.
+        directory: The run directory.
+        config: The unresolved configuration, YAML.
+        lines: The verdict.
+    """
     summary = summarise(fit, data)
     write_table(directory / "summary.csv", summary)
-    tables = importlib.import_module(f"{folder}.queries").tables(fit)
+    tables = catalog.part(fit.model_name, "queries").tables(fit)
     for name, frame in tables.items():
         write_table(directory / "tables" / f"{name}.csv", frame)
-    pictures = [*importlib.import_module(f"{folder}.figures").pictures(fit), *standard_pictures(fit, data)]
+    pictures = [*catalog.part(fit.model_name, "figures").pictures(fit), *standard_pictures(fit, data)]
     drawn = [(picture, html.png(picture)) for picture in pictures]
     plates = Picture("model", "Plate notation; observed sites are shaded.", draw_plates(fit.model, fit.data))
     drawn.append((plates, html.png(plates)))
@@ -99,7 +112,7 @@ def _write(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> No
             "title": f"{fit.model_name} by {fit.method}",
             "lead": f"{fit.data.name}: {size}; {fit.kind}; {fit.status} after {fit.iterations} iterations "
             f"in {fit.seconds:.2f} s; seed {fit.seed}",
-            "lines": verdict(fit.metrics),
+            "lines": lines,
             "notes": [note for note in str(data.attrs["notes"]).split("; ") if note],
             "metrics": html.table(
                 pd.DataFrame({"figure": list(fit.metrics), "value": [html.number(v) for v in fit.metrics.values()]})
@@ -202,7 +215,7 @@ def read_run(directory: Path) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
     try:
         data = az.from_netcdf(str(directory / "posterior.nc"))
         attributes = dict(data.attrs)
-        model = model_class(attributes["model"])(**json.loads(attributes["settings"]))
+        model = catalog.model_class(attributes["model"])(**json.loads(attributes["settings"]))
         fit = from_inference_data(data, model)
         fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
     except (OSError, KeyError, ValueError) as error:

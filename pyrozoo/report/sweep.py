@@ -18,10 +18,13 @@ class Comparison(Callback):
 
     directory: ClassVar[Path | None] = None
     failed: ClassVar[list[str] | None] = None
+    settings: ClassVar[dict[str, Any]] = {}
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Remember where the sweep goes, so that one cut short can still be reported."""
         Comparison.directory = Path(str(config.hydra.sweep.dir))
+        # A swept group is not chosen yet, so that only these can be resolved.
+        Comparison.settings = {name: config[name] for name in ("reference", "verdict")}
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         """Compare the runs."""
@@ -30,10 +33,17 @@ class Comparison(Callback):
     @classmethod
     def finish(cls) -> None:
         """Write the comparison over the jobs there are."""
+        from pyrozoo.diagnostics.verdict import Thresholds
         from pyrozoo.report.comparison import compare_directories
 
         assert cls.directory is not None
-        absent = compare_directories(runs_of(cls.directory), cls.directory)
+        reference, limits = cls.settings["reference"], Thresholds(**cls.settings["verdict"])
+        absent = compare_directories(
+            runs_of(cls.directory),
+            cls.directory,
+            reference=None if reference is None else Path(reference),
+            limits=limits,
+        )
         cls.failed = absent.loc[absent["status"] != "not_applicable", "run"].tolist()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def check_request(model: str, count: int | None, given: Mapping[str, str] | None
 def _draw(fit: Fit, count: int, given: Mapping[str, str] | None, seed: int, take: Callable[[Tensor], None]) -> None:
     """Draw rows chunk by chunk under a seed of their own."""
     check_request(fit.model_name, count, given)
-    module = importlib.import_module(f"pyrozoo.models.{fit.model_name}.synthesis")
+    module = catalog.part(fit.model_name, "synthesis")
     with seeded(seed):
         for codes in module.synthesize(fit, count, given):
             take(codes)

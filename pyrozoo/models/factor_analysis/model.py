@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyrozoo.data.table import Table
 from pyrozoo.math.alignment import log_orbit, procrustes, rotations
+from pyrozoo.math.moments import column_moments, row_mean_quantiles
 from pyrozoo.models.factor_analysis.distributions import RowNormal
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout, point_columns
 from pyrozoo.models.factor_analysis.queries import predict
@@ -236,6 +237,17 @@ class FactorAnalysis(Model):
             i, j = torch.tril_indices(D, D, -1, device=W.device)
             result["covariance"] = (W @ W.mT)[..., i, j]
         return result
+
+    def checks(self, values: Tensor, data: Table) -> Draws:
+        """Return mean, sd and skewness of columns, and quantiles of rows' means: what is not normal shows in them."""
+        seen = values.where(data.observed, torch.nan)
+        mean, variance, skewness = column_moments(seen)
+        return {
+            "column_mean": mean,
+            "column_sd": variance.sqrt(),
+            "column_skewness": skewness,
+            "row_mean": row_mean_quantiles(seen),
+        }
 
     def predict(self, draws: Draws, data: Table) -> Prediction:
         """Predict hidden values from the observed values of the same row."""

@@ -194,6 +194,13 @@ class PoissonMF(Model):
             "cell_rate": cell_rates(theta, eta, data.cells),
         }
 
+    def checks(self, values: Tensor, data: Triplets) -> Draws:
+        """Return totals of rows and of columns, the share of zeros, and the variance over the mean of all cells."""
+        result = super().checks(values, data)
+        mean = result["row_total"].sum() / max(data.observed_cells, 1)
+        square = data.seen(values)[:, 2].double().square().sum().cpu() / max(data.observed_cells, 1)
+        return result | {"dispersion": (square - mean**2) / mean.clamp(min=1e-300)}
+
     def predict(self, draws: Draws, data: Triplets) -> Prediction:
         """Predict hidden counts."""
         return predict(draws, data)

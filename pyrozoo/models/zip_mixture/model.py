@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyrozoo.data.table import Table
 from pyrozoo.math.alignment import match_components, relabelling
+from pyrozoo.math.moments import column_moments, row_mean_quantiles
 from pyrozoo.models.zip_mixture.likelihood import LARGEST_FLOAT32_COUNT, Layout, weights_of
 from pyrozoo.models.zip_mixture.queries import predict
 from pyrozoo.types import DataError, Draws, Model, Prediction, SettingError
@@ -174,6 +175,17 @@ class ZipMixture(Model):
             "column_zero": (pi * (1 + omega * torch.expm1(-lam))).sum(-2),
             "column_variance": (pi * omega * lam * (1 + lam)).sum(-2) - mean.square(),
             "same_component": draws["weights"].square().sum(-1),
+        }
+
+    def checks(self, values: Tensor, data: Table) -> Draws:
+        """Return mean, share of zeros and dispersion (variance over mean) of columns, and quantiles of rows' means."""
+        seen = values.where(data.observed, torch.nan)
+        mean, variance, _ = column_moments(seen)
+        return {
+            "column_mean": mean,
+            "zeros": (seen == 0).sum(0) / data.observed.sum(0).clamp(min=1),
+            "dispersion": torch.where(mean > 0, variance / mean.clamp(min=1e-300), 1.0),
+            "row_mean": row_mean_quantiles(seen),
         }
 
     def predict(self, draws: Draws, data: Table) -> Prediction:

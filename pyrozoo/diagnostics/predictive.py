@@ -1,0 +1,97 @@
+"""Posterior predictive checks: are the data like data that the fit simulates?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyrozoo.program import each, seeded, simulate
+from pyrozoo.types import Draws, Fit
+
+SIMULATIONS = 100
+"""Simulated data sets, if the size of the data allows."""
+
+MOST_SIMULATED = 20_000_000
+"""Cells of all of them together: a few seconds of simulation."""
+
+FEWEST = 20
+"""Simulated data sets below which nothing is said."""
+
+
+def simulations(fit: Fit, draws: Draws, count: int) -> Iterator[Tensor]:
+    """Simulate data sets at evenly chosen draws, from torch's global generator; a point is used again and again.
+
+    Args:
+        fit: The fit, for its model and the shape of its data.
+        draws: Site -> [chain, draw, *event], of the posterior or of the prior.
+        count: How many.
+
+    Yields:
+        Values of the observed site, as ``Data.values`` holds them.
+    """
+    total = int(np.prod(next(iter(draws.values())).shape[:2]))
+    flat = {site: value.flatten(0, 1).unsqueeze(0) for site, value in draws.items()}
+    chosen = torch.linspace(0, total - 1, count).round().long()
+    for draw in each({name: value[:, chosen] for name, value in flat.items()}):
+        yield simulate(fit.model, fit.data, given=draw)[fit.model.observed_site]
+
+
+def affordable(fit: Fit) -> int:
+    """Return how many data sets may be simulated."""
+    return min(SIMULATIONS, max(1, MOST_SIMULATED // int(np.prod(fit.data.shape))))
+
+
+def checks(fit: Fit) -> dict[str, float]:
+    """Compare the model's statistics (``Model.checks``) of the data with those of data simulated from the fit.
+
+    A statistic with one value has a two-sided tail probability. One with many values, such as the totals of all rows,
+    is summed up by its distance from the simulations, the mean square of its values' deviations in sds of the
+    simulations, and has the share of simulations that are as far off. Such probabilities are conservative where
+    parameters are fitted to the data (Gelman, Meng and Stern 1996, Statistica Sinica 6).
+
+    Returns:
+        ``check_<name>_p`` and ``check_<name>_distance``, in sds (root mean square); 1 is what the model expects.
+        Nothing for data so large that few sets can be simulated.
+    """
+    count = affordable(fit)
+    if count < FEWEST:
+        return {}
+    with seeded(fit.seed):
+        sets = [fit.model.checks(values, fit.data) for values in simulations(fit, fit.draws, count)]
+    result: dict[str, float] = {}
+    for name, observed in fit.model.checks(fit.data.values, fit.data).items():
+        simulated = torch.stack([one[name].double().flatten() for one in sets])
+        p, distance = tail(observed.double().flatten(), simulated)
+        result |= {f"check_{name}_p": p, f"check_{name}_distance": distance}
+    return result
+
+
+def tail(observed: Tensor, simulated: Tensor) -> tuple[float, float]:
+    """Return the tail probability of a statistic and its distance in sds.
+
+    Args:
+        observed: [values].
+        simulated: [simulation, values].
+    """
+    count = len(simulated)
+    centre, spread = simulated.mean(0), simulated.std(0)
+    # What never varies in the simulations must not vary in the data; rounding is no deviation.
+    spread = torch.maximum(spread, 1e-9 * centre.abs().clamp(min=1.0))
+    far = ((observed - centre) / spread).square().mean()
+    if len(observed) == 1:
+        above, below = ((simulated >= observed).sum(), (simulated <= observed).sum())
+        p = min(1.0, 2 * (1 + int(min(above, below))) / (count + 1))
+    else:
+        # Centre and spread for each simulation are those of the others, as they are for the data.
+        total, square = simulated.sum(0), simulated.square().sum(0)
+        others = (total - simulated) / (count - 1)
+        variance = (
+            ((square - simulated.square()) / (count - 1) - others.square()).clamp(min=0) * (count - 1) / (count - 2)
+        )
+        others_spread = torch.maximum(variance.sqrt(), 1e-9 * others.abs().clamp(min=1.0))
+        theirs = ((simulated - others) / others_spread).square().mean(1)
+        p = (1 + int((theirs >= far).sum())) / (count + 1)
+    return p, float(far.sqrt())

@@ -1,0 +1,112 @@
+"""``python -m pyrozoo.report DIR [DIR ...]``: write reports anew from run directories."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+USAGE = """Usage: python -m pyrozoo.report DIR [DIR ...] [reference=DIR] [output=DIR] [verdict.NAME=VALUE ...]
+
+  one run directory         its report.html, figures and tables are written anew
+  one sweep directory       the comparison over its runs is written anew; runs without a fit are named in it
+  several of either         a comparison over all of their runs, in output (default: outputs/comparisons/<time>)
+
+  reference=DIR             the run directory of a fit that the others are held to
+  verdict.NAME=VALUE        a threshold of the verdicts, such as verdict.mean_good=0.1
+"""
+
+MISTAKE = 2
+
+
+def main() -> None:
+    """Run the command and exit: 0, or 2 for a mistake in the input."""
+    arguments = sys.argv[1:]
+    if not arguments or {"-h", "--help"} & set(arguments):
+        sys.stdout.write(USAGE)
+        sys.exit(0)
+    from pyrozoo.types import UserError
+
+    try:
+        sys.stdout.write(f"{rebuild(arguments)}\n")
+    except (UserError, OSError) as error:
+        message = f"{error.strerror or error}: {error.filename}" if isinstance(error, OSError) else str(error)
+        sys.stderr.write(f"pyrozoo.report: {' '.join(message.split())}\n")
+        sys.exit(MISTAKE)
+
+
+def rebuild(arguments: Sequence[str]) -> Path:
+    """Do what the arguments ask for; return the report's address.
+
+    Raises:
+        SettingError: An argument that is no directory and no setting.
+        DataError: A directory that holds neither a run nor a sweep.
+    """
+    from pyrozoo.report.comparison import compare_directories, verdict_settings
+    from pyrozoo.report.run_directory import CONFIG
+    from pyrozoo.report.sweep import runs_of
+    from pyrozoo.types import DataError, SettingError
+
+    directories, settings, limits = [], {}, {}
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if sign and key in ("reference", "output"):
+            settings[key] = value
+        elif sign and key.startswith("verdict."):
+            limits[key.removeprefix("verdict.")] = _number(argument)
+        elif Path(argument).is_dir():
+            directories.append(Path(argument))
+        else:
+            raise SettingError(f"{argument!r} is not a directory, nor reference=, output= or verdict.NAME=")
+    if not directories:
+        raise SettingError("name at least one run directory or sweep directory")
+    runs: list[Path] = []
+    for directory in directories:
+        found = [directory] if (directory / CONFIG).is_file() else runs_of(directory)
+        if not found:
+            raise DataError(f"{directory} holds neither a run nor a sweep (no {CONFIG} in it or in a folder of it)")
+        runs += found
+    if len(directories) == len(runs) == 1 and directories == runs and "output" not in settings:
+        return _run(runs[0], settings, limits)
+    thresholds, _ = verdict_settings({"verdict": limits})
+    target = directories[0] if len(directories) == 1 and directories != runs else _new()
+    target = Path(settings["output"]) if "output" in settings else target
+    reference = Path(settings["reference"]) if "reference" in settings else None
+    compare_directories(runs, target, reference=reference, limits=thresholds)
+    return target / "report.html"
+
+
+def _number(argument: str) -> float | None:
+    from pyrozoo.types import SettingError
+
+    key, _, value = argument.partition("=")
+    try:
+        return None if value == "null" else float(value)
+    except ValueError:
+        raise SettingError(f"{key} is {value!r}; it must be a number") from None
+
+
+def _new() -> Path:
+    return Path("outputs") / "comparisons" / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+
+
+def _run(directory: Path, settings: dict[str, str], limits: dict[str, Any]) -> Path:
+    """Write the page of one run anew."""
+    import yaml
+
+    from pyrozoo.report.comparison import judge
+    from pyrozoo.report.run_directory import read_run, write_page
+
+    fit, data, config = read_run(directory)
+    asked = {
+        "reference": settings.get("reference", config.get("reference")),
+        "verdict": (config.get("verdict") or {}) | limits,
+    }
+    write_page(fit, data, directory, yaml.safe_dump(config, sort_keys=False), judge(fit, asked))
+    return directory / "report.html"
+
+
+if __name__ == "__main__":
+    main()
