@@ -104,8 +104,8 @@ def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresh
     Args:
         fits: At least one, with their metrics evaluated.
         reference: A stored fit to hold the others to; it joins them. None: an exact fit among them, else the sampler
-            that meets R-hat < 1.01 and ESS >= 400, the most effective draws first, else the sampler with the lowest
-            R-hat, else none, and fits are compared pair by pair.
+            without divergences that meets R-hat < 1.01 and ESS >= 400, the most effective draws first, else the sampler
+            with the lowest R-hat, else none, and fits are compared pair by pair.
         limits: Thresholds of the verdicts, and of a sampler that may be the reference.
 
     Returns:
@@ -232,6 +232,8 @@ def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, lim
     def met(i: int) -> bool:
         figures = fits[i].metrics
         ess = min(float(figures["ess_bulk_min_invariants"]), float(figures["ess_tail_min_invariants"]))
+        if figures.get("divergences"):
+            return False
         return float(figures["rhat_max_invariants"]) < limits.rhat_good and ess >= limits.ess
 
     def sampler(i: int) -> _Reference:
@@ -239,7 +241,9 @@ def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, lim
             return _Reference(i, False, "one chain, or too few draws, of which nothing can be said")
         rhat, ess = (float(fits[i].metrics[f"{n}_invariants"]) for n in ("rhat_max", "ess_bulk_min"))
         figures = f"R-hat {min(rhat, 1e3):.4f} and {ess:.0f} effective draws on invariants"
-        wanted = f"R-hat < {limits.rhat_good:g} and {limits.ess:g} effective draws"
+        if count := fits[i].metrics.get("divergences"):
+            figures = f"{count} divergences, {figures}"
+        wanted = f"no divergences, R-hat < {limits.rhat_good:g} and {limits.ess:g} effective draws"
         return _Reference(i, met(i), figures if met(i) else f"{figures}, where {wanted} are wanted")
 
     if given is not None:

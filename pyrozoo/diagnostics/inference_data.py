@@ -106,6 +106,7 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         "status": fit.status,
         "seed": fit.seed,
         "seconds": fit.seconds,
+        "data": data.name,
         "settings": json.dumps(dataclasses.asdict(model)),  # type: ignore[call-overload]
         "versions": json.dumps(versions()),
         "notes": "; ".join(notes),
@@ -214,11 +215,12 @@ def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
         {str(n): np.asarray(v.values) for n, v in data["constant_data"].items()} if "constant_data" in data else {}
     )
     observed = {str(n): np.asarray(v.values) for n, v in data["observed_data"].items()}
+    restored = model.container.restore(observed, constant, coords, model.observed_site)
     return Fit(
         model=model,
         method=attributes["method"],
         kind=attributes["kind"],
-        data=model.container.restore(observed, constant, coords, model.observed_site),
+        data=dataclasses.replace(restored, name=attributes["data"]),
         draws={site: value for site, value in tensors("posterior").items() if site in model.sites},
         trace=pd.DataFrame(),
         runs=pd.DataFrame(),

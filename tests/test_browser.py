@@ -1,0 +1,145 @@
+"""The pages, in a real browser: nothing fails, nothing is fetched, tables sort, phones and paper and dark rooms."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pyrozoo
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+SETTINGS = {"rows": 60, "columns": 3, "num_components": 2, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Start a browser that is on the path; skip where there is none."""
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser on the path ({', '.join(BROWSERS)})")
+    with playwright.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory) -> dict[str, Path]:
+    """Write one page of every kind, with real pictures."""
+    folder = tmp_path_factory.mktemp("pages")
+    fits = [
+        pyrozoo.fit("zip_mixture", "em", **SETTINGS),
+        pyrozoo.fit("zip_mixture", "gibbs", warmup=100, draws=200, thin=1, **SETTINGS),
+        pyrozoo.fit("zip_mixture", "cavi", draws=200, **SETTINGS),
+    ]
+    for fit in fits:
+        fit.save(folder / fit.method)
+    pyrozoo.compare(fits).save(folder / "all")
+    pyrozoo.calibrate("zip_mixture", "em", simulations=4, rows=20, columns=2, num_components=1, progress=False).save(
+        folder / "calibration"
+    )
+    return {"run": folder / "gibbs", "comparison": folder / "all", "calibration": folder / "calibration"}
+
+
+KINDS = ("run", "comparison", "calibration")
+
+
+@pytest.fixture
+def opened(browser, pages):
+    """Return a function that opens a page and listens to it; what it complains of fails the test."""
+    contexts, complaints = [], []
+
+    def open_page(kind: str, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: _listen(request.url, complaints))
+        page.goto((pages[kind] / "report.html").as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not complaints
+
+
+def _listen(url: str, complaints: list[str]) -> None:
+    if not url.startswith(("file:", "data:")):
+        complaints.append(f"fetched {url}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pages_show_without_complaint(opened, kind):
+    page = opened(kind)
+    image = np.asarray(Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("L"), dtype=float)
+    assert image.shape[0] > 800
+    assert image.std() > 5, "not a blank page"
+    for figure in page.query_selector_all("figure"):
+        assert figure.query_selector("img").evaluate("e => e.naturalWidth") > 100
+        assert len(figure.query_selector("figcaption").inner_text()) > 15, "a caption says what to look for"
+    assert len(page.query_selector_all("figure")) >= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pages_fit_a_phone(opened, kind):
+    page = opened(kind, viewport={"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360, "only tables scroll sideways"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pages_are_light_and_dark(opened, kind):
+    shades = {}
+    for scheme in ("light", "dark"):
+        page = opened(kind, color_scheme=scheme)
+        colours = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+        shades[scheme] = [sum(int(part) for part in colour[4:-1].split(",")[:3]) for colour in colours]
+    assert shades["light"][0] > 700 > 200 > shades["light"][1]
+    assert shades["dark"][0] < 150 < 500 < shades["dark"][1]
+
+
+def test_comparison_prints(opened):
+    page = opened("comparison")
+    assert page.pdf(format="A4")[:5] == b"%PDF-"
+
+
+def test_tables_sort_by_click_and_by_key(opened):
+    page = opened("comparison")
+    table = page.query_selector_all("table")[1]
+    heads = [head.inner_text() for head in table.query_selector_all("thead th")]
+    place = heads.index("seconds")
+
+    def column() -> list[float]:
+        return [float(row.query_selector_all("td")[place].inner_text()) for row in table.query_selector_all("tbody tr")]
+
+    before = column()
+    button = table.query_selector_all("thead th button")[place]
+    button.click()
+    assert column() == sorted(before)
+    button.focus()
+    page.keyboard.press("Enter")
+    assert column() == sorted(before, reverse=True)
+    assert table.query_selector_all("thead th")[place].get_attribute("aria-sort") == "descending"
+
+
+def test_verdicts_sort_by_level_and_lead_to_their_cards(opened):
+    page = opened("comparison")
+    table = page.query_selector("table.overview")
+    heads = [head.inner_text() for head in table.query_selector_all("thead th")]
+    table.query_selector_all("thead th button")[heads.index("means")].click()
+    cells = [row.query_selector_all("th, td")[heads.index("means")].inner_text() for row in
+             table.query_selector_all("tbody tr")]  # fmt: skip
+    order = {"pass": 0, "warn": 1, "fail": 2, "": 3}
+    assert [order[cell] for cell in cells] == sorted(order[cell] for cell in cells)
+    link = table.query_selector("tbody a")
+    name, target = link.inner_text(), link.get_attribute("href")
+    assert name in page.query_selector(target).inner_text()
