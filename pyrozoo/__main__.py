@@ -9,6 +9,7 @@ import sys
 import traceback
 from datetime import datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 GROUPS = ("model", "inference", "data", "device", "experiment")
+TASKS = ("calibrate", "fit")
 MISTAKE, INTERRUPTED = 2, 130
 
 RECOVERY = ("recovery.simulations", "recovery.seed", "recovery.methods", "recovery.rows", "recovery.resume", "outputs",
             "threads", "progress")  # fmt: skip
 """What can be typed beside an experiment that is a recovery study."""
+
+CALIBRATION = "${outputs}/calibration/${model.name}/${inference.name}/${now:%Y-%m-%d}_${now:%H-%M-%S-%f}"
+"""Where a calibration goes."""
 
 _exit_code = 0
 
@@ -57,7 +62,8 @@ def spelled_out(arguments: list[str]) -> list[str]:
     """Put a sweep in the place of an experiment that is one: its file lists what would be typed after ``-m``.
 
     What is typed beside it comes last, and in the place of what the sweep says of the same setting. A model that is not
-    tried on simulated data names its own (``catalog.default_data``).
+    tried on simulated data names its own (``catalog.default_data``). A calibration is told what it does unless more is
+    asked for: data simulated from the model, of its own sizes, none of it hidden, in a directory of its own.
     """
     result: list[str] = []
     for i, argument in enumerate(arguments):
@@ -67,10 +73,22 @@ def spelled_out(arguments: list[str]) -> list[str]:
         beside = {each.split("=", 1)[0] for each in [*arguments[:i], *arguments[i + 1 :]]}
         result += [argument] if sweep is None else ["-m", *(s for s in sweep if s.split("=", 1)[0] not in beside)]
     named = {group: name for group, _, name in (argument.partition("=") for argument in result)}
+    calibrating = named.get("task") == "calibrate"
+    usual: dict[str, str] = {}
+    data = named.get("data", "simulated")
     if named.get("model") in catalog.models() and not {"data", "experiment"} & set(named):
         default = catalog.default_data(named["model"])
-        result += [f"data={default}"] if default != "simulated" else []
-    return result
+        if not calibrating or catalog.settings("data", default)["source"] == "simulated":
+            data = default
+        usual |= {"data": data} if data != "simulated" else {}
+    if calibrating and not any(argument.startswith("resume=") for argument in result):
+        usual |= {"hydra.run.dir": CALIBRATION, "threads": "1"}  # more gain nothing on so little data
+        if data in catalog.options("data") and catalog.settings("data", data)["source"] == "simulated":
+            usual["data.holdout"] = "0"
+            usual |= {"data.rows": "null", "data.columns": "null"} if "experiment" not in named else {}
+    # Beside what is typed first: Hydra wants all settings together, before or after its options.
+    first = next((i for i, argument in enumerate(result) if "=" in argument), len(result))
+    return [*result[:first], *(f"{key}={value}" for key, value in usual.items() if key not in named), *result[first:]]
 
 
 def complain(message: str) -> int:
@@ -85,6 +103,7 @@ def help_text() -> str:
         "Usage: python -m pyrozoo model=MODEL inference=METHOD [GROUP.SETTING=VALUE ...]",
         "       python -m pyrozoo -m model=MODEL inference=METHOD,METHOD,...   a sweep is a comparison",
         "       python -m pyrozoo experiment=EXPERIMENT",
+        "       python -m pyrozoo task=calibrate model=MODEL inference=METHOD   is it as sure as it may be?",
         "       python -m pyrozoo resume=RUN_DIRECTORY",
         "",
         "Models and their methods:",
@@ -122,6 +141,8 @@ def early_problem(arguments: list[str]) -> str | None:
         matched = re.fullmatch(rf"({'|'.join(GROUPS)})=([\w,.-]+)", argument)
         if matched:
             chosen[matched[1]] = matched[2].split(",")
+    if problem := _task_problem(arguments, chosen):
+        return problem
     for group, names in chosen.items():
         if group == "experiment" and len(names) > 1 and (studies := set(names) & set(catalog.recoveries())):
             return f"experiment={min(studies)} is a recovery study: it runs by itself, in no sweep"
@@ -130,6 +151,9 @@ def early_problem(arguments: list[str]) -> str | None:
         for name in names:
             if problem := catalog.check_choice(group, name):
                 return problem
+    launcher = next((a for a in arguments if a.startswith("hydra/launcher=submitit_")), None)
+    if launcher and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+        return f"{launcher} needs a package more: pip install 'pyrozoo[cluster]'"
     if {"--cfg", "-c", "--info", "-i", "--hydra-help"} & set(arguments) or "experiment" in chosen:
         return None
     named = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
@@ -145,6 +169,22 @@ def early_problem(arguments: list[str]) -> str | None:
     return None
 
 
+def _task_problem(arguments: list[str], chosen: dict[str, list[str]]) -> str | None:
+    """Return what is wrong with the task, or with what is asked of it."""
+    named = dict(argument.partition("=")[::2] for argument in arguments)
+    task = named.get("task", "fit")
+    if task not in TASKS:
+        if set(task.split(",")) <= set(TASKS):
+            return f"task={task}: all runs of a sweep have one task"
+        return f"task={task} does not exist; {catalog.suggestion(task, TASKS)}"
+    if task == "fit" and "simulations" in named and "resume" not in named:
+        return f"simulations={named['simulations']} is a setting of task=calibrate"
+    for data in chosen.get("data", ()) if task == "calibrate" else ():
+        if data in catalog.options("data") and catalog.settings("data", data)["source"] != "simulated":
+            return f"data={data} is not simulated; task=calibrate draws data from the model: leave data out"
+    return None
+
+
 def compose_and_run() -> int:
     """Let Hydra compose the configuration and run it, or a sweep of it."""
     import hydra
@@ -153,9 +193,10 @@ def compose_and_run() -> int:
 
     # Otherwise Hydra turns every exception into a page of its own and exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    from pyrozoo.report.sweep import Comparison
+    from pyrozoo.report.sweep import Comparison, of_a_launcher, runs_of
 
     Comparison.directory = Comparison.failed = None
+    Comparison.submitted, why = (), ""
     # Solvers have options of their own, which conf cannot list: Hydra adds them with ++.
     sys.argv[1:] = [f"++{a}" if a.startswith("solver.") else a for a in sweepable(sys.argv[1:])]
     try:
@@ -164,15 +205,24 @@ def compose_and_run() -> int:
         return complain(_hydra_message(error))
     except KeyboardInterrupt:
         if Comparison.directory is not None:
-            Comparison.finish()
+            Comparison.cut_short("interrupted", "stopped by Ctrl-C")
             sys.stdout.write(f"{Comparison.directory}\n")
         return INTERRUPTED
+    except Exception as error:
+        if Comparison.directory is None or not of_a_launcher(error):
+            raise
+        if not runs_of(Comparison.directory):
+            return complain(f"no job could be started: {(str(error).splitlines() or [type(error).__name__])[0]}")
+        why = "killed from outside (out of memory?), or stopped because another job was"
+        Comparison.cut_short("failed", why)
+        why = f": {why}; jobs not started: {Comparison.jobs - len(runs_of(Comparison.directory))}"
     if Comparison.directory is not None:
         if Comparison.failed is None:
             return 1
         sys.stdout.write(f"{Comparison.directory / 'report.html'}\n")
-        if Comparison.failed:
-            return complain(f"failed: {', '.join(Comparison.failed)} (see {Comparison.directory / 'report.html'})")
+        if Comparison.failed or why:
+            names = ", ".join(Comparison.failed) or "a job"
+            return complain(f"failed: {names}{why} (see {Comparison.directory / 'report.html'})")
     return _exit_code
 
 
@@ -222,30 +272,40 @@ def job(config: DictConfig) -> None:
     info = HydraConfig.get()
     directory, sweep = Path(info.runtime.output_dir), info.mode == RunMode.MULTIRUN
     if config.seed is None:
-        config.seed = int(info.job.num) if sweep else 0
+        # Calibrations of a sweep see the same data sets, which compares their methods best.
+        config.seed = int(info.job.num) if sweep and config.task == "fit" else 0
+    if sweep and "joblib" in str(info.launcher.get("_target_")):
+        config.progress = False  # the bars of several jobs would be drawn over each other
     _exit_code = execute(config, directory, in_sweep=sweep)
     if sweep and _exit_code == INTERRUPTED:
         raise KeyboardInterrupt
 
 
 def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resume: bool = False) -> int:
-    """Fit and write the run directory; a mistake leaves no directory behind, but in a sweep says why in it.
+    """Fit, or calibrate, and write the run directory; a mistake leaves none behind, but in a sweep says why in it.
 
     Returns:
         The exit code.
     """
     from omegaconf import OmegaConf
 
-    from pyrozoo import api
+    from pyrozoo import api, calibration
+    from pyrozoo.report.calibration import RANKS
     from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
     from pyrozoo.types import NotApplicable, UserError
 
+    calibrating = config.get("task", "fit") == "calibrate"
+    kept, folders = (RANKS, 4) if calibrating else (CHECKPOINT, 3)
+    if calibrating:
+        calibration.fill(config)
     unresolved = OmegaConf.to_yaml(config, resolve=False)
     model, method = str(config.model.name), str(config.inference.name)
     try:
         write_text(directory / CONFIG, unresolved)  # with the seed, so that a killed run can be resumed
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        result = api.run(plain, directory=directory, resume=resume)
+        result: Any = (calibration if calibrating else api).run(plain, directory=directory, resume=resume)
+        if calibrating and not len(result.ranks):
+            raise KeyboardInterrupt
         result.save(directory, unresolved)
     except (UserError, OSError) as error:
         message = str(error)
@@ -256,24 +316,24 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
             write_failure(directory, status, message, model, method)
             complain(f"{directory.name}: {message}")
             return 0  # the sweep's own exit code comes from its report
-        if (directory / CHECKPOINT).is_file():
-            return complain(f"{message} (resume={directory} continues from the last checkpoint)")
-        discard(directory)
+        if (directory / kept).is_file():
+            return complain(f"{message} (resume={directory} continues from what is there)")
+        discard(directory, folders)
         return complain(message)
     except KeyboardInterrupt:  # outside the engine's loop, where there is nothing partial to keep
-        if not (directory / CHECKPOINT).is_file():
-            discard(directory)
+        if not (directory / kept).is_file():
+            discard(directory, folders)
         raise
     except Exception:
         if not in_sweep:
-            if not (directory / CHECKPOINT).is_file():
-                discard(directory)
+            if not (directory / kept).is_file():
+                discard(directory, folders)
             raise
         traceback.print_exc()
         last = traceback.format_exc().strip().splitlines()[-1]
         write_failure(directory, "failed", last, model, method)
         return 0
-    sys.stdout.write(describe(result, directory))
+    sys.stdout.write(f"{result}\n  {directory / 'report.html'}\n" if calibrating else describe(result, directory))
     return INTERRUPTED if result.status == "interrupted" else 0
 
 
@@ -292,11 +352,16 @@ def describe(result: Any, directory: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def discard(directory: Path) -> None:
-    """Remove a run directory that holds nothing but what was put there before the fit, and parents left empty."""
+def discard(directory: Path, folders: int = 3) -> None:
+    """Remove a run directory that holds nothing but what was put there before the fit, and parents left empty.
+
+    Args:
+        directory: Such as outputs/<model>/<method>/<time>.
+        folders: How many of its parents may go.
+    """
     if directory.is_dir() and {path.name for path in directory.iterdir()} == {".hydra"}:
         shutil.rmtree(directory / ".hydra", ignore_errors=True)
-    for folder in (directory, *directory.parents[:3]):  # outputs/<model>/<method>/<time>
+    for folder in (directory, *directory.parents[:folders]):
         if folder == Path.cwd():
             return
         try:
@@ -308,24 +373,27 @@ def discard(directory: Path) -> None:
 
 
 def resume(arguments: list[str]) -> int:
-    """Continue a run directory from its checkpoint; other arguments change what may change (``RESUMABLE``)."""
+    """Continue a run directory from its checkpoint, or a calibration; other arguments change what may change."""
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     from pyrozoo.api import RESUMABLE
+    from pyrozoo.calibration import CHANGEABLE
     from pyrozoo.report.run_directory import CHECKPOINT, read_config
     from pyrozoo.types import UserError
 
     directory = Path(next(a for a in arguments if a.startswith("resume=")).removeprefix("resume="))
     try:
         config = OmegaConf.create(read_config(directory))
-        if not (directory / CHECKPOINT).is_file():
+        calibrating = config.get("task") == "calibrate"
+        changeable = CHANGEABLE if calibrating else RESUMABLE
+        if not calibrating and not (directory / CHECKPOINT).is_file():
             return complain(f"{directory} has no checkpoint: it is finished, or ran without checkpoint_every")
         rest = [argument for argument in arguments if not argument.startswith("resume=")]
         for argument in rest:
-            if argument.split("=", 1)[0].removeprefix("inference.") not in RESUMABLE:
-                return complain(f"{argument}: a resumed run can change {', '.join(RESUMABLE)} and nothing else")
+            if argument.split("=", 1)[0].removeprefix("inference.") not in changeable:
+                return complain(f"{argument}: a resumed run can change {', '.join(changeable)} and nothing else")
         OmegaConf.set_struct(config, True)
         config.merge_with_dotlist(rest)
     except (UserError, OmegaConfBaseException, yaml.YAMLError, ValueError, AttributeError) as error:

@@ -101,7 +101,9 @@ def test_pages_are_light_and_dark(opened, kind):
     shades = {}
     for scheme in ("light", "dark"):
         page = opened(kind, color_scheme=scheme)
-        colours = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+        colours = page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+        )
         shades[scheme] = [sum(int(part) for part in colour[4:-1].split(",")[:3]) for colour in colours]
     assert shades["light"][0] > 700 > 200 > shades["light"][1]
     assert shades["dark"][0] < 150 < 500 < shades["dark"][1]

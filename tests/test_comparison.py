@@ -258,7 +258,9 @@ def test_time_to_an_error():
     assert 0.49 < result.table["seconds_to_error"][0] < 1.0
     assert np.isnan(result.table["seconds_to_error"][1])
     assert result.table["never_within"][1] == 1
-    own = error_curve(right, result.invariants.query("fit == 'right'").assign(reference_mean=lambda f: f["mean"]), own=True)
+    own = error_curve(
+        right, result.invariants.query("fit == 'right'").assign(reference_mean=lambda f: f["mean"]), own=True
+    )
     assert own["error"].iloc[-1] > 0.2 * own["error"].iloc[-5], "its own mean is not the truth"
 
 
@@ -415,7 +417,9 @@ def test_sweep_with_a_stored_reference(here, capsys):
         ("verdict.mean_good=-1", "verdict.mean_good"),
         ("data.seed=5", "other data"),
     ):
-        code, _, err = run(capsys, *small, "inference=em", *(["reference=best"] if "data" in argument else []), argument)
+        code, _, err = run(
+            capsys, *small, "inference=em", *(["reference=best"] if "data" in argument else []), argument
+        )
         assert (code, err.count("\n")) == (2, 1)
         assert says in err
 

@@ -13,6 +13,7 @@ import yaml
 
 from pyrozoo import catalog
 from pyrozoo.api import ABOUT
+from pyrozoo.diagnostics.verdict import Thresholds
 from pyrozoo.paths import CONF, PACKAGE
 from tests.case import PAIRS
 
@@ -32,9 +33,10 @@ MAY_IMPORT = {
     "report": BASE | {"diagnostics", "report"},
     "api": BASE | {"data", "inference", "diagnostics", "report"},
     "recovery": BASE | {"data", "inference", "diagnostics", "report", "api"},
+    "calibration": BASE | {"data", "inference", "diagnostics", "report", "api"},
     "any_program": BASE | {"inference", "diagnostics"},
-    "__init__": {"any_program", "api", "recovery"},
-    "__main__": {"api", "recovery", "catalog", "paths", "types", "diagnostics", "report"},
+    "__init__": {"any_program", "api", "calibration", "recovery"},
+    "__main__": {"api", "calibration", "recovery", "catalog", "paths", "types", "diagnostics", "report"},
 }
 
 
@@ -84,12 +86,34 @@ def test_conf_has_exactly_the_models_fields(model):
 def test_conf_has_exactly_the_engines_settings(method):
     settings = catalog.settings("inference", method)
     engine = getattr(importlib.import_module(f"pyrozoo.inference.{settings['engine']}"), settings["engine"])
-    inner = {"model", "data", "solver", "make_guide", "method", "loop"}
+    inner = {"model", "data", "solver", "make_guide", "method", "loop", "starts"}
     parameters = {n: p for n, p in inspect.signature(engine).parameters.items() if n not in inner}
     ours = set(settings) - set(ABOUT)
     assert ours <= set(parameters)
     assert {name for name, p in parameters.items() if p.default is p.empty} <= ours
     assert settings["name"] == method
+
+
+def test_conf_states_the_thresholds_of_verdicts():
+    stated = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["verdict"]
+    assert stated == dataclasses.asdict(Thresholds())
+
+
+@pytest.mark.parametrize("model", catalog.models())
+def test_every_model_answers_what_reports_ask(model):
+    expected = {
+        "queries": {"metrics": ["fit"], "tables": ["fit"], "compared": ["fits", "names"]},
+        "figures": {"pictures": ["fit"], "compared": ["fits", "names"]},
+        "synthesis": {"synthesize": ["fit", "count", "given"]},
+    }
+    for name, functions in expected.items():
+        if name == "synthesis" and not catalog.synthesizes(model):
+            continue
+        module = catalog.part(model, name)
+        for function, parameters in functions.items():
+            if function == "compared" and not hasattr(module, function):
+                continue
+            assert list(inspect.signature(getattr(module, function)).parameters) == parameters, f"{name}.{function}"
 
 
 def test_every_model_has_a_test_file():

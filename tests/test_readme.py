@@ -69,6 +69,8 @@ def test_commands(here, capsys, request, need, command):
         if f"experiment={survey}_synthetic" in arguments:
             need(survey)
             arguments += ["model.latent_dimension=1", "inference.max_iterations=3", "synthetic_rows=50"]
+    if "task=calibrate" in arguments:
+        arguments = [a for a in arguments if not a.startswith("simulations=")] + ["simulations=3"]
     if "experiment=pmf_toy" in arguments:
         arguments += ["inference.restarts=2", "inference.max_iterations=10"]
     if "experiment=digits_masked" in arguments:

@@ -349,7 +349,8 @@ def _khat(metrics: Mapping[str, Any], limits: Thresholds) -> Line:
     return Line(
         "warn",
         "k-hat",
-        f"Pareto k-hat is {khat:.2f} (limit {limit:.2f}): q misses part of p; use its means, not its spread.",
+        f"Pareto k-hat is {khat:.2f} (limit {limit:.2f}): q misses part of p. Its draws cannot be reweighted, and its "
+        "spread is not to be trusted.",
     )
 
 

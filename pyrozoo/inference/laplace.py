@@ -15,25 +15,35 @@ from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.program import Unconstrained, refuse_large, seeded
 from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
 
+EDGE = 20.0
+"""Where a start on the edge of its support begins, in unconstrained space: e^-20 for a positive number."""
+
 
 class _ModeSearch(Process):
     """L-BFGS from several starts, one after another."""
 
-    def __init__(self, model: Model, data: Any, restarts: int, max_iterations: int, tol: float, max_unknowns: int):
+    def __init__(
+        self, model: Model, data: Any, restarts: int, max_iterations: int, tol: float, max_unknowns: int,
+        starts: Draws | None,
+    ):  # fmt: skip
         self.model, self.data, self.restarts, self.max_iterations = model, data, restarts, max_iterations
-        self.tol, self.max_unknowns = tol, max_unknowns
+        self.tol, self.max_unknowns, self.starts = tol, max_unknowns, starts
         self.total = restarts * max_iterations
 
     def start(self) -> None:
-        starts = self.model.initial(self.data, self.restarts)
+        inside = self.model.initial(self.data, self.restarts)
+        starts = inside if self.starts is None else self.starts
         refuse_large("laplace", starts, self.max_unknowns)
-        self.space = Unconstrained(self.model, self.data, {site: value[0] for site, value in starts.items()})
+        self.space = Unconstrained(self.model, self.data, {site: value[0] for site, value in inside.items()})
         self.points = torch.stack(
             [
                 self.space.flatten(self.space.unconstrain({site: value[chain] for site, value in starts.items()}))
                 for chain in range(self.restarts)
             ]
         )
+        # A point on the edge of its support, such as the mode of a Gamma density at 0, is moved inside: once the
+        # Jacobian counts there is no mode on the edge.
+        self.points = self.points.nan_to_num(nan=torch.nan, posinf=EDGE, neginf=-EDGE)
         self.values = torch.full((self.restarts,), torch.nan, dtype=torch.float64)
         self.iterations = torch.zeros(self.restarts, dtype=torch.long)
         self.converged = torch.zeros(self.restarts, dtype=torch.bool)
@@ -135,7 +145,7 @@ def _newton(space: Unconstrained, point: Tensor, value: float, flat: int) -> tup
 
 def laplace(
     model: Model, data: Any, *, method: str, restarts: int, max_iterations: int, tol: float, draws: int,
-    max_unknowns: int, loop: LoopSettings,
+    max_unknowns: int, loop: LoopSettings, starts: Draws | None = None,
 ) -> Fit:  # fmt: skip
     """Fit a Gaussian at the best mode found (MacKay 2003, chapter 27).
 
@@ -147,12 +157,14 @@ def laplace(
         model: The model, discrete sites summed out.
         data: The data.
         method: The method's name.
-        restarts: Starts of L-BFGS; the best mode is used.
+        restarts: Starts of L-BFGS; the best mode is used. As many as ``starts``, where these are given.
         max_iterations: Per start.
         tol: A mode is accepted when no component of the gradient exceeds this times the root of |log density|.
         draws: Draws to keep, mapped back to constrained space.
         max_unknowns: Limit on the size of the problem.
         loop: Seed, progress, checkpoints.
+        starts: Where to start, site -> [restarts, *event], such as the point that another method found; None: at
+            random.
 
     Returns:
         Draws with log q. The objective is the approximate log evidence
@@ -167,7 +179,8 @@ def laplace(
     for name, count in {"restarts": restarts, "max_iterations": max_iterations, "draws": draws}.items():
         if count < 1:
             raise SettingError(f"inference.{name} is {count}; it must be at least 1")
-    process = _ModeSearch(model, data, restarts, max_iterations, tol, max_unknowns)
+    restarts = restarts if starts is None else len(next(iter(starts.values())))
+    process = _ModeSearch(model, data, restarts, max_iterations, tol, max_unknowns, starts)
     with pyro.validation_enabled(False):  # doubles the speed; the program was run with it on
         run = drive(process, loop, f"{method} ({restarts} restarts)")
     best, space = process.best(), process.space

@@ -305,7 +305,7 @@ def _race(comparison: Comparison) -> Picture | None:
     if not named or len(comparison.names) > MOST_NAMED:
         return None
     errors = [n for n, curve in zip(comparison.names, comparison.curves, strict=True) if len(curve)]
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(10 if errors else 7, 3.8), layout="constrained")
     panels = figure.subplots(1, 2 if errors else 1, squeeze=False)[0]
     left, levels = panels[0], []
     for name in named:
@@ -331,7 +331,7 @@ def _race(comparison: Comparison) -> Picture | None:
         right.axhline(comparison.limits.time_error, color="0.6", lw=0.8, zorder=0)
         right.set(xscale="log", yscale="log", xlabel="seconds", ylabel="largest error of a mean, in sds")
         right.set_title("Error", fontsize=11)
-        right.legend(fontsize=8)
+        _beside(right)
     return Picture(
         "race",
         "Left: what each method climbs, against the clock; objectives of different kinds (in the legend) do not share "
