@@ -114,8 +114,10 @@ def test_a_small_bias_of_a_sampler_shows_in_monte_carlo_errors():
     base = some(1)
     long = {site: value[:, : 24 * DRAWS].unflatten(1, (CHAINS, -1))[0] for site, value in posterior().items()}
     draws = {**long, "rate": long["rate"] + 0.12 * base["rate"].std((0, 1))}
-    whole = fit_of("exact", {s: v[:, 48 * DRAWS : 72 * DRAWS].unflatten(1, (CHAINS, -1))[0]
-                             for s, v in posterior().items()}, "exact", log_q=torch.zeros(CHAINS, 6 * DRAWS))  # fmt: skip
+    others = {
+        site: value[:, 48 * DRAWS : 72 * DRAWS].unflatten(1, (CHAINS, -1))[0] for site, value in posterior().items()
+    }
+    whole = fit_of("exact", others, "exact", log_q=torch.zeros(CHAINS, 6 * DRAWS))
     result = compare([fit_of("biased", draws), fit_of("right", long), whole])
     biased, right = ({line.about: line for line in lines}["means"] for lines in result.cards[:2])
     assert biased.level == "warn"
@@ -156,6 +158,20 @@ def test_label_switching_is_told_from_a_wrong_answer():
     assert rate["raw_error_in_sd"].abs().max() > 3 * rate["error_in_sd"].abs().max(), "as they are"
 
 
+def test_what_the_reference_holds_for_certain():
+    """Pixels that leave no doubt: rounding is no spread, and a chain in another place is far off."""
+    settings = {"data": "pattern", "rows": 4, "columns": 5, "observation_strength": 60.0, "progress": False}
+    fits = [pyrozoo.fit("potts_grid", method, **settings) for method in ("exact", "gibbs", "cavi")]
+    lost = dataclasses.replace(fits[1], draws={"label": (fits[1].draws["label"] + 1) % 3})
+    lost._pointwise, lost._invariants = None, None
+    lost.metrics = evaluate(lost)
+    result = compare([*fits, lost])
+    about = [{line.about: line for line in lines} for lines in result.cards]
+    assert [each["means"].level for each in about[1:3]] == ["pass", "pass"]
+    assert about[3]["means"].level == "fail"
+    assert "more than 1000 ±" in about[3]["means"].sentence
+
+
 def test_thresholds_move_the_verdict():
     base = some(1)
     fit = fit_of("shifted", {**base, "rate": base["rate"] + 2.5 * base["rate"].std((0, 1))})
@@ -172,7 +188,7 @@ def test_thresholds_move_the_verdict():
 
 
 def test_elbo_is_held_to_the_evidence():
-    """q is the posterior: its ELBO is the evidence. Log q that is 3 too high is a gap of 3."""
+    """With the posterior for q, the ELBO is the evidence. Log q that is 3 too high is a gap of 3."""
     its = case("zip_mixture")
     draws = {site: value[:1, :300] for site, value in some(2).items()}
     log_q = log_joint(its.model, draws, its.tiny) - its.oracle().log_evidence

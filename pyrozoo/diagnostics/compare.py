@@ -34,6 +34,9 @@ AGAINST = ("reference_mean", "reference_sd", "reference_mcse", "error_in_sd", "e
 LEFT_OUT_OF_POINTS = "log_likelihood"
 """The invariant that a point estimate cannot be held to: a maximum lies above the mean over the posterior."""
 
+ROUNDING = 1e-9
+"""Sds below it, relative to the mean, are rounding."""
+
 MOMENTS_OF_TIME = 24
 """Times, in equal ratios, at which the error of a sampler is followed."""
 
@@ -269,7 +272,9 @@ def _against(frame: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFram
     if reference is None:
         return frame
     mean, sd, mcse, low, high = (reference[c] for c in ("mean", "sd", "mcse", "lower_90", "upper_90"))
-    spread = sd.where(sd > 0)
+    # What the reference holds for certain has no sd but rounding; a fit that does not is far off all the same.
+    spread = sd.clip(lower=ROUNDING * mean.abs())
+    spread = spread.where(spread > 0)
     result = frame.assign(reference_mean=mean, reference_sd=sd, reference_mcse=mcse)
     result["error_in_sd"] = (frame["mean"] - mean) / spread
     result["error_mcse"] = np.hypot(frame["mcse"].fillna(0.0), mcse.fillna(0.0)) / spread
@@ -421,7 +426,8 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
         return pd.DataFrame()
     at = np.unique(np.geomspace(1, count, MOMENTS_OF_TIME).round().astype(int))
     means = running[at - 1] / at[:, None]
-    error = (np.abs(means - rows["reference_mean"].to_numpy()) / rows["reference_sd"].to_numpy()).max(1)
+    base = rows["reference_mean"].to_numpy()
+    error = (np.abs(means - base) / np.maximum(rows["reference_sd"].to_numpy(), ROUNDING * np.abs(base))).max(1)
     if own:
         # The variance of the mean of t among T draws about the mean of all is 1/t - 1/T of one draw's, not 1/t.
         at, error = at[:-1], error[:-1] / np.sqrt(1 - at[:-1] / count)

@@ -204,9 +204,10 @@ def _means(metrics: Mapping[str, Any], limits: Thresholds) -> Line | None:
     if "mean_error" not in metrics:
         return None
     error, noise, which = metrics["mean_error"], metrics["mean_error_mcse"], metrics["mean_error_of"]
+    way = "high" if error > 0 else "low"
     said = (
-        f"The mean of {which} is {abs(error):.2f} ± {noise:.2f} reference sds too {'high' if error > 0 else 'low'}, "
-        f"the worst of {metrics['invariants']} invariants (median {metrics['mean_error_median']:.2f})"
+        f"The mean of {which} is {_sds(abs(error))} ± {_sds(noise)} reference sds too {way}, "
+        f"the worst of {metrics['invariants']} invariants (median {_sds(metrics['mean_error_median'])})"
     )
     level = graded(max(0.0, abs(error) - SURE * noise), limits.mean_good, limits.mean_bad)
     if level == "pass" and metrics["kind"] in ("samples", "exact"):
@@ -227,10 +228,14 @@ def _means(metrics: Mapping[str, Any], limits: Thresholds) -> Line | None:
     return Line(level, "means", said + ends[level])
 
 
+def _sds(value: float) -> str:
+    return f"{value:.2f}" if value < 1000 else "more than 1000"
+
+
 def _spread(metrics: Mapping[str, Any], limits: Thresholds) -> Line | None:
     if "narrowest" not in metrics:
         return None
-    said = f"The median ratio of its sds to the reference's is {metrics['sd_ratio_median']:.2f}"
+    said = f"The median ratio of its sds to the reference's is {_sds(metrics['sd_ratio_median'])}"
     # Monte Carlo error is in the fit's favour: the ratio's logarithm moved by so many standard errors.
     narrow, wide = metrics["narrowest_at_most"], metrics["widest_at_least"]
     low, high = (
@@ -248,7 +253,7 @@ def _spread(metrics: Mapping[str, Any], limits: Thresholds) -> Line | None:
         )  # fmt: skip
     return Line(
         level, "spread",
-        f"{said}; of {metrics['widest_of']} it is {metrics['widest']:.2f}: not sure enough, "
+        f"{said}; of {metrics['widest_of']} it is {_sds(metrics['widest'])}: not sure enough, "
         "its intervals are too long.",
     )  # fmt: skip
 
@@ -363,8 +368,8 @@ def _elbo(metrics: Mapping[str, Any], limits: Thresholds) -> Line:
     gap, noise = metrics["elbo_gap"], metrics["elbo_gap_se"]
     return Line(
         "pass" if gap - SURE * noise <= limits.elbo_gap else "warn", "ELBO",
-        f"{said}, {gap:.2f} ± {noise:.2f} nats below the log evidence ({metrics['evidence_is']}): the divergence of q "
-        "from the posterior.",
+        f"{said}, {round(gap, 2) + 0.0:.2f} ± {noise:.2f} nats below the log evidence ({metrics['evidence_is']}): the "
+        "divergence of q from the posterior.",
     )  # fmt: skip
 
 
