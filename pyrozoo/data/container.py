@@ -279,6 +279,10 @@ class Data(abc.ABC):
         """
 
 
+MOST_PAIRED = 30
+"""Columns up to which all pairs of them are looked at: their covariance, or how they go together."""
+
+
 @dataclass(frozen=True, eq=False)
 class Cells(Data):
     """Data with a value for every row and column, NaN where it is missing; ``values`` has shape [N, D].
@@ -288,6 +292,14 @@ class Cells(Data):
     """
 
     columns_stand_alone: ClassVar[bool] = True
+
+    @property
+    def coords(self) -> dict[str, Sequence[str]]:
+        """Return ArviZ coordinates; of up to 30 columns all pairs, too, row by row of the lower triangle."""
+        known, names = super().coords, [str(label) for label in self.column_labels]
+        if not 2 <= len(names) <= MOST_PAIRED:
+            return known
+        return known | {"pair": [f"{one} & {other}" for i, other in enumerate(names) for one in names[:i]]}
 
     @cached_property
     def observed(self) -> Tensor:

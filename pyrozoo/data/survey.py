@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.catalog import suggestion
-from pyrozoo.data.container import Arrays, Cells, Data, Hidden, check_not_empty, check_size, labels
+from pyrozoo.data.container import MOST_PAIRED, Arrays, Cells, Data, Hidden, check_not_empty, check_size, labels
 from pyrozoo.data.table import Table
 from pyrozoo.math.association import cramers_v, pair_counts, starts
 from pyrozoo.types import DataError, SettingError
@@ -25,9 +25,6 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
 
 MOST_LEVELS = 30
 """Categories of a column; one with more is a numeric column, or one of identifiers or free text."""
-
-MOST_COLUMNS = 30
-"""Columns up to which predictive checks look at the association of every pair."""
 
 ALIKE = frozenset({"string", "integer", "floating", "mixed-integer-float", "boolean", "empty"})
 """Kinds of object columns (as pandas infers them) in which equal cells have equal labels: unlike True and 1."""
@@ -230,7 +227,7 @@ class Survey(Cells):
         counts = torch.bincount(place.flatten(), minlength=total + 1)[:total].double()
         answers = torch.repeat_interleave(seen.sum(0), torch.tensor(sizes, device=codes.device))
         result: Arrays = {"share": (("category",), (counts / answers.clamp(min=1)).cpu().numpy())}
-        if 2 <= self.shape[1] <= MOST_COLUMNS:
+        if 2 <= self.shape[1] <= MOST_PAIRED:
             row, column = torch.tril_indices(self.shape[1], self.shape[1], -1)
             result["association"] = ("pair",), self.cramers_v(codes).cpu()[row, column].numpy()
         return result

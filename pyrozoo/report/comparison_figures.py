@@ -256,8 +256,9 @@ def _density(fit: Fit, place: int) -> tuple[np.ndarray, np.ndarray]:
     raise IndexError(place)
 
 
-def _short(text: str, most: int = 30) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _short(text: str, most: int = 34) -> str:
+    """Leave out the middle of a long name: its ends tell it from others."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - most // 2 + 1 :]}"
 
 
 def _forest(comparison: Comparison) -> Picture | None:

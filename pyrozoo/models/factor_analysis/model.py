@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.data.container import MOST_PAIRED
 from pyrozoo.data.table import Table
 from pyrozoo.math.alignment import log_orbit, procrustes, rotations
 from pyrozoo.math.moments import column_moments, row_mean_quantiles
@@ -19,9 +20,6 @@ from pyrozoo.models.factor_analysis.distributions import RowNormal
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout, point_columns
 from pyrozoo.models.factor_analysis.queries import predict
 from pyrozoo.types import DataError, Draws, Model, Prediction, SettingError
-
-MOST_COVARIANCE_COLUMNS = 30
-"""Columns up to which every entry of the covariance matrix is an invariant."""
 
 LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
 """Values whose squares and products can still be added up."""
@@ -233,7 +231,7 @@ class FactorAnalysis(Model):
             "communality": explained / (explained + noise),
         }
         D = W.shape[-2]
-        if 1 < D <= MOST_COVARIANCE_COLUMNS:
+        if 1 < D <= MOST_PAIRED:
             i, j = torch.tril_indices(D, D, -1, device=W.device)
             result["covariance"] = (W @ W.mT)[..., i, j]
         return result
