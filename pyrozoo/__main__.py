@@ -187,6 +187,7 @@ def _task_problem(arguments: list[str], chosen: dict[str, list[str]]) -> str | N
 
 def compose_and_run() -> int:
     """Let Hydra compose the configuration and run it, or a sweep of it."""
+    global _exit_code
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -197,6 +198,7 @@ def compose_and_run() -> int:
 
     Comparison.directory = Comparison.failed = None
     Comparison.submitted, why = (), ""
+    _exit_code = 0  # jobs in other processes leave it as it is
     # Solvers have options of their own, which conf cannot list: Hydra adds them with ++.
     sys.argv[1:] = [f"++{a}" if a.startswith("solver.") else a for a in sweepable(sys.argv[1:])]
     try:

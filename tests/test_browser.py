@@ -15,8 +15,9 @@ import pyrozoo
 
 playwright = pytest.importorskip("playwright.sync_api")
 
+GIBBS = {name: value for name, value in SETTINGS.items() if name != "restarts"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-SETTINGS = {"rows": 60, "columns": 3, "num_components": 2, "progress": False}
+SETTINGS = {"rows": 30, "columns": 3, "num_components": 1, "restarts": 1, "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +38,12 @@ def pages(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     fits = [
         pyrozoo.fit("zip_mixture", "em", **SETTINGS),
-        pyrozoo.fit("zip_mixture", "gibbs", warmup=100, draws=200, thin=1, **SETTINGS),
+        pyrozoo.fit("zip_mixture", "gibbs", warmup=20, draws=50, thin=1, **GIBBS),
         pyrozoo.fit("zip_mixture", "cavi", draws=200, **SETTINGS),
     ]
-    for fit in fits:
-        fit.save(folder / fit.method)
+    fits[1].save(folder / "gibbs")
     pyrozoo.compare(fits).save(folder / "all")
-    pyrozoo.calibrate("zip_mixture", "em", simulations=4, rows=20, columns=2, num_components=1, progress=False).save(
+    pyrozoo.calibrate("zip_mixture", "em", simulations=2, rows=20, columns=2, num_components=1, progress=False).save(
         folder / "calibration"
     )
     return {"run": folder / "gibbs", "comparison": folder / "all", "calibration": folder / "calibration"}

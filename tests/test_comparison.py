@@ -314,9 +314,8 @@ def test_predictive_checks_find_what_a_model_cannot_do(model, settings, spoil, c
         found = {k: v for k, v in fit.metrics.items() if k.startswith("check_") and k.endswith("_p")}
         assert (min(found.values()) > 0.015) == fits, found
         lines = [line for line in verdict(fit.metrics) if line.about.startswith("predictive")]
-        if fits:
-            assert {line.level for line in lines} == {"pass"}
-        else:
+        assert ("fail" in {line.level for line in lines}) != fits
+        if not fits:
             assert any(check.replace("_", " ") in line.sentence and line.level != "pass" for line in lines)
 
 

@@ -85,7 +85,10 @@ def short(model: str, method: str):
 LONGEST = [("categorical_fa", "nuts")]  # a search for modes in every gradient
 ORACLE_PAIRS = [*SAMPLERS, *(pair for pair in pairs(engine="nuts") if pair not in LONGEST)]
 ORACLE_PAIRS += [pytest.param(*pair, marks=pytest.mark.slow) for pair in LONGEST]
-LONG = {"gibbs": {"draws": 1500, "warmup": 200}, "nuts": {"draws": 600, "warmup": 400, "backend": "nutpie"}}
+LONG = {
+    "gibbs": {"chains": 16, "draws": 400, "warmup": 200},
+    "nuts": {"draws": 600, "warmup": 400, "backend": "nutpie"},
+}
 # One engine for all models: one model's fit stands for it in the quick suite, where each takes long.
 QUICKLY_VARIATIONAL = slow_for(VARIATIONAL, "vae")
 QUICKLY_VARIATIONAL = [

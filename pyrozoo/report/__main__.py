@@ -44,6 +44,7 @@ def rebuild(arguments: Sequence[str]) -> Path:
         SettingError: An argument that is no directory and no setting.
         DataError: A directory that holds neither a run nor a sweep.
     """
+    from pyrozoo.report.calibration import compare_calibrations, is_calibration
     from pyrozoo.report.comparison import compare_directories, verdict_settings
     from pyrozoo.report.run_directory import CONFIG
     from pyrozoo.report.sweep import runs_of
@@ -68,11 +69,18 @@ def rebuild(arguments: Sequence[str]) -> Path:
         if not found:
             raise DataError(f"{directory} holds neither a run nor a sweep (no {CONFIG} in it or in a folder of it)")
         runs += found
-    if len(directories) == len(runs) == 1 and directories == runs and "output" not in settings:
+    alone = len(directories) == len(runs) == 1 and directories == runs
+    calibrations = any(is_calibration(run) for run in runs)
+    if alone and calibrations:
+        raise SettingError(f"{runs[0]} holds a calibration: python -m pyrozoo resume={runs[0]} writes its report anew")
+    if alone and "output" not in settings:
         return _run(runs[0], settings, limits)
-    thresholds, _ = verdict_settings({"verdict": limits})
-    target = directories[0] if len(directories) == 1 and directories != runs else _new()
+    target = directories[0] if len(directories) == 1 and not alone else _new()
     target = Path(settings["output"]) if "output" in settings else target
+    if calibrations:
+        compare_calibrations(runs, target)
+        return target / "report.html"
+    thresholds, _ = verdict_settings({"verdict": limits})
     reference = Path(settings["reference"]) if "reference" in settings else None
     compare_directories(runs, target, reference=reference, limits=thresholds)
     return target / "report.html"

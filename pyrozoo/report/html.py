@@ -16,11 +16,18 @@ from pyrozoo.types import Picture
 MOST_ROWS = 60
 """Rows of a table that a page shows; the CSV beside it has all."""
 
+DPI = 130
+
 
 def png(picture: Picture) -> bytes:
     """Return a picture as PNG."""
-    buffer = io.BytesIO()
-    picture.figure.savefig(buffer, format="png", dpi=130)
+    figure, buffer = picture.figure, io.BytesIO()
+    figure.set_dpi(DPI)
+    if (layout := figure.get_layout_engine()) is not None:
+        # savefig would draw everything twice, the first time only to lay it out.
+        layout.execute(figure)
+        figure.set_layout_engine(None)
+    figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
 
 
