@@ -136,7 +136,7 @@ def test_a_stuck_chain_is_found():
 
 
 def test_label_switching_is_told_from_a_wrong_answer():
-    settings = {"rows": 80, "columns": 4, "num_components": 2, "truth": {"num_components": 2}, "progress": False}
+    settings = {"rows": 50, "columns": 4, "num_components": 2, "truth": {"num_components": 2}, "progress": False}
     fits = [pyrozoo.fit("zip_mixture", "gibbs", seed=seed, thin=2, warmup=200, **settings) for seed in (0, 1)]
     for fit in fits:
         fit.draws = fit.model.canonical(fit.draws, fits[0].draws)
@@ -308,11 +308,15 @@ def test_predictive_checks_find_what_a_model_cannot_do(model, settings, spoil, c
     monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 100)
     generator = np.random.default_rng(1)
     counts = generator.poisson(3.0, (60, 6)).astype(float)
-    good = counts if model != "factor_analysis" else generator.normal(size=(60, 6))
+    good = {
+        "zip_mixture": counts,
+        "factor_analysis": generator.normal(size=(60, 6)),
+        "poisson_mf": generator.poisson(generator.gamma(1, 3, (60, 1)) * generator.gamma(1, 1, (1, 6))),
+    }[model]
     for data, fits in ((good, True), (spoil(counts, generator), False)):
         fit = pyrozoo.fit(model, "cavi", data=data, restarts=2, draws=200, progress=False, **settings)
         found = {k: v for k, v in fit.metrics.items() if k.startswith("check_") and k.endswith("_p")}
-        assert (min(found.values()) > 0.015) == fits, found
+        assert (min(found.values()) > 0.01) == fits, found
         lines = [line for line in verdict(fit.metrics) if line.about.startswith("predictive")]
         assert ("fail" in {line.level for line in lines}) != fits
         if not fits:
@@ -335,7 +339,7 @@ def sweep(tmp_path_factory):
     """Return a sweep of two methods, a job that failed and a job that was killed."""
     folder = tmp_path_factory.mktemp("sweep")
     settings = {"rows": 40, "columns": 3, "num_components": 2, "progress": False}
-    for i, (method, own) in enumerate((("em", {}), ("gibbs", {"warmup": 100, "draws": 200}))):
+    for i, (method, own) in enumerate((("em", {}), ("gibbs", {"warmup": 100, "draws": 200, "thin": 1}))):
         pyrozoo.fit("zip_mixture", method, **settings, **own).save(folder / f"{i}_zip_mixture_{method}")
     for name in ("2_zip_mixture_svi", "3_zip_mixture_nuts"):
         (folder / name / ".hydra").mkdir(parents=True)
@@ -413,9 +417,12 @@ def test_the_report_command_from_a_shell():
     assert "one sweep directory" in done.stdout
 
 
+QUICK = ["inference.warmup=100", "inference.draws=300", "inference.thin=1"]
+
+
 def test_sweep_with_a_stored_reference(here, capsys):
     small = ["model=zip_mixture", "data.rows=40", "data.columns=3", "model.num_components=2"]
-    code, _, err = run(capsys, *small, "inference=gibbs", "inference.draws=300", "hydra.run.dir=best")
+    code, _, err = run(capsys, *small, "inference=gibbs", *QUICK, "hydra.run.dir=best")
     assert code == 0, err
     code, out, err = run(capsys, "-m", *small, "inference=em,cavi", "reference=best", "verdict.time_error=0.5")
     assert code == 0, err
@@ -441,7 +448,7 @@ def test_sweep_with_a_stored_reference(here, capsys):
 
 def test_fits_of_several_data_sets_are_compared_set_by_set(here, capsys):
     small = ["model=zip_mixture", "data.rows=30", "data.columns=3", "model.num_components=1", "inference.restarts=1"]
-    code, out, err = run(capsys, "-m", *small, "inference=em,cavi", "data.seed=0,1")
+    code, out, err = run(capsys, "-m", *small, "inference=em", "data.seed=0,1")
     assert code == 0, err
     directory = Path(out.strip().splitlines()[-1]).parent
     assert {path.name for path in directory.glob("invariants*.csv")} == {

@@ -416,6 +416,8 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
     rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_SCALARS)).round().astype(int))]
     if not len(rows):
         return pd.DataFrame()
+    if fit.kind != "samples" and own:
+        return pd.DataFrame()
     if fit.kind != "samples":
         error = float(rows["error_in_sd"].abs().max())
         return pd.DataFrame({"seconds": [_settled(fit)], "error": [error]})

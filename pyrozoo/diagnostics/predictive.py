@@ -47,10 +47,9 @@ def affordable(fit: Fit) -> int:
 def checks(fit: Fit) -> dict[str, float]:
     """Compare the model's statistics (``Model.checks``) of the data with those of data simulated from the fit.
 
-    A statistic with one value has a two-sided tail probability. One with many values, such as the totals of all rows,
-    is summed up by its distance from the simulations, the mean square of its values' deviations in sds of the
-    simulations, and has the share of simulations that are as far off. Such probabilities are conservative where
-    parameters are fitted to the data (Gelman, Meng and Stern 1996, Statistica Sinica 6).
+    A statistic is summed up by its distance from the simulations, the root mean square of its values' deviations in
+    sds of the simulations, and has the share of simulations that are as far off. Such probabilities are conservative
+    where parameters are fitted to the data (Gelman, Meng and Stern 1996, Statistica Sinica 6).
 
     Returns:
         ``check_<name>_p`` and ``check_<name>_distance``, in sds (root mean square); 1 is what the model expects.
@@ -70,28 +69,23 @@ def checks(fit: Fit) -> dict[str, float]:
 
 
 def tail(observed: Tensor, simulated: Tensor) -> tuple[float, float]:
-    """Return the tail probability of a statistic and its distance in sds.
+    """Return the share of simulations that are as far off as the data, and how far the data are, in sds.
 
     Args:
         observed: [values].
         simulated: [simulation, values].
     """
     count = len(simulated)
-    centre, spread = simulated.mean(0), simulated.std(0)
-    # What never varies in the simulations must not vary in the data; rounding is no deviation.
-    spread = torch.maximum(spread, 1e-9 * centre.abs().clamp(min=1.0))
+    centre, spread = simulated.mean(0), _no_rounding(simulated.std(0), simulated.mean(0))
     far = ((observed - centre) / spread).square().mean()
-    if len(observed) == 1:
-        above, below = ((simulated >= observed).sum(), (simulated <= observed).sum())
-        p = min(1.0, 2 * (1 + int(min(above, below))) / (count + 1))
-    else:
-        # Centre and spread for each simulation are those of the others, as they are for the data.
-        total, square = simulated.sum(0), simulated.square().sum(0)
-        others = (total - simulated) / (count - 1)
-        variance = (
-            ((square - simulated.square()) / (count - 1) - others.square()).clamp(min=0) * (count - 1) / (count - 2)
-        )
-        others_spread = torch.maximum(variance.sqrt(), 1e-9 * others.abs().clamp(min=1.0))
-        theirs = ((simulated - others) / others_spread).square().mean(1)
-        p = (1 + int((theirs >= far).sum())) / (count + 1)
-    return p, float(far.sqrt())
+    # Centre and spread for each simulation are those of the others, as they are for the data.
+    others = (simulated.sum(0) - simulated) / (count - 1)
+    square = (simulated.square().sum(0) - simulated.square()) / (count - 1)
+    variance = (square - others.square()).clamp(min=0) * (count - 1) / (count - 2)
+    theirs = ((simulated - others) / _no_rounding(variance.sqrt(), others)).square().mean(1)
+    return (1 + int((theirs >= far).sum())) / (count + 1), float(far.sqrt())
+
+
+def _no_rounding(spread: Tensor, centre: Tensor) -> Tensor:
+    """Return sds that are more than rounding: what never varies in the simulations must not vary in the data."""
+    return torch.maximum(spread, 1e-9 * centre.abs().clamp(min=1.0))
