@@ -52,15 +52,20 @@ def checked(unchecked: None) -> None:
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate few data sets from every fit, too few for predictive checks: tests of those say how many they want."""
+    for name in ("inference_data.PRIOR_DRAWS", "predictive.SIMULATIONS"):
+        monkeypatch.setattr(f"pyrozoo.diagnostics.{name}", 8)
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make pictures but do not render them, and simulate few data sets: tests of reports do all of it."""
+    """Make pictures but do not render them: tests of reports do."""
     blank = base64.b64decode(
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
     )
     monkeypatch.setattr("pyrozoo.report.html.png", lambda picture: blank)
-    for name in ("inference_data.PRIOR_DRAWS", "predictive.SIMULATIONS"):
-        monkeypatch.setattr(f"pyrozoo.diagnostics.{name}", 8)
 
 
 @pytest.fixture

@@ -494,6 +494,7 @@ def test_sizes_are_its_own_unless_asked_for(here, capsys):
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.slow  # interrupting one from Python is above
 def test_ctrl_c_keeps_what_there_is(here, capsys, monkeypatch):
     real, fits = calibration.engine_fit, []
 

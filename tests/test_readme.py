@@ -36,7 +36,13 @@ def test_the_readme_is_found():
     assert len(re.findall(r"(?m)^python3 -m venv ", TEXT)) == 2, "the two install commands, which .ci/run runs whole"
 
 
-@pytest.mark.parametrize("command", OURS)
+LONG = ("experiment=potts_bullseye", "experiment=jester_svi", "experiment=votes_synthetic")
+"""Each like another one of the experiments."""
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(c, marks=pytest.mark.slow if c.startswith(LONG) else ()) for c in OURS]
+)
 def test_commands(here, capsys, request, need, command):
     arguments = shlex.split(command)
     if arguments != ["model=zip_mixture", "inference=em"]:

@@ -131,37 +131,21 @@ def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresh
     if any(not fits[0].data.same(fit.data) for fit in fits[1:]):
         raise SettingError("fits of different data (or with other entries held out) cannot be compared")
     names, varied = _names(fits, given), varied_fields(fits)
-    parameters, invariants, curves = ([pd.DataFrame()] * len(fits) for _ in range(3))
-    beside: list[Metrics] = [{} for _ in fits]
-    pairs: list[pd.DataFrame] = []
-    references: list[str | None] = [None] * len(fits)
+    held: dict[int, _Held] = {}
+    references: dict[int, str | None] = {}
+    pairs = []
     for group in _groups(fits):
         chosen = _reference(fits, group, given if given in group else None, limits)
-        anchor = fits[group[0] if chosen is None else chosen.index]
-        canonical = anchor.model.canonical(anchor.draws)
-        for i in group:
-            fit = fits[i]
-            # Fits in single and in double precision can stand side by side.
-            draws = {site: value.to(anchor.draws[site].dtype) for site, value in fit.draws.items()}
-            aligned = fit.model.canonical(draws, canonical)
-            parameters[i] = _moments(names[i], fit, aligned, draws)
-            invariants[i] = _moments(names[i], fit, fit.invariants())
-        base = None if chosen is None else chosen.index
-        for frames in (parameters, invariants):
-            for i in sorted(group, key=lambda i: i == base):  # the reference itself last: it is what others are held to
-                frames[i] = _against(frames[i], None if base is None else frames[base])
-        for i in group:
-            curves[i] = pd.DataFrame() if base is None else error_curve(fits[i], invariants[i], own=base == i)
-            references[i] = None if base is None else names[base]
-            beside[i] = _figures(fits, names, i, chosen, invariants, curves[i], limits) | _evidence(
-                fits, names, group, i
-            )
+        held |= _hold(fits, names, group, chosen, limits)
+        references |= dict.fromkeys(group, None if chosen is None else names[chosen.index])
         if chosen is None and len(group) > 1:
-            pairs.append(_pairwise([invariants[i] for i in group]))
+            pairs.append(_pairwise([held[i].invariants for i in group]))
     pairwise = pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=list(PAIR))
-    for i, name in enumerate(names):
-        beside[i] |= _nearest(pairwise, name) | _held_out(fits, names, i)
-    cards = tuple(tuple(verdict({**fit.metrics, **more}, limits)) for fit, more in zip(fits, beside, strict=True))
+    results = [held[i] for i in range(len(fits))]
+    beside = [
+        {**each.figures, **_nearest(pairwise, name), **_held_out(fits, names, i)}
+        for i, (name, each) in enumerate(zip(names, results, strict=True))
+    ]
     table = pd.DataFrame(
         {"fit": name, **fit.metrics, **more, **{f: _scalar(getattr(fit.model, f)) for f in varied}}
         for name, fit, more in zip(names, fits, beside, strict=True)
@@ -169,10 +153,50 @@ def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresh
     leading = [*varied, *(c for c in COLUMNS if c in table)]
     return Comparison(
         table=table[["fit", *leading, *(c for c in table if c not in leading and c != "fit")]],
-        parameters=pd.concat(parameters, ignore_index=True), invariants=pd.concat(invariants, ignore_index=True),
-        pairwise=pairwise, references=tuple(references), cards=cards, curves=tuple(curves), limits=limits,
-        names=names, fits=tuple(fits),
-    )  # fmt: skip
+        parameters=pd.concat([each.parameters for each in results], ignore_index=True),
+        invariants=pd.concat([each.invariants for each in results], ignore_index=True),
+        pairwise=pairwise,
+        references=tuple(references[i] for i in range(len(fits))),
+        cards=tuple(tuple(verdict({**f.metrics, **more}, limits)) for f, more in zip(fits, beside, strict=True)),
+        curves=tuple(each.curve for each in results),
+        limits=limits,
+        names=names,
+        fits=tuple(fits),
+    )
+
+
+@dataclass
+class _Held:
+    """What is known of a fit beside its reference: rows of tables, a curve of its error, and figures."""
+
+    parameters: pd.DataFrame
+    invariants: pd.DataFrame
+    curve: pd.DataFrame
+    figures: Metrics
+
+
+def _hold(
+    fits: Sequence[Fit], names: Sequence[str], group: Sequence[int], chosen: _Reference | None, limits: Thresholds
+) -> dict[int, _Held]:
+    """Hold the fits of one posterior to their reference, components aligned to it or, without one, to the first fit."""
+    base = None if chosen is None else chosen.index
+    anchor = fits[group[0] if base is None else base]
+    canonical = anchor.model.canonical(anchor.draws)
+    held: dict[int, _Held] = {}
+    for i in group:
+        # Fits in single and in double precision can stand side by side.
+        draws = {site: value.to(anchor.draws[site].dtype) for site, value in fits[i].draws.items()}
+        aligned = fits[i].model.canonical(draws, canonical)
+        mine = _moments(names[i], fits[i], aligned, draws), _moments(names[i], fits[i], fits[i].invariants())
+        held[i] = _Held(*mine, curve=pd.DataFrame(), figures={})
+    if base is not None:
+        known = held[base].parameters, held[base].invariants
+        for i, each in held.items():
+            each.parameters, each.invariants = _against(each.parameters, known[0]), _against(each.invariants, known[1])
+            each.curve = error_curve(fits[i], each.invariants, own=base == i)
+    for i, each in held.items():
+        each.figures = _figures(fits, names, i, chosen, each, limits) | _evidence(fits, names, group, i)
+    return held
 
 
 def check_reference(model: Model, data: Any, reference: Fit) -> None:
@@ -267,10 +291,8 @@ def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, lim
     return None
 
 
-def _against(frame: pd.DataFrame, reference: pd.DataFrame | None) -> pd.DataFrame:
+def _against(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     """Add the columns that compare with the reference, whose rows are those of the same quantities."""
-    if reference is None:
-        return frame
     mean, sd, mcse, low, high = (reference[c] for c in ("mean", "sd", "mcse", "lower_90", "upper_90"))
     # What the reference holds for certain has no sd but rounding; a fit that does not is far off all the same.
     spread = sd.clip(lower=ROUNDING * mean.abs())
@@ -343,9 +365,8 @@ def judged(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
 
 
 def _figures(
-    fits: Sequence[Fit], names: Sequence[str], i: int, chosen: _Reference | None, invariants: Sequence[pd.DataFrame],
-    curve: pd.DataFrame, limits: Thresholds,
-) -> Metrics:  # fmt: skip
+    fits: Sequence[Fit], names: Sequence[str], i: int, chosen: _Reference | None, held: _Held, limits: Thresholds
+) -> Metrics:
     """Return the figures of a fit beside its reference; what a verdict says is made from them."""
     if chosen is None:
         return {"reference": "", "reference_is": "none"} if len(fits) > 1 else {}
@@ -355,11 +376,11 @@ def _figures(
     }  # fmt: skip
     if len(fits) == 1:
         return {}
-    rows = judged(invariants[i], fits[i].kind)
+    rows = judged(held.invariants, fits[i].kind)
     if chosen.index != i and len(rows):
         result |= _means(rows) | _spread(rows)
-    if len(curve):
-        result |= _timed(curve, limits.time_error)
+    if len(held.curve):
+        result |= _timed(held.curve, limits.time_error)
     return result
 
 

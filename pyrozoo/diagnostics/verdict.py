@@ -32,7 +32,7 @@ class Thresholds:
         ebfmi: Energy Bayesian fraction of missing information (Betancourt 2016, arXiv:1604.00695).
         khat: Largest Pareto k-hat of an approximation and of LOO; null: min(1 - 1/log10 S, 0.7) for S draws (Vehtari
             et al. 2024, eq. 13).
-        loo_bad: Share of units with a k-hat beyond it from which on LOO fails.
+        loo_bad: Share of units with a k-hat beyond it from which on LOO is of no use.
         coverage_low: Least share of hidden entries in 90% intervals, but for two standard errors.
         coverage_high: Largest share of them, but for the same.
         holdout_loss: Nats per hidden entry by which the log predictive density may fall short of the best fit's.
@@ -375,7 +375,8 @@ def _elbo(metrics: Mapping[str, Any], limits: Thresholds) -> Line:
 
 def _loo(metrics: Mapping[str, Any], limits: Thresholds) -> Line:
     share = metrics["loo_bad_khat_share"]
-    level: Level = "pass" if share == 0 else "warn" if share < limits.loo_bad else "fail"
+    # A figure that cannot be used is no fault of the fit.
+    level: Level = "pass" if share == 0 else "warn"
     sentence = f"{share:.1%} of the units have a Pareto k-hat too high for it to be trusted"
     if share == 0:
         sentence = "no unit has a Pareto k-hat too high for it to be trusted"
@@ -384,12 +385,14 @@ def _loo(metrics: Mapping[str, Any], limits: Thresholds) -> Line:
             f"the log predictive density by LOO is {metrics['loo_elpd']:.1f} ± {metrics['loo_se']:.1f}; {sentence}"
         )
     sentence = f"{sentence[0].upper()}{sentence[1:]}."
+    if share >= limits.loo_bad:
+        sentence += " Do not use it: hold entries out instead (data.holdout)."
     if metrics.get("khat", 0.0) >= (_khat_limit(metrics, limits) if "khat_threshold" in metrics else 1.0):
         # LOO reweights draws as if they were the posterior's; a q that is too narrow makes it optimistic.
         sentence += (
             " Its draws are q's, which misses part of the posterior: this LOO is not comparable with a sampler's."
         )
-        level = "warn" if level == "pass" else level
+        level = "warn"
     return Line(level, "LOO", sentence)
 
 
