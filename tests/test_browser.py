@@ -15,9 +15,9 @@ import pyrozoo
 
 playwright = pytest.importorskip("playwright.sync_api")
 
-GIBBS = {name: value for name, value in SETTINGS.items() if name != "restarts"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 SETTINGS = {"rows": 30, "columns": 3, "num_components": 1, "restarts": 1, "progress": False}
+GIBBS = {name: value for name, value in SETTINGS.items() if name != "restarts"}
 
 
 @pytest.fixture(scope="module")

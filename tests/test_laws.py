@@ -21,6 +21,7 @@ from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.calibrate import calibration_ranks, geweke, uniformity
 from pyrozoo.diagnostics.compare import _moments
+from pyrozoo.diagnostics.predictive import FEWEST
 from pyrozoo.inference.loop import LoopSettings
 from pyrozoo.inference.nuts import nuts
 from pyrozoo.inference.optimise import MONOTONE_TOLERANCE, optimise
@@ -493,8 +494,9 @@ def assert_finite(fit):
 @pytest.mark.parametrize(
     ("model", "method", "what"), slow_for(((m, x, w) for m, x in PAIRS for w in case(m).odd), *PYROS)
 )
-def test_odd_data_gives_a_finite_fit(model, method, what):
+def test_odd_data_gives_a_finite_fit(model, method, what, monkeypatch):
     its = case(model)
+    monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", FEWEST)  # predictive checks are made, too
     changes = {**its.settings[method], **QUICK.get(method, short(model, method))}
     assert_finite(pyrozoo.fit(its.model, method, data=its.odd[what], **QUIET, **changes))
 

@@ -36,7 +36,8 @@ def test_the_readme_is_found():
     assert len(re.findall(r"(?m)^python3 -m venv ", TEXT)) == 2, "the two install commands, which .ci/run runs whole"
 
 
-LONG = ("experiment=potts_bullseye", "experiment=jester_svi", "experiment=votes_synthetic")
+LONG = ("experiment=potts_bullseye", "experiment=jester_svi", "experiment=votes_synthetic", "experiment=pmf_toy",
+        "experiment=digits_masked")  # fmt: skip
 """Each like another one of the experiments."""
 
 
