@@ -220,7 +220,7 @@ def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
         model=model,
         method=attributes["method"],
         kind=attributes["kind"],
-        data=dataclasses.replace(restored, name=attributes["data"]),
+        data=dataclasses.replace(restored, name=attributes.get("data", restored.name)),
         draws={site: value for site, value in tensors("posterior").items() if site in model.sites},
         trace=pd.DataFrame(),
         runs=pd.DataFrame(),
