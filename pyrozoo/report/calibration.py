@@ -33,7 +33,7 @@ from pyrozoo.diagnostics.inference_data import versions
 from pyrozoo.diagnostics.verdict import LEVELS, Line
 from pyrozoo.paths import replacing
 from pyrozoo.report import html
-from pyrozoo.report.run_directory import read_config, read_metrics, write_table, write_text
+from pyrozoo.report.run_directory import absent_row, read_config, write_table, write_text
 from pyrozoo.types import DataError, Picture
 
 TASK = "calibrate"
@@ -293,7 +293,7 @@ def compare_calibrations(directories: Sequence[Path], target: Path) -> pd.DataFr
         try:
             found.append(_read(directory, target))
         except DataError as error:
-            absent.append(_absent(directory, error))
+            absent.append(absent_row(directory, error))
     missing = pd.DataFrame(absent, columns=["run", "model", "method", "status", "error"])
     tables = [each.summary.assign(run=each.name, model=each.model, method=each.method) for each in found]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["run", "model", "method"])
@@ -357,17 +357,6 @@ def _overview(found: _Found) -> dict[str, Any]:
         "data_sets": len(found.fits),
         "seconds": found.fits["seconds"].sum(),
     }
-
-
-def _absent(directory: Path, error: DataError) -> dict[str, str]:
-    row = {"run": directory.name, "model": "", "method": "", "status": "failed", "error": str(error)}
-    try:
-        config = read_config(directory)
-        row |= {"model": config["model"]["name"], "method": config["inference"]["name"]}
-        row |= {key: read_metrics(directory)[key] for key in ("status", "error")}
-    except (DataError, KeyError):
-        pass  # a job killed before it could say why; the row names it all the same
-    return row
 
 
 def _overlay(found: Sequence[_Found]) -> Picture:

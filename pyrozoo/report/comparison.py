@@ -15,7 +15,7 @@ from pyrozoo.diagnostics.verdict import ORDER, USUAL, Line, Thresholds, verdict,
 from pyrozoo.paths import replacing
 from pyrozoo.report import html
 from pyrozoo.report.comparison_figures import comparison_pictures
-from pyrozoo.report.run_directory import read_config, read_metrics, read_run, write_table, write_text
+from pyrozoo.report.run_directory import absent_row, read_run, write_table, write_text
 from pyrozoo.settings import check_types
 from pyrozoo.types import DataError, Fit, SettingError
 
@@ -197,7 +197,7 @@ def compare_directories(
         try:
             fit, _, _ = read_run(directory)
         except DataError as error:
-            absent.append(_absent(directory, error))
+            absent.append(absent_row(directory, error))
             continue
         if (directory / "report.html").is_file() and directory.is_relative_to(target):
             links[id(fit)] = (directory.relative_to(target) / "report.html").as_posix()
@@ -242,14 +242,3 @@ def serves(reference: Fit, group: Sequence[Fit]) -> bool:
     """Return whether a stored fit can be the reference of fits of one model to the same data."""
     models = [fit.model for fit in group]
     return reference.kind != "point" and reference.model in models and group[0].data.same(reference.data)
-
-
-def _absent(directory: Path, error: DataError) -> dict[str, str]:
-    row = {"run": directory.name, "model": "", "method": "", "status": "failed", "error": str(error)}
-    try:
-        config = read_config(directory)
-        row |= {"model": config["model"]["name"], "method": config["inference"]["name"]}
-        row |= {key: read_metrics(directory)[key] for key in ("status", "error")}
-    except (DataError, KeyError):
-        pass  # a job killed before it could say why; the row names it all the same
-    return row

@@ -203,6 +203,18 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
+def absent_row(directory: Path, error: DataError) -> dict[str, str]:
+    """Say why a sweep's job directory has no fit: run, model, method, status, error."""
+    row = {"run": directory.name, "model": "", "method": "", "status": "failed", "error": str(error)}
+    try:
+        config = read_config(directory)
+        row |= {"model": config["model"]["name"], "method": config["inference"]["name"]}
+        row |= {key: read_metrics(directory)[key] for key in ("status", "error")}
+    except (DataError, KeyError):
+        pass  # a job killed before it could say why; the row names it all the same
+    return row
+
+
 def read_run(directory: Path) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
     """Return the fit, its InferenceData and its configuration from a run directory.
 
