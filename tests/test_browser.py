@@ -24,7 +24,7 @@ GIBBS = {name: value for name, value in SETTINGS.items() if name != "restarts"}
 def browser() -> Iterator:
     """Start a browser that is on the path; skip where there is none."""
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
+    if path is None:  # pip cannot install one, and nothing else of the project needs it
         pytest.skip(f"no browser on the path ({', '.join(BROWSERS)})")
     with playwright.sync_playwright() as driver:
         running = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
