@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from pyrozoo.recovery import recover
 
 __all__ = ["Result", "calibrate", "compare", "fit", "list_models", "load", "nuts", "recover", "resume", "synthesize"]
+
+# ArviZ announces its next version at every import; the pin in pyproject.toml says which one is meant.
+warnings.filterwarnings("ignore", message=r"\s*ArviZ is undergoing", category=FutureWarning)
+warnings.filterwarnings("ignore", message="IProgress not found")  # of a library; our bars are plain text
 
 
 def __getattr__(name: str) -> Any:

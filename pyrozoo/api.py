@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,31 @@ from pyrozoo.diagnostics.inference_data import to_inference_data
 from pyrozoo.diagnostics.metrics import evaluate
 from pyrozoo.diagnostics.verdict import Line, Thresholds
 from pyrozoo.inference.loop import LoopSettings
-from pyrozoo.report.comparison import ABSENT, judge, verdict_settings, write_comparison
-from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, read_config, read_run, write_page, write_run, write_text
+from pyrozoo.report.comparison import (
+    ABSENT,
+    card_rows,
+    judge,
+    levels,
+    reference_sentence,
+    verdict_settings,
+    write_comparison,
+)  # fmt: skip
+from pyrozoo.report.comparison import pictures_of as comparison_pictures
+from pyrozoo.report.comparison import tables_of as comparison_tables
+from pyrozoo.report.run_directory import (
+    CHECKPOINT,
+    CONFIG,
+    pictures_of,
+    read_config,
+    read_run,
+    tables_of,
+    write_page,
+    write_run,
+    write_text,
+)  # fmt: skip
 from pyrozoo.report.synthetic import check_request, synthetic_frame, write_synthetic
 from pyrozoo.settings import check_types
-from pyrozoo.types import SOLVER, Draws, Fit, Model, NotApplicable, SettingError
+from pyrozoo.types import SOLVER, Draws, Fit, Model, NotApplicable, Picture, SettingError
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +99,18 @@ class Result(Fit):
         """What to believe of the fit, held to the settings' reference where there is one for this posterior."""
         return judge(self, self.settings)
 
+    __repr__ = Fit.__str__  # a dataclass would print every draw
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """What users of the model ask for, such as clusters or recommendations: name -> table."""
+        return tables_of(self)
+
+    @cached_property
+    def pictures(self) -> dict[str, Picture]:
+        """The pictures of the report, name -> picture; a notebook shows one that ends a cell."""
+        return {picture.name: picture for picture in pictures_of(self, self.inference_data)}
+
     @cached_property
     def inference_data(self) -> az.InferenceData:
         """The fit as ArviZ InferenceData."""
@@ -124,7 +157,7 @@ class Result(Fit):
 
 
 class ComparisonResult:
-    """Several fits side by side; printing it shows the table.
+    """Several fits side by side; printing it shows the table, a notebook the verdicts.
 
     Attributes:
         comparison: The ``Comparison``; its attributes (table, parameters, invariants, reference) are this one's too.
@@ -138,6 +171,31 @@ class ComparisonResult:
 
     def __repr__(self) -> str:
         return str(self.comparison)
+
+    def _repr_html_(self) -> str:
+        colours = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
+        shown = self.verdicts.style.map(lambda level: f"color: {colours.get(level, 'inherit')}")
+        return f"<p>{escape(reference_sentence(self.comparison))}</p>{shown.to_html()}"
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """Every card in a row: pass, warn or fail, overall and of each thing judged; empty where it does not arise."""
+        return levels(self.comparison)
+
+    @cached_property
+    def reasons(self) -> pd.DataFrame:
+        """Every line of every card with its sentence: fit, level, about, sentence."""
+        return card_rows(self.comparison)
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The model's own tables over several fits, name -> table; most models have none."""
+        return comparison_tables(self.comparison)
+
+    @cached_property
+    def pictures(self) -> dict[str, Picture]:
+        """The pictures of the report, name -> picture; a notebook shows one that ends a cell."""
+        return {picture.name: picture for picture in comparison_pictures(self.comparison)}
 
     def save(self, directory: str | Path) -> Path:
         """Write comparison.csv and report.html."""

@@ -7,6 +7,7 @@ K components or factors, C chains (or restarts), S draws.
 from __future__ import annotations
 
 import abc
+import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -100,6 +101,15 @@ class Picture:
     name: str
     caption: str
     figure: Figure
+
+    def __repr__(self) -> str:
+        return f"{self.name}: {self.caption}"
+
+    def _repr_png_(self) -> bytes:
+        """Show the figure in a notebook."""
+        buffer = io.BytesIO()
+        self.figure.savefig(buffer, format="png", dpi=90)
+        return buffer.getvalue()
 
 
 class Model(abc.ABC):
@@ -354,3 +364,9 @@ class Fit:
     def model_name(self) -> str:
         """Return the name of the model: of the folder it stands in."""
         return type(self.model).__module__.split(".")[-2]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.model_name} by {self.method}: {self.kind}, {self.status} after {self.iterations} iterations in "
+            f"{self.seconds:.2f} s, {self.objective_name.replace('_', ' ')} {self.objective:.3f}"
+        )

@@ -53,7 +53,7 @@ def checks(fit: Fit) -> dict[str, float]:
 
     Returns:
         ``check_<name>_p`` and ``check_<name>_distance``, in sds (root mean square); 1 is what the model expects.
-        Nothing for data so large that few sets can be simulated.
+        Nothing for data so large that few sets can be simulated. Values that the data lack are left out.
     """
     count = affordable(fit)
     if count < FEWEST:
@@ -63,7 +63,10 @@ def checks(fit: Fit) -> dict[str, float]:
     result: dict[str, float] = {}
     for name, observed in fit.model.checks(fit.data.values, fit.data).items():
         simulated = torch.stack([one[name].double().flatten() for one in sets])
-        p, distance = tail(observed.double().flatten(), simulated)
+        known = observed.flatten().isfinite() & simulated.isfinite().all(0)
+        if not known.any():
+            continue
+        p, distance = tail(observed.double().flatten()[known], simulated[:, known])
         result |= {f"check_{name}_p": p, f"check_{name}_distance": distance}
     return result
 

@@ -17,7 +17,7 @@ from pyrozoo.report import html
 from pyrozoo.report.comparison_figures import comparison_pictures
 from pyrozoo.report.run_directory import absent_row, read_run, write_table, write_text
 from pyrozoo.settings import check_types
-from pyrozoo.types import DataError, Fit, SettingError
+from pyrozoo.types import DataError, Fit, Picture, SettingError
 
 SHORT = ("method", "status", "objective", "elbo", "elbo_gap", "khat", "mean_error", "sd_ratio_median", "overlap_median",
          "holdout_elpd", "holdout_rmse", "completion_rmse", "loo_elpd", "rhat_max_invariants",
@@ -48,7 +48,7 @@ def write_comparison(
     frames = [each.table for each in comparisons] + ([absent] if len(absent) or not comparisons else [])
     # Whole numbers stay whole beside rows that lack them.
     write_table(directory / "comparison.csv", pd.concat(frames, ignore_index=True).convert_dtypes())
-    cards = [_card_rows(each) for each in comparisons]
+    cards = [card_rows(each) for each in comparisons]
     write_table(directory / "cards.csv", pd.concat(cards) if cards else pd.DataFrame(columns=list(CARD)))
     models = ", ".join(dict.fromkeys(each.fits[0].model_name for each in comparisons)) or "no fit"
     count = sum(len(each.names) for each in comparisons)
@@ -83,13 +83,10 @@ def _write_part(directory: Path, each: Comparison, suffix: str, links: dict[int,
     write_table(directory / f"invariants{suffix}.csv", each.invariants)
     if len(each.pairwise):
         write_table(directory / f"pairwise{suffix}.csv", each.pairwise)
-    # A model may have tables and pictures of its own for several fits.
-    queries, figures = (catalog.part(name, module) for module in ("queries", "figures"))
-    tables = queries.compared(each.fits, each.names) if hasattr(queries, "compared") else {}
-    pictures = figures.compared(each.fits, each.names) if hasattr(figures, "compared") else []
+    tables = tables_of(each)
     for title, frame in tables.items():
         write_table(directory / "tables" / f"{title}{suffix}.csv", frame)
-    drawn = [(picture, html.png(picture)) for picture in [*comparison_pictures(each), *pictures]]
+    drawn = [(picture, html.png(picture)) for picture in pictures_of(each)]
     for picture, image in drawn:
         with replacing(directory / "figures" / f"{picture.name}{suffix}.png") as temporary:
             temporary.write_bytes(image)
@@ -113,10 +110,24 @@ def _write_part(directory: Path, each: Comparison, suffix: str, links: dict[int,
     }
 
 
+def tables_of(each: Comparison) -> dict[str, pd.DataFrame]:
+    """Return the model's own tables over several fits, name -> table; most models have none."""
+    queries = catalog.part(each.fits[0].model_name, "queries")
+    return queries.compared(each.fits, each.names) if hasattr(queries, "compared") else {}
+
+
+def pictures_of(each: Comparison) -> list[Picture]:
+    """Return the pictures of a comparison, and the model's own over several fits."""
+    figures = catalog.part(each.fits[0].model_name, "figures")
+    own = figures.compared(each.fits, each.names) if hasattr(figures, "compared") else []
+    return [*comparison_pictures(each), *own]
+
+
 CARD = ("fit", "level", "about", "sentence")
 
 
-def _card_rows(each: Comparison) -> pd.DataFrame:
+def card_rows(each: Comparison) -> pd.DataFrame:
+    """Return every line of every card: fit, level, about, sentence."""
     rows = [(n, line.level, line.about, line.sentence) for n, lines in zip(each.names, each.cards, strict=True)
             for line in lines]  # fmt: skip
     return pd.DataFrame(rows, columns=list(CARD))
@@ -135,6 +146,14 @@ def overview(each: Comparison) -> dict[str, Any]:
                 found[line.about] = line
         rows.append({"name": name, "level": worst(list(lines)), "cells": [found.get(word) for word in about]})
     return {"columns": about, "rows": rows}
+
+
+def levels(each: Comparison) -> pd.DataFrame:
+    """Return ``overview`` as a table of words: a row per fit, its worst level first, then a column per thing judged."""
+    found = overview(each)
+    rows = [[row["level"], *(line.level if line else "" for line in row["cells"])] for row in found["rows"]]
+    names = pd.Index([row["name"] for row in found["rows"]], name="fit")
+    return pd.DataFrame(rows, index=names, columns=["overall", *found["columns"]])
 
 
 def _shown(frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyrozoo.diagnostics.compare import Comparison, judged, varied_fields
+from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
 from pyrozoo.types import Fit, Picture
 
 CHOOSE_BY = ("elbo", "loo_elpd", "holdout_elpd", "objective", "train_nll", "test_nll")
@@ -196,7 +196,7 @@ def _densities(comparison: Comparison) -> Picture | None:
             place = int((part["quantity"] == quantity).to_numpy().argmax())
             row = part.iloc[place]
             color = _color(comparison, name)
-            if fit.kind == "point" or not row["sd"] > 0:
+            if fit.kind == "point" or not row["sd"] > ROUNDING * abs(row["mean"]):
                 axes.axvline(row["mean"], color=color, lw=1.4, ls=":", label=name)
                 continue
             grid, density = _density(fit, place)

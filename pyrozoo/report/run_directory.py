@@ -95,13 +95,10 @@ def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, l
     """
     summary = summarise(fit, data)
     write_table(directory / "summary.csv", summary)
-    tables = catalog.part(fit.model_name, "queries").tables(fit)
+    tables = tables_of(fit)
     for name, frame in tables.items():
         write_table(directory / "tables" / f"{name}.csv", frame)
-    pictures = [*catalog.part(fit.model_name, "figures").pictures(fit), *standard_pictures(fit, data)]
-    drawn = [(picture, html.png(picture)) for picture in pictures]
-    plates = Picture("model", "Plate notation; observed sites are shaded.", draw_plates(fit.model, fit.data))
-    drawn.append((plates, html.png(plates)))
+    drawn = [(picture, html.png(picture)) for picture in pictures_of(fit, data)]
     for picture, image in drawn:
         with replacing(directory / "figures" / f"{picture.name}.png") as temporary:
             temporary.write_bytes(image)
@@ -126,6 +123,17 @@ def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, l
         },
     )
     write_text(directory / "report.html", text)
+
+
+def tables_of(fit: Fit) -> dict[str, pd.DataFrame]:
+    """Return what the model's users ask for, name -> table."""
+    return catalog.part(fit.model_name, "queries").tables(fit)
+
+
+def pictures_of(fit: Fit, data: az.InferenceData) -> list[Picture]:
+    """Return the model's own pictures, those that every fit has, and last the model in plate notation."""
+    plates = Picture("model", "Plate notation; observed sites are shaded.", draw_plates(fit.model, fit.data))
+    return [*catalog.part(fit.model_name, "figures").pictures(fit), *standard_pictures(fit, data), plates]
 
 
 def _finish(fit: Fit, directory: Path) -> None:
