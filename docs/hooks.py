@@ -28,7 +28,6 @@ NOTEBOOKS = HOME / "notebooks"
 GALLERY = "gallery"
 """The tag of the cell whose picture stands for the notebook's model."""
 
-ABOUT = ("name", "summary", "needs", "guide", "engine")
 KINDS = {"svi": "variational", "nuts": "samples", "laplace": "variational"}
 
 
@@ -53,9 +52,9 @@ def notebook(path: Path) -> dict[str, str | bytes]:
             (found[f"{path.stem}/{GALLERY}.png"],) = (
                 v for k, v in found.items() if re.fullmatch(rf".*_{place}_\d+\.png", k) and isinstance(v, bytes)
             )
-    source = f"[The notebook](https://nbviewer.org/) itself is `notebooks/{path.name}`, its text `notebooks/{path.stem}.py`."
+    where = f"*The notebook is `notebooks/{path.name}`, its text `notebooks/{path.stem}.py`.*"
     first, _, rest = text.lstrip().partition("\n")
-    found[f"{path.stem}.md"] = f"{first}\n\n*{source.replace('[The notebook](https://nbviewer.org/) itself', 'The notebook')}*\n{rest}"
+    found[f"{path.stem}.md"] = f"{first}\n\n{where}\n{rest}"
     return found
 
 
@@ -85,8 +84,16 @@ def first_sentence(docstring: str | None) -> str:
 def about(model: str, method: str) -> str:
     """Return what a method does for a model: in its file's own words where it has one."""
     settings = catalog.settings("inference", method)
-    file = catalog.MODELS / model / f"{ {'solver': method, 'guide': settings.get('guide', 'guide')}.get(settings['needs']) }.py"
-    return first_sentence(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))) if file.is_file() else settings["summary"]
+    file = (
+        catalog.MODELS
+        / model
+        / f"{ {'solver': method, 'guide': settings.get('guide', 'guide')}.get(settings['needs']) }.py"
+    )
+    return (
+        first_sentence(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))))
+        if file.is_file()
+        else settings["summary"]
+    )
 
 
 def kind(model: str, method: str) -> str:
@@ -108,9 +115,16 @@ def methods(model: str) -> str:
     """Return the table of a model's methods."""
     rows = []
     for method in catalog.methods(model):
-        settings = {k: v for k, v in catalog.settings("inference", method).items() if k not in ABOUT}
+        settings = {k: v for k, v in catalog.settings("inference", method).items() if k not in catalog.ABOUT}
         options = [f"`{k}={'null' if v is None else v}`" for k, v in settings.items()]
-        rows.append([f"`{method}`", kind(model, method), about(model, method), " ".join([*options, *solver_options(model, method)])])
+        rows.append(
+            [
+                f"`{method}`",
+                kind(model, method),
+                about(model, method),
+                " ".join([*options, *solver_options(model, method)]),
+            ]
+        )
     refused = "".join(f"\n\n`{name}` is refused: {reason}." for name, reason in catalog.refused(model).items())
     note = "\n\nOptions without a prefix are `inference.*`; those shown are the defaults."
     return table(["method", "gives", "what it is", "options"], rows) + note + refused
@@ -150,8 +164,10 @@ def group(name: str) -> Callable[[str], str]:
         for choice in catalog.options(name):
             path = CONF / name / f"{choice}.yaml"
             said = catalog.settings(name, choice).get("summary") or first_sentence(_head(path))
-            rows = [row for row in commented(path) if row[0].strip("`") not in ABOUT]
-            body = table(["setting", "default", "meaning"], [[row[0].replace("`", f"`{name}.", 1), *row[1:]] for row in rows])
+            rows = [row for row in commented(path) if row[0].strip("`") not in catalog.ABOUT]
+            body = table(
+                ["setting", "default", "meaning"], [[row[0].replace("`", f"`{name}.", 1), *row[1:]] for row in rows]
+            )
             parts.append(f"### `{name}={choice}`\n\n{said}\n\n{body if rows else ''}")
         return "\n\n".join(parts)
 
@@ -160,7 +176,9 @@ def group(name: str) -> Callable[[str], str]:
 
 def _head(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
-    return next((line.removeprefix("#").strip() for line in lines if line.startswith("#") and "@package" not in line), "")
+    return next(
+        (line.removeprefix("#").strip() for line in lines if line.startswith("#") and "@package" not in line), ""
+    )
 
 
 def experiments(_: str) -> str:
@@ -190,7 +208,8 @@ def gallery(_: str) -> str:
 
 def picture(model: str) -> str:
     """Return a model's picture, from its notebook."""
-    return f"![A picture from the notebook](../notebooks/{model}/{GALLERY}.png)\n\n*From [the notebook](../notebooks/{model}.md).*"
+    page = f"../notebooks/{model}"
+    return f"![A picture from the notebook]({page}/{GALLERY}.png)\n\n*From [the notebook]({page}.md).*"
 
 
 def benchmarks(_: str) -> str:
@@ -198,17 +217,26 @@ def benchmarks(_: str) -> str:
     frame, parts = pd.read_csv(HOME / "benchmarks" / "results.csv"), []
     for name, part in frame.groupby("benchmark"):
         rows = [
-            [r.task, _seconds(r.ours_seconds), r.peer, _seconds(r.peer_seconds), "" if pd.isna(r.ratio) else f"{r.ratio:.3g}",
-             "" if pd.isna(r.note) else r.note] for r in part.itertuples()
-        ]  # fmt: skip
+            [r.task, _figure(r.ours_seconds), r.peer, _figure(r.peer_seconds), _figure(r.ratio), r.note]
+            for r in part.fillna({"note": ""}).itertuples()
+        ]
         last = part.iloc[-1]
-        said = f"{last['processors']} processors, {last['threads']} thread(s); {last['versions']}; measured {part['date'].max()}."
-        parts.append(f"## {name}\n\n{table(['task', 'ours, s', 'peer', 'theirs, s', 'ratio', 'note'], rows)}\n\n*{said}*")
+        said = (
+            f"{last['processors']} processors, {last['threads']} thread(s); {last['versions']}; {part['date'].max()}."
+        )
+        parts.append(
+            f"## {name}\n\n{table(['task', 'ours, s', 'peer', 'theirs, s', 'ratio', 'note'], rows)}\n\n*{said}*"
+        )
     return "\n\n".join(parts)
 
 
-def _seconds(value: float) -> str:
+def _figure(value: float) -> str:
     return "" if pd.isna(value) else f"{value:.3g}"
+
+
+def root(name: str) -> Callable[[str], str]:
+    """Return what gives a page of the repository's root, its links as they are from docs."""
+    return lambda _: (HOME / name).read_text(encoding="utf-8").replace("](docs/", "](")
 
 
 def thresholds(_: str) -> str:
@@ -222,7 +250,7 @@ def thresholds(_: str) -> str:
 
 
 ASKED: dict[str, Callable[[str], str]] = {
-    "benchmarks": benchmarks, "experiments": experiments, "gallery": gallery, "methods": methods, "picture": picture,
+    "benchmarks": benchmarks, "changes": root("CHANGELOG.md"), "contributing": root("CONTRIBUTING.md"), "experiments": experiments, "gallery": gallery, "methods": methods, "picture": picture,
     "settings": settings, "own settings": own_settings, "settings of inference": group("inference"),
     "settings of data": group("data"), "thresholds": thresholds, "zoo": zoo,
 }  # fmt: skip

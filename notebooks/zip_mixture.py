@@ -70,7 +70,7 @@ for fit in (em, six):
 # %%
 em.pictures["components"]
 
-# %%
+# %% tags=["gallery"]
 em.pictures["affinity"]
 
 # %% [markdown]

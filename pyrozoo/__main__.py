@@ -86,6 +86,7 @@ def spelled_out(arguments: list[str]) -> list[str]:
         if data in catalog.options("data") and catalog.settings("data", data)["source"] == "simulated":
             usual["data.holdout"] = "0"
             usual |= {"data.rows": "null", "data.columns": "null"} if "experiment" not in named else {}
+    result.sort(key=lambda argument: argument not in ("-m", "--multirun"))  # Hydra wants settings together
     # Beside what is typed first: Hydra wants all settings together, before or after its options.
     first = next((i for i, argument in enumerate(result) if "=" in argument), len(result))
     return [*result[:first], *(f"{key}={value}" for key, value in usual.items() if key not in named), *result[first:]]
@@ -136,6 +137,8 @@ def _first_comment(group: str, name: str) -> str:
 def early_problem(arguments: list[str]) -> str | None:
     """Return what is plainly wrong with the command line, before anything heavy is imported."""
     sweep = bool({"-m", "--multirun"} & set(arguments))
+    if problem := _no_setting(arguments):
+        return problem
     chosen: dict[str, list[str]] = {}
     for argument in arguments:
         matched = re.fullmatch(rf"({'|'.join(GROUPS)})=([\w,.-]+)", argument)
@@ -149,7 +152,9 @@ def early_problem(arguments: list[str]) -> str | None:
         if len(names) > 1 and not sweep:
             return f"{group}={','.join(names)} asks for several runs; a sweep needs -m"
         for name in names:
-            if problem := catalog.check_choice(group, name):
+            if group == "data" and name not in catalog.options(group) and Path(name).is_file():
+                return f"data={name} is a file: data={_file_data()} data.path={name}"
+            if problem := catalog.check_choice(group, name, next(iter(chosen.get("model", ())), None)):
                 return problem
     launcher = next((a for a in arguments if a.startswith("hydra/launcher=submitit_")), None)
     if launcher and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
@@ -161,11 +166,36 @@ def early_problem(arguments: list[str]) -> str | None:
         return f"reference={reference} is not a finished run directory (no metrics.json)"
     if not any(argument.startswith("resume=") for argument in arguments):
         for group in ("model", "inference"):
-            if not any(re.match(rf"\+?{group}(@[\w.]+)?=", argument) for argument in arguments):
+            if not any(re.match(rf"\+?{group}(@[\w.]+)?=.", argument) for argument in arguments):
                 valid = catalog.models() if group == "model" else catalog.options(group)
                 return f"{group}=... is missing; {catalog.suggestion('', valid)}"
     if not sweep and "model" in chosen and "inference" in chosen:
         return catalog.check_pair(chosen["model"][0], chosen["inference"][0])
+    return None
+
+
+OPTIONS = ("-m", "--multirun", "-c", "--cfg", "-i", "--info", "-p", "--package", "-r", "--resolve", "--hydra-help",
+           "--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--shell-completion", "-sc", "--run",
+           "-h", "--help", "--version", "--experimental-rerun")  # fmt: skip
+"""What Hydra's command line takes besides settings; some take a value, which comes next."""
+
+
+def _no_setting(arguments: list[str]) -> str | None:
+    """Return what is wrong with arguments of another command line's habits: ``--model zip_mixture``, ``method=em``."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        name, _, value = argument.partition("=")
+        if "=" in argument:
+            if argument.startswith("--") and name not in OPTIONS:
+                return f"{argument}: settings have no dashes: {name.lstrip('-')}={value}"
+            if name == "method":
+                return f"{argument}: did you mean inference={value}?"
+        elif argument.startswith("-"):
+            if argument not in OPTIONS:
+                return f"{argument} is no option; settings are NAME=VALUE, such as model=zip_mixture (see --help)"
+        elif before not in OPTIONS[2:] and not argument.startswith("~"):
+            groups = [g for g in ("model", "inference", "data", "experiment") if argument in catalog.options(g)]
+            meant = f"did you mean {groups[0]}={argument}?" if groups else "see --help"
+            return f"{argument!r} is no setting; settings are NAME=VALUE: {meant}"
     return None
 
 
@@ -259,10 +289,35 @@ def _hydra_message(error: Exception) -> str:
                 chosen = ["simulated"]
             if not chosen:
                 return f"{unknown[2]}: not every choice of {group[0]} has this setting"
-            valid = set(catalog.settings(group[0], chosen[0])) - {"name", "source", "engine", "needs", "summary"}
+            valid = set(catalog.settings(group[0], chosen[0])) - set(catalog.ABOUT)
+            if unknown[2] == "data.path" and "data=" not in " ".join(sys.argv[1:]):
+                return f"data.path: say what kind of file it is, such as data={_file_data()}"
             return f"{group[0]}={chosen[0]} has no setting {key!r}; {catalog.suggestion(key, valid)}"
+        if found := _groups_of(key):
+            return f"there is no setting {unknown[2]!r}; did you mean {' or '.join(found)}?"
         return f"there is no setting {unknown[2]!r} (see --cfg job)"
+    if ambiguous := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{ambiguous[1]} asks for several runs; a sweep needs -m (a list is written [1,2])"
     return " ".join(line.strip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line)
+
+
+def _chosen(group: str) -> str | None:
+    """Return what the command line chooses of a group, if it is one thing."""
+    return next((a.split("=", 1)[1] for a in sys.argv[1:] if re.fullmatch(rf"{group}=[\w-]+", a)), None)
+
+
+def _file_data() -> str:
+    """Return the choice of data that reads a file for the model asked for."""
+    model = _chosen("model")
+    return catalog.file_data(model) if model in catalog.models() else "table"
+
+
+def _groups_of(key: str) -> list[str]:
+    """Return the settings that are called so, of what is chosen: ``restarts`` is ``inference.restarts``."""
+    chosen = {"model": _chosen("model"), "inference": _chosen("inference"), "data": _chosen("data") or "simulated"}
+    return [
+        f"{g}.{key}" for g, name in chosen.items() if name in catalog.options(g) and key in catalog.settings(g, name)
+    ]
 
 
 def job(config: DictConfig) -> None:

@@ -77,9 +77,6 @@ GIVEN = "given"
 STARTS = ("model", "prior", "laplace")
 """Where chains may start, besides at the draws of another fit."""
 
-ABOUT = ("name", "summary", "needs", "guide", "engine")
-"""What an inference file says of itself; the rest are the engine's settings."""
-
 
 class Result(Fit):
     """A fit with its ArviZ data, its settings, and a way to disk."""
@@ -313,9 +310,9 @@ def configuration(
     if isinstance(model, Model):
         config["model"] = {"name": name} | {f.name: _listed(getattr(model, f.name)) for f in fields(model)}  # type: ignore[arg-type]
     for key, value in settings.items():
-        groups = [g for g in ("model", "inference", "data") if key in config[g] and key not in ABOUT]
+        groups = [g for g in ("model", "inference", "data") if key in config[g] and key not in catalog.ABOUT]
         if not groups or (isinstance(model, Model) and groups == ["model"]):
-            valid = {k for g in ("model", "inference", "data") for k in config[g] if k not in ABOUT}
+            valid = {k for g in ("model", "inference", "data") for k in config[g] if k not in catalog.ABOUT}
             raise SettingError(f"there is no setting {key!r}; {catalog.suggestion(key, valid)}")
         config[groups[0]][key] = _plain(value)
     return config
@@ -354,7 +351,7 @@ def check_names(model: str, method: str) -> None:
         NotApplicable: The model has no such method.
     """
     for group, name in (("model", model), ("inference", method)):
-        if problem := catalog.check_choice(group, name):
+        if problem := catalog.check_choice(group, name, model):
             raise SettingError(problem)
     if problem := catalog.check_pair(model, method):
         raise NotApplicable(problem)
@@ -471,7 +468,7 @@ def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettin
     inference, name = config["inference"], config["model"]["name"]
     method, about = inference["name"], catalog.settings("inference", inference["name"])
     engine = getattr(importlib.import_module(f"pyrozoo.inference.{about['engine']}"), about["engine"])
-    settings = {key: value for key, value in inference.items() if key not in ABOUT}
+    settings = {key: value for key, value in inference.items() if key not in catalog.ABOUT}
     check_types(engine, settings, "inference", method, ("model", "data", "solver", "make_guide", "method", "loop"))
     if "start" in settings:
         settings["start"] = _start(settings["start"], start, model, data)

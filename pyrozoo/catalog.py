@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 MODELS = PACKAGE / "models"
 
+ABOUT = ("name", "summary", "also", "needs", "guide", "engine", "source")
+"""What a file of conf says of a method or of data; the rest are settings. ``also``: other words for a method."""
+
 
 def suggestion(name: str, choices: Iterable[str]) -> str:
     """Return the end of an error line: a near miss if there is one, and all valid choices."""
@@ -102,10 +105,16 @@ def methods(model: str) -> tuple[str, ...]:
     return tuple(name for name in options("inference") if there(name) and name not in refused(model))
 
 
-def check_choice(group: str, name: str) -> str | None:
-    """Return what is wrong with a choice, in one line, or None."""
+def check_choice(group: str, name: str, model: str | None = None) -> str | None:
+    """Return what is wrong with a choice, in one line, or None; a method may be asked for by another word for it."""
     valid = models() if group == "model" else options(group)
-    return None if name in valid else f"{group}={name} does not exist; {suggestion(name, valid)}"
+    if name in valid:
+        return None
+    if group == "inference":
+        valid = methods(model) if model in models() else valid
+        if meant := [m for m in valid if name.lower() in settings(group, m).get("also", "").split(", ")]:
+            return f"inference={name} does not exist; by {name} you may mean {' or '.join(meant)} ({', '.join(valid)})"
+    return f"{group}={name} does not exist; {suggestion(name, valid)}"
 
 
 def check_pair(model: str, method: str) -> str | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pyrozoo import catalog
-from pyrozoo.api import ABOUT, configuration, engine_fit, make_model
+from pyrozoo.api import configuration, engine_fit, make_model
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.diagnostics.recovery import COLUMNS, sentences, summarise
 from pyrozoo.program import prior_draw, seeded
@@ -205,7 +205,7 @@ def _changed(
     for method, own in study["methods"].items():
         if problem := catalog.check_choice("inference", method):
             raise SettingError(f"recovery.methods: {problem}")
-        valid = {*catalog.settings("inference", method), "solver"} - set(ABOUT)
+        valid = {*catalog.settings("inference", method), "solver"} - set(catalog.ABOUT)
         for key in own:
             if key not in valid:
                 raise SettingError(

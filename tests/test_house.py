@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from pyrozoo import catalog
-from pyrozoo.api import ABOUT
 from pyrozoo.diagnostics.verdict import Thresholds
 from pyrozoo.paths import CONF, PACKAGE
 from tests.case import PAIRS
@@ -88,7 +87,7 @@ def test_conf_has_exactly_the_engines_settings(method):
     engine = getattr(importlib.import_module(f"pyrozoo.inference.{settings['engine']}"), settings["engine"])
     inner = {"model", "data", "solver", "make_guide", "method", "loop", "starts"}
     parameters = {n: p for n, p in inspect.signature(engine).parameters.items() if n not in inner}
-    ours = set(settings) - set(ABOUT)
+    ours = set(settings) - set(catalog.ABOUT)
     assert ours <= set(parameters)
     assert {name for name, p in parameters.items() if p.default is p.empty} <= ours
     assert settings["name"] == method

@@ -1,4 +1,4 @@
-"""Every command and every example of the README is run, on little data."""
+"""Every command and every example of the README and of the documentation is run, on little data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,31 @@ from tests.test_command import run
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
-README = PACKAGE.parent / "README.md"
-TEXT = README.read_text(encoding="utf-8") if README.is_file() else ""
-BLOCKS = re.findall(r"```(sh|python)\n(.*?)```", TEXT, re.S)
-COMMANDS = [line for kind, block in BLOCKS if kind == "sh" for line in block.strip().splitlines()]
-COMMANDS += [f"{command}" for command in re.findall(r"\| `(python -m pyrozoo [^`]*)`", TEXT)]
+HOME = PACKAGE.parent
+README = HOME / "README.md"
+PAGES = {
+    page.relative_to(HOME).as_posix(): page.read_text(encoding="utf-8")
+    for page in [*HOME.glob("*.md"), *sorted((HOME / "docs").rglob("*.md"))]
+    if page.parent.name != "adding"  # whose blocks test_adding puts together
+}
+TEXT = PAGES.get("README.md", "")
+BLOCKS = {(kind, block): name for name, text in PAGES.items()
+          for kind, block in re.findall(r"^```(sh|python|console)\n(.*?)^```", text, re.S | re.M)}  # fmt: skip
+COMMANDS = list(dict.fromkeys(
+    [line for kind, block in BLOCKS if kind == "sh" for line in block.strip().splitlines()]
+    + [command for text in PAGES.values() for command in re.findall(r"\| `(python -m pyrozoo [^`]*)`", text)]
+))  # fmt: skip
 OURS = list(dict.fromkeys(re.search(r"python -m pyrozoo (.*)", c)[1] for c in COMMANDS if "-m pyrozoo " in c))
+ELSEWHERE = {
+    r"python3 -m venv \.venv && .*": "whole in .ci/run, with the tests",
+    r"(\.venv/bin/)?(python -m )?pytest.*": "what runs this",
+    r"(python -m )?mkdocs (build --strict|serve)": "test_site",
+    r"python -m notebooks \w+": "test_notebooks",
+    r"python -m benchmarks \w+": "by whoever measures",
+    r"ruff (check|format) \.|mypy": "in .ci/run",
+    r"git clone .*|pre-commit install": "by newcomers",
+}
+"""Commands that are run, but not here."""
 SMALL = ["data.rows=30", "data.columns=3"]
 QUICK = {
     "nuts": ["inference.warmup=10", "inference.draws=5", "inference.chains=2"],
@@ -36,6 +55,20 @@ def test_the_readme_is_found():
     assert len(re.findall(r"(?m)^python3 -m venv ", TEXT)) == 2, "the two install commands, which .ci/run runs whole"
 
 
+def test_every_command_is_run_somewhere():
+    for command in COMMANDS:
+        assert re.match(r"python -m pyrozoo ", command) or any(re.fullmatch(p, command) for p in ELSEWHERE), command
+
+
+@pytest.mark.parametrize("block", [pytest.param(b, id=n) for (kind, b), n in BLOCKS.items() if kind == "console"])
+def test_answers_are_what_the_pages_say(here, capsys, block):
+    (here / "counts.csv").write_text(re.search(r"```text\n(site,.*?)```", PAGES["docs/mistakes.md"], re.S)[1])
+    for command, answer in re.findall(r"^\$ python -m pyrozoo (.*)\n(.*)$", block, re.M):
+        code, out, err = run(capsys, *shlex.split(command))
+        assert (code, out, err) == (2, "", answer + "\n")
+    assert not (here / "outputs").exists()
+
+
 LONG = ("experiment=potts_bullseye", "experiment=jester_svi", "experiment=votes_synthetic", "experiment=pmf_toy",
         "experiment=digits_masked")  # fmt: skip
 """Each like another one of the experiments."""
@@ -46,6 +79,11 @@ LONG = ("experiment=potts_bullseye", "experiment=jester_svi", "experiment=votes_
 )
 def test_commands(here, capsys, request, need, command):
     arguments = shlex.split(command)
+    if "--cfg" in arguments:
+        code, out, err = run(capsys, *arguments)
+        assert (code, err) == (0, "")
+        assert "restarts:" in out
+        return
     if arguments != ["model=zip_mixture", "inference=em"]:
         request.getfixturevalue("undrawn")
     if any("zip_course" in a for a in arguments):
@@ -138,14 +176,15 @@ def test_commands(here, capsys, request, need, command):
         assert list(here.rglob("report.html"))
 
 
-@pytest.mark.parametrize("block", [block for kind, block in BLOCKS if kind == "python"])
+@pytest.mark.parametrize("block", [pytest.param(b, id=n) for (kind, b), n in BLOCKS.items() if kind == "python"])
+@pytest.mark.usefixtures("undrawn")
 def test_python_examples(here, block):
     names: dict = {}
-    exec(compile(block, "README.md", "exec"), names)
-    if "nuts" in block:
+    exec(compile(block, "a page", "exec"), names)
+    if "pyrozoo.nuts" in block:
         assert names["result"].posterior["true"].dims == ("chain", "draw", "school")
         assert names["result"].attrs["backend"] == "nutpie"
-    else:
+    elif "outputs/mine" in block:
         assert (here / "outputs" / "mine" / "report.html").is_file()
 
 
