@@ -189,11 +189,10 @@ def experiments(_: str) -> str:
 
 def zoo(_: str) -> str:
     """Return the table of models against methods."""
-    names, rows = catalog.options("inference"), []
-    for model in catalog.models():
-        has = catalog.methods(model)
-        rows.append([f"[{model}](models/{model}.md)", *("●" if name in has else "" for name in names)])
-    return table(["", *(f"`{name}`" for name in names)], rows)
+    models = catalog.models()
+    has = {model: catalog.methods(model) for model in models}
+    rows = [[f"`{n}`", *("●" if n in has[model] else "" for model in models)] for n in catalog.options("inference")]
+    return table(["", *(f"[{model}](models/{model}.md)" for model in models)], rows)
 
 
 def gallery(_: str) -> str:
@@ -217,7 +216,14 @@ def benchmarks(_: str) -> str:
     frame, parts = pd.read_csv(HOME / "benchmarks" / "results.csv"), []
     for name, part in frame.groupby("benchmark"):
         rows = [
-            [r.task, _figure(r.ours_seconds), r.peer, _figure(r.peer_seconds), _figure(r.ratio), r.note]
+            [
+                r.task,
+                _figure(r.ours_seconds),
+                r.peer,
+                _figure(r.peer_seconds),
+                _figure(r.peer_seconds / r.ours_seconds),
+                r.note,
+            ]
             for r in part.fillna({"note": ""}).itertuples()
         ]
         last = part.iloc[-1]
@@ -250,7 +256,8 @@ def thresholds(_: str) -> str:
 
 
 ASKED: dict[str, Callable[[str], str]] = {
-    "benchmarks": benchmarks, "changes": root("CHANGELOG.md"), "contributing": root("CONTRIBUTING.md"), "experiments": experiments, "gallery": gallery, "methods": methods, "picture": picture,
-    "settings": settings, "own settings": own_settings, "settings of inference": group("inference"),
+    "benchmarks": benchmarks, "changes": root("CHANGELOG.md"), "contributing": root("CONTRIBUTING.md"),
+    "experiments": experiments, "gallery": gallery, "methods": methods, "picture": picture, "settings": settings,
+    "own settings": own_settings, "settings of inference": group("inference"),
     "settings of data": group("data"), "thresholds": thresholds, "zoo": zoo,
 }  # fmt: skip

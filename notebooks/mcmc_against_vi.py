@@ -64,8 +64,8 @@ comparison
 comparison.pictures["errors"]
 
 # %% [markdown]
-# Left: means are right within a fraction of a standard deviation for all of them. Right: the two mean-field methods have a fraction of the
-# spread. They answer "where?" and must not be asked "how sure?". The densities say the same, invariant by invariant:
+# Left: means are right within half a standard deviation for all of them, but for CAVI's log-likelihood: too sure means too close to the top. Right: the two
+# mean-field methods have half of the spread and less. They answer "where?" and must not be asked "how sure?". The densities say the same, invariant by invariant:
 
 # %%
 comparison.pictures["densities"]

@@ -171,8 +171,9 @@ class ComparisonResult:
 
     def _repr_html_(self) -> str:
         colours = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
-        shown = self.verdicts.style.map(lambda level: f"color: {colours.get(level, 'inherit')}")
-        return f"<p>{escape(reference_sentence(self.comparison))}</p>{shown.to_html()}"
+        shown = self.verdicts.map(lambda level: f'<span style="color: {colours.get(level, "inherit")}">{level}</span>')
+        table = shown.rename(index=escape).to_html(escape=False, index_names=False)
+        return f"<p>{escape(reference_sentence(self.comparison))}</p>{table}"
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:

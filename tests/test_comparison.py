@@ -23,7 +23,7 @@ from pyrozoo.diagnostics.verdict import LEVELS, Thresholds, verdict
 from pyrozoo.program import log_joint
 from pyrozoo.report import __main__ as rebuild_command
 from pyrozoo.report.sweep import runs_of
-from pyrozoo.types import DataError, Draws, Fit, SettingError
+from pyrozoo.types import DataError, Draws, Fit, Model, SettingError
 from tests.case import case
 from tests.test_command import run
 
@@ -332,6 +332,15 @@ def test_checks_do_not_look_at_cells_that_are_not_observed(monkeypatch):
         torch.testing.assert_close(one[name], other[name])
     monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 30)
     assert checks(fit) == checks(fit) != {}, "the same seed"
+
+
+def test_statistics_that_the_data_lack_are_left_out(monkeypatch):
+    """A model without checks of its own is checked cell by cell, where there is a cell."""
+    monkeypatch.setattr(type(ITS.model), "checks", Model.checks)
+    monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 30)
+    found = checks(fit_of("right", some(1)))
+    assert found
+    assert all(np.isfinite(value) for value in found.values())
 
 
 @pytest.fixture(scope="module")

@@ -51,6 +51,10 @@ def test_run_directory_is_complete_and_comes_back(fits, tmp_path):
         assert {"components.csv", "clusters.csv", "holdout.csv"} <= {p.name for p in (directory / "tables").iterdir()}
         figures = {path.stem for path in (directory / "figures").iterdir()}
         assert {"objective", "posterior", "components", "affinity", "model", "predictive", "holdout"} <= figures
+        assert figures == set(fit.pictures)
+        assert {path.stem for path in (directory / "tables").iterdir()} == set(fit.tables)
+        assert repr(fit).startswith(f"zip_mixture by {fit.method}: {fit.kind}")
+        assert "\n" not in repr(fit)
         data = az.from_netcdf(str(directory / "posterior.nc"))
         assert list(data.posterior["column"].values) == list(fit.data.column_labels)
         assert list(data.log_likelihood["row"].values) == list(fit.data.row_labels)
@@ -142,6 +146,22 @@ def test_comparison(fits, tmp_path):
         p.name for p in directory.iterdir()
     }
     assert "gibbs" in str(result)
+
+
+def test_a_notebook_shows_verdicts_and_pictures(fits, tmp_path):
+    comparison = pyrozoo.compare(fits)
+    comparison.save(tmp_path)
+    cards = pd.read_csv(tmp_path / "cards.csv")
+    pd.testing.assert_frame_equal(comparison.reasons, cards, check_dtype=False)
+    assert list(comparison.verdicts.index) == ["em", "cavi", "gibbs"]
+    for fit, row in comparison.verdicts.iterrows():
+        levels = cards.loc[cards["fit"] == fit, "level"]
+        assert row["overall"] == max(levels, key=["pass", "warn", "fail"].index)
+        assert set(row[row != ""]) <= {"pass", "warn", "fail"}
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == set(comparison.pictures)
+    assert comparison._repr_html_().count(">fail<") == (comparison.verdicts == "fail").sum().sum()
+    assert comparison.pictures["errors"]._repr_png_().startswith(b"\x89PNG")
+    assert "errors: " in repr(comparison.pictures["errors"])
 
 
 def test_fits_in_single_and_double_precision_stand_side_by_side(fits):

@@ -41,7 +41,7 @@ class Solver(SolverContract):
         return self.state_class(**self.model.initial(self.data, chains))
 
     def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
-        """Draw z, theta, xi, eta, omega in turn; return the log joint of the argument."""
+        """Draw z, theta, eta, xi, omega in turn; return the log joint of the argument."""
         m, data = self.model, self.data
         of_rows, of_columns, evidence = self.allotted(state.row_factors, state.column_factors)
         objective = evidence - expected_total(state.row_factors, state.column_factors, data) + log_prior(m, state)

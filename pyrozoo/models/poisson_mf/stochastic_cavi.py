@@ -41,7 +41,7 @@ class Solver(cavi.Solver):
 
     A step is one pass over the rows in minibatches. For each, q(theta_n) of its rows is brought to its optimum given
     q(eta), and q(eta) moves toward what it would be if all rows were like these: lambda <- (1 - rho) lambda + rho
-    (column_shape + N / B sum over the batch), with rho = (seen + delay)^-forgetting. Beside the data, which it reads
+    (column_shape + N / B sum over the batch), with rho = (t + delay)^-forgetting at minibatch t = 1, 2, ... Beside the data, which it reads
     batch by batch, it needs memory for q(eta) and one minibatch, however many rows there are.
 
     The objective is the sum of the minibatches' bounds, each at the q(eta) that it met, less KL(eta) at the end of the
