@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
-COLOURS = 64
+COLOURS = 256
 """Of a stored picture: a third of the bytes, and no difference to the eye."""
 
 

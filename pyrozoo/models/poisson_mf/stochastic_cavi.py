@@ -41,8 +41,8 @@ class Solver(cavi.Solver):
 
     A step is one pass over the rows in minibatches. For each, q(theta_n) of its rows is brought to its optimum given
     q(eta), and q(eta) moves toward what it would be if all rows were like these: lambda <- (1 - rho) lambda + rho
-    (column_shape + N / B sum over the batch), with rho = (t + delay)^-forgetting at minibatch t = 1, 2, ... Beside the data, which it reads
-    batch by batch, it needs memory for q(eta) and one minibatch, however many rows there are.
+    (column_shape + N / B sum over the batch), with rho = (t + delay)^-forgetting at minibatch t = 1, 2, ... Beside the
+    data, which it reads batch by batch, it needs memory for q(eta) and one minibatch, however many rows there are.
 
     The objective is the sum of the minibatches' bounds, each at the q(eta) that it met, less KL(eta) at the end of the
     pass: an estimate of the ELBO that lags behind it by a pass and becomes exact as q(eta) comes to rest.
