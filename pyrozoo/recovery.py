@@ -21,10 +21,10 @@ from pyrozoo.api import configuration, engine_fit, make_model
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.diagnostics.recovery import COLUMNS, sentences, summarise
 from pyrozoo.program import prior_draw, seeded
-from pyrozoo.report.recovery import ESTIMATES, read_estimates, share_table, write_recovery
+from pyrozoo.report.recovery import ESTIMATES, picture, read_estimates, share_table, write_recovery
 from pyrozoo.report.run_directory import CONFIG, read_config, write_table, write_text
 from pyrozoo.settings import check_types
-from pyrozoo.types import PROGRESS_AFTER_SECONDS, DataError, Fit, Model, NotApplicable, SettingError, UserError
+from pyrozoo.types import PROGRESS_AFTER_SECONDS, DataError, Fit, Model, NotApplicable, Picture, SettingError, UserError
 
 EXTENDABLE = ("simulations", "methods")
 """What a resumed study may change; anything else would make it another study."""
@@ -55,6 +55,11 @@ class Recovery:
     def sentences(self) -> dict[str, list[str]]:
         """What the estimates show, in plain words."""
         return sentences(self.estimates)
+
+    @property
+    def picture(self) -> Picture:
+        """The estimates of every setting and method against the truth."""
+        return picture(self.estimates, self.summary)
 
     def __repr__(self) -> str:
         return f"Share of the truth recovered:\n{share_table(self.estimates).to_string(index=False)}"

@@ -13,6 +13,13 @@ from pyrozoo import catalog
 LARGEST = 1_000_000
 """Bytes of a stored notebook: code hosts show those that are not much larger."""
 
+FEWER = {
+    "cavi": {"draws": 100},
+    "svi": {"restart_steps": 2, "draws": 100, "evaluation_draws": 10},
+    "laplace": {"restarts": 2, "max_iterations": 30, "draws": 100},
+}
+"""Settings that notebooks leave as they are, for tests."""
+
 
 def said_in_red(notebook: nbformat.NotebookNode) -> list[str]:
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
@@ -28,8 +35,9 @@ def test_it_runs(here, monkeypatch, unchecked, name):
     """In this process, which has imported everything: a kernel takes longer to start than to run."""
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
-    for method, setting in (("svi", "restart_steps"), ("svi", "evaluation_draws"), ("laplace", "restarts")):
-        monkeypatch.setitem(catalog._settings("inference", method), setting, 2)
+    for method, fewer in FEWER.items():
+        for setting, value in fewer.items():
+            monkeypatch.setitem(catalog._settings("inference", method), setting, value)
     notebook, shell = read(name, small=True), InteractiveShell()
     assert notebook.cells != read(name).cells, "there are small sizes"
     with capture_output() as captured:

@@ -15,12 +15,10 @@ HOME = PACKAGE.parent
 pytestmark = pytest.mark.skipif(not (HOME / "mkdocs.yml").is_file(), reason="docs are no part of an installed package")
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(target: Path) -> Path:
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
-    target = tmp_path_factory.mktemp("site")
     build(load_config(str(HOME / "mkdocs.yml"), site_dir=str(target), strict=True))
     return target
 
@@ -35,20 +33,25 @@ class _Sources(HTMLParser):
             self.found.append(dict(attrs)["src"] or "")
 
 
-def test_it_builds_without_a_warning_and_every_picture_is_there(site):
-    pages = list(site.rglob("index.html"))
+def test_it_builds_without_a_warning_and_shows_what_it_should(tmp_path):
+    """One test, since building takes most of its time."""
+    site = built(tmp_path / "site")
+    pages = {page: page.read_text(encoding="utf-8") for page in site.rglob("index.html")}
     assert len(pages) > 30
-    for page in pages:
+    for page, text in pages.items():
         parser = _Sources()
-        parser.feed(page.read_text(encoding="utf-8"))
+        parser.feed(text)
         for source in parser.found:
             assert source.startswith("data:") or (page.parent / source).is_file(), (page, source)
+        asked = re.findall(r"<!-- (?!.*\bblock\b)[a-z ]+ -->", text)
+        assert not asked, f"{page}: what it asks of the code is not there"
+    for model in catalog.models():
+        check_model(site, model)
 
 
-@pytest.mark.parametrize("model", catalog.models())
-def test_models_are_in_the_gallery_with_a_page_that_has_everything(site, model):
-    gallery = (site / "index.html").read_text(encoding="utf-8")
-    assert f'href="models/{model}/"' in gallery
+def check_model(site: Path, model: str) -> None:
+    """Check that a model is in the gallery, and that its page has everything."""
+    assert f'href="models/{model}/"' in (site / "index.html").read_text(encoding="utf-8")
     text = (site / "models" / model / "index.html").read_text(encoding="utf-8")
     for method in catalog.methods(model):
         assert f"<code>{method}</code>" in text, "the table of methods"
@@ -58,8 +61,3 @@ def test_models_are_in_the_gallery_with_a_page_that_has_everything(site, model):
         assert f'id="{heading}"' in text
     assert "arithmatex" in text
     assert "gallery.png" in text
-
-
-def test_nothing_that_a_page_asks_of_the_code_is_left_over(site):
-    for page in site.rglob("index.html"):
-        assert not re.search(r"<!-- (?!.*\bblock\b)[a-z ]+ -->", page.read_text(encoding="utf-8")), page

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
 from pyrozoo.types import Fit, Picture
@@ -155,14 +156,18 @@ def _spread(comparison: Comparison) -> Picture | None:
         for name in others:
             part = known[known["fit"] == name]
             part = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(len(part), 400)).astype(int))]
-            axes.plot(
-                part["reference_sd"], part["sd"], ".", ms=4, alpha=0.6, color=_color(comparison, name), label=name
-            )
+            style = {"ms": 6, "mew": 0, "alpha": 0.9, "color": _color(comparison, name)}
+            axes.plot(part["reference_sd"], part["sd"], ".", label=name, **style)
         if len(known):
             ends = [known[["sd", "reference_sd"]].min().min() / 1.3, known[["sd", "reference_sd"]].max().max() * 1.3]
             axes.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
             axes.fill_between(ends, [0.5 * e for e in ends], ends, color="0.93", zorder=0, lw=0)
             axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+            if ends[1] < 20 * ends[0]:  # every tick between powers of ten would be named, over each other
+                for axis in (axes.xaxis, axes.yaxis):
+                    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                    axis.set_minor_formatter(NullFormatter())
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("sd by the reference", fontsize=9)
     panels[0].set_ylabel("sd by the method", fontsize=9)
