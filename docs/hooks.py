@@ -46,6 +46,7 @@ def notebook(path: Path) -> dict[str, str | bytes]:
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     text, resources = exporter.from_notebook_node(read, {"output_files_dir": path.stem})
     text = re.sub(r"<style.*?</style>", "", text, flags=re.S)
+    text = re.sub(r"(\]\(\w+)\.ipynb\)", r"\1.md)", text)  # other notebooks are pages here
     found: dict[str, str | bytes] = {f"{path.stem}/{Path(k).name}": v for k, v in resources["outputs"].items()}
     for place, cell in enumerate(read.cells):
         if GALLERY in cell.metadata.get("tags", ()):

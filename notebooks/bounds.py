@@ -96,8 +96,8 @@ panels[0].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# With ten questions the evidence peaks at the truth, a normal $q$ by itself hardly to the left of it, and Jensen's bound far to the left: its gap, which is about $I v\,p(1-p)/2$ per
-# person with $p(1-p)$ the slope, grows with $v$, and $v$ grows with $\sigma^2$. With a hundred questions $v$ is small whatever $\sigma^2$ is, and all three agree. More *persons* change nothing:
+# With ten questions the evidence peaks at the truth, a normal $q$ by itself hardly to the left of it, and Jensen's bound far to the left: its gap, which is about $I v\,p^2/2$ per person with $p$ the
+# probability of yes, grows with $v$, and $v$ grows with $\sigma^2$. With a hundred questions $v$ is small whatever $\sigma^2$ is, and all three agree. More *persons* change nothing:
 # the curves are averages already.
 #
 # ## The ladder, on surveys

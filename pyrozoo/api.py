@@ -311,11 +311,13 @@ def configuration(
     if isinstance(model, Model):
         config["model"] = {"name": name} | {f.name: _listed(getattr(model, f.name)) for f in fields(model)}  # type: ignore[arg-type]
     for key, value in settings.items():
-        groups = [g for g in ("model", "inference", "data") if key in config[g] and key not in catalog.ABOUT]
-        if not groups or (isinstance(model, Model) and groups == ["model"]):
+        free = ("inference", "data") if isinstance(model, Model) else ("model", "inference", "data")
+        groups = [group for group in free if key in config[group] and key not in catalog.ABOUT]
+        if not groups:
             valid = {k for g in ("model", "inference", "data") for k in config[g] if k not in catalog.ABOUT}
             raise SettingError(f"there is no setting {key!r}; {catalog.suggestion(key, valid)}")
-        config[groups[0]][key] = _plain(value)
+        for group in groups:  # the labels of an image are the model's and the data's
+            config[group][key] = _plain(value)
     return config
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+import pyrozoo
 from pyrozoo.data.grid import Grid, pattern, read_picture
 from pyrozoo.data.table import Table
 from pyrozoo.types import DataError, SettingError
@@ -179,3 +180,8 @@ def test_statistics_leave_missing_pixels_out():
     np.testing.assert_allclose(found["share"][1], np.array([4, 3, 4]) / 11)
     assert found["equal_right"][1] == pytest.approx(3 / 7)
     assert found["equal_below"][1] == pytest.approx(3 / 6)
+
+
+def test_labels_asked_for_in_python_are_those_of_the_image_too():
+    fit = pyrozoo.fit("potts_grid", "icm", data="pattern", num_labels=2, rows=6, columns=7, progress=False)
+    assert fit.model.num_labels == fit.data.num_levels == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -34,7 +35,7 @@ def test_every_model_has_one():
 def test_it_runs(here, monkeypatch, unchecked, name):
     """In this process, which has imported everything: a kernel takes longer to start than to run."""
     monkeypatch.setenv("MPLBACKEND", "agg")
-    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: plt.close("all"))
     for method, fewer in FEWER.items():
         for setting, value in fewer.items():
             monkeypatch.setitem(catalog._settings("inference", method), setting, value)
