@@ -135,13 +135,16 @@ def commented(path: Path) -> list[list[str]]:
     """Return key, default and the comment above it, of a configuration file."""
     rows, comment, outer = [], [], ""
     for line in path.read_text(encoding="utf-8").splitlines():
-        if line.lstrip().startswith("#"):
+        if not line.strip():
+            comment = []
+        elif line.lstrip().startswith("#"):
             comment.append(line.strip().removeprefix("#").strip())
         elif found := re.match(r"( *)([\w/]+): *(.*)", line):
             outer = outer if found[1] else found[2]
             name = f"{outer}.{found[2]}" if found[1] else found[2]
             if not name.startswith(("hydra", "defaults")) and found[3]:
-                rows.append([f"`{name}`", f"`{found[3]}`", " ".join(comment)])
+                said = " ".join(comment).replace("<", "&lt;").replace("{", "&#123;")  # neither HTML nor attributes
+                rows.append([f"`{name}`", f"`{found[3]}`", said])
             comment = []
     return rows
 
@@ -153,8 +156,9 @@ def settings(model: str) -> str:
 
 
 def own_settings(_: str) -> str:
-    """Return the table of a run's own settings."""
-    return table(["setting", "default", "meaning"], commented(CONF / "config.yaml"))
+    """Return the table of a run's own settings, but for the thresholds of verdicts."""
+    rows = [row for row in commented(CONF / "config.yaml") if not row[0].startswith("`verdict")]
+    return table(["setting", "default", "meaning"], rows)
 
 
 def group(name: str) -> Callable[[str], str]:

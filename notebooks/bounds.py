@@ -28,7 +28,10 @@ simulations, rows, couplings = 2, 300, [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
 # is an integral in one dimension: quadrature has it to ten digits. Variational EM takes $q(z) = \mathcal N(m, v)$, and since $\mathrm E_q \log(1 + e^z)$ has no closed form either, bounds it
 # once more by Jensen's inequality, $\mathrm E_q\log(1+e^z) \le \log(1 + e^{m + v/2})$:
 #
-# $$\log p(S) \;\ge\; S m - I\,\mathrm E_q \log(1+e^z) - \mathrm{KL} \;\ge\; S m - I \log(1 + e^{m + v/2}) - \mathrm{KL}\big(\mathcal N(m, v)\,\|\,\mathcal N(0, \sigma^2)\big).$$
+# $$\begin{aligned}
+# \log p(S) &\ge S m - I\,\mathrm E_q \log(1+e^z) - \mathrm{KL}\big(\mathcal N(m, v)\,\|\,\mathcal N(0, \sigma^2)\big) \\
+# &\ge S m - I \log(1 + e^{m + v/2}) - \mathrm{KL}\big(\mathcal N(m, v)\,\|\,\mathcal N(0, \sigma^2)\big).
+# \end{aligned}$$
 #
 # The truth is $\sigma^2 = 1$. The curves are averages over persons, as functions of $\sigma^2$, each less its maximum: where does each peak?
 
