@@ -28,8 +28,6 @@ NOTEBOOKS = HOME / "notebooks"
 GALLERY = "gallery"
 """The tag of the cell whose picture stands for the notebook's model."""
 
-KINDS = {"svi": "variational", "nuts": "samples", "laplace": "variational"}
-
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add a page for every notebook, with its pictures."""
@@ -99,8 +97,8 @@ def about(model: str, method: str) -> str:
 
 def kind(model: str, method: str) -> str:
     """Return what a method gives."""
-    if method in KINDS or catalog.settings("inference", method)["needs"] != "solver":
-        return KINDS.get(method, "variational")
+    if catalog.settings("inference", method)["needs"] != "solver":
+        return "samples" if method == "nuts" else "variational"
     return str(catalog.part(model, method).Solver.kind)
 
 
@@ -168,7 +166,7 @@ def group(name: str) -> Callable[[str], str]:
         parts = []
         for choice in catalog.options(name):
             path = CONF / name / f"{choice}.yaml"
-            said = catalog.settings(name, choice).get("summary") or first_sentence(_head(path))
+            said = catalog.settings(name, choice).get("summary") or first_sentence(catalog.described(name, choice))
             rows = [row for row in commented(path) if row[0].strip("`") not in catalog.ABOUT]
             body = table(
                 ["setting", "default", "meaning"], [[row[0].replace("`", f"`{name}.", 1), *row[1:]] for row in rows]
@@ -179,16 +177,9 @@ def group(name: str) -> Callable[[str], str]:
     return tables
 
 
-def _head(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return next(
-        (line.removeprefix("#").strip() for line in lines if line.startswith("#") and "@package" not in line), ""
-    )
-
-
 def experiments(_: str) -> str:
     """Return the table of experiments."""
-    rows = [[f"`experiment={n}`", _head(CONF / "experiment" / f"{n}.yaml")] for n in catalog.options("experiment")]
+    rows = [[f"`experiment={n}`", catalog.described("experiment", n)] for n in catalog.options("experiment")]
     return table(["experiment", "what it is"], rows)
 
 

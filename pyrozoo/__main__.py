@@ -114,9 +114,9 @@ def help_text() -> str:
     lines += ["", "Methods:"]
     lines += [f"  {name:<20}{catalog.settings('inference', name)['summary']}" for name in catalog.options("inference")]
     lines += ["", "Data:"]
-    lines += [f"  {name:<20}{_first_comment('data', name)}" for name in catalog.options("data")]
+    lines += [f"  {name:<20}{catalog.described('data', name)}" for name in catalog.options("data")]
     lines += ["", "Experiments:"]
-    lines += [f"  {name:<20}{_first_comment('experiment', name)}" for name in catalog.options("experiment")]
+    lines += [f"  {name:<20}{catalog.described('experiment', name)}" for name in catalog.options("experiment")]
     lines += [
         "",
         "Your own table:    data=table data.path=FILE.csv",
@@ -126,12 +126,6 @@ def help_text() -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _first_comment(group: str, name: str) -> str:
-    lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    comments = [line.removeprefix("#").strip() for line in lines if line.startswith("#") and "@package" not in line]
-    return comments[0] if comments else catalog.settings(group, name).get("source_page", "")
 
 
 def early_problem(arguments: list[str]) -> str | None:

@@ -34,7 +34,7 @@ from pyrozoo.report.comparison import (
     reference_sentence,
     verdict_settings,
     write_comparison,
-)  # fmt: skip
+)
 from pyrozoo.report.comparison import pictures_of as comparison_pictures
 from pyrozoo.report.comparison import tables_of as comparison_tables
 from pyrozoo.report.run_directory import (
@@ -47,7 +47,7 @@ from pyrozoo.report.run_directory import (
     write_page,
     write_run,
     write_text,
-)  # fmt: skip
+)
 from pyrozoo.report.synthetic import check_request, synthetic_frame, write_synthetic
 from pyrozoo.settings import check_types
 from pyrozoo.types import SOLVER, Draws, Fit, Model, NotApplicable, Picture, SettingError

@@ -47,6 +47,13 @@ def settings(group: str, name: str) -> dict[str, Any]:
     return dict(_settings(group, name))
 
 
+def described(group: str, name: str) -> str:
+    """Return what one choice is: the first comment of its file, else where its data come from."""
+    lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comments = [line.removeprefix("#").strip() for line in lines if line.startswith("#") and "@package" not in line]
+    return comments[0] if comments else settings(group, name).get("source_page", "")
+
+
 def recoveries() -> tuple[str, ...]:
     """Return the experiments that are recovery studies (``pyrozoo.recovery``)."""
     return tuple(name for name in options("experiment") if "recovery" in _settings("experiment", name))
