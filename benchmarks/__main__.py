@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from pyrozoo.diagnostics.inference_data import versions
+from pyrozoo.store.inference_data import versions
 
 HERE = Path(__file__).parent
 NOT_BENCHMARKS = {"__init__", "__main__", "harness"}

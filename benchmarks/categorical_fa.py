@@ -21,15 +21,16 @@ from scipy.optimize import minimize
 
 import pyrozoo
 from benchmarks.harness import Row, alone, in_turns
-from pyrozoo import catalog
-from pyrozoo.api import Result
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.named import read_named
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa import vem
 from pyrozoo.models.categorical_fa.layout import Layout, Parameters
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.queries import association_error, independent, marginal_tv
-from pyrozoo.program import seeded, simulate
+from pyrozoo.program.trace import simulate
+from pyrozoo.run import catalog
+from pyrozoo.run.fit import Result
 
 ROWS_ALONE = 20
 """Rows that the textbook's way is timed on; all rows cost it the same."""

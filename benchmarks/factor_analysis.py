@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Row, alone, in_turns
-from pyrozoo import catalog
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.named import read_named
-from pyrozoo.data.source import prepared
 from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis import em, gibbs
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
-from pyrozoo.program import seeded
+from pyrozoo.run import catalog
+from pyrozoo.run.source import prepared
 
 FACTORS, SWEEPS = 50, 5
 

@@ -21,12 +21,12 @@ from torch import Tensor
 
 import pyrozoo
 from benchmarks.harness import Row, in_turns
-from pyrozoo import catalog
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.named import read_named
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import gibbs
 from pyrozoo.models.gaussian_mf.model import GaussianMF
-from pyrozoo.program import seeded
+from pyrozoo.run import catalog
 
 FACTORS, SWEEPS = 5, 100
 MODEL = GaussianMF(FACTORS, 5.0, 5.0, 16.0, False, 1.0, False, 100.0, 1.0, False, None, 1.0)

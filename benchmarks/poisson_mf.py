@@ -21,12 +21,12 @@ from torch import Tensor
 
 import pyrozoo
 from benchmarks.harness import Row, alone, in_turns
-from pyrozoo import catalog
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.named import read_named
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf import cavi, queries, stochastic_cavi
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.program import seeded
+from pyrozoo.run import catalog
 
 FACTORS = 40
 SCALED = 50

@@ -20,13 +20,13 @@ from torch import Tensor
 
 import pyrozoo
 from benchmarks.harness import Row, alone, in_turns
-from pyrozoo import catalog
 from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.data.named import read_named
 from pyrozoo.models.potts_grid.elimination import Eliminated
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.messages import Passing
 from pyrozoo.models.potts_grid.model import PottsGrid
+from pyrozoo.run import catalog
 
 MODEL = PottsGrid(3, 10.0, None)
 GENTLE = PottsGrid(3, 1.0, ((1.0, 0.2, 0.0), (0.2, 1.0, 0.2), (0.0, 0.2, 1.0)))

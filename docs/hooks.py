@@ -20,8 +20,8 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
-from pyrozoo import catalog
-from pyrozoo.paths import CONF, PACKAGE
+from pyrozoo.core.paths import CONF, PACKAGE
+from pyrozoo.run import catalog
 
 HOME = PACKAGE.parent
 NOTEBOOKS = HOME / "notebooks"

@@ -7,12 +7,15 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyrozoo.any_program import nuts
-    from pyrozoo.api import Result, compare, fit, list_models, load, resume, synthesize
-    from pyrozoo.calibration import calibrate
-    from pyrozoo.recovery import recover
+    from pyrozoo.inference.any_program import nuts
+    from pyrozoo.run.fit import Result, compare, fit, list_models, load, resume, synthesize
+    from pyrozoo.studies.calibrate.run import calibrate
+    from pyrozoo.studies.recover.run import recover
 
 __all__ = ["Result", "calibrate", "compare", "fit", "list_models", "load", "nuts", "recover", "resume", "synthesize"]
+
+MODULES = {"nuts": "inference.any_program", "recover": "studies.recover.run", "calibrate": "studies.calibrate.run"}
+"""Where the names are that are not of run/fit.py."""
 
 # ArviZ announces its next version at every import; the pin in pyproject.toml says which one is meant.
 warnings.filterwarnings("ignore", message=r"\s*ArviZ is undergoing", category=FutureWarning)
@@ -22,6 +25,9 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # of a library
 def __getattr__(name: str) -> Any:
     # torch, pyro and arviz take seconds to import; help and mistakes must not wait for them.
     if name in __all__:
-        module = {"nuts": "any_program", "recover": "recovery", "calibrate": "calibration"}.get(name, "api")
-        return getattr(importlib.import_module(f"pyrozoo.{module}"), name)
+        return getattr(importlib.import_module(f"pyrozoo.{MODULES.get(name, 'run.fit')}"), name)
     raise AttributeError(f"module 'pyrozoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyrozoo import catalog
-from pyrozoo.paths import CONF
+from pyrozoo.core.paths import CONF
+from pyrozoo.core.settings import suggestion
+from pyrozoo.run import catalog
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -162,7 +163,7 @@ def early_problem(arguments: list[str]) -> str | None:
         for group in ("model", "inference"):
             if not any(re.match(rf"\+?{group}(@[\w.]+)?=.", argument) for argument in arguments):
                 valid = catalog.models() if group == "model" else catalog.options(group)
-                return f"{group}=... is missing; {catalog.suggestion('', valid)}"
+                return f"{group}=... is missing; {suggestion('', valid)}"
     if not sweep and "model" in chosen and "inference" in chosen:
         return catalog.check_pair(chosen["model"][0], chosen["inference"][0])
     return None
@@ -200,7 +201,7 @@ def _task_problem(arguments: list[str], chosen: dict[str, list[str]]) -> str | N
     if task not in TASKS:
         if set(task.split(",")) <= set(TASKS):
             return f"task={task}: all runs of a sweep have one task"
-        return f"task={task} does not exist; {catalog.suggestion(task, TASKS)}"
+        return f"task={task} does not exist; {suggestion(task, TASKS)}"
     if task == "fit" and "simulations" in named and "resume" not in named:
         return f"simulations={named['simulations']} is a setting of task=calibrate"
     for data in chosen.get("data", ()) if task == "calibrate" else ():
@@ -218,7 +219,7 @@ def compose_and_run() -> int:
 
     # Otherwise Hydra turns every exception into a page of its own and exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    from pyrozoo.report.sweep import Comparison, of_a_launcher, runs_of
+    from pyrozoo.command.sweep import Comparison, of_a_launcher, runs_of
 
     Comparison.directory = Comparison.failed = None
     Comparison.submitted, why = (), ""
@@ -286,7 +287,7 @@ def _hydra_message(error: Exception) -> str:
             valid = set(catalog.settings(group[0], chosen[0])) - set(catalog.ABOUT)
             if unknown[2] == "data.path" and "data=" not in " ".join(sys.argv[1:]):
                 return f"data.path: say what kind of file it is, such as data={_file_data()}"
-            return f"{group[0]}={chosen[0]} has no setting {key!r}; {catalog.suggestion(key, valid)}"
+            return f"{group[0]}={chosen[0]} has no setting {key!r}; {suggestion(key, valid)}"
         if found := _groups_of(key):
             return f"there is no setting {unknown[2]!r}; did you mean {' or '.join(found)}?"
         return f"there is no setting {unknown[2]!r} (see --cfg job)"
@@ -340,10 +341,11 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
     """
     from omegaconf import OmegaConf
 
-    from pyrozoo import api, calibration
-    from pyrozoo.report.calibration import RANKS
-    from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
-    from pyrozoo.types import NotApplicable, UserError
+    from pyrozoo.core.errors import NotApplicable, UserError
+    from pyrozoo.run import fit as api
+    from pyrozoo.store.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
+    from pyrozoo.studies.calibrate import run as calibration
+    from pyrozoo.studies.calibrate.page import RANKS
 
     calibrating = config.get("task", "fit") == "calibrate"
     kept, folders = (RANKS, 4) if calibrating else (CHECKPOINT, 3)
@@ -429,10 +431,10 @@ def resume(arguments: list[str]) -> int:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from pyrozoo.api import RESUMABLE
-    from pyrozoo.calibration import CHANGEABLE
-    from pyrozoo.report.run_directory import CHECKPOINT, read_config
-    from pyrozoo.types import UserError
+    from pyrozoo.core.errors import UserError
+    from pyrozoo.run.fit import RESUMABLE
+    from pyrozoo.store.run_directory import CHECKPOINT, read_config
+    from pyrozoo.studies.calibrate.run import CHANGEABLE
 
     directory = Path(next(a for a in arguments if a.startswith("resume=")).removeprefix("resume="))
     try:
@@ -463,7 +465,7 @@ def recover(experiment: str, arguments: list[str]) -> int:
             continue
         if not sign or key not in RECOVERY:
             meant = f"recovery.{key}" if f"recovery.{key}" in RECOVERY else key
-            return complain(f"{argument}: {experiment} is a recovery study; {catalog.suggestion(meant, RECOVERY)}")
+            return complain(f"{argument}: {experiment} is a recovery study; {suggestion(meant, RECOVERY)}")
         name = key.removeprefix("recovery.")
         try:
             settings[name] = text if name in ("resume", "outputs") else yaml.safe_load(text)
@@ -474,9 +476,9 @@ def recover(experiment: str, arguments: list[str]) -> int:
     outputs, resumed = settings.pop("outputs", "outputs"), settings.pop("resume", None)
     directory = Path(outputs) / "recovery" / experiment / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
     directory = directory if resumed is None else Path(resumed)
-    from pyrozoo import recovery
-    from pyrozoo.report.recovery import ESTIMATES
-    from pyrozoo.types import UserError
+    from pyrozoo.core.errors import UserError
+    from pyrozoo.studies.recover import run as recovery
+    from pyrozoo.studies.recover.page import ESTIMATES
 
     try:
         result = recovery.recover(experiment, **settings, directory=directory, resume=resumed is not None)

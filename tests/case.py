@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from pyrozoo import catalog
-from pyrozoo.types import Draws, Model, Solver, UserError
+from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.solver import Solver
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import UserError
+from pyrozoo.run import catalog
 
 
 @dataclass(frozen=True)

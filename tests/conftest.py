@@ -24,7 +24,7 @@ def need() -> Callable[[str], Path]:
 
     It skips the test where PYROZOO_DATA holds no such file: the terms of these data do not let the project carry them.
     """
-    from pyrozoo import catalog
+    from pyrozoo.run import catalog
 
     def find(name: str) -> Path:
         settings = catalog.settings("data", name)
@@ -55,8 +55,8 @@ def checked(unchecked: None) -> None:
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulate few data sets from every fit, too few for predictive checks: tests of those say how many they want."""
-    for name in ("inference_data.PRIOR_DRAWS", "predictive.SIMULATIONS"):
-        monkeypatch.setattr(f"pyrozoo.diagnostics.{name}", 8)
+    for name in ("store.inference_data.PRIOR_DRAWS", "diagnostics.predictive.SIMULATIONS"):
+        monkeypatch.setattr(f"pyrozoo.{name}", 8)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from pyrozoo.paths import PACKAGE
+from pyrozoo.core.paths import PACKAGE
 
 HOME = PACKAGE.parent
 GUIDE = HOME / "docs" / "adding"

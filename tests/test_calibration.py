@@ -14,9 +14,16 @@ import yaml
 from scipy import stats
 
 import pyrozoo
-from pyrozoo import calibration, catalog
-from pyrozoo.api import engine_fit
-from pyrozoo.diagnostics.calibrate import (
+from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
+from pyrozoo.core.seeds import seeded
+from pyrozoo.diagnostics.verdict import LEVELS
+from pyrozoo.inference.laplace import laplace
+from pyrozoo.inference.loop import LoopSettings
+from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.run import catalog
+from pyrozoo.run.fit import engine_fit
+from pyrozoo.studies.calibrate import run as calibration
+from pyrozoo.studies.calibrate.judge import (
     FITS,
     ecdf_band,
     ecdf_difference,
@@ -27,12 +34,6 @@ from pyrozoo.diagnostics.calibrate import (
     sentences,
     summarise,
 )
-from pyrozoo.diagnostics.verdict import LEVELS
-from pyrozoo.inference.laplace import laplace
-from pyrozoo.inference.loop import LoopSettings
-from pyrozoo.models.factor_analysis.model import FactorAnalysis
-from pyrozoo.program import seeded
-from pyrozoo.types import DataError, NotApplicable, NumericalError, SettingError
 from tests.case import refused
 from tests.test_command import run
 

@@ -16,8 +16,8 @@ import yaml
 
 import pyrozoo
 from pyrozoo import __main__ as command
-from pyrozoo import catalog
-from pyrozoo.paths import PACKAGE
+from pyrozoo.core.paths import PACKAGE
+from pyrozoo.run import catalog
 
 pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 
@@ -68,7 +68,7 @@ def test_command_and_python_give_the_same(here, capsys):
 def test_stored_config_runs_it_again(here, capsys):
     run(capsys, *SMALL, "inference=gibbs", "inference.draws=50", "inference.warmup=20")
     config = yaml.safe_load((only_run(here) / ".hydra" / "config.yaml").read_text())
-    from pyrozoo.api import run as run_config
+    from pyrozoo.run.fit import run as run_config
 
     again = run_config(config)
     assert again.metrics["objective"] == json.loads((only_run(here) / "metrics.json").read_text())["objective"]
@@ -314,7 +314,7 @@ def test_wheel_runs_elsewhere(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {"PYTHONPATH": str(target), "PATH": str(Path(sys.executable).parent), "HOME": str(tmp_path)}
-    check = "import pyrozoo, pyrozoo.paths; print(pyrozoo.__file__, pyrozoo.paths.CONF)"
+    check = "import pyrozoo, pyrozoo.paths; print(pyrozoo.__file__, pyrozoo.core.paths.CONF)"
     where = subprocess.run(
         [sys.executable, "-c", check], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
     )

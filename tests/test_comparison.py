@@ -15,15 +15,18 @@ import torch
 from scipy import stats
 
 import pyrozoo
+from pyrozoo.command.sweep import runs_of
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.table import Table
-from pyrozoo.diagnostics.compare import compare, error_curve
 from pyrozoo.diagnostics.metrics import evaluate
 from pyrozoo.diagnostics.predictive import checks, tail
 from pyrozoo.diagnostics.verdict import LEVELS, Thresholds, verdict
-from pyrozoo.program import log_joint
+from pyrozoo.program.trace import log_joint
 from pyrozoo.report import __main__ as rebuild_command
-from pyrozoo.report.sweep import runs_of
-from pyrozoo.types import DataError, Draws, Fit, Model, SettingError
+from pyrozoo.studies.compare.judge import compare, error_curve
 from tests.case import case
 from tests.test_command import run
 

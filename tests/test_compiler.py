@@ -14,7 +14,7 @@ from pyrozoo.compiler import density as density_module
 from pyrozoo.compiler.density import CompiledDensity, Memory
 from pyrozoo.compiler.source import schedule
 from pyrozoo.compiler.tape import Untraceable, record
-from pyrozoo.program import seeded
+from pyrozoo.core.seeds import seeded
 
 aten = torch.ops.aten
 KEPT = torch.linspace(0.3, 2.1, 24, dtype=torch.float64)

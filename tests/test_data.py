@@ -13,14 +13,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyrozoo import catalog
-from pyrozoo.data.files import read_table
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.named import locate, read_named
+from pyrozoo.data.readers.files import read_table
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.data.source import read
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.types import DataError, SettingError
+from pyrozoo.run import catalog
+from pyrozoo.run.source import read
 
 MODEL = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pyrozoo.paths import PACKAGE
+from pyrozoo.core.paths import PACKAGE
 from tests.test_command import run
 
 pytestmark = pytest.mark.usefixtures("unchecked")

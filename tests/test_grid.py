@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import pyrozoo
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.grid import Grid, pattern, read_picture
 from pyrozoo.data.table import Table
-from pyrozoo.types import DataError, SettingError
 from tests.case import refused
 
 NAN = float("nan")

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 import pyrozoo
-from pyrozoo import catalog
 from pyrozoo.__main__ import help_text
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.images import KINDS, circle_masks, image_table, line_masks, mask_images, read_idx
 from pyrozoo.data.named import mnist, read_named
-from pyrozoo.data.source import PREPARATION, prepared, read
 from pyrozoo.data.table import Table
-from pyrozoo.diagnostics.inference_data import from_inference_data
 from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.types import DataError, SettingError
+from pyrozoo.run import catalog
+from pyrozoo.run.source import PREPARATION, prepared, read
+from pyrozoo.store.inference_data import from_inference_data
 
 MODEL = ZipMixture(2, 2.0, 2.0, 2.0, 2.0, 1.0)
 HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4])

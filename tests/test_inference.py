@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
 from pyrozoo.inference.loop import LoopSettings, Process, drive, read_checkpoint
 from pyrozoo.math.linear_algebra import safe_cholesky
-from pyrozoo.types import DataError, NotApplicable, NumericalError, SettingError
 
 SIZES = {"rows": 60, "columns": 4, "num_components": 3, "progress": False}
 RUNS = {

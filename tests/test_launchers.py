@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 import pyrozoo
 from pyrozoo import __main__ as command
-from pyrozoo.report import sweep
+from pyrozoo.command import sweep
 from tests.test_command import run
 
 pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")

@@ -15,20 +15,22 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import pyrozoo
-from pyrozoo import catalog
+from pyrozoo.core.errors import DataError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
-from pyrozoo.diagnostics.calibrate import calibration_ranks, geweke, uniformity
-from pyrozoo.diagnostics.compare import _moments
 from pyrozoo.diagnostics.predictive import FEWEST
 from pyrozoo.inference.loop import LoopSettings
 from pyrozoo.inference.nuts import nuts
 from pyrozoo.inference.optimise import MONOTONE_TOLERANCE, optimise
 from pyrozoo.inference.sample import sample
 from pyrozoo.inference.state import take
-from pyrozoo.program import Unconstrained, log_joint, log_prior, seeded, simulate
-from pyrozoo.types import DataError
+from pyrozoo.program.density import Unconstrained
+from pyrozoo.program.trace import log_joint, log_prior, simulate
+from pyrozoo.run import catalog
+from pyrozoo.studies.calibrate.judge import calibration_ranks, geweke, uniformity
+from pyrozoo.studies.compare.judge import _moments
 from tests.case import PAIRS, case, pairs, solver_class
 
 MODELS = catalog.models()

@@ -9,7 +9,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from notebooks.__main__ import HERE, execute, names, read
-from pyrozoo import catalog
+from pyrozoo.run import catalog
 
 LARGEST = 1_000_000
 """Bytes of a stored notebook: code hosts show those that are not much larger."""

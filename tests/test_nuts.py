@@ -18,8 +18,8 @@ import torch
 from pyro.distributions import constraints
 
 import pyrozoo
+from pyrozoo.core.errors import NotApplicable, NumericalError, SettingError
 from pyrozoo.inference import chains, nuts
-from pyrozoo.types import NotApplicable, NumericalError, SettingError
 
 QUIET = {"progress": False}
 

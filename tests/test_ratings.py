@@ -14,19 +14,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyrozoo import catalog
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data import ratings, triplets
 from pyrozoo.data.container import Hidden
-from pyrozoo.data.files import read_ratings, read_triplets
 from pyrozoo.data.named import jester, read_named
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.data.source import read
+from pyrozoo.data.readers.files import read_ratings, read_triplets
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.types import DataError, Model, SettingError
+from pyrozoo.run import catalog
+from pyrozoo.run.source import read
 from tests.case import refused
 
 NAN = float("nan")

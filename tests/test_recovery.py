@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 import pyrozoo
-from pyrozoo import catalog, recovery
-from pyrozoo.diagnostics.recovery import COLUMNS, plus_minus, sentences, shares, summarise
-from pyrozoo.types import DataError, NotApplicable, NumericalError, SettingError
+from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
+from pyrozoo.run import catalog
+from pyrozoo.studies.recover import run as recovery
+from pyrozoo.studies.recover.judge import COLUMNS, plus_minus, sentences, shares, summarise
 from tests.test_command import run
 
 pytestmark = pytest.mark.usefixtures("unchecked")

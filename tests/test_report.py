@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.table import Table
-from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import verdict
-from pyrozoo.types import DataError, SettingError
+from pyrozoo.studies.compare.judge import compare
 
 SIZES = {"rows": 80, "columns": 4, "num_components": 2, "progress": False}
 FILES = {

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pyrozoo import catalog
-from pyrozoo.paths import PACKAGE
+from pyrozoo.core.paths import PACKAGE
+from pyrozoo.run import catalog
 
 HOME = PACKAGE.parent
 pytestmark = pytest.mark.skipif(not (HOME / "mkdocs.yml").is_file(), reason="docs are no part of an installed package")

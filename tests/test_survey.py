@@ -17,18 +17,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats.contingency import association
 
-from pyrozoo import catalog
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Hidden
-from pyrozoo.data.files import read_survey
 from pyrozoo.data.named import read_named, votes
+from pyrozoo.data.readers.files import read_survey
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.data.source import _read_test, read
 from pyrozoo.data.survey import MISSING, MOST_LEVELS, Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.association import cramers_v, pair_counts
-from pyrozoo.settings import check_types
-from pyrozoo.types import DataError, SettingError
+from pyrozoo.run import catalog
+from pyrozoo.run.source import _read_test, read
 from tests.case import refused
 
 NAN = float("nan")
@@ -580,7 +580,7 @@ def test_settings_make_surveys(tmp_path, monkeypatch):
     codes = write(tmp_path, "a,b\n1,1\n2,?\n2,5\n", "codes.csv")
     table = read(catalog.settings("data", "table") | {"path": str(codes)}, Coins())
     assert table.levels == (("1", "2"), ("1", "5"))
-    monkeypatch.setattr("pyrozoo.data.source._generator", lambda model, truth: model)
+    monkeypatch.setattr("pyrozoo.run.source._generator", lambda model, truth: model)
     asked = catalog.settings("data", "simulated_survey")
     data = read(asked | {"rows": 50, "columns": 2, "categories": [2, 4]}, Coins())
     assert data.categories == (2, 4)

@@ -15,16 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pyrozoo import catalog
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data import triplets
 from pyrozoo.data.container import Hidden
-from pyrozoo.data.files import read_triplets
 from pyrozoo.data.named import read_named
-from pyrozoo.data.source import read
+from pyrozoo.data.readers.files import read_triplets
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.types import DataError, SettingError
+from pyrozoo.run import catalog
+from pyrozoo.run.source import read
 from tests.case import refused
 
 NAN = float("nan")
@@ -628,7 +628,7 @@ def test_values_are_read_as_python_reads_them(tmp_path):
 
 
 def test_a_long_list_is_read_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyrozoo.data.files.RECORDS", 3)
+    monkeypatch.setattr("pyrozoo.data.readers.files.RECORDS", 3)
     lines = [f"{i},x,{i + 1}" for i in range(10)]
     assert read_triplets(write(tmp_path, "\n".join(["r,c,v", *lines]))).counts.tolist() == list(range(1, 11))
     path = write(tmp_path, "\n".join(["r,c,v", *lines[:7], "a,b", *lines[7:]]))

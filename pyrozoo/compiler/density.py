@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from pyrozoo.compiler.lowering import TRANSLATED, Lowering
 from pyrozoo.compiler.source import Source
 from pyrozoo.compiler.tape import Untraceable, record
-from pyrozoo.paths import replacing
+from pyrozoo.core.paths import replacing
 
 FLAGS = [
     "-std=gnu11",

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.types import DataError, Prediction, SettingError
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.prediction import Prediction
 
 Arrays = dict[str, tuple[tuple[str, ...], np.ndarray]]
 """Name -> (names of dimensions, array), as ArviZ stores it."""

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pyrozoo.catalog import suggestion
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import (
     NOISE_STREAM,
     Arrays,
@@ -25,9 +26,8 @@ from pyrozoo.data.container import (
     labels,
     numeric,
 )
-from pyrozoo.data.files import read_numpy, read_table
+from pyrozoo.data.readers.files import read_numpy, read_table
 from pyrozoo.data.table import Table
-from pyrozoo.types import DataError, SettingError
 
 MOST_LABELS = 256
 """Labels of an image that does not name them; an array with more is no image of labels."""

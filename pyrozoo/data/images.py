@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pyrozoo.catalog import settings, suggestion
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import labels
 from pyrozoo.data.table import Table
-from pyrozoo.types import DataError, SettingError
+from pyrozoo.run.catalog import settings
 
 CONF = settings("data", "table")
 """Where the defaults of the masks are stated."""

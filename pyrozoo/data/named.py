@@ -17,16 +17,16 @@ import pandas as pd
 import pooch
 import torch
 
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Data, Hidden, labels
-from pyrozoo.data.files import most_used, numbers, read_frame, read_numpy, read_survey
 from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.data.images import image_table, read_idx
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.readers.files import most_used, numbers, read_frame, read_numpy, read_survey
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.settings import check_types
-from pyrozoo.types import DataError, SettingError
 
 FOLDER_VARIABLE = "PYROZOO_DATA"
 """The environment variable that names a folder to search before downloading."""

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import Arrays, Hidden, alike, check_fraction, check_not_empty, check_size, labels
 from pyrozoo.data.triplets import Repeated, Triplets
-from pyrozoo.types import DataError, SettingError
 
 WATCHED = 10_000
 """Ratings of each part (train, validation, test) whose predictive density is followed while a method runs."""

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrozoo.program import seeded, simulate
-from pyrozoo.types import Model, SettingError
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.errors import SettingError
+from pyrozoo.core.seeds import seeded
+from pyrozoo.program.trace import simulate
 
 
 def simulate_data(

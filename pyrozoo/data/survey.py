@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.catalog import suggestion
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import MOST_PAIRED, Arrays, Cells, Data, Hidden, check_not_empty, check_size, labels
 from pyrozoo.data.table import Table
 from pyrozoo.math.association import cramers_v, pair_counts, starts
-from pyrozoo.types import DataError, SettingError
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
 """Spellings (in lower case) of a missing cell in CSV files, and of a missing answer wherever it is text."""

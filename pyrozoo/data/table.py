@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import (
     NOISE_STREAM,
     Arrays,
@@ -22,7 +23,6 @@ from pyrozoo.data.container import (
     labels,
     numeric,
 )
-from pyrozoo.types import DataError, SettingError
 
 
 @dataclass(frozen=True, eq=False)

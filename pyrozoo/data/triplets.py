@@ -14,10 +14,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import Arrays, Data, Hidden, alike, check_fraction, check_not_empty, check_size, labels
 from pyrozoo.data.table import Table
 from pyrozoo.math.sparse import Pattern
-from pyrozoo.types import DataError, SettingError
 
 Repeated = Literal["sum", "mean", "refuse"]
 """What to do with a pair that is listed more than once."""

@@ -13,10 +13,13 @@ import torch
 import xarray as xr
 from scipy.special import logsumexp
 
-from pyrozoo import catalog
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics.predictive import checks
-from pyrozoo.program import log_prior, seeded
-from pyrozoo.types import Draws, Fit, Prediction
+from pyrozoo.program.trace import log_prior
+from pyrozoo.run import catalog
 
 Metrics = dict[str, float | int | str]
 

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyrozoo.program import each, seeded, simulate
-from pyrozoo.types import Draws, Fit
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.seeds import seeded
+from pyrozoo.program.trace import each, simulate
 
 SIMULATIONS = 100
 """Simulated data sets, if the size of the data allows."""

@@ -16,7 +16,7 @@ from pyro.infer import NUTS
 from torch import Tensor
 
 from pyrozoo.compiler.density import CompiledDensity, Memory
-from pyrozoo.types import NumericalError
+from pyrozoo.core.errors import NumericalError
 
 STATISTICS = {
     "lp": "logp",

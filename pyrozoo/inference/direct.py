@@ -7,12 +7,15 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit, Status
+from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.solver import Solver
+from pyrozoo.core.errors import SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.inference.optimise import draw_from
 from pyrozoo.inference.state import affordable, thinned
 from pyrozoo.math.mixture import RunningPrediction
-from pyrozoo.program import seeded
-from pyrozoo.types import Fit, Model, SettingError, Solver, Status
 
 
 class _Direct(Process):

@@ -10,10 +10,15 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit, Status
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import NumericalError, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.math.linear_algebra import safe_cholesky
-from pyrozoo.program import Unconstrained, refuse_large, seeded
-from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
+from pyrozoo.program.density import Unconstrained
+from pyrozoo.program.trace import refuse_large
 
 EDGE = 20.0
 """Where a start on the edge of its support begins, in unconstrained space: e^-20 for a positive number."""

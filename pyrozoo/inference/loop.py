@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pyrozoo.paths import replacing
-from pyrozoo.program import seeded
-from pyrozoo.types import PROGRESS_AFTER_SECONDS, DataError, SettingError, Status
+from pyrozoo.contracts.fit import Status
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.paths import replacing
+from pyrozoo.core.progress import PROGRESS_AFTER_SECONDS
+from pyrozoo.core.seeds import seeded
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,16 @@ from torch import Tensor
 
 from pyrozoo.compiler.density import CompiledDensity
 from pyrozoo.compiler.tape import Untraceable
+from pyrozoo.contracts.fit import Fit, Status
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import NumericalError, SettingError
 from pyrozoo.inference.chains import Chain, CompiledSampler, Plan, PyroSampler, Sampler
 from pyrozoo.inference.loop import LoopSettings, Process, Run, drive
 from pyrozoo.inference.starts import Gradient, pathfinder
 from pyrozoo.math.branches import without_branches
-from pyrozoo.program import FlatDensity, Unconstrained, each, prior_draw, refuse_large
-from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
+from pyrozoo.program.density import FlatDensity, Unconstrained
+from pyrozoo.program.trace import each, prior_draw, refuse_large
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit, Status
+from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.solver import Solver
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import NumericalError, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.inference.state import affordable, as_dict, join, take, thinned
 from pyrozoo.inference.watching import DRAWS, due, watch
-from pyrozoo.program import seeded
-from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
 MONOTONE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
 """A fall of a monotone objective beyond this, relative, is no rounding."""

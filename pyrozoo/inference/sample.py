@@ -8,11 +8,15 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit, Status
+from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.solver import Solver
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import NumericalError, SettingError
 from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.inference.state import affordable, as_dict, thinned
 from pyrozoo.inference.watching import LEAST, RunningDensity
 from pyrozoo.math.mixture import RunningPrediction
-from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Solver, Status
 
 
 class _Sampling(Process):

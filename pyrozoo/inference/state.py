@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrozoo.types import Draws
+from pyrozoo.core.draws import Draws
 
 
 def take(state: Any, chains: Tensor) -> Any:

@@ -13,11 +13,15 @@ from pyro.infer import SVI, TraceEnum_ELBO
 from pyro.optim import ClippedAdam
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit, Status
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import NumericalError, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.inference.loop import LoopSettings, Process, drive
 from pyrozoo.inference.state import affordable, thinned
 from pyrozoo.inference.watching import DRAWS, watch
-from pyrozoo.program import plate_depth, seeded
-from pyrozoo.types import Draws, Fit, Model, NumericalError, SettingError, Status
+from pyrozoo.program.trace import plate_depth
 
 Guide = Callable[[Any], None]
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrozoo.types import Draws, Model
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
 
 DRAWS = 100
 """Draws from q behind a predictive density."""

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.errors import NumericalError
 from pyrozoo.math.branches import may_branch
-from pyrozoo.types import NumericalError
 
 log = logging.getLogger(__name__)
 

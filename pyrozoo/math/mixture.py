@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal
 
-from pyrozoo.types import Prediction
+from pyrozoo.core.prediction import Prediction
 
 NORMAL_95 = 1.6448536269514722
 

@@ -27,7 +27,7 @@ def main() -> None:
     if not arguments or {"-h", "--help"} & set(arguments):
         sys.stdout.write(USAGE)
         sys.exit(0)
-    from pyrozoo.types import UserError
+    from pyrozoo.core.errors import UserError
 
     try:
         sys.stdout.write(f"{rebuild(arguments)}\n")
@@ -44,11 +44,11 @@ def rebuild(arguments: Sequence[str]) -> Path:
         SettingError: An argument that is no directory and no setting.
         DataError: A directory that holds neither a run nor a sweep.
     """
-    from pyrozoo.report.calibration import compare_calibrations, is_calibration
-    from pyrozoo.report.comparison import compare_directories, verdict_settings
-    from pyrozoo.report.run_directory import CONFIG
-    from pyrozoo.report.sweep import runs_of
-    from pyrozoo.types import DataError, SettingError
+    from pyrozoo.command.sweep import runs_of
+    from pyrozoo.core.errors import DataError, SettingError
+    from pyrozoo.store.run_directory import CONFIG
+    from pyrozoo.studies.calibrate.page import compare_calibrations, is_calibration
+    from pyrozoo.studies.compare.page import compare_directories, verdict_settings
 
     directories, settings, limits = [], {}, {}
     for argument in arguments:
@@ -87,7 +87,7 @@ def rebuild(arguments: Sequence[str]) -> Path:
 
 
 def _number(argument: str) -> float | None:
-    from pyrozoo.types import SettingError
+    from pyrozoo.core.errors import SettingError
 
     key, _, value = argument.partition("=")
     try:
@@ -104,8 +104,8 @@ def _run(directory: Path, settings: dict[str, str], limits: dict[str, Any]) -> P
     """Write the page of one run anew."""
     import yaml
 
-    from pyrozoo.report.comparison import judge
-    from pyrozoo.report.run_directory import read_run, write_page
+    from pyrozoo.store.run_directory import read_run, write_page
+    from pyrozoo.studies.compare.page import judge
 
     fit, data, config = read_run(directory)
     asked = {

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pyrozoo.types import Picture
+from pyrozoo.core.picture import Picture
 
 MOST_ROWS = 60
 """Rows of a table that a page shows; the CSV beside it has all."""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyBboxPatch
 from pyro.infer.inspect import get_model_relations
 
-from pyrozoo.types import Model
+from pyrozoo.contracts.model import Model
 
 COLUMNS = 4
 STEP_X, STEP_Y = 2.0, 1.35

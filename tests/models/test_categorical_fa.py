@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 import pyrozoo
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa import beta_prior, bound, exact, laplace_em, likelihood, mc_em, vem
@@ -23,8 +25,7 @@ from pyrozoo.models.categorical_fa.maximisation import Points, _Regression, log_
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.prediction import answer_probabilities
 from pyrozoo.models.categorical_fa.synthesis import synthesize
-from pyrozoo.program import seeded, simulate
-from pyrozoo.types import DataError, NotApplicable, SettingError
+from pyrozoo.program.trace import simulate
 from tests.case import Case, Oracle, refused
 
 NAN = float("nan")
@@ -392,7 +393,7 @@ def test_exact_em_is_monotone_and_ends_where_the_likelihood_is_flat(name):
 
 
 def test_solvers_objective_at_the_exact_solver_is_the_programs_joint():
-    from pyrozoo.program import log_joint
+    from pyrozoo.program.trace import log_joint
 
     solver = exact.Solver(MODEL, TINY)
     with seeded(0):

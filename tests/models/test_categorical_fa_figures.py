@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 import pyrozoo
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa import figures, queries
 from pyrozoo.models.categorical_fa.prediction import scores
-from pyrozoo.types import Fit, Picture
 from tests.models.test_categorical_fa import make
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("unchecked")]

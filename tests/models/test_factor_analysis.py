@@ -15,10 +15,11 @@ from scipy.special import gammaln, logsumexp
 from sklearn.decomposition import PCA
 
 import pyrozoo
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
-from pyrozoo.diagnostics.compare import _moments
 from pyrozoo.inference.state import as_dict
 from pyrozoo.math.alignment import procrustes, rotations
 from pyrozoo.math.linear_algebra import inverse_and_log_determinant, standard_normal
@@ -34,8 +35,8 @@ from pyrozoo.models.factor_analysis.regression import (
     prior,
     regress,
 )
-from pyrozoo.program import log_joint, seeded
-from pyrozoo.types import DataError, NotApplicable, SettingError
+from pyrozoo.program.trace import log_joint
+from pyrozoo.studies.compare.judge import _moments
 from tests.case import Case, Oracle
 from tests.test_command import run
 

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.contracts.fit import Fit, Kind
+from pyrozoo.core.picture import Picture
 from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis import figures, queries
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
-from pyrozoo.types import Fit, Kind, Picture
 from tests.models.test_factor_analysis import make
 
 NAN = float("nan")

@@ -15,10 +15,11 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import pyrozoo
+from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.diagnostics.calibrate import geweke
 from pyrozoo.inference.state import take
 from pyrozoo.math.small_systems import backward_, factored, forward_, inverses, log_determinants
 from pyrozoo.models.gaussian_mf import cavi, em, gibbs, mle, point, queries
@@ -26,8 +27,8 @@ from pyrozoo.models.gaussian_mf.guide import Guide
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
-from pyrozoo.program import log_joint, seeded
-from pyrozoo.types import DataError, NotApplicable, NumericalError, SettingError
+from pyrozoo.program.trace import log_joint
+from pyrozoo.studies.calibrate.judge import geweke
 from tests.case import Case, Oracle
 from tests.test_inference import interrupt_at, same
 

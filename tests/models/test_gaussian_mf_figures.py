@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import figures
-from pyrozoo.types import Fit, Picture
 from tests.models.test_gaussian_mf import MODEL, PLAIN
 
 NAN = float("nan")

@@ -14,9 +14,10 @@ from scipy import stats
 from scipy.special import digamma, gammaln, logsumexp
 
 import pyrozoo
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.diagnostics.calibrate import calibration_ranks, geweke, uniformity
 from pyrozoo.inference.loop import LoopSettings
 from pyrozoo.inference.sample import sample
 from pyrozoo.inference.state import take
@@ -26,8 +27,8 @@ from pyrozoo.math.sparse import Pattern
 from pyrozoo.math.special import GammaFunctions
 from pyrozoo.models.poisson_mf import cavi, em, gibbs, likelihood, prediction, queries, stochastic_cavi
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.program import log_joint, log_prior, seeded, simulate
-from pyrozoo.types import DataError, SettingError
+from pyrozoo.program.trace import log_joint, log_prior, simulate
+from pyrozoo.studies.calibrate.judge import calibration_ranks, geweke, uniformity
 from tests.case import Case, Oracle
 
 NAN = float("nan")

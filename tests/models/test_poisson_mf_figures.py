@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf import figures, queries
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.types import Fit, Picture
 
 pytestmark = pytest.mark.filterwarnings("error")
 NAN = float("nan")

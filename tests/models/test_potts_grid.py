@@ -15,6 +15,8 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import pyrozoo
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.grid import Grid
 from pyrozoo.diagnostics.verdict import verdict
 from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product, queries
@@ -23,8 +25,7 @@ from pyrozoo.models.potts_grid.distributions import PottsField, every_field
 from pyrozoo.models.potts_grid.elimination import Eliminated
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import PottsGrid
-from pyrozoo.program import log_joint, seeded
-from pyrozoo.types import DataError, NotApplicable, SettingError
+from pyrozoo.program.trace import log_joint
 from tests.case import Case, Oracle, refused
 
 NAN, INF = float("nan"), float("inf")

@@ -13,6 +13,8 @@ import torch
 from scipy.special import betaln, gammaln, logsumexp
 
 import pyrozoo
+from pyrozoo.core.errors import SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
@@ -20,8 +22,7 @@ from pyrozoo.inference.state import as_dict
 from pyrozoo.models.zip_mixture import cavi, em, gibbs, queries
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.program import log_joint, seeded
-from pyrozoo.types import SettingError
+from pyrozoo.program.trace import log_joint
 from tests.case import Case, Oracle
 
 NAN = float("nan")

@@ -12,9 +12,9 @@ import torch
 from scipy.special import logsumexp
 
 import pyrozoo
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.table import Table
 from pyrozoo.models.my_model.model import MyModel
-from pyrozoo.types import SettingError
 from tests.case import Case, Oracle, solver_class
 
 # FILL imports: what your lines need beside these

@@ -19,13 +19,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Layout
 from pyrozoo.models.categorical_fa.model import CategoricalFA
-from pyrozoo.types import Draws, Kind, NotApplicable
-from pyrozoo.types import Solver as SolverContract
 
 STEPS = 3
 """Newton steps for rows given contrasts, and for contrasts given rows, between updates of zeta."""

@@ -10,6 +10,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa.layout import Layout
 from pyrozoo.models.categorical_fa.likelihood import Modes, find_modes, integrate, node_places, nodes_per_row
@@ -17,8 +21,6 @@ from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.quadrature import NODES
 from pyrozoo.models.categorical_fa.state import Globals, stored
-from pyrozoo.types import Draws, Kind, NotApplicable, SettingError
-from pyrozoo.types import Solver as SolverContract
 
 
 @dataclass(frozen=True)

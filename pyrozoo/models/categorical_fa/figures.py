@@ -23,12 +23,14 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa.layout import Layout
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.prediction import scores
 from pyrozoo.models.categorical_fa.queries import association_error, judged, marginal_tv, shares
-from pyrozoo.types import Draws, Fit, Picture
 
 MOST_NAMED = 24
 """Items up to which matrices of their association name them."""

@@ -11,6 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
@@ -19,8 +23,6 @@ from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.quadrature import cubature
 from pyrozoo.models.categorical_fa.state import Globals, stored
-from pyrozoo.types import Draws, Kind, SettingError
-from pyrozoo.types import Solver as SolverContract
 
 DELTA_ROUNDS = 3
 """Rounds of mean given covariance and covariance given mean in the delta variant."""

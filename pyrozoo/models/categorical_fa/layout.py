@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.branches import may_branch
-from pyrozoo.types import Draws
 
 if TYPE_CHECKING:
     from pyrozoo.models.categorical_fa.model import CategoricalFA

@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import BLOCK, Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.quadrature import normal_rule
-from pyrozoo.types import Draws
 
 if TYPE_CHECKING:
     from pyrozoo.models.categorical_fa.model import CategoricalFA

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.association import cramers_v
 from pyrozoo.models.categorical_fa.layout import BLOCK, Layout
 from pyrozoo.models.categorical_fa.likelihood import integrals
 from pyrozoo.models.categorical_fa.quadrature import normal_rule
-from pyrozoo.types import Draws
 
 if TYPE_CHECKING:
     from pyrozoo.models.categorical_fa.model import CategoricalFA

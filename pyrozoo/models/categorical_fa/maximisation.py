@@ -11,11 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.distributions import InverseWishart
 from pyrozoo.models.categorical_fa.layout import LARGEST, SMALLEST, Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import moments
-from pyrozoo.types import Draws
 
 if TYPE_CHECKING:
     from pyrozoo.models.categorical_fa.model import CategoricalFA

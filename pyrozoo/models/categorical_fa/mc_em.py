@@ -10,6 +10,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.math.newton import Evaluated, maximise
@@ -18,8 +22,6 @@ from pyrozoo.models.categorical_fa.likelihood import moments
 from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update_decoder, update_latent
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.state import Globals, stored
-from pyrozoo.types import Draws, Kind, SettingError
-from pyrozoo.types import Solver as SolverContract
 
 E_STEPS = 3
 """Newton steps of an E-step at most: it starts where the last one ended, and draws are new in the next iteration."""

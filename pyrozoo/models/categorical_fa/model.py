@@ -12,6 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.alignment import log_orbit, procrustes, rotations
 from pyrozoo.models.categorical_fa.distributions import Answers, InverseWishart, Rows
@@ -19,7 +23,6 @@ from pyrozoo.models.categorical_fa.layout import Layout
 from pyrozoo.models.categorical_fa.likelihood import nodes_per_row, pointwise
 from pyrozoo.models.categorical_fa.marginals import associations, log_evidence_of_rows, marginal_probabilities
 from pyrozoo.models.categorical_fa.prediction import predict
-from pyrozoo.types import DataError, Draws, Model, NotApplicable, Prediction, SettingError
 
 MOST_ASSOCIATED = 20
 """Items up to which the association of every pair is an invariant."""

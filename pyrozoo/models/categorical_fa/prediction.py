@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa.layout import Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import Nodes, integrals, split_draws
-from pyrozoo.program import seeded
-from pyrozoo.types import Draws, Prediction
 
 if TYPE_CHECKING:
     from pyrozoo.models.categorical_fa.model import CategoricalFA

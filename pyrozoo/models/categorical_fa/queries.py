@@ -13,12 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.prediction import hidden_probabilities, scores
 from pyrozoo.models.categorical_fa.synthesis import synthesize
-from pyrozoo.program import seeded
-from pyrozoo.types import Fit
 
 JUDGED_ROWS = 20_000
 """Synthetic rows that fidelity is judged by: the error of a share is below 0.004."""

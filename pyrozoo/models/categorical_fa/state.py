@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.types import Draws
+from pyrozoo.core.draws import Draws
 
 if TYPE_CHECKING:
     from pyrozoo.models.categorical_fa.model import CategoricalFA

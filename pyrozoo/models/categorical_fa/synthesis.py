@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.models.categorical_fa.layout import Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import find_modes, log_likelihood, log_normal
 from pyrozoo.models.categorical_fa.model import CategoricalFA
-from pyrozoo.types import Fit
 
 DRAWS = 64
 """Posterior draws behind one chunk of rows; every chunk chooses anew."""

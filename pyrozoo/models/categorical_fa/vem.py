@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.linear_algebra import pack
 from pyrozoo.math.newton import Evaluated, maximise
@@ -17,8 +20,6 @@ from pyrozoo.models.categorical_fa.layout import Layout, Parameters
 from pyrozoo.models.categorical_fa.maximisation import STEPS, log_prior, update_latent
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.state import Globals, stored
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 
 @dataclass(frozen=True)

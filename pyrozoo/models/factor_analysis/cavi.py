@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.models.factor_analysis.expansion import expansion
@@ -23,8 +26,6 @@ from pyrozoo.models.factor_analysis.regression import (
     prior,
     regress,
 )
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.picture import Picture
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.table import Table
 from pyrozoo.math.mixture import NORMAL_95
 from pyrozoo.models.factor_analysis.pca import spectrum
-from pyrozoo.types import Draws, Fit, Picture, Prediction
 
 MOST_IMAGES = 10
 """Images whose holes are shown filled."""

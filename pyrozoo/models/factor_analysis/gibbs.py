@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis.likelihood import Layout, Moments, point_columns
@@ -25,8 +28,6 @@ from pyrozoo.models.factor_analysis.regression import (
     solve,
     spread,
 )
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 
 @dataclass(frozen=True)

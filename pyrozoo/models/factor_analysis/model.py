@@ -12,6 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import MOST_PAIRED
 from pyrozoo.data.table import Table
 from pyrozoo.math.alignment import log_orbit, procrustes, rotations
@@ -19,7 +23,6 @@ from pyrozoo.math.moments import column_moments, row_mean_quantiles
 from pyrozoo.models.factor_analysis.distributions import RowNormal
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout, point_columns
 from pyrozoo.models.factor_analysis.queries import predict
-from pyrozoo.types import DataError, Draws, Model, Prediction, SettingError
 
 LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
 """Values whose squares and products can still be added up."""

@@ -8,11 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError
 from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.point import State, draws_of
-from pyrozoo.types import DataError, Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 Fill = Literal["constant", "mean"]
 

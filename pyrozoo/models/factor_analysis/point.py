@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
 from pyrozoo.models.factor_analysis.likelihood import Columns, Layout, point_columns
-from pyrozoo.types import Draws
 
 
 @dataclass(frozen=True)

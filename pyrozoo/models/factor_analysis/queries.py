@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import pack, packed_outer
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout, point_columns
-from pyrozoo.types import Draws, Fit, Prediction
 
 MOST_DRAWS, LEAST_DRAWS = 400, 10
 """Posterior draws behind a prediction: the more the fewer the rows, columns and factors."""

@@ -11,6 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma, Normal
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
@@ -18,8 +21,6 @@ from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Si
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, complete, initial
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 START = 0.1
 """Variance of q at the start, as a share of the factors' own."""

@@ -7,9 +7,9 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
 from pyrozoo.models.gaussian_mf import gibbs
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
-from pyrozoo.types import Kind
 
 
 class Solver(gibbs.Solver):

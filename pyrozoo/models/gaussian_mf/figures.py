@@ -7,8 +7,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.types import Fit, Picture
 
 MOST_POINTS = 3000
 """Ratings up to which each is a point; more are counted in hexagons."""

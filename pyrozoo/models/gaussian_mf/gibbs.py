@@ -9,6 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mf.likelihood import Listed, Regressions, Side
@@ -16,8 +19,6 @@ from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, Point
 from pyrozoo.models.gaussian_mf.prediction import expected, noise_variance
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 
 class Solver(SolverContract):

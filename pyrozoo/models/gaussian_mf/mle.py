@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import em
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.point import Point, log_prior
-from pyrozoo.types import SettingError
 
 FLAT = 100.0
 """Prior variances are taken so many times as large: a ridge that decides only what the ratings leave open."""

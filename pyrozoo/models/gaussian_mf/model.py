@@ -13,12 +13,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.alignment import log_orbit, procrustes, rotations
 from pyrozoo.models.gaussian_mf.distributions import ListedNormal
 from pyrozoo.models.gaussian_mf.likelihood import fitted, linear, pointwise
 from pyrozoo.models.gaussian_mf.prediction import expected, log_densities, predict
-from pyrozoo.types import DataError, Draws, Model, Prediction, SettingError
 
 LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
 """Ratings whose squares can still be added up."""

@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.models.gaussian_mf.likelihood import linear
-from pyrozoo.types import Draws, Prediction
 
 if TYPE_CHECKING:
     from pyrozoo.models.gaussian_mf.model import GaussianMF

@@ -10,14 +10,17 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mf.likelihood import Listed, linear
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.prediction import log_densities, predictive, thinned
 from pyrozoo.models.gaussian_mf.regression import Conditional
-from pyrozoo.program import seeded
-from pyrozoo.types import DataError, Draws, Fit, Prediction
 
 TOP = 10
 """Columns recommended to each row."""

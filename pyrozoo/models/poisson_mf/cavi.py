@@ -10,13 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.special import GammaFunctions
 from pyrozoo.models.poisson_mf.factors import Factor, factor, rates_rate, rates_shape
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 
 @dataclass(frozen=True)

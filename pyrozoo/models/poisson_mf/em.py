@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
 from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.models.poisson_mf.point import State, draws_of, log_prior, prior_rates, state_class
-from pyrozoo.types import Draws, Kind, SettingError
-from pyrozoo.types import Solver as SolverContract
 
 
 class Solver(SolverContract):

@@ -20,10 +20,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from scipy.stats import poisson
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.prediction import cell_rates, expected_rates, factors
 from pyrozoo.models.poisson_mf.queries import BLOCK, MOST_ROWS, RATE_DRAWS
-from pyrozoo.types import Fit, Picture
 
 MOST_GENRES = 12
 """Factors whose top columns are listed, the largest first."""

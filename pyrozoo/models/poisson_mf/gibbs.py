@@ -9,13 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.multinomial import allot
 from pyrozoo.models.poisson_mf.likelihood import BLOCK, column_exposure, expected_total, row_exposure
 from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.models.poisson_mf.point import State, draws_of, log_prior, prior_rates, state_class
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 
 class Solver(SolverContract):

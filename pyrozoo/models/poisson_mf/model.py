@@ -12,12 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.alignment import match_components, relabelling
 from pyrozoo.models.poisson_mf.distributions import FactorPoisson
 from pyrozoo.models.poisson_mf.likelihood import LARGEST_FLOAT32_COUNT, pointwise
 from pyrozoo.models.poisson_mf.prediction import cell_rates, predict
-from pyrozoo.types import DataError, Draws, Model, Prediction, SettingError
 
 MOST_RATES = 2**22
 """Rates of listed cells, over draws, held at a time."""

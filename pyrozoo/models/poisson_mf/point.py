@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.types import Draws
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.sparse import Pattern
-from pyrozoo.program import seeded
-from pyrozoo.types import Draws, Prediction
 
 MOST_DRAWS = 1000
 """Posterior draws used by a prediction; more change nothing that a reader could see."""

@@ -12,12 +12,13 @@ from sklearn.metrics import ndcg_score
 from torch import Tensor
 from torch.distributions import Gamma
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.factors import fit_rows
 from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.models.poisson_mf.prediction import expected_rates, factors, predictive
-from pyrozoo.program import seeded
-from pyrozoo.types import Draws, Fit
 
 TOP = 10
 """Columns shown of each factor, and recommended to each row."""

@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf import cavi
 from pyrozoo.models.poisson_mf.factors import fit_rows, rates_rate, rates_shape
 from pyrozoo.models.poisson_mf.likelihood import column_exposure
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.types import SettingError
 
 FINAL_STEPS = 200
 """Most updates of q(theta_n) once q(eta) is final."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.likelihood import Potentials, draw, log_probability
 from pyrozoo.models.potts_grid.messages import Passing, State
 from pyrozoo.models.potts_grid.model import PottsGrid
-from pyrozoo.types import Draws
-from pyrozoo.types import Solver as SolverContract
 
 
 class Solver(SolverContract):

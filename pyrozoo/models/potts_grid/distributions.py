@@ -12,8 +12,8 @@ from pyro.distributions import constraints
 from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.models.potts_grid import elimination
-from pyrozoo.types import NotApplicable
 
 MOST_FIELDS = 2**20
 """Labellings that enumeration lists."""

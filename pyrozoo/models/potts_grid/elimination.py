@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pyrozoo.types import NotApplicable
+from pyrozoo.core.errors import NotApplicable
 
 MOST_TABLE = 2**24
 """Numbers in a step's table, K^(m+1)."""

@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.elimination import Eliminated, Marginals, refuse_large
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import FORBIDDEN, PottsGrid
-from pyrozoo.types import DataError, Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 
 @dataclass(frozen=True)

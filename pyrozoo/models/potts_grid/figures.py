@@ -12,8 +12,9 @@ from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
 from pyrozoo.models.potts_grid.queries import label_names, labelling, marginals
-from pyrozoo.types import Fit, Picture
 
 MISSING = "white"
 MOST_PANELS = 8

@@ -8,12 +8,13 @@ from typing import ClassVar, Literal
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.likelihood import Potentials, draw
 from pyrozoo.models.potts_grid.model import PottsGrid
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.errors import SettingError
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import FORBIDDEN
-from pyrozoo.types import SettingError
 
 MOST_RANGE = {torch.float64: 300.0, torch.float32: 40.0}
 """Range of the coupling up to which sums over labels can be taken as products of matrices of exponentials."""

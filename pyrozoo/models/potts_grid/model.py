@@ -13,11 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.grid import MOST_LABELS, Grid
 from pyrozoo.models.potts_grid.distributions import PottsField
 from pyrozoo.models.potts_grid.likelihood import log_channel_normaliser
 from pyrozoo.models.potts_grid.prediction import predict
-from pyrozoo.types import DataError, Draws, Model, NotApplicable, Prediction, SettingError
 
 SAME, ADJACENT = 10.0, 2.0
 """The coupling unless another is given: of neighbours with equal labels, and with labels one apart."""

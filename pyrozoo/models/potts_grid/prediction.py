@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.likelihood import log_channel_normaliser
-from pyrozoo.program import seeded
-from pyrozoo.types import Draws, Prediction
 
 
 def predict(strength: float, labels: int, draws: Draws, data: Grid) -> Prediction:

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit
 from pyrozoo.models.potts_grid import elimination
 from pyrozoo.models.potts_grid.elimination import Eliminated
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import PottsGrid
-from pyrozoo.types import Fit
 
 MOST_WORK = 1e8
 """Multiplications that exact answers may take beside a fit: a few seconds."""

@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Gamma, kl_divergence
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.table import Table
 from pyrozoo.math.exponential_family import expected_log_beta, expected_log_dirichlet, expected_log_gamma
 from pyrozoo.models.zip_mixture.likelihood import Layout, natural_weights, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 INITIAL_ROWS = 10.0
 """How many rows each starting component is worth: enough to break symmetry, little enough to move."""

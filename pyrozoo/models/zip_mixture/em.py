@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.models.zip_mixture.point import State, draws_of, log_prior
-from pyrozoo.types import Draws, Kind, SettingError
-from pyrozoo.types import Solver as SolverContract
 
 
 class Solver(SolverContract):

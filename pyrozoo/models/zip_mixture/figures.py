@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.queries import affinity, assign
-from pyrozoo.types import Fit, Picture, Prediction
 
 MOST_ROWS = 1000
 """Rows of the affinity matrix; more are thinned evenly."""

@@ -9,12 +9,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Gamma
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.models.zip_mixture.point import State, draws_of, log_prior
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 
 class Solver(SolverContract):

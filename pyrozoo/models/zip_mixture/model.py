@@ -13,12 +13,15 @@ from jaxtyping import Float
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.table import Table
 from pyrozoo.math.alignment import match_components, relabelling
 from pyrozoo.math.moments import column_moments, row_mean_quantiles
 from pyrozoo.models.zip_mixture.likelihood import LARGEST_FLOAT32_COUNT, Layout, weights_of
 from pyrozoo.models.zip_mixture.queries import predict
-from pyrozoo.types import DataError, Draws, Model, Prediction, SettingError
 
 
 @dataclass(frozen=True)

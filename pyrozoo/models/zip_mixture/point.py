@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Dirichlet
 
+from pyrozoo.core.draws import Draws
 from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.types import Draws
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of
-from pyrozoo.program import seeded
-from pyrozoo.types import Draws, Fit, Prediction
 
 MOST_DRAWS = 1000
 """Posterior draws used by a query; more change nothing that a reader could see."""

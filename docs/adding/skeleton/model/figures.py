@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from pyrozoo.types import Fit, Picture
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
 
 
 def pictures(fit: Fit) -> list[Picture]:

@@ -12,9 +12,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.table import Table
-from pyrozoo.program import seeded
-from pyrozoo.types import DataError, Draws, Model, Prediction, SettingError
 
 # FILL imports: what your lines need beside these
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from pyrozoo.contracts.fit import Fit
 from pyrozoo.models.my_model.model import log_joint_of_rows, thinned
-from pyrozoo.types import Fit
 
 
 def metrics(fit: Fit) -> dict[str, float]:

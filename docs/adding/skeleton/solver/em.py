@@ -7,11 +7,13 @@ from typing import Any, ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.table import Table
 from pyrozoo.models.my_model.model import MyModel
 from pyrozoo.models.my_model.point import State, draws_of, log_prior, logits, statistics
-from pyrozoo.types import Draws, Kind, SettingError
-from pyrozoo.types import Solver as SolverContract
 
 
 class Solver(SolverContract):

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.distributions import Categorical
 from torch.nn.functional import one_hot
 
+from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.table import Table
 from pyrozoo.models.my_model.model import MyModel
 from pyrozoo.models.my_model.point import State, draws_of, log_prior, logits, statistics
-from pyrozoo.types import Draws, Kind
-from pyrozoo.types import Solver as SolverContract
 
 # FILL imports: what your lines need beside these
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.draws import Draws
 from pyrozoo.data.table import Table
 from pyrozoo.models.my_model.model import MyModel, log_joint_of_rows
-from pyrozoo.types import Draws
 
 # FILL imports: what your lines need beside these
 

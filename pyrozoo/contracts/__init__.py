@@ -1,0 +1,1 @@
+"""What a model, a posterior, a solver, a method and a fit are."""

@@ -1,0 +1,35 @@
+"""Where things lie, and how a file is put in its place."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+# The wheel carries its own copy of conf; a checkout has it beside the package. Hydra needs an absolute path: a relative
+# one fails for console scripts and installed wheels.
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside ``path`` and move it into place when the block ends well.
+
+    A reader never sees half a file, and a failure leaves what was there before.
+
+    Args:
+        path: The file to write; its folder is made when missing.
+
+    Yields:
+        The temporary path to write to (the same ending, since some writers choose the format by it).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)  # os.replace: atomic
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What a Pyro program can be asked."""

@@ -1,0 +1,183 @@
+"""Pictures that every model has: the objective, restarts, parameters, traces, predictive checks."""
+
+from __future__ import annotations
+
+import arviz as az
+import numpy as np
+from matplotlib.figure import Figure
+
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.picture import Picture
+
+MOST_LINES = 40
+MOST_POINTS = 2000
+
+
+def standard_pictures(fit: Fit, data: az.InferenceData) -> list[Picture]:
+    """Return the pictures that need nothing of the model but its contract."""
+    pictures = [_objective(fit)] if len(fit.trace) > 1 else []  # a closed form has no path
+    if len(fit.runs) > 1 and fit.kind != "samples":
+        pictures.append(_restarts(fit))
+    if any(value.is_floating_point() for value in fit.draws.values()):  # labels are the model's own to draw
+        pictures.append(_posterior(fit))
+    if fit.kind == "samples" and fit.draws[next(iter(fit.draws))].shape[1] > 1:
+        pictures.append(_traces(fit))
+    if "posterior_predictive" in data:
+        whole = fit.model.observed_site in data["posterior_predictive"]
+        pictures.append(_predictive(fit, data) if whole else _totals(data))
+    return pictures
+
+
+def _objective(fit: Fit) -> Picture:
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    lines = list(fit.trace.groupby("chain"))
+    shown = (
+        lines
+        if len(lines) <= MOST_LINES
+        else [lines[i] for i in np.linspace(0, len(lines) - 1, MOST_LINES).astype(int)]
+    )
+    best = int(np.nanargmax(fit.runs["objective"].to_numpy())) if len(fit.runs) and fit.kind != "samples" else None
+    for chain, line in shown + [each for each in lines if each[0] == best]:
+        style = {"color": "C3", "lw": 1.8, "zorder": 3} if chain == best else {"color": "C0", "lw": 0.8, "alpha": 0.5}
+        left.plot(line["iteration"], line["objective"], **style)
+        right.plot(line["seconds"], line["objective"], **style)
+    if len(fit.trace):
+        # The first steps of an optimisation are far below the rest and would flatten all that matters.
+        values = fit.trace["objective"].to_numpy()
+        low, high = np.quantile(values, [0.02, 1.0])
+        left.set_ylim(low - 0.05 * (high - low + 1e-9), high + 0.05 * (high - low + 1e-9))
+    name = fit.objective_name.replace("mean_", "").replace("_", " ")
+    left.set(xlabel="iteration", ylabel=name, title=f"{fit.method}: {name} by iteration")
+    right.set(xlabel="seconds", title="and by time")
+    what = "chains" if fit.kind == "samples" else "restarts; the best is red"
+    return Picture("objective", f"The {name} of {len(lines)} {what}; the lowest 2% of its values are cut off.", figure)
+
+
+def _restarts(fit: Fit) -> Picture:
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.subplots()
+    gaps = (fit.runs["objective"].max() - fit.runs["objective"]).dropna()
+    axes.hist(gaps, bins=min(30, max(5, len(gaps) // 4)), color="C0")
+    near = int((gaps < 0.1).sum())
+    axes.set(xlabel="below the best restart", ylabel="restarts", title=f"Where {len(gaps)} restarts ended")
+    return Picture(
+        "restarts",
+        f"{near} of {len(gaps)} restarts end within 0.1 of the best. One restart is a lottery ticket.",
+        figure,
+    )
+
+
+def _posterior(fit: Fit) -> Picture:
+    aligned = fit.model.canonical(fit.draws)
+    truth, thinned = _truth(fit, aligned), False
+    figure = Figure(figsize=(9, 2.2 * len(aligned)), layout="constrained")
+    for axes, (site, value) in zip(np.atleast_1d(figure.subplots(len(aligned), 1)), aligned.items(), strict=True):
+        flat = value.flatten(0, 1).reshape(-1, max(1, value[0, 0].numel())).double().cpu().numpy()
+        size = flat.shape[1]
+        x = np.linspace(0, size - 1, min(size, MOST_POINTS)).round().astype(int)
+        thinned |= len(x) < size
+        flat = flat[:, x]
+        if fit.kind != "point":
+            low, high = np.quantile(flat, [0.05, 0.95], axis=0)
+            axes.vlines(x, low, high, color="C0", lw=2, alpha=0.6)
+        axes.plot(x, flat.mean(0), "o", color="C0", ms=3)
+        if site in truth:
+            axes.plot(x, truth[site].flatten().cpu().numpy()[x], "x", color="C3", ms=4)
+        shape = value.shape[2:]
+        if len(shape) == 2 and shape[0] <= MOST_LINES:
+            for edge in range(1, shape[0]):
+                axes.axvline(edge * shape[1] - 0.5, color="0.85", lw=0.8)
+        axes.set(title=site, xlim=(-0.5, size - 0.5))
+        axes.set_xlabel(" by ".join(fit.model.sites[site]), fontsize=8)
+        axes.set_xticks([])
+    spread = "" if fit.kind == "point" else " with 90% intervals"
+    crosses = " Red crosses are the truth of the simulation." if truth else ""
+    every = "Parameters, evenly chosen," if thinned else "Every parameter,"
+    return Picture("posterior", f"{every} labels and rotations aligned{spread}.{crosses}", figure)
+
+
+def _truth(fit: Fit, aligned: Draws) -> Draws:
+    """Return the global sites of a simulation with the labels of the fit; empty when unknown or of another size."""
+    known = {site: fit.data.truth[site][None, None] for site in aligned if site in fit.data.truth}
+    if len(known) < len(aligned) or any(known[site].shape[2:] != aligned[site].shape[2:] for site in aligned):
+        return {}
+    return fit.model.canonical(known, reference=aligned)
+
+
+def _traces(fit: Fit) -> Picture:
+    invariants = {name: value for name, value in fit.invariants().items() if value.ndim == 2}
+    figure = Figure(figsize=(9, 2.2 * len(invariants)), layout="constrained")
+    rows = figure.subplots(len(invariants), 2, squeeze=False, width_ratios=[3, 1])
+    for (line, histogram), (name, value) in zip(rows, invariants.items(), strict=True):
+        for chain in value.double().cpu().numpy():
+            line.plot(chain, lw=0.6, alpha=0.8)
+            histogram.hist(chain, bins=30, histtype="step")
+        line.set(title=name.replace("_", " "), xlabel="draw")
+    return Picture(
+        "traces", "Quantities that labels cannot change, chain by chain: the chains should lie over each other.", figure
+    )
+
+
+def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
+    observed = data["observed_data"][fit.model.observed_site].values
+    seen = ~np.isnan(observed)
+    simulated = data["posterior_predictive"][fit.model.observed_site].values[0]
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    top = int(np.nanquantile(observed, 0.999)) + 2
+    bins = np.arange(top + 1) - 0.5 if top <= 60 else np.linspace(observed[seen].min(), observed[seen].max(), 41)
+    densities = np.stack([np.histogram(each[seen], bins, density=True)[0] for each in simulated])
+    centres = (bins[1:] + bins[:-1]) / 2
+    left.bar(
+        centres,
+        np.histogram(observed[seen], bins, density=True)[0],
+        width=np.diff(bins) * 0.9,
+        color="0.8",
+        label="data",
+    )
+    low, middle, high = np.quantile(densities, [0.05, 0.5, 0.95], axis=0)
+    left.errorbar(centres, middle, [middle - low, high - middle], fmt=".", color="C0", label="simulated, 90%")
+    left.set(xlabel=fit.model.observed_site, title="All values")
+    left.legend()
+    masked = np.where(seen, simulated, np.nan)
+    means = np.nanmean(masked, axis=1)
+    low, middle, high = np.quantile(means, [0.05, 0.5, 0.95], axis=0)
+    actual = np.nanmean(observed, axis=0)
+    right.errorbar(actual, middle, [middle - low, high - middle], fmt=".", color="C0")
+    ends = [min(actual.min(), low.min()), max(actual.max(), high.max())]
+    right.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
+    right.set(xlabel="data", ylabel="simulated, 90%", title="Column means")
+    return Picture(
+        "predictive", "Data simulated from the fit against the data: points should sit on bars and on the line.", figure
+    )
+
+
+def _totals(data: az.InferenceData) -> Picture:
+    """Draw every statistic of the data against the same of simulated data: one panel each."""
+    sets = {str(name): value.values[0] for name, value in data["posterior_predictive"].items()}
+    figure = Figure(figsize=(3.6 * len(sets), 3.4), layout="constrained")
+    for axes, (name, simulated) in zip(np.atleast_1d(figure.subplots(1, len(sets))), sets.items(), strict=True):
+        observed = data["observed_data"][name].values
+        title = name.replace("_", " ")
+        if simulated.ndim == 1:
+            axes.hist(simulated, bins=20, color="C0")
+            axes.axvline(observed.item(), color="C3")
+            axes.set(title=title, xlabel="simulated; the data are red", yticks=[])
+            axes.locator_params(axis="x", nbins=4)
+            continue
+        at = np.linspace(0, len(observed) - 1, min(len(observed), MOST_POINTS)).round().astype(int)
+        low, middle, high = np.quantile(simulated[:, at], [0.05, 0.5, 0.95], axis=0)
+        axes.errorbar(observed[at], middle, [middle - low, high - middle], fmt=".", color="C0", ms=3, lw=0.6)
+        top = max(float(observed.max()), float(high.max()), 1.0)
+        bottom = min(float(observed.min()), float(low.min()), 0.0)
+        axes.plot([bottom, top], [bottom, top], color="0.6", lw=0.8, zorder=0)
+        if top > 100:
+            axes.set(xscale="symlog", yscale="symlog")
+        axes.set(title=title, xlabel="data", ylabel="simulated, 90%")
+    return Picture(
+        "predictive",
+        "Data simulated from the fit against the data: points should sit on the line, red in the heap.",
+        figure,
+    )

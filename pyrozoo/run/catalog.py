@@ -1,0 +1,154 @@
+"""What is in the zoo, read from the folders. Imports nothing heavy, so that help and mistakes answer at once."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pyrozoo.core.paths import CONF, PACKAGE
+from pyrozoo.core.settings import suggestion
+
+if TYPE_CHECKING:
+    from pyrozoo.contracts.model import Model
+
+MODELS = PACKAGE / "models"
+
+ABOUT = ("name", "summary", "also", "needs", "guide", "engine", "source")
+"""What a file of conf says of a method or of data; the rest are settings. ``also``: other words for a method."""
+
+
+@cache
+def options(group: str) -> tuple[str, ...]:
+    """Return the names in one folder of conf (model, inference, data, device, experiment)."""
+    return tuple(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+
+
+@cache
+def _settings(group: str, name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+
+
+def settings(group: str, name: str) -> dict[str, Any]:
+    """Return the default settings of one choice, as its file in conf states them."""
+    return dict(_settings(group, name))
+
+
+def described(group: str, name: str) -> str:
+    """Return what one choice is: the first comment of its file, else where its data come from."""
+    lines = (CONF / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    comments = [line.removeprefix("#").strip() for line in lines if line.startswith("#") and "@package" not in line]
+    return comments[0] if comments else settings(group, name).get("source_page", "")
+
+
+def recoveries() -> tuple[str, ...]:
+    """Return the experiments that are recovery studies (``pyrozoo.studies.recover.run``)."""
+    return tuple(name for name in options("experiment") if "recovery" in _settings("experiment", name))
+
+
+def models() -> tuple[str, ...]:
+    """Return the models: the folders of pyrozoo/models that hold a model.py."""
+    return tuple(sorted(path.parent.name for path in MODELS.glob("*/model.py")))
+
+
+def _literal(path: Path, name: str) -> Any:
+    """Read one literal assignment of a module without importing it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+                return ast.literal_eval(node.value)
+    return None
+
+
+def title(model: str) -> str:
+    """Return the first line of the model's package docstring."""
+    docstring = ast.get_docstring(ast.parse((MODELS / model / "__init__.py").read_text(encoding="utf-8")))
+    return (docstring or model).splitlines()[0]
+
+
+def refused(model: str) -> dict[str, str]:
+    """Return generic methods that make no sense for the model, with the reason (``REFUSED`` in its package)."""
+    return _literal(MODELS / model / "__init__.py", "REFUSED") or {}
+
+
+def default_data(model: str) -> str:
+    """Return the choice of conf/data that a model is tried on unless another is asked for (``DATA`` in its package)."""
+    return _literal(MODELS / model / "__init__.py", "DATA") or "simulated"
+
+
+def synthesizes(model: str) -> bool:
+    """Return whether the model can draw synthetic rows: whether its folder has a synthesis.py."""
+    return (MODELS / model / "synthesis.py").exists()
+
+
+def file_data(model: str) -> str:
+    """Return the choice of conf/data that reads a user's file for the model (``FILE`` in its package)."""
+    return _literal(MODELS / model / "__init__.py", "FILE") or "table"
+
+
+def methods(model: str) -> tuple[str, ...]:
+    """Return the methods of a model: a solver file of that name, svi with a guide, and what any program allows."""
+    folder = MODELS / model
+
+    def there(name: str) -> bool:
+        its = settings("inference", name)
+        module = {"solver": name, "guide": its.get("guide", "guide")}.get(its["needs"])
+        return module is None or (folder / f"{module}.py").exists()
+
+    return tuple(name for name in options("inference") if there(name) and name not in refused(model))
+
+
+def check_choice(group: str, name: str, model: str | None = None) -> str | None:
+    """Return what is wrong with a choice, in one line, or None; a method may be asked for by another word for it."""
+    valid = models() if group == "model" else options(group)
+    if name in valid:
+        return None
+    if group == "inference":
+        valid = methods(model) if model in models() else valid
+        if meant := [m for m in valid if name.lower() in settings(group, m).get("also", "").split(", ")]:
+            return f"inference={name} does not exist; by {name} you may mean {' or '.join(meant)} ({', '.join(valid)})"
+    return f"{group}={name} does not exist; {suggestion(name, valid)}"
+
+
+def check_pair(model: str, method: str) -> str | None:
+    """Return why the method does not apply to the model, in one line, or None."""
+    if method in methods(model):
+        return None
+    reason = refused(model).get(method)
+    return (
+        f"{model} has no method {method}" + (f" ({reason})" if reason else "") + f"; it has {', '.join(methods(model))}"
+    )
+
+
+def part(model: str, name: str) -> ModuleType:
+    """Import a module of a model's folder.
+
+    Besides solvers and guides every model has ``queries``, with ``metrics(fit)`` (its own figures) and ``tables(fit)``
+    (title -> table), and ``figures``, with ``pictures(fit)``. Either may have ``compared(fits, names)``: tables, or
+    pictures, over several fits of the model. A model whose folder has ``synthesis`` draws synthetic rows.
+    """
+    return importlib.import_module(f"pyrozoo.models.{model}.{name}")
+
+
+def model_class(name: str) -> type[Model]:
+    """Import a model's class: the one subclass of Model that its model.py defines."""
+    from pyrozoo.contracts.model import Model
+
+    module = part(name, "model")
+    (found,) = (
+        each
+        for each in vars(module).values()
+        if isinstance(each, type) and issubclass(each, Model) and each.__module__ == module.__name__
+    )
+    return found
+
+
+def datasets() -> tuple[str, ...]:
+    """Return the named data sets: the files of conf/data whose source says so."""
+    return tuple(name for name in options("data") if settings("data", name)["source"] == "named")

@@ -1,0 +1,1 @@
+"""The run directory and ArviZ data: the one writer, and the way back."""

@@ -1,0 +1,1 @@
+"""Many runs with one purpose: compare, recover, calibrate."""

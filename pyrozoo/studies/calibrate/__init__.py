@@ -1,0 +1,1 @@
+"""Are a method's intervals calibrated?"""

@@ -1,0 +1,539 @@
+"""Calibration: is what a method says of a model's parameters as sure as it may be? Simulation-based, for every model.
+
+Parameters and data are drawn from the model's own program, the method is fitted, and the truth is ranked among the
+posterior draws. Over many such data sets the ranks of a right posterior are uniform (Talts et al. 2018,
+arXiv:1804.06788), those of the log-likelihood too, which sees a method that ignores the data (Modrák et al. 2023,
+Bayesian Analysis 20).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyro
+import torch
+import yaml
+from torch import Tensor
+from tqdm import tqdm
+
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError, UserError
+from pyrozoo.core.progress import PROGRESS_AFTER_SECONDS
+from pyrozoo.core.seeds import seeded
+from pyrozoo.core.settings import check_types
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.diagnostics.verdict import Line
+from pyrozoo.inference.laplace import laplace
+from pyrozoo.inference.loop import LoopSettings
+from pyrozoo.program.trace import prior_draw
+from pyrozoo.run import catalog
+from pyrozoo.run.fit import configuration, engine_fit, make_model
+from pyrozoo.run.source import PREPARATION
+from pyrozoo.store.run_directory import CONFIG, read_config, write_text
+from pyrozoo.studies.calibrate.judge import (
+    FITS,
+    Places,
+    effective_draws,
+    places,
+    scalars,
+    scaled_ranks,
+    sentences,
+    summarise,
+)
+from pyrozoo.studies.calibrate.page import RANKS, TASK, read_ranks, write_calibration, write_ranks
+
+SIZES = {"rows": 50, "columns": 4}
+"""Of the data sets, unless others are asked for: a calibration makes hundreds of fits."""
+
+KEPT = 49
+"""Draws of every fit that are ranked, evenly chosen: 50 ranks."""
+
+LEAST = 9
+"""Fewer draws say too little of a rank."""
+
+WANTED = 2 * (KEPT + 1)
+"""Effective draws, of every invariant, at which a sampler may stop: those that are ranked are then nearly
+independent."""
+
+FIRST = 4
+"""Draws per effective draw that a sampler is thought to need before it has been tried."""
+
+MOST = 60
+"""Quantities of a group, about."""
+
+TRIALS = 5
+"""Data sets after which it is no use to go on when none could be fitted."""
+
+CHANGEABLE = ("simulations", "progress", "threads")
+"""What a resumed calibration may change; anything else would make it another one."""
+
+SAME = ("model", "inference", "data", "solver", "seed", "device", "dtype", "posterior_megabytes")
+"""What makes a calibration what it is."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the truth ranks among a method's draws; printing it shows the verdict and a table.
+
+    Attributes:
+        model: The model's name.
+        method: The method's name.
+        settings: All settings, as conf/config.yaml composes them.
+        ranks: Scaled ranks of the truth among the draws, simulation x quantity; NaN where a data set has no such
+            quantity or could not be fitted.
+        fits: A row per simulation: ``diagnostics.calibrate.FITS``.
+        status: completed or interrupted.
+    """
+
+    model: str
+    method: str
+    settings: Mapping[str, Any]
+    ranks: pd.DataFrame
+    fits: pd.DataFrame
+    status: str
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """A row per quantity: see ``diagnostics.calibrate.summarise``."""
+        return summarise(self.ranks, catalog.model_class(self.model).invariant_dims)
+
+    @property
+    def sentences(self) -> list[Line]:
+        """The verdict, line by line."""
+        return sentences(self.summary, self.fits)
+
+    def __repr__(self) -> str:
+        shown = self.summary[["quantity", "group", "verdict", "p", "mean_rank", "spread"]]
+        lines = [f"  {line.level:<4}  {line.about}: {line.sentence}" for line in self.sentences]
+        title = f"Calibration of {self.model} by {self.method}: {len(self.ranks)} data sets, {self.status}"
+        return "\n".join([title, *lines, shown.to_string(index=False, float_format="{:.3g}".format)])
+
+    def save(self, directory: str | Path, config: str | None = None) -> Path:
+        """Write ranks, summary, pictures and report.
+
+        Args:
+            directory: Where to; made when missing.
+            config: The configuration to store, YAML; its own settings when left out.
+
+        Returns:
+            The directory.
+        """
+        directory = Path(directory)
+        write_text(directory / CONFIG, config or yaml.safe_dump(dict(self.settings), sort_keys=False))
+        write_calibration(
+            directory, self.model, self.method, self.settings, self.summary, self.fits, self.ranks, self.status
+        )
+        return directory
+
+
+def calibrate(
+    model: str | Model,
+    method: str,
+    *,
+    simulations: int = 200,
+    rows: int | None = None,
+    columns: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    dtype: str = "float64",
+    threads: int | None = 1,
+    posterior_megabytes: float = 200,
+    solver: Mapping[str, Any] | None = None,
+    progress: bool = True,
+    directory: str | Path | None = None,
+    resume: bool = False,
+    **settings: Any,
+) -> Calibration:
+    """Check by simulation whether a method's posterior is calibrated.
+
+    Args:
+        model: A model's name, or a model: the one that is simulated from and fitted.
+        method: A method of that model. A sampler's draws are thinned to nearly independent ones: a fit runs until it
+            has made ``WANTED`` effective draws of every invariant, at most as long as its settings say. A method that
+            finds a mode of the log joint (em) gets Laplace's Gaussian around it; other points cannot be calibrated.
+        simulations: Data sets.
+        rows: Of every data set; None: ``SIZES``.
+        columns: The same.
+        seed: Of all of it. Every simulation has seeds of its own, derived from it and from its number: of the data,
+            which are the same for all methods, of the fit, and of what breaks ties.
+        device: cpu, cuda or auto.
+        dtype: float64 or float32.
+        threads: torch threads; None leaves torch's choice. More than one gain nothing on little data.
+        posterior_megabytes: What the draws of a fit may take.
+        solver: Options of the model's own solver for this method.
+        progress: Show a progress bar on a terminal.
+        directory: Where ranks are written after every simulation.
+        resume: Go on with the calibration there; more simulations may be asked for.
+        **settings: Fields of the model, settings of the method and of the data (``missing``, ``categories``), by name,
+            as ``pyrozoo.fit`` takes them.
+
+    Returns:
+        The ranks, and what they say. After Ctrl-C, those there are, with status interrupted.
+
+    Raises:
+        SettingError: A setting that is unknown or out of range, or another calibration in the directory.
+        NotApplicable: A method that the model does not have, or one without draws.
+        DataError: There is nothing to resume.
+        UserError: What the fits raised, if none of the first few succeeded.
+    """
+    name = model if isinstance(model, str) else type(model).__module__.split(".")[-2]
+    known = name in catalog.models()
+    config = configuration(
+        model, method, data_choice(name) if known else None, {"holdout": 0.0, **SIZES, **settings},
+        seed=seed, device={"name": device}, dtype=dtype, threads=threads, progress=progress,
+        posterior_megabytes=posterior_megabytes, solver=dict(solver or {}),
+    )  # fmt: skip
+    config["data"] |= {key: value for key, value in {"rows": rows, "columns": columns}.items() if value is not None}
+    config = {"task": TASK, "simulations": simulations, **config}
+    folder = None if directory is None else Path(directory)
+    if resume:
+        if folder is None:
+            raise SettingError("resume needs the directory of the calibration")
+        before = stored(folder)
+        for key in SAME:
+            if before.get(key, config[key]) != config[key]:
+                raise SettingError(f"{key} is not that of the calibration in {folder}; {_only()}")
+    return run(config, directory=folder, resume=resume)
+
+
+def data_choice(model: str) -> str:
+    """Return the choice of conf/data that lists what data simulated from a model need."""
+    default = catalog.default_data(model)
+    return default if catalog.settings("data", default)["source"] == "simulated" else "simulated"
+
+
+def stored(directory: Path) -> dict[str, Any]:
+    """Return the configuration of the calibration in a directory.
+
+    Raises:
+        DataError: There is none.
+    """
+    config = read_config(directory)
+    if config.get("task") != TASK:
+        raise DataError(f"{directory} is not the directory of a calibration")
+    return config
+
+
+def _only() -> str:
+    return f"a resumed calibration can change {', '.join(CHANGEABLE)} and nothing else"
+
+
+def fill(config: Any) -> None:
+    """Put ``SIZES`` into a configuration in the place of sizes that are null."""
+    for key, value in SIZES.items():
+        if key in config["data"] and config["data"][key] is None:
+            config["data"][key] = value
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What every simulation of a calibration shares.
+
+    Attributes:
+        model: The model that simulates and is fitted.
+        config: Resolved, the data given in Python.
+        shape: What ``simulate_data`` takes.
+        mode: Whether the method finds a mode, and the draws are those of Laplace's Gaussian there.
+        kept: Draws that are ranked.
+        invariants: Invariants that are ranked, and where they are; the same of every data set.
+        parameters: The same of raw elements of sites.
+        identified: Whether raw parameters mean anything by themselves: nothing is left free by labels or rotations.
+    """
+
+    model: Model
+    config: Mapping[str, Any]
+    shape: Mapping[str, Any]
+    mode: bool
+    kept: int
+    invariants: Places
+    parameters: Places
+    identified: bool
+
+
+def run(config: Mapping[str, Any], *, directory: Path | None = None, resume: bool = False) -> Calibration:
+    """Do what a resolved configuration says.
+
+    Args:
+        config: As conf/config.yaml composes it, with ``simulations``.
+        directory: Where ranks are written after every simulation.
+        resume: Go on with those that are there.
+
+    Returns:
+        The calibration; see ``calibrate``.
+    """
+    threads = torch.get_num_threads()
+    try:
+        return _run(config, directory, resume)
+    finally:
+        torch.set_num_threads(threads)  # fits set it
+
+
+def _run(config: Mapping[str, Any], directory: Path | None, resume: bool) -> Calibration:
+    plan = _prepared(config)
+    model, method = config["model"]["name"], config["inference"]["name"]
+    records: list[dict[str, Any]] = []
+    if directory is not None:
+        if (directory / RANKS).is_file():
+            if not resume:
+                raise SettingError(f"{directory} holds a calibration already; resume goes on with it")
+            records = [_record(*each) for each in zip(*_rows(directory), strict=True)]
+        if not (directory / CONFIG).exists():  # the command has written its own
+            write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+    count = max([config["simulations"], *(record["simulation"] + 1 for record in records)])
+    names = [*plan.invariants, *plan.parameters]
+    status = "completed"
+    done = {record["simulation"] for record in records}
+    bar = tqdm(
+        total=count, initial=len(done), desc=f"{method} of {model}, data sets", leave=False,
+        delay=PROGRESS_AFTER_SECONDS, disable=None if config["progress"] else True, dynamic_ncols=True,
+    )  # fmt: skip
+    try:
+        with bar:
+            for number in (each for each in range(count) if each not in done):
+                records.append(_simulation(plan, number))
+                _give_up(records, count)
+                if directory is not None and not all(record["error"] for record in records):
+                    write_ranks(directory, *_frames(records, names))
+                bar.update()
+    except KeyboardInterrupt:
+        status = "interrupted"
+    fits, ranks = _frames(records, names)
+    return Calibration(model, method, {**config, "simulations": count}, ranks, fits, status)
+
+
+def _rows(directory: Path) -> tuple[list[dict[Any, Any]], list[dict[Any, Any]]]:
+    fits, ranks = read_ranks(directory)
+    return fits.to_dict("records"), ranks.to_dict("records")
+
+
+def _record(fit: Mapping[Any, Any], ranks: Mapping[Any, Any]) -> dict[str, Any]:
+    return {**fit, "ranks": {name: value for name, value in ranks.items() if not math.isnan(value)}}
+
+
+def _frames(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return what is kept of the fits, and ranks of the quantities that any of them has, by simulation."""
+    ordered = sorted(records, key=lambda record: record["simulation"])
+    there = [name for name in names if any(name in record["ranks"] for record in ordered)]
+    fits = pd.DataFrame([{key: record[key] for key in FITS} for record in ordered], columns=list(FITS))
+    index = pd.Index([record["simulation"] for record in ordered], name="simulation", dtype=int)
+    ranks = pd.DataFrame([record["ranks"] for record in ordered], columns=there, index=index, dtype=float)
+    return fits, ranks
+
+
+def _give_up(records: Sequence[Mapping[str, Any]], count: int) -> None:
+    """Raise what was wrong when none of the first few data sets could be fitted."""
+    if len(records) >= min(TRIALS, count) and all(record["error"] for record in records):
+        raise DataError(f"none of the first {len(records)} data sets could be fitted: {records[0]['error']}")
+
+
+def _prepared(config: Mapping[str, Any]) -> _Plan:
+    """Check the configuration and make what all simulations share, before any work."""
+    check_types(_check, {key: config[key] for key in ("simulations", "seed", "progress")}, "config")
+    if config["simulations"] < 1:
+        raise SettingError(f"simulations is {config['simulations']}; it must be at least 1")
+    if not 0 <= config["seed"] < 2**63:
+        raise SettingError(f"seed is {config['seed']}; it must be between 0 and 2^63")
+    for key, why in (
+        ("checkpoint_every", "the ranks are written after every simulation"),
+        ("synthetic_rows", "a calibration draws no synthetic rows"),
+        ("synthetic_given", "a calibration draws no synthetic rows"),
+    ):
+        if config.get(key) is not None:
+            raise SettingError(f"{key} has no meaning for task=calibrate: {why}")
+    name, method, inference = config["model"]["name"], config["inference"]["name"], config["inference"]
+    if problem := catalog.check_pair(name, method):
+        raise NotApplicable(problem)
+    if problem := no_draws(name, method):
+        raise NotApplicable(f"{problem}; {name} can be calibrated by {', '.join(_calibrated(name))}")
+    check_types(_check_draws, {key: inference[key] for key in ("draws", "chains") if key in inference}, "inference")
+    mode = _is_point(name, method)
+    model = make_model(config["model"])
+    shape = _shape(config["data"], model)
+    kept = KEPT if mode else min(KEPT, inference.get("draws", KEPT) * inference.get("chains", 1))
+    if kept < LEAST:
+        raise SettingError(f"inference.draws: {kept} draws are too few to rank the truth among; {LEAST} at least")
+    truth, data = _simulated(model, shape, config["seed"], 0)
+    with seeded(0), pyro.validation_enabled(False):
+        found, sites = model.invariants(truth, data), {site: truth[site] for site in model.sites}
+        identified = _identified(model, data)
+    invariants = places(found, MOST)
+    # An invariant that is a site too is no other quantity.
+    parameters = {each: where for each, where in places(sites, MOST).items() if each not in invariants}
+    given = {**config, "data": {"source": "given", **PREPARATION}, "progress": False}
+    return _Plan(model, given, shape, mode, kept, invariants, parameters, identified)
+
+
+def _check(simulations: int, seed: int, progress: bool) -> None:
+    """A calibration's own settings; see ``check_types``."""
+
+
+def _check_draws(draws: int, chains: int) -> None:
+    """Settings of a method that are looked at before its engine does."""
+
+
+def _shape(settings: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    """Return what ``simulate_data`` takes from the settings of the data.
+
+    Raises:
+        SettingError: They are not simulated, or ask for what a calibration does not do.
+    """
+    rest = dict(settings)
+    if (source := rest.pop("source")) != "simulated":
+        raise SettingError(
+            f"data.source is {source}: a calibration draws its data from the model's own program (data=simulated)"
+        )
+    if rest.pop("truth", None) is not None:
+        raise SettingError("data.truth: a calibration simulates with the model that it fits, model.*, and no other")
+    for key, usual in PREPARATION.items():
+        if rest.pop(key, usual) != usual:
+            said = "all has the one seed" if key == "seed" else "nothing is hidden or changed"
+            raise SettingError(f"data.{key} is {settings[key]}; in a calibration {said}, and it must be {usual}")
+    check_types(simulate_data, {"missing": rest.get("missing", 0.0)}, "data")
+    check_types(model.container.blank, {key: value for key, value in rest.items() if key != "missing"}, "data")
+    return rest
+
+
+def _is_point(model: str, method: str) -> bool:
+    return getattr(_solver(model, method), "kind", "") == "point"
+
+
+def _solver(model: str, method: str) -> Any:
+    """Return the model's own solver for a method, or None when the method is a generic one."""
+    needs = catalog.settings("inference", method)["needs"]
+    return catalog.part(model, method).Solver if needs == "solver" else None
+
+
+def no_draws(model: str, method: str) -> str | None:
+    """Return why a method has nothing to rank the truth among, in one line, or None."""
+    if not _is_point(model, method):
+        return None
+    found, said = _solver(model, method).objective_name, f"{method} of {model} finds a point, which has no draws"
+    if found != "log_joint":
+        return f"{said}, and Laplace's Gaussian needs a mode of the log joint, not of the {found.replace('_', ' ')}"
+    if "laplace" not in catalog.methods(model):
+        return f"{said}, and Laplace's Gaussian is not to be had: {catalog.refused(model).get('laplace', 'no laplace')}"
+    return None
+
+
+def _calibrated(model: str) -> list[str]:
+    return [method for method in catalog.methods(model) if no_draws(model, method) is None]
+
+
+def _identified(model: Model, data: Any) -> bool:
+    """Return whether draws from the prior are as they are in canonical form: no label or rotation is left free."""
+    several = [prior_draw(model, data) for _ in range(8)]
+    draws = {site: torch.stack([draw[site] for draw in several]).unsqueeze(0) for site in model.sites}
+    return all(torch.equal(value, draws[site]) for site, value in model.canonical(draws).items())
+
+
+def _seed(*place: int) -> int:
+    """Return the seed of a place in the calibration: a hash of it, so that no stream has to do with another."""
+    # simulate_data takes 31 bits and one more
+    return int(np.random.SeedSequence(place).generate_state(1)[0]) >> 2
+
+
+DATA, FIT, TIES = 0, 1, 2
+"""Streams of a simulation."""
+
+
+def _simulated(model: Model, shape: Mapping[str, Any], seed: int, number: int) -> tuple[Draws, Any]:
+    """Draw a truth, site -> [1, 1, *event], and data from it.
+
+    Which entries are missing differs between data sets, and has nothing to do with their values: the posterior given
+    what is left is calibrated all the same.
+    """
+    with pyro.validation_enabled(False):
+        data = simulate_data(model, seed=_seed(seed, number, DATA), **shape)
+    return {site: data.truth[site][None, None] for site in model.sites}, data
+
+
+def _simulation(plan: _Plan, number: int) -> dict[str, Any]:
+    """Simulate, fit and rank.
+
+    A fit that fails for the data it was given, and not for its settings, is told as such; the others go on.
+    """
+    truth, data = _simulated(plan.model, plan.shape, plan.config["seed"], number)
+    seed = _seed(plan.config["seed"], number, FIT, zlib.crc32(plan.config["inference"]["name"].encode()))
+    row = {"simulation": number, "kind": "", "status": "failed", "seconds": math.nan, "draws": 0,
+           "effective_draws": math.nan}  # fmt: skip
+    try:
+        fit, seconds, found, effective = _fitted(plan, data, seed)
+    except (DataError, NumericalError) as error:
+        return {**row, "error": str(error), "ranks": {}}
+    except UserError as error:
+        raise type(error)(f"data set {number}: {error}" if number else str(error)) from None
+    like = next(value for value in found.values())
+    sites = {site: fit.draws[site] for site in plan.model.sites}
+    if fit.kind in ("samples", "exact") or plan.identified:
+        found |= scalars(sites, plan.parameters)
+    chosen = torch.linspace(0, like.numel() - 1, min(plan.kept, like.numel())).round().long()
+    true = {s: v.to(sites[s].device, sites[s].dtype) for s, v in truth.items()}
+    with seeded(_seed(plan.config["seed"], number, TIES)):
+        known = {**scalars(_invariants(plan, true, fit.data), plan.invariants), **scalars(true, plan.parameters)}
+        ranks = scaled_ranks({name: value.flatten()[chosen.to(value.device)] for name, value in found.items()}, known)
+    row |= {"kind": fit.kind, "status": fit.status, "seconds": seconds, "draws": len(chosen)}
+    ranks = {name: value for name, value in ranks.items() if not math.isnan(value)}
+    return {**row, "effective_draws": effective, "error": "", "ranks": ranks}
+
+
+def _invariants(plan: _Plan, draws: Draws, data: Any) -> Draws:
+    with torch.no_grad(), pyro.validation_enabled(False):
+        return plan.model.invariants(draws, data)
+
+
+def _fitted(plan: _Plan, data: Any, seed: int) -> tuple[Fit, float, dict[str, Tensor], float]:
+    """Fit one data set.
+
+    A Markov chain is run anew, longer, until it has made enough effective draws, at most as long as its settings say
+    (Talts et al. 2018, algorithm 2, with an end): ranks among autocorrelated draws are not uniform however right the
+    sampler is, and hundreds of runs longer than that are a waste.
+
+    Returns:
+        The fit, seconds over all runs, the invariants that are ranked, [chain, draw], and the least ESS of them.
+    """
+    inference = plan.config["inference"]
+    chain = "warmup" in inference
+    draws = inference["draws"] if chain else 0
+    if chain:
+        draws = min(draws, max(4, math.ceil(FIRST * WANTED / max(1, inference["chains"]))))
+    seconds = 0.0
+    while True:
+        changed = {**inference, "draws": draws} if chain else inference
+        fit = engine_fit({**plan.config, "inference": changed, "seed": seed}, data=data)
+        seconds += fit.seconds
+        if fit.status == "interrupted":  # what half a fit says is no posterior
+            raise KeyboardInterrupt
+        if plan.mode:
+            fit = _gaussian(plan, fit, seed)
+            seconds += fit.seconds
+        found = scalars(_invariants(plan, fit.draws, fit.data), plan.invariants)
+        effective = effective_draws(found) if fit.kind == "samples" else math.nan
+        if not chain or effective >= WANTED or draws >= inference["draws"]:
+            return fit, seconds, found, effective
+        factor = 2.0 if math.isnan(effective) else 1.5 * WANTED / max(effective, 1.0)
+        draws = min(inference["draws"], math.ceil(draws * factor))
+
+
+def _gaussian(plan: _Plan, fit: Fit, seed: int) -> Fit:
+    """Return Laplace's Gaussian at the mode that a fit found, in unconstrained space, where the mode is another one."""
+    settings = catalog.settings("inference", "laplace")
+    result = laplace(
+        plan.model, fit.data, method=fit.method, restarts=1, max_iterations=settings["max_iterations"],
+        tol=settings["tol"], draws=plan.kept, max_unknowns=settings["max_unknowns"],
+        loop=LoopSettings(seed=seed, progress=False), starts={site: value[:, 0] for site, value in fit.draws.items()},
+    )  # fmt: skip
+    if result.status == "interrupted":
+        raise KeyboardInterrupt
+    if fit.status != "converged":
+        result.status = fit.status
+    return result

@@ -1,0 +1,551 @@
+"""Several fits side by side: aligned parameters and invariants in units of the reference's spread, and a card each."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyrozoo.contracts.fit import SOLVER, Fit
+from pyrozoo.contracts.model import Model
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import SettingError
+from pyrozoo.diagnostics.metrics import MOST_SCALARS, Metrics, dataset, some
+from pyrozoo.diagnostics.verdict import SURE, USUAL, Line, Thresholds, verdict
+
+COLUMNS = (
+    "model", "method", "kind", "status", "seed", "objective_name", "objective", "elbo", "elbo_se", "elbo_gap", "khat",
+    "holdout_elpd", "holdout_rmse", "holdout_coverage_90", "loo_elpd", "loo_se", "loo_p", "loo_bad_khat_share",
+    "rhat_max_raw", "rhat_max", "rhat_max_invariants", "ess_bulk_min_invariants", "ess_per_second", "divergences",
+    "reference", "mean_error", "mean_error_mcse", "sd_ratio_median", "overlap_median", "seconds_to_error",
+    "iterations", "seconds",
+)  # fmt: skip
+"""The first columns of a comparison; the models' own figures follow."""
+
+AGAINST = ("reference_mean", "reference_sd", "reference_mcse", "error_in_sd", "error_mcse", "sd_ratio", "sd_ratio_se",
+           "overlap_90", "raw_error_in_sd")  # fmt: skip
+"""Columns that compare with the reference."""
+
+LEFT_OUT_OF_POINTS = "log_likelihood"
+"""The invariant that a point estimate cannot be held to: a maximum lies above the mean over the posterior."""
+
+ROUNDING = 1e-9
+"""Sds below it, relative to the mean, are rounding."""
+
+MOMENTS_OF_TIME = 24
+"""Times, in equal ratios, at which the error of a sampler is followed."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of comparing fits.
+
+    Fits with the same hyper-parameters approximate one posterior and are held to one reference; in a sweep over K,
+    each K has its own.
+
+    Attributes:
+        table: One row per fit: every figure of it.
+        parameters: One row per scalar parameter of each fit, components aligned to the reference: mean, sd, Monte Carlo
+            error of the mean, ends of the central 90% interval, mean and sd of the raw draws; and against the reference
+            the error of the mean in reference sds with its Monte Carlo standard error, the ratio of sds with that of
+            its logarithm, the overlap of 90% intervals (intersection over union), and the raw error.
+        invariants: The same for quantities that labels and rotations do not change.
+        pairwise: Where there is no reference: for each pair of fits, the median and largest distance of the means of
+            invariants in sds.
+        references: For each fit, the name of its reference, or None.
+        cards: For each fit, its verdict.
+        curves: For each fit with a reference: seconds, and the largest error of an invariant's mean by then.
+        limits: The thresholds of the verdicts.
+        names: The names of the fits, in order.
+        fits: The fits.
+    """
+
+    table: pd.DataFrame
+    parameters: pd.DataFrame
+    invariants: pd.DataFrame
+    pairwise: pd.DataFrame
+    references: tuple[str | None, ...]
+    cards: tuple[tuple[Line, ...], ...]
+    curves: tuple[pd.DataFrame, ...]
+    limits: Thresholds
+    names: tuple[str, ...]
+    fits: tuple[Fit, ...]
+
+    @property
+    def reference(self) -> str | None:
+        """Return the reference of the fits, the first one where they have several, or None."""
+        return next((name for name in self.references if name is not None), None)
+
+    def __str__(self) -> str:
+        keep = [c for c in COLUMNS if c in self.table and self.table[c].notna().any()]
+        return self.table[["fit", *(c for c in keep if c not in ("model", "objective_name"))]].to_string(index=False)
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What a group of fits is held to.
+
+    Attributes:
+        index: Its place among the fits.
+        good: Whether it can be believed.
+        what: What it is, in words.
+    """
+
+    index: int
+    good: bool
+    what: str
+
+
+def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresholds = USUAL) -> Comparison:
+    """Compare fits of one model to the same data.
+
+    Args:
+        fits: At least one, with their metrics evaluated.
+        reference: A stored fit to hold the others to; it joins them. None: an exact fit among them, else the sampler
+            without divergences that meets R-hat < 1.01 and ESS >= 400, the most effective draws first, else the sampler
+            with the lowest R-hat, else none, and fits are compared pair by pair.
+        limits: Thresholds of the verdicts, and of a sampler that may be the reference.
+
+    Returns:
+        Tables and cards.
+
+    Raises:
+        SettingError: No fits, or fits of different models or data, or a reference that is a point estimate.
+    """
+    if not fits:
+        raise SettingError("there is nothing to compare")
+    given = None
+    if reference is not None:
+        check_reference(fits[0].model, fits[0].data, reference)
+        if reference.model not in [fit.model for fit in fits]:
+            raise SettingError("reference: it has other hyper-parameters than any of the fits")
+        fits = [*fits, reference]
+        given = len(fits) - 1
+    if len({fit.model_name for fit in fits}) > 1:
+        raise SettingError(f"fits of different models cannot be compared: {', '.join(f.model_name for f in fits)}")
+    if any(not fits[0].data.same(fit.data) for fit in fits[1:]):
+        raise SettingError("fits of different data (or with other entries held out) cannot be compared")
+    names, varied = _names(fits, given), varied_fields(fits)
+    held: dict[int, _Held] = {}
+    references: dict[int, str | None] = {}
+    pairs = []
+    for group in _groups(fits):
+        chosen = _reference(fits, group, given if given in group else None, limits)
+        held |= _hold(fits, names, group, chosen, limits)
+        references |= dict.fromkeys(group, None if chosen is None else names[chosen.index])
+        if chosen is None and len(group) > 1:
+            pairs.append(_pairwise([held[i].invariants for i in group]))
+    pairwise = pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=list(PAIR))
+    results = [held[i] for i in range(len(fits))]
+    beside = [
+        {**each.figures, **_nearest(pairwise, name), **_held_out(fits, names, i)}
+        for i, (name, each) in enumerate(zip(names, results, strict=True))
+    ]
+    table = pd.DataFrame(
+        {"fit": name, **fit.metrics, **more, **{f: _scalar(getattr(fit.model, f)) for f in varied}}
+        for name, fit, more in zip(names, fits, beside, strict=True)
+    )
+    leading = [*varied, *(c for c in COLUMNS if c in table)]
+    return Comparison(
+        table=table[["fit", *leading, *(c for c in table if c not in leading and c != "fit")]],
+        parameters=pd.concat([each.parameters for each in results], ignore_index=True),
+        invariants=pd.concat([each.invariants for each in results], ignore_index=True),
+        pairwise=pairwise,
+        references=tuple(references[i] for i in range(len(fits))),
+        cards=tuple(tuple(verdict({**f.metrics, **more}, limits)) for f, more in zip(fits, beside, strict=True)),
+        curves=tuple(each.curve for each in results),
+        limits=limits,
+        names=names,
+        fits=tuple(fits),
+    )
+
+
+@dataclass
+class _Held:
+    """What is known of a fit beside its reference: rows of tables, a curve of its error, and figures."""
+
+    parameters: pd.DataFrame
+    invariants: pd.DataFrame
+    curve: pd.DataFrame
+    figures: Metrics
+
+
+def _hold(
+    fits: Sequence[Fit], names: Sequence[str], group: Sequence[int], chosen: _Reference | None, limits: Thresholds
+) -> dict[int, _Held]:
+    """Hold the fits of one posterior to their reference, components aligned to it or, without one, to the first fit."""
+    base = None if chosen is None else chosen.index
+    anchor = fits[group[0] if base is None else base]
+    canonical = anchor.model.canonical(anchor.draws)
+    held: dict[int, _Held] = {}
+    for i in group:
+        # Fits in single and in double precision can stand side by side.
+        draws = {site: value.to(anchor.draws[site].dtype) for site, value in fits[i].draws.items()}
+        aligned = fits[i].model.canonical(draws, canonical)
+        mine = _moments(names[i], fits[i], aligned, draws), _moments(names[i], fits[i], fits[i].invariants())
+        held[i] = _Held(*mine, curve=pd.DataFrame(), figures={})
+    if base is not None:
+        known = held[base].parameters, held[base].invariants
+        for i, each in held.items():
+            each.parameters, each.invariants = _against(each.parameters, known[0]), _against(each.invariants, known[1])
+            each.curve = error_curve(fits[i], each.invariants, own=base == i)
+    for i, each in held.items():
+        each.figures = _figures(fits, names, i, chosen, each, limits) | _evidence(fits, names, group, i)
+    return held
+
+
+def check_reference(model: Model, data: Any, reference: Fit) -> None:
+    """Refuse a reference that says nothing of a model's posterior given data.
+
+    Raises:
+        SettingError: It is a point estimate, or of another model, or of other data.
+    """
+    if reference.kind == "point":
+        raise SettingError(f"reference: {reference.method} is a point estimate, which says nothing of the posterior")
+    if type(reference.model) is not type(model):
+        raise SettingError(f"reference: it is a fit of {reference.model_name}, not of this model")
+    if not data.same(reference.data):
+        raise SettingError("reference: it is a fit of other data (or with other entries held out)")
+
+
+def _groups(fits: Sequence[Fit]) -> list[list[int]]:
+    """Return the places of fits with the same hyper-parameters: those that approximate one posterior."""
+    found: dict[str, list[int]] = {}
+    for i, fit in enumerate(fits):
+        found.setdefault(repr(fit.model), []).append(i)
+    return list(found.values())
+
+
+def _names(fits: Sequence[Fit], given: int | None) -> tuple[str, ...]:
+    """Name fits by method, adding what tells two of one method apart: settings, solver options, seed, position."""
+    labels = [fit.method if i != given else f"{fit.method} (stored)" for i, fit in enumerate(fits)]
+    differing = varied_fields(fits)
+    if differing:
+        labels = [
+            f"{n} {', '.join(f'{f}={getattr(fit.model, f)}' for f in differing)}"
+            for n, fit in zip(labels, fits, strict=True)
+        ]
+    if len(set(labels)) < len(labels):
+        options = [{k.removeprefix(SOLVER): v for k, v in fit.metrics.items() if k.startswith(SOLVER)} for fit in fits]
+        told = [", ".join(f"{k}={v}" for k, v in each.items()) for each in options]
+        labels = [
+            f"{n} {option}" if option and labels.count(n) > 1 else n for n, option in zip(labels, told, strict=True)
+        ]
+    if len(set(labels)) < len(labels):
+        labels = [f"{n} seed={fit.seed}" if labels.count(n) > 1 else n for n, fit in zip(labels, fits, strict=True)]
+    if len(set(labels)) < len(labels):
+        labels = [f"{n} #{i}" if labels.count(n) > 1 else n for i, n in enumerate(labels)]
+    return tuple(labels)
+
+
+def varied_fields(fits: Sequence[Fit]) -> list[str]:
+    """Return the hyper-parameters in which the fits differ."""
+    names = [f.name for f in dataclasses.fields(fits[0].model)]  # type: ignore[arg-type]
+    return [name for name in names if len({repr(getattr(fit.model, name)) for fit in fits}) > 1]
+
+
+def _scalar(value: object) -> object:
+    return value if isinstance(value, int | float | str) else str(value)
+
+
+def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, limits: Thresholds) -> _Reference | None:
+    """Choose what the fits of a group are held to."""
+
+    def met(i: int) -> bool:
+        figures = fits[i].metrics
+        ess = min(float(figures["ess_bulk_min_invariants"]), float(figures["ess_tail_min_invariants"]))
+        if figures.get("divergences"):
+            return False
+        return float(figures["rhat_max_invariants"]) < limits.rhat_good and ess >= limits.ess
+
+    def sampler(i: int) -> _Reference:
+        if "rhat_max_invariants" not in fits[i].metrics:
+            return _Reference(i, False, "one chain, or too few draws, of which nothing can be said")
+        rhat, ess = (float(fits[i].metrics[f"{n}_invariants"]) for n in ("rhat_max", "ess_bulk_min"))
+        figures = f"R-hat {min(rhat, 1e3):.4f} and {ess:.0f} effective draws on invariants"
+        if count := fits[i].metrics.get("divergences"):
+            figures = f"{count} divergences, {figures}"
+        wanted = f"no divergences, R-hat < {limits.rhat_good:g} and {limits.ess:g} effective draws"
+        return _Reference(i, met(i), figures if met(i) else f"{figures}, where {wanted} are wanted")
+
+    if given is not None:
+        fit = fits[given]
+        if fit.kind == "samples":
+            found = sampler(given)
+            return dataclasses.replace(found, what=f"a stored fit with {found.what}")
+        what = "the posterior itself" if fit.kind == "exact" else f"an approximation by {fit.method}, not the posterior"
+        return _Reference(given, fit.kind == "exact", f"a stored fit, {what}")
+    for i in group:
+        if fits[i].kind == "exact":
+            return _Reference(i, True, "independent draws from the posterior itself")
+    samplers = [i for i in group if "rhat_max_invariants" in fits[i].metrics]
+    if good := [i for i in samplers if met(i)]:
+        return sampler(max(good, key=lambda i: float(fits[i].metrics["ess_bulk_min_invariants"])))
+    if samplers:
+        return sampler(min(samplers, key=lambda i: float(fits[i].metrics["rhat_max_invariants"])))
+    return None
+
+
+def _against(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns that compare with the reference, whose rows are those of the same quantities."""
+    mean, sd, mcse, low, high = (reference[c] for c in ("mean", "sd", "mcse", "lower_90", "upper_90"))
+    # What the reference holds for certain has no sd but rounding; a fit that does not is far off all the same.
+    spread = sd.clip(lower=ROUNDING * mean.abs())
+    spread = spread.where(spread > 0)
+    result = frame.assign(reference_mean=mean, reference_sd=sd, reference_mcse=mcse)
+    result["error_in_sd"] = (frame["mean"] - mean) / spread
+    result["error_mcse"] = np.hypot(frame["mcse"].fillna(0.0), mcse.fillna(0.0)) / spread
+    result["sd_ratio"] = frame["sd"] / spread
+    # A standard deviation over n independent draws has a relative error of about 1 / sqrt(2 n).
+    relative = np.hypot(frame["mcse"] / frame["sd"].where(frame["sd"] > 0), mcse / spread)
+    result["sd_ratio_se"] = relative / np.sqrt(2)
+    shared = frame["upper_90"].clip(upper=high) - frame["lower_90"].clip(lower=low)
+    together = frame["upper_90"].clip(lower=high) - frame["lower_90"].clip(upper=low)
+    result["overlap_90"] = shared.clip(lower=0) / together.where(together > 0)
+    if "raw_mean" in frame:
+        result["raw_error_in_sd"] = (frame["raw_mean"] - mean) / spread
+    return result
+
+
+def _moments(name: str, fit: Fit, draws: Draws, raw: Draws | None = None) -> pd.DataFrame:
+    """Return a row per scalar: moments, Monte Carlo error, interval; with moments of raw draws beside them."""
+    frames = []
+    for site, value in draws.items():
+        flat = value.flatten(0, 1).double().cpu()
+        one = len(flat) < 2 or fit.kind == "point"
+        mean = flat.mean(0)
+        sd = torch.full_like(mean, torch.nan) if one else flat.std(0)
+        columns = {"mean": mean, "sd": sd, "mcse": _mcse(fit, {site: value}, sd)}
+        ends = torch.full((2, *mean.shape), torch.nan) if one else torch.as_tensor(_ends(flat))
+        columns |= {"lower_90": ends[0], "upper_90": ends[1]}
+        if raw is not None:
+            plain = raw[site].flatten(0, 1).double().cpu()
+            columns |= {"raw_mean": plain.mean(0), "raw_sd": torch.full_like(mean, torch.nan) if one else plain.std(0)}
+        rows: dict[str, Any] = {"fit": name, "quantity": _labels(site, fit, value)}
+        frames.append(pd.DataFrame(rows | {key: each.flatten().numpy() for key, each in columns.items()}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _ends(flat: Tensor) -> np.ndarray:
+    return np.quantile(flat.numpy(), [0.05, 0.95], axis=0)
+
+
+def _mcse(fit: Fit, draws: Draws, sd: Tensor) -> Tensor:
+    """Return the Monte Carlo standard error of means: through ESS for chains, by the root of the count for q."""
+    (value,) = draws.values()
+    if fit.kind == "samples" and value.shape[1] >= 4:
+        if value[0, 0].numel() > MOST_SCALARS:  # a typical one stands for all
+            (few,) = az.ess(dataset(some(draws)), method="mean").values()
+            return sd / max(1.0, float(np.nanmedian(few))) ** 0.5
+        (ess,) = az.ess(dataset(draws), method="mean").values()
+        return sd / torch.as_tensor(np.asarray(ess)).clamp(min=1).sqrt()
+    return sd / value.flatten(0, 1).shape[0] ** 0.5
+
+
+def _labels(site: str, fit: Fit, value: Tensor) -> list[str]:
+    """Return the name of every scalar of a site, with the data's own labels where a dimension has them."""
+    shape = value.shape[2:]
+    dims = fit.model.sites.get(site, fit.model.invariant_dims.get(site, ()))
+    axes = [fit.data.coords.get(dim, range(size)) for dim, size in zip(dims, shape, strict=True)]
+    if not axes:
+        return [site]
+    grids = np.meshgrid(*[np.asarray([str(label) for label in axis], dtype=object) for axis in axes], indexing="ij")
+    return [f"{site}[{', '.join(parts)}]" for parts in zip(*[grid.ravel() for grid in grids], strict=True)]
+
+
+def judged(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Return the rows of invariants that a fit of this kind is held to: those whose error is known."""
+    known = frame[frame["error_in_sd"].notna()]
+    return known[known["quantity"] != LEFT_OUT_OF_POINTS] if kind == "point" else known
+
+
+def _figures(
+    fits: Sequence[Fit], names: Sequence[str], i: int, chosen: _Reference | None, held: _Held, limits: Thresholds
+) -> Metrics:
+    """Return the figures of a fit beside its reference; what a verdict says is made from them."""
+    if chosen is None:
+        return {"reference": "", "reference_is": "none"} if len(fits) > 1 else {}
+    result: Metrics = {
+        "reference": names[chosen.index], "reference_is": chosen.what, "reference_good": int(chosen.good),
+        "is_reference": int(chosen.index == i),
+    }  # fmt: skip
+    if len(fits) == 1:
+        return {}
+    rows = judged(held.invariants, fits[i].kind)
+    if chosen.index != i and len(rows):
+        result |= _means(rows) | _spread(rows)
+    if len(held.curve):
+        result |= _timed(held.curve, limits.time_error)
+    return result
+
+
+def _means(rows: pd.DataFrame) -> Metrics:
+    error, noise = rows["error_in_sd"].to_numpy(), rows["error_mcse"].to_numpy()
+    at = int(np.argmax(np.abs(error) - SURE * noise))
+    standard = np.abs(error) / np.where(noise > 0, noise, np.inf)
+    return {
+        "invariants": len(rows), "mean_error": float(error[at]), "mean_error_mcse": float(noise[at]),
+        "mean_error_of": str(rows["quantity"].iloc[at]), "mean_error_median": float(np.median(np.abs(error))),
+        "mean_mcse_worst": float(noise.max()), "mean_standard_errors": float(standard.max()),
+        "mean_standard_errors_of": str(rows["quantity"].iloc[int(standard.argmax())]),
+    }  # fmt: skip
+
+
+def _spread(rows: pd.DataFrame) -> Metrics:
+    known = rows[(rows["sd_ratio"] > 0) & rows["sd_ratio_se"].notna()]
+    if not len(known):
+        return {}
+    ratio, slack = known["sd_ratio"].to_numpy(), np.exp(SURE * known["sd_ratio_se"].to_numpy())
+    narrow, wide = int(np.argmin(ratio * slack)), int(np.argmax(ratio / slack))
+    result: Metrics = {
+        "sd_ratio_median": float(np.median(ratio)),
+        "narrowest": float(ratio[narrow]), "narrowest_at_most": float(ratio[narrow] * slack[narrow]),
+        "narrowest_of": str(known["quantity"].iloc[narrow]),
+        "widest": float(ratio[wide]), "widest_at_least": float(ratio[wide] / slack[wide]),
+        "widest_of": str(known["quantity"].iloc[wide]),
+    }  # fmt: skip
+    shared = known[known["overlap_90"].notna()]
+    if len(shared):
+        overlap = shared["overlap_90"].to_numpy()
+        result |= {
+            "overlap_median": float(np.median(overlap)), "overlap_least": float(overlap.min()),
+            "overlap_least_of": str(shared["quantity"].iloc[int(overlap.argmin())]),
+        }  # fmt: skip
+    return result
+
+
+def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.DataFrame:
+    """Return how the largest error of an invariant's mean falls with time.
+
+    A sampler's means are those of its first draws. A search has one answer: it is timed by when its objective came to
+    within e²/2 of its best, which for a normal posterior is e sds of the mean, with e a tenth of an sd.
+
+    Args:
+        fit: The fit.
+        invariants: Its rows beside the reference's.
+        own: Whether the fit is the reference: means of its first draws come nearer to the mean of all than they should.
+
+    Returns:
+        Columns seconds and error, in reference sds.
+    """
+    rows = judged(invariants, fit.kind)
+    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_SCALARS)).round().astype(int))]
+    if not len(rows):
+        return pd.DataFrame()
+    if fit.kind != "samples" and own:
+        return pd.DataFrame()
+    if fit.kind != "samples":
+        error = float(rows["error_in_sd"].abs().max())
+        return pd.DataFrame({"seconds": [_settled(fit)], "error": [error]})
+    values = torch.cat([v.reshape(*v.shape[:2], -1) for v in fit.invariants().values()], 2)
+    running = values[:, :, rows.index.tolist()].double().cpu().mean(0).cumsum(0).numpy()
+    count = len(running)
+    if count < 2:
+        return pd.DataFrame()
+    at = np.unique(np.geomspace(1, count, MOMENTS_OF_TIME).round().astype(int))
+    means = running[at - 1] / at[:, None]
+    base = rows["reference_mean"].to_numpy()
+    error = (np.abs(means - base) / np.maximum(rows["reference_sd"].to_numpy(), ROUNDING * np.abs(base))).max(1)
+    if own:
+        # The variance of the mean of t among T draws about the mean of all is 1/t - 1/T of one draw's, not 1/t.
+        at, error = at[:-1], error[:-1] / np.sqrt(1 - at[:-1] / count)
+    begin = float(fit.trace["seconds"].min()) if len(fit.trace) else 0.0
+    total = int(fit.trace.groupby("chain").size().max()) if len(fit.trace) else count
+    warmup = min(total, int(fit.metrics.get("warmup", 0)))
+    share = (warmup + (total - warmup) * at / count) / total
+    return pd.DataFrame({"seconds": begin + (fit.seconds - begin) * share, "error": error})
+
+
+NEAR_BEST = 0.005
+"""Nats below the best objective: 0.1²/2."""
+
+
+def _settled(fit: Fit) -> float:
+    """Return after how many seconds a search had all but reached its best objective."""
+    if not len(fit.trace):
+        return fit.seconds
+    reached = fit.trace["objective"] >= fit.trace["objective"].max() - NEAR_BEST
+    return float(fit.trace.loc[reached, "seconds"].min())
+
+
+def _timed(curve: pd.DataFrame, error: float) -> Metrics:
+    """Return the time after which the error stays below a bound."""
+    late = curve.index[curve["error"] > error]
+    after = curve if not len(late) else curve.loc[late[-1] + 1 :]
+    return {"seconds_to_error": float(after["seconds"].iloc[0])} if len(after) else {"never_within": 1}
+
+
+def _evidence(fits: Sequence[Fit], names: Sequence[str], group: Sequence[int], i: int) -> Metrics:
+    """Return the gap of a fit's ELBO to the log evidence of its group, where anything is known of that."""
+    if "elbo" not in fits[i].metrics:
+        return {}
+    for j in group:
+        if fits[j].objective_name == "log_evidence":
+            known, noise, how = fits[j].objective, 0.0, f"exact, by {names[j]}"
+            break
+    else:
+        close = [j for j in group if _weighable(fits[j].metrics)]
+        if not close:
+            return {}
+        # Weighted means are too low rather than too high, on average: the highest is the nearest.
+        best = max(close, key=lambda j: float(fits[j].metrics["log_evidence_weighted"]))
+        known, noise = (float(fits[best].metrics[f"log_evidence_weighted{end}"]) for end in ("", "_se"))
+        how = f"draws of {names[best]}, weighted; at least {known:.2f} ± {noise:.2f}"
+    gap = known - float(fits[i].metrics["elbo"])
+    return {
+        "log_evidence": known, "evidence_is": how, "elbo_gap": gap,
+        "elbo_gap_se": float(np.hypot(noise, float(fits[i].metrics.get("elbo_se", 0.0)))),
+    }  # fmt: skip
+
+
+def _weighable(metrics: Mapping[str, Any]) -> bool:
+    return "log_evidence_weighted" in metrics and metrics.get("khat", np.inf) < metrics.get("khat_threshold", 0.0)
+
+
+PAIR = ("fit", "other", "median_distance", "largest_distance", "largest_of")
+
+
+def _pairwise(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the distances of means of invariants, in sds, between all pairs of fits."""
+    tables = [frame.set_index("quantity") for frame in frames]
+    sds = pd.concat([table["sd"] for table in tables], axis=1)
+    # Between point estimates the sds of other fits serve, and where there are none, a tenth of the size.
+    scale = sds.where(sds > 0).median(axis=1)
+    scale = scale.fillna(0.1 * pd.concat([table["mean"] for table in tables], axis=1).abs().mean(axis=1))
+    rows = []
+    for one, other in itertools.combinations(tables, 2):
+        apart = ((one["mean"] - other["mean"]).abs() / scale.where(scale > 0)).dropna()
+        if len(apart):
+            rows.append((one["fit"].iloc[0], other["fit"].iloc[0], apart.median(), apart.max(), apart.idxmax()))
+    return pd.DataFrame(rows, columns=list(PAIR))
+
+
+def _nearest(pairwise: pd.DataFrame, name: str) -> Metrics:
+    mine = pairwise[(pairwise["fit"] == name) | (pairwise["other"] == name)]
+    if not len(mine):
+        return {}
+    result: Metrics = {}
+    apart = mine["median_distance"].to_numpy()
+    for word, at in (("nearest", apart.argmin()), ("farthest", apart.argmax())):
+        row = mine.iloc[int(at)]
+        result[word] = str(row["other"] if row["fit"] == name else row["fit"])
+        result[f"{word}_distance"] = float(row["median_distance"])
+    return result
+
+
+def _held_out(fits: Sequence[Fit], names: Sequence[str], i: int) -> Metrics:
+    """Return by how much a fit's log predictive density of a hidden entry falls short of the best."""
+    known = {name: float(f.metrics["holdout_elpd"]) for name, f in zip(names, fits, strict=True)
+             if "holdout_elpd" in f.metrics}  # fmt: skip
+    if len(known) < 2 or names[i] not in known:
+        return {}
+    best = max(known, key=lambda name: known[name])
+    return {"holdout_loss": known[best] - known[names[i]], "holdout_best": best}

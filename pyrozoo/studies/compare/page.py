@@ -1,0 +1,265 @@
+"""The page over several runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.paths import replacing
+from pyrozoo.core.picture import Picture
+from pyrozoo.core.settings import check_types
+from pyrozoo.diagnostics.verdict import ORDER, USUAL, Line, Thresholds, verdict, worst
+from pyrozoo.report import html
+from pyrozoo.run import catalog
+from pyrozoo.store.run_directory import absent_row, read_run, write_table, write_text
+from pyrozoo.studies.compare.judge import Comparison, compare
+from pyrozoo.studies.compare.pictures import comparison_pictures
+
+SHORT = ("method", "status", "objective", "elbo", "elbo_gap", "khat", "mean_error", "sd_ratio_median", "overlap_median",
+         "holdout_elpd", "holdout_rmse", "completion_rmse", "loo_elpd", "rhat_max_invariants",
+         "ess_bulk_min_invariants", "ess_per_second", "seconds_to_error", "seconds")  # fmt: skip
+"""Figures that the page shows; comparison.csv has all."""
+
+ABSENT = ("run", "model", "method", "status", "error")
+"""What is said of a run without a fit."""
+
+MOST_ROWS = 200
+
+
+def write_comparison(
+    directory: Path, comparisons: Sequence[Comparison], absent: pd.DataFrame, links: dict[int, str]
+) -> None:
+    """Write comparison.csv, cards.csv, parameters.csv, invariants.csv, figures and report.html.
+
+    Args:
+        directory: Where to.
+        comparisons: One per model and data set.
+        absent: Runs without a fit: run, model, method, status, error.
+        links: id of a fit -> address of its own report.
+    """
+    parts = [
+        _write_part(directory, each, suffix, links)
+        for each, suffix in zip(comparisons, _suffixes(comparisons), strict=True)
+    ]
+    frames = [each.table for each in comparisons] + ([absent] if len(absent) or not comparisons else [])
+    # Whole numbers stay whole beside rows that lack them.
+    write_table(directory / "comparison.csv", pd.concat(frames, ignore_index=True).convert_dtypes())
+    cards = [card_rows(each) for each in comparisons]
+    write_table(directory / "cards.csv", pd.concat(cards) if cards else pd.DataFrame(columns=list(CARD)))
+    models = ", ".join(dict.fromkeys(each.fits[0].model_name for each in comparisons)) or "no fit"
+    count = sum(len(each.names) for each in comparisons)
+    lead = f"{count} fit{'s' if count != 1 else ''}"
+    if len(absent):
+        lead += f", {len(absent)} run{'s' if len(absent) != 1 else ''} without one"
+    text = html.page(
+        "comparison.html.j2",
+        {
+            "title": f"Comparison: {models}",
+            "lead": f"{lead}. Every figure of every fit is in comparison.csv, every sentence in cards.csv.",
+            "absent": html.table(absent),
+            "parts": parts,
+            "thresholds": _thresholds(comparisons[0].limits if comparisons else USUAL),
+        },
+    )
+    write_text(directory / "report.html", text)
+
+
+def _suffixes(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Yield what file names end with: the model where there are several, and a number where it is there twice."""
+    models = [each.fits[0].model_name for each in comparisons]
+    for i, model in enumerate(models):
+        number = f"_{models[: i + 1].count(model)}" if models.count(model) > 1 else ""
+        yield f"_{model}{number}" if len(comparisons) > 1 else ""
+
+
+def _write_part(directory: Path, each: Comparison, suffix: str, links: dict[int, str]) -> dict[str, Any]:
+    """Write the tables and pictures of one comparison; return what the page says of it."""
+    name = each.fits[0].model_name
+    write_table(directory / f"parameters{suffix}.csv", each.parameters)
+    write_table(directory / f"invariants{suffix}.csv", each.invariants)
+    if len(each.pairwise):
+        write_table(directory / f"pairwise{suffix}.csv", each.pairwise)
+    tables = tables_of(each)
+    for title, frame in tables.items():
+        write_table(directory / "tables" / f"{title}{suffix}.csv", frame)
+    drawn = [(picture, html.png(picture)) for picture in pictures_of(each)]
+    for picture, image in drawn:
+        with replacing(directory / "figures" / f"{picture.name}{suffix}.png") as temporary:
+            temporary.write_bytes(image)
+    short = each.table[["fit", *(c for c in SHORT if c in each.table and each.table[c].notna().any())]]
+    data = each.fits[0].data
+    size = " by ".join(f"{n} {dim}s" for n, dim in zip(data.shape, data.dims, strict=True))
+    return {
+        "title": f"{name} on {data.name} ({size})",
+        "reference": reference_sentence(each),
+        "overview": overview(each),
+        "table": html.table(short),
+        "tables": {title: html.table(frame) for title, frame in tables.items()},
+        "cards": [
+            {"name": n, "level": worst(list(lines)), "lines": lines, "link": links.get(id(fit), "")}
+            for n, fit, lines in zip(each.names, each.fits, each.cards, strict=True)
+        ],
+        "pictures": html.figures(drawn),
+        "pairwise": html.table(each.pairwise),
+        "invariants": html.table(_shown(each.invariants), MOST_ROWS),
+        "parameters": html.table(_shown(each.parameters), MOST_ROWS),
+    }
+
+
+def tables_of(each: Comparison) -> dict[str, pd.DataFrame]:
+    """Return the model's own tables over several fits, name -> table; most models have none."""
+    queries = catalog.part(each.fits[0].model_name, "queries")
+    return queries.compared(each.fits, each.names) if hasattr(queries, "compared") else {}
+
+
+def pictures_of(each: Comparison) -> list[Picture]:
+    """Return the pictures of a comparison, and the model's own over several fits."""
+    figures = catalog.part(each.fits[0].model_name, "figures")
+    own = figures.compared(each.fits, each.names) if hasattr(figures, "compared") else []
+    return [*comparison_pictures(each), *own]
+
+
+CARD = ("fit", "level", "about", "sentence")
+
+
+def card_rows(each: Comparison) -> pd.DataFrame:
+    """Return every line of every card: fit, level, about, sentence."""
+    rows = [(n, line.level, line.about, line.sentence) for n, lines in zip(each.names, each.cards, strict=True)
+            for line in lines]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(CARD))
+
+
+def overview(each: Comparison) -> dict[str, Any]:
+    """Return the cards as a table: a row per fit, a column per thing judged, the level and the sentence in a cell."""
+    there = {line.about for lines in each.cards for line in lines}
+    about = [word for word in ORDER if word in there]
+    rows = []
+    for name, lines in zip(each.names, each.cards, strict=True):
+        found: dict[str, Line] = {}
+        for line in lines:
+            known = found.get(line.about)
+            if known is None or worst([known, line]) != known.level:
+                found[line.about] = line
+        rows.append({"name": name, "level": worst(list(lines)), "cells": [found.get(word) for word in about]})
+    return {"columns": about, "rows": rows}
+
+
+def levels(each: Comparison) -> pd.DataFrame:
+    """Return ``overview`` as a table of words: a row per fit, its worst level first, then a column per thing judged."""
+    found = overview(each)
+    rows = [[row["level"], *(line.level if line else "" for line in row["cells"])] for row in found["rows"]]
+    names = pd.Index([row["name"] for row in found["rows"]], name="fit")
+    return pd.DataFrame(rows, index=names, columns=["overall", *found["columns"]])
+
+
+def _shown(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that a page has room for."""
+    left_out = ("reference_mean", "reference_sd", "reference_mcse", "sd_ratio_se", "raw_mean", "raw_sd")
+    return frame.drop(columns=[c for c in left_out if c in frame])
+
+
+def _thresholds(limits: Thresholds) -> dict[str, Any]:
+    values = dataclasses.asdict(limits)
+    if limits.khat is None:
+        values["khat"] = "min(1 - 1/log10 S, 0.7)"
+    return html.table(pd.DataFrame({"threshold": list(values), "value": [html.number(v) for v in values.values()]}))
+
+
+def reference_sentence(comparison: Comparison) -> str:
+    """Say what the fits are held to."""
+    named = dict.fromkeys(name for name in comparison.references if name is not None)
+    if not named:
+        return (
+            "Reference: none. There is no exact answer, no sampler and no stored reference among the fits, so nothing "
+            "says which is right; they are compared pair by pair. Add inference=gibbs or nuts, or reference=DIRECTORY."
+        )
+    sentences = []
+    for name in named:
+        row = comparison.table.iloc[comparison.names.index(name)]
+        what = row.get("reference_is") or "the only fit"
+        poor = not row.get("reference_good", 1)
+        sentences.append(
+            f"Reference: {name} ({what})" + (", no good one: errors are only as good as it is" if poor else "")
+        )
+    lacking = [n for n, r in zip(comparison.names, comparison.references, strict=True) if r is None]
+    if lacking:
+        sentences.append(f"without a reference: {', '.join(lacking)}")
+    return "; ".join(sentences) + "."
+
+
+def compare_directories(
+    directories: Sequence[Path], target: Path, *, reference: Path | None = None, limits: Thresholds = USUAL
+) -> pd.DataFrame:
+    """Compare run directories and write the page; runs without a fit are named in it.
+
+    Args:
+        directories: Run directories.
+        target: Where the comparison goes.
+        reference: The run directory of a fit to hold the others to.
+        limits: Thresholds of the verdicts.
+
+    Returns:
+        The runs without a fit: run, model, method, status, error.
+
+    Raises:
+        SettingError: The reference is of another model or of other data than all fits.
+        DataError: It cannot be read.
+    """
+    stored = None if reference is None else read_run(reference)[0]
+    alike: list[list[Fit]] = []
+    links, absent = {}, []
+    for directory in directories:
+        try:
+            fit, _, _ = read_run(directory)
+        except DataError as error:
+            absent.append(absent_row(directory, error))
+            continue
+        if (directory / "report.html").is_file() and directory.is_relative_to(target):
+            links[id(fit)] = (directory.relative_to(target) / "report.html").as_posix()
+        group = next((g for g in alike if g[0].model_name == fit.model_name and g[0].data.same(fit.data)), None)
+        alike.append([fit]) if group is None else group.append(fit)
+    held = [stored is not None and serves(stored, group) for group in alike]
+    if stored is not None and alike and not any(held):
+        compare(alike[0], reference=stored, limits=limits)  # says what is wrong with it
+    comparisons = [
+        compare(group, reference=stored if fits_it else None, limits=limits)
+        for group, fits_it in zip(alike, held, strict=True)
+    ]
+    missing = pd.DataFrame(absent, columns=list(ABSENT))
+    write_comparison(target, comparisons, missing, links)
+    return missing
+
+
+def verdict_settings(config: Mapping[str, Any]) -> tuple[Thresholds, Fit | None]:
+    """Return the thresholds of a configuration and its stored reference, if any.
+
+    Raises:
+        SettingError: No such threshold, or one out of range.
+        DataError: The reference is not a run directory, or is damaged.
+    """
+    limits = dict(config.get("verdict") or {})
+    check_types(Thresholds.__init__, limits, "verdict")
+    path = config.get("reference")
+    if not isinstance(path, str | Path | None):
+        raise SettingError(f"reference is {path!r}; it must be a run directory, or null")
+    return Thresholds(**limits), None if path is None else read_run(Path(path))[0]
+
+
+def judge(fit: Fit, config: Mapping[str, Any]) -> list[Line]:
+    """Return the verdict on a fit, held to the configuration's reference where it is one of this posterior."""
+    limits, reference = verdict_settings(config)
+    if reference is None or not serves(reference, [fit]):
+        return verdict(fit.metrics, limits)
+    return list(compare([fit], reference=reference, limits=limits).cards[0])
+
+
+def serves(reference: Fit, group: Sequence[Fit]) -> bool:
+    """Return whether a stored fit can be the reference of fits of one model to the same data."""
+    models = [fit.model for fit in group]
+    return reference.kind != "point" and reference.model in models and group[0].data.same(reference.data)

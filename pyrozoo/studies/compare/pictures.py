@@ -1,0 +1,413 @@
+"""Pictures of several fits side by side: a method has one colour in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import arviz as az
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
+from pyrozoo.studies.compare.judge import ROUNDING, Comparison, judged, varied_fields
+
+CHOOSE_BY = ("elbo", "loo_elpd", "holdout_elpd", "objective", "train_nll", "test_nll")
+"""Figures by which a hyper-parameter may be chosen, or seen to overfit; of negative log densities less is better."""
+
+MOST_NAMED = 12
+"""Fits that a picture can tell apart by colour and name."""
+
+MOST_FORESTED = 18
+MOST_DENSITIES = 6
+BEYOND = 10.0
+"""Reference sds at which larger errors are drawn."""
+
+SMALLEST = 1e-2
+"""Errors and gaps below it are drawn at it."""
+
+
+def comparison_pictures(comparison: Comparison) -> list[Picture]:
+    """Return the pictures of a comparison."""
+    pictures = [
+        *_choices(comparison),
+        _errors(comparison),
+        _spread(comparison),
+        _densities(comparison),
+        _forest(comparison),
+        _race(comparison),
+        _quality(comparison),
+        _distances(comparison),
+    ]
+    return [picture for picture in pictures if picture is not None]
+
+
+def _color(comparison: Comparison, name: str) -> str:
+    return f"C{comparison.names.index(name) % 10}"
+
+
+def _line(comparison: Comparison, name: str) -> str:
+    """Return a line style: colours come again after ten fits."""
+    return ("-", "--", ":")[comparison.names.index(name) // 10 % 3]
+
+
+def _beside(axes: Axes) -> None:
+    """Put the legend outside, once for all panels."""
+    axes.legend(bbox_to_anchor=(1, 1), loc="upper left", frameon=False, fontsize=9)
+
+
+def _choices(comparison: Comparison) -> list[Picture]:
+    """Draw what there is to choose by against every numeric hyper-parameter that the fits vary, such as K."""
+    table, pictures = comparison.table, []
+    measures = [m for m in CHOOSE_BY if m in table and table[m].notna().any()]
+    for name in varied_fields(comparison.fits):
+        if not pd.api.types.is_numeric_dtype(table[name]) or not measures:
+            continue
+        across = min(3, len(measures))
+        down = -(-len(measures) // across)
+        figure = Figure(figsize=(3.2 * across, 2.8 * down), layout="constrained")
+        panels = figure.subplots(down, across, squeeze=False).ravel()
+        for axes in panels[len(measures) :]:
+            axes.axis("off")
+        best = []
+        for axes, measure in zip(panels, measures, strict=False):
+            for i, (method, part) in enumerate(table.groupby("method", sort=False)):
+                line = part.sort_values(name)
+                axes.plot(line[name], line[measure], "o-", ms=3, color=f"C{i}", label=str(method))
+            axes.set_title(measure.replace("_", " "), fontsize=10)
+            axes.set_xlabel(name.replace("_", " "), fontsize=8)
+            values = table[measure].astype(float).to_numpy()
+            top = table.iloc[int(np.nanargmin(values) if measure.endswith("_nll") else np.nanargmax(values))]
+            best.append(f"{measure.replace('_', ' ')}: {top[name]} ({top['method']})")
+        panels[0].legend(fontsize=8)
+        pictures.append(Picture(f"choice_{name}", f"Best {name.replace('_', ' ')} by {'; by '.join(best)}.", figure))
+    return pictures
+
+
+def _held_to(comparison: Comparison) -> list[str]:
+    """Return the fits that are held to a reference other than themselves."""
+    pairs = zip(comparison.names, comparison.references, strict=True)
+    return [name for name, reference in pairs if reference is not None and reference != name]
+
+
+def _rows(comparison: Comparison) -> Mapping[str, pd.DataFrame]:
+    """Return the invariants of every fit."""
+    return {str(name): frame for name, frame in comparison.invariants.groupby("fit", sort=False)}
+
+
+def _references(comparison: Comparison) -> str:
+    named = list(dict.fromkeys(each for each in comparison.references if each is not None))
+    return named[0] if len(named) == 1 else "its reference"
+
+
+def _errors(comparison: Comparison) -> Picture | None:
+    others, rows = _held_to(comparison), _rows(comparison)
+    if not others:
+        return None
+    height = 1.3 + 0.34 * len(others)
+    figure = Figure(figsize=(9, max(2.6, height)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    generator = np.random.default_rng(0)
+    for i, name in enumerate(others):
+        part = judged(rows[name], comparison.fits[comparison.names.index(name)].kind)
+        at = i + generator.uniform(-0.22, 0.22, len(part))
+        style = {"color": _color(comparison, name), "ms": 4, "alpha": 0.8}
+        left.plot(part["error_in_sd"].clip(-BEYOND, BEYOND), at, ".", **style)
+        if part["sd_ratio"].notna().any():
+            right.plot(part["sd_ratio"].clip(1 / BEYOND, BEYOND), at, ".", **style)
+        else:
+            right.text(1, i, "no spread", ha="center", va="center", fontsize=8, color="0.5")
+    good, spread = comparison.limits.mean_good, comparison.limits.spread_good
+    left.axvspan(-good, good, color="0.9", zorder=0)
+    right.axvspan(spread, 1 / spread, color="0.9", zorder=0)
+    right.set_xscale("log")
+    low, high = right.get_xlim()
+    right.set_xlim(min(low, 0.45), max(high, 2.2))
+    ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10) if right.get_xlim()[0] <= t <= right.get_xlim()[1]]
+    right.set_xticks(ticks, [f"{t:g}" for t in ticks])
+    right.minorticks_off()
+    left.set_xlabel("error of the mean, in sds of the reference")
+    right.set_xlabel("sd / sd of the reference")
+    left.set_title("Means", fontsize=11)
+    right.set_title("Spread", fontsize=11)
+    left.set_yticks(range(len(others)), others, fontsize=9)
+    left.invert_yaxis()
+    return Picture(
+        "errors",
+        f"Each dot is an invariant, held to {_references(comparison)}. Means within the grey band are as good as exact "
+        "for most purposes. A spread left of the band is too sure of itself, right of it not sure enough. "
+        f"Errors beyond {BEYOND:g} are drawn at {BEYOND:g}.",
+        figure,
+    )
+
+
+def _spread(comparison: Comparison) -> Picture | None:
+    """Draw the sds of parameters and invariants against the reference's."""
+    others = [n for n in _held_to(comparison) if comparison.fits[comparison.names.index(n)].kind != "point"]
+    if not others or len(comparison.names) > MOST_NAMED:
+        return None
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    titles = ("Invariants", "Parameters, labels and rotations aligned")
+    for axes, frame, title in zip(panels, (comparison.invariants, comparison.parameters), titles, strict=True):
+        known = frame[(frame["sd"] > 0) & (frame["reference_sd"] > 0)]
+        for name in others:
+            part = known[known["fit"] == name]
+            part = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(len(part), 400)).astype(int))]
+            style = {"ms": 6, "mew": 0, "alpha": 0.9, "color": _color(comparison, name)}
+            axes.plot(part["reference_sd"], part["sd"], ".", label=name, **style)
+        if len(known):
+            ends = [known[["sd", "reference_sd"]].min().min() / 1.3, known[["sd", "reference_sd"]].max().max() * 1.3]
+            axes.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
+            axes.fill_between(ends, [0.5 * e for e in ends], ends, color="0.93", zorder=0, lw=0)
+            axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+            if ends[1] < 20 * ends[0]:  # every tick between powers of ten would be named, over each other
+                for axis in (axes.xaxis, axes.yaxis):
+                    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+                    axis.set_minor_formatter(NullFormatter())
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("sd by the reference", fontsize=9)
+    panels[0].set_ylabel("sd by the method", fontsize=9)
+    _beside(panels[1])
+    return Picture(
+        "spread",
+        "Marginal standard deviations. Below the line a method is too sure of itself; the grey wedge reaches down to "
+        "half the sd that the reference finds. Mean-field approximations sink into it where unknowns are correlated.",
+        figure,
+    )
+
+
+def _densities(comparison: Comparison) -> Picture | None:
+    """Lay the densities of a few invariants over each other, the ones first on which the fits differ most."""
+    if len(comparison.names) > MOST_NAMED or len(set(comparison.references)) > 1:
+        return None
+    picked = _telling(comparison)
+    if not picked:
+        return None
+    across = min(3, len(picked))
+    down = -(-len(picked) // across)
+    figure = Figure(figsize=(3.3 * across, 2.4 * down + 0.4), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    rows, base = _rows(comparison), comparison.reference
+    for axes in panels[len(picked) :]:
+        axes.axis("off")
+    for axes, quantity in zip(panels, picked, strict=False):
+        shown = []
+        for name, fit in zip(comparison.names, comparison.fits, strict=True):
+            part = rows[name]
+            place = int((part["quantity"] == quantity).to_numpy().argmax())
+            row = part.iloc[place]
+            color = _color(comparison, name)
+            if fit.kind == "point" or not row["sd"] > ROUNDING * abs(row["mean"]):
+                axes.axvline(row["mean"], color=color, lw=1.4, ls=":", label=name)
+                continue
+            grid, density = _density(fit, place)
+            reference = name == base
+            axes.plot(
+                grid, density, color=color, lw=2.2 if reference else 1.3, label=name, zorder=3 if reference else 2
+            )
+            if reference:
+                axes.fill_between(grid, density, color=color, alpha=0.15, lw=0)
+            shown.append((row["mean"] - 4 * row["sd"], row["mean"] + 4 * row["sd"]))
+        if shown:
+            low, high = np.array(shown).T
+            axes.set_xlim(np.median(low), np.median(high)) if base is None else axes.set_xlim(
+                *_around(rows[base], quantity)
+            )
+        axes.set_yticks([])
+        axes.locator_params(axis="x", nbins=4)
+        axes.tick_params(labelsize=8)
+        axes.set_title(_short(quantity), fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+    filled = f" {base} is the reference, filled." if base is not None else ""
+    return Picture(
+        "densities",
+        f"Posterior densities of the invariants on which the methods differ most.{filled} Dotted lines are point "
+        "estimates. Look for curves that stand beside the reference (biased) or are taller than it (too sure).",
+        figure,
+    )
+
+
+def _around(frame: pd.DataFrame, quantity: str) -> tuple[float, float]:
+    """Return six sds about the reference's mean: what lies farther off is out of the picture."""
+    row = frame[frame["quantity"] == quantity].iloc[0]
+    return row["mean"] - 6 * row["sd"], row["mean"] + 6 * row["sd"]
+
+
+def _telling(comparison: Comparison) -> list[str]:
+    """Return the quantities on which fits differ most, the log-likelihood always among them."""
+    frame = comparison.invariants
+    wide = frame.groupby("quantity", sort=False)
+    sd = wide["sd"].median()
+    known = sd[sd > 0].index
+    apart = (wide["mean"].max() - wide["mean"].min())[known] / sd[known]
+    ratio = np.log(wide["sd"].max()[known] / wide["sd"].min()[known])
+    order = (apart + ratio).sort_values(ascending=False, kind="stable").index.tolist()
+    first = [q for q in order if q == "log_likelihood"]
+    return [*first, *(q for q in order if q not in first)][:MOST_DENSITIES]
+
+
+def _density(fit: Fit, place: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return a kernel density estimate of one invariant, by its place among all scalars."""
+    for value in fit.invariants().values():
+        size = value[0, 0].numel()
+        if place < size:
+            return az.kde(value.reshape(*value.shape[:2], size)[..., place].double().cpu().numpy().ravel())
+        place -= size
+    raise IndexError(place)
+
+
+def _short(text: str, most: int = 34) -> str:
+    """Leave out the middle of a long name: its ends tell it from others."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - most // 2 + 1 :]}"
+
+
+def _forest(comparison: Comparison) -> Picture | None:
+    frame = comparison.invariants
+    if len(comparison.names) > MOST_NAMED or len(set(comparison.references)) > 1:
+        return None
+    picked = _evenly(frame["quantity"].drop_duplicates().tolist(), MOST_FORESTED)
+    centred = comparison.reference or comparison.names[0]
+    figure = Figure(figsize=(9, (0.2 + 0.045 * len(comparison.names)) * len(picked) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    base = frame[frame["fit"] == centred].drop_duplicates("quantity").set_index("quantity").reindex(picked)
+    centre, scale = base["mean"], base["sd"].where(base["sd"] > 0).fillna(base["mean"].abs() * 0.1 + 1e-9)
+    for i, name in enumerate(comparison.names):
+        part = frame[frame["fit"] == name].drop_duplicates("quantity").set_index("quantity").reindex(picked)
+        y = np.arange(len(picked)) + 0.7 * (i / max(1, len(comparison.names) - 1) - 0.5)
+        color = _color(comparison, name)
+        x, low, high = ((part[c] - centre) / scale for c in ("mean", "lower_90", "upper_90"))
+        axes.hlines(y, low.clip(-BEYOND, BEYOND), high.clip(-BEYOND, BEYOND), color=color, lw=1.4)
+        axes.plot(x.clip(-BEYOND, BEYOND), y, "o", ms=3.5, color=color, label=name)
+    for edge in range(1, len(picked)):
+        axes.axhline(edge - 0.5, color="0.93", lw=0.8, zorder=0)
+    axes.set_yticks(np.arange(len(picked)), [_short(q) for q in picked], fontsize=8)
+    axes.set_ylim(len(picked) - 0.5, -0.5)
+    axes.axvline(0, color="0.7", lw=0.8, zorder=0)
+    axes.set_xlabel(f"distance from {centred}, in its sds (beyond {BEYOND:g} drawn at {BEYOND:g})")
+    _beside(axes)
+    return Picture(
+        "forest",
+        f"Invariants by method, mean and 90% interval, centred and scaled by {centred}: intervals should cover the "
+        "line at 0 and be as long as its own.",
+        figure,
+    )
+
+
+def _evenly(items: Sequence[str], count: int) -> list[str]:
+    """Choose evenly, keeping order."""
+    if len(items) <= count:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def _race(comparison: Comparison) -> Picture | None:
+    """Draw objectives against seconds; beside it, where there is a reference, the error of means against seconds."""
+    named = [n for n, fit in zip(comparison.names, comparison.fits, strict=True) if len(fit.trace)]
+    if not named or len(comparison.names) > MOST_NAMED:
+        return None
+    errors = [n for n, curve in zip(comparison.names, comparison.curves, strict=True) if len(curve)]
+    figure = Figure(figsize=(10 if errors else 7, 3.8), layout="constrained")
+    panels = figure.subplots(1, 2 if errors else 1, squeeze=False)[0]
+    left, levels = panels[0], []
+    for name in named:
+        fit = comparison.fits[comparison.names.index(name)]
+        line = _progress(fit)
+        objective = fit.objective_name.replace("mean_", "").replace("_", " ")
+        style = {"color": _color(comparison, name), "ls": _line(comparison, name), "lw": 1.3}
+        left.plot(line["seconds"].clip(lower=1e-4), line["objective"], label=f"{name}: {objective}", **style)
+        left.plot(max(line["seconds"].iloc[-1], 1e-4), line["objective"].iloc[-1], "o", ms=4, color=style["color"])
+        levels.append(float(line["objective"].iloc[-1]))
+    low, high = min(levels), max(levels)
+    room = max(high - low, 1e-3 * abs(high), 1e-9)
+    left.set(xscale="log", ylim=(low - 1.5 * room, high + 0.3 * room), xlabel="seconds", ylabel="objective")
+    left.set_title("Objective", fontsize=11)
+    left.legend(fontsize=7, loc="lower right")
+    if errors:
+        right = panels[1]
+        for name in errors:
+            curve = comparison.curves[comparison.names.index(name)]
+            shape = "-" if len(curve) > 1 else "o"
+            seconds, error = curve["seconds"].clip(lower=1e-4), curve["error"].clip(lower=SMALLEST)
+            right.plot(seconds, error, shape, color=_color(comparison, name), lw=1.3, ms=6, label=name)
+        right.axhline(comparison.limits.time_error, color="0.6", lw=0.8, zorder=0)
+        right.set(xscale="log", yscale="log", xlabel="seconds", ylabel="largest error of a mean, in sds")
+        right.set_title("Error", fontsize=11)
+        _beside(right)
+    return Picture(
+        "race",
+        "Left: what each method climbs, against the clock; objectives of different kinds (in the legend) do not share "
+        "a scale, the time at which each flattens does."
+        + (
+            " Right: the largest error of an invariant's mean. Samplers go on falling, by half for four times the "
+            "seconds; searches (dots) have one answer, with the error that their approximation has. "
+            f"The grey line is {comparison.limits.time_error:g} sd."
+            if errors
+            else ""
+        ),
+        figure,
+    )
+
+
+def _progress(fit: Fit) -> pd.DataFrame:
+    """Return the best objective over restarts so far, or of a sampler the mean over chains, in the order of time."""
+    trace = fit.trace[["seconds", "objective", "iteration"]].dropna()
+    if fit.kind == "samples":
+        block = max(1, len(trace) // 200)
+        ordered = trace.sort_values("seconds").reset_index(drop=True)
+        return ordered.groupby(ordered.index // block).mean()
+    best = trace.sort_values("seconds")
+    return best.assign(objective=best["objective"].cummax()) if fit.kind != "exact" else best
+
+
+def _quality(comparison: Comparison) -> Picture | None:
+    """Draw what a user of predictions looks at, against the seconds that it took."""
+    table = comparison.table
+    metric = next(
+        (m for m in ("holdout_elpd", "completion_elpd", "loo_elpd") if m in table and table[m].notna().any()), None
+    )
+    if metric is None:
+        return None
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots()
+    named = "fit" if len(table) <= MOST_NAMED else "method"
+    for i, (name, part) in enumerate(table.groupby(named, sort=False)):
+        if part[metric].notna().any():
+            color = _color(comparison, str(name)) if named == "fit" else f"C{i % 10}"
+            axes.plot(part["seconds"], part[metric], "o", color=color, label=name)
+    axes.set(xscale="log", xlabel="seconds", ylabel=metric.replace("_", " "))
+    axes.set_title("Prediction against time", fontsize=11)
+    _beside(axes)
+    return Picture("quality", "Up is better, left is faster.", figure)
+
+
+def _distances(comparison: Comparison) -> Picture | None:
+    """Draw how far fits without a reference are from each other."""
+    frame = comparison.pairwise
+    names = [n for n in comparison.names if n in {*frame["fit"], *frame["other"]}]
+    if not 2 <= len(names) <= MOST_NAMED:
+        return None
+    apart = np.full((len(names), len(names)), np.nan)
+    for one, other, distance in zip(frame["fit"], frame["other"], frame["median_distance"], strict=True):
+        i, j = names.index(one), names.index(other)
+        apart[i, j] = apart[j, i] = distance
+    figure = Figure(figsize=(1.6 + 0.75 * len(names), 1.2 + 0.55 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(apart, cmap="Blues", vmin=0, vmax=max(2.0, float(np.nanmax(apart))), aspect="auto")
+    for i, j in zip(*np.nonzero(~np.isnan(apart)), strict=True):
+        dark = apart[i, j] > 0.6 * max(2.0, float(np.nanmax(apart)))
+        axes.text(j, i, f"{apart[i, j]:.2f}", ha="center", va="center", fontsize=9, color="white" if dark else "0.2")
+    axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_title("Distances", fontsize=11)
+    return Picture(
+        "distances",
+        "No reference: the typical (median) distance of invariants' means between two fits, in sds. Fits that agree "
+        "may all be wrong; fits that do not cannot all be right.",
+        figure,
+    )

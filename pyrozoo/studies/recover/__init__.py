@@ -1,0 +1,1 @@
+"""What methods recover of a known truth."""
