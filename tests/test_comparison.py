@@ -26,7 +26,7 @@ from pyrozoo.diagnostics.predictive import checks, tail
 from pyrozoo.diagnostics.verdict import LEVELS, Thresholds, verdict
 from pyrozoo.program.trace import log_joint
 from pyrozoo.report import __main__ as rebuild_command
-from pyrozoo.studies.compare.judge import compare, error_curve
+from pyrozoo.diagnostics.compare import compare, error_curve
 from tests.case import case
 from tests.test_command import run
 

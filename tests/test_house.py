@@ -24,12 +24,6 @@ ORDER = (
 """The rooms, from below: each imports itself and what is below it."""
 
 NEVER = {(room, "models") for room in ("inference", "diagnostics", "report", "store", "run", "studies", "command")}
-    ("inference", "models"),
-    ("diagnostics", "models"),
-    ("report", "models"),
-    ("store", "models"),
-    ("run", "models"),
-}
 DOORS = {"__init__", "__main__", "report/__main__"}
 
 

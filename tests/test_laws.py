@@ -30,7 +30,7 @@ from pyrozoo.program.density import Unconstrained
 from pyrozoo.program.trace import log_joint, log_prior, simulate
 from pyrozoo.run import catalog
 from pyrozoo.studies.calibrate.judge import calibration_ranks, geweke, uniformity
-from pyrozoo.studies.compare.judge import _moments
+from pyrozoo.diagnostics.compare import _moments
 from tests.case import PAIRS, case, pairs, solver_class
 
 MODELS = catalog.models()

@@ -15,7 +15,7 @@ import pyrozoo
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.verdict import verdict
-from pyrozoo.studies.compare.judge import compare
+from pyrozoo.diagnostics.compare import compare
 
 SIZES = {"rows": 80, "columns": 4, "num_components": 2, "progress": False}
 FILES = {

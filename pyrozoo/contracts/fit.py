@@ -1,36 +1,30 @@
-"""What a fit is."""
+"""What a fit is: the result of a method, and what is computed from it once."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.contracts.model import MOST_POINTWISE, Model
-from pyrozoo.core.draws import Draws
+from pyrozoo.contracts.posterior import MOST_POINTWISE, Posterior
+from pyrozoo.contracts.solver import Kind
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
-
-Kind = Literal["point", "variational", "samples", "exact"]
-"""What a fit's draws are: one best value, draws from an approximation q, (Markov chain) samples, independent draws from
-the posterior itself."""
-
 
 Status = Literal["converged", "completed", "max_iterations", "objective_decreased", "interrupted"]
 """How a fit ended. A sampler that drew all it was asked for is ``completed``: whether it converged, R-hat says."""
 
-
 SOLVER = "solver."
 """What the names of a solver's options begin with among the metrics of a fit."""
 
-
 MOST_KEPT_POINTWISE = 20_000_000
 """Draws times units of the pointwise log-likelihoods that a fit keeps; draws are thinned to stay below."""
-
 
 MOST_EFFORT = 3e11
 """Multiplications that they may take; draws are thinned to stay below: ten seconds on a small machine."""
@@ -38,13 +32,12 @@ MOST_EFFORT = 3e11
 
 @dataclass
 class Fit:
-    """The result of an engine.
+    """The result of a method.
 
     Attributes:
-        model: The model fitted.
+        posterior: What was fitted: the model given the data, hidden entries hidden.
         method: The method's name (em, cavi, gibbs, svi, nuts, laplace, ...).
         kind: What the draws are.
-        data: The data fitted, hidden entries hidden.
         draws: Site -> [chain, draw, *event].
         trace: Columns iteration, chain, objective, seconds.
         runs: One line per restart or chain: chain, objective, iterations, status. Every restart is kept.
@@ -62,10 +55,9 @@ class Fit:
         notes: What a reader of the results should know, such as draws that were not kept.
     """
 
-    model: Model
+    posterior: Posterior
     method: str
     kind: Kind
-    data: Any
     draws: Draws
     trace: pd.DataFrame
     runs: pd.DataFrame
@@ -76,39 +68,46 @@ class Fit:
     seconds: float
     seed: int
     sample_stats: dict[str, Tensor] = field(default_factory=dict)
-    expectations: Draws = field(default_factory=dict)
+    expectations: Values = field(default_factory=dict)
     log_q: Tensor | None = None
     sampler: Callable[[int], tuple[Draws, Tensor]] | None = None
     metrics: dict[str, float | int | str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    _pointwise: tuple[int, Tensor] | None = field(default=None, repr=False, compare=False)
-    _invariants: Draws | None = field(default=None, repr=False, compare=False)
     _predictions: list[tuple[Any, Prediction]] = field(default_factory=list, repr=False, compare=False)
 
+    @property
+    def model(self) -> Any:
+        """The model fitted."""
+        return self.posterior.model
+
+    @property
+    def data(self) -> Any:
+        """The data fitted."""
+        return self.posterior.data
+
+    @cached_property
     def pointwise(self) -> tuple[int, Tensor]:
-        """Return a step and log p(unit | draw) of one draw in so many, [chain, draw, unit]; computed once."""
-        if self._pointwise is None:
-            chains, count = next(iter(self.draws.values())).shape[:2]
-            step = math.ceil(max(count * self.data.units / MOST_KEPT_POINTWISE, self._effort() / MOST_EFFORT, 1))
-            step = min(count, step)
-            draws = {site: value[:, ::step] for site, value in self.draws.items()}
-            size = max(1, MOST_POINTWISE // (chains * self.data.units))
-            blocks = [{s: v[:, i : i + size] for s, v in draws.items()} for i in range(0, -(-count // step), size)]
-            parts = [self.model.pointwise_log_likelihood(block, self.data) for block in blocks]
-            self._pointwise = step, torch.cat(parts, 1)
-        return self._pointwise
+        """A step, and log p(unit | draw) of one draw in so many, [chain, draw, unit]."""
+        (chains, count), units = self.draws.shape, self.posterior.units
+        step = math.ceil(max(count * units / MOST_KEPT_POINTWISE, self._effort() / MOST_EFFORT, 1))
+        step = min(count, step)
+        blocks = self.draws.every(step).blocks(MOST_POINTWISE // (chains * units))
+        return step, torch.cat([self.posterior.pointwise(block) for block in blocks], 1)
 
     def _effort(self) -> float:
-        chains, count = next(iter(self.draws.values())).shape[:2]
-        return chains * count * self.model.effort(self.data)
+        chains, count = self.draws.shape
+        return chains * count * self.posterior.effort
 
+    @cached_property
     def invariants(self) -> Draws:
-        """Return the model's invariants of those draws that ``pointwise`` chose, computed once."""
-        if self._invariants is None:
-            step, pointwise = self.pointwise()
-            draws = {site: value[:, ::step] for site, value in self.draws.items()}
-            self._invariants = self.model.invariants(draws, self.data, pointwise.sum(-1))
-        return self._invariants
+        """Invariants of those draws that ``pointwise`` chose."""
+        step, pointwise = self.pointwise
+        return self.posterior.invariants(self.draws.every(step), pointwise.sum(-1))
+
+    @cached_property
+    def aligned(self) -> Draws:
+        """The draws with labels, signs and rotations brought onto each other."""
+        return self.posterior.align(self.draws)
 
     def knows(self, data: Any, prediction: Prediction) -> None:
         """Take a prediction of the hidden entries of ``data`` that was made while fitting."""
@@ -119,13 +118,14 @@ class Fit:
         for known, prediction in self._predictions:
             if known is data:
                 return prediction
-        self.knows(data, self.model.predict(self.draws, data))
+        posterior = self.posterior if data is self.data else self.posterior.on(data)
+        self.knows(data, posterior.predict(self.draws))
         return self._predictions[-1][1]
 
     @property
     def model_name(self) -> str:
-        """Return the name of the model: of the folder it stands in."""
-        return type(self.model).__module__.split(".")[-2]
+        """The name of the model."""
+        return self.model.name
 
     def __str__(self) -> str:
         return (

@@ -1,110 +1,76 @@
-"""What a model is."""
+"""What a model is: settings, and a Pyro program. Everything else has a default that follows from the program."""
 
 from __future__ import annotations
 
 import abc
+import importlib
+import inspect
+import re
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from pyrozoo.core.draws import Draws
-from pyrozoo.core.prediction import Prediction
-
-MOST_POINTWISE = 5_000_000
-"""Draws times units of one block of pointwise log-likelihoods: 40 MB in float64."""
+from pyrozoo.contracts.symmetry import NONE, Symmetry
+from pyrozoo.core.settings import Settings
 
 
-class Model(abc.ABC):
-    """A model: a frozen dataclass whose fields are hyper-parameters, validated on construction.
+@dataclass(frozen=True)
+class Model(Settings, abc.ABC):
+    """A model: a frozen dataclass whose fields are hyper-parameters, checked on construction.
 
-    Calling it runs *the* Pyro program, the only place where priors are stated. Functions below take draws of the
-    global sites with leading axes [chain, draw].
+    Calling it runs *the* Pyro program, the only place where priors are stated. What a model can be asked is asked of
+    its ``Posterior`` given data: defaults follow from the program, and a ``posterior.py`` beside the model's file may
+    hold a subclass that knows better.
 
     Attributes:
-        invariant_dims: Name of an invariant -> names of its event dimensions.
-        observed_site: The name of the observed site.
-        container: The class of its data: ``of`` (arrays), ``blank`` (a shape), ``restore`` (a run directory).
-        unit: The dimension of the pointwise log-likelihood (``row``, ``entry``, ...).
+        dims: Site -> names of the dimensions of one event, which no plate names, such as ``("component",)``.
     """
 
-    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]]
-    observed_site: ClassVar[str]
-    container: ClassVar[Any]
-    unit: ClassVar[str]
-
-    @property
-    @abc.abstractmethod
-    def sites(self) -> Mapping[str, tuple[str, ...]]:
-        """Return global latent site -> names of its event dimensions (ArviZ dims)."""
+    prefix: ClassVar[str] = "model."
+    dims: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abc.abstractmethod
     def __call__(self, data: Any) -> None:
-        """Run the Pyro program on the data (missing entries are masked out)."""
+        """Run the Pyro program on the data. The annotation of ``data``, if any, says which container it wants."""
 
-    @abc.abstractmethod
-    def check(self, data: Any) -> None:
-        """Raise DataError, naming column or cell, when this model cannot use the data."""
+    @property
+    def symmetry(self) -> Symmetry:
+        """What the likelihood leaves free: nothing, unless the model says so."""
+        return NONE
 
-    @abc.abstractmethod
-    def initial(self, data: Any, chains: int) -> Draws:
-        """Return random, dispersed starting values, site -> [chains, *event], from torch's global generator."""
+    @property
+    def name(self) -> str:
+        """The name of the model: of the folder it stands in, or its class's, in small letters."""
+        return name_of(type(self))
 
-    @abc.abstractmethod
-    def pointwise_log_likelihood(self, draws: Draws, data: Any) -> Tensor:
-        """Return log p(unit | draw) with local latents summed out, [chain, draw, unit]."""
+    @property
+    def container(self) -> Any:
+        """The class of its data, from the annotation of the program's argument; None: whatever it is given."""
+        return container_of(type(self))
 
-    def effort(self, data: Any) -> float:
-        """Return how many multiplications ``pointwise_log_likelihood`` takes per draw; 0 when nobody would notice."""
-        return 0.0
 
-    def log_likelihood(self, draws: Draws, data: Any) -> Tensor:
-        """Return the sum of the pointwise log-likelihood, [chain, draw], never holding all draws by all units."""
-        chains, count = next(iter(draws.values())).shape[:2]
-        step = max(1, MOST_POINTWISE // (chains * data.units))
-        blocks = [{site: value[:, i : i + step] for site, value in draws.items()} for i in range(0, count, step)]
-        return torch.cat([self.pointwise_log_likelihood(block, data).sum(-1) for block in blocks], 1)
+def name_of(model: type) -> str:
+    """Return the name of a class of models."""
+    *_, folder, file = ("", "", *model.__module__.split("."))
+    if file == "model" and folder:
+        return folder
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", model.__name__).lower()
 
-    @abc.abstractmethod
-    def canonical(self, draws: Draws, reference: Draws | None = None) -> Draws:
-        """Fix what the likelihood leaves free (labels, signs, rotation), toward ``reference`` draws when given."""
 
-    def symmetry(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
-        """Return dimension and log volume of the points that say the same as ``values``, site -> [*event].
+def container_of(model: Any) -> Any:
+    """Return the class of data that a class of models wants, or None."""
+    given = list(inspect.signature(model.__call__).parameters.values())[1].annotation
+    if isinstance(given, str):
+        given = vars(sys.modules[model.__module__]).get(given)
+    return given if isinstance(given, type) and hasattr(given, "of") else None
 
-        The volume is that of the orbit of a continuous symmetry, such as rotations, in the coordinates of the sites
-        that it moves. Along the orbit the density has no curvature, which Laplace's method must know.
-        """
-        return 0, 0.0
 
-    @abc.abstractmethod
-    def invariants(self, draws: Draws, data: Any, log_likelihood: Tensor | None = None) -> Draws:
-        """Return named quantities that no relabelling or rotation changes, [chain, draw, ...].
-
-        ``log_likelihood`` is one of them; where it is known already it need not be computed again.
-        """
-
-    def checks(self, values: Tensor, data: Any) -> Draws:
-        """Return the statistics by which posterior predictive checks compare data with simulated data, name -> [...].
-
-        They should be what a model of this kind gets wrong when it is wrong, such as zeros and dispersion of counts.
-
-        Args:
-            values: As ``data.values`` holds them: the data's own, or simulated ones.
-            data: Says which cells are observed; others must not matter.
-        """
-        arrays = data.statistics(values, self.observed_site)
-        return {name: torch.as_tensor(array) for name, (_, array) in arrays.items()}
-
-    @abc.abstractmethod
-    def predict(self, draws: Draws, data: Any) -> Prediction:
-        """Predict the hidden entries of ``data`` given its observed ones."""
-
-    def watched(self, draws: Draws, data: Any) -> dict[str, Tensor]:
-        """Return what to follow a run by: a part of the data -> log densities of entries of it, [chain, draw, entry].
-
-        Engines average them over draws and write minus their mean into the trace (``train_nll``, ``test_nll``); for
-        most models there is nothing.
-        """
-        return {}
+def beside(model: type, name: str) -> ModuleType | None:
+    """Return the module of that name beside a class of models, in its folder, or None."""
+    folder, _, file = model.__module__.rpartition(".")
+    if file != "model" or find_spec(f"{folder}.{name}") is None:
+        return None
+    return importlib.import_module(f"{folder}.{name}")

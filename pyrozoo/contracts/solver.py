@@ -1,80 +1,152 @@
-"""What a solver is."""
+"""What a solver is: a hand-built algorithm for one model. It steps, and says what a state means."""
 
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor
+from torch.distributions import Distribution, constraints
 
-from pyrozoo.contracts.fit import Kind
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
+
+Kind = Literal["point", "variational", "samples", "exact"]
+"""What a fit's draws are: one best value, draws from an approximation q, (Markov chain) samples, independent draws from
+the posterior itself."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """What only watches a step.
+
+    Attributes:
+        objective: Of every chain, [chains]: that of the step's argument, or of its result (``Solver.objective_of``).
+        residual: What must fall below the tolerance for convergence, [chains]; None: the objective's relative change.
+        predictive: Gives mean and variance of the normal predictive of every hidden entry, [chains, entry], at the
+            state that the objective belongs to: of solvers that know it as a by-product, such as samplers that impute.
+            Engines average it over all sweeps after warm-up, where predicting anew from draws would cost more than
+            the fit.
+    """
+
+    objective: Tensor
+    residual: Tensor | None = None
+    predictive: Callable[[], tuple[Tensor, Tensor]] | None = None
+
+
+class Joint(Protocol):
+    """A distribution over all global sites at once, a chain axis first."""
+
+    def sample(self) -> Values:
+        """Return one draw per chain, site -> [chains, *event]."""
+
+    def log_prob(self, values: Values) -> Tensor:
+        """Return the log density of one draw per chain, [chains]."""
+
+
+@dataclass(frozen=True)
+class Independent:
+    """A joint distribution whose sites are independent.
+
+    Attributes:
+        q: Site -> distribution with batch shape [chains, ...].
+    """
+
+    q: Mapping[str, Distribution]
+
+    def sample(self) -> Values:
+        """Return one draw per chain, kept inside the open support: rounding puts some on its edge."""
+        return {site: _inside(each) for site, each in self.q.items()}
+
+    def log_prob(self, values: Values) -> Tensor:
+        """Return the log density of one draw per chain, [chains]."""
+        logs = [each.log_prob(values[site]) for site, each in self.q.items()]
+        return torch.stack([log.flatten(1).sum(1) if log.ndim > 1 else log for log in logs]).sum(0)
+
+
+def _inside(q: Distribution) -> Tensor:
+    value = q.sample()
+    tiny, eps = torch.finfo(value.dtype).tiny, torch.finfo(value.dtype).eps
+    if q.support is constraints.unit_interval:
+        return value.clamp(tiny, 1 - eps / 2)
+    edge = getattr(q.support, "lower_bound", None)
+    return value.clamp(min=tiny) if isinstance(edge, int | float) and edge == 0 else value
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a state says of the posterior.
+
+    Attributes:
+        point: Site -> [chains, *event]: the point, or a sampler's values.
+        q: The approximation, or the posterior itself, where there is one.
+        expectations: Expectations that the method knows beyond what draws say, name -> [chains, *event]. Their names
+            and dimensions are among the posterior's ``invariant_dims``.
+        model: The model with hyper-parameters that the method has estimated in place of its own.
+    """
+
+    point: Values | None = None
+    q: Joint | None = None
+    expectations: Values = field(default_factory=dict)
+    model: Model | None = None
+
+    def draws(self) -> Values:
+        """Return the point, or one draw from q per chain, site -> [chains, *event]."""
+        if self.point is not None:
+            return self.point
+        assert self.q is not None
+        return self.q.sample()
+
+    def log_q(self, draws: Values) -> Tensor:
+        """Return log q of one draw per chain, [chains]."""
+        assert self.q is not None
+        return self.q.log_prob(draws)
 
 
 class Solver(abc.ABC):
-    """A hand-built algorithm for one model: prepared once, then init, step, step, ...
+    """A hand-built algorithm for one model: prepared once, then init, step, step, ..., answer.
 
-    The state is a frozen dataclass holding only what the next step needs; every tensor in it has a leading chain
-    axis: restarts for EM and CAVI, chains for Gibbs. ``step`` returns a new state and leaves its argument as it was.
-    Options of a solver are keyword arguments of its constructor.
+    The state is a frozen dataclass holding only what the next step needs; every tensor in it has a leading chain axis:
+    restarts for EM and CAVI, chains for Gibbs. It *is* the checkpoint. ``step`` returns a new state and leaves its
+    argument as it was. Options of a solver are keyword arguments of its constructor.
+
+    A class says what it is where it is defined: ``class Solver(contract, kind="point", objective="log_joint")``.
 
     Attributes:
         kind: What the result is.
-        objective_name: What the objective of ``step`` is.
-        objective_of: Whether that objective belongs to the state before or after the step.
+        objective_name: What the objective is.
+        objective_of: Whether the objective of a step belongs to its argument or to its result.
         monotone: Whether the objective may never fall.
         state_class: The dataclass of its states; options of the model may choose it.
     """
 
     kind: ClassVar[Kind]
     objective_name: ClassVar[str]
-    objective_of: ClassVar[Literal["before", "after"]]
-    monotone: ClassVar[bool]
+    objective_of: ClassVar[Literal["argument", "result"]] = "argument"
+    monotone: ClassVar[bool] = False
     state_class: Any
+
+    def __init_subclass__(cls, objective: str | None = None, of: str | None = None, **given: Any) -> None:
+        super().__init_subclass__()
+        for name, value in {"objective_name": objective, "objective_of": of, **given}.items():
+            if value is not None:
+                setattr(cls, name if name != "state" else "state_class", value)
 
     @abc.abstractmethod
     def init(self, chains: int) -> Any:
         """Return the starting state of ``chains`` independent chains, from torch's global generator."""
 
     @abc.abstractmethod
-    def step(self, state: Any) -> tuple[Any, Tensor]:
-        """Return the next state and the objective of every chain, [chains]."""
+    def step(self, state: Any) -> tuple[Any, Info]:
+        """Return the next state, and what only watches."""
 
     @abc.abstractmethod
-    def draws(self, state: Any) -> Draws:
-        """Return site -> [chains, *event]: the point, one draw from q per chain, or the sampler's values."""
-
-    def predictive(self, state: Any) -> tuple[Tensor, Tensor] | None:
-        """Return mean and variance of the normal predictive of every hidden entry given the state, [chains, entry].
-
-        For solvers that know them as a by-product, such as samplers that impute; engines average them over all sweeps
-        after warm-up, where predicting anew from kept draws would cost more than the fit. None: predict from draws.
-        """
-        return None
+    def answer(self, state: Any) -> Answer:
+        """Return what a state says."""
 
     def finish(self, state: Any) -> Any:
-        """Return what ``draws`` and ``log_q`` take in the end: the state, or more where that leaves something out."""
+        """Return what ``answer`` takes in the end: the state, or more where that leaves something out."""
         return state
-
-    def residual(self, state: Any) -> Tensor | None:
-        """Return what must fall below the tolerance for convergence, [chains], of a state that ``step`` returned.
-
-        None: the relative change of the objective.
-        """
-        return None
-
-    def estimated(self, state: Any) -> Model | None:
-        """Return the model with hyper-parameters that the method has estimated in place of its own, if any."""
-        return None
-
-    def expectations(self, state: Any) -> Draws:
-        """Return expectations that the method knows beyond what draws say, name -> [chains, *event].
-
-        Their names and dimensions are among the model's ``invariant_dims``; for most methods there is nothing.
-        """
-        return {}
-
-    def log_q(self, state: Any, draws: Draws) -> Tensor:
-        """Return log q(draws), [chains], for variational and exact states."""
-        raise NotImplementedError(f"{type(self).__module__} is not a variational solver")

@@ -14,12 +14,12 @@ import xarray as xr
 from scipy.special import logsumexp
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.contracts.view import view_of
+from pyrozoo.core.draws import Values, evenly
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics.predictive import checks
 from pyrozoo.program.trace import log_prior
-from pyrozoo.run import catalog
 
 Metrics = dict[str, float | int | str]
 
@@ -54,19 +54,15 @@ def evaluate(fit: Fit) -> Metrics:
     }
     if fit.data.hidden is not None and len(fit.data.hidden.values):
         result |= holdout(fit.predict(fit.data), fit.data.hidden)
-    if fit.kind != "point" and _count(fit.draws) >= 20:
+    if fit.kind != "point" and fit.draws.shape[0] * fit.draws.shape[1] >= 20:
         result |= loo(fit)
     if fit.kind == "variational":
         result |= approximation(fit)
     if fit.kind == "samples":
         result |= convergence(fit)
     result |= checks(fit)
-    result |= catalog.part(fit.model_name, "queries").metrics(fit)
+    result |= view_of(fit.model).metrics(fit)
     return {name: value for name, value in result.items() if not isinstance(value, float) or math.isfinite(value)}
-
-
-def _count(draws: Draws) -> int:
-    return int(np.prod(next(iter(draws.values())).shape[:2]))
 
 
 def holdout(prediction: Prediction, hidden: Any) -> Metrics:
@@ -91,7 +87,7 @@ def holdout(prediction: Prediction, hidden: Any) -> Metrics:
 
 def loo(fit: Fit) -> Metrics:
     """Return Pareto-smoothed leave-one-out cross-validation (Vehtari, Gelman and Gabry 2017)."""
-    pointwise = fit.pointwise()[1].double().cpu().numpy()
+    pointwise = fit.pointwise[1].double().cpu().numpy()
     logs = pointwise.reshape(-1, pointwise.shape[-1])
     # Weights that take a few values, as with discrete sites, have no tail that a Pareto distribution could smooth:
     # they are averaged as they are, and trusted when they are worth enough draws.
@@ -101,7 +97,7 @@ def loo(fit: Fit) -> Metrics:
     bad = 2 * total - logsumexp(-2 * logs, 0) < np.log(min(WORTH_DRAWS, len(logs)))
     if not few.all():
         rest = pointwise[..., ~few]
-        data = az.from_dict(posterior={"lp": pointwise.sum(-1)}, log_likelihood={fit.model.observed_site: rest})
+        data = az.from_dict(posterior={"lp": pointwise.sum(-1)}, log_likelihood={fit.posterior.observed: rest})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the share of bad k-hats is a figure of its own
             result = az.loo(data, pointwise=True, reff=None if fit.kind == "samples" else 1.0)
@@ -123,12 +119,10 @@ def khat_threshold(draws: int) -> float:
 def approximation(fit: Fit) -> Metrics:
     """Return k-hat of importance weights p/q, and the ELBO of q over the global sites, local ones summed out."""
     assert fit.log_q is not None
-    few = fit.data.first(1)
-    step, pointwise = fit.pointwise()
-    draws = {site: value[:, ::step] for site, value in fit.draws.items()}
-    with seeded(fit.seed):  # the program draws its local sites, which nobody looks at
-        prior = log_prior(fit.model, draws, few)
-    log_ratio = (pointwise.sum(-1) + prior - fit.log_q[:, ::step]).double().cpu().numpy().ravel()
+    step, pointwise = fit.pointwise
+    with seeded(fit.seed), torch.no_grad():  # programs may draw local sites, which nobody looks at
+        joint = fit.posterior.log_density(fit.draws.every(step), pointwise)
+    log_ratio = (joint - fit.log_q[:, ::step]).double().cpu().numpy().ravel()
     result: Metrics = {"elbo": float(log_ratio.mean())}
     if len(log_ratio) > 1:
         root = math.sqrt(len(log_ratio))
@@ -147,14 +141,14 @@ def approximation(fit: Fit) -> Metrics:
     return result
 
 
-def dataset(draws: Draws) -> xr.Dataset:
+def dataset(draws: Values) -> xr.Dataset:
     """Return draws as a dataset with dimensions chain and draw."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="More chains")  # a run cut short
         return az.convert_to_dataset({name: value.detach().cpu().numpy() for name, value in draws.items()})
 
 
-def some(draws: Draws, most: int = MOST_SCALARS) -> Draws:
+def some(draws: Values, most: int = MOST_SCALARS) -> Values:
     """Return at most about ``most`` scalars of the draws, evenly chosen within every site: [chain, draw, chosen]."""
     total = sum(value[0, 0].numel() for value in draws.values())
     if total <= most:
@@ -163,7 +157,7 @@ def some(draws: Draws, most: int = MOST_SCALARS) -> Draws:
     for name, value in draws.items():
         flat = value.flatten(2) if value.ndim > 2 else value.unsqueeze(2)
         size = flat.shape[2]
-        result[name] = flat[:, :, torch.linspace(0, size - 1, max(1, min(size, most * size // total))).round().long()]
+        result[name] = flat[:, :, evenly(size, max(1, most * size // total)).to(flat.device)]
     return result
 
 
@@ -172,12 +166,12 @@ def convergence(fit: Fit) -> Metrics:
 
     R-hat and ESS are the worst over all parameters and invariants (Vehtari et al. 2021, Bayesian Analysis 16).
     """
-    chains, draws = next(iter(fit.draws.values())).shape[:2]
+    chains, draws = fit.draws.shape
     result: Metrics = {"chains": chains, "draws": draws}
     if draws < 4:
         return result
-    aligned = dataset(some(fit.model.canonical(fit.draws)))
-    invariants = dataset(some(fit.invariants()))
+    aligned = dataset(some(fit.aligned))
+    invariants = dataset(some(fit.invariants))
     with np.errstate(all="ignore"):  # constants, such as the weight of a single component, have no R-hat
         result |= _chains(fit, aligned, invariants) if chains > 1 else {}
     for name, data in (("", aligned), ("_invariants", invariants)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,6 @@ from torch import Tensor
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.seeds import seeded
-from pyrozoo.program.trace import each, simulate
 
 SIMULATIONS = 100
 """Simulated data sets, if the size of the data allows."""
@@ -23,7 +23,7 @@ FEWEST = 20
 """Simulated data sets below which nothing is said."""
 
 
-def simulations(fit: Fit, draws: Draws, count: int) -> Iterator[Tensor]:
+def simulations(fit: Fit, draws: Draws, count: int) -> Iterator[Any]:
     """Simulate data sets at evenly chosen draws, from torch's global generator; a point is used again and again.
 
     Args:
@@ -32,22 +32,20 @@ def simulations(fit: Fit, draws: Draws, count: int) -> Iterator[Tensor]:
         count: How many.
 
     Yields:
-        Values of the observed site, as ``Data.values`` holds them.
+        What ``Posterior.checks`` and ``Posterior.statistics`` take.
     """
-    total = int(np.prod(next(iter(draws.values())).shape[:2]))
-    flat = {site: value.flatten(0, 1).unsqueeze(0) for site, value in draws.items()}
-    chosen = torch.linspace(0, total - 1, count).round().long()
-    for draw in each({name: value[:, chosen] for name, value in flat.items()}):
-        yield simulate(fit.model, fit.data, given=draw)[fit.model.observed_site]
+    total, flat = draws.shape[0] * draws.shape[1], draws.flat()
+    for i in np.linspace(0, total - 1, count).round().astype(int).tolist():
+        yield fit.posterior.replica({site: value[i] for site, value in flat.items()})
 
 
 def affordable(fit: Fit) -> int:
     """Return how many data sets may be simulated."""
-    return min(SIMULATIONS, max(1, MOST_SIMULATED // int(np.prod(fit.data.shape))))
+    return min(SIMULATIONS, max(1, MOST_SIMULATED // max(1, fit.data.values.numel(), int(np.prod(fit.data.shape)))))
 
 
 def checks(fit: Fit) -> dict[str, float]:
-    """Compare the model's statistics (``Model.checks``) of the data with those of data simulated from the fit.
+    """Compare the model's statistics (``Posterior.checks``) of the data with those of data simulated from the fit.
 
     A statistic is summed up by its distance from the simulations, the root mean square of its values' deviations in
     sds of the simulations, and has the share of simulations that are as far off. Such probabilities are conservative
@@ -61,9 +59,9 @@ def checks(fit: Fit) -> dict[str, float]:
     if count < FEWEST:
         return {}
     with seeded(fit.seed):
-        sets = [fit.model.checks(values, fit.data) for values in simulations(fit, fit.draws, count)]
+        sets = [fit.posterior.checks(replica) for replica in simulations(fit, fit.draws, count)]
     result: dict[str, float] = {}
-    for name, observed in fit.model.checks(fit.data.values, fit.data).items():
+    for name, observed in fit.posterior.checks(fit.posterior.own).items():
         simulated = torch.stack([one[name].double().flatten() for one in sets])
         known = observed.flatten().isfinite() & simulated.isfinite().all(0)
         if not known.any():

@@ -2,116 +2,92 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-import pandas as pd
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit, Status
-from pyrozoo.contracts.model import Model
-from pyrozoo.contracts.solver import Solver
-from pyrozoo.core.errors import SettingError
+from pyrozoo.contracts.method import Loop, Method
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info, Solver
+from pyrozoo.core.draws import Draws
 from pyrozoo.core.seeds import seeded
-from pyrozoo.inference.loop import LoopSettings, Process, drive
-from pyrozoo.inference.optimise import draw_from
-from pyrozoo.inference.state import affordable, thinned
+from pyrozoo.core.settings import not_negative, whole
+from pyrozoo.inference.loop import Process, drive, fit_of
+from pyrozoo.inference.optimise import keep_draws
 from pyrozoo.math.mixture import RunningPrediction
 
 
 class _Direct(Process):
-    """One solver, one start."""
+    """One solver, one start; it is soon done again, so there are no checkpoints."""
 
     def __init__(self, solver: Solver, max_iterations: int, tol: float):
         self.solver, self.total, self.tol = solver, max_iterations, tol
 
     def start(self) -> None:
-        self.current, self.steps = self.solver.init(1), 0
+        self.now, self.steps = self.solver.init(1), 0
+        self.info: Info | None = None
         self.ended: Status | None = None
 
     def advance(self) -> Tensor:
-        self.current, objective = self.solver.step(self.current)
+        self.now, self.info = self.solver.step(self.now)
         self.steps += 1
-        residual = self.solver.residual(self.current)
-        if residual is None:
+        if self.info.residual is None:
             self.ended = "completed"
-        elif float(residual) <= self.tol:
+        elif float(self.info.residual) <= self.tol:
             self.ended = "converged"
         elif self.steps >= self.total:
             self.ended = "max_iterations"
-        return objective.detach().cpu().double()
+        return self.info.objective.detach().cpu().double()
 
     def status(self) -> Status | None:
         return self.ended
 
     def resumable(self) -> bool:
-        return False  # it is soon done again
+        return False
 
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, saved: dict[str, Any]) -> None:
         self.start()
 
 
-def direct(
-    model: Model, data: Any, solver: Solver, *, method: str, loop: LoopSettings, draws: int = 1,
-    max_iterations: int = 1, tol: float = 0.0,
-) -> Fit:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Direct(Method):
     """Compute what needs no approximation.
 
-    Args:
-        model: The model.
-        data: The data.
-        solver: Its step is the whole computation, unless it states a residual; then it takes steps until that is small.
-        method: Its name.
-        loop: Seed and progress; there are no checkpoints.
+    A step of the solver is the whole computation, unless it states a residual; then it takes steps until that is small.
+
+    Attributes:
         draws: Independent draws of an exact posterior; a point is one draw.
         max_iterations: Steps at most.
         tol: Residual at which there is nothing more to do.
-
-    Returns:
-        The answer.
     """
-    if draws < 1:
-        raise SettingError(f"inference.draws is {draws}; it must be at least 1")
-    if max_iterations < 1:
-        raise SettingError(f"inference.max_iterations is {max_iterations}; it must be at least 1")
-    if tol < 0:
-        raise SettingError(f"inference.tol is {tol}; it must not be negative")
-    process = _Direct(solver, max_iterations, tol)
-    run = drive(process, loop, method)
-    objective = float(run.trace["objective"].iloc[-1])
-    fit = Fit(
-        model=model,
-        method=method,
-        kind=solver.kind,
-        data=data,
-        draws={},
-        trace=run.trace,
-        runs=pd.DataFrame(
-            {"chain": [0], "objective": [objective], "iterations": [run.iterations], "status": [run.status]}
-        ),
-        status=run.status,
-        objective_name=solver.objective_name,
-        objective=objective,
-        iterations=run.iterations,
-        seconds=run.seconds,
-        seed=loop.seed,
-        expectations={name: value[0] for name, value in solver.expectations(process.current).items()},
-    )
-    with seeded(loop.seed):
-        one = solver.draws(process.current)
-    fit.draws = {site: value.unsqueeze(1) for site, value in one.items()}
-    if solver.kind == "exact":
-        fit.sampler = lambda count: draw_from(solver, process.current, count)
-        kept = affordable(draws, one, loop.megabytes)
-        fit.notes += thinned(kept, draws, loop.megabytes)
-        with seeded(loop.seed):
-            fit.draws, fit.log_q = fit.sampler(kept)
-    hidden = data.hidden
-    predictive = solver.predictive(process.current) if hidden is not None and len(hidden.values) else None
-    if predictive is not None:
-        known = RunningPrediction(hidden.values)
-        known.add(*predictive)
-        fit.knows(data, known.prediction())
-    return fit
+
+    needs: ClassVar = "solver"
+    draws: int = whole(default=1)
+    max_iterations: int = whole(default=1)
+    tol: float = not_negative(default=0.0)
+
+    def __call__(self, posterior: Posterior, loop: Loop) -> Fit:
+        """Fit the posterior."""
+        solver: Solver = self.part(posterior, **self.options)
+        process = _Direct(solver, self.max_iterations, self.tol)
+        run = drive(process, loop, self.name)
+        objective, answer = float(run.trace["objective"].iloc[-1]), solver.answer(process.now)
+        fit = fit_of(
+            self, posterior, run, loop,
+            {"objective": [objective], "iterations": [run.iterations], "status": [run.status]},
+            kind=solver.kind, objective_name=solver.objective_name, objective=objective,
+            expectations={name: value[0] for name, value in answer.expectations.items()},
+        )  # fmt: skip
+        if solver.kind == "exact":
+            keep_draws(fit, solver, process.now, self.draws, loop)
+        else:
+            with seeded(loop.seed):
+                fit.draws = Draws({site: value.unsqueeze(1) for site, value in answer.draws().items()})
+        hidden, info = posterior.data.hidden, process.info
+        if hidden is not None and len(hidden.values) and info is not None and info.predictive is not None:
+            known = RunningPrediction(hidden.values)
+            known.add(*info.predictive())
+            fit.knows(posterior.data, known.prediction())
+        return fit

@@ -2,67 +2,53 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
-from pyrozoo.contracts.fit import Status
-from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.contracts.fit import Fit, Status
+from pyrozoo.contracts.method import Loop, Method
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError
 from pyrozoo.core.paths import replacing
-from pyrozoo.core.progress import PROGRESS_AFTER_SECONDS
+from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
+from pyrozoo.inference.state import plain
 
 
-@dataclass(frozen=True)
-class LoopSettings:
-    """How a loop runs, the same for every engine.
+class Process:
+    """One computation that the loop drives. What it needs to go on is its ``now``, which is the checkpoint.
 
     Attributes:
-        seed: Of torch's generator inside the loop; the caller's random state is left alone.
-        progress: Show a bar on anything over two seconds, when on a terminal.
-        checkpoint: Where checkpoints go; None writes none.
-        checkpoint_every: Iterations between checkpoints; None writes none.
-        resume: Continue from the checkpoint.
-        megabytes: What the draws that are kept may take; engines keep fewer of a large model, and say so.
+        total: Iterations at most.
+        now: The state, a dataclass of tensors, numbers, strings, lists, dicts, and solver states.
     """
 
-    seed: int = 0
-    progress: bool = True
-    checkpoint: Path | None = None
-    checkpoint_every: int | None = None
-    resume: bool = False
-    megabytes: float = math.inf
-
-    def __post_init__(self) -> None:
-        if self.checkpoint_every is not None and self.checkpoint_every < 1:
-            raise SettingError(f"checkpoint_every is {self.checkpoint_every}; it must be at least 1, or null")
-
-
-class Process(Protocol):
-    """One computation that the loop drives. Its state is a dict of tensors, numbers, strings, lists and dicts."""
-
     total: int
+    now: Any
 
     def start(self) -> None:
         """Make the starting state, from torch's global generator."""
+        raise NotImplementedError
 
     def advance(self) -> Tensor | None:
         """Do one iteration; return the objective of every chain (NaN where there is none), or None."""
+        raise NotImplementedError
 
     def status(self) -> Status | None:
         """Return how the computation ended, or None while it goes on."""
+        raise NotImplementedError
 
     def progress(self, advances: int) -> int:
         """Return how many iterations have been made after so many calls of ``advance``: as many, unless it says."""
@@ -81,13 +67,16 @@ class Process(Protocol):
         return {}
 
     def resumable(self) -> bool:
-        """Return whether ``state`` now holds all that is needed; a checkpoint that is due waits until it does."""
+        """Return whether ``now`` holds all that is needed; a checkpoint that is due waits until it does."""
+        return True
 
-    def state(self) -> dict[str, Any]:
-        """Return all that ``restore`` needs to continue to the same bits."""
+    def checkpoint(self) -> dict[str, Any]:
+        """Return the state as plain tensors, numbers, strings, lists and dicts, by field."""
+        return plain(self.now)
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take up the state."""
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Take up what ``checkpoint`` returned, to continue to the same bits."""
+        raise NotImplementedError
 
 
 @dataclass
@@ -136,7 +125,7 @@ class _Record:
         )
 
 
-def drive(process: Process, settings: LoopSettings, description: str) -> Run:
+def drive(process: Process, settings: Loop, description: str) -> Run:
     """Run a process to its end, to Ctrl-C, or on from a checkpoint.
 
     Args:
@@ -169,11 +158,7 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
         due = False
         status = process.status()
         reached = process.progress(done)
-        bar = tqdm(
-            total=process.total, initial=reached, desc=description, leave=False, delay=PROGRESS_AFTER_SECONDS,
-            disable=None if settings.progress else True, dynamic_ncols=True,
-        )  # fmt: skip
-        with bar:
+        with bar(process.total, description, shown=settings.progress, initial=reached) as shown:
             # At least one iteration, so that even the earliest Ctrl-C leaves a valid partial result.
             while status is None and not (interrupted.is_set() and reached):
                 objective = process.advance()
@@ -181,11 +166,11 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
                 previous, reached = reached, process.progress(done)
                 if objective is not None:
                     record.add(time.perf_counter() - started, objective, process.watched())
-                    if not bar.disable:
-                        bar.set_postfix_str(
+                    if not shown.disable:
+                        shown.set_postfix_str(
                             f"objective {objective[~objective.isnan()].max().item():.6g}", refresh=False
                         )
-                bar.update(reached - previous)
+                shown.update(reached - previous)
                 status = process.status()
                 every = settings.checkpoint_every
                 due |= every is not None and reached // every > previous // every
@@ -200,6 +185,33 @@ def drive(process: Process, settings: LoopSettings, description: str) -> Run:
         for second, objective in process.history():
             record.add(second, objective, {})
     return Run(status or "interrupted", record.frame(), reached, elapsed)
+
+
+def fit_of(
+    method: Method, posterior: Posterior, run: Run, loop: Loop, runs: Mapping[str, Sequence[Any] | Any], **known: Any
+) -> Fit:
+    """Build the fit of a method: the one place where fits are made.
+
+    Args:
+        method: The method.
+        posterior: What was fitted.
+        run: What the loop says.
+        loop: How it ran.
+        runs: Objective, iterations and status of every restart or chain.
+        **known: Fields of ``Fit`` that the method knows; draws become ``Draws``.
+    """
+    chains = len(runs["objective"])
+    frame = pd.DataFrame({"chain": range(chains), **runs})
+    about = {"status": run.status, "iterations": run.iterations, "seconds": run.seconds, "seed": loop.seed}
+    draws = Draws(known.pop("draws", {}))
+    fitted = {"posterior": posterior, "method": method.name, "draws": draws, "trace": run.trace, "runs": frame}
+    return Fit(**{**fitted, **about, **known})
+
+
+def last_objectives(trace: pd.DataFrame, chains: int) -> list[float]:
+    """Return the last objective of every chain, NaN of those that have none."""
+    last = trace.groupby("chain")["objective"].last()
+    return [float(last.get(chain, np.nan)) for chain in range(chains)]
 
 
 @contextmanager
@@ -238,7 +250,7 @@ def _restore_random_state(state: dict[str, Any]) -> None:
 
 def _write_checkpoint(path: Path, process: Process, record: _Record, iterations: int, elapsed: float) -> None:
     content = {
-        "process": process.state(),
+        "process": process.checkpoint(),
         "iterations": iterations,
         "elapsed": elapsed,
         "seconds": torch.tensor(record.seconds, dtype=torch.float64),

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
 import pyro
 import torch
 from torch import Tensor
@@ -17,15 +16,17 @@ from torch import Tensor
 from pyrozoo.compiler.density import CompiledDensity
 from pyrozoo.compiler.tape import Untraceable
 from pyrozoo.contracts.fit import Fit, Status
-from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.method import Loop, Method
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NumericalError, SettingError
+from pyrozoo.core.settings import between, one_of, whole
 from pyrozoo.inference.chains import Chain, CompiledSampler, Plan, PyroSampler, Sampler
-from pyrozoo.inference.loop import LoopSettings, Process, Run, drive
+from pyrozoo.inference.loop import Process, Run, drive, fit_of, last_objectives
 from pyrozoo.inference.starts import Gradient, pathfinder
 from pyrozoo.math.branches import without_branches
-from pyrozoo.program.density import FlatDensity, Unconstrained
-from pyrozoo.program.trace import each, prior_draw, refuse_large
+from pyrozoo.program.density import FlatDensity
+from pyrozoo.program.trace import refuse_large
 
 log = logging.getLogger(__name__)
 
@@ -196,12 +197,13 @@ class _Nuts(Process):
     def resumable(self) -> bool:
         return len(self.sampler.finished) > self.saved or not self.sampler.iterations()
 
-    def state(self) -> dict[str, Any]:
+    def checkpoint(self) -> dict[str, Any]:
         self.saved = len(self.sampler.finished)
         finished = {number: chain.state() for number, chain in self.sampler.finished.items()}
         return {"starts": self.starts, "backend": self.backend, "finished": finished, "origin": self.origin}
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, saved: dict[str, Any]) -> None:
+        state = saved
         finished = {number: Chain(**chain) for number, chain in state["finished"].items()}
         latest = max((float(chain.seconds[-1]) for chain in finished.values()), default=state["origin"])
         self.space, _ = self.prepare()
@@ -265,7 +267,7 @@ class Sampled:
 
 
 def sample_density(
-    prepare: Callable[[], tuple[FlatDensity, Tensor]], backend: str, chains: int, plan: Plan, loop: LoopSettings,
+    prepare: Callable[[], tuple[FlatDensity, Tensor]], backend: str, chains: int, plan: Plan, loop: Loop,
     description: str,
 ) -> Sampled:  # fmt: skip
     """Run chains of a flat density, compiled where it can be.
@@ -372,116 +374,91 @@ def _rhat(vectors: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Preparation:
-    """Makes the density of a model of the zoo and the starts of its chains."""
+    """Makes the density of a posterior and the starts of its chains."""
 
-    model: Model
-    data: Any
-    chains: int
-    start: Any
-    max_unknowns: int
+    posterior: Posterior
+    settings: Nuts
 
     def __call__(self) -> tuple[FlatDensity, Tensor]:
-        own = self.model.initial(self.data, self.chains)
-        refuse_large("nuts", own, self.max_unknowns)
-        space = Unconstrained(self.model, self.data, {site: value[0] for site, value in own.items()})
-        if isinstance(self.start, dict):
-            return space, beside(space, self.start, self.chains)
-        if self.start == "prior":
-            values = [prior_draw(self.model, self.data.first(1)) for _ in range(self.chains)]
+        posterior, chains, start = self.posterior, self.settings.chains, self.settings.start
+        own = posterior.initial(chains)
+        refuse_large("nuts", sum(value[0].numel() for value in own.values()), self.settings.max_unknowns)
+        space = posterior.density({site: value[0] for site, value in own.items()})
+        if isinstance(start, dict):
+            return space, beside(space, Draws(start), chains)
+        if start == "prior":
+            values = [posterior.on(self.posterior.few).prior_draw() for _ in range(chains)]
         else:
-            values = [{site: value[chain] for site, value in own.items()} for chain in range(self.chains)]
+            values = [{site: value[chain] for site, value in own.items()} for chain in range(chains)]
         vectors = torch.stack([space.flatten(space.unconstrain(value)) for value in values]).detach()
-        if self.start == "laplace":
+        if start == "laplace":
             vectors = torch.stack([pathfinder(eager(space), vector) for vector in vectors])
         return space, vectors
 
 
 def beside(space: FlatDensity, draws: Draws, chains: int) -> Tensor:
     """Return starts from draws [chain, draw, *event]: evenly chosen, and moved a little, as no two may be the same."""
-    flat = list(each({site: draws[site] for site in space.sites}))
+    flat = list(Draws({site: draws[site] for site in space.sites}).each())
     chosen = torch.linspace(0, len(flat) - 1, chains).round().long()
     vectors = torch.stack([space.flatten(space.unconstrain(flat[int(i)])) for i in chosen]).detach()
     return vectors + JITTER * torch.randn_like(vectors) / math.sqrt(vectors.shape[1])
 
 
-def check_settings(
-    chains: int, warmup: int, draws: int, target_accept_prob: float, max_tree_depth: int, backend: str, prefix: str = ""
-) -> None:  # fmt: skip
-    """Refuse settings out of range.
-
-    Raises:
-        SettingError: One is; the message names it.
-    """
-    counts = {"chains": chains, "warmup": warmup, "draws": draws, "max_tree_depth": max_tree_depth}
-    for name, value in counts.items():
-        if value < 1:
-            raise SettingError(f"{prefix}{name} is {value}; it must be at least 1")
-    if not 0 < target_accept_prob < 1:
-        raise SettingError(f"{prefix}target_accept_prob is {target_accept_prob}; it must be in (0, 1)")
-    if backend not in BACKENDS:
-        raise SettingError(f"{prefix}backend is {backend!r}; it must be one of {', '.join(BACKENDS)}")
-
-
-def nuts(
-    model: Model, data: Any, *, method: str, backend: str, chains: int, warmup: int, draws: int, start: Any,
-    target_accept_prob: float, max_tree_depth: int, max_unknowns: int, loop: LoopSettings,
-) -> Fit:  # fmt: skip
+@dataclass(frozen=True, kw_only=True)
+class Nuts(Method):
     """Run NUTS (Hoffman and Gelman 2014, JMLR 15) on a program with its discrete sites summed out.
 
-    Args:
-        model: The model.
-        data: The data.
-        method: The method's name.
+    Draws have ``lp``, ``diverging`` and ``step_size``; compiled also ``energy``, ``tree_depth``, ``n_steps`` and
+    ``acceptance_rate``. Checkpoints are written after every finished chain.
+
+    Attributes:
         backend: ``nutpie`` compiles the density and runs nutpie's sampler, all cores at once; ``pyro`` runs Pyro's;
             ``auto`` compiles what can be compiled when the run is long enough for it.
         chains: Chains; each has its own seed.
         warmup: Adaptation steps (step size and diagonal mass matrix), thrown away.
         draws: Draws kept per chain.
-        start: Where chains start: ``model`` (points of ``model.initial``), ``prior``, ``laplace`` (draws from a
+        start: Where chains start: ``model`` (points of ``Posterior.initial``), ``prior``, ``laplace`` (draws from a
             Gaussian on an optimiser's path) or draws of another fit.
         target_accept_prob: Target of the step size adaptation.
         max_tree_depth: At most 2^depth leapfrog steps a draw.
         max_unknowns: Limit on the size of the problem.
-        loop: Seed, progress, checkpoints (after every finished chain).
-
-    Returns:
-        Draws with ``lp``, ``diverging`` and ``step_size`` per draw; compiled also ``energy``, ``tree_depth``,
-        ``n_steps`` and ``acceptance_rate``.
-
-    Raises:
-        NotApplicable: More unknowns than the limit.
-        NumericalError: The posterior is improper, or density or gradient are not finite where a chain starts.
     """
-    check_settings(chains, warmup, draws, target_accept_prob, max_tree_depth, backend, "inference.")
-    plan = Plan(warmup, draws, target_accept_prob, max_tree_depth, loop.seed)
-    prepare = _Preparation(model, data, chains, start, max_unknowns)
-    with pyro.validation_enabled(False):  # doubles the speed; the program was run with it on
-        found = sample_density(prepare, backend, chains, plan, loop, f"{method} ({chains} chains)")
-        values = found.space.values(found.vectors)
-    run = found.run
-    by_chain = run.trace.groupby("chain")["objective"]
-    return Fit(
-        model=model,
-        method=method,
-        kind="samples",
-        data=data,
-        draws={site: values[site] for site in model.sites},
-        trace=run.trace,
-        runs=pd.DataFrame(
-            {
-                "chain": range(chains),
-                "objective": [by_chain.last().get(chain, float("nan")) for chain in range(chains)],
-                "iterations": [int(by_chain.size().get(chain, 0)) for chain in range(chains)],
-                "status": ["completed" if c in found.finished else "interrupted" for c in range(chains)],
-            }
-        ),
-        status=run.status,
-        objective_name="mean_log_density_unconstrained",
-        objective=float(found.statistics["lp"].mean()),
-        iterations=run.iterations,
-        seconds=run.seconds,
-        seed=loop.seed,
-        sample_stats=found.statistics,
-        metrics={"backend": found.backend, "warmup": warmup},
-        notes=[found.note],
-    )
+
+    backend: str = one_of(*BACKENDS)
+    chains: int = whole()
+    warmup: int = whole()
+    draws: int = whole()
+    start: Any = "model"
+    target_accept_prob: float = between(0, 1)
+    max_tree_depth: int = whole()
+    max_unknowns: int = whole()
+
+    def __call__(self, posterior: Posterior, loop: Loop) -> Fit:
+        """Fit the posterior.
+
+        Raises:
+            NotApplicable: More unknowns than the limit.
+            NumericalError: The posterior is improper, or density or gradient are not finite where a chain starts.
+        """
+        plan = Plan(self.warmup, self.draws, self.target_accept_prob, self.max_tree_depth, loop.seed)
+        prepare = _Preparation(posterior, self)
+        with pyro.validation_enabled(False):  # doubles the speed; the program was run with it on
+            found = sample_density(
+                prepare, self.backend, self.chains, plan, loop, f"{self.name} ({self.chains} chains)"
+            )
+            if not found.space.proper:
+                refuse_flat(found.space, found.gradient, found.vectors)
+            values = found.space.values(found.vectors)
+        run = found.run
+        sizes = run.trace.groupby("chain").size()
+        runs = {
+            "objective": last_objectives(run.trace, self.chains),
+            "iterations": [int(sizes.get(chain, 0)) for chain in range(self.chains)],
+            "status": ["completed" if c in found.finished else "interrupted" for c in range(self.chains)],
+        }
+        return fit_of(
+            self, posterior, run, loop, runs, kind="samples", draws={site: values[site] for site in posterior.sites},
+            objective_name="mean_log_density_unconstrained", objective=float(found.statistics["lp"].mean()),
+            sample_stats=found.statistics, metrics={"backend": found.backend, "warmup": self.warmup},
+            notes=[found.note],
+        )  # fmt: skip

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Draws, Values
 
 
 def take(state: Any, chains: Tensor) -> Any:
@@ -22,17 +22,23 @@ def join(states: list[Any]) -> Any:
     return replace(first, **{f.name: torch.cat([getattr(s, f.name) for s in states]) for f in fields(first)})
 
 
-def as_dict(state: Any) -> dict[str, Tensor]:
-    """Return a state as plain tensors by field."""
-    return {f.name: getattr(state, f.name) for f in fields(state)}
+def plain(value: Any) -> Any:
+    """Return dataclasses as dicts by field, at any depth, and tuples as lists: what a checkpoint may hold."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Draws | dict):
+        return {key: plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
-def affordable(draws: int, one: Draws, megabytes: float) -> int:
+def affordable(draws: int, one: Values, megabytes: float | None) -> int:
     """Return how many draws, at most ``draws``, fit into so many megabytes; one has the size of ``one``."""
+    if megabytes is None:
+        return draws
     size = sum(value.numel() * value.element_size() for value in one.values())
     return int(max(1, min(draws, megabytes * 1e6 // max(size, 1))))
 
 
-def thinned(kept: int, draws: int, megabytes: float) -> list[str]:
+def thinned(kept: int, draws: int, megabytes: float | None) -> list[str]:
     """Say what was not kept, if anything."""
     return [f"{kept} of {draws} draws are kept, within {megabytes:g} MB (posterior_megabytes)"] if kept < draws else []

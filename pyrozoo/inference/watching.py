@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Values
 
 DRAWS = 100
 """Draws from q behind a predictive density."""
@@ -28,16 +28,21 @@ def due(iteration: int) -> bool:
     )
 
 
-def watch(model: Model, draws: Draws, data: Any) -> dict[str, Tensor]:
+def watch(posterior: Posterior, draws: Values) -> dict[str, Tensor]:
     """Return minus the mean log predictive density of each part, averaged over draws: name -> [chain]."""
     return {
         f"{name}_nll": _nll(logs.double().logsumexp(1) - math.log(logs.shape[1]))
-        for name, logs in model.watched(draws, data).items()
+        for name, logs in posterior.watched(draws).items()
     }
 
 
 def _nll(logs: Tensor) -> Tensor:
     return -logs.mean(-1).cpu()
+
+
+def watches(posterior: Posterior) -> bool:
+    """Return whether there is anything to watch."""
+    return type(posterior).watched is not Posterior.watched
 
 
 class RunningDensity:

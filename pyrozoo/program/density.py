@@ -13,12 +13,10 @@ import torch
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_value
 from pyro.infer.mcmc.util import initialize_model
 from torch import Tensor
-from torch.distributions import biject_to
 
-from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import NotApplicable, NumericalError
-from pyrozoo.program.trace import _priors, log_prior, plate_depth
+from pyrozoo.program.trace import Program, anywhere, depth_of, dims_of, log_prior, plate_depth, priors
 
 
 class FlatDensity(abc.ABC):
@@ -101,45 +99,52 @@ class FlatDensity(abc.ABC):
 
 
 class Unconstrained(FlatDensity):
-    """The log joint density of a model of the zoo.
+    """The log joint density of a program whose local sites are summed out by hand.
 
-    Local sites are summed out by the model's own ``pointwise_log_likelihood``, which is many times faster than
-    enumeration in Pyro, once it has been held to the enumerated program at random points.
+    A hand-built likelihood is many times faster than enumeration in Pyro; it is held to the enumerated program at
+    random points first.
 
     Args:
-        model: The model.
+        program: The program.
+        sites: Its global sites.
+        likelihood: (site -> value [1, 1, *event], data) -> log densities whose sum is the log-likelihood.
         data: The data.
+        few: The fewest units there can be: priors of global sites do not depend on them.
+        part: Units that the likelihood is held to the program on: one that is right for some is right for all.
         start: Site -> [*event], a valid value of every global site (it fixes shapes).
 
     Raises:
         NotApplicable: If the program has local sites that are not summed out.
-        NumericalError: If the model's likelihood and its program disagree.
+        NumericalError: If the likelihood and the program disagree.
     """
 
     proper = True  # the zoo's priors are
     CHECKS = 3
-    CHECKED_UNITS = 100
     AGREEMENT: ClassVar = {torch.float64: 1e-9, torch.float32: 1e-4}
 
-    def __init__(self, model: Model, data: Any, start: Mapping[str, Tensor]):
-        # Priors of global sites do not depend on the units, so for them the program is run on the fewest there can be;
-        # and a likelihood that is right for some units is right for all, so it is held to the program on a part.
-        self.model, self.data, self.few, self.part = model, data, data.first(1), data.first(self.CHECKED_UNITS)
-        depth = plate_depth(model, self.few)
+    def __init__(
+        self, program: Program, sites: Sequence[str], likelihood: Callable[[Values, Any], Tensor], data: Any, *,
+        few: Any, part: Any, start: Values,
+    ):  # fmt: skip
+        self.program, self.likelihood, self.data, self.few, self.part = program, likelihood, data, few, part
+        self.depth = plate_depth(program, few)
         try:
             initial, self.enumerated, self.transforms, _ = initialize_model(
-                model, (self.part,), init_strategy=init_to_value(values=dict(start)), max_plate_nesting=depth
+                program, (part,), init_strategy=init_to_value(values=dict(start)), max_plate_nesting=self.depth
             )
         except NotImplementedError as error:
             raise NotApplicable(
                 f"a site's support cannot be mapped to real numbers, which this method needs ({error}); "
                 "other settings of the model or other methods can do without"
             ) from None
-        if kept := sorted(set(initial) - set(model.sites)):
+        if kept := sorted(set(initial) - set(sites)):
             raise NotApplicable(f"the program keeps {', '.join(kept)} as a site; this method needs it summed out")
-        self.priors = _priors(model, {site: value for site, value in start.items() if site in model.sites}, self.few)
+        self.global_sites = list(sites)
+        self.priors = priors(
+            program, sites, {site: value for site, value in start.items() if site in sites}, few, self.depth
+        )
         self.fixed_priors = True
-        self.sites = [site for site in model.sites if site in initial]
+        self.sites = [site for site in sites if site in initial]
         self.shapes = [initial[site].shape for site in self.sites]
         self.size = sum(shape.numel() for shape in self.shapes)
         self._check(self.flatten(initial).detach())
@@ -150,17 +155,18 @@ class Unconstrained(FlatDensity):
             for _ in range(self.CHECKS):
                 point = vector + 0.1 * torch.randn_like(vector)
                 values = {s: v[None, None] for s, v in self.constrain(self.unflatten(point)).items()}
-                fixed, program = self._log_prior(values), log_prior(self.model, values, self.few).squeeze()
+                fixed = self._log_prior(values)
+                program = log_prior(self.program, self.global_sites, values, self.few, self.depth).squeeze()
                 # Priors that depend on no other site are kept: running the program for them costs more than all else.
                 self.fixed_priors &= bool(abs(fixed - program) <= tolerance * max(1.0, abs(float(program))))
                 parts = self.unflatten(point)
                 fast, slow = float(self.potential(parts, self.part)), float(self.enumerated(parts))
                 if not abs(fast - slow) <= tolerance * max(1.0, abs(slow)):
-                    raise NumericalError(f"pointwise_log_likelihood and the Pyro program disagree: {fast} and {slow}")
+                    raise NumericalError(f"the hand-built likelihood and the Pyro program disagree: {fast} and {slow}")
 
-    def _log_prior(self, draws: Draws) -> Tensor:
+    def _log_prior(self, draws: Values) -> Tensor:
         if not self.fixed_priors:
-            return log_prior(self.model, draws, self.few).squeeze()
+            return log_prior(self.program, self.global_sites, draws, self.few, self.depth).squeeze()
         return torch.stack([self.priors[site].log_prob(draws[site][0, 0]).sum() for site in self.sites]).sum()
 
     def potential(self, parts: Mapping[str, Tensor], data: Any = None) -> Tensor:
@@ -172,7 +178,7 @@ class Unconstrained(FlatDensity):
             jacobian = inverse.log_abs_det_jacobian(part, values[site]).sum()
             total = jacobian + total
         draws = {site: value[None, None] for site, value in values.items()}
-        likelihood = self.model.pointwise_log_likelihood(draws, self.data if data is None else data).sum()
+        likelihood = self.likelihood(draws, self.data if data is None else data).sum()
         return -(total + likelihood + self._log_prior(draws))
 
 
@@ -205,11 +211,10 @@ class ProgramDensity(FlatDensity):
         self.program, self.args, self.kwargs = program, tuple(args), dict(kwargs or {})
         self.log_density = log_density
         first: Any = self._trace()
-        frames = [f for node in first.nodes.values() if node["type"] == "sample" for f in node["cond_indep_stack"]]
-        depth = max((-frame.dim for frame in frames if frame.dim is not None), default=0)
+        depth = depth_of(first)
         try:
             _, self.enumerated, self.transforms, prototype = initialize_model(
-                program, self.args, self.kwargs, init_strategy=_anywhere, max_plate_nesting=depth, initial_params={}
+                program, self.args, self.kwargs, init_strategy=anywhere, max_plate_nesting=depth, initial_params={}
             )
         except NotImplementedError as error:
             raise NotApplicable(f"NUTS cannot follow this program: {error}") from None
@@ -225,14 +230,14 @@ class ProgramDensity(FlatDensity):
         self.shapes = [self.transforms[site](values[site]).shape for site in self.sites]
         self.size = sum(shape.numel() for shape in self.shapes)
         self.dtype = reduce(torch.promote_types, [value.dtype for value in values.values()])
-        self.dims = {site: _dims(prototype.nodes[site]) for site in self.sites}
+        self.dims = {site: dims_of(prototype.nodes[site]) for site in self.sites}
         self.observed = {
-            name: (node["value"], _dims(node))
+            name: (node["value"], dims_of(node))
             for name, node in first.nodes.items()
             if node["type"] == "sample" and node["is_observed"] and type(node["fn"]).__name__ != "Unit"
         }
         self.derived = {
-            name: _dims(node) for name, node in first.nodes.items()
+            name: dims_of(node) for name, node in first.nodes.items()
             if node["type"] == "sample" and node["infer"].get("_deterministic")
         }  # fmt: skip
         self.observed = {name: pair for name, pair in self.observed.items() if name not in self.derived}
@@ -241,7 +246,7 @@ class ProgramDensity(FlatDensity):
 
     def _trace(self) -> Any:
         with torch.random.fork_rng():
-            return poutine.trace(InitMessenger(_anywhere)(self.program)).get_trace(*self.args, **self.kwargs)
+            return poutine.trace(InitMessenger(anywhere)(self.program)).get_trace(*self.args, **self.kwargs)
 
     def _check(self, vector: Tensor) -> None:
         with torch.no_grad(), torch.random.fork_rng():
@@ -297,38 +302,8 @@ class ProgramDensity(FlatDensity):
         return {name: value.unflatten(0, shape) for name, value in found.items()}
 
 
-def _anywhere(site: Mapping[str, Any]) -> Tensor:
-    """Return a value of a site whose unconstrained coordinates are uniform in [-2, 2], in its prior's precision."""
-    if site["fn"].has_enumerate_support:
-        return site["fn"].sample()
-    if getattr(site["fn"].support, "is_discrete", False):
-        raise NotApplicable(
-            f"{site['name']} is a discrete latent site with too many values to sum out: NUTS cannot move it"
-        )
-    transform = biject_to(site["fn"].support)
-    shape = torch.Size(transform.inverse_shape(site["fn"].shape()))
-    try:
-        dtype = site["fn"].sample().dtype
-    except NotImplementedError:  # an improper prior has no draws
-        dtype = torch.get_default_dtype()
-    return transform(4 * torch.rand(shape, dtype=dtype) - 2)
-
-
 def _ends(support: Any) -> list[Tensor]:
     """Return the numbers that say where a support ends."""
     ends = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
     inner = getattr(support, "base_constraint", None)
     return [torch.as_tensor(end) for end in ends if end is not None] + (_ends(inner) if inner is not None else [])
-
-
-def _dims(node: Mapping[str, Any]) -> list[str]:
-    """Return the names of a site's dimensions, by its plates."""
-    value, event = node["value"], node["fn"].event_dim
-    frames = {frame.dim: frame.name for frame in node["cond_indep_stack"] if frame.dim is not None}
-    if node["infer"].get("_deterministic"):  # Pyro counts all of its dimensions as one event
-        sizes = {frame.dim: frame.size for frame in node["cond_indep_stack"] if frame.dim is not None}
-        across = all(value.ndim >= -dim and value.shape[dim] == size for dim, size in sizes.items())
-        event = 0 if across else event
-    batch = value.ndim - event
-    names = [frames.get(d - batch, f"{node['name']}_dim_{d}") for d in range(batch)]
-    return names + [f"{node['name']}_dim_{d}" for d in range(batch, value.ndim)]

@@ -1,75 +1,80 @@
-"""A program, traced: simulated from, conditioned, its densities by site."""
+"""A program, traced: its sites, plates and dimensions; simulated from; its densities by site, unit by unit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import pyro.poutine as poutine
 import torch
+from pyro.infer import config_enumerate
 from pyro.infer.mcmc.util import TraceEinsumEvaluator
+from pyro.ops.contract import contract_to_tensor
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
+from torch.distributions import biject_to
 
-from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import NotApplicable
 
+Program = Callable[[Any], Any]
+"""A Pyro program of one argument, its data."""
 
-def simulate(model: Model, blank: Any, given: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """Draw every site of the program, the observed one included, from torch's global generator.
+
+def sample_nodes(trace: Any) -> dict[str, Any]:
+    """Return the sample sites of a trace, subsampling left out."""
+    return {n: node for n, node in trace.nodes.items() if node["type"] == "sample" and not site_is_subsample(node)}
+
+
+def is_deterministic(node: Mapping[str, Any]) -> bool:
+    """Return whether a site is a function of others, which the program only records."""
+    return bool(node["infer"].get("_deterministic")) or (type(node["fn"]).__name__ == "Delta" and node["is_observed"])
+
+
+def simulate(program: Program, blank: Any, given: Values | None = None) -> dict[str, Tensor]:
+    """Draw every site of the program, the observed ones included, from torch's global generator.
 
     Args:
-        model: The model.
-        blank: A data container that gives the shape; its values are not looked at.
+        program: The program.
+        blank: Data that give the shape; what is observed of them is not looked at.
         given: Sites held at a value.
 
     Returns:
         Site name -> value.
     """
-    program = poutine.condition(poutine.uncondition(model), data=dict(given or {}))
-    trace = poutine.trace(program).get_trace(blank)
-    return {
-        name: cast(Tensor, node["value"])
-        for name, node in trace.nodes.items()
-        if node["type"] == "sample" and not site_is_subsample(node)
-    }
+    trace = poutine.trace(poutine.condition(poutine.uncondition(program), data=dict(given or {}))).get_trace(blank)
+    return {name: cast(Tensor, node["value"]) for name, node in sample_nodes(trace).items()}
 
 
-def prior_draw(model: Model, data: Any) -> dict[str, Tensor]:
-    """Draw the global sites from the program's priors, from torch's global generator; the data only give shapes."""
-    trace = poutine.trace(model).get_trace(data)
-    return {site: cast(Tensor, trace.nodes[site]["value"]) for site in model.sites}
-
-
-def each(draws: Draws) -> Iterator[dict[str, Tensor]]:
-    """Go through draws [chain, draw, *event] one by one, site -> [*event]."""
-    chains, count = next(iter(draws.values())).shape[:2]
-    for chain in range(chains):
-        for draw in range(count):
-            yield {name: value[chain, draw] for name, value in draws.items()}
+def prior_draw(program: Program, sites: Iterable[str], data: Any) -> dict[str, Tensor]:
+    """Draw sites from the program's priors, from torch's global generator; the data only give shapes."""
+    trace = poutine.trace(program).get_trace(data)
+    return {site: cast(Tensor, trace.nodes[site]["value"]) for site in sites}
 
 
 def _stacked(values: list[Tensor], draws: Draws) -> Tensor:
-    return torch.stack(values).reshape(next(iter(draws.values())).shape[:2])
+    return torch.stack(values).reshape(draws.shape)
 
 
-def log_prior(model: Model, draws: Draws, data: Any) -> Tensor:
+def log_prior(program: Program, sites: Iterable[str], draws: Values, data: Any, depth: int) -> Tensor:
     """Return log p(global sites) under the program's priors, [chain, draw].
 
     The program is run for every draw, unless a few of them show that no prior depends on another site: then its
     distributions are the same for all draws, and thousands are evaluated at once.
     """
-    shape = next(iter(draws.values())).shape[:2]
-    if shape.numel() > PROBES:
-        some = torch.linspace(0, shape.numel() - 1, PROBES).round().long()
-        probes = {site: value.flatten(0, 1)[some].unsqueeze(0) for site, value in draws.items()}
-        expected = _each_log_prior(model, probes, data)[0]
-        found = _log_prior_at_once(_priors(model, next(each(probes)), data), draws)
+    draws, sites = Draws(draws), list(sites)
+    total = draws.shape[0] * draws.shape[1]
+    if total > PROBES:
+        some = evenly(total, PROBES)
+        probes = draws.some(PROBES)
+        expected = _each_log_prior(program, sites, probes, data, depth)[0]
+        found = _log_prior_at_once(priors(program, sites, next(probes.each()), data, depth), draws)
         precision = 1e-10 if expected.dtype == torch.float64 else 1e-5
         if found is not None and torch.allclose(found.flatten()[some], expected, rtol=precision, atol=precision):
             return found
-    return _each_log_prior(model, draws, data)
+    return _each_log_prior(program, sites, draws, data, depth)
 
 
 PROBES = 4
@@ -79,10 +84,10 @@ BLOCK = 2**21
 """Numbers whose log densities are held at a time."""
 
 
-def _log_prior_at_once(priors: Mapping[str, Any], draws: Draws) -> Tensor | None:
+def _log_prior_at_once(distributions: Mapping[str, Any], draws: Draws) -> Tensor | None:
     """Return the log density of all draws under fixed priors, or None when one of them takes one value at a time."""
     parts: list[Tensor] = []
-    for site, prior in priors.items():
+    for site, prior in distributions.items():
         value = draws[site]
         chains, event = len(value), value[0, 0].numel()
         sums = []
@@ -98,55 +103,202 @@ def _log_prior_at_once(priors: Mapping[str, Any], draws: Draws) -> Tensor | None
     return torch.stack(parts).sum(0)
 
 
-def _each_log_prior(model: Model, draws: Draws, data: Any) -> Tensor:
+def _each_log_prior(program: Program, sites: list[str], draws: Draws, data: Any, depth: int) -> Tensor:
     values = []
-    for draw in each(draws):
-        priors = _priors(model, draw, data)
-        values.append(torch.stack([priors[site].log_prob(draw[site]).sum() for site in model.sites]).sum())
+    for draw in draws.each():
+        found = priors(program, sites, draw, data, depth)
+        values.append(torch.stack([found[site].log_prob(draw[site]).sum() for site in sites]).sum())
     return _stacked(values, draws)
 
 
-def _priors(model: Model, values: Mapping[str, Tensor], data: Any) -> dict[str, Any]:
+def priors(program: Program, sites: Iterable[str], values: Values, data: Any, depth: int) -> dict[str, Any]:
     """Return the distribution of every global site when the global sites have these values."""
-    trace = poutine.trace(poutine.condition(model, data=dict(values))).get_trace(data)
-    return {site: trace.nodes[site]["fn"] for site in model.sites}
+    trace = enumerated_trace(program, values, data, depth)
+    return {site: trace.nodes[site]["fn"] for site in sites}
 
 
-def log_joint(model: Model, draws: Draws, data: Any) -> Tensor:
+def log_joint(program: Program, draws: Values, data: Any, depth: int) -> Tensor:
     """Return the program's own log p(data, global sites), discrete sites summed out by enumeration, [chain, draw].
 
     The truth that hand-built densities are held to; slower than they are.
     """
-    depth = plate_depth(model, data)
     values = []
-    for draw in each(draws):
-        program = poutine.enum(poutine.condition(model, data=draw), first_available_dim=-1 - depth)
-        trace = poutine.trace(program).get_trace(data)
+    for draw in Draws(draws).each():
+        trace = enumerated_trace(program, draw, data, depth)
         values.append(TraceEinsumEvaluator(trace, True, depth).log_prob(trace))
-    return _stacked(values, draws)
+    return _stacked(values, Draws(draws))
 
 
-def plate_depth(model: Model, data: Any) -> int:
+def enumerated_trace(program: Program, values: Values, data: Any, depth: int) -> Any:
+    """Trace the program at values of its sites, every discrete site left enumerated: no random number is drawn."""
+    conditioned = poutine.condition(program, data=dict(values))
+    # Pyro marks sites in place, so a program that says how to enumerate keeps its word.
+    whole = poutine.enum(config_enumerate(conditioned, default="parallel"), first_available_dim=-1 - depth)
+    return poutine.trace(whole).get_trace(data)
+
+
+def plate_depth(program: Program, data: Any) -> int:
     """Return how many dimensions the program's plates take; enumeration goes to the left of them."""
     with torch.random.fork_rng():  # a look at the program is no draw of the caller's
-        trace = poutine.trace(model).get_trace(data.part(torch.arange(min(2, data.parts))))
+        trace = poutine.trace(program).get_trace(data)
+    return depth_of(trace)
+
+
+def depth_of(trace: Any) -> int:
+    """Return how many dimensions the plates of a trace take."""
     frames = [f for node in trace.nodes.values() if node["type"] == "sample" for f in node["cond_indep_stack"]]
     return max((-frame.dim for frame in frames if frame.dim is not None), default=0)
 
 
-def refuse_large(method: str, starts: Draws, limit: int) -> None:
+def log_likelihood_by_unit(
+    program: Program, sites: Iterable[str], values: Values, data: Any, depth: int
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Return log p(unit | values), discrete sites summed out, and the plates that units are elements of.
+
+    Observed and discrete sites that depend on each other stand together; their units are the elements of the plates
+    that all of them share. Sites that stand apart give units of their own, one after another.
+
+    Args:
+        program: The program.
+        sites: Sites that are held at ``values``; all other latent sites are discrete.
+        values: Site -> value.
+        data: The program's argument.
+        depth: What its plates take (``plate_depth``).
+
+    Returns:
+        Log densities [unit], and names of plates; none where the units are of several kinds.
+    """
+    trace = enumerated_trace(program, values, data, depth)
+    trace.compute_log_prob()
+    trace.pack_tensors()
+    held, plates = set(sites), trace.plate_to_symbol
+    summed = set(trace.symbol_to_dim) - set(plates.values())
+    terms = [
+        (frozenset(plates[f.name] for f in node["cond_indep_stack"] if f.vectorized), node["packed"]["log_prob"])
+        for name, node in sample_nodes(trace).items()
+        if name not in held and not is_deterministic(node)
+    ]
+    groups = _apart(terms, summed)
+    names = {symbol: name for name, symbol in plates.items()}
+    parts, kinds = [], set()
+    for group in groups:
+        shared = frozenset.intersection(*(ordinal for ordinal, _ in group))
+        tree: OrderedDict[Any, list[Tensor]] = OrderedDict()
+        for ordinal, term in group:
+            tree.setdefault(ordinal, []).append(term)
+        found: Any = contract_to_tensor(tree, summed, target_ordinal=shared)
+        order = sorted(shared, key=lambda symbol: trace.symbol_to_dim[symbol])  # the outermost plate first
+        sizes = {frame.name: frame.size for n in trace.nodes.values() if n["type"] == "sample"
+                 for frame in n["cond_indep_stack"]}  # fmt: skip
+        whole = found.permute([found._pyro_dims.index(symbol) for symbol in order])
+        parts.append(whole.expand([sizes[names[symbol]] for symbol in order]).reshape(-1))
+        kinds.add(tuple(names[symbol] for symbol in order))
+    return torch.cat(parts), kinds.pop() if len(kinds) == 1 else ()
+
+
+Term = tuple[frozenset[str], Any]
+
+
+def _apart(terms: Iterable[Term], summed: set[str]) -> list[list[Term]]:
+    """Group log densities that share a dimension to be summed out."""
+    groups: list[tuple[set[str], list[Term]]] = []
+    for ordinal, term in terms:
+        mine, members = set(term._pyro_dims) & summed, [(ordinal, term)]
+        joined = [group for group in groups if group[0] & mine]
+        groups = [group for group in groups if not group[0] & mine]
+        for each, sites in reversed(joined):
+            mine, members = mine | each, sites + members
+        groups.append((mine, members))
+    return [members for _, members in groups]
+
+
+def over_draws(function: Callable[[dict[str, Tensor]], Tensor], draws: Values) -> Tensor:
+    """Return a function of one point at all draws, [chain, draw, ...]: at once where it can, else one by one."""
+    draws = Draws(draws)
+    flat, (chains, count) = draws.flat(), draws.shape
+    points = list(draws.each())
+    first = function(points[0])
+    if len(points) > PROBES:
+        size = max(1, BLOCK // max(1, first.numel()))
+        try:
+            with torch.random.fork_rng():
+                found = torch.func.vmap(function, randomness="different", chunk_size=size)(flat)
+            ends = torch.stack([first, function(points[-1])])
+            if torch.allclose(found[[0, -1]], ends, rtol=1e-6, atol=1e-6, equal_nan=True):
+                return found.unflatten(0, (chains, count))
+        except (RuntimeError, ValueError, NotImplementedError):
+            pass  # a program that takes one value at a time
+    return torch.stack([first, *map(function, points[1:])]).unflatten(0, (chains, count))
+
+
+class _Replace(Messenger):
+    """Puts other values in the place of observed ones."""
+
+    def __init__(self, values: Values):
+        super().__init__()
+        self.values = values
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        if msg["name"] in self.values and msg["is_observed"]:
+            msg["value"] = self.values[msg["name"]]
+
+
+def replaced(program: Program, values: Values) -> Program:
+    """Return the program with other observed values."""
+
+    def run(data: Any) -> Any:
+        with _Replace(values):
+            return program(data)
+
+    return run
+
+
+def refuse_large(method: str, size: int, limit: int) -> None:
     """Refuse a problem with more unknowns than a method is good for, before any work.
 
     Args:
         method: Its name.
-        starts: Site -> [chains, *event].
-        limit: The most scalar unknowns.
+        size: Scalar unknowns.
+        limit: The most of them.
 
     Raises:
         NotApplicable: The problem is larger.
     """
-    size = sum(value[0].numel() for value in starts.values())
     if size > limit:
         raise NotApplicable(
             f"{method} is limited to {limit} unknowns (inference.max_unknowns) and the model has {size}"
         )
+
+
+def dims_of(node: Mapping[str, Any]) -> list[str]:
+    """Return the names of a site's dimensions: its plates and, for the dimensions of one event, ``site_dim_i``."""
+    value, event = node["value"], node["fn"].event_dim
+    frames = {frame.dim: frame.name for frame in node["cond_indep_stack"] if frame.dim is not None}
+    if node["infer"].get("_deterministic"):  # Pyro counts all of its dimensions as one event
+        sizes = {frame.dim: frame.size for frame in node["cond_indep_stack"] if frame.dim is not None}
+        across = all(value.ndim >= -dim and value.shape[dim] == size for dim, size in sizes.items())
+        event = 0 if across else event
+    batch = value.ndim - event
+    names = [frames.get(d - batch, f"{node['name']}_dim_{d}") for d in range(batch)]
+    return names + [f"{node['name']}_dim_{d}" for d in range(batch, value.ndim)]
+
+
+def anywhere(site: Mapping[str, Any]) -> Tensor:
+    """Return a value of a site whose unconstrained coordinates are uniform in [-2, 2], in its prior's precision.
+
+    Raises:
+        NotApplicable: It is discrete, with too many values to sum out.
+    """
+    if site["fn"].has_enumerate_support:
+        return site["fn"].sample()
+    if getattr(site["fn"].support, "is_discrete", False):
+        raise NotApplicable(
+            f"{site['name']} is a discrete latent site with too many values to sum out: NUTS cannot move it"
+        )
+    transform = biject_to(site["fn"].support)
+    shape = torch.Size(transform.inverse_shape(site["fn"].shape()))
+    try:
+        dtype = site["fn"].sample().dtype
+    except NotImplementedError:  # an improper prior has no draws
+        dtype = torch.get_default_dtype()
+    return transform(4 * torch.rand(shape, dtype=dtype) - 2)

@@ -24,7 +24,8 @@ def standard_pictures(fit: Fit, data: az.InferenceData) -> list[Picture]:
     if fit.kind == "samples" and fit.draws[next(iter(fit.draws))].shape[1] > 1:
         pictures.append(_traces(fit))
     if "posterior_predictive" in data:
-        whole = fit.model.observed_site in data["posterior_predictive"]
+        sets = data["posterior_predictive"]
+        whole = fit.posterior.observed in sets and sets[fit.posterior.observed].ndim == 4
         pictures.append(_predictive(fit, data) if whole else _totals(data))
     return pictures
 
@@ -70,7 +71,7 @@ def _restarts(fit: Fit) -> Picture:
 
 
 def _posterior(fit: Fit) -> Picture:
-    aligned = fit.model.canonical(fit.draws)
+    aligned = fit.aligned
     truth, thinned = _truth(fit, aligned), False
     figure = Figure(figsize=(9, 2.2 * len(aligned)), layout="constrained")
     for axes, (site, value) in zip(np.atleast_1d(figure.subplots(len(aligned), 1)), aligned.items(), strict=True):
@@ -90,7 +91,7 @@ def _posterior(fit: Fit) -> Picture:
             for edge in range(1, shape[0]):
                 axes.axvline(edge * shape[1] - 0.5, color="0.85", lw=0.8)
         axes.set(title=site, xlim=(-0.5, size - 0.5))
-        axes.set_xlabel(" by ".join(fit.model.sites[site]), fontsize=8)
+        axes.set_xlabel(" by ".join(fit.posterior.sites[site]), fontsize=8)
         axes.set_xticks([])
     spread = "" if fit.kind == "point" else " with 90% intervals"
     crosses = " Red crosses are the truth of the simulation." if truth else ""
@@ -102,12 +103,12 @@ def _truth(fit: Fit, aligned: Draws) -> Draws:
     """Return the global sites of a simulation with the labels of the fit; empty when unknown or of another size."""
     known = {site: fit.data.truth[site][None, None] for site in aligned if site in fit.data.truth}
     if len(known) < len(aligned) or any(known[site].shape[2:] != aligned[site].shape[2:] for site in aligned):
-        return {}
-    return fit.model.canonical(known, reference=aligned)
+        return Draws()
+    return fit.posterior.align(known, reference=aligned)
 
 
 def _traces(fit: Fit) -> Picture:
-    invariants = {name: value for name, value in fit.invariants().items() if value.ndim == 2}
+    invariants = {name: value for name, value in fit.invariants.items() if value.ndim == 2}
     figure = Figure(figsize=(9, 2.2 * len(invariants)), layout="constrained")
     rows = figure.subplots(len(invariants), 2, squeeze=False, width_ratios=[3, 1])
     for (line, histogram), (name, value) in zip(rows, invariants.items(), strict=True):
@@ -121,9 +122,9 @@ def _traces(fit: Fit) -> Picture:
 
 
 def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
-    observed = data["observed_data"][fit.model.observed_site].values
+    observed = data["observed_data"][fit.posterior.observed].values
     seen = ~np.isnan(observed)
-    simulated = data["posterior_predictive"][fit.model.observed_site].values[0]
+    simulated = data["posterior_predictive"][fit.posterior.observed].values[0]
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     top = int(np.nanquantile(observed, 0.999)) + 2
@@ -139,7 +140,7 @@ def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
     )
     low, middle, high = np.quantile(densities, [0.05, 0.5, 0.95], axis=0)
     left.errorbar(centres, middle, [middle - low, high - middle], fmt=".", color="C0", label="simulated, 90%")
-    left.set(xlabel=fit.model.observed_site, title="All values")
+    left.set(xlabel=fit.posterior.observed, title="All values")
     left.legend()
     masked = np.where(seen, simulated, np.nan)
     means = np.nanmean(masked, axis=1)
@@ -160,6 +161,9 @@ def _totals(data: az.InferenceData) -> Picture:
     figure = Figure(figsize=(3.6 * len(sets), 3.4), layout="constrained")
     for axes, (name, simulated) in zip(np.atleast_1d(figure.subplots(1, len(sets))), sets.items(), strict=True):
         observed = data["observed_data"][name].values
+        if simulated.ndim > 1:
+            seen = ~np.isnan(observed)
+            observed, simulated = observed[seen], simulated[:, seen]
         title = name.replace("_", " ")
         if simulated.ndim == 1:
             axes.hist(simulated, bins=20, color="C0")

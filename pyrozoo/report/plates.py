@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyBboxPatch
 from pyro.infer.inspect import get_model_relations
 
-from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import Posterior
 
 COLUMNS = 4
 STEP_X, STEP_Y = 2.0, 1.35
@@ -23,25 +23,24 @@ WIDTH, HEIGHT = 0.62, 0.26  # half axes of a site's ellipse
 Cell = tuple[int, int]
 
 
-def draw_plates(model: Model, data: Any) -> Figure:
+def draw_plates(posterior: Posterior) -> Figure:
     """Draw sites as ellipses (observed ones shaded), dependence as arrows, plates as boxes with their sizes.
 
     Args:
-        model: The model.
-        data: The data; it gives plates their sizes.
+        posterior: The model, and the data, which give plates their sizes.
 
     Returns:
         The figure.
     """
     # Who depends on whom is the same for any number of units.
-    relations = get_model_relations(model, (data.part(torch.arange(min(2, data.parts))),))
+    relations = get_model_relations(posterior.program, (posterior.few,))
     parents: dict[str, list[str]] = relations["sample_sample"]
     plates: dict[str, list[str]] = {}
     for name, sites in relations["plate_sample"].items():
         # Pyro shows a plate that is entered twice as a clone; it is one plate.
         members = plates.setdefault(name.removesuffix("__CLONE"), [])
         members += [site for site in sites if site in parents and site not in members]
-    sizes = _sizes(model, data)
+    sizes = _sizes(posterior)
     cells = _layout(parents, plates)
     across, down = (1 + max(axis) for axis in zip(*cells.values(), strict=True))
     figure = Figure(figsize=(2.2 * across + 0.6, 1.35 * down + 0.6), layout="constrained")
@@ -65,10 +64,10 @@ def draw_plates(model: Model, data: Any) -> Figure:
     return figure
 
 
-def _sizes(model: Model, data: Any) -> dict[str, int]:
+def _sizes(posterior: Posterior) -> dict[str, int]:
     # At starting values: not every prior can be drawn from.
-    start = {site: value[0] for site, value in model.initial(data, 1).items()}
-    nodes = poutine.trace(poutine.condition(model, data=start)).get_trace(data).nodes.values()
+    start = {site: value[0] for site, value in posterior.initial(1).items()}
+    nodes = poutine.trace(poutine.condition(posterior.program, data=start)).get_trace(posterior.data).nodes.values()
     return {frame.name: frame.full_size or frame.size for node in nodes if node["type"] == "sample"
             for frame in node["cond_indep_stack"]}  # fmt: skip
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -11,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import CONF, PACKAGE
 from pyrozoo.core.settings import suggestion
+from pyrozoo.run import own
 
 if TYPE_CHECKING:
     from pyrozoo.contracts.model import Model
@@ -68,38 +72,46 @@ def _literal(path: Path, name: str) -> Any:
 
 def title(model: str) -> str:
     """Return the first line of the model's package docstring."""
+    if source := own.source_of(model):
+        return own.declared(source)[2]
     docstring = ast.get_docstring(ast.parse((MODELS / model / "__init__.py").read_text(encoding="utf-8")))
     return (docstring or model).splitlines()[0]
 
 
+def model_settings(model: str) -> dict[str, Any]:
+    """Return the default settings of a model: of the zoo, of a file that defines one, or of an installed package."""
+    if model in models():
+        return settings("model", model)
+    if (source := own.source_of(model)) is None:
+        raise SettingError(check_choice("model", model) or "")
+    name, defaults, _ = own.declared(source)
+    return {"name": snake(name), "source": str(Path(source).resolve()), **defaults}
+
+
 def refused(model: str) -> dict[str, str]:
     """Return generic methods that make no sense for the model, with the reason (``REFUSED`` in its package)."""
+    if model not in models():
+        return {}
     return _literal(MODELS / model / "__init__.py", "REFUSED") or {}
 
 
 def default_data(model: str) -> str:
     """Return the choice of conf/data that a model is tried on unless another is asked for (``DATA`` in its package)."""
-    return _literal(MODELS / model / "__init__.py", "DATA") or "simulated"
-
-
-def synthesizes(model: str) -> bool:
-    """Return whether the model can draw synthetic rows: whether its folder has a synthesis.py."""
-    return (MODELS / model / "synthesis.py").exists()
+    return "simulated" if model not in models() else _literal(MODELS / model / "__init__.py", "DATA") or "simulated"
 
 
 def file_data(model: str) -> str:
     """Return the choice of conf/data that reads a user's file for the model (``FILE`` in its package)."""
-    return _literal(MODELS / model / "__init__.py", "FILE") or "table"
+    return "table" if model not in models() else _literal(MODELS / model / "__init__.py", "FILE") or "table"
 
 
 def methods(model: str) -> tuple[str, ...]:
-    """Return the methods of a model: a solver file of that name, svi with a guide, and what any program allows."""
-    folder = MODELS / model
-
+    """Return the methods of a model: a solver file of that name, a guide that a method names, and what any program
+    allows: svi, by an automatic guide where the folder has none, laplace and nuts."""
     def there(name: str) -> bool:
         its = settings("inference", name)
-        module = {"solver": name, "guide": its.get("guide", "guide")}.get(its["needs"])
-        return module is None or (folder / f"{module}.py").exists()
+        module = {"solver": name, "guide": its.get("guide")}.get(its["needs"])
+        return module is None or has(model, module)
 
     return tuple(name for name in options("inference") if there(name) and name not in refused(model))
 
@@ -109,11 +121,26 @@ def check_choice(group: str, name: str, model: str | None = None) -> str | None:
     valid = models() if group == "model" else options(group)
     if name in valid:
         return None
+    if group == "model" and (source := own.source_of(name)):
+        return _said(lambda: own.declared(source))
     if group == "inference":
         valid = methods(model) if model in models() else valid
         if meant := [m for m in valid if name.lower() in settings(group, m).get("also", "").split(", ")]:
             return f"inference={name} does not exist; by {name} you may mean {' or '.join(meant)} ({', '.join(valid)})"
     return f"{group}={name} does not exist; {suggestion(name, valid)}"
+
+
+def _said(look: Callable[[], Any]) -> str | None:
+    try:
+        look()
+    except SettingError as error:
+        return str(error)
+    return None
+
+
+def snake(name: str) -> str:
+    """Return the name of a model: its class's, in small letters."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
 def check_pair(model: str, method: str) -> str | None:
@@ -126,21 +153,21 @@ def check_pair(model: str, method: str) -> str | None:
     )
 
 
-def part(model: str, name: str) -> ModuleType:
-    """Import a module of a model's folder.
+def has(model: str, name: str) -> bool:
+    """Return whether a model of the zoo has a module of that name in its folder."""
+    return model in models() and (MODELS / model / f"{name}.py").exists()
 
-    Besides solvers and guides every model has ``queries``, with ``metrics(fit)`` (its own figures) and ``tables(fit)``
-    (title -> table), and ``figures``, with ``pictures(fit)``. Either may have ``compared(fits, names)``: tables, or
-    pictures, over several fits of the model. A model whose folder has ``synthesis`` draws synthetic rows.
-    """
+
+def part(model: str, name: str) -> ModuleType:
+    """Import a module of a model's folder, such as a solver's or the guide's."""
     return importlib.import_module(f"pyrozoo.models.{model}.{name}")
 
 
-def model_class(name: str) -> type[Model]:
-    """Import a model's class: the one subclass of Model that its model.py defines."""
+def model_class(name: str, source: str | None = None) -> type[Model]:
+    """Import a model's class: the one subclass of Model that its model.py, or the file it comes from, defines."""
     from pyrozoo.contracts.model import Model
 
-    module = part(name, "model")
+    module = part(name, "model") if source is None else own.load(source)
     (found,) = (
         each
         for each in vars(module).values()

@@ -42,8 +42,8 @@ from pyrozoo.store.run_directory import (
     write_text,
 )
 from pyrozoo.store.synthetic import check_request, synthetic_frame, write_synthetic
-from pyrozoo.studies.compare.judge import Comparison, check_reference
-from pyrozoo.studies.compare.judge import compare as compare_fits
+from pyrozoo.diagnostics.compare import Comparison, check_reference
+from pyrozoo.diagnostics.compare import compare as compare_fits
 from pyrozoo.studies.compare.page import (
     ABSENT,
     card_rows,

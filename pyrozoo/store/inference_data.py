@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,12 @@ from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import NotApplicable
+from pyrozoo.contracts.posterior import Posterior, posterior_class
+from pyrozoo.core.draws import Draws, Values
+from pyrozoo.core.errors import DataError, NotApplicable
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics import predictive
 from pyrozoo.program.density import ProgramDensity
-from pyrozoo.program.trace import prior_draw
 
 PRIOR_DRAWS = 200
 
@@ -48,78 +49,101 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         Groups posterior, sample_stats, log_likelihood, posterior_predictive, prior, prior_predictive, observed_data,
         constant_data, with the data's own labels as coordinates.
     """
-    model, data, notes = fit.model, fit.data, [*fit.data.notes, *fit.notes]
+    posterior, data, notes = fit.posterior, fit.data, [*fit.data.notes, *fit.notes]
     budget = megabytes * 1e6
     # One step for parameters and statistics: draw i is the same draw in all of them.
     step = _thinning(fit, 0.75 * budget)
     notes += [f"one draw in {step} is stored, to keep this file within {megabytes:g} MB"] if step > 1 else []
-    chosen, pointwise = fit.pointwise()
+    chosen, pointwise = fit.pointwise
     if chosen > 1:
         notes.append(f"log-likelihoods, LOO and invariants are those of one draw in {chosen}: each takes long")
     step = chosen * -(-step // chosen) if step > 1 else 1
-    posterior = {site: value[:, ::step] for site, value in fit.draws.items()}
-    log_likelihood = pointwise[:, :: max(1, step // chosen)]
-    count_of_draws = next(iter(fit.draws.values())).shape[1]
-    observed = model.observed_site
-    statistics = data.statistics(data.values, observed)
+    draws = fit.draws.every(step)
+    statistics = posterior.statistics(posterior.own)
     with seeded(fit.seed):
-        room = int(budget / 8 / (4 * sum(array.size for _, array in statistics.values())))
+        room = int(budget / 8 / max(1, 4 * sum(array.size for _, array in statistics.values())))
         count = min(room, predictive.affordable(fit))
         if count < predictive.SIMULATIONS:
             notes.append(f"predictive data sets: {count} kept, of {predictive.SIMULATIONS}")
         simulated = _predictive_sets(fit, fit.draws, count)
-        size = 8 * sum(value[0, 0].numel() for value in fit.draws.values())
-        prior = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / size)), notes)
-        prior_predictive = _predictive_sets(fit, {s: v[:, :count] for s, v in prior.items()}, count) if prior else {}
-    seen, constant = data.stored(observed)
+        prior = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / (8 * fit.draws.scalars))), notes)
+        prior_predictive = _predictive_sets(fit, _first(prior, count), count) if prior else {}
+    seen, constant = posterior.stored()
     seen, constant = {**statistics, **seen}, {**constant, **_truth(fit)}
     coords = {name: list(labels) for name, labels in data.coords.items()}
     if data.test is not None:
         coords["test_row"] = list(data.test.row_labels)
-    dims = {name: list(each) for name, each in model.sites.items()}
-    dims |= {name: list(each) for name, (each, _) in {**seen, **constant}.items()}
+    derived = posterior.derived(draws)
+    dims = {name: list(each) for name, each in posterior.sites.items()}
+    dims |= {name: list(each) for name, (each, _) in {**seen, **constant, **derived}.items()}
     with warnings.catch_warnings():
         # A run cut short may have more chains than draws; ArviZ takes that for a mistake in the order of axes.
         warnings.filterwarnings("ignore", message="More chains")
         result = az.from_dict(
-            posterior=_numpy(posterior),
+            posterior=_numpy(draws) | {name: array for name, (_, array) in derived.items()},
             sample_stats=_numpy({name: value[:, ::step] for name, value in fit.sample_stats.items()}) or None,
             posterior_predictive=simulated or None,
             prior=_numpy(prior) or None,
             prior_predictive=prior_predictive or None,
             observed_data={name: array for name, (_, array) in seen.items()},
             constant_data={name: array for name, (_, array) in constant.items()} or None,
-            coords=coords,
+            coords=_fitting(coords, {**seen, **constant}, posterior.sites, draws),
             dims=dims,
         )
-        # ArviZ wants the observed variable's name here too, but its dimension is the model's unit: a call of its own.
-        pointwise = az.from_dict(
-            log_likelihood={observed: log_likelihood.cpu().numpy()},
-            coords=coords | ({"draw": list(range(0, count_of_draws, chosen))} if step < chosen else {}),
-            dims={observed: [model.unit]},
-        )
-        az.concat(result, pointwise, inplace=True)
+        _add_pointwise(result, fit, pointwise[:, :: max(1, step // chosen)], coords, chosen if step < chosen else 0)
         if fit.expectations:
             warnings.filterwarnings("ignore", message="the group expectations")  # ArviZ has no name for it
-            arrays = {n: (fit.model.invariant_dims[n], v.cpu().numpy()) for n, v in fit.expectations.items()}
+            arrays = {n: (posterior.invariant_dims[n], v.cpu().numpy()) for n, v in fit.expectations.items()}
             known = {dim for each, _ in arrays.values() for dim in each} & set(coords)
             result.add_groups(expectations=xr.Dataset(arrays, {dim: coords[dim] for dim in known}))
-    attributes = {
+    attributes = _attributes(fit, notes)
+    result.attrs.update(attributes)
+    for group in result.groups():
+        result[group].attrs.update(attributes)
+    return result
+
+
+def _add_pointwise(
+    result: az.InferenceData, fit: Fit, pointwise: Tensor, coords: Mapping[str, list[Any]], every: int
+) -> None:
+    """Add log-likelihoods: ArviZ wants the observed variable's name, whose dimension is the model's unit."""
+    name, unit = fit.posterior.observed, fit.posterior.unit
+    own = {unit: coords[unit]} if unit in coords and len(coords[unit]) == pointwise.shape[-1] else {}
+    labels = own | ({"draw": list(range(0, fit.draws.shape[1], every))} if every else {})
+    group = az.from_dict(log_likelihood={name: pointwise.cpu().numpy()}, coords=labels, dims={name: [unit]})
+    az.concat(result, group, inplace=True)
+
+
+def _fitting(
+    coords: Mapping[str, list[Any]], arrays: Mapping[str, Any], sites: Mapping[str, Any], draws: Draws
+) -> dict[str, list[Any]]:
+    """Return labels of dimensions but for those that a program uses for something of another size."""
+    sizes: dict[str, set[int]] = {}
+    for dims, shape in [
+        *((dims, array.shape) for dims, array in arrays.values()),
+        *((sites[site], value.shape[2:]) for site, value in draws.items()),
+    ]:
+        for dim, size in zip(dims, shape, strict=True):
+            sizes.setdefault(dim, set()).add(size)
+    return {name: labels for name, labels in coords.items() if sizes.get(name, {len(labels)}) == {len(labels)}}
+
+
+def _attributes(fit: Fit, notes: Sequence[str]) -> dict[str, Any]:
+    container = type(fit.data)
+    return {
         "model": fit.model_name,
         "method": fit.method,
         "kind": fit.kind,
         "status": fit.status,
         "seed": fit.seed,
         "seconds": fit.seconds,
-        "data": data.name,
-        "settings": json.dumps(dataclasses.asdict(model)),  # type: ignore[call-overload]
+        "data": fit.data.name,
+        "settings": json.dumps(fit.model.values()),
+        "sites": json.dumps(list(fit.posterior.sites)),
+        "container": f"{container.__module__}:{container.__name__}",
         "versions": json.dumps(versions()),
         "notes": "; ".join(notes),
     }
-    result.attrs.update(attributes)
-    for group in result.groups():
-        result[group].attrs.update(attributes)
-    return result
 
 
 def program_inference_data(
@@ -164,38 +188,42 @@ def program_inference_data(
 
 def _thinning(fit: Fit, budget: float) -> int:
     """Return the step at which draws and their pointwise log-likelihood fit into a number of bytes."""
-    chains, count = next(iter(fit.draws.values())).shape[:2]
-    each = 8 * (fit.data.units + sum(value[0, 0].numel() for value in fit.draws.values()))
+    chains, count = fit.draws.shape
+    each = 8 * (fit.posterior.units + fit.draws.scalars)
     return min(count, max(1, -(-int(chains * count * each) // max(1, int(budget)))))
 
 
-def _numpy(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+def _numpy(values: Values) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().numpy() for name, value in values.items()}
 
 
 def _predictive_sets(fit: Fit, draws: Draws, count: int) -> dict[str, np.ndarray]:
     """Return the statistics of simulated data sets, name -> [1, count, *statistic]."""
-    statistics = [fit.data.statistics(v, fit.model.observed_site) for v in predictive.simulations(fit, draws, count)]
+    statistics = [fit.posterior.statistics(replica) for replica in predictive.simulations(fit, draws, count)]
     sets = [{name: array for name, (_, array) in one.items()} for one in statistics]
     return {name: np.stack([each[name] for each in sets])[None] for name in (sets[0] if sets else {})}
 
 
+def _first(draws: Draws, count: int) -> Draws:
+    return next(draws.blocks(count))
+
+
 def _prior(fit: Fit, total: int, notes: list[str]) -> Draws:
     """Draw the global sites from the prior, [1, total, *event]; a note says why where that cannot be done."""
-    few = fit.data.first(1)
+    few = fit.posterior.on(fit.posterior.few)
     try:
-        draws = [prior_draw(fit.model, few) for _ in range(total)]
-    except NotApplicable as error:
+        draws = [few.prior_draw() for _ in range(total)]
+    except (NotApplicable, NotImplementedError) as error:
         notes.append(f"no draws from the prior: {error}")
-        return {}
-    return {site: torch.stack([draw[site] for draw in draws]).unsqueeze(0) for site in fit.model.sites} if draws else {}
+        return Draws()
+    return Draws.stack([{site: draw[site] for site in fit.posterior.sites} for draw in draws]) if draws else Draws()
 
 
 def _truth(fit: Fit) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     """Return the truth of a simulation; a fit with another number of components has no coordinate in common with it."""
     return {
-        f"true_{site}": (dims, fit.data.truth[site].cpu().numpy())
-        for site, dims in fit.model.sites.items()
+        f"true_{site}": (tuple(dims), fit.data.truth[site].cpu().numpy())
+        for site, dims in fit.posterior.sites.items()
         if site in fit.data.truth and fit.data.truth[site].shape == fit.draws[site].shape[2:]
     }
 
@@ -206,27 +234,31 @@ def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
     Args:
         data: As read from posterior.nc.
         model: The model, with the hyper-parameters of the run.
+
+    Raises:
+        DataError: The data are of no container that this version knows.
     """
     attributes = data.attrs
-
-    def tensors(group: str) -> Draws:
-        return {str(name): torch.as_tensor(np.asarray(value.values)) for name, value in data[group].items()}
-
+    draws = Draws(_tensors(data, "posterior"))
+    if "sites" in attributes:  # others are functions of them
+        draws = Draws({site: draws[site] for site in json.loads(attributes["sites"])})
     coords: dict[str, list[str]] = {}
     for group in ("observed_data", "constant_data"):
         if group in data:
             coords |= {str(name): [str(v) for v in value.values] for name, value in data[group].coords.items()}
-    constant = (
-        {str(n): np.asarray(v.values) for n, v in data["constant_data"].items()} if "constant_data" in data else {}
+    observed, constant = (
+        {str(n): np.asarray(v.values) for n, v in data[group].items()} if group in data else {}
+        for group in ("observed_data", "constant_data")
     )
-    observed = {str(n): np.asarray(v.values) for n, v in data["observed_data"].items()}
-    restored = model.container.restore(observed, constant, coords, model.observed_site)
+    kind = posterior_class(type(model))
+    site = "data" if kind is Posterior else str(kind.observed)
+    container = model.container or _container(attributes.get("container", ""))
+    restored = container.restore(observed, constant, coords, site)
     return Fit(
-        model=model,
+        posterior=kind(model, dataclasses.replace(restored, name=attributes.get("data", restored.name))),
         method=attributes["method"],
         kind=attributes["kind"],
-        data=dataclasses.replace(restored, name=attributes.get("data", restored.name)),
-        draws={site: value for site, value in tensors("posterior").items() if site in model.sites},
+        draws=draws,
         trace=pd.DataFrame(),
         runs=pd.DataFrame(),
         status=attributes["status"],
@@ -235,6 +267,19 @@ def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
         iterations=0,
         seconds=float(attributes["seconds"]),
         seed=int(attributes["seed"]),
-        sample_stats=tensors("sample_stats") if "sample_stats" in data else {},
-        expectations=tensors("expectations") if "expectations" in data else {},
+        sample_stats=_tensors(data, "sample_stats"),
+        expectations=_tensors(data, "expectations"),
     )
+
+
+def _tensors(data: az.InferenceData, group: str) -> dict[str, Tensor]:
+    there = data[group].items() if group in data else ()
+    return {str(name): torch.as_tensor(np.asarray(value.values)) for name, value in there}
+
+
+def _container(address: str) -> Any:
+    """Return the class of data at an address that ``to_inference_data`` wrote."""
+    module, _, name = address.partition(":")
+    if not module.startswith("pyrozoo.data."):
+        raise DataError(f"the data are of {address or 'no kind that was stored'}, which cannot be read back")
+    return getattr(importlib.import_module(module), name)

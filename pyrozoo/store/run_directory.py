@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ import xarray as xr
 import yaml
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.view import view_of
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
@@ -22,7 +25,6 @@ from pyrozoo.diagnostics.verdict import Line
 from pyrozoo.report import html
 from pyrozoo.report.pictures import standard_pictures
 from pyrozoo.report.plates import draw_plates
-from pyrozoo.run import catalog
 from pyrozoo.store.inference_data import from_inference_data, versions
 from pyrozoo.store.synthetic import write_synthetic
 
@@ -66,7 +68,7 @@ def write_run(
     try:
         _write(fit, data, directory, config)
         write_page(fit, data, directory, config, lines)
-        if catalog.synthesizes(fit.model_name):
+        if view_of(fit.model).synthesizes:
             count = synthetic_rows or fit.data.shape[0]
             path = directory / "tables" / "synthetic.csv"
             write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress))
@@ -104,12 +106,11 @@ def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, l
     for picture, image in drawn:
         with replacing(directory / "figures" / f"{picture.name}.png") as temporary:
             temporary.write_bytes(image)
-    size = " by ".join(f"{n} {dim}s" for n, dim in zip(fit.data.shape, fit.data.dims, strict=True))
     text = html.page(
         "run.html.j2",
         {
             "title": f"{fit.model_name} by {fit.method}",
-            "lead": f"{fit.data.name}: {size}; {fit.kind}; {fit.status} after {fit.iterations} iterations "
+            "lead": f"{fit.data.name}: {fit.data.size}; {fit.kind}; {fit.status} after {fit.iterations} iterations "
             f"in {fit.seconds:.2f} s; seed {fit.seed}",
             "lines": lines,
             "notes": [note for note in str(data.attrs["notes"]).split("; ") if note],
@@ -129,13 +130,13 @@ def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, l
 
 def tables_of(fit: Fit) -> dict[str, pd.DataFrame]:
     """Return what the model's users ask for, name -> table."""
-    return catalog.part(fit.model_name, "queries").tables(fit)
+    return view_of(fit.model).tables(fit)
 
 
 def pictures_of(fit: Fit, data: az.InferenceData) -> list[Picture]:
     """Return the model's own pictures, those that every fit has, and last the model in plate notation."""
-    plates = Picture("model", "Plate notation; observed sites are shaded.", draw_plates(fit.model, fit.data))
-    return [*catalog.part(fit.model_name, "figures").pictures(fit), *standard_pictures(fit, data), plates]
+    plates = Picture("model", "Plate notation; observed sites are shaded.", draw_plates(fit.posterior))
+    return [*view_of(fit.model).pictures(fit), *standard_pictures(fit, data), plates]
 
 
 def _finish(fit: Fit, directory: Path) -> None:
@@ -148,11 +149,11 @@ def _finish(fit: Fit, directory: Path) -> None:
 def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
     """Return a line per parameter: moments and intervals; R-hat and ESS for samples only."""
     shown = _summarised(data)
-    first = next(iter(fit.draws.values()))
-    if first.shape[0] * first.shape[1] == 1:
+    chains, count = fit.draws.shape
+    if chains * count == 1:
         # One value has no spread: ask for the mean alone.
         frame = az.summary(shown, kind="stats", stat_funcs={"mean": np.mean}, extend=False, round_to="none")
-    elif fit.kind != "samples" or first.shape[1] < 4:
+    elif fit.kind != "samples" or count < 4:
         frame = az.summary(shown, kind="stats", hdi_prob=0.9, round_to="none")
     else:
         with np.errstate(all="ignore"):  # constants have no R-hat
@@ -168,7 +169,7 @@ def _summarised(data: az.InferenceData) -> xr.Dataset:
         if size > MOST_SUMMARISED:
             dim = value.dims[2]
             keep = max(1, MOST_SUMMARISED * value.sizes[dim] // size)
-            index = np.linspace(0, value.sizes[dim] - 1, keep).round().astype(int)
+            index = evenly(value.sizes[dim], keep).numpy()
             some = value.isel({dim: index}).rename({dim: f"some_{dim}"})
             posterior = posterior.drop_vars(str(name)).assign({str(name): some})
     return posterior
@@ -225,8 +226,14 @@ def absent_row(directory: Path, error: DataError) -> dict[str, str]:
     return row
 
 
-def read_run(directory: Path) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
+def read_run(
+    directory: Path, find: Callable[[str, Mapping[str, Any]], type[Model]]
+) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
     """Return the fit, its InferenceData and its configuration from a run directory.
+
+    Args:
+        directory: The run directory.
+        find: (model's name, configuration) -> the class of models.
 
     Raises:
         DataError: Something is missing or cannot be read.
@@ -237,7 +244,7 @@ def read_run(directory: Path) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
     try:
         data = az.from_netcdf(str(directory / "posterior.nc"))
         attributes = dict(data.attrs)
-        model = catalog.model_class(attributes["model"])(**json.loads(attributes["settings"]))
+        model = find(attributes["model"], config)(**json.loads(attributes["settings"]))
         fit = from_inference_data(data, model)
         fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
     except (OSError, KeyError, ValueError) as error:

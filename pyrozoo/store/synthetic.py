@@ -4,40 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from torch import Tensor
-from tqdm import tqdm
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.view import view_of
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import replacing
-from pyrozoo.core.progress import PROGRESS_AFTER_SECONDS
+from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
-from pyrozoo.run import catalog
 
 
-def check_request(model: str, count: int | None, given: Mapping[str, str] | None) -> None:
-    """Refuse synthetic rows that no model, or not so many, can be asked for.
+def check_request(model: Any, count: int | None, given: Mapping[str, str] | None) -> None:
+    """Refuse synthetic rows that a model, or not so many, cannot be asked for.
 
     Raises:
         SettingError: The model cannot draw rows, or fewer than one are asked for.
     """
     if count is None and not given:
         return
-    if not catalog.synthesizes(model):
-        able = ", ".join(name for name in catalog.models() if catalog.synthesizes(name))
-        raise SettingError(f"synthetic_rows: {model} draws no synthetic rows; {able} can")
+    if not view_of(model).synthesizes:
+        raise SettingError(f"synthetic_rows: {model.name} draws no synthetic rows")
     if count is not None and count < 1:
         raise SettingError(f"synthetic_rows is {count}; it must be at least 1, or null")
 
 
 def _draw(fit: Fit, count: int, given: Mapping[str, str] | None, seed: int, take: Callable[[Tensor], None]) -> None:
     """Draw rows chunk by chunk under a seed of their own."""
-    check_request(fit.model_name, count, given)
-    module = catalog.part(fit.model_name, "synthesis")
+    check_request(fit.model, count, given)
     with seeded(seed):
-        for codes in module.synthesize(fit, count, given):
+        for codes in view_of(fit.model).synthesize(fit, count, given):
             take(codes)
 
 
@@ -68,17 +66,14 @@ def write_synthetic(
         seed: Of the rows.
         progress: Whether to show a bar on a terminal, when it takes over two seconds.
     """
-    bar = tqdm(
-        total=count, desc=path.name, unit="row", disable=None if progress else True, delay=PROGRESS_AFTER_SECONDS
-    )
-    with bar, replacing(path) as temporary:
+    with bar(count, path.name, shown=progress, unit="row") as shown, replacing(path) as temporary:
         fresh = True
 
         def take(codes: Tensor) -> None:
             nonlocal fresh
             fit.data.frame(codes).to_csv(temporary, mode="w" if fresh else "a", header=fresh, index=False)
             fresh = False
-            bar.update(len(codes))
+            shown.update(len(codes))
 
         _draw(fit, count, given, seed, take)
     return path

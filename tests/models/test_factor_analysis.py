@@ -36,7 +36,7 @@ from pyrozoo.models.factor_analysis.regression import (
     regress,
 )
 from pyrozoo.program.trace import log_joint
-from pyrozoo.studies.compare.judge import _moments
+from pyrozoo.diagnostics.compare import _moments
 from tests.case import Case, Oracle
 from tests.test_command import run
 

@@ -10,15 +10,16 @@ from typing import Any
 import pandas as pd
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.view import view_of
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.settings import check_types
 from pyrozoo.diagnostics.verdict import ORDER, USUAL, Line, Thresholds, verdict, worst
 from pyrozoo.report import html
-from pyrozoo.run import catalog
-from pyrozoo.store.run_directory import absent_row, read_run, write_table, write_text
-from pyrozoo.studies.compare.judge import Comparison, compare
+from pyrozoo.run.reference import load_run, serves
+from pyrozoo.store.run_directory import absent_row, write_table, write_text
+from pyrozoo.diagnostics.compare import Comparison, compare
 from pyrozoo.studies.compare.pictures import comparison_pictures
 
 SHORT = ("method", "status", "objective", "elbo", "elbo_gap", "khat", "mean_error", "sd_ratio_median", "overlap_median",
@@ -94,9 +95,8 @@ def _write_part(directory: Path, each: Comparison, suffix: str, links: dict[int,
             temporary.write_bytes(image)
     short = each.table[["fit", *(c for c in SHORT if c in each.table and each.table[c].notna().any())]]
     data = each.fits[0].data
-    size = " by ".join(f"{n} {dim}s" for n, dim in zip(data.shape, data.dims, strict=True))
     return {
-        "title": f"{name} on {data.name} ({size})",
+        "title": f"{name} on {data.name} ({data.size})",
         "reference": reference_sentence(each),
         "overview": overview(each),
         "table": html.table(short),
@@ -114,15 +114,12 @@ def _write_part(directory: Path, each: Comparison, suffix: str, links: dict[int,
 
 def tables_of(each: Comparison) -> dict[str, pd.DataFrame]:
     """Return the model's own tables over several fits, name -> table; most models have none."""
-    queries = catalog.part(each.fits[0].model_name, "queries")
-    return queries.compared(each.fits, each.names) if hasattr(queries, "compared") else {}
+    return view_of(each.fits[0].model).compared_tables(each.fits, each.names)
 
 
 def pictures_of(each: Comparison) -> list[Picture]:
     """Return the pictures of a comparison, and the model's own over several fits."""
-    figures = catalog.part(each.fits[0].model_name, "figures")
-    own = figures.compared(each.fits, each.names) if hasattr(figures, "compared") else []
-    return [*comparison_pictures(each), *own]
+    return [*comparison_pictures(each), *view_of(each.fits[0].model).compared_pictures(each.fits, each.names)]
 
 
 CARD = ("fit", "level", "about", "sentence")
@@ -211,12 +208,12 @@ def compare_directories(
         SettingError: The reference is of another model or of other data than all fits.
         DataError: It cannot be read.
     """
-    stored = None if reference is None else read_run(reference)[0]
+    stored = None if reference is None else load_run(reference)[0]
     alike: list[list[Fit]] = []
     links, absent = {}, []
     for directory in directories:
         try:
-            fit, _, _ = read_run(directory)
+            fit, _, _ = load_run(directory)
         except DataError as error:
             absent.append(absent_row(directory, error))
             continue
@@ -234,32 +231,3 @@ def compare_directories(
     missing = pd.DataFrame(absent, columns=list(ABSENT))
     write_comparison(target, comparisons, missing, links)
     return missing
-
-
-def verdict_settings(config: Mapping[str, Any]) -> tuple[Thresholds, Fit | None]:
-    """Return the thresholds of a configuration and its stored reference, if any.
-
-    Raises:
-        SettingError: No such threshold, or one out of range.
-        DataError: The reference is not a run directory, or is damaged.
-    """
-    limits = dict(config.get("verdict") or {})
-    check_types(Thresholds.__init__, limits, "verdict")
-    path = config.get("reference")
-    if not isinstance(path, str | Path | None):
-        raise SettingError(f"reference is {path!r}; it must be a run directory, or null")
-    return Thresholds(**limits), None if path is None else read_run(Path(path))[0]
-
-
-def judge(fit: Fit, config: Mapping[str, Any]) -> list[Line]:
-    """Return the verdict on a fit, held to the configuration's reference where it is one of this posterior."""
-    limits, reference = verdict_settings(config)
-    if reference is None or not serves(reference, [fit]):
-        return verdict(fit.metrics, limits)
-    return list(compare([fit], reference=reference, limits=limits).cards[0])
-
-
-def serves(reference: Fit, group: Sequence[Fit]) -> bool:
-    """Return whether a stored fit can be the reference of fits of one model to the same data."""
-    models = [fit.model for fit in group]
-    return reference.kind != "point" and reference.model in models and group[0].data.same(reference.data)

@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.picture import Picture
-from pyrozoo.studies.compare.judge import ROUNDING, Comparison, judged, varied_fields
+from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
 
 CHOOSE_BY = ("elbo", "loo_elpd", "holdout_elpd", "objective", "train_nll", "test_nll")
 """Figures by which a hyper-parameter may be chosen, or seen to overfit; of negative log densities less is better."""
@@ -254,7 +254,7 @@ def _telling(comparison: Comparison) -> list[str]:
 
 def _density(fit: Fit, place: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a kernel density estimate of one invariant, by its place among all scalars."""
-    for value in fit.invariants().values():
+    for value in fit.invariants.values():
         size = value[0, 0].numel()
         if place < size:
             return az.kde(value.reshape(*value.shape[:2], size)[..., place].double().cpu().numpy().ravel())

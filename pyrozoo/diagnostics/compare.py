@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.fit import SOLVER, Fit
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import SettingError
 from pyrozoo.diagnostics.metrics import MOST_SCALARS, Metrics, dataset, some
 from pyrozoo.diagnostics.verdict import SURE, USUAL, Line, Thresholds, verdict
@@ -184,13 +184,13 @@ def _hold(
     """Hold the fits of one posterior to their reference, components aligned to it or, without one, to the first fit."""
     base = None if chosen is None else chosen.index
     anchor = fits[group[0] if base is None else base]
-    canonical = anchor.model.canonical(anchor.draws)
+    canonical = anchor.posterior.align(anchor.draws)
     held: dict[int, _Held] = {}
     for i in group:
         # Fits in single and in double precision can stand side by side.
-        draws = {site: value.to(anchor.draws[site].dtype) for site, value in fits[i].draws.items()}
-        aligned = fits[i].model.canonical(draws, canonical)
-        mine = _moments(names[i], fits[i], aligned, draws), _moments(names[i], fits[i], fits[i].invariants())
+        draws = fits[i].draws.to(anchor.draws)
+        aligned = fits[i].posterior.align(draws, canonical)
+        mine = _moments(names[i], fits[i], aligned, draws), _moments(names[i], fits[i], fits[i].invariants)
         held[i] = _Held(*mine, curve=pd.DataFrame(), figures={})
     if base is not None:
         known = held[base].parameters, held[base].invariants
@@ -248,7 +248,7 @@ def _names(fits: Sequence[Fit], given: int | None) -> tuple[str, ...]:
 
 def varied_fields(fits: Sequence[Fit]) -> list[str]:
     """Return the hyper-parameters in which the fits differ."""
-    names = [f.name for f in dataclasses.fields(fits[0].model)]  # type: ignore[arg-type]
+    names = [f.name for f in dataclasses.fields(fits[0].model)]
     return [name for name in names if len({repr(getattr(fit.model, name)) for fit in fits}) > 1]
 
 
@@ -338,7 +338,7 @@ def _ends(flat: Tensor) -> np.ndarray:
     return np.quantile(flat.numpy(), [0.05, 0.95], axis=0)
 
 
-def _mcse(fit: Fit, draws: Draws, sd: Tensor) -> Tensor:
+def _mcse(fit: Fit, draws: Values, sd: Tensor) -> Tensor:
     """Return the Monte Carlo standard error of means: through ESS for chains, by the root of the count for q."""
     (value,) = draws.values()
     if fit.kind == "samples" and value.shape[1] >= 4:
@@ -353,8 +353,9 @@ def _mcse(fit: Fit, draws: Draws, sd: Tensor) -> Tensor:
 def _labels(site: str, fit: Fit, value: Tensor) -> list[str]:
     """Return the name of every scalar of a site, with the data's own labels where a dimension has them."""
     shape = value.shape[2:]
-    dims = fit.model.sites.get(site, fit.model.invariant_dims.get(site, ()))
-    axes = [fit.data.coords.get(dim, range(size)) for dim, size in zip(dims, shape, strict=True)]
+    dims = fit.posterior.sites.get(site, fit.posterior.invariant_dims.get(site, ()))
+    labels = [fit.data.coords.get(dim, range(size)) for dim, size in zip(dims, shape, strict=True)]
+    axes = [each if len(each) == size else range(size) for each, size in zip(labels, shape, strict=True)]
     if not axes:
         return [site]
     grids = np.meshgrid(*[np.asarray([str(label) for label in axis], dtype=object) for axis in axes], indexing="ij")
@@ -437,7 +438,7 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
         Columns seconds and error, in reference sds.
     """
     rows = judged(invariants, fit.kind)
-    rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_SCALARS)).round().astype(int))]
+    rows = rows.iloc[evenly(len(rows), MOST_SCALARS).numpy()]
     if not len(rows):
         return pd.DataFrame()
     if fit.kind != "samples" and own:
@@ -445,7 +446,7 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
     if fit.kind != "samples":
         error = float(rows["error_in_sd"].abs().max())
         return pd.DataFrame({"seconds": [_settled(fit)], "error": [error]})
-    values = torch.cat([v.reshape(*v.shape[:2], -1) for v in fit.invariants().values()], 2)
+    values = torch.cat([v.reshape(*v.shape[:2], -1) for v in fit.invariants.values()], 2)
     running = values[:, :, rows.index.tolist()].double().cpu().mean(0).cumsum(0).numpy()
     count = len(running)
     if count < 2:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from pyrozoo.core.errors import SettingError
 from pyrozoo.inference.chains import Plan
-from pyrozoo.inference.loop import LoopSettings
-from pyrozoo.inference.nuts import JITTER, check_settings, eager, refuse_flat, sample_density
+from pyrozoo.contracts.method import Loop
+from pyrozoo.inference.nuts import JITTER, Nuts, eager, refuse_flat, sample_density
 from pyrozoo.inference.starts import pathfinder
 from pyrozoo.program.density import FlatDensity, ProgramDensity
 from pyrozoo.store.inference_data import program_inference_data
@@ -79,7 +79,10 @@ def nuts(
         NumericalError: The posterior is improper, no valid start is found, the gradient is NaN there, or
             ``log_density`` and the program disagree.
     """
-    check_settings(chains, warmup, draws, target_accept_prob, max_tree_depth, backend)
+    Nuts(
+        name="nuts", backend=backend, chains=chains, warmup=warmup, draws=draws, target_accept_prob=target_accept_prob,
+        max_tree_depth=max_tree_depth, max_unknowns=1,
+    )  # fmt: skip
     if isinstance(start, str) and start not in STARTS:
         raise SettingError(f"start is {start!r}; it must be {', '.join(STARTS)}, or values by site")
 
@@ -88,7 +91,7 @@ def nuts(
         return space, _starts(space, start, chains)
 
     plan = Plan(warmup, draws, target_accept_prob, max_tree_depth, seed)
-    loop = LoopSettings(seed=seed, progress=progress)
+    loop = Loop(seed=seed, progress=progress)
     with pyro.validation_enabled(False), pyro.get_param_store().scope():
         found = sample_density(prepare, backend, chains, plan, loop, f"nuts ({chains} chains)")
         refuse_flat(found.space, found.gradient, found.vectors)

@@ -1,0 +1,56 @@
+"""What a method is: an engine with its settings."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.settings import Settings, positive, whole
+
+
+@dataclass(frozen=True)
+class Loop(Settings):
+    """How a loop runs, the same for every engine.
+
+    Attributes:
+        seed: Of torch's generator inside the loop; the caller's random state is left alone.
+        progress: Show a bar on anything over two seconds, when on a terminal.
+        checkpoint: Where checkpoints go; None writes none.
+        checkpoint_every: Iterations between checkpoints; None writes none.
+        resume: Continue from the checkpoint.
+        megabytes: What the draws that are kept may take; engines keep fewer of a large model, and say so.
+    """
+
+    seed: int = 0
+    progress: bool = True
+    checkpoint: Path | None = None
+    checkpoint_every: int | None = whole(optional=True, default=None)
+    resume: bool = False
+    megabytes: float | None = positive(optional=True, default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(Settings, abc.ABC):
+    """An engine with its settings: calling it fits a posterior.
+
+    Attributes:
+        needs: What of the model's folder it needs: nothing but the program, a guide, or a solver.
+        name: The method's name.
+        part: Makes the guide, or the solver, from the posterior.
+        options: Options of the model's own solver.
+    """
+
+    prefix: ClassVar[str] = "inference."
+    needs: ClassVar[Literal["program", "guide", "solver"]] = "program"
+    name: str
+    part: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @abc.abstractmethod
+    def __call__(self, posterior: Posterior, loop: Loop) -> Fit:
+        """Fit the posterior."""

@@ -1,0 +1,58 @@
+"""Predictions of hidden cells from the program itself: the observed site's distribution at the draws, as a mixture."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro.poutine as poutine
+import torch
+from pyro.infer import config_enumerate, infer_discrete
+from torch import Tensor
+
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.program.trace import Program
+
+MOST_DRAWS = 200
+"""Draws behind a prediction: each costs a run of the program."""
+
+REPEATS = 5
+"""Values drawn at each of them, for intervals."""
+
+
+def predict_cells(
+    program: Program, site: str, draws: Draws, data: Any, depth: int, truth: Tensor, hidden: Any
+) -> Prediction:  # fmt: skip
+    """Predict hidden cells; discrete sites are drawn given the observed cells.
+
+    Args:
+        program: The program.
+        site: Its observed site, a distribution for every cell.
+        draws: Site -> [chain, draw, *event].
+        data: Its argument, hidden cells masked.
+        depth: What its plates take.
+        truth: The data's values with those of the hidden cells in their places.
+        hidden: The hidden cells.
+
+    Returns:
+        A mixture over draws, cell by cell.
+    """
+    at = hidden.rows, hidden.columns
+    means, logs, samples = [], [], []
+    for draw in draws.some(MOST_DRAWS).each():
+        conditioned = config_enumerate(poutine.condition(program, data=draw), default="parallel")
+        drawn = infer_discrete(conditioned, first_available_dim=-1 - depth, temperature=1)
+        fn: Any = poutine.trace(drawn).get_trace(data).nodes[site]["fn"]
+        while hasattr(fn, "_mask"):
+            fn = fn.base_dist
+        fn = fn.expand(truth.shape)
+        means.append(fn.mean[at])
+        logs.append(fn.log_prob(truth)[at])
+        samples += [fn.sample()[at] for _ in range(REPEATS)]
+    values = torch.stack(samples)
+    ends = torch.quantile(values, values.new_tensor([0.05, 0.95]), dim=0, interpolation="nearest")
+    x = hidden.values
+    less, equal = (values < x).to(x.dtype).mean(0), (values == x).to(x.dtype).mean(0)
+    log_density = torch.stack(logs).logsumexp(0) - math.log(len(logs))
+    return Prediction(torch.stack(means).mean(0), ends[0], ends[1], log_density, less + torch.rand_like(x) * equal)

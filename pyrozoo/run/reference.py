@@ -1,0 +1,55 @@
+"""What a fit is held to: the stored reference and the thresholds of a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import arviz as az
+
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.errors import SettingError
+from pyrozoo.core.settings import check_types
+from pyrozoo.diagnostics.compare import compare
+from pyrozoo.diagnostics.verdict import Line, Thresholds, verdict
+from pyrozoo.run.names import stored_class
+from pyrozoo.store.run_directory import read_run
+
+
+def load_run(directory: Path) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
+    """Return the fit, its InferenceData and its configuration from a run directory.
+
+    Raises:
+        DataError: Something is missing or cannot be read.
+    """
+    return read_run(directory, stored_class)
+
+
+def verdict_settings(config: Mapping[str, Any]) -> tuple[Thresholds, Fit | None]:
+    """Return the thresholds of a configuration and its stored reference, if any.
+
+    Raises:
+        SettingError: No such threshold, or one out of range.
+        DataError: The reference is not a run directory, or is damaged.
+    """
+    limits = dict(config.get("verdict") or {})
+    check_types(Thresholds.__init__, limits, "verdict")
+    path = config.get("reference")
+    if not isinstance(path, str | Path | None):
+        raise SettingError(f"reference is {path!r}; it must be a run directory, or null")
+    return Thresholds(**limits), None if path is None else load_run(Path(path))[0]
+
+
+def judge(fit: Fit, config: Mapping[str, Any]) -> list[Line]:
+    """Return the verdict on a fit, held to the configuration's reference where it is one of this posterior."""
+    limits, reference = verdict_settings(config)
+    if reference is None or not serves(reference, [fit]):
+        return verdict(fit.metrics, limits)
+    return list(compare([fit], reference=reference, limits=limits).cards[0])
+
+
+def serves(reference: Fit, group: Sequence[Fit]) -> bool:
+    """Return whether a stored fit can be the reference of fits of one model to the same data."""
+    models = [fit.model for fit in group]
+    return reference.kind != "point" and reference.model in models and group[0].data.same(reference.data)
