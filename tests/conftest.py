@@ -2,6 +2,7 @@
 
 import base64
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,9 @@ install_import_hook("pyrozoo.math", "tests.typecheck.checker")
 # The same examples in every run, and none of them timed.
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("steady")
+# A shell starts its background jobs with Ctrl-C ignored, which tests send.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
