@@ -340,13 +340,18 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
     """
     from omegaconf import OmegaConf
 
-    from pyrozoo import api, calibration
-    from pyrozoo.report.calibration import RANKS
-    from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
-    from pyrozoo.types import NotApplicable, UserError
-
     calibrating = config.get("task", "fit") == "calibrate"
-    kept, folders = (RANKS, 4) if calibrating else (CHECKPOINT, 3)
+    folders = 4 if calibrating else 3
+    try:
+        from pyrozoo import api, calibration
+        from pyrozoo.report.calibration import RANKS
+        from pyrozoo.report.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
+        from pyrozoo.types import NotApplicable, UserError
+    except KeyboardInterrupt:
+        discard(directory, folders)
+        raise
+
+    kept = RANKS if calibrating else CHECKPOINT
     if calibrating:
         calibration.fill(config)
     unresolved = OmegaConf.to_yaml(config, resolve=False)
