@@ -67,6 +67,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"pyrozoo.diagnostics.{name}", 8)
 
 
+@pytest.fixture(autouse=True)
+def begun() -> None:
+    """Begin every test with torch's own generator in one state, whatever ran before it."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make pictures but do not render them: tests of reports do."""

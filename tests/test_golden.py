@@ -117,11 +117,12 @@ def test_fits_are_as_recorded(name):
     golden = recorded()
     if golden["machine"] != machine():
         pytest.skip(f"recorded on {golden['machine']}, this is {machine()}: other machines round otherwise")
+    assert name in golden["fits"], "not recorded yet: python -m tests.test_golden"
     assert fitted(name) == golden["fits"][name]
 
 
 def test_what_is_recorded_is_what_is_fitted():
-    assert set(recorded()["fits"]) == set(FITS)
+    assert set(recorded()["fits"]) == set(FITS), "python -m tests.test_golden records anew"
 
 
 if __name__ == "__main__":
