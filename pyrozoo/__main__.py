@@ -341,14 +341,19 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
     """
     from omegaconf import OmegaConf
 
-    from pyrozoo.core.errors import NotApplicable, UserError
-    from pyrozoo.run import fit as api
-    from pyrozoo.store.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
-    from pyrozoo.studies.calibrate import run as calibration
-    from pyrozoo.studies.calibrate.page import RANKS
-
     calibrating = config.get("task", "fit") == "calibrate"
-    kept, folders = (RANKS, 4) if calibrating else (CHECKPOINT, 3)
+    folders = 4 if calibrating else 3
+    try:
+        from pyrozoo.core.errors import NotApplicable, UserError
+        from pyrozoo.run import fit as api
+        from pyrozoo.store.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
+        from pyrozoo.studies.calibrate import run as calibration
+        from pyrozoo.studies.calibrate.page import RANKS
+    except KeyboardInterrupt:
+        discard(directory, folders)
+        raise
+
+    kept = RANKS if calibrating else CHECKPOINT
     if calibrating:
         calibration.fill(config)
     unresolved = OmegaConf.to_yaml(config, resolve=False)

@@ -2,9 +2,11 @@
 
 import base64
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
@@ -16,6 +18,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 assert tests.typecheck
 install_import_hook("pyrozoo.models", "tests.typecheck.checker")
 install_import_hook("pyrozoo.math", "tests.typecheck.checker")
+# The same examples in every run, and none of them timed.
+hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("steady")
+# A shell starts its background jobs with Ctrl-C ignored, which tests send.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -57,6 +65,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Simulate few data sets from every fit, too few for predictive checks: tests of those say how many they want."""
     for name in ("store.inference_data.PRIOR_DRAWS", "diagnostics.predictive.SIMULATIONS"):
         monkeypatch.setattr(f"pyrozoo.{name}", 8)
+
+
+@pytest.fixture(autouse=True)
+def begun() -> None:
+    """Begin every test with torch's own generator in one state, whatever ran before it."""
+    import torch
+
+    torch.manual_seed(0)
 
 
 @pytest.fixture

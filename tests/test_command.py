@@ -271,6 +271,31 @@ def test_interrupted_command_exits_130_and_resumes(here):
     assert (directory / "checkpoint.pt").is_file()
 
 
+STOPPED_WHILE_IMPORTING = """
+import os, runpy, signal, sys
+
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "torch.nested" and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+
+assert "torch" not in sys.modules
+sys.meta_path.insert(0, Stop())
+sys.argv = ["pyrozoo", *sys.argv[1:]]
+runpy.run_module("pyrozoo", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_a_command_interrupted_while_it_imports_exits_130(here, sweep):
+    """PyTorch half imported cannot be imported: nothing may need it any more."""
+    started = [sys.executable, "-c", STOPPED_WHILE_IMPORTING, *SMALL, "inference=em", *sweep]
+    done = subprocess.run(started, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert not (here / "outputs").exists()
+
+
 def test_resume_command(here, capsys):
     sizes = {"rows": 60, "columns": 4, "num_components": 2, "tol": 0.0}
     fit = pyrozoo.fit("zip_mixture", "em", max_iterations=20, checkpoint_every=5, directory=here / "run", **sizes)

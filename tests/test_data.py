@@ -136,7 +136,7 @@ def test_tables_from_python():
     assert Table.of(np.ma.masked_equal([[1, 2], [3, 4]], 2)).observed.tolist() == [[True, False], [True, True]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 30), st.integers(1, 6), st.floats(0, 0.99), st.integers(0, 5))
 def test_hold_out_hides_and_keeps(rows, columns, fraction, seed):
     values = torch.arange(1.0, rows * columns + 1).reshape(rows, columns).double()

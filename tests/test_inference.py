@@ -133,11 +133,7 @@ def test_numpy_scalars_are_numbers(tmp_path):
     fit.save(tmp_path / "run")
 
 
-def test_second_interrupt_is_pythons_own(request):
-    # A shell's background job starts with the signal ignored, and then there is no second interrupt.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
-
+def test_second_interrupt_is_pythons_own():
     class Stuck(Process):
         total = 3
 

@@ -517,7 +517,7 @@ numbers = st.one_of(
 
 
 @pytest.mark.parametrize("model", MODELS)
-@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(data=arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=numbers))
 def test_any_array_is_refused_or_fitted(model, data):
     quick = {"em": {"restarts": 2, "max_iterations": 50}, "cavi": {"restarts": 2, "max_iterations": 50, "draws": 20},

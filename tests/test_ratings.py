@@ -170,7 +170,7 @@ def test_a_rare_value_and_one_near_the_others_get_none(code, times, others):
 # Hold-out and validation
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(columns, st.floats(0, 0.99), st.floats(0, 0.99), st.integers(0, 3), st.sampled_from(["all", "listed"]))
 def test_each_rating_is_shown_hidden_or_set_aside(entries, fraction, aside, seed, of):
     data = Ratings.of_columns(*zip(*entries, strict=True))

@@ -685,7 +685,7 @@ def label(cell):
     return str(int(cell)) if int(cell) == cell and abs(cell) < 1e15 else str(cell)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(NUMBERS, OBJECTS), st.booleans())
 def test_any_array_is_refused_in_a_line_or_gives_back_its_labels(array, framed):
     array = array if array.dtype != object else _filled(array.shape, array.ravel().tolist())

@@ -211,7 +211,7 @@ def test_huge_counts_are_exact():
 # What a user has in Python
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(matrices)
 def test_a_dense_matrix_comes_back(array):
     data = Triplets.of(array)
@@ -302,7 +302,7 @@ def test_zeros_everywhere_are_data():
 # Hold-out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(matrices, st.floats(0, 0.99), st.sampled_from(["all", "listed"]), st.integers(0, 3))
 def test_hold_out_hides_the_right_values(array, fraction, of, seed):
     data = Triplets.of(array)
@@ -400,7 +400,7 @@ def test_what_nobody_knows_is_missing_and_what_is_hidden_is_not():
 # Parts, copies, comparisons
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(matrices, st.randoms(use_true_random=False), st.floats(0, 0.6))
 def test_a_batch_is_rows_of_the_matrix(array, random, fraction):
     data = Triplets.of(array, "whole").hold_out(fraction, 0)
@@ -452,7 +452,7 @@ def test_same_sees_values_cells_shape_and_what_is_unobserved():
     assert not data.same(data.hold_out(0.3, 0))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(matrices, st.floats(0, 0.6))
 def test_statistics_are_those_of_the_observed_cells(array, fraction):
     data = Triplets.of(array).hold_out(fraction, 0)
@@ -501,7 +501,7 @@ def test_columns_that_test_rows_do_not_list_are_zeros():
     np.testing.assert_array_equal(dense(data.with_test(Triplets.of_columns(["v"], ["z"], [4])).test), [[0, 0, 4]])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(matrices, st.randoms(use_true_random=False))
 def test_hidden_entries_of_test_rows_move_with_their_columns(array, random):
     names = [f"c{j}" for j in range(array.shape[1])]

@@ -8,6 +8,7 @@ import re
 import time
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,9 +39,10 @@ class Comparison(Callback):
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Remember where the sweep goes, so that one cut short can still be reported; prepare for a parallel one."""
-        Comparison.directory = Path(str(config.hydra.sweep.dir))
+        import_module("pyrozoo.calibration")  # PyTorch half imported cannot be imported again, and reports need it
         # A swept group is not chosen yet, so that only these can be resolved.
         Comparison.settings = {name: config[name] for name in ("reference", "verdict")}
+        Comparison.directory = Path(str(config.hydra.sweep.dir))
         Comparison.jobs = count_jobs(list(config.hydra.overrides.task))
         launcher = str(config.hydra.launcher.get("_target_"))
         if launcher.endswith(("JoblibLauncher", "LocalLauncher")):

@@ -716,7 +716,7 @@ def test_methods_that_cannot_do_with_the_model_say_so():
     assert "laplace" in refused(NotApplicable, pyrozoo.fit, make(), "laplace", data=TINY)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(
     columns=st.lists(st.lists(st.sampled_from(["a", "b", "c", None]), min_size=4, max_size=4), min_size=1, max_size=4)
 )
