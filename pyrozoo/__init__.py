@@ -7,15 +7,30 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pyrozoo.inference.any_program import nuts
-    from pyrozoo.run.fit import Result, compare, fit, list_models, load, resume, synthesize
+    from pyrozoo.contracts.model import Model
+    from pyrozoo.contracts.symmetry import Relabel, Rotate
+    from pyrozoo.core.settings import between, not_negative, one_of, positive, whole
+    from pyrozoo.data.table import Table
+    from pyrozoo.run.fit import Result, fit, list_models, load, resume
+    from pyrozoo.run.nuts import nuts
+    from pyrozoo.run.synthesize import synthesize
     from pyrozoo.studies.calibrate.run import calibrate
+    from pyrozoo.studies.compare.run import compare
     from pyrozoo.studies.recover.run import recover
 
-__all__ = ["Result", "calibrate", "compare", "fit", "list_models", "load", "nuts", "recover", "resume", "synthesize"]
+MODULES = {
+    "Model": "contracts.model", "Relabel": "contracts.symmetry", "Rotate": "contracts.symmetry", "Table": "data.table",
+    **dict.fromkeys(("between", "not_negative", "one_of", "positive", "whole"), "core.settings"),
+    **dict.fromkeys(("Result", "fit", "list_models", "load", "resume"), "run.fit"),
+    "nuts": "run.nuts", "synthesize": "run.synthesize", "compare": "studies.compare.run",
+    "recover": "studies.recover.run", "calibrate": "studies.calibrate.run",
+}  # fmt: skip
+"""What the package offers -> where it is."""
 
-MODULES = {"nuts": "inference.any_program", "recover": "studies.recover.run", "calibrate": "studies.calibrate.run"}
-"""Where the names are that are not of run/fit.py."""
+__all__ = [
+    "Model", "Relabel", "Result", "Rotate", "Table", "between", "calibrate", "compare", "fit", "list_models", "load",
+    "not_negative", "nuts", "one_of", "positive", "recover", "resume", "synthesize", "whole",
+]  # fmt: skip
 
 # ArviZ announces its next version at every import; the pin in pyproject.toml says which one is meant.
 warnings.filterwarnings("ignore", message=r"\s*ArviZ is undergoing", category=FutureWarning)
@@ -24,8 +39,8 @@ warnings.filterwarnings("ignore", message="IProgress not found")  # of a library
 
 def __getattr__(name: str) -> Any:
     # torch, pyro and arviz take seconds to import; help and mistakes must not wait for them.
-    if name in __all__:
-        return getattr(importlib.import_module(f"pyrozoo.{MODULES.get(name, 'run.fit')}"), name)
+    if name in MODULES:
+        return getattr(importlib.import_module(f"pyrozoo.{MODULES[name]}"), name)
     raise AttributeError(f"module 'pyrozoo' has no attribute {name!r}")
 
 

@@ -48,7 +48,7 @@ class Case:
         laplace_error: By how much Laplace's evidence may miss on ``tiny``.
         bad: Name -> (data as a user gives it, what the error must name).
         odd: Name -> data that is unusual but must give a finite fit.
-        bugs: Name -> a sampler with a bug planted in it, (model, data) -> solver.
+        bugs: Name -> a sampler with a bug planted in it, made from a posterior.
     """
 
     model: Model
@@ -61,7 +61,7 @@ class Case:
     laplace_error: float
     bad: Mapping[str, tuple[Any, str]]
     odd: Mapping[str, Any]
-    bugs: Mapping[str, Callable[[Model, Any], Solver]] = field(default_factory=dict)
+    bugs: Mapping[str, Callable[[Any], Solver]] = field(default_factory=dict)
     joint: Model | None = None
     lose: Callable[[Any], Any] | None = None
     fills: frozenset[str] = frozenset()

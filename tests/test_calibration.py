@@ -14,11 +14,12 @@ import yaml
 from scipy import stats
 
 import pyrozoo
+from pyrozoo.contracts.method import Loop
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics.verdict import LEVELS
 from pyrozoo.inference.laplace import laplace
-from pyrozoo.inference.loop import LoopSettings
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.run import catalog
 from pyrozoo.run.fit import engine_fit
@@ -189,7 +190,7 @@ def reweighted(config, *, data):
             "on_prob": torch.distributions.Beta(torch.tensor(2.0).double(), 2.0).sample((*many, 1, D)),
             "rate": torch.distributions.Gamma(torch.tensor(2.0).double(), 1.0).sample((*many, 1, D)),
         }
-        logs = fit.model.log_likelihood(draws, data)[0]
+        logs = Posterior.of(fit.model, data).log_likelihood(draws)[0]
         chosen = torch.multinomial((logs - logs.max()).exp(), 200, replacement=True)
     return dataclasses.replace(
         fit, kind="exact", status="completed", draws={site: value[:, chosen] for site, value in draws.items()}
@@ -291,13 +292,15 @@ def test_a_mode_gets_laplaces_gaussian():
     result = pyrozoo.calibrate("zip_mixture", "em", simulations=4, **COUNTS)
     assert set(result.fits["kind"]) == {"variational"}
     assert (result.fits["draws"] == 49).all()
-    assert {name.split("[")[0] for name in result.ranks} == set(catalog.model_class("zip_mixture").invariant_dims)
+    assert {name.split("[")[0] for name in result.ranks} == set(
+        Posterior.of(catalog.model_class("zip_mixture"), None).invariant_dims
+    )
 
 
 def test_laplace_starts_where_it_is_told():
     fit = pyrozoo.fit("zip_mixture", "em", rows=40, columns=2, num_components=2, restarts=3, progress=False)
     settings = {"method": "laplace", "max_iterations": 500, "tol": 1e-5, "draws": 5, "max_unknowns": 2000}
-    loop = LoopSettings(seed=1, progress=False)
+    loop = Loop(seed=1, progress=False)
     starts = {site: value[:, 0] for site, value in fit.draws.items()}
     ours = laplace(fit.model, fit.data, restarts=7, loop=loop, starts=starts, **settings)
     assert len(ours.runs) == 1

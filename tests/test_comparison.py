@@ -12,21 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pyrozoo.diagnostics.compare import compare, error_curve
 from scipy import stats
 
 import pyrozoo
 from pyrozoo.command.sweep import runs_of
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.metrics import evaluate
 from pyrozoo.diagnostics.predictive import checks, tail
 from pyrozoo.diagnostics.verdict import LEVELS, Thresholds, verdict
-from pyrozoo.program.trace import log_joint
 from pyrozoo.report import __main__ as rebuild_command
-from pyrozoo.diagnostics.compare import compare, error_curve
 from tests.case import case
 from tests.test_command import run
 
@@ -142,7 +142,7 @@ def test_label_switching_is_told_from_a_wrong_answer():
     settings = {"rows": 50, "columns": 4, "num_components": 2, "truth": {"num_components": 2}, "progress": False}
     fits = [pyrozoo.fit("zip_mixture", "gibbs", seed=seed, thin=2, warmup=200, **settings) for seed in (0, 1)]
     for fit in fits:
-        fit.draws = fit.model.canonical(fit.draws, fits[0].draws)
+        fit.draws = fit.posterior.align(fit.draws, fits[0].draws)
     steady, switched = fits
     for value in switched.draws.values():
         value[1] = value[1].flip(1)  # the components of one chain have each other's labels
@@ -194,7 +194,7 @@ def test_elbo_is_held_to_the_evidence():
     """With the posterior for q, the ELBO is the evidence. Log q that is 3 too high is a gap of 3."""
     its = case("zip_mixture")
     draws = {site: value[:1, :300] for site, value in some(2).items()}
-    log_q = log_joint(its.model, draws, its.tiny) - its.oracle().log_evidence
+    log_q = Posterior.of(its.model, its.tiny).log_joint(draws) - its.oracle().log_evidence
     fits = [fit_of(name, draws, "variational", log_q=log_q + gap) for name, gap in (("exactly", 0.0), ("off", 3.0))]
     result = compare(fits)
     one, other = ({line.about: line for line in lines}["ELBO"] for lines in result.cards)
@@ -330,7 +330,7 @@ def test_checks_do_not_look_at_cells_that_are_not_observed(monkeypatch):
     fit = fit_of("right", some(1))
     values = ITS.tiny.values.clone()
     filled = torch.where(ITS.tiny.observed, values, 1e6)
-    one, other = (ITS.model.checks(each, ITS.tiny) for each in (values, filled))
+    one, other = (Posterior.of(ITS.model, ITS.tiny).checks(each) for each in (values, filled))
     for name in one:
         torch.testing.assert_close(one[name], other[name])
     monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 30)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 import pyrozoo
-from pyrozoo.types import UserError
+from pyrozoo.core.errors import UserError
 from tests.case import PAIRS, case
 
 GOLDEN = Path(__file__).with_name("golden.json")

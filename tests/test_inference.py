@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.contracts.method import Loop, Process, drive, read_checkpoint
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
-from pyrozoo.inference.loop import LoopSettings, Process, drive, read_checkpoint
 from pyrozoo.math.linear_algebra import safe_cholesky
 
 SIZES = {"rows": 60, "columns": 4, "num_components": 3, "progress": False}
@@ -148,7 +148,7 @@ def test_second_interrupt_is_pythons_own():
             time.sleep(0.1)
 
     with pytest.raises(KeyboardInterrupt):
-        drive(Stuck(), LoopSettings(progress=False), "stuck")
+        drive(Stuck(), Loop(progress=False), "stuck")
 
 
 def test_checkpoints_are_plain_and_checked(tmp_path):

@@ -13,24 +13,23 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from pyrozoo.diagnostics.compare import _moments
 
 import pyrozoo
+from pyrozoo.contracts.method import Loop
+from pyrozoo.contracts.posterior import HandBuilt, Posterior
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.predictive import FEWEST
-from pyrozoo.inference.loop import LoopSettings
-from pyrozoo.inference.nuts import nuts
-from pyrozoo.inference.optimise import MONOTONE_TOLERANCE, optimise
-from pyrozoo.inference.sample import sample
+from pyrozoo.inference.nuts import Nuts
+from pyrozoo.inference.optimise import MONOTONE_TOLERANCE, Optimise
+from pyrozoo.inference.sample import Sample
 from pyrozoo.inference.state import take
-from pyrozoo.program.density import Unconstrained
-from pyrozoo.program.trace import log_joint, log_prior, simulate
 from pyrozoo.run import catalog
-from pyrozoo.studies.calibrate.judge import calibration_ranks, geweke, uniformity
-from pyrozoo.diagnostics.compare import _moments
+from pyrozoo.testing.samplers import calibration_ranks, geweke, uniformity
 from tests.case import PAIRS, case, pairs, solver_class
 
 MODELS = catalog.models()
@@ -105,8 +104,8 @@ QUICKLY_VARIATIONAL = [
 def prior_draws(model: str, data, count: int):
     its = case(model)
     with seeded(7):
-        draws = [simulate(its.model, data) for _ in range(count)]
-    return {site: torch.stack([draw[site] for draw in draws])[None] for site in its.model.sites}
+        draws = [Posterior.of(its.model, data).simulate() for _ in range(count)]
+    return {site: torch.stack([draw[site] for draw in draws])[None] for site in Posterior.of(its.model, None).sites}
 
 
 def larger(model: str, missing: float = 0.0, seed: int = 5):
@@ -121,23 +120,24 @@ def larger(model: str, missing: float = 0.0, seed: int = 5):
 def test_hand_built_density_is_the_programs(model):
     its, data = case(model).model, larger(model, missing=0.2)
     draws = prior_draws(model, data, 16)
-    ours = its.pointwise_log_likelihood(draws, data).sum(-1) + log_prior(its, draws, data)
-    torch.testing.assert_close(ours, log_joint(its, draws, data), rtol=1e-10, atol=0)
+    ours = Posterior.of(its, data).pointwise(draws).sum(-1) + Posterior.of(its, data).log_prior(draws)
+    torch.testing.assert_close(ours, Posterior.of(its, data).log_joint(draws), rtol=1e-10, atol=0)
 
 
 @pytest.mark.parametrize(("model", "method"), JOINTS)
 def test_solvers_objective_is_the_programs_joint(model, method):
     solver_type = solver_class(model, method)
     its, data = case(model).model, larger(model, missing=0.2)
-    solver = solver_type(its, data)
+    solver = solver_type(Posterior.of(its, data))
     with seeded(0):
         state = solver.init(16)
         for _ in range(3):
             state, _ = solver.step(state)
-        new, objective = solver.step(state)
-    at = state if solver.objective_of == "before" else new
-    draws = {site: value[None] for site, value in solver.draws(at).items()}
-    torch.testing.assert_close(objective[None], log_joint(its, draws, data), rtol=1e-10, atol=0)
+        new, info = solver.step(state)
+        objective = info.objective
+    at = state if solver.objective_of == "argument" else new
+    draws = {site: value[None] for site, value in solver.answer(at).draws().items()}
+    torch.testing.assert_close(objective[None], Posterior.of(its, data).log_joint(draws), rtol=1e-10, atol=0)
 
 
 # 2. Oracle ------------------------------------------------------------------------------------------------------------
@@ -148,8 +148,8 @@ def test_samplers_agree_with_the_oracle(model, method):
     its = case(model)
     exact = its.oracle().draws
     fit = fit_tiny(model, method, **LONG.get(method, LONG["gibbs"]))
-    invariants = _moments("ours", fit, its.model.invariants(fit.draws, its.tiny)).set_index("quantity")
-    truth = its.model.invariants(exact, its.tiny)
+    invariants = _moments("ours", fit, Posterior.of(its.model, its.tiny).invariants(fit.draws)).set_index("quantity")
+    truth = Posterior.of(its.model, its.tiny).invariants(exact)
     expected = np.concatenate([value[0].mean(0).flatten().numpy() for value in truth.values()])
     spread = np.concatenate([value[0].std(0).flatten().numpy() for value in truth.values()])
     error = (invariants["mean"].to_numpy() - expected) / np.hypot(invariants["mcse"], spread / math.sqrt(100_000))
@@ -177,7 +177,7 @@ def test_point_estimates_beat_every_exact_draw(model, method):
     its = case(model)
     draws = {site: value[:, :2000] for site, value in its.oracle().draws.items()}
     few = its.tiny.first(1)
-    best = its.model.pointwise_log_likelihood(draws, its.tiny).sum(-1) + log_prior(its.model, draws, few)
+    best = Posterior.of(its.model, its.tiny).pointwise(draws).sum(-1) + Posterior.of(its.model, few).log_prior(draws)
     assert fit_tiny(model, method, restarts=20).objective > float(best.max())
 
 
@@ -189,12 +189,13 @@ def test_point_estimates_beat_every_exact_draw(model, method):
 def test_objectives_never_fall(model, method, dtype):
     solver_type = solver_class(model, method)
     data = larger(model, missing=0.2).to("cpu", dtype)
-    solver = solver_type(case(model).model, data)
+    solver = solver_type(Posterior.of(case(model).model, data))
     with seeded(0):
         state = solver.init(8)
     objectives = []
     for _ in range(150):
-        state, objective = solver.step(state)
+        state, info = solver.step(state)
+        objective = info.objective
         objectives.append(objective.double())
     path = torch.stack(objectives)
     assert ((path[1:] - path[:-1]) >= -MONOTONE_TOLERANCE[dtype] * path[1:].abs()).all()
@@ -212,25 +213,17 @@ class Falling:
 
     def step(self, state):
         self.steps += 1
-        state, objective = self.solver.step(state)
-        return state, objective - (10 * objective.abs() if self.steps == 2 else 0)
+        state, info = self.solver.step(state)
+        fall = 10 * info.objective.abs() if self.steps == 2 else 0
+        return state, dataclasses.replace(info, objective=info.objective - fall)
 
 
 @pytest.mark.parametrize(("model", "method"), MONOTONE)
 def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
     its, data = case(model).model, larger(model)
-    solver = Falling(solver_class(model, method)(its, data))
-    fit = optimise(
-        its,
-        data,
-        solver,
-        method=method,
-        restarts=3,
-        max_iterations=200,
-        tol=1e-12,
-        draws=5,
-        loop=LoopSettings(progress=False),
-    )
+    solver = Falling(solver_class(model, method)(Posterior.of(its, data)))
+    falling = Optimise(name=method, part=lambda _: solver, restarts=3, max_iterations=200, tol=1e-12, draws=5)
+    fit = falling(Posterior.of(its, data), Loop(progress=False))
     assert fit.status == "objective_decreased"
     assert (fit.runs["status"] == "objective_decreased").any()
 
@@ -242,12 +235,13 @@ def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
 def test_converged_points_are_stationary(model, method):
     """Directional derivatives of the objective over the solver's own parameters vanish, by central differences."""
     its, data = case(model).model, larger(model)
-    solver = solver_class(model, method)(its, data)
+    solver = solver_class(model, method)(Posterior.of(its, data))
     with seeded(0):
         state = solver.init(6)
         before = torch.full((6,), -torch.inf)
         for _ in range(3000):
-            state, objective = solver.step(state)
+            state, info = solver.step(state)
+            objective = info.objective
             if torch.equal(objective, before):
                 break
             before = objective
@@ -265,12 +259,12 @@ def test_converged_points_are_stationary(model, method):
                 new = value * torch.exp(sign * size * noise)
                 if (
                     solver.kind == "point"
-                    and field.name in its.sites
+                    and field.name in Posterior.of(its, None).sites
                     and torch.allclose(value.sum(-1), torch.ones(1).double())
                 ):
                     new = new / new.sum(-1, keepdim=True)
                 changes[field.name] = new.clamp(max=1 - 1e-12) if field.name == "on_prob" else new
-            return solver.step(type(best)(**changes))[1]
+            return solver.step(type(best)(**changes))[1].objective
 
         slope = (moved(1) - moved(-1)) / (2 * size)
         curvature = (2 * objective.max() - moved(1) - moved(-1)) / size**2
@@ -281,10 +275,10 @@ def test_converged_points_are_stationary(model, method):
 
 @pytest.mark.parametrize("model", [model for model, _ in pairs(engine="nuts")])
 def test_the_potential_has_the_gradient_of_the_enumerated_program(model):
-    its, data = case(model).model, larger(model, missing=0.1).first(Unconstrained.CHECKED_UNITS)
+    its, data = case(model).model, larger(model, missing=0.1).first(HandBuilt.CHECKED_UNITS)
     with seeded(0):
-        start = {site: value[0] for site, value in its.initial(data, 1).items()}
-        space = Unconstrained(its, data, start)
+        start = {site: value[0] for site, value in Posterior.of(its, data).initial(1).items()}
+        space = Posterior.of(its, data).density(start)
         vector = space.flatten(space.unconstrain(start)).requires_grad_(True)
         fast = torch.autograd.grad(space(vector), vector)[0]
         slow = torch.autograd.grad(-space.enumerated(space.unflatten(vector)), vector)[0]
@@ -307,11 +301,8 @@ def ranks(model, make, simulations, seed=3):
     its = case(model)
 
     def infer(data, seed):
-        fit = sample(
-            its.model, data, make(its.model, data), method="sampler", chains=31, warmup=40, draws=1, thin=1,
-            loop=LoopSettings(seed=seed, progress=False),
-        )  # fmt: skip
-        return fit.draws
+        sampler = Sample(name="sampler", part=make, chains=31, warmup=40, draws=1, thin=1)
+        return sampler(Posterior.of(its.model, data), Loop(seed=seed, progress=False)).draws
 
     return calibration_ranks(
         its.model, its.model.container.blank(**its.shape), infer, simulations=simulations, seed=seed, lose=its.lose
@@ -349,11 +340,11 @@ def nuts_ranks(model, simulations, bug=None):
     its = case(model)
 
     def infer(data, seed):
-        fit = nuts(
-            its.model, bug(data) if bug else data, method="nuts", backend="nutpie", chains=2, warmup=300, draws=320,
-            start="model", target_accept_prob=0.9, max_tree_depth=10, max_unknowns=2000,
-            loop=LoopSettings(seed=seed, progress=False),
+        sampler = Nuts(
+            name="nuts", backend="nutpie", chains=2, warmup=300, draws=320, start="model", target_accept_prob=0.9,
+            max_tree_depth=10, max_unknowns=2000,
         )  # fmt: skip
+        fit = sampler(Posterior.of(its.model, bug(data) if bug else data), Loop(seed=seed, progress=False))
         return {site: value[:, ::20] for site, value in fit.draws.items()}
 
     return calibration_ranks(
@@ -380,7 +371,7 @@ def test_pyros_own_kernel_agrees_with_compiled_nuts(model):
     its = case(model)
     theirs = fit_tiny(model, "nuts", backend="pyro", draws=150, warmup=100, chains=2)
     ours = fit_tiny(model, "nuts", backend="nutpie", draws=1500, warmup=500)
-    tables = [_moments("x", fit, its.model.invariants(fit.draws, its.tiny)) for fit in (ours, theirs)]
+    tables = [_moments("x", fit, Posterior.of(its.model, its.tiny).invariants(fit.draws)) for fit in (ours, theirs)]
     error = (tables[0]["mean"] - tables[1]["mean"]) / np.hypot(tables[0]["mcse"], tables[1]["mcse"])
     assert error.abs().max() < 5
 
@@ -439,12 +430,12 @@ def test_samples_report_rhat_raw_and_aligned(model, method):
 def test_canonical_keeps_invariants_and_is_idempotent(model):
     its, data = case(model).model, larger(model)
     draws = prior_draws(model, data, 20)
-    once = its.canonical(draws)
-    for name, value in its.invariants(draws, data).items():
-        torch.testing.assert_close(its.invariants(once, data)[name], value, rtol=1e-9, atol=1e-9)
-    toward = its.canonical(draws, reference=once)
-    again = its.canonical(toward, reference=once)
-    for site in its.sites:
+    once = Posterior.of(its, None).align(draws)
+    for name, value in Posterior.of(its, data).invariants(draws).items():
+        torch.testing.assert_close(Posterior.of(its, data).invariants(once)[name], value, rtol=1e-9, atol=1e-9)
+    toward = Posterior.of(its, None).align(draws, reference=once)
+    again = Posterior.of(its, None).align(toward, reference=once)
+    for site in Posterior.of(its, None).sites:
         torch.testing.assert_close(again[site], toward[site])
 
 
@@ -469,9 +460,9 @@ def test_a_unit_without_any_value_changes_no_likelihood(model):
     draws = prior_draws(model, data, 4)
     values = torch.cat([data.values, torch.full_like(data.values[:1], torch.nan)])
     longer = dataclasses.replace(data, values=values, row_labels=[*data.row_labels, "empty"], truth={})
-    pointwise = its.pointwise_log_likelihood(draws, longer)
+    pointwise = Posterior.of(its, longer).pointwise(draws)
     assert (pointwise[..., -1].abs() < 1e-12).all()
-    torch.testing.assert_close(pointwise[..., :-1], its.pointwise_log_likelihood(draws, data))
+    torch.testing.assert_close(pointwise[..., :-1], Posterior.of(its, data).pointwise(draws))
 
 
 # 9. Bad input ---------------------------------------------------------------------------------------------------------
@@ -554,15 +545,17 @@ def test_same_seed_same_bits(model, method, checked):
 @pytest.mark.parametrize(("model", "method"), MONOTONE)
 def test_float32_agrees_with_float64(model, method):
     its, data = case(model).model, larger(model, missing=0.1)
-    double = solver_class(model, method)(its, data)
-    single = solver_class(model, method)(its, data.to("cpu", torch.float32))
+    double = solver_class(model, method)(Posterior.of(its, data))
+    single = solver_class(model, method)(Posterior.of(its, data.to("cpu", torch.float32)))
     with seeded(0):
         state = double.init(4)
     for _ in range(5):
         state, _ = double.step(state)
     values = [getattr(state, f.name) for f in dataclasses.fields(state)]
     narrow = type(state)(*(value.float() if value.is_floating_point() else value for value in values))
-    torch.testing.assert_close(single.step(narrow)[1].double(), double.step(state)[1], rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        single.step(narrow)[1].objective.double(), double.step(state)[1].objective, rtol=1e-5, atol=0
+    )
 
 
 # Results --------------------------------------------------------------------------------------------------------------
@@ -575,9 +568,9 @@ def test_inference_data_says_what_it_is(model, method):
     assert {"posterior", "log_likelihood", "posterior_predictive", "prior", "prior_predictive", "observed_data"} <= set(
         data.groups()
     )
-    for site, dims in fit.model.sites.items():
+    for site, dims in fit.posterior.sites.items():
         assert data.posterior[site].dims == ("chain", "draw", *dims)
-    assert data.log_likelihood[fit.model.observed_site].dims[-1] == fit.model.unit
+    assert data.log_likelihood[fit.posterior.observed].dims[-1] == fit.posterior.unit
     assert (data.posterior.attrs["method"], data.posterior.attrs["kind"]) == (method, fit.kind)
     if fit.kind == "point":
         assert data.posterior.sizes["chain"] == data.posterior.sizes["draw"] == 1

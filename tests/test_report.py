@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pyrozoo.diagnostics.compare import compare
 
 import pyrozoo
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.verdict import verdict
-from pyrozoo.diagnostics.compare import compare
 
 SIZES = {"rows": 80, "columns": 4, "num_components": 2, "progress": False}
 FILES = {
@@ -62,8 +62,8 @@ def test_run_directory_is_complete_and_comes_back(fits, tmp_path):
         assert back.metrics == fit.metrics
         for site, value in fit.draws.items():
             assert torch.equal(back.draws[site], value)
-        hidden = back.model.predict(back.draws, back.data)
-        torch.testing.assert_close(hidden.mean, fit.model.predict(fit.draws, fit.data).mean)
+        hidden = back.posterior.predict(back.draws)
+        torch.testing.assert_close(hidden.mean, fit.posterior.predict(fit.draws).mean)
 
 
 def test_loo_works_on_what_is_stored(fits, tmp_path):
@@ -79,7 +79,7 @@ def test_loo_smooths_weights_however_few_draws_there_are():
         expected = az.loo(fit.inference_data, reff=None).elpd_loo
     assert fit.metrics["loo_elpd"] == pytest.approx(float(expected), abs=1e-6)
     field = pyrozoo.fit("potts_grid", "exact", rows=5, columns=6, draws=500, observation_strength=1.0, progress=False)
-    logs = field.pointwise()[1][0]
+    logs = field.pointwise[1][0]
     plain = np.log(len(logs)) - torch.logsumexp(-logs, 0).numpy()
     assert field.metrics["loo_elpd"] == pytest.approx(plain.sum(), abs=1e-9)
 

@@ -39,7 +39,9 @@ class Comparison(Callback):
 
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Remember where the sweep goes, so that one cut short can still be reported; prepare for a parallel one."""
-        import_module("pyrozoo.calibration")  # PyTorch half imported cannot be imported again, and reports need it
+        import_module(
+            "pyrozoo.studies.calibrate.run"
+        )  # PyTorch half imported cannot be imported again, and reports need it
         # A swept group is not chosen yet, so that only these can be resolved.
         Comparison.settings = {name: config[name] for name in ("reference", "verdict")}
         Comparison.directory = Path(str(config.hydra.sweep.dir))

@@ -102,12 +102,12 @@ class Fit:
     def invariants(self) -> Draws:
         """Invariants of those draws that ``pointwise`` chose."""
         step, pointwise = self.pointwise
-        return self.posterior.invariants(self.draws.every(step), pointwise.sum(-1))
+        return Draws(self.posterior.invariants(self.draws.every(step), pointwise.sum(-1)))
 
     @cached_property
     def aligned(self) -> Draws:
         """The draws with labels, signs and rotations brought onto each other."""
-        return self.posterior.align(self.draws)
+        return Draws(self.posterior.align(self.draws))
 
     def knows(self, data: Any, prediction: Prediction) -> None:
         """Take a prediction of the hidden entries of ``data`` that was made while fitting."""

@@ -74,3 +74,29 @@ def beside(model: type, name: str) -> ModuleType | None:
     if file != "model" or find_spec(f"{folder}.{name}") is None:
         return None
     return importlib.import_module(f"{folder}.{name}")
+
+
+@dataclass(frozen=True)
+class Program(Model):
+    """A plain Pyro function as a model: it is called with arguments, and says itself what is observed.
+
+    Attributes:
+        function: The function.
+        called: Its name.
+    """
+
+    function: Any
+    called: str = "program"
+
+    def __call__(self, data: Any) -> None:
+        """Run the function with the arguments that ``data`` holds."""
+        self.function(*data.args, **data.kwargs)
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.called
+
+    def values(self) -> dict[str, Any]:
+        """Return no settings: the function has them inside."""
+        return {}

@@ -125,6 +125,11 @@ class Posterior:
         """The name of the observed site, the first of several."""
         return next(iter(self.observed_nodes), "data")
 
+    @property
+    def observed_names(self) -> tuple[str, ...]:
+        """The names of all observed sites."""
+        return tuple(self.observed_nodes)
+
     @cached_property
     def _units(self) -> tuple[int, str]:
         values = {site: self.first_trace.nodes[site]["value"] for site in self.sites}
@@ -182,7 +187,7 @@ class Posterior:
         """The data themselves in that form."""
         return {name: _seen(node, node["value"]) for name, node in self.observed_nodes.items()}
 
-    def checks(self, replica: Any) -> dict[str, Tensor]:
+    def checks(self, replica: Any) -> Values:
         """Return the statistics by which predictive checks compare data with simulated data, name -> [...].
 
         They should be what a model of this kind gets wrong when it is wrong, such as zeros and dispersion of counts.
@@ -209,7 +214,7 @@ class Posterior:
 
     # Densities ---------------------------------------------------------------------------------------------------
 
-    def initial(self, chains: int) -> dict[str, Tensor]:
+    def initial(self, chains: int) -> Values:
         """Return random, dispersed starting values, site -> [chains, *event], from torch's global generator.
 
         By default draws from the prior, restrained: unconstrained coordinates are squeezed into (-2, 2).
@@ -295,7 +300,7 @@ class Posterior:
 
     # What is looked at -------------------------------------------------------------------------------------------
 
-    def align(self, draws: Values, reference: Values | None = None) -> Draws:
+    def align(self, draws: Values, reference: Values | None = None) -> Values:
         """Fix what the likelihood leaves free (labels, signs, rotation), toward ``reference`` draws when given."""
         return self.model.symmetry.align(Draws(draws), self.sites, None if reference is None else Draws(reference))
 
@@ -303,7 +308,7 @@ class Posterior:
         """Return dimension and log volume of the points that say the same as ``values``, site -> [*event]."""
         return self.model.symmetry.orbit(values, self.sites)
 
-    def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Draws:
+    def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Values:
         """Return named quantities that no relabelling or rotation changes, [chain, draw, ...].
 
         ``log_likelihood`` is one of them; where it is known already it need not be computed again.
@@ -335,7 +340,7 @@ class Posterior:
         with seeded(0), torch.no_grad(), pyro.validation_enabled(False):
             return predict_cells(self.program, site, Draws(draws), self.data, self.depth, truth, hidden)
 
-    def watched(self, draws: Values) -> dict[str, Tensor]:
+    def watched(self, draws: Values) -> Values:
         """Return what to follow a run by: a part of the data -> log densities of entries of it, [chain, draw, entry].
 
         Engines average them over draws and write minus their mean into the trace (``train_nll``, ``test_nll``); for
@@ -381,6 +386,11 @@ class HandBuilt(Posterior):
         """How many units the pointwise log-likelihood has."""
         return self.data.units
 
+    @property
+    def observed_names(self) -> tuple[str, ...]:
+        """The name of the observed site."""
+        return (self.observed,)
+
     def filled(self, sites: Values) -> Any:
         """Return the data with simulated values."""
         return replace(self.data, values=sites[self.observed])
@@ -394,7 +404,7 @@ class HandBuilt(Posterior):
         """The values themselves."""
         return self.data.values
 
-    def checks(self, replica: Any) -> dict[str, Tensor]:
+    def checks(self, replica: Any) -> Values:
         """Return the container's own statistics."""
         return {name: torch.as_tensor(array) for name, (_, array) in self.statistics(replica).items()}
 

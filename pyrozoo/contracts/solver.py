@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Values
 
 Kind = Literal["point", "variational", "samples", "exact"]
@@ -116,6 +117,9 @@ class Solver(abc.ABC):
     A class says what it is where it is defined: ``class Solver(contract, kind="point", objective="log_joint")``.
 
     Attributes:
+        posterior: What is fitted.
+        model: Its model.
+        data: Its data.
         kind: What the result is.
         objective_name: What the objective is.
         objective_of: Whether the objective of a step belongs to its argument or to its result.
@@ -128,12 +132,18 @@ class Solver(abc.ABC):
     objective_of: ClassVar[Literal["argument", "result"]] = "argument"
     monotone: ClassVar[bool] = False
     state_class: Any
+    posterior: Any
+    model: Any
+    data: Any
 
     def __init_subclass__(cls, objective: str | None = None, of: str | None = None, **given: Any) -> None:
         super().__init_subclass__()
         for name, value in {"objective_name": objective, "objective_of": of, **given}.items():
             if value is not None:
                 setattr(cls, name if name != "state" else "state_class", value)
+
+    def __init__(self, posterior: Posterior):
+        self.posterior, self.model, self.data = posterior, posterior.model, posterior.data
 
     @abc.abstractmethod
     def init(self, chains: int) -> Any:

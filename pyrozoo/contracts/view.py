@@ -28,12 +28,18 @@ class View:
 
     def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
         """Return what goes into tables/, name -> table: by default what was hidden, and what is missing, predicted."""
+        return self.predicted(fit)
+
+    def predicted(self, fit: Fit) -> dict[str, pd.DataFrame]:
+        """Return predictions of hidden cells, and of those that nobody knows, in the data and in new rows."""
         result = {}
-        if fit.data.hidden is not None:
-            result["holdout"] = fit.data.predictions(fit.predict(fit.data))
+        for name, part in (("completion", fit.data.test), ("holdout", fit.data)):
+            if part is not None and part.hidden is not None:
+                result[name] = part.predictions(fit.predict(part))
         # Cells that are missing in the user's own file: nobody knows their value, so there is a prediction only.
-        if (unknown := fit.data.missing) is not None:
-            result["missing"] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
+        for name, part in (("missing", fit.data), ("test_missing", fit.data.test)):
+            if part is not None and (unknown := part.missing) is not None:
+                result[name] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
         return result
 
     def pictures(self, fit: Fit) -> list[Picture]:

@@ -93,6 +93,7 @@ class Data(abc.ABC):
         total_rows: Rows of the whole when this is a minibatch of it.
         row_index: Which rows of the whole a minibatch holds.
         notes: What a reader of results should know about how the data were read.
+        replaced: Observed site -> what stands in the place of its value: data simulated from a program of one's own.
     """
 
     values: Tensor
@@ -105,6 +106,17 @@ class Data(abc.ABC):
     total_rows: int | None = None
     row_index: Tensor | None = None
     notes: tuple[str, ...] = ()
+    replaced: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def size(self) -> str:
+        """Return the size of the data in words."""
+        return " by ".join(f"{count} {dim}s" for count, dim in zip(self.shape, self.dims, strict=True))
+
+    @property
+    def with_new_rows(self) -> tuple[Self, ...]:
+        """Return the data, and new rows that are never fitted, if any."""
+        return (self,) if self.test is None else (self, self.test)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -143,6 +155,7 @@ class Data(abc.ABC):
             hidden=self.hidden and self.hidden.to(device, dtype),
             test=self.test and self.test.to(device, dtype),
             truth={site: move(value) for site, value in self.truth.items()},
+            replaced={site: move(value) for site, value in self.replaced.items()},
             row_index=None if self.row_index is None else move(self.row_index),
         )
 
@@ -190,13 +203,13 @@ class Data(abc.ABC):
         return f"{self.name}: row {self.row_labels[row]!r}, column {self.column_labels[column]!r}"
 
     @property
-    @abc.abstractmethod
     def missing(self) -> Self | None:
         """Return the data with the cells that nobody knows as hidden entries, or None when there is none."""
+        return None
 
-    @abc.abstractmethod
     def first(self, count: int) -> Self:
         """Return fewer units, without hidden entries, on which the program has the same global sites."""
+        return self
 
     @abc.abstractmethod
     def batch(self, index: Tensor) -> Self:
@@ -211,7 +224,6 @@ class Data(abc.ABC):
         """Return a minibatch of such parts."""
         return self.batch(index)
 
-    @abc.abstractmethod
     def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
         """Hide a random fraction of the observed entries, beside those that are hidden already.
 
@@ -221,30 +233,33 @@ class Data(abc.ABC):
             of: ``all`` observed entries, or only those that are listed (where a container leaves zeros out).
 
         Raises:
-            SettingError: If the fraction is out of range.
+            SettingError: If the fraction is out of range, or data of this kind cannot be held out.
         """
+        check_fraction(fraction)
+        if fraction:
+            raise SettingError(f"data.holdout has no meaning for {type(self).__name__.lower()}")
+        return self
 
-    @abc.abstractmethod
     def with_test(self, test: Any) -> Self:
         """Return the data with new rows beside them.
 
         Raises:
-            DataError: They do not have the same columns.
+            DataError: They do not have the same columns, or data of this kind have no rows.
         """
+        raise DataError(f"{self.name}: new rows have no meaning for {type(self).__name__.lower()}")
 
-    @abc.abstractmethod
     def checked(self) -> Self:
         """Return the data themselves when they are usable at all.
 
         Raises:
             DataError: No rows or columns, or an infinite value.
         """
+        return self
 
-    @abc.abstractmethod
     def same(self, other: Any) -> bool:
         """Return whether other data are the same, entry by entry, with the same entries hidden."""
+        return isinstance(other, type(self)) and other.shape == self.shape and alike(self.values, other.values)
 
-    @abc.abstractmethod
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return what predictive checks look at, of these data or of simulated ones.
 
@@ -252,6 +267,7 @@ class Data(abc.ABC):
             values: Like ``Data.values``.
             site: The name of the observed site.
         """
+        return {site: (self.dims, values.float().cpu().numpy())}
 
     @abc.abstractmethod
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
@@ -266,9 +282,13 @@ class Data(abc.ABC):
         """Rebuild the data from what ``stored`` returned and the labels of its dimensions."""
 
     @classmethod
-    @abc.abstractmethod
     def blank(cls, rows: int, columns: int) -> Self:
-        """Return data of the given shape to simulate into."""
+        """Return data of the given shape to simulate into.
+
+        Raises:
+            SettingError: Data of this kind cannot be simulated by their size alone.
+        """
+        raise SettingError(f"data=simulated has no meaning for {cls.__name__.lower()}")
 
     @classmethod
     @abc.abstractmethod

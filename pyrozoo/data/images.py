@@ -15,10 +15,6 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import labels
 from pyrozoo.data.table import Table
-from pyrozoo.run.catalog import settings
-
-CONF = settings("data", "table")
-"""Where the defaults of the masks are stated."""
 
 KINDS = ("line", "circle", "speckle")
 """Of masks."""
@@ -89,10 +85,10 @@ def mask_images(
     kinds: Sequence[str],
     *,
     seed: int,
-    line_distance: float = CONF["mask_line_distance"],
-    circle_spread: float = CONF["mask_circle_spread"],
-    circle_radius: Sequence[float] = tuple(CONF["mask_circle_radius"]),
-    speckle: float = CONF["mask_speckle"],
+    line_distance: float,
+    circle_spread: float,
+    circle_radius: Sequence[float],
+    speckle: float,
 ) -> Table:
     """Hide part of every image; the kinds of masks share the images evenly, in random order.
 

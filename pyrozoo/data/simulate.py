@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.seeds import seeded
-from pyrozoo.program.trace import simulate
+from pyrozoo.data.table import Table
 
 
 def simulate_data(
-    model: Model, *, seed: int, missing: float = 0.0, given: Mapping[str, Tensor] | None = None, **shape: Any
-) -> Any:
+    model: Model, *, seed: int, missing: float = 0.0, given: Mapping[str, Tensor] | None = None, blank: Any = None,
+    **shape: Any,
+) -> Any:  # fmt: skip
     """Draw a data set from the prior predictive of a model.
 
     Args:
@@ -25,6 +27,7 @@ def simulate_data(
         seed: Of the simulation.
         missing: Probability that an entry is missing, completely at random.
         given: Sites held at a value; the others are drawn from their priors.
+        blank: Data of the shape to simulate, in place of ``shape``: what is not observed of them stays as it is.
         **shape: What the model's container needs, such as ``rows``, ``columns`` and ``categories``.
 
     Returns:
@@ -35,10 +38,12 @@ def simulate_data(
     """
     if not 0 <= missing < 1:
         raise SettingError(f"data.missing is {missing}; it must be in [0, 1)")
-    blank = model.container.blank(**shape)
+    blank = (model.container or Table).blank(**shape) if blank is None else blank
+    posterior = Posterior.of(model, blank)
     with seeded(seed):
-        sites = simulate(model, blank, given)
-    values = sites.pop(model.observed_site)
+        sites = posterior.simulate(given)
+    whole = posterior.filled(sites)
     # Holding out and losing an entry are one operation; lost entries are simply not kept.
-    lost = replace(blank, values=values).hold_out(missing, seed + 1)
-    return replace(lost, hidden=None, truth={name: torch.as_tensor(value) for name, value in sites.items()})
+    lost = whole.hold_out(missing, seed + 1) if missing else whole
+    truth = {name: torch.as_tensor(value) for name, value in sites.items() if name not in posterior.observed_names}
+    return replace(lost, hidden=None, truth=truth)

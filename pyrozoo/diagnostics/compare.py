@@ -189,7 +189,7 @@ def _hold(
     for i in group:
         # Fits in single and in double precision can stand side by side.
         draws = fits[i].draws.to(anchor.draws)
-        aligned = fits[i].posterior.align(draws, canonical)
+        aligned = Draws(fits[i].posterior.align(draws, canonical))
         mine = _moments(names[i], fits[i], aligned, draws), _moments(names[i], fits[i], fits[i].invariants)
         held[i] = _Held(*mine, curve=pd.DataFrame(), figures={})
     if base is not None:

@@ -19,7 +19,6 @@ from pyrozoo.core.draws import Values, evenly
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics.predictive import checks
-from pyrozoo.program.trace import log_prior
 
 Metrics = dict[str, float | int | str]
 

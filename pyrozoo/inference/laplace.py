@@ -202,9 +202,9 @@ class Laplace(Method):
     """Fit a Gaussian at the best mode found (MacKay 2003, chapter 27).
 
     Where the model has a continuous symmetry (``Posterior.orbit``), its directions have no curvature: the evidence
-    takes the volume of the orbit in their place, and the Gaussian, which stays at one point of the orbit, the geometric mean
-    of the other curvatures. The objective is the approximate log evidence log p(x, theta) + P/2 log 2 pi - 1/2 log |H|
-    at the mode, over the directions that have a curvature.
+    takes the volume of the orbit in their place, and the Gaussian, which stays at one point of the orbit, the geometric
+    mean of the other curvatures. The objective is the approximate log evidence log p(x, theta) + P/2 log 2 pi -
+    1/2 log |H| at the mode, over the directions that have a curvature.
 
     Attributes:
         restarts: Starts of L-BFGS; the best mode is used. As many as ``starts``, where these are given.

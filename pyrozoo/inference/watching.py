@@ -52,7 +52,7 @@ class RunningDensity:
         self.count = 0
         self.total: dict[str, Tensor] = {}
 
-    def add(self, logs: dict[str, Tensor]) -> None:
+    def add(self, logs: Values) -> None:
         """Add the log densities [chain, 1, entry] of one state per chain."""
         self.count += 1
         for name, value in logs.items():

@@ -63,7 +63,7 @@ class FlatDensity(abc.ABC):
         with torch.no_grad():
             flat = vectors.flatten(0, 1)
             first = self.constrain(self.unflatten(flat[0]))
-            result = {}
+            result = Draws()
             for site, part in self.unflatten(flat).items():
                 inverse = self.transforms[site].inv
                 try:
@@ -283,7 +283,7 @@ class ProgramDensity(FlatDensity):
     def deterministic(self, draws: Draws) -> Draws:
         """Return the program's deterministic sites at draws, name -> [chain, draw, *event]."""
         if not self.derived:
-            return {}
+            return Draws()
 
         def at(values: dict[str, Tensor]) -> dict[str, Tensor]:
             trace: Any = poutine.trace(poutine.condition(self.program, data=values)).get_trace(
@@ -299,7 +299,7 @@ class ProgramDensity(FlatDensity):
             except (RuntimeError, ValueError):  # a program whose course depends on values
                 each_one = [at({s: v[i] for s, v in flat.items()}) for i in range(shape.numel())]
                 found = {name: torch.stack([one[name] for one in each_one]) for name in self.derived}
-        return {name: value.unflatten(0, shape) for name, value in found.items()}
+        return Draws({name: value.unflatten(0, shape) for name, value in found.items()})
 
 
 def _ends(support: Any) -> list[Tensor]:

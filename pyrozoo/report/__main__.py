@@ -46,9 +46,10 @@ def rebuild(arguments: Sequence[str]) -> Path:
     """
     from pyrozoo.command.sweep import runs_of
     from pyrozoo.core.errors import DataError, SettingError
+    from pyrozoo.run.reference import verdict_settings
     from pyrozoo.store.run_directory import CONFIG
     from pyrozoo.studies.calibrate.page import compare_calibrations, is_calibration
-    from pyrozoo.studies.compare.page import compare_directories, verdict_settings
+    from pyrozoo.studies.compare.page import compare_directories
 
     directories, settings, limits = [], {}, {}
     for argument in arguments:
@@ -104,10 +105,10 @@ def _run(directory: Path, settings: dict[str, str], limits: dict[str, Any]) -> P
     """Write the page of one run anew."""
     import yaml
 
-    from pyrozoo.store.run_directory import read_run, write_page
-    from pyrozoo.studies.compare.page import judge
+    from pyrozoo.run.reference import judge, load_run
+    from pyrozoo.store.run_directory import write_page
 
-    fit, data, config = read_run(directory)
+    fit, data, config = load_run(directory)
     asked = {
         "reference": settings.get("reference", config.get("reference")),
         "verdict": (config.get("verdict") or {}) | limits,

@@ -52,6 +52,14 @@ def number(value: Any) -> str:
     return str(value)
 
 
+COLOURS = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
+
+
+def level(word: str) -> str:
+    """Return a level of a verdict in its colour; of other words nothing is made."""
+    return f'<span style="color: {COLOURS.get(word, "inherit")}">{word}</span>'
+
+
 def table(frame: pd.DataFrame, most: int = MOST_ROWS) -> dict[str, Any]:
     """Return a table for the templates: headers, cells, and how many rows were left out."""
     shown = frame.head(most)

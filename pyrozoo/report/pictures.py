@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.picture import Picture
 
 MOST_LINES = 40
@@ -99,11 +99,11 @@ def _posterior(fit: Fit) -> Picture:
     return Picture("posterior", f"{every} labels and rotations aligned{spread}.{crosses}", figure)
 
 
-def _truth(fit: Fit, aligned: Draws) -> Draws:
+def _truth(fit: Fit, aligned: Draws) -> Values:
     """Return the global sites of a simulation with the labels of the fit; empty when unknown or of another size."""
     known = {site: fit.data.truth[site][None, None] for site in aligned if site in fit.data.truth}
     if len(known) < len(aligned) or any(known[site].shape[2:] != aligned[site].shape[2:] for site in aligned):
-        return Draws()
+        return {}
     return fit.posterior.align(known, reference=aligned)
 
 

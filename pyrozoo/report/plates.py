@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyro.poutine as poutine
-import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyBboxPatch
 from pyro.infer.inspect import get_model_relations

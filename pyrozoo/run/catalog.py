@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 MODELS = PACKAGE / "models"
 
+ANY = "any.py"
+"""Stands for the file of a model given in Python: every method for programs applies."""
+
 ABOUT = ("name", "summary", "also", "needs", "guide", "engine", "source")
 """What a file of conf says of a method or of data; the rest are settings. ``also``: other words for a method."""
 
@@ -78,6 +81,11 @@ def title(model: str) -> str:
     return (docstring or model).splitlines()[0]
 
 
+def installed() -> tuple[str, ...]:
+    """Return the models of installed packages (``own.GROUP``)."""
+    return tuple(sorted(own.installed()))
+
+
 def model_settings(model: str) -> dict[str, Any]:
     """Return the default settings of a model: of the zoo, of a file that defines one, or of an installed package."""
     if model in models():
@@ -106,8 +114,11 @@ def file_data(model: str) -> str:
 
 
 def methods(model: str) -> tuple[str, ...]:
-    """Return the methods of a model: a solver file of that name, a guide that a method names, and what any program
-    allows: svi, by an automatic guide where the folder has none, laplace and nuts."""
+    """Return the methods of a model: solver files of that name, guides that methods name, and what any program allows.
+
+    That is svi, by an automatic guide where the folder has none, laplace and nuts.
+    """
+
     def there(name: str) -> bool:
         its = settings("inference", name)
         module = {"solver": name, "guide": its.get("guide")}.get(its["needs"])
@@ -120,6 +131,8 @@ def check_choice(group: str, name: str, model: str | None = None) -> str | None:
     """Return what is wrong with a choice, in one line, or None; a method may be asked for by another word for it."""
     valid = models() if group == "model" else options(group)
     if name in valid:
+        return None
+    if name == ANY:
         return None
     if group == "model" and (source := own.source_of(name)):
         return _said(lambda: own.declared(source))

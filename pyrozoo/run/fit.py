@@ -1,15 +1,13 @@
-"""The Python interface; the command is a thin shell over it. ``import pyrozoo`` loads this on first use."""
+"""A run: model, data, method and options as objects, and the fit that comes of them. ``pyrozoo.fit`` is its door."""
 
 from __future__ import annotations
 
-import importlib
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import arviz as az
 import numpy as np
@@ -19,15 +17,20 @@ import yaml
 from omegaconf import OmegaConf
 
 from pyrozoo.contracts.fit import SOLVER, Fit
-from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.method import Loop, Method
+from pyrozoo.contracts.model import Model, Program
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import NotApplicable, SettingError
+from pyrozoo.core.errors import SettingError
 from pyrozoo.core.picture import Picture
-from pyrozoo.core.settings import check_types, suggestion
+from pyrozoo.core.settings import Settings, one_of, positive, suggestion, whole
+from pyrozoo.data.arguments import Arguments
 from pyrozoo.diagnostics.metrics import evaluate
-from pyrozoo.diagnostics.verdict import Line, Thresholds
-from pyrozoo.inference.loop import LoopSettings
+from pyrozoo.diagnostics.verdict import Line, worst
+from pyrozoo.report import html
 from pyrozoo.run import catalog
+from pyrozoo.run.names import PYTHON, check_names, device_of, method_of, model_of
+from pyrozoo.run.reference import judge, load_run, verdict_settings
 from pyrozoo.run.source import PREPARATION, read
 from pyrozoo.store.inference_data import to_inference_data
 from pyrozoo.store.run_directory import (
@@ -35,64 +38,64 @@ from pyrozoo.store.run_directory import (
     CONFIG,
     pictures_of,
     read_config,
-    read_run,
     tables_of,
     write_page,
     write_run,
     write_text,
 )
-from pyrozoo.store.synthetic import check_request, synthetic_frame, write_synthetic
-from pyrozoo.diagnostics.compare import Comparison, check_reference
-from pyrozoo.diagnostics.compare import compare as compare_fits
-from pyrozoo.studies.compare.page import (
-    ABSENT,
-    card_rows,
-    judge,
-    levels,
-    reference_sentence,
-    verdict_settings,
-    write_comparison,
-)
-from pyrozoo.studies.compare.page import pictures_of as comparison_pictures
-from pyrozoo.studies.compare.page import tables_of as comparison_tables
+from pyrozoo.store.synthetic import check_request
+from pyrozoo.diagnostics.compare import check_reference
 
-log = logging.getLogger(__name__)
-
-RUN_SETTINGS = ("seed", "device", "dtype", "threads", "progress", "checkpoint_every", "posterior_megabytes",
-                "synthetic_rows", "synthetic_given")  # fmt: skip
 RESUMABLE = ("max_iterations", "max_steps", "tol", "progress", "threads", "checkpoint_every")
 """What a resumed run may change; anything else would make it another run."""
-
-OWN: Mapping[str, Any] = {
-    "seed": 0,
-    "device": {"name": "cpu"},
-    "dtype": "float64",
-    "threads": None,
-    "progress": True,
-    "checkpoint_every": None,
-    "posterior_megabytes": 200,
-    "solver": {},
-    "reference": None,
-    "verdict": {},
-}
-"""A run's own settings where nothing else is asked for."""
 
 GIVEN = "given"
 STARTS = ("model", "prior", "laplace")
 """Where chains may start, besides at the draws of another fit."""
 
 
+@dataclass(frozen=True)
+class Own(Settings):
+    """A run's own settings, as conf/config.yaml states them beside its groups.
+
+    Attributes:
+        seed: Of inference.
+        dtype: Precision of the data and of what is computed from them.
+        threads: torch threads; None leaves torch's choice.
+        progress: Show progress bars on a terminal.
+        checkpoint_every: Iterations between checkpoints.
+        posterior_megabytes: What draws may take in memory, and in posterior.nc.
+        synthetic_rows: Rows of tables/synthetic.csv.
+        synthetic_given: Answers that all of them have.
+    """
+
+    seed: int = whole(0, 2**63 - 1, default=0)
+    dtype: str = one_of("float64", "float32", default="float64")
+    threads: int | None = whole(optional=True, default=None)
+    progress: bool = True
+    checkpoint_every: int | None = whole(optional=True, default=None)
+    posterior_megabytes: float = positive(default=200)
+    synthetic_rows: int | None = whole(optional=True, default=None)
+    synthetic_given: Mapping[str, str] | None = None
+
+    @classmethod
+    def within(cls, config: Mapping[str, Any]) -> Own:
+        """Return those of a configuration, with what it says of other things left out."""
+        return cls(**{name: config[name] for name in cls.__dataclass_fields__ if name in config})
+
+
 class Result(Fit):
     """A fit with its ArviZ data, its settings, and a way to disk."""
 
     settings: Mapping[str, Any]
-    _inference_data: az.InferenceData | None = None
+    stored: az.InferenceData | None = None
 
     @classmethod
     def of(cls, fit: Fit, settings: Mapping[str, Any], data: az.InferenceData | None = None) -> Result:
-        """Dress an engine's fit."""
-        result = cls(**{f.name: getattr(fit, f.name) for f in fields(Fit)})
-        result.settings, result._inference_data = settings, data
+        """Dress a method's fit."""
+        result = cls.__new__(cls)
+        result.__dict__.update(fit.__dict__)  # with what has been computed of it already
+        result.settings, result.stored = settings, data
         return result
 
     @cached_property
@@ -101,6 +104,16 @@ class Result(Fit):
         return judge(self, self.settings)
 
     __repr__ = Fit.__str__  # a dataclass would print every draw
+
+    def _repr_html_(self) -> str:
+        lines = "".join(
+            f"<li>{html.level(line.level)} {escape(line.about)}: {escape(line.sentence)}</li>" for line in self.verdict
+        )
+        return f"<p>{html.level(worst(self.verdict))} {escape(str(self))}</p><ul>{lines}</ul>"
+
+    def __dir__(self) -> list[str]:
+        own = [name for name in super().__dir__() if not name.startswith("_")]
+        return [name for name in own if name not in ("of", "knows", "stored")]
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -115,7 +128,7 @@ class Result(Fit):
     @cached_property
     def inference_data(self) -> az.InferenceData:
         """The fit as ArviZ InferenceData."""
-        return self._inference_data or to_inference_data(self, float(self.settings.get("posterior_megabytes", 200)))
+        return self.stored or to_inference_data(self, float(self.settings.get("posterior_megabytes", 200)))
 
     def sample(self, count: int) -> Draws:
         """Return fresh draws from q, site -> [1, count, *event], from torch's global generator.
@@ -157,64 +170,95 @@ class Result(Fit):
         return Path(directory)
 
 
-class ComparisonResult:
-    """Several fits side by side; printing it shows the table, a notebook the verdicts.
+@dataclass(frozen=True)
+class Run:
+    """What a run is, as objects.
 
     Attributes:
-        comparison: The ``Comparison``; its attributes (table, parameters, invariants, reference) are this one's too.
+        posterior: The model given its data, on their device.
+        method: The method with its settings.
+        loop: How it runs.
+        config: What makes it again: what a run directory stores.
     """
 
-    def __init__(self, comparison: Comparison):
-        self.comparison = comparison
+    posterior: Posterior
+    method: Method
+    loop: Loop
+    config: Mapping[str, Any] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.comparison, name)
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], *, model: Model | None = None, data: Any = None, test: Any = None,
+        start: Any = None, directory: Path | None = None, resume: bool = False,
+    ) -> Run:  # fmt: skip
+        """Make the objects that a resolved configuration names.
 
-    def __repr__(self) -> str:
-        return str(self.comparison)
+        Args:
+            config: Groups model, inference, data, device, and the run's own settings, as conf composes them.
+            model: A model given in Python, in place of what ``config["model"]`` names.
+            data: Data given in Python, in place of ``config["data"]``'s source.
+            test: New rows given in Python.
+            start: A fit given in Python, in place of ``config["inference"]``'s start.
+            directory: Where checkpoints go.
+            resume: Continue from the checkpoint there.
 
-    def _repr_html_(self) -> str:
-        colours = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
-        shown = self.verdicts.map(lambda level: f'<span style="color: {colours.get(level, "inherit")}">{level}</span>')
-        table = shown.rename(index=escape).to_html(escape=False, index_names=False)
-        return f"<p>{escape(reference_sentence(self.comparison))}</p>{table}"
+        Raises:
+            SettingError: A name or a setting that there is not, or out of range.
+            NotApplicable: A method that the model does not have.
+            DataError: Data that the model cannot use.
+        """
+        own, inference = Own.within(config), config["inference"]
+        check_names(config["model"] if model is None else {"name": known_as(model)}, inference["name"])
+        device = device_of(config["device"]["name"])
+        if own.threads is not None:
+            torch.set_num_threads(own.threads)
+        model = model_of(config["model"]) if model is None else model
+        table = read(config["data"], model, given=data, test=test)
+        check_request(model, own.synthetic_rows, own.synthetic_given)
+        if own.synthetic_given:
+            table.codes_of(own.synthetic_given)  # a wrong one is a mistake before the fit
+        posterior = Posterior.of(model, table.to(device, getattr(torch, own.dtype)))
+        posterior.check()  # again: a precision may be too small for the values
+        _, reference = verdict_settings(config)
+        if reference is not None:
+            check_reference(model, posterior.data, reference)  # before the work rather than after it
+        starts = {"start": start_of(inference["start"], start, posterior)} if "start" in inference else {}
+        method = method_of(inference, model.name, config.get("solver") or {}, **starts)
+        loop = Loop(
+            seed=own.seed, progress=own.progress, checkpoint=directory / CHECKPOINT if directory else None,
+            checkpoint_every=own.checkpoint_every, resume=resume, megabytes=own.posterior_megabytes,
+        )  # fmt: skip
+        if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
+            write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+        return cls(posterior, method, loop, config)
 
-    @cached_property
-    def verdicts(self) -> pd.DataFrame:
-        """Every card in a row: pass, warn or fail, overall and of each thing judged; empty where it does not arise."""
-        return levels(self.comparison)
+    def to_config(self) -> dict[str, Any]:
+        """Return what makes the run again, as plain values."""
+        return dict(self.config)
 
-    @cached_property
-    def reasons(self) -> pd.DataFrame:
-        """Every line of every card with its sentence: fit, level, about, sentence."""
-        return card_rows(self.comparison)
+    def fit(self) -> Fit:
+        """Return the method's own fit: figures such as the hold-out's are not computed."""
+        fitted = self.method(self.posterior, self.loop)
+        fitted.metrics |= {f"{SOLVER}{name}": value for name, value in self.method.options.items()}
+        return fitted
 
-    @cached_property
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """The model's own tables over several fits, name -> table; most models have none."""
-        return comparison_tables(self.comparison)
-
-    @cached_property
-    def pictures(self) -> dict[str, Picture]:
-        """The pictures of the report, name -> picture; a notebook shows one that ends a cell."""
-        return {picture.name: picture for picture in comparison_pictures(self.comparison)}
-
-    def save(self, directory: str | Path) -> Path:
-        """Write comparison.csv and report.html."""
-        directory = Path(directory)
-        nothing = pd.DataFrame(columns=list(ABSENT))
-        write_comparison(directory, [self.comparison], nothing, {})
-        return directory
+    def result(self) -> Result:
+        """Return the fit with its figures; nothing is written but checkpoints."""
+        fitted = self.fit()
+        fitted.metrics = evaluate(fitted)
+        return Result.of(fitted, self.config)
 
 
 def fit(
-    model: str | Model,
+    model: str | Model | Callable[..., Any],
     method: str,
     data: Any = None,
     *,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
     seed: int = 0,
-    device: str = "cpu",
-    dtype: str = "float64",
+    device: Literal["cpu", "cuda", "auto"] = "cpu",
+    dtype: Literal["float64", "float32"] = "float64",
     holdout: float | None = None,
     progress: bool = True,
     checkpoint_every: int | None = None,
@@ -229,10 +273,12 @@ def fit(
     """Fit a model.
 
     Args:
-        model: A model's name, or a model.
-        method: A method of that model (``list_models`` names them).
+        model: A model's name, the path of a file that defines one, a model, or a plain Pyro function.
+        method: A method of that model (``list_models`` names them); of a program any of svi, laplace and nuts.
         data: An array, a DataFrame, a container, the name of a data set, a file's path, or None for the data that the
             model is tried on, in most cases simulated from it.
+        args: Arguments of a plain Pyro function, which says itself what is observed (``obs=``).
+        kwargs: Its keyword arguments.
         seed: Of inference.
         device: cpu, cuda or auto.
         dtype: float64 or float32.
@@ -262,6 +308,7 @@ def fit(
     start = settings.get("start")
     if isinstance(start, Fit):
         settings["start"] = GIVEN
+    model, data = as_model(model, data, args, kwargs)
     config = configuration(
         model,
         method,
@@ -281,7 +328,37 @@ def fit(
     if holdout is not None:
         config["data"]["holdout"] = holdout
     container = None if data is None or isinstance(data, str | Path) else data
-    return run(config, data=container, test=test, start=start, directory=None if directory is None else Path(directory))
+    return Run.from_config(
+        config, model=model if isinstance(model, Model) else None, data=container, test=test, start=start,
+        directory=None if directory is None else Path(directory),
+    ).result()  # fmt: skip
+
+
+def known_as(model: Model) -> str:
+    """Return the name under which the catalog knows a model: its own in the zoo, else that of any."""
+    return model.name if model.name in catalog.models() else catalog.ANY
+
+
+def as_model(
+    model: str | Model | Callable[..., Any], data: Any, args: Sequence[Any], kwargs: Mapping[str, Any] | None
+) -> tuple[str | Model, Any]:
+    """Return a model, or its name, and its data: of a plain function its arguments.
+
+    Raises:
+        SettingError: Arguments for what is no function, or data beside them.
+    """
+    if isinstance(model, type):
+        raise SettingError(f"model is the class {model.__name__}; give a model, such as {model.__name__}()")
+    if isinstance(model, str | Model):
+        if args or kwargs:
+            raise SettingError("args and kwargs are those of a plain Pyro function; a model takes data")
+        return model, data
+    if not callable(model):
+        raise SettingError(f"model is {model!r}; it must be a name, a file, a model or a Pyro function")
+    if data is not None:
+        raise SettingError("a plain Pyro function takes args=(...) and kwargs={...}, not data")
+    called = getattr(model, "__name__", type(model).__name__).strip("<>")
+    return Program(model, called), Arguments(args=tuple(args), kwargs=dict(kwargs or {}))
 
 
 def configuration(
@@ -290,30 +367,39 @@ def configuration(
     """Return what conf says of a model, a method and data, with settings changed by name.
 
     Args:
-        model: A model's name, or a model.
+        model: A model's name, a file that defines one, or a model.
         method: A method of that model.
         data: As ``fit`` takes it.
         settings: Fields of the model, settings of the method and of the data.
-        **own: The run's own settings in place of ``OWN``.
+        **own: The run's own settings in place of the usual ones.
 
     Returns:
-        What ``run`` takes.
+        What ``Run.from_config`` takes.
 
     Raises:
         SettingError: No such model, method or setting.
         NotApplicable: The model has no such method.
     """
-    name = model if isinstance(model, str) else type(model).__module__.split(".")[-2]
-    check_names(name, method)
+    if isinstance(model, Model):
+        known = known_as(model)
+        outside = {"source": PYTHON} if known == catalog.ANY else {}
+        chosen = {"name": model.name, **outside, **_listed(model.values())}
+        check_names({"name": known}, method)
+    else:
+        known = model
+        check_names({"name": model}, method)
+        chosen = catalog.model_settings(model)
     config: dict[str, Any] = {
-        "model": catalog.settings("model", name),
+        "model": chosen,
         "inference": catalog.settings("inference", method),
-        "data": _data_settings(data, name),
-        **OWN,
+        "data": _data_settings(data, known),
+        "device": {"name": "cpu"},
+        **{key: value for key, value in Own().values().items() if not key.startswith("synthetic")},
+        "solver": {},
+        "reference": None,
+        "verdict": {},
         **own,
     }
-    if isinstance(model, Model):
-        config["model"] = {"name": name} | {f.name: _listed(getattr(model, f.name)) for f in fields(model)}  # type: ignore[arg-type]
     for key, value in settings.items():
         free = ("inference", "data") if isinstance(model, Model) else ("model", "inference", "data")
         groups = [group for group in free if key in config[group] and key not in catalog.ABOUT]
@@ -325,9 +411,8 @@ def configuration(
     return config
 
 
-def _listed(value: Any) -> Any:
-    """Return tuples as lists: YAML has no tuples that every reader takes."""
-    return list(value) if isinstance(value, tuple) else _plain(value)
+def _listed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in values.items()}
 
 
 def _plain(value: Any) -> Any:
@@ -349,152 +434,7 @@ def _data_settings(data: Any, model: str) -> dict[str, Any]:
     return {"source": "given", **PREPARATION}
 
 
-def check_names(model: str, method: str) -> None:
-    """Refuse, before any work, a model, a method or a pair that does not exist.
-
-    Raises:
-        SettingError: No such model or method.
-        NotApplicable: The model has no such method.
-    """
-    for group, name in (("model", model), ("inference", method)):
-        if problem := catalog.check_choice(group, name, model):
-            raise SettingError(problem)
-    if problem := catalog.check_pair(model, method):
-        raise NotApplicable(problem)
-
-
-def run(
-    config: Mapping[str, Any],
-    *,
-    data: Any = None,
-    test: Any = None,
-    start: Any = None,
-    directory: Path | None = None,
-    resume: bool = False,
-) -> Result:
-    """Do what a resolved configuration says: data, model, engine, metrics.
-
-    Args:
-        config: Groups model, inference, data, device, and the run's own settings, as conf/config.yaml composes them.
-        data: Data given in Python, in place of ``config["data"]``'s source.
-        test: New rows given in Python.
-        start: A fit given in Python, in place of ``config["inference"]``'s start.
-        directory: Where checkpoints go.
-        resume: Continue from the checkpoint there.
-
-    Returns:
-        The fit with its metrics; nothing is written but checkpoints.
-    """
-    fitted = engine_fit(config, data=data, test=test, start=start, directory=directory, resume=resume)
-    fitted.metrics = evaluate(fitted)
-    return Result.of(fitted, config)
-
-
-def engine_fit(
-    config: Mapping[str, Any],
-    *,
-    data: Any = None,
-    test: Any = None,
-    start: Any = None,
-    directory: Path | None = None,
-    resume: bool = False,
-) -> Fit:
-    """Do what ``run`` does, up to the engine's own fit: figures such as the hold-out's are not computed."""
-    check_types(run_settings, {key: config[key] for key in RUN_SETTINGS if key != "device" and key in config}, "config")
-    name, method = config["model"]["name"], config["inference"]["name"]
-    check_names(name, method)
-    device, dtype = run_settings(
-        **{k: config[k] for k in RUN_SETTINGS if k != "device" and k in config}, device=config["device"]["name"]
-    )
-    model = make_model(config["model"])
-    table = read(config["data"], model, given=data, test=test)
-    check_request(name, config.get("synthetic_rows"), config.get("synthetic_given"))
-    if config.get("synthetic_given"):
-        table.codes_of(config["synthetic_given"])  # a wrong one is a mistake before the fit
-    table = table.to(device, dtype)
-    model.check(table)  # again: a precision may be too small for the values
-    _, reference = verdict_settings(config)
-    if reference is not None:
-        check_reference(model, table, reference)  # before the work rather than after it
-    loop = LoopSettings(
-        seed=config["seed"],
-        progress=config["progress"],
-        checkpoint=directory / CHECKPOINT if directory else None,
-        checkpoint_every=config["checkpoint_every"],
-        resume=resume,
-        megabytes=config["posterior_megabytes"],
-    )
-    if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
-        write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-    return _engine(model, table, config, loop, start)
-
-
-def run_settings(
-    seed: int, dtype: str, threads: int | None, progress: bool, checkpoint_every: int | None,
-    posterior_megabytes: float, synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
-    device: str = "cpu",
-) -> tuple[torch.device, torch.dtype]:  # fmt: skip
-    """Apply the run's own settings; return device and precision.
-
-    Raises:
-        SettingError: An unknown device or precision, or no CUDA device where one is asked for.
-    """
-    if dtype not in ("float64", "float32"):
-        raise SettingError(f"dtype is {dtype!r}; it must be float64 or float32")
-    if device not in catalog.options("device"):
-        raise SettingError(catalog.check_choice("device", device) or "")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingError("device=cuda, but there is no CUDA device here; use device=cpu or device=auto")
-    if not 0 <= seed < 2**63:
-        raise SettingError(f"seed is {seed}; it must be between 0 and 2^63")
-    if posterior_megabytes <= 0:
-        raise SettingError(f"posterior_megabytes is {posterior_megabytes}; it must be positive")
-    if threads is not None:
-        if threads < 1:
-            raise SettingError(f"threads is {threads}; it must be at least 1, or null")
-        torch.set_num_threads(threads)
-    cuda = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if cuda else "cpu"), getattr(torch, dtype)
-
-
-def make_model(settings: Mapping[str, Any]) -> Model:
-    """Return the model that settings name, with all of its fields.
-
-    Raises:
-        SettingError: A field that it does not have, or out of range.
-    """
-    model = catalog.model_class(settings["name"])
-    values = {key: value for key, value in settings.items() if key != "name"}
-    check_types(model.__init__, values, "model")
-    return model(**values)
-
-
-def _engine(model: Model, data: Any, config: Mapping[str, Any], loop: LoopSettings, start: Any = None) -> Fit:
-    """Call the method's engine with the method's settings; a setting that the engine does not have is an error."""
-    inference, name = config["inference"], config["model"]["name"]
-    method, about = inference["name"], catalog.settings("inference", inference["name"])
-    engine = getattr(importlib.import_module(f"pyrozoo.inference.{about['engine']}"), about["engine"])
-    settings = {key: value for key, value in inference.items() if key not in catalog.ABOUT}
-    check_types(engine, settings, "inference", method, ("model", "data", "solver", "make_guide", "method", "loop"))
-    if "start" in settings:
-        settings["start"] = _start(settings["start"], start, model, data)
-    parts: list[Any] = []
-    options = dict(config.get("solver") or {})
-    if about["needs"] != "solver" and options:
-        raise SettingError(f"solver.{next(iter(options))}: {method} is no solver of {config['model']['name']}'s own")
-    if about["needs"] == "solver":
-        solver = catalog.part(name, method).Solver
-        whose = f"{method} of {config['model']['name']}"
-        check_types(solver.__init__, options, "solver", whose, ("model", "data"))
-        parts = [solver(model, data, **options)]
-    elif about["needs"] == "guide":
-        parts = [catalog.part(name, about.get("guide", "guide")).Guide]
-    fitted = engine(model, data, *parts, method=method, loop=loop, **settings)
-    fitted.metrics |= {f"{SOLVER}{name}": value for name, value in options.items()}
-    return fitted
-
-
-def _start(name: Any, given: Any, model: Model, data: Any) -> Any:
+def start_of(name: Any, given: Any, posterior: Posterior) -> Any:
     """Return where chains start: the name of a way, or the draws of another fit of the same model and shape.
 
     Raises:
@@ -507,21 +447,24 @@ def _start(name: Any, given: Any, model: Model, data: Any) -> Any:
     if not isinstance(given, Fit) and not Path(str(name)).is_dir():
         raise SettingError(f"inference.start is {name!r}; it must be {', '.join(STARTS)} or a run directory")
     fit = given if isinstance(given, Fit) else load(name)
-    expected = {site: value.shape[1:] for site, value in model.initial(data, 1).items()}
-    if {site: value.shape[2:] for site, value in fit.draws.items()} != expected:
+    expected = posterior.initial(1)
+    if {s: v.shape[2:] for s, v in fit.draws.items()} != {s: v.shape[1:] for s, v in expected.items()}:
         raise SettingError(
             "inference.start: that fit has other sites, or others in size, than this model with these data"
         )
-    like = data.values
-    return {site: value.to(like.device, like.dtype) for site, value in fit.draws.items()}
+    return dict(fit.draws.to(expected))
 
 
-def resume(directory: str | Path, data: Any = None, **changes: Any) -> Result:
+def resume(
+    directory: str | Path, data: Any = None, *, model: Any = None, args: Sequence[Any] = (), **changes: Any
+) -> Result:
     """Continue an interrupted or killed run from its last checkpoint, to the result it would have had.
 
     Args:
         directory: Its run directory.
         data: The same data again, when the run was given data in Python.
+        model: The same model, or Pyro function, when the run was given that in Python.
+        args: The same arguments of a Pyro function.
         **changes: What may change: ``RESUMABLE``.
 
     Returns:
@@ -537,65 +480,33 @@ def resume(directory: str | Path, data: Any = None, **changes: Any) -> Result:
         if name not in RESUMABLE:
             raise SettingError(f"{name}: a resumed run can change {', '.join(RESUMABLE)} and nothing else")
         (config["inference"] if name in config["inference"] else config)[name] = value
+    if model is not None:
+        model, data = as_model(model, data, args, None)
     if config["data"]["source"] == "given" and data is None:
         raise SettingError(f"the run in {directory} was given its data in Python: resume(directory, data=...)")
-    return run(config, data=data, directory=directory, resume=True)
+    return Run.from_config(config, model=model, data=data, directory=directory, resume=True).result()
 
 
-def synthesize(
-    fit: Fit, count: int, *, given: Mapping[str, str] | None = None, path: str | Path | None = None, seed: int = 0,
-    progress: bool = True,
-) -> pd.DataFrame | Path:  # fmt: skip
-    """Draw synthetic rows from a fit: with the data's dependence between columns, and none of its rows copied.
-
-    Args:
-        fit: A fit of a model that can (categorical_fa).
-        count: How many rows.
-        given: Column -> level that all rows have; the other columns follow from it.
-        path: A CSV file to write, a chunk at a time: for millions of rows. None: return a table.
-        seed: Of the rows.
-        progress: Show a progress bar while writing, on a terminal.
-
-    Returns:
-        The rows with the data's column names and labels, or the path of the file.
-
-    Raises:
-        SettingError: The model cannot, fewer than one row, or a column or level that the data do not have.
-    """
-    if path is None:
-        return synthetic_frame(fit, count, given, seed)
-    return write_synthetic(fit, Path(path), count, given, seed, progress)
-
-
-def compare(fits: Sequence[Fit], *, reference: Fit | str | Path | None = None, **limits: float) -> ComparisonResult:
-    """Compare fits of one model: a verdict card each, aligned parameters, invariants in reference-sd units.
-
-    Args:
-        fits: Results of ``fit`` or ``load``.
-        reference: A fit, or its run directory, to hold them to; None: the best of them.
-        **limits: Thresholds of the verdicts in place of conf's, such as ``mean_good=0.1`` (``Thresholds``).
-
-    Returns:
-        Tables and cards; ``save`` writes the report.
-
-    Raises:
-        SettingError: Nothing to compare, fits of different models or data, or no such threshold.
-    """
-    check_types(Thresholds.__init__, limits, "verdict")
-    stored = reference if reference is None or isinstance(reference, Fit) else load(reference)
-    return ComparisonResult(compare_fits(list(fits), reference=stored, limits=Thresholds(**limits)))
-
-
-def load(directory: str | Path) -> Result:
+def load(directory: str | Path, *, model: Any = None, args: Sequence[Any] = ()) -> Result:
     """Read a run directory.
+
+    Args:
+        directory: The run directory.
+        model: The same model, or Pyro function, when the run was given that in Python.
+        args: The same arguments of a Pyro function.
 
     Raises:
         DataError: It is not one, or is damaged.
+        SettingError: Its model was given in Python, and is not given again.
     """
-    fitted, data, config = read_run(Path(directory))
+    given: Posterior | None = None
+    if model is not None:
+        again, data = as_model(model, None, args, None)
+        given = Posterior.of(model_of({"name": again}) if isinstance(again, str) else again, data)
+    fitted, data, config = load_run(Path(directory), given)
     return Result.of(fitted, config, data)
 
 
 def list_models() -> dict[str, tuple[str, ...]]:
     """Return every model with its methods."""
-    return {name: catalog.methods(name) for name in catalog.models()}
+    return {name: catalog.methods(name) for name in (*catalog.models(), *catalog.installed())}

@@ -11,9 +11,9 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyrozoo.contracts.method import Loop
 from pyrozoo.core.errors import SettingError
 from pyrozoo.inference.chains import Plan
-from pyrozoo.contracts.method import Loop
 from pyrozoo.inference.nuts import JITTER, Nuts, eager, refuse_flat, sample_density
 from pyrozoo.inference.starts import pathfinder
 from pyrozoo.program.density import FlatDensity, ProgramDensity

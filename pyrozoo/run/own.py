@@ -55,14 +55,16 @@ def declared(path: str) -> tuple[str, dict[str, Any], str]:
     defaults = {
         each.target.id: _default(each, path)
         for each in model.body
-        if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name) and "ClassVar" not in ast.dump(each.annotation)
+        if isinstance(each, ast.AnnAssign)
+        and isinstance(each.target, ast.Name)
+        and "ClassVar" not in ast.dump(each.annotation)
     }
     title = (ast.get_docstring(model) or ast.get_docstring(tree) or model.name).splitlines()[0]
     return model.name, defaults, title
 
 
 def _is_model(node: ast.ClassDef) -> bool:
-    return any(isinstance(b, ast.Name) and b.id == "Model" or isinstance(b, ast.Attribute) and b.attr == "Model"
+    return any((isinstance(b, ast.Name) and b.id == "Model") or (isinstance(b, ast.Attribute) and b.attr == "Model")
                for b in node.bases)  # fmt: skip
 
 

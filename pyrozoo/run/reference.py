@@ -9,21 +9,28 @@ from typing import Any
 import arviz as az
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.settings import check_types
-from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import Line, Thresholds, verdict
 from pyrozoo.run.names import stored_class
 from pyrozoo.store.run_directory import read_run
+from pyrozoo.diagnostics.compare import compare
 
 
-def load_run(directory: Path) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
+def load_run(
+    directory: Path, given: Posterior | None = None
+) -> tuple[Fit, az.InferenceData, dict[str, Any]]:  # fmt: skip
     """Return the fit, its InferenceData and its configuration from a run directory.
+
+    Args:
+        directory: The run directory.
+        given: The model given again in Python, and the arguments of a program.
 
     Raises:
         DataError: Something is missing or cannot be read.
     """
-    return read_run(directory, stored_class)
+    return read_run(directory, stored_class, given)
 
 
 def verdict_settings(config: Mapping[str, Any]) -> tuple[Thresholds, Fit | None]:

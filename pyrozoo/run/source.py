@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.settings import check_types
+from pyrozoo.data.container import Data
 from pyrozoo.data.grid import read_picture
 from pyrozoo.data.images import mask_images
 from pyrozoo.data.named import read_named
@@ -45,7 +48,7 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
         DataError: If the data cannot be read or used.
         SettingError: If a setting is out of range or missing.
     """
-    rest = dict(settings)
+    rest, container = dict(settings), container_of(model, given)
     source = rest.pop("source")
     preparation = {key: rest.pop(key, default) for key, default in PREPARATION.items()}
     seed = preparation["seed"]
@@ -53,10 +56,10 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
     if not 0 <= seed < 2**31:
         raise SettingError(f"data.seed is {seed}; it must be between 0 and 2^31")
     if given is not None:
-        data = model.container.of(given)
+        data = container.of(given)
     elif source == "simulated":
         truth = rest.pop("truth")
-        check_types(model.container.blank, {k: v for k, v in rest.items() if k != "missing"}, "data")
+        check_types(container.blank, {k: v for k, v in rest.items() if k != "missing"}, "data")
         check_types(simulate_data, {"missing": rest["missing"]}, "data")
         data = simulate_data(_generator(model, truth), seed=seed, **rest)
     elif source in FILES:
@@ -65,14 +68,19 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
         test_path = rest.pop("test_path", None)
         test = test_path if test is None else test
         check_types(FILES[source], rest, "data")
-        data = model.container.of(FILES[source](**rest))
+        data = container.of(FILES[source](**rest))
     elif source == "named":
-        data = model.container.of(read_named(rest | {"seed": seed}))
+        data = container.of(read_named(rest | {"seed": seed}))
     else:
         raise SettingError(f"data.source is {source!r}; it must be simulated, {', '.join(FILES)} or named")
     if test is not None:
-        data = data.with_test(model.container.of(_read_test(test, source, rest, data) if _is_file(test) else test))
+        data = data.with_test(container.of(_read_test(test, source, rest, data) if _is_file(test) else test))
     return prepared(data, model, **preparation)
+
+
+def container_of(model: Model, given: Any = None) -> Any:
+    """Return the class of data that a model wants: its own, or that of what is given; of the rest a table."""
+    return model.container or (type(given) if isinstance(given, Data) else Table)
 
 
 def _is_file(test: Any) -> bool:
@@ -91,14 +99,22 @@ def _read_test(path: str | Path, source: str, settings: Mapping[str, Any], data:
 
 
 def _generator(model: Model, truth: Mapping[str, Any] | None) -> Model:
-    """Return the model that data are simulated from: conf's defaults with the changes asked for.
+    """Return the model that data are simulated from: its defaults with the changes asked for.
 
     Not the model that is fitted: a sweep over its hyper-parameters, such as K, must see one data set.
     """
-    settings = catalog.settings("model", type(model).__module__.split(".")[-2]) | dict(truth or {})
-    name = settings.pop("name")
-    check_types(type(model).__init__, settings, "data.truth", whose=name)
-    return type(model)(**settings)
+    usual = catalog.settings("model", model.name) if model.name in catalog.models() else {}
+    values = {k: v for k, v in usual.items() if k != "name"} | dict(truth or {})
+    with_prefix = type(model).of
+    try:
+        return with_prefix(values) if usual else with_prefix(usual_values(model) | values)
+    except SettingError as error:
+        raise SettingError(str(error).replace("model.", "data.truth.", 1)) from None
+
+
+def usual_values(model: Model) -> dict[str, Any]:
+    """Return the defaults of a model's fields, of those without one its own values."""
+    return {f.name: getattr(model, f.name) if f.default is MISSING else f.default for f in fields(model)}
 
 
 def prepared(
@@ -124,7 +140,7 @@ def prepared(
     """
     if image_shape is not None:
         data = data.with_image_shape(image_shape)
-    model.check(data)
+    Posterior.of(model, data).check()
     if noise != 0:
         data = data.with_noise(noise, seed)
     if masks is not None:

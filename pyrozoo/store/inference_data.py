@@ -228,12 +228,13 @@ def _truth(fit: Fit) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     }
 
 
-def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
+def from_inference_data(data: az.InferenceData, model: Model, given: Any = None) -> Fit:
     """Rebuild a fit from what ``to_inference_data`` stored; trace, runs and metrics stand in other files.
 
     Args:
         data: As read from posterior.nc.
         model: The model, with the hyper-parameters of the run.
+        given: The data, where they cannot be stored: arguments of a program.
 
     Raises:
         DataError: The data are of no container that this version knows.
@@ -252,10 +253,12 @@ def from_inference_data(data: az.InferenceData, model: Model) -> Fit:
     )
     kind = posterior_class(type(model))
     site = "data" if kind is Posterior else str(kind.observed)
-    container = model.container or _container(attributes.get("container", ""))
-    restored = container.restore(observed, constant, coords, site)
+    if given is None:
+        container = model.container or _container(attributes.get("container", ""))
+        restored = container.restore(observed, constant, coords, site)
+        given = dataclasses.replace(restored, name=attributes.get("data", restored.name))
     return Fit(
-        posterior=kind(model, dataclasses.replace(restored, name=attributes.get("data", restored.name))),
+        posterior=kind(model, given),
         method=attributes["method"],
         kind=attributes["kind"],
         draws=draws,

@@ -16,6 +16,7 @@ import yaml
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.view import view_of
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError
@@ -227,13 +228,14 @@ def absent_row(directory: Path, error: DataError) -> dict[str, str]:
 
 
 def read_run(
-    directory: Path, find: Callable[[str, Mapping[str, Any]], type[Model]]
+    directory: Path, find: Callable[[str, Mapping[str, Any]], type[Model]], given: Posterior | None = None
 ) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
     """Return the fit, its InferenceData and its configuration from a run directory.
 
     Args:
         directory: The run directory.
         find: (model's name, configuration) -> the class of models.
+        given: The model given again in Python, and the arguments of a program, in place of what is found.
 
     Raises:
         DataError: Something is missing or cannot be read.
@@ -244,8 +246,10 @@ def read_run(
     try:
         data = az.from_netcdf(str(directory / "posterior.nc"))
         attributes = dict(data.attrs)
-        model = find(attributes["model"], config)(**json.loads(attributes["settings"]))
-        fit = from_inference_data(data, model)
+        model = (
+            find(attributes["model"], config)(**json.loads(attributes["settings"])) if given is None else given.model
+        )
+        fit = from_inference_data(data, model, None if given is None else given.data)
         fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{directory} cannot be read ({(str(error).splitlines() or ['?'])[0]})") from None

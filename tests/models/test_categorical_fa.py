@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import logsumexp
 
 import pyrozoo
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
@@ -25,7 +26,6 @@ from pyrozoo.models.categorical_fa.maximisation import Points, _Regression, log_
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.prediction import answer_probabilities
 from pyrozoo.models.categorical_fa.synthesis import synthesize
-from pyrozoo.program.trace import simulate
 from tests.case import Case, Oracle, refused
 
 NAN = float("nan")
@@ -147,7 +147,11 @@ def prepared(changes, rows=40):
     model, data = mixed(rows=rows, **changes)
     layout = Layout.of(model, data)
     with seeded(1):
-        sites = {site: value.detach() for site, value in simulate(model, data).items() if site in model.sites}
+        sites = {
+            site: value.detach()
+            for site, value in Posterior.of(model, data).simulate().items()
+            if site in Posterior.of(model, None).sites
+        }
     p = layout.parameters(model, {site: value[None] for site, value in sites.items()})
     return model, data, layout, p, layout.block(slice(0, rows)), sites
 
@@ -209,7 +213,7 @@ def test_derivatives_of_the_delta_method():
 @pytest.mark.parametrize("zeta", ["per_item", "per_row"])
 def test_derivatives_of_contrasts_in_vem(name, zeta):
     model, data, layout, p, _, sites = prepared(VARIANTS[name])
-    solver = vem.Solver(model, data, zeta=zeta)
+    solver = vem.Solver(Posterior.of(model, data), zeta=zeta)
     with seeded(3):
         mean, variance = torch.randn(1, 40, 2).double(), torch.rand(1, 40, 2).double() + 0.1
     contrasts = vem._Contrasts(solver, {s: v[None] for s, v in sites.items()}, p, mean, variance)
@@ -276,11 +280,12 @@ def test_exponential_moment_of_a_product_of_normals():
 
 def test_products_of_variances_stay_below_one_throughout():
     model, data = mixed(loading_scale=20.0, rows=100, missing=0.1)
-    solver = beta_prior.Solver(model, data, estimate_scale=True)
+    solver = beta_prior.Solver(Posterior.of(model, data), estimate_scale=True)
     with seeded(0):
         state = solver.init(3)
     for _ in range(80):
-        state, objective = solver.step(state)
+        state, info = solver.step(state)
+        objective = info.objective
         most = state.row_variance.amax((1, 2)) * state.contrast_variance[..., :2].amax((1, 2))
         assert (most < 1).all()
         assert torch.isfinite(objective).all()
@@ -310,7 +315,11 @@ def test_quadrature_against_a_plain_grid(name):
 def test_quadrature_in_four_dimensions_against_draws_from_the_prior():
     model, data = mixed(latent_dimension=4, rows=12)
     with seeded(1):
-        sites = {site: value for site, value in simulate(model, data).items() if site in model.sites}
+        sites = {
+            site: value
+            for site, value in Posterior.of(model, data).simulate().items()
+            if site in Posterior.of(model, None).sites
+        }
         z = torch.randn(200_000, 4, dtype=torch.float64)
     table = model.answers(sites, data, z).log_table()
     total = torch.zeros(12, len(z), dtype=torch.float64)
@@ -318,7 +327,7 @@ def test_quadrature_in_four_dimensions_against_draws_from_the_prior():
         seen = data.observed[:, item]
         total[seen] += logs.mT[data.filled[seen, item].long()]
     plain = total.logsumexp(1) - np.log(len(z))
-    ours = model.pointwise_log_likelihood({site: value[None, None] for site, value in sites.items()}, data)[0, 0]
+    ours = Posterior.of(model, data).pointwise({site: value[None, None] for site, value in sites.items()})[0, 0]
     relative = (2 * (total - plain[:, None])).exp().mean(1).sqrt() / len(z) ** 0.5
     assert ((ours - plain).abs() < 5 * relative + 0.02).all()
 
@@ -356,11 +365,12 @@ def test_monte_carlo_bound_lies_between_the_bound_and_the_integral():
 
 
 def test_the_bound_of_beta_prior_stays_below_the_evidence():
-    solver = beta_prior.Solver(MODEL, TINY)
+    solver = beta_prior.Solver(Posterior.of(MODEL, TINY))
     with seeded(0):
         state = solver.init(4)
     for _ in range(100):
-        state, objective = solver.step(state)
+        state, info = solver.step(state)
+        objective = info.objective
         assert (objective <= oracle().log_evidence + 0.01).all()
 
 
@@ -370,39 +380,41 @@ SLOW = {"a latent mean", "fixed per item", "fixed with intercepts", "three dimen
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in SLOW else ()) for n in VARIANTS])
 def test_exact_em_is_monotone_and_ends_where_the_likelihood_is_flat(name):
     model, data = mixed(rows=20, **VARIANTS[name])
-    solver = exact.Solver(model, data, nodes=9)
+    solver = exact.Solver(Posterior.of(model, data), nodes=9)
     with seeded(0):
         state = solver.init(1)
     path = []
     for _ in range(20):
-        state, objective = solver.step(state)
+        state, info = solver.step(state)
+        objective = info.objective
         path.append(objective)
     fall = torch.stack(path).diff(dim=0)
     assert (fall >= -1e-6).all(), "but for the error of the quadrature, which moves with the nodes"
-    sites = {site: value.clone().requires_grad_(True) for site, value in state.sites(model).items()}
+    sites = {site: value.clone().requires_grad_(True) for site, value in Posterior.of(state, None).sites(model).items()}
     draws = {site: value.unsqueeze(1) for site, value in sites.items()}
-    total = model.pointwise_log_likelihood(draws, data).sum(-1).squeeze(1) + log_prior(model, sites)
+    total = Posterior.of(model, data).pointwise(draws).sum(-1).squeeze(1) + log_prior(model, sites)
     before = torch.autograd.grad(path[0].new_tensor(0.0) + total.sum(), list(sites.values()))
     for _ in range(150):
-        state, objective = solver.step(state)
-    sites = {site: value.clone().requires_grad_(True) for site, value in state.sites(model).items()}
+        state, info = solver.step(state)
+        objective = info.objective
+    sites = {site: value.clone().requires_grad_(True) for site, value in Posterior.of(state, None).sites(model).items()}
     draws = {site: value.unsqueeze(1) for site, value in sites.items()}
-    total = model.pointwise_log_likelihood(draws, data).sum(-1).squeeze(1) + log_prior(model, sites)
+    total = Posterior.of(model, data).pointwise(draws).sum(-1).squeeze(1) + log_prior(model, sites)
     after = torch.autograd.grad(total.sum(), list(sites.values()))
     assert max(float(g.abs().max()) for g in after) < max(0.05, 0.2 * max(float(g.abs().max()) for g in before))
 
 
 def test_solvers_objective_at_the_exact_solver_is_the_programs_joint():
-    from pyrozoo.program.trace import log_joint
 
-    solver = exact.Solver(MODEL, TINY)
+    solver = exact.Solver(Posterior.of(MODEL, TINY))
     with seeded(0):
         state = solver.init(5)
         for _ in range(3):
             state, _ = solver.step(state)
-    _, objective = solver.step(state)
-    draws = {site: value[None] for site, value in solver.draws(state).items()}
-    torch.testing.assert_close(objective[None], log_joint(MODEL, draws, TINY), rtol=1e-10, atol=0)
+    _, info = solver.step(state)
+    objective = info.objective
+    draws = {site: value[None] for site, value in solver.answer(state).draws().items()}
+    torch.testing.assert_close(objective[None], Posterior.of(MODEL, TINY).log_joint(draws), rtol=1e-10, atol=0)
 
 
 # The program and its distributions ------------------------------------------------------------------------------------
@@ -415,14 +427,16 @@ def test_scores_have_mean_zero_at_the_truth_over_simulations():
         sizes = [3] * 4
         blank = Survey.blank(30, 4, sizes)
         with seeded(8):
-            truth = {s: v for s, v in simulate(model, blank).items() if s in model.sites}
+            truth = {
+                s: v for s, v in Posterior.of(model, blank).simulate().items() if s in Posterior.of(model, None).sites
+            }
             gradients = []
             for _ in range(100):
-                values = simulate(model, blank, truth)["answers"]
+                values = Posterior.of(model, blank).simulate(truth)["answers"]
                 data = dataclasses.replace(blank, values=values)
                 leaves = {s: v.clone().requires_grad_(True) for s, v in truth.items()}
                 draws = {s: v[None, None] for s, v in leaves.items()}
-                total = model.pointwise_log_likelihood(draws, data).sum()
+                total = Posterior.of(model, data).pointwise(draws).sum()
                 gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(total, list(leaves.values()))]))
         scores = torch.stack(gradients)
         z = scores.mean(0) / (scores.std(0) / 10)
@@ -470,8 +484,12 @@ def test_counting_exchangeable_items_changes_nothing():
     assert model.exchangeable
     assert not listed.exchangeable
     with seeded(1):
-        draws = {s: v[None, None] for s, v in simulate(model, data).items() if s in model.sites}
-    one, other = (each.pointwise_log_likelihood(draws, data) for each in (model, listed))
+        draws = {
+            s: v[None, None]
+            for s, v in Posterior.of(model, data).simulate().items()
+            if s in Posterior.of(model, None).sites
+        }
+    one, other = (Posterior.of(each, data).pointwise(draws) for each in (model, listed))
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
     for method in ("vem", "laplace_em", "exact"):
         fits = [pyrozoo.fit(m, method, data=data, progress=False, max_iterations=20) for m in (model, listed)]
@@ -485,15 +503,19 @@ def test_with_nothing_missing_the_mask_changes_nothing_and_missing_is_summed_out
     """Probabilities of a row over all answers to an item sum to the probability of the row without it."""
     model, data = mixed(missing=0.0, rows=6)
     with seeded(1):
-        draws = {s: v[None, None] for s, v in simulate(model, data).items() if s in model.sites}
+        draws = {
+            s: v[None, None]
+            for s, v in Posterior.of(model, data).simulate().items()
+            if s in Posterior.of(model, None).sites
+        }
     without = data.values.clone()
     without[:, 2] = NAN
-    marginal = model.pointwise_log_likelihood(draws, dataclasses.replace(data, values=without))
+    marginal = Posterior.of(model, dataclasses.replace(data, values=without)).pointwise(draws)
     parts = []
     for code in range(4):
         values = data.values.clone()
         values[:, 2] = code
-        parts.append(model.pointwise_log_likelihood(draws, dataclasses.replace(data, values=values)))
+        parts.append(Posterior.of(model, dataclasses.replace(data, values=values)).pointwise(draws))
     torch.testing.assert_close(torch.stack(parts).logsumexp(0), marginal, rtol=0, atol=2e-3)
 
 
@@ -502,14 +524,18 @@ def test_predictions_are_ratios_of_row_probabilities():
     model, data = mixed(missing=0.0, rows=30)
     shown = data.hold_out(0.3, 2)
     with seeded(1):
-        draws = {s: v[None, None] for s, v in simulate(model, data).items() if s in model.sites}
-    prediction = model.predict(draws, shown)
-    before = model.pointwise_log_likelihood(draws, shown)[0, 0]
+        draws = {
+            s: v[None, None]
+            for s, v in Posterior.of(model, data).simulate().items()
+            if s in Posterior.of(model, None).sites
+        }
+    prediction = Posterior.of(model, shown).predict(draws)
+    before = Posterior.of(model, shown).pointwise(draws)[0, 0]
     ratios = []
     for row, column, value in zip(shown.hidden.rows, shown.hidden.columns, shown.hidden.values, strict=True):
         values = shown.values.clone()
         values[row, column] = value
-        after = model.pointwise_log_likelihood(draws, dataclasses.replace(shown, values=values, hidden=None))
+        after = Posterior.of(model, dataclasses.replace(shown, values=values, hidden=None)).pointwise(draws)
         ratios.append(after[0, 0, row] - before[row])
     torch.testing.assert_close(prediction.log_density, torch.stack(ratios), rtol=0, atol=5e-3)
     assert ((prediction.lower <= prediction.mean.ceil()) & (prediction.mean.floor() <= prediction.upper)).all()
@@ -524,7 +550,7 @@ def simulated_ladder(columns: int, d: int, seed: int = 0) -> tuple[CategoricalFA
     blank = Survey.blank(1000, columns, d + 1)
     with seeded(seed):
         given_sites = {"latent_mean": torch.zeros(d).double(), "latent_covariance": covariance.double()}
-        return model, dataclasses.replace(blank, values=simulate(model, blank, given_sites)["answers"])
+        return model, dataclasses.replace(blank, values=Posterior.of(model, blank).simulate(given_sites)["answers"])
 
 
 def test_the_shrinkage_ladder_of_single_data_sets():
@@ -547,9 +573,9 @@ def test_free_loadings_are_recovered(method):
     data = simulate_data(model, seed=3, missing=0.1, rows=1000, columns=8, categories=3)
     its = {"solver": {"nodes": 7}} if method == "exact" else {"restarts": 1}
     fit = pyrozoo.fit(model, method, data=data, progress=False, max_iterations=50, **its)
-    truth = {s: data.truth[s][None, None] for s in model.sites}
+    truth = {s: data.truth[s][None, None] for s in Posterior.of(model, None).sites}
     for name in ("marginal_probability", "association"):
-        ours, theirs = (model.invariants(d, data)[name][0, 0] for d in (fit.draws, truth))
+        ours, theirs = (Posterior.of(model, data).invariants(d)[name][0, 0] for d in (fit.draws, truth))
         assert float((ours - theirs).abs().max()) < 0.09, name
 
 
@@ -559,13 +585,14 @@ def test_hidden_units_raise_the_likelihood_of_bent_data():
     data = simulate_data(model, seed=5, rows=400, columns=8, categories=3)
     best = {}
     for units in (0, 3):
-        solver = exact.Solver(dataclasses.replace(model, hidden_units=units), data, nodes=15)
+        solver = exact.Solver(Posterior.of(dataclasses.replace(model, hidden_units=units), data), nodes=15)
         with seeded(0):
             state = solver.init(4)
         for _ in range(60):
-            state, objective = solver.step(state)
-        draws = {site: value[objective.argmax(), None, None] for site, value in solver.draws(state).items()}
-        best[units] = float(solver.model.log_likelihood(draws, data))
+            state, info = solver.step(state)
+            objective = info.objective
+        draws = {site: value[objective.argmax(), None, None] for site, value in solver.answer(state).draws().items()}
+        best[units] = float(Posterior.of(solver.model, data).log_likelihood(draws))
     assert best[3] > best[0] + 5
 
 
@@ -621,8 +648,8 @@ def test_synthetic_rows_have_the_models_own_marginals_and_association():
     with seeded(0):
         rows = torch.cat(list(synthesize(fit, 100_000)))
     assert rows.shape == (100_000, 5)
-    draws = {site: fit.draws[site] for site in fit.model.sites}
-    expected = fit.model.invariants(draws, fit.data)
+    draws = {site: fit.draws[site] for site in fit.posterior.sites}
+    expected = fit.posterior.invariants(draws)
     shares = torch.cat([torch.bincount(rows[:, i].long(), minlength=k) / len(rows)
                         for i, k in enumerate(fit.data.categories)])  # fmt: skip
     assert (shares - expected["marginal_probability"][0, 0]).abs().max() < 5 * 0.5 / len(rows) ** 0.5

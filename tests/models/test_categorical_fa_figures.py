@@ -17,6 +17,7 @@ from matplotlib.text import Annotation
 
 import pyrozoo
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa import figures, queries
@@ -49,7 +50,7 @@ def fake(data: Survey, draws: int = 1, **model) -> Fit:
     """Return a fit that nobody computed: draws near the start."""
     program = make(**model)
     torch.manual_seed(0)
-    values = program.initial(data, draws)
+    values = Posterior.of(program, data).initial(draws)
     if "loadings" in values:
         values["loadings"] = 2 * values["loadings"][:1] + 0.1 * values["loadings"]
     trace = pd.DataFrame({"iteration": [1], "chain": [0], "objective": [0.0], "seconds": [0.1]})
@@ -210,7 +211,7 @@ def test_directions_are_loadings_centred_per_item():
     data = answers(60, (2, 3, 3))
     fit = fake(data, latent_dimension=2)
     (axes,) = one("categories", fit).figure.axes
-    loadings = fit.model.canonical(fit.draws)["loadings"][0, 0]
+    loadings = fit.posterior.align(fit.draws)["loadings"][0, 0]
     whole = torch.cat(
         [loadings[:1], torch.zeros(1, 2), loadings[1:3], torch.zeros(1, 2), loadings[3:], torch.zeros(1, 2)]
     )
@@ -220,7 +221,7 @@ def test_directions_are_loadings_centred_per_item():
     centred = centred[np.argsort(-np.linalg.norm(centred, axis=1), kind="stable")]
     assert np.allclose(tips, centred * (tips[0, 0] / centred[0, 0]))
     points = axes.lines[0].get_xydata()
-    assert np.allclose(points, scores(fit.model, fit.model.canonical(fit.draws), data)[0])
+    assert np.allclose(points, scores(fit.model, fit.posterior.align(fit.draws), data)[0])
 
 
 def test_shared_loadings_are_drawn_once_around_the_mean():
@@ -240,7 +241,7 @@ def test_curves_are_probabilities(hidden):
     data = answers(60, (2, 3, 4))
     fit = fake(data, draws=5, hidden_units=hidden)
     shown = panels(one("categories", fit))
-    draws = {site: value[0] for site, value in fit.model.canonical(fit.draws).items()}
+    draws = {site: value[0] for site, value in fit.posterior.align(fit.draws).items()}
     z = torch.linspace(-3, 3, figures.CURVE_POINTS, dtype=torch.float64).unsqueeze(-1)
     blank = dataclasses.replace(data, values=torch.zeros(len(z), 3, dtype=torch.float64), row_labels=list(map(str, z)))
     each = [fit.model.answers({s: v[i] for s, v in draws.items()}, blank, z).log_table() for i in range(5)]
@@ -288,7 +289,7 @@ def test_uncertainty_beside_the_prior(missing):
     data = answers(50, (3,) * 5, missing)
     fit = fake(data, latent_dimension=2)
     shown = one("uncertainty", fit).figure.axes
-    sd = scores(fit.model, fit.model.canonical(fit.draws), data)[1].numpy()
+    sd = scores(fit.model, fit.posterior.align(fit.draws), data)[1].numpy()
     told = 1 - (sd**2).mean(0)
     tops = [axes for axes in shown if axes.get_title()]
     assert [axes.get_title() for axes in tops] == [f"latent dimension {s}: answers tell {told[s]:.0%}" for s in (0, 1)]

@@ -10,17 +10,19 @@ import pandas as pd
 import pyro.poutine as poutine
 import pytest
 import torch
+from pyrozoo.diagnostics.compare import _moments
 from scipy import stats
 from scipy.special import gammaln, logsumexp
 from sklearn.decomposition import PCA
 
 import pyrozoo
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
-from pyrozoo.inference.state import as_dict
+from pyrozoo.inference.state import plain
 from pyrozoo.math.alignment import procrustes, rotations
 from pyrozoo.math.linear_algebra import inverse_and_log_determinant, standard_normal
 from pyrozoo.models.factor_analysis import cavi, em, gibbs, queries
@@ -35,8 +37,6 @@ from pyrozoo.models.factor_analysis.regression import (
     prior,
     regress,
 )
-from pyrozoo.program.trace import log_joint
-from pyrozoo.diagnostics.compare import _moments
 from tests.case import Case, Oracle
 from tests.test_command import run
 
@@ -119,7 +119,8 @@ class FactorTwoInAScale(gibbs.Solver):
     """Plant: the inverse gamma's scale is nu s^2 instead of half of it."""
 
     def step(self, state):
-        new, objective = super().step(state)
+        new, info = super().step(state)
+        objective = info.objective
         return dataclasses.replace(new, noise_variance=2 * new.noise_variance), objective
 
 
@@ -208,7 +209,7 @@ def table(missing: float = 0.2, rows: int = 40, columns: int = 5, factors: int =
 
 def start(model: FactorAnalysis, data: Table, chains: int = 2, seed: int = 0):
     with seeded(seed):
-        return model.initial(data, chains)
+        return Posterior.of(model, data).initial(chains)
 
 
 def columns_of(draws, data: Table):
@@ -290,13 +291,14 @@ def test_gibbs_objective_is_the_density_of_the_program_with_factors(missing, upd
     covariance = [[1.0, 0.3], [0.3, 2.0]] if prior == "matrix_normal" else None
     model = make(2, kept=True, prior=prior, loadings_covariance=covariance)
     data = table()
-    solver = gibbs.Solver(model, data, missing=missing, update=update)
+    solver = gibbs.Solver(Posterior.of(model, data), missing=missing, update=update)
     with seeded(0):
         state = solver.init(3)
         for _ in range(3):
-            state, objective = solver.step(state)
+            state, info = solver.step(state)
+            objective = info.objective
     for chain in range(3):
-        draw = {site: value[chain] for site, value in solver.draws(state).items()}
+        draw = {site: value[chain] for site, value in solver.answer(state).draws().items()}
         expected = joint_of(model, data, draw, state.factors[chain])
         torch.testing.assert_close(objective[chain], expected, rtol=1e-10, atol=0)
 
@@ -310,7 +312,7 @@ def test_program_with_factors_integrates_to_the_one_without():
     q = torch.distributions.MultivariateNormal(mean[0], covariance[0])
     with seeded(1):
         z = q.sample()
-    expected = log_joint(summed, {s: v[None] for s, v in draws.items()}, data)[0, 0]
+    expected = Posterior.of(summed, data).log_joint({s: v[None] for s, v in draws.items()})[0, 0]
     torch.testing.assert_close(joint_of(kept, data, draw, z) - q.log_prob(z).sum(), expected, rtol=1e-10, atol=0)
 
 
@@ -326,7 +328,7 @@ def test_columns_conditional_is_a_ratio_of_the_programs_joint():
     draws = [{"loadings": b[0, :, :-1], "mean": b[0, :, -1] + layout.offset, "noise_variance": s[0]} for b, s in points]
     theirs = [joint_of(model, data, draw, z[0]) for draw in draws]
     torch.testing.assert_close(ours[1] - ours[0], theirs[1] - theirs[0], rtol=1e-10, atol=1e-10)
-    assert float(log_prior(model, layout, *points[0])) == pytest.approx(
+    assert float(Posterior.of(model, *points[0]).log_prior(layout)) == pytest.approx(
         float(theirs[0] - conditional_density(draws[0], z[0], data)), rel=1e-10
     )
 
@@ -384,7 +386,7 @@ def test_flat_priors_give_least_squares():
 def test_em_on_complete_data_is_the_textbooks():
     """One step, restricted to a complete table and written out for it; the solver's own is the one for holes."""
     model, data = make(2), table(0.0)
-    solver = em.Solver(model, data)
+    solver = em.Solver(Posterior.of(model, data))
     with seeded(0):
         state = solver.init(1)
     new, _ = solver.step(state)
@@ -414,7 +416,9 @@ def test_em_at_equal_noise_is_ppca():
     W, V = closed.draws["loadings"][0, 0], fit.draws["loadings"][0, 0]
     torch.testing.assert_close(V @ V.T, W @ W.T, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(fit.draws["mean"], closed.draws["mean"], rtol=1e-6, atol=1e-6)
-    assert closed.objective == pytest.approx(float(closed.model.log_likelihood(closed.draws, data)), rel=1e-10)
+    assert closed.objective == pytest.approx(
+        float(Posterior.of(closed.model, data).log_likelihood(closed.draws)), rel=1e-10
+    )
 
 
 def test_pca_and_ppca_are_scikit_learns():
@@ -444,15 +448,16 @@ def test_pca_and_ppca_are_scikit_learns():
 def test_cavi_elbo_equals_a_monte_carlo_elbo():
     """E_q [log p(x, z, theta) - log q(z) - log q(theta)] by 10,000 draws of both."""
     model, data = make(2), table(rows=20, columns=4)
-    layout, solver = Layout.of(data), cavi.Solver(model, data)
+    layout, solver = Layout.of(data), cavi.Solver(Posterior.of(model, data))
     with seeded(0):
         state = solver.init(1)
         for _ in range(3):
             state, _ = solver.step(state)
-        _, elbo = solver.step(state)
-        repeated = type(state)(*(value.expand(10_000, *value.shape[1:]) for value in as_dict(state).values()))
-        draws = solver.draws(repeated)
-        log_q = solver.log_q(repeated, draws)
+        _, info = solver.step(state)
+        elbo = info.objective
+        repeated = type(state)(*(value.expand(10_000, *value.shape[1:]) for value in plain(state).values()))
+        draws = solver.answer(repeated).draws()
+        log_q = solver.answer(repeated).log_q(draws)
         mean, covariance = layout.conditionals(solver.columns(state))
         q = torch.distributions.MultivariateNormal(mean[0], covariance[0])
         z = q.sample((10_000,))
@@ -463,7 +468,7 @@ def test_cavi_elbo_equals_a_monte_carlo_elbo():
     values = log_p + log_prior(model, layout, beta, draws["noise_variance"]) - q.log_prob(z).sum(1) - log_q
     assert abs(float(values.mean() - elbo)) < 4 * float(values.std()) / 100
     # and summing z out exactly can only raise it
-    collapsed = log_joint(model, {s: v[None, :200] for s, v in draws.items()}, data)[0] - log_q[:200]
+    collapsed = Posterior.of(model, data).log_joint({s: v[None, :200] for s, v in draws.items()})[0] - log_q[:200]
     assert float(collapsed.mean() + 4 * collapsed.std() / 200**0.5) > float(elbo)
 
 
@@ -529,7 +534,7 @@ def test_samplers_of_all_options_agree(missing):
             model, "gibbs", data=data, warmup=100, draws=700, thin=1, chains=8,
             solver={"missing": how, "update": update}, progress=False,
         )  # fmt: skip
-        summaries.append(_moments("fit", fit, fit.invariants()))
+        summaries.append(_moments("fit", fit, fit.invariants))
     first = summaries[0]
     for frame in summaries[1:]:
         z = (frame["mean"] - first["mean"]) / np.hypot(frame["mcse"], first["mcse"])
@@ -542,7 +547,7 @@ def test_averaged_prediction_is_that_of_the_draws():
     """What the sampler averages over sweeps, against predicting anew from its kept draws."""
     data = table(0.0, rows=60).hold_out(0.15, 0)
     fit = pyrozoo.fit(make(2), "gibbs", data=data, warmup=300, draws=1000, thin=1, chains=2, progress=False)
-    while_sampling, anew = fit.predict(fit.data), fit.model.predict(fit.draws, fit.data)
+    while_sampling, anew = fit.predict(fit.data), fit.posterior.predict(fit.draws)
     spread = (anew.upper - anew.lower) / 3.29
     assert ((while_sampling.mean - anew.mean).abs() / spread).max() < 0.25
     assert (((while_sampling.upper - while_sampling.lower) / 3.29 / spread) - 1).abs().max() < 0.15
@@ -579,14 +584,14 @@ def turned(draws, seed: int = 0):
 def test_rotations_are_taken_out():
     model, data = make(3), table(factors=3, columns=7)
     with seeded(0):
-        one = {site: value.unsqueeze(1) for site, value in model.initial(data, 1).items()}
+        one = {site: value.unsqueeze(1) for site, value in Posterior.of(model, data).initial(1).items()}
         near = {site: value.expand(2, 50, *value.shape[2:]).clone() for site, value in one.items()}
         near["loadings"] += 0.01 * torch.randn_like(near["loadings"])
     lost = turned(near)
-    for name, value in model.invariants(near, data).items():
-        torch.testing.assert_close(model.invariants(lost, data)[name], value, rtol=1e-8, atol=1e-8)
-    assert model.canonical(lost)["loadings"].std((0, 1)).max() < 0.05
-    found = model.canonical(lost, reference=near)["loadings"]
+    for name, value in Posterior.of(model, data).invariants(near).items():
+        torch.testing.assert_close(Posterior.of(model, data).invariants(lost)[name], value, rtol=1e-8, atol=1e-8)
+    assert Posterior.of(model, None).align(lost)["loadings"].std((0, 1)).max() < 0.05
+    found = Posterior.of(model, None).align(lost, reference=near)["loadings"]
     torch.testing.assert_close(found, near["loadings"], rtol=0, atol=0.1)
     gram = (found[0, 0].T @ found[0, 0]).shape
     assert gram == (3, 3)
@@ -611,14 +616,14 @@ def test_volume_of_the_rotations_of_two_factors():
     angle = torch.linspace(0, 2 * np.pi, 200_001).double()
     turn = torch.stack([torch.stack([angle.cos(), -angle.sin()], -1), torch.stack([angle.sin(), angle.cos()], -1)], -2)
     length = (W @ turn).diff(dim=0).square().sum((1, 2)).sqrt().sum()
-    flat, log_volume = make(2).symmetry({"loadings": W})
+    flat, log_volume = Posterior.of(make(2), None).orbit({"loadings": W})
     assert flat == 1
     assert log_volume == pytest.approx(float((2 * length).log()), rel=1e-8)
     # of lower rank: W = (w, 0) turns to w times a unit vector; the orbit is a circle of radius |w|
-    flat, log_volume = make(2).symmetry({"loadings": W * torch.tensor([1.0, 0.0]).double()})
+    flat, log_volume = Posterior.of(make(2), None).orbit({"loadings": W * torch.tensor([1.0, 0.0]).double()})
     assert flat == 1
     assert log_volume == pytest.approx(float((2 * np.pi * W[:, 0].norm()).log()), rel=1e-8)
-    assert make(1).symmetry({"loadings": W[:, :1]}) == (0, pytest.approx(np.log(2)))
+    assert Posterior.of(make(1), None).orbit({"loadings": W[:, :1]}) == (0, pytest.approx(np.log(2)))
 
 
 # Queries --------------------------------------------------------------------------------------------------------------
@@ -629,7 +634,7 @@ def test_prediction_is_the_conditional_normal(share):
     """Against dense Gaussian conditioning; few hidden cells and many take different ways."""
     data, model = table(0.1, rows=50, columns=9, factors=3).hold_out(share, 1), make(3)
     draws = {site: value.unsqueeze(1) for site, value in start(model, data, 2).items()}
-    prediction, hidden = model.predict(draws, data), data.hidden
+    prediction, hidden = Posterior.of(model, data).predict(draws), data.hidden
     assert len(hidden.values)
     for entry, (n, d) in enumerate(zip(hidden.rows.tolist(), hidden.columns.tolist(), strict=True)):
         means, variances = [], []
@@ -652,7 +657,7 @@ def test_new_rows_get_factors_and_reconstructions_without_refitting():
     data = table(0.1, rows=60)
     new = Table.of(np.array([[np.nan] * 5, data.values[3].tolist()]))
     fit = pyrozoo.fit(make(2), "em", data=data, test=new, progress=False)
-    draws = fit.model.canonical(fit.draws)
+    draws = fit.posterior.align(fit.draws)
     mean, sd = queries.factors(draws, fit.data.test)
     old, _ = queries.factors(draws, fit.data)
     torch.testing.assert_close(mean[0], torch.zeros(2).double())  # nothing is known of it: the prior

@@ -15,6 +15,7 @@ from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import pyrozoo
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.ratings import Ratings
@@ -27,7 +28,6 @@ from pyrozoo.models.gaussian_mf.guide import Guide
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
-from pyrozoo.program.trace import log_joint
 from pyrozoo.studies.calibrate.judge import geweke
 from tests.case import Case, Oracle
 from tests.test_inference import interrupt_at, same
@@ -252,7 +252,7 @@ def test_conditionals_are_those_of_numpy(options, side, dense, monkeypatch):
     """p(w_i | all else), one row at a time, by numpy.linalg."""
     model, data = OPTIONS[options], simulated(OPTIONS[options])
     monkeypatch.setattr("pyrozoo.models.gaussian_mf.likelihood.DENSE", 3 if dense else 0)
-    solver = gibbs.Solver(model, data)
+    solver = gibbs.Solver(Posterior.of(model, data))
     state = point.complete(model, start(solver))
     found = solver.listed.regress(side, point.block(model, state, point.OTHER[side]))
     conditional = Conditional.of(
@@ -284,7 +284,7 @@ def test_conditionals_are_those_of_numpy(options, side, dense, monkeypatch):
 
 def test_draws_have_the_conditionals_moments():
     data = simulated()
-    solver = gibbs.Solver(MODEL, data)
+    solver = gibbs.Solver(Posterior.of(MODEL, data))
     state = point.complete(MODEL, take(start(solver, 1), torch.zeros(20_000, dtype=torch.long)))
     with seeded(1):
         new, _ = solver.side(state, "column")
@@ -303,7 +303,7 @@ def test_draws_have_the_conditionals_moments():
 @pytest.mark.parametrize("options", sorted(OPTIONS))
 def test_residuals_are_those_of_every_rating(options):
     model, data = OPTIONS[options], simulated(OPTIONS[options])
-    solver = gibbs.Solver(model, data)
+    solver = gibbs.Solver(Posterior.of(model, data))
     state = point.complete(model, start(solver))
     rss = point.squares(solver.listed, model, state, solver.listed.regress("column", point.block(model, state, "row")))
     i, j = data.values[:, :2].long().unbind(1)
@@ -314,13 +314,13 @@ def test_residuals_are_those_of_every_rating(options):
 
 def test_expected_residuals_are_those_of_draws_from_q():
     data = simulated()
-    solver = cavi.Solver(MODEL, data)
+    solver = cavi.Solver(Posterior.of(MODEL, data))
     state = start(solver, 1, 5)
     blocks = {side: solver.block(state, side) for side in point.SIDES}
     found = solver.listed.regress("column", blocks["row"])
     total, first = solver.listed.residuals(blocks["row"], blocks["column"], found)
     with seeded(2):
-        draws = solver.draws(take(state, torch.zeros(20_000, dtype=torch.long)))
+        draws = solver.answer(take(state, torch.zeros(20_000, dtype=torch.long))).draws()
     i, j = data.values[:, :2].long().unbind(1)
     rest = data.counts - draws["row_offsets"][:, i] - draws["column_offsets"][:, j]
     rest = rest - (draws["row_factors"][:, i] * draws["column_factors"][:, j]).sum(-1)
@@ -374,7 +374,7 @@ def test_the_normal_wishart_is_the_programs():
 
 def test_a_shift_moves_nothing_that_the_ratings_see():
     data = simulated()
-    state = point.complete(MODEL, start(gibbs.Solver(MODEL, data)))
+    state = point.complete(MODEL, start(gibbs.Solver(Posterior.of(MODEL, data))))
     with seeded(0):
         moved = point.shift(MODEL, state, "row", 1.0)
     assert (moved.mean != state.mean).all()
@@ -390,19 +390,20 @@ def test_a_shift_moves_nothing_that_the_ratings_see():
 @pytest.mark.parametrize("options", sorted(OPTIONS))
 def test_cavi_is_monotone_and_its_bound_is_the_mean_of_log_p_less_log_q(options):
     model, data = OPTIONS[options], simulated(OPTIONS[options])
-    solver, path = cavi.Solver(model, data), []
+    solver, path = cavi.Solver(Posterior.of(model, data)), []
     with seeded(0):
         state = solver.init(3)
         for _ in range(30):
-            state, bound = solver.step(state)
+            state, info = solver.step(state)
+            bound = info.objective
             path.append(bound)
     path = torch.stack(path)
     assert (path[1:] - path[:-1] >= -1e-11 * path[1:].abs()).all()
     with seeded(1):
         many = take(state, torch.zeros(800, dtype=torch.long))
-        draws = solver.draws(many)
-        log_q = solver.log_q(many, draws)
-    ratio = log_joint(model, {site: value[None] for site, value in draws.items()}, data)[0] - log_q
+        draws = solver.answer(many).draws()
+        log_q = solver.answer(many).log_q(draws)
+    ratio = Posterior.of(model, data).log_joint({site: value[None] for site, value in draws.items()})[0] - log_q
     assert abs(float(ratio.mean() - path[-1, 0])) < 5 * float(ratio.std()) / 800**0.5
 
 
@@ -411,20 +412,21 @@ def test_cavi_is_monotone_and_its_bound_is_the_mean_of_log_p_less_log_q(options)
 def test_modes_have_no_slope(options):
     """At the end of EM every partial derivative of the program's log joint vanishes."""
     model, data = OPTIONS[options], simulated(OPTIONS[options])
-    solver = em.Solver(model, data)
+    solver = em.Solver(Posterior.of(model, data))
     state = start(solver, 2, 2500)
-    values = {site: value[:1].clone().requires_grad_(True) for site, value in solver.draws(state).items()}
-    log_joint(model, {site: value[None] for site, value in values.items()}, data).sum().backward()
+    values = {site: value[:1].clone().requires_grad_(True) for site, value in solver.answer(state).draws().items()}
+    Posterior.of(model, data).log_joint({site: value[None] for site, value in values.items()}).sum().backward()
     for site, value in values.items():
         assert value.grad.abs().max() < 1e-4, site
 
 
 def test_the_hierarchical_mode_is_climbed_to():
-    solver, path = em.Solver(HIERARCHICAL, simulated(HIERARCHICAL)), []
+    solver, path = em.Solver(Posterior.of(HIERARCHICAL, simulated(HIERARCHICAL))), []
     with seeded(0):
         state = solver.init(3)
     for _ in range(200):
-        state, objective = solver.step(state)
+        state, info = solver.step(state)
+        objective = info.objective
         path.append(objective)
     path = torch.stack(path)
     assert (path[1:] - path[:-1] >= -1e-11 * path[1:].abs()).all()
@@ -444,7 +446,7 @@ def test_maximum_likelihood_fits_better_and_predicts_worse():
 
 def test_mle_has_no_priors_to_learn():
     with pytest.raises(SettingError, match=r"model\.hierarchical=false"):
-        mle.Solver(HIERARCHICAL, simulated())
+        mle.Solver(Posterior.of(HIERARCHICAL, simulated()))
 
 
 @pytest.mark.parametrize("method", ["laplace", "nuts"])
@@ -459,7 +461,7 @@ def test_every_method_takes_the_hierarchical_model(method):
     quick = {"svi": {"max_steps": 100, "restarts": 1, "draws": 30}, "cavi": {"max_iterations": 60, "draws": 50}}
     settings = quick.get(method, {**CASE.settings[method], **({"draws": 50} if method == "gibbs" else {})})
     fit = pyrozoo.fit(HIERARCHICAL, method, data=simulated(rows=8, columns=5), holdout=0.1, **settings, **QUIET)
-    assert set(fit.draws) == set(HIERARCHICAL.sites)
+    assert set(fit.draws) == set(Posterior.of(HIERARCHICAL, None).sites)
     assert math.isfinite(fit.metrics["test_nll"])
 
 
@@ -472,7 +474,7 @@ def test_svi_s_bound_is_pyros_and_cavi_s():
     """The guide's ELBO at one q: closed form by hand, TraceMeanField_ELBO, and the mean of log p - log q."""
     model, data = PLAIN, simulated(PLAIN)
     with pyro.get_param_store().scope(), seeded(0):
-        guide = Guide(model, data)
+        guide = Guide(Posterior.of(model, data))
         guide(data)
         params = {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
         with torch.no_grad():
@@ -510,7 +512,7 @@ def test_svi_s_bound_is_pyros_and_cavi_s():
 def test_minibatches_of_ratings_estimate_the_same_bound():
     model, data = MODEL, simulated()
     with pyro.get_param_store().scope(), seeded(0):
-        guide, elbo = Guide(model, data), TraceMeanField_ELBO()
+        guide, elbo = Guide(Posterior.of(model, data)), TraceMeanField_ELBO()
         guide(data)
         with torch.no_grad():
             whole = torch.tensor([-elbo.loss(model, guide, data) for _ in range(200)])
@@ -623,6 +625,6 @@ def test_a_resumed_run_follows_the_parts_as_the_whole_run_does(method, tmp_path,
 
 def test_figures_that_metrics_hold_are_those_of_the_draws():
     fit = fitted()
-    logs = fit.model.watched(fit.draws, fit.data)["test"]
+    logs = fit.posterior.watched(fit.draws)["test"]
     expected = -float((logs.flatten(0, 1).logsumexp(0) - math.log(logs.shape[0] * logs.shape[1])).mean())
     assert abs(fit.metrics["test_nll"] - expected) < 0.01

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import figures
@@ -28,8 +29,8 @@ def ratings(rows: int = 30, columns: int = 6) -> Ratings:
 def fake(data: Ratings, model=MODEL, draws: int = 3) -> Fit:
     """Return a fit that nobody computed."""
     torch.manual_seed(0)
-    one = [model.initial(data, 1) for _ in range(draws)]
-    values = {site: torch.stack([each[site] for each in one], 1) for site in model.sites}
+    one = [Posterior.of(model, data).initial(1) for _ in range(draws)]
+    values = {site: torch.stack([each[site] for each in one], 1) for site in Posterior.of(model, None).sites}
     trace = pd.DataFrame({"iteration": [1, 2, 3], "chain": 0, "objective": [0.0, 1, 2], "seconds": [0.1, 0.2, 0.3]})
     trace["train_nll"], trace["test_nll"] = [3.0, 2, 1], [3.0, NAN, 2]
     runs = pd.DataFrame({"chain": [0], "objective": [0.0], "iterations": [3], "status": ["completed"]})

@@ -14,11 +14,12 @@ from scipy import stats
 from scipy.special import digamma, gammaln, logsumexp
 
 import pyrozoo
+from pyrozoo.contracts.method import Loop
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.inference.loop import LoopSettings
 from pyrozoo.inference.sample import sample
 from pyrozoo.inference.state import take
 from pyrozoo.math import sparse
@@ -27,8 +28,7 @@ from pyrozoo.math.sparse import Pattern
 from pyrozoo.math.special import GammaFunctions
 from pyrozoo.models.poisson_mf import cavi, em, gibbs, likelihood, prediction, queries, stochastic_cavi
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.program.trace import log_joint, log_prior, simulate
-from pyrozoo.studies.calibrate.judge import calibration_ranks, geweke, uniformity
+from pyrozoo.testing.samplers import calibration_ranks, geweke, uniformity
 from tests.case import Case, Oracle
 
 NAN = float("nan")
@@ -132,7 +132,8 @@ class IgnoresData(gibbs.Solver):
     """Plant: draws from the prior, whatever the data; parameter ranks alone would pass it."""
 
     def step(self, state):
-        _, objective = super().step(state)
+        _, info = super().step(state)
+        objective = info.objective
         m = self.model
         theta = self.gamma(torch.full_like(state.row_factors, m.row_shape), torch.tensor(m.row_rate))
         eta = self.gamma(torch.full_like(state.column_factors, m.column_shape), torch.tensor(m.column_rate))
@@ -280,7 +281,7 @@ def test_the_update_is_the_textbooks_dense_one(model, missing):
     """One step of CAVI against N x M x K tensors, to 1e-10."""
     data = larger(model, missing)
     x, observed = dense(data)
-    solver = cavi.Solver(model, data)
+    solver = cavi.Solver(Posterior.of(model, data))
     with seeded(0):
         state = solver.init(2)
     new, _ = solver.step(state)
@@ -340,12 +341,13 @@ def dense_elbo(model: PoissonMF, data: Triplets, state) -> torch.Tensor:
 @pytest.mark.parametrize("missing", [0.0, 0.2])
 def test_the_elbo_is_the_dense_one_term_by_term(model, missing):
     data = larger(model, missing)
-    solver = cavi.Solver(model, data)
+    solver = cavi.Solver(Posterior.of(model, data))
     with seeded(0):
         state = solver.init(3)
     for _ in range(4):
         previous = state
-        state, elbo = solver.step(state)
+        state, info = solver.step(state)
+        elbo = info.objective
         torch.testing.assert_close(elbo, dense_elbo(model, data, previous), rtol=1e-9, atol=0)
 
 
@@ -353,16 +355,17 @@ def test_the_elbo_is_the_dense_one_term_by_term(model, missing):
 def test_the_elbo_is_a_monte_carlo_elbo(model):
     """E_q [log p(x, z, theta, eta, ...) - log q] by 10,000 draws of all but z, of which the expectation is known."""
     data = simulate_data(model, seed=3, missing=0.1, rows=6, columns=5)
-    solver = cavi.Solver(model, data)
+    solver = cavi.Solver(Posterior.of(model, data))
     with seeded(0):
         state = solver.init(1)
         for _ in range(30):
             state, _ = solver.step(state)
-        _, elbo = solver.step(state)
+        _, info = solver.step(state)
+        elbo = info.objective
         many = take(state, torch.zeros(10_000, dtype=torch.long))
-        draws = solver.draws(many)
-        log_q = solver.log_q(many, draws)
-        prior = log_prior(model, {site: value[None, :200] for site, value in draws.items()}, data)[0]
+        draws = solver.answer(many).draws()
+        log_q = solver.answer(many).log_q(draws)
+        prior = Posterior.of(model, data).log_prior({site: value[None, :200] for site, value in draws.items()})[0]
         hand = prior_density(model, draws)
         torch.testing.assert_close(hand[:200], prior, rtol=1e-10, atol=1e-10)
         rows, columns = solver.row_factor(state), solver.column_factor(state)
@@ -399,10 +402,11 @@ def prior_density(model: PoissonMF, draws) -> torch.Tensor:
 def test_flipped_signs_are_caught():
     """A well-known slip: E theta E eta enters with +, or pi is normalised from -log; the dense ELBO knows better."""
     data = larger()
-    solver = cavi.Solver(MODEL, data)
+    solver = cavi.Solver(Posterior.of(MODEL, data))
     with seeded(0):
         state = solver.init(1)
-    new, elbo = solver.step(state)
+    new, info = solver.step(state)
+    elbo = info.objective
     rows, columns = solver.row_factor(state), solver.column_factor(state)
     flipped = elbo + 2 * likelihood.expected_total(rows.mean, columns.mean, data)
     assert abs(float(flipped - dense_elbo(MODEL, data, state))) > 1.0
@@ -439,29 +443,35 @@ def test_vague_priors_of_tiny_shape_stay_finite():
 def test_hierarchical_densities_are_the_programs():
     data = larger(HIERARCHICAL)
     with seeded(7):
-        draws = [simulate(HIERARCHICAL, data) for _ in range(16)]
-    stacked = {site: torch.stack([draw[site] for draw in draws])[None] for site in HIERARCHICAL.sites}
-    ours = HIERARCHICAL.pointwise_log_likelihood(stacked, data).sum(-1) + log_prior(HIERARCHICAL, stacked, data)
-    torch.testing.assert_close(ours, log_joint(HIERARCHICAL, stacked, data), rtol=1e-10, atol=0)
+        draws = [Posterior.of(HIERARCHICAL, data).simulate() for _ in range(16)]
+    stacked = {
+        site: torch.stack([draw[site] for draw in draws])[None] for site in Posterior.of(HIERARCHICAL, None).sites
+    }
+    ours = Posterior.of(HIERARCHICAL, data).pointwise(stacked).sum(-1) + Posterior.of(HIERARCHICAL, data).log_prior(
+        stacked
+    )
+    torch.testing.assert_close(ours, Posterior.of(HIERARCHICAL, data).log_joint(stacked), rtol=1e-10, atol=0)
     for module in (em, gibbs):
-        solver = module.Solver(HIERARCHICAL, data)
+        solver = module.Solver(Posterior.of(HIERARCHICAL, data))
         with seeded(0):
             state, _ = solver.step(solver.init(5))
-            _, objective = solver.step(state)
-        at = {site: value[None] for site, value in solver.draws(state).items()}
-        torch.testing.assert_close(objective[None], log_joint(HIERARCHICAL, at, data), rtol=1e-10, atol=0)
+            _, info = solver.step(state)
+            objective = info.objective
+        at = {site: value[None] for site, value in solver.answer(state).draws().items()}
+        torch.testing.assert_close(objective[None], Posterior.of(HIERARCHICAL, data).log_joint(at), rtol=1e-10, atol=0)
 
 
 @unchecked
 @pytest.mark.parametrize("module", [em, cavi])
 def test_hierarchical_objectives_never_fall_and_come_to_rest(module):
     data = larger(HIERARCHICAL)
-    solver = module.Solver(HIERARCHICAL, data)
+    solver = module.Solver(Posterior.of(HIERARCHICAL, data))
     with seeded(0):
         state = solver.init(4)
     path = []
     for _ in range(1000):
-        state, objective = solver.step(state)
+        state, info = solver.step(state)
+        objective = info.objective
         path.append(objective)
     steps = torch.stack(path).diff(dim=0)
     assert (steps >= -1e-12 * path[-1].abs()).all()
@@ -492,8 +502,8 @@ def test_geweke_of_the_hierarchical_sampler_sees_rates_that_forget_the_factors()
 @pytest.mark.slow
 def test_calibration_of_the_hierarchical_sampler():
     def infer(data, seed):
-        solver = gibbs.Solver(HIERARCHICAL, data)
-        loop = LoopSettings(seed=seed, progress=False)
+        solver = gibbs.Solver(Posterior.of(HIERARCHICAL, data))
+        loop = Loop(seed=seed, progress=False)
         return sample(
             HIERARCHICAL, data, solver, method="gibbs", chains=31, warmup=40, draws=1, thin=1, loop=loop
         ).draws
@@ -522,36 +532,43 @@ def test_every_method_takes_the_hierarchical_model(method):
 @pytest.mark.parametrize("model", [MODEL, HIERARCHICAL], ids=["plain", "hierarchical"])
 def test_one_batch_of_all_rows_at_full_step_is_a_fixed_point_of_cavi(model):
     data = larger(model)
-    batch = cavi.Solver(model, data)
+    batch = cavi.Solver(Posterior.of(model, data))
     with seeded(0):
         state = batch.init(1)
         for _ in range(2000):
-            state, elbo = batch.step(state)
-    solver = stochastic_cavi.Solver(model, data, batch_size=40, local_steps=1000, local_tol=1e-10)
+            state, info = batch.step(state)
+            elbo = info.objective
+    solver = stochastic_cavi.Solver(Posterior.of(model, data), batch_size=40, local_steps=1000, local_tol=1e-10)
     names = ["column_shape", "column_rate", *(["column_rates_rate"] if model.hierarchical else [])]
     start = {name: getattr(state, name) for name in names}
     start["column_rate"] = start["column_rate"].expand_as(start["column_shape"])
     own = solver.state_class(seen=torch.zeros(1, dtype=torch.float64), **start)
-    after, estimate = solver.step(own)
+    after, info = solver.step(own)
+    estimate = info.objective
     torch.testing.assert_close(after.column_shape, own.column_shape, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(estimate, elbo, rtol=1e-6, atol=0)
     finished = solver.finish(own)
-    torch.testing.assert_close(batch.step(finished)[1], elbo, rtol=1e-6, atol=0)
+    torch.testing.assert_close(batch.step(finished)[1].objective, elbo, rtol=1e-6, atol=0)
 
 
 @pytest.mark.slow
 @unchecked
 def test_minibatches_come_close_to_the_batch():
     data = simulate_data(MODEL, seed=2, missing=0.05, rows=120, columns=30)
-    batch, solver = cavi.Solver(MODEL, data), stochastic_cavi.Solver(MODEL, data, batch_size=40)
+    batch, solver = (
+        cavi.Solver(Posterior.of(MODEL, data)),
+        stochastic_cavi.Solver(Posterior.of(MODEL, data), batch_size=40),
+    )
     with seeded(0):
         state = batch.init(1)
         for _ in range(500):
-            state, elbo = batch.step(state)
+            state, info = batch.step(state)
+            elbo = info.objective
         own = solver.init(1)
         for _ in range(60):
-            own, estimate = solver.step(own)
-    reached = batch.step(solver.finish(own))[1]
+            own, info = solver.step(own)
+            estimate = info.objective
+    reached = batch.step(solver.finish(own))[1].objective
     assert float(reached) == pytest.approx(float(elbo), rel=0.01)
     assert float(estimate) == pytest.approx(float(reached), rel=0.01)
 
@@ -641,7 +658,7 @@ def test_new_rows_are_folded_in():
     assert shares.to_numpy().argmax(1)[0] != shares.to_numpy().argmax(1)[1]
     # A row that was fitted is placed where the fit has it.
     again = queries.fold_in(fit.model, fit.draws, fit.data)
-    mine, theirs = (fit.model.invariants(d, fit.data)["row_total"].mean((0, 1)) for d in (fit.draws, again))
+    mine, theirs = (fit.posterior.invariants(d)["row_total"].mean((0, 1)) for d in (fit.draws, again))
     torch.testing.assert_close(theirs, mine, rtol=0.05, atol=0.5)
 
 
@@ -671,7 +688,7 @@ def test_elbo_per_count():
 
 
 def test_canonical_columns_sum_to_one_and_fall_in_mass():
-    draws = genre_fit().model.canonical(genre_fit().draws)
+    draws = genre_fit().posterior.align(genre_fit().draws)
     torch.testing.assert_close(
         draws["column_factors"].sum(-2), torch.ones(1, len(draws["row_factors"][0]), 3, dtype=torch.float64)
     )

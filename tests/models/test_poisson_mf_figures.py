@@ -136,7 +136,7 @@ def test_many_factors_show_the_largest():
 def test_loadings():
     data = Triplets.of(COUNTS)
     fit = fake(data)
-    aligned = fit.model.canonical(fit.draws)
+    aligned = fit.posterior.align(fit.draws)
     theta, eta = (aligned[site].mean((0, 1)) for site in ("row_factors", "column_factors"))
     order = theta.sum(0).argsort(descending=True)
     picture = named(fit)["loadings"]

@@ -15,6 +15,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import pyrozoo
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.grid import Grid
@@ -25,7 +26,6 @@ from pyrozoo.models.potts_grid.distributions import PottsField, every_field
 from pyrozoo.models.potts_grid.elimination import Eliminated
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import PottsGrid
-from pyrozoo.program.trace import log_joint
 from tests.case import Case, Oracle, refused
 
 NAN, INF = float("nan"), float("inf")
@@ -74,12 +74,14 @@ class ForgetsOneSide(gibbs.Solver):
 
 def doubts_too_little(model: PottsGrid, data: Grid) -> gibbs.Solver:
     """Plant: the image counts twice."""
-    return gibbs.Solver(dataclasses.replace(model, observation_strength=2 * model.observation_strength), data)
+    return gibbs.Solver(
+        Posterior.of(dataclasses.replace(model, observation_strength=2 * model.observation_strength), data)
+    )
 
 
 def ignores_data(model: PottsGrid, data: Grid) -> gibbs.Solver:
     """Plant: draws from the prior, whatever the data."""
-    return gibbs.Solver(model, dataclasses.replace(data, values=torch.full_like(data.values, torch.nan)))
+    return gibbs.Solver(Posterior.of(model, dataclasses.replace(data, values=torch.full_like(data.values, torch.nan))))
 
 
 def lose(data: Grid) -> Grid:
@@ -218,7 +220,7 @@ def test_exact_draws_pass_a_chi_square_test(shape):
     expected = 20_000 * np.exp(score - logsumexp(score))
     assert stats.chisquare(counts, expected).pvalue > 1e-4
     # And q is the posterior: every log ratio of p and q is the log evidence.
-    joint = log_joint(fit.model, {"label": fit.draws["label"][:, :50]}, data)
+    joint = Posterior.of(fit.model, data).log_joint({"label": fit.draws["label"][:, :50]})
     torch.testing.assert_close(joint - fit.log_q[:, :50], torch.full_like(joint, fit.objective), rtol=0, atol=1e-10)
 
 
@@ -324,11 +326,12 @@ def test_messages_that_still_change_are_not_called_converged():
 def test_bethes_estimate_is_the_sum_over_edges_and_pixels():
     """Term by term, with explicit loops, at messages that are not converged."""
     data = Grid.of(np.array([[0, 1.0, 2], [1, NAN, 0]]))
-    solver = bp.Solver(MODEL, data)
+    solver = bp.Solver(Posterior.of(MODEL, data))
     with seeded(2):
         state = solver.init(2)
     state, _ = solver.step(state)
-    _, found = solver.step(state)
+    _, info = solver.step(state)
+    found = info.objective
     m = state.messages[1].numpy()  # [from left, right, above, below; label; row; column]
     unary, J = Potentials.of(MODEL, data).unary.numpy(), np.asarray(COUPLING)
     total = 0.0
@@ -364,11 +367,12 @@ def test_the_bound_stays_below_log_z_on_random_fields():
         model = PottsGrid(K, float(generator.gamma(2)), (coupling + coupling.T).tolist())
         data = Grid.of(generator.integers(0, K, shape))
         potentials = Potentials.of(model, data)
-        solver = cavi.Solver(model, data)
+        solver = cavi.Solver(Posterior.of(model, data))
         with seeded(seed):
             state = solver.init(4)
         for _ in range(30):
-            state, bound = solver.step(state)
+            state, info = solver.step(state)
+            bound = info.objective
         log_z = float(Eliminated(potentials.unary, potentials.coupling).log_z)
         gaps.append(log_z - float(bound.max()) - potentials.normaliser)
     assert min(gaps) > -1e-9
@@ -378,11 +382,12 @@ def test_the_bound_stays_below_log_z_on_random_fields():
 @pytest.mark.parametrize("shape", [(3, 4), (4, 3), (3, 5), (1, 1), (1, 4), (5, 1), (2, 2)])
 def test_the_bound_is_its_definition(shape):
     data = Grid.of(np.random.default_rng(0).integers(0, 3, shape))
-    solver, potentials = cavi.Solver(MODEL, data), Potentials.of(MODEL, data)
+    solver, potentials = cavi.Solver(Posterior.of(MODEL, data)), Potentials.of(MODEL, data)
     with seeded(0):
         state = solver.init(3)
     for _ in range(2):
-        state, bound = solver.step(state)
+        state, info = solver.step(state)
+        bound = info.objective
     q = solver.probability(state).numpy()
     x = data.values.numpy().astype(int)
     for chain in range(3):
@@ -539,7 +544,8 @@ def test_single_precision_is_kept(solver):
     data = Grid.of(np.random.default_rng(0).integers(0, 3, (6, 5))).to("cpu", torch.float32)
     made = solver(MODEL, data)
     with seeded(0):
-        state, objective = made.step(made.init(2))
+        state, info = made.step(made.init(2))
+        objective = info.objective
     assert objective.dtype == torch.float32
     for each in dataclasses.fields(state):
         value = getattr(state, each.name)

@@ -13,16 +13,16 @@ import torch
 from scipy.special import betaln, gammaln, logsumexp
 
 import pyrozoo
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
-from pyrozoo.inference.state import as_dict
+from pyrozoo.inference.state import plain
 from pyrozoo.models.zip_mixture import cavi, em, gibbs, queries
 from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.program.trace import log_joint
 from tests.case import Case, Oracle
 
 NAN = float("nan")
@@ -73,7 +73,7 @@ def exact() -> Oracle:
 
 def ignores_prior_of_rate(model: ZipMixture, data: Table) -> gibbs.Solver:
     """Plant: the Gamma's rate forgets f0."""
-    return gibbs.Solver(dataclasses.replace(model, rate_rate=1e-6), data)
+    return gibbs.Solver(Posterior.of(dataclasses.replace(model, rate_rate=1e-6), data))
 
 
 class ZerosAreOff(gibbs.Solver):
@@ -163,7 +163,7 @@ def test_matrix_product_equals_the_dense_likelihood(missing):
     model = ZipMixture(4, 2.0, 2.0, 2.0, 2.0, 1.0)
     table = simulate_data(model, rows=200, columns=7, missing=missing, seed=1)
     with seeded(0):
-        draws = model.initial(table, 3)
+        draws = Posterior.of(model, table).initial(3)
     layout = Layout.of(table)
     fast = layout.row_log_evidence(weights_of(draws, layout), draws["weights"].log())
     for chain in range(3):
@@ -176,7 +176,7 @@ def test_complete_data_take_two_thirds_of_the_work_and_give_the_same(monkeypatch
     model = ZipMixture(4, 2.0, 2.0, 2.0, 2.0, 1.0)
     table = simulate_data(model, rows=150, columns=6, seed=1)
     with seeded(0):
-        draws = model.initial(table, 3)
+        draws = Posterior.of(model, table).initial(3)
     short = Layout.of(table)
     monkeypatch.setattr("pyrozoo.models.zip_mixture.likelihood.LARGEST_COMPACT_COUNT", 0)
     long = Layout.of(dataclasses.replace(table))
@@ -191,7 +191,7 @@ def test_complete_data_take_two_thirds_of_the_work_and_give_the_same(monkeypatch
 def test_blocks_do_not_change_the_sums(simulated, monkeypatch):
     model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
     with seeded(0):
-        draws = model.initial(simulated, 2)
+        draws = Posterior.of(model, simulated).initial(2)
     layout = Layout.of(simulated)
     arguments = weights_of(draws, layout), draws["weights"].log()
     whole = layout.expected_statistics(*arguments)
@@ -209,18 +209,19 @@ def test_large_counts_keep_their_precision():
         "on_prob": torch.full((1, 1, 1, 1), 0.5).double(),
         "rate": torch.full((1, 1, 1, 1), 1e7).double(),
     }
-    value = model.pointwise_log_likelihood(draws, table)[0, 0]
+    value = Posterior.of(model, table).pointwise(draws)[0, 0]
     # Exactly: log ratio of Poisson(1e7 + 1000; 1e7) to Poisson(1e7; 1e7), by a sum of 1000 small terms.
     ratio = -np.log1p(np.arange(1, 1001) / 1e7).sum()
     assert float(value[1] - value[0]) == pytest.approx(ratio, abs=1e-7)
 
 
 def test_bound_terms_sum_to_the_objective(simulated):
-    solver = em.Solver(ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0), simulated)
+    solver = em.Solver(Posterior.of(ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0), simulated))
     with seeded(0):
         state = solver.init(4)
     for _ in range(5):
-        new, objective = solver.step(state)
+        new, info = solver.step(state)
+        objective = info.objective
         terms = solver.bound_terms(state)
         assert set(terms) == {"log_likelihood", "log_latent", "entropy", "log_prior"}
         torch.testing.assert_close(sum(terms.values()), objective, rtol=1e-10, atol=0)
@@ -232,7 +233,7 @@ def test_em_refuses_priors_without_a_mode(field):
     values = {"num_components": 2, "weight_concentration": 2.0, "on_prob_alpha": 2.0, "on_prob_beta": 2.0,
               "rate_shape": 2.0, "rate_rate": 1.0}  # fmt: skip
     with pytest.raises(SettingError, match=field):
-        em.Solver(ZipMixture(**{**values, field: 0.5}), TINY)
+        em.Solver(Posterior.of(ZipMixture(**{**values, field: 0.5}), TINY))
 
 
 @pytest.mark.parametrize(
@@ -248,15 +249,16 @@ def test_model_validates_its_fields(field, value):
 def test_cavi_elbo_equals_a_monte_carlo_elbo(simulated):
     """E_q [log p(x, z, b, Theta) - log q], z and b summed over their own q, Theta by 10,000 draws."""
     model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
-    solver = cavi.Solver(model, simulated)
+    solver = cavi.Solver(Posterior.of(model, simulated))
     with seeded(0):
         state = solver.init(1)
         for _ in range(3):
             state, _ = solver.step(state)
-        _, elbo = solver.step(state)
-        repeated = type(state)(*(value.expand(10_000, *value.shape[1:]) for value in as_dict(state).values()))
-        draws = solver.draws(repeated)
-        log_q = solver.log_q(repeated, draws)
+        _, info = solver.step(state)
+        elbo = info.objective
+        repeated = type(state)(*(value.expand(10_000, *value.shape[1:]) for value in plain(state).values()))
+        draws = solver.answer(repeated).draws()
+        log_q = solver.answer(repeated).log_q(draws)
     # The optimal q(z, b), densely.
     e_log_on = torch.digamma(state.on_alpha[0]) - torch.digamma(state.on_alpha[0] + state.on_beta[0])
     e_log_off = torch.digamma(state.on_beta[0]) - torch.digamma(state.on_alpha[0] + state.on_beta[0])
@@ -282,20 +284,20 @@ def test_cavi_elbo_equals_a_monte_carlo_elbo(simulated):
     error = values.std() / 100
     assert abs(float(values.mean() - elbo)) < 4 * float(error)
     # and summing z and b out exactly can only raise it
-    collapsed = log_joint(model, {s: v[None, :200] for s, v in draws.items()}, simulated)[0] - log_q[:200]
+    collapsed = Posterior.of(model, simulated).log_joint({s: v[None, :200] for s, v in draws.items()})[0] - log_q[:200]
     assert float(collapsed.mean() + 4 * collapsed.std() / 200**0.5) > float(elbo)
 
 
 def test_gibbs_parameter_conditionals_are_conjugate():
     """Given sums, the drawn parameters have the moments of their Dirichlet, Beta and Gamma."""
-    solver = gibbs.Solver(MODEL, TINY)
+    solver = gibbs.Solver(Posterior.of(MODEL, TINY))
     draws, C = {}, 40_000
     with seeded(0):
         state = solver.init(1)
-        state = type(state)(*(value.expand(C, *value.shape[1:]) for value in as_dict(state).values()))
+        state = type(state)(*(value.expand(C, *value.shape[1:]) for value in plain(state).values()))
         sums = torch.tensor([[[5.0, 2, 2, 1, 1, 2], [3.0, 7, 1, 2, 0, 0]]]).double().expand(C, -1, -1)
         counts = torch.tensor([[3.0, 2.0]]).double().expand(C, -1)
-        draws = solver.draws(solver.draw_parameters(state, sums, counts))
+        draws = solver.answer(solver.draw_parameters(state, sums, counts)).draws()
     alpha = torch.tensor([2.0, 1.5]).double() + counts[0]
     torch.testing.assert_close(draws["weights"].mean(0), alpha / alpha.sum(), atol=0.004, rtol=0)
     # Component 2 has no zeros, so b is known: Gamma(e0 + sum x, f0 + number on), Beta(a0 + on, b0).
@@ -310,7 +312,7 @@ def test_responsibilities_are_ratios_of_the_programs_joint():
     import pyro.poutine as poutine
 
     with seeded(1):
-        draw = {site: value[0] for site, value in MODEL.initial(TINY, 1).items()}
+        draw = {site: value[0] for site, value in Posterior.of(MODEL, TINY).initial(1).items()}
     layout = Layout.of(TINY)
     flat = {site: value[None] for site, value in draw.items()}
     r, _ = layout.responsibilities(weights_of(flat, layout), flat["weights"].log(), slice(None))
@@ -329,7 +331,7 @@ def test_responsibilities_are_ratios_of_the_programs_joint():
 def test_affinity_is_the_co_assignment(simulated):
     model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
     with seeded(0):
-        draws = {site: value.unsqueeze(1) for site, value in model.initial(simulated, 4).items()}
+        draws = {site: value.unsqueeze(1) for site, value in Posterior.of(model, simulated).initial(4).items()}
     matrix = queries.affinity(draws, simulated)
     layout = Layout.of(simulated)
     flat = {site: value.flatten(0, 1) for site, value in draws.items()}
@@ -344,14 +346,14 @@ def test_completion_is_the_conditional_mean(simulated):
     """Against a direct sum over components and counts for one hidden cell."""
     model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
     with seeded(0):
-        draws = {site: value.unsqueeze(1) for site, value in model.initial(simulated, 1).items()}
+        draws = {site: value.unsqueeze(1) for site, value in Posterior.of(model, simulated).initial(1).items()}
     values = simulated.values.clone()
     row, column = (int(i) for i in simulated.observed.nonzero()[7])
     truth = values[row, column].clone()
     values[row, column] = torch.nan
     hidden = Hidden(torch.tensor([row]), torch.tensor([column]), truth[None])
     table = Table(values, simulated.row_labels, simulated.column_labels, hidden=hidden)
-    prediction = model.predict(draws, table)
+    prediction = Posterior.of(model, table).predict(draws)
     draw = {site: value[0, 0] for site, value in draws.items()}
     r = torch.softmax(dense_log_likelihood(draw, table)[row] + draw["weights"].log(), 0)
     on, rate = draw["on_prob"][:, column], draw["rate"][:, column]

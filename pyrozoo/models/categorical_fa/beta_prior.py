@@ -13,17 +13,16 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
-from pyrozoo.data.survey import Survey
 from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Layout
@@ -62,7 +61,7 @@ class State:
     loading_scale: Float[Tensor, "C estimates"]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="variational", objective="elbo", of="result", monotone=True, state=State):
     """Variational inference with fully factorised normals for rows, loadings, intercepts and the latent mean.
 
     In turn: zeta and rows, zeta and contrasts, the latent mean, gamma; each raises the same bound, Newton steps with
@@ -76,13 +75,8 @@ class Solver(SolverContract):
         NotApplicable: Loadings are fixed, or there are hidden units.
     """
 
-    kind: ClassVar[Kind] = "variational"
-    objective_name: ClassVar[str] = "elbo"
-    objective_of: ClassVar[Literal["before", "after"]] = "after"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: CategoricalFA, data: Survey, *, estimate_scale: bool = False):
+    def __init__(self, posterior: Posterior, *, estimate_scale: bool = False):
+        model, data = posterior.model, posterior.data
         if model.loadings == "fixed":
             raise NotApplicable("beta_prior is about loadings, and model.loadings=fixed states them")
         model.refuse_hidden("beta_prior", "its expectations need logits that are linear in the latent vector")
@@ -103,7 +97,7 @@ class Solver(SolverContract):
         return State(start, torch.full_like(rows, 0.5), mean, torch.full_like(mean, small), centre,
                      torch.full_like(centre, small), scale)  # fmt: skip
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), q(beta, a), q(mu) and gamma; return the bound of the result."""
         model, d = self.model, self.model.latent_dimension
         rows = self._whole_rows(state.row_mean, state.row_variance)
@@ -135,7 +129,7 @@ class Solver(SolverContract):
         if self.estimate_scale:
             second = new.contrast_mean[..., :d].square() + new.contrast_variance[..., :d]
             new = dataclasses.replace(new, loading_scale=second.mean((1, 2)).sqrt().unsqueeze(-1))
-        return new, self.bound(new)
+        return new, Info(self.bound(new))
 
     def _scale(self, state: State) -> Float[Tensor, "C 1"]:
         """Return gamma."""
@@ -211,7 +205,7 @@ class Solver(SolverContract):
             return None
         return dataclasses.replace(self.model, loading_scale=float(state.loading_scale[0]))
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return one draw from q per chain."""
         d = self.model.latent_dimension
         contrasts = state.contrast_mean + state.contrast_variance.sqrt() * standard_normal(state.contrast_mean)
@@ -220,7 +214,7 @@ class Solver(SolverContract):
         centre = state.centre_mean + state.centre_variance.sqrt() * standard_normal(state.centre_mean)
         return {"loadings": contrasts, "latent_mean": centre}
 
-    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
+    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
         """Return log q of one draw per chain."""
         contrasts = draws["loadings"]
         if self.shift:

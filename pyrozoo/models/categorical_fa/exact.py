@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable, SettingError
-from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa.layout import Layout
 from pyrozoo.models.categorical_fa.likelihood import Modes, find_modes, integrate, node_places, nodes_per_row
 from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update_decoder, update_latent
-from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.quadrature import NODES
 from pyrozoo.models.categorical_fa.state import Globals, stored
 
@@ -32,7 +30,7 @@ class State(Globals):
     change: Float[Tensor, C]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
     """EM with adaptive Gauss-Hermite quadrature (Bock and Aitkin 1981, Psychometrika 46; Schilling and Bock 2005, 70).
 
     E-step: nodes around every row's mode, as wide as the curvature there says. M-step: mean and covariance of the
@@ -47,13 +45,8 @@ class Solver(SolverContract):
         NotApplicable: More than three latent dimensions.
     """
 
-    kind: ClassVar[Kind] = "point"
-    objective_name: ClassVar[str] = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: CategoricalFA, data: Survey, *, nodes: int | None = None):
+    def __init__(self, posterior: Posterior, *, nodes: int | None = None):
+        model, data = posterior.model, posterior.data
         if model.latent_dimension not in NODES:
             raise NotApplicable(
                 f"exact integrates up to {max(NODES)} dimensions, and model.latent_dimension is "
@@ -72,7 +65,7 @@ class Solver(SolverContract):
         mean = p.mean.unsqueeze(1).expand(-1, self.layout.num_rows, -1).clone()
         return State(**stored(sites), q_mean=mean, objective=-away, change=away)
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Integrate every row, update the global sites; return the log joint density of the argument."""
         sites, layout = state.sites(self.model), self.layout
         p = layout.parameters(self.model, sites)
@@ -100,12 +93,12 @@ class Solver(SolverContract):
 
         updated |= update_decoder(self.model, layout, sites, points)
         change = (objective - state.objective).abs() / objective.abs().clamp(min=1e-12)
-        return State(**stored(sites | updated), q_mean=mode, objective=objective, change=change), objective
+        return State(**stored(sites | updated), q_mean=mode, objective=objective, change=change), Info(objective)
 
     def residual(self, state: State) -> Float[Tensor, C]:
         """Return the relative change of the objective."""
         return state.change
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the sites."""
         return state.sites(self.model)

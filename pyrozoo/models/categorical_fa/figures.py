@@ -24,7 +24,7 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa.layout import Layout
@@ -72,7 +72,7 @@ MOST_WORK = 1e9
 """Multiplications behind scores, unless that left fewer than ``LEAST_DRAWS`` draws: few seconds."""
 
 LEAST_DRAWS = 4
-"""Draws behind scores in any case, where there are so many."""
+"""Values behind scores in any case, where there are so many."""
 
 REACH, CURVE_POINTS, PLANE_POINTS = 3.0, 121, 101
 """How far curves and planes reach, in standard deviations of the latent vector, and their points along one axis."""
@@ -277,14 +277,14 @@ def _diagonal(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -
 # Categories and the latent vector -------------------------------------------------------------------------------------
 
 
-def _categories(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
+def _categories(fit: Fit, draws: Values, mean: Float[np.ndarray, "n d"]) -> Picture:
     model = cast(CategoricalFA, fit.model)
     if model.latent_dimension == 1:
         return _curves(fit, draws, mean)
     return _regions(fit, draws, mean) if model.hidden_units else _biplot(fit, draws, mean)
 
 
-def _biplot(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
+def _biplot(fit: Fit, draws: Values, mean: Float[np.ndarray, "n d"]) -> Picture:
     """Draw the scores of rows, and the directions in which the categories of every item become more probable."""
     model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
     titles, levels, tips = _directions(model, survey, draws)
@@ -354,7 +354,7 @@ def _biplot(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
 
 
 def _directions(
-    model: CategoricalFA, survey: Survey, draws: Draws
+    model: CategoricalFA, survey: Survey, draws: Values
 ) -> tuple[list[str], list[tuple[str, ...]], Float[np.ndarray, "P 2"]]:
     """Return items, the levels of each, and loadings of all categories centred per item, in two dimensions.
 
@@ -380,7 +380,7 @@ def _common_levels(survey: Survey) -> tuple[str, ...]:
     return tuple(first) if all(each == first for each in survey.levels) else tuple(map(str, range(len(first))))
 
 
-def _curves(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n 1"]) -> Picture:
+def _curves(fit: Fit, draws: Values, mean: Float[np.ndarray, "n 1"]) -> Picture:
     """Draw the probability of every category over a latent variable of one dimension."""
     model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
     (centre,), (sd,) = _prior(model, draws)
@@ -434,7 +434,7 @@ def _curves(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n 1"]) -> Picture:
     )
 
 
-def _regions(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
+def _regions(fit: Fit, draws: Values, mean: Float[np.ndarray, "n d"]) -> Picture:
     """Draw the most probable category over the first two latent dimensions."""
     model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
     centre, sd = _prior(model, draws)
@@ -490,13 +490,13 @@ def _regions(fit: Fit, draws: Draws, mean: Float[np.ndarray, "n d"]) -> Picture:
 
 
 def response(
-    model: CategoricalFA, draws: Draws, survey: Survey, z: Float[np.ndarray, "G d"]
+    model: CategoricalFA, draws: Values, survey: Survey, z: Float[np.ndarray, "G d"]
 ) -> list[Float[np.ndarray, "K G"]]:
     """Return the probability of every category of every item at latent vectors, averaged over draws.
 
     Args:
         model: The model.
-        draws: Draws turned onto each other (``CategoricalFA.canonical``).
+        draws: Values turned onto each other (``CategoricalFA.canonical``).
         survey: Gives the items.
         z: The latent vectors.
     """
@@ -535,7 +535,7 @@ def _most_telling(
 # Uncertainty ----------------------------------------------------------------------------------------------------------
 
 
-def _uncertainty(fit: Fit, draws: Draws, part: Survey, sd: Float[np.ndarray, "n d"]) -> Picture:
+def _uncertainty(fit: Fit, draws: Values, part: Survey, sd: Float[np.ndarray, "n d"]) -> Picture:
     model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
     prior = _prior(model, draws)[1]
     shown = min(MOST_DIMENSIONS, model.latent_dimension)
@@ -642,7 +642,7 @@ def _some_rows(survey: Survey) -> Survey:
     return survey.batch(torch.linspace(0, N - 1, MOST_ROWS).round().long().to(survey.values.device))
 
 
-def _some_draws(model: CategoricalFA, draws: Draws, survey: Survey) -> Draws:
+def _some_draws(model: CategoricalFA, draws: Values, survey: Survey) -> Values:
     """Return draws [1, S, *event], evenly chosen over chains, as many as scores for pictures can afford."""
     flat = {site: draws[site].flatten(0, 1) for site in model.sites}
     total = len(next(iter(flat.values())))
@@ -651,7 +651,7 @@ def _some_draws(model: CategoricalFA, draws: Draws, survey: Survey) -> Draws:
     return {site: value[keep.to(value.device)][None] for site, value in flat.items()}
 
 
-def _prior(model: CategoricalFA, draws: Draws) -> tuple[Float[np.ndarray, d], Float[np.ndarray, d]]:
+def _prior(model: CategoricalFA, draws: Values) -> tuple[Float[np.ndarray, d], Float[np.ndarray, d]]:
     """Return mean and standard deviation of the latent vector of a row without answers."""
     d = model.latent_dimension
     mean, sd = np.zeros(d), np.ones(d)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from pyro.distributions import constraints
 from torch import Tensor
 
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa.distributions import CovarianceTransform
 from pyrozoo.models.categorical_fa.laplace_em import Solver
@@ -36,7 +37,8 @@ class Guide:
         data: The whole survey; starting values are a few EM steps from a random start (torch's global generator).
     """
 
-    def __init__(self, model: CategoricalFA, data: Survey):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         solver = Solver(dataclasses.replace(model, sum_out_latent=True), data)
         state = solver.init(1)
         for _ in range(STEPS):

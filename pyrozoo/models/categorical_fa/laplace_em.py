@@ -5,22 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import SettingError
-from pyrozoo.data.survey import Survey
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import covariance_factor, evaluate_rows, find_modes
 from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update_decoder, update_latent
-from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.quadrature import cubature
 from pyrozoo.models.categorical_fa.state import Globals, stored
 
@@ -35,7 +34,7 @@ class State(Globals):
     q_mean: Float[Tensor, "C N d"]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="log_joint_laplace", state=State):
     """EM with q(z_u) = N(mode, (- Hessian)^-1) of log p(x_u, z_u).
 
     Laplace variational inference: Wang and Blei 2013, JMLR 14; Tierney and Kadane 1986, JASA 81. E-step: modes by
@@ -53,13 +52,8 @@ class Solver(SolverContract):
         SettingError: The delta variant with hidden units, whose third derivatives it would need.
     """
 
-    kind: ClassVar[Kind] = "point"
-    objective_name: ClassVar[str] = "log_joint_laplace"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = False
-    state_class: Any = State
-
-    def __init__(self, model: CategoricalFA, data: Survey, *, variant: Literal["laplace", "delta"] = "laplace"):
+    def __init__(self, posterior: Posterior, *, variant: Literal["laplace", "delta"] = "laplace"):
+        model, data = posterior.model, posterior.data
         if variant == "delta" and model.hidden_units:
             raise SettingError("solver.variant=delta needs model.hidden_units=0: it takes third derivatives of logits")
         self.model, self.layout, self.variant = model, Layout.of(model, data), variant
@@ -71,7 +65,7 @@ class Solver(SolverContract):
         p = self.layout.parameters(self.model, sites)
         return State(**stored(sites), q_mean=p.mean.unsqueeze(1).expand(-1, self.layout.num_rows, -1).clone())
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then the global sites; return the objective of the argument."""
         sites, layout = state.sites(self.model), self.layout
         p = layout.parameters(self.model, sites)
@@ -99,9 +93,9 @@ class Solver(SolverContract):
                 yield Points(block, z.transpose(1, 2), weights)
 
         found |= update_decoder(self.model, layout, sites, points)
-        return State(**stored(sites | found), q_mean=mean), objective
+        return State(**stored(sites | found), q_mean=mean), Info(objective)
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the sites."""
         return state.sites(self.model)
 

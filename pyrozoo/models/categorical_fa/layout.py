@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.branches import may_branch
 
@@ -246,7 +246,7 @@ class Layout:
         shape = len(rows), self.num_categories, *rows.shape[2:]
         return rows.new_zeros(shape).index_copy(1, self.free, rows)
 
-    def parameters(self, model: CategoricalFA, draws: Draws) -> Parameters:
+    def parameters(self, model: CategoricalFA, draws: Values) -> Parameters:
         """Return sites [C, *event] in the order of the layout; what is no site has its fixed value."""
         first = next(iter(draws.values()))
         like, chains, d, H = first, len(first), model.latent_dimension, model.hidden_units

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import BLOCK, Block, Layout, Parameters
@@ -223,7 +223,7 @@ def integrals(layout: Layout, p: Parameters, nodes: int | None = None) -> Iterat
             yield integrate(layout, p, part, nodes)
 
 
-def split_draws(model: CategoricalFA, draws: Draws, layout: Layout) -> Iterator[Draws]:
+def split_draws(model: CategoricalFA, draws: Values, layout: Layout) -> Iterator[Values]:
     """Go through draws [S, *event], as many at a time as fit."""
     work = layout.num_categories * nodes_per_row(model.latent_dimension) * min(layout.num_rows, 64)
     at_once = max(1, 4 * BLOCK // max(1, work))
@@ -232,7 +232,7 @@ def split_draws(model: CategoricalFA, draws: Draws, layout: Layout) -> Iterator[
         yield {site: value[k] for site, value in parts.items()}
 
 
-def pointwise(model: CategoricalFA, draws: Draws, data: Survey) -> Float[Tensor, "chain draw N"]:
+def pointwise(model: CategoricalFA, draws: Values, data: Survey) -> Float[Tensor, "chain draw N"]:
     """Return log p(x_u | draw) of every row, the latent vector summed out."""
     layout = Layout.of(model, data)
     shape = next(iter(draws.values())).shape[:2]

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.association import cramers_v
 from pyrozoo.models.categorical_fa.layout import BLOCK, Layout
@@ -29,7 +29,7 @@ GRID_REACH, GRID_POINTS = 8.0, 401
 
 
 def _over_prior(
-    model: CategoricalFA, draws: Draws, data: Survey, function: Callable[[Tensor, Tensor], Tensor]
+    model: CategoricalFA, draws: Values, data: Survey, function: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
     """Return function(probabilities [S, P, G] at nodes of the prior, weights [G]) of all draws, [chain, draw, ...]."""
     layout = Layout.of(model, data)
@@ -47,12 +47,12 @@ def _over_prior(
     return torch.cat(found).unflatten(0, shape)
 
 
-def marginal_probabilities(model: CategoricalFA, draws: Draws, data: Survey) -> Float[Tensor, "chain draw P"]:
+def marginal_probabilities(model: CategoricalFA, draws: Values, data: Survey) -> Float[Tensor, "chain draw P"]:
     """Return the probability of every category of every item for a row of which nothing is known."""
     return _over_prior(model, draws, data, lambda prob, w: prob @ w)
 
 
-def associations(model: CategoricalFA, draws: Draws, data: Survey) -> Float[Tensor, "chain draw D D"]:
+def associations(model: CategoricalFA, draws: Values, data: Survey) -> Float[Tensor, "chain draw D D"]:
     """Return Cramér's V of every pair of items in the population that the model describes."""
 
     def of_joint(prob: Tensor, w: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.distributions import InverseWishart
 from pyrozoo.models.categorical_fa.layout import LARGEST, SMALLEST, Block, Layout, Parameters
@@ -27,7 +27,7 @@ ROUNDS = 3
 """Rounds of mean given covariance and covariance given mean, which converge at once where rows are many."""
 
 
-def log_prior(model: CategoricalFA, sites: Draws) -> Float[Tensor, C]:
+def log_prior(model: CategoricalFA, sites: Values) -> Float[Tensor, C]:
     """Return the log prior density of the global sites, [C, *event], as the program states it."""
     scales = {
         "loadings": model.loading_scale, "intercepts": model.intercept_scale, "latent_mean": model.mean_scale,
@@ -46,8 +46,8 @@ def log_prior(model: CategoricalFA, sites: Draws) -> Float[Tensor, C]:
 
 
 def update_latent(
-    model: CategoricalFA, sites: Draws, count: int, first: Float[Tensor, "C d"], second: Float[Tensor, "C d d"]
-) -> Draws:
+    model: CategoricalFA, sites: Values, count: int, first: Float[Tensor, "C d"], second: Float[Tensor, "C d d"]
+) -> Values:
     """Return mean and covariance of the latent vector at their joint mode, given sum E z and sum E z z^T over rows."""
     if model.intercepts and model.loadings == "free":
         return {}
@@ -87,9 +87,9 @@ class Points:
 PointBlocks = Callable[[], Iterator[Points]]
 
 
-def update_decoder(model: CategoricalFA, layout: Layout, sites: Draws, points: PointBlocks) -> Draws:
+def update_decoder(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> Values:
     """Return loadings and intercepts, then hidden units, after Newton steps up their expected log joint density."""
-    found: Draws = {}
+    found: Values = {}
     if model.loadings == "free" or model.intercepts:
         found = _update_contrasts(model, layout, sites, points)
     if model.hidden_units:
@@ -97,7 +97,7 @@ def update_decoder(model: CategoricalFA, layout: Layout, sites: Draws, points: P
     return found
 
 
-def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Draws, points: PointBlocks) -> Draws:
+def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> Values:
     """Multinomial logistic regression of every item on the points, items of equal size in one batch."""
     p = layout.parameters(model, sites)
     free = model.loadings == "free"
@@ -206,7 +206,7 @@ def softmax(logits: Float[Tensor, "C n K Q"]) -> tuple[Float[Tensor, "C n K Q"],
     return (logits - logs.unsqueeze(2)).exp(), logs
 
 
-def _update_hidden(model: CategoricalFA, layout: Layout, sites: Draws, points: PointBlocks) -> Draws:
+def _update_hidden(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> Values:
     """Gauss-Newton steps for W and b: the curvature is that of the logits' likelihood, seen through the units."""
     H, d = model.hidden_units, model.latent_dimension
     p = layout.parameters(model, sites)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import SettingError
-from pyrozoo.data.survey import Survey
 from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import moments
 from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update_decoder, update_latent
-from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.state import Globals, stored
 
 E_STEPS = 3
@@ -46,7 +44,7 @@ class State(Globals):
     iterations: Int[Tensor, C]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="log_joint_bound_estimate", state=State):
     """Monte Carlo variational EM: E log p(x_u | z_u) is the mean over z_us = lambda_u + sigma_u eps_us.
 
     In an iteration all steps see the same draws (eps and -eps in pairs), so that the bound is a function, concave in
@@ -65,13 +63,8 @@ class Solver(SolverContract):
         SettingError: A number of draws that is not even, or out of range.
     """
 
-    kind: ClassVar[Kind] = "point"
-    objective_name: ClassVar[str] = "log_joint_bound_estimate"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = False
-    state_class: Any = State
-
-    def __init__(self, model: CategoricalFA, data: Survey, *, draws: int = 20, burn_in: int = 50):
+    def __init__(self, posterior: Posterior, *, draws: int = 20, burn_in: int = 50):
+        model, data = posterior.model, posterior.data
         if draws < 2 or draws % 2:
             raise SettingError(f"solver.draws is {draws}; it must be an even number, at least 2")
         if burn_in < 1:
@@ -91,7 +84,7 @@ class Solver(SolverContract):
         change = torch.full((chains,), torch.inf, dtype=mean.dtype, device=mean.device)
         return State(**stored(sites), q_mean=mean, q_scale=scale, average=_flat(sites), change=change, iterations=zero)
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Draw eps; update q(z), the global sites, their average; return the estimated bound of the argument."""
         sites, layout = state.sites(self.model), self.layout
         p = layout.parameters(self.model, sites)
@@ -129,13 +122,13 @@ class Solver(SolverContract):
         change = torch.where(count > 1, relative, torch.inf)
         new = State(**stored(now), q_mean=mean, q_scale=scale, average=average, change=change,
                     iterations=state.iterations + 1)  # fmt: skip
-        return new, objective
+        return new, Info(objective)
 
     def residual(self, state: State) -> Float[Tensor, C]:
         """Return how far the average of the sites moved."""
         return state.change
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the average of the sites."""
         parts, first = {}, 0
         for site, value in state.sites(self.model).items():
@@ -145,7 +138,7 @@ class Solver(SolverContract):
         return parts
 
 
-def _flat(sites: Draws) -> Tensor:
+def _flat(sites: Values) -> Tensor:
     return torch.cat([value.flatten(1) for value in sites.values()], 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -13,19 +13,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
-from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.survey import Survey
-from pyrozoo.math.alignment import log_orbit, procrustes, rotations
 from pyrozoo.models.categorical_fa.distributions import Answers, InverseWishart, Rows
 from pyrozoo.models.categorical_fa.layout import Layout
-from pyrozoo.models.categorical_fa.likelihood import nodes_per_row, pointwise
-from pyrozoo.models.categorical_fa.marginals import associations, log_evidence_of_rows, marginal_probabilities
-from pyrozoo.models.categorical_fa.prediction import predict
-
-MOST_ASSOCIATED = 20
-"""Items up to which the association of every pair is an invariant."""
+from pyrozoo.models.categorical_fa.marginals import log_evidence_of_rows
 
 LARGEST_START = 0.5
 """Standard deviation of loadings at the start: small enough for every row to be undecided."""
@@ -83,18 +76,6 @@ class CategoricalFA(Model):
     covariance_scale: float
     sum_out_latent: bool
 
-    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "log_likelihood": (),
-        "marginal_probability": ("category",),
-        "association": ("pair",),
-        "latent_variance": ("factor",),
-        "latent_correlation": ("factor_pair",),
-        "loading_scale": (),
-    }
-    observed_site: ClassVar[str] = "answers"
-    container: ClassVar[type] = Survey
-    unit: ClassVar[str] = "row"
-
     def __post_init__(self) -> None:
         for name, least in (("latent_dimension", 1), ("hidden_units", 0)):
             value = getattr(self, name)
@@ -131,20 +112,6 @@ class CategoricalFA(Model):
             if not numbers or len(row) != self.latent_dimension:
                 raise SettingError(wrong)
         return tuple(tuple(tuple(each) if depth == 3 else each for each in row) for row in given)
-
-    @property
-    def sites(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the global sites that the settings leave open, with the names of their dimensions."""
-        width = ("factor",) if not self.hidden_units else ("feature",)
-        every: dict[str, tuple[bool, tuple[str, ...]]] = {
-            "loadings": (self.loadings == "free", ("contrast", *width)),
-            "intercepts": (self.intercepts, ("contrast",)),
-            "latent_mean": (not self.intercepts, ("factor",)),
-            "latent_covariance": (self.loadings == "fixed", ("factor", "factor_too")),
-            "hidden_weights": (self.hidden_units > 0, ("hidden", "factor")),
-            "hidden_biases": (self.hidden_units > 0, ("hidden",)),
-        }
-        return {site: dims for site, (there, dims) in every.items() if there}
 
     @property
     def exchangeable(self) -> bool:
@@ -237,17 +204,6 @@ class CategoricalFA(Model):
             logits = logits.index_add(-1, place, draws["intercepts"].expand(*logits.shape[:-1], -1))
         return Answers(logits, data.observed, sizes)
 
-    def check(self, data: Survey) -> None:
-        """Raise DataError unless the items can carry the latent dimensions and the loadings stated for them."""
-        if not isinstance(data, Survey):
-            raise DataError(f"categorical_fa needs a survey (categorical columns), not {type(data).__name__}")
-        data.checked().refuse_degenerate()
-        d, items = self.latent_dimension, data.shape[1]
-        if d > items:
-            raise DataError(f"{data.name}: model.latent_dimension is {d}, more than the {items} items there are")
-        if self.loadings == "fixed":
-            self._check_stated(data)
-
     def _check_stated(self, data: Survey) -> None:
         stated = self.fixed_loadings
         wanted = [self.latent_dimension + 1] * data.shape[1]
@@ -263,11 +219,7 @@ class CategoricalFA(Model):
                     f"{data.name}: column {label!r} has {size} categories; the fixed loadings are for {there}"
                 )
 
-    def initial(self, data: Survey, chains: int) -> Draws:
-        """Return starting values: small random loadings, intercepts from the shares of categories, a random scale."""
-        return self.initial_for(Layout.of(self, data), data.values, chains)
-
-    def initial_for(self, layout: Layout, like: Tensor, chains: int) -> Draws:
+    def initial_for(self, layout: Layout, like: Tensor, chains: int) -> Values:
         """Return starting values for answers in their layout."""
         d, H, device = self.latent_dimension, self.hidden_units, like.device
 
@@ -290,17 +242,7 @@ class CategoricalFA(Model):
         }
         return {site: start[site]() for site in self.sites}
 
-    def pointwise_log_likelihood(self, draws: Draws, data: Survey) -> Float[Tensor, "chain draw N"]:
-        """Return log p(x_u | globals) of every row, the latent vector integrated out by quadrature."""
-        return pointwise(self, draws, data)
-
-    def effort(self, data: Survey) -> float:
-        """Return the multiplications of the likelihood of one draw: every node of every row sees every category."""
-        layout = Layout.of(self, data)
-        # An exponential is worth a dozen of them.
-        return float(layout.num_rows * layout.num_categories) * (nodes_per_row(self.latent_dimension) + 10) * 12
-
-    def _rotated(self, draws: Draws) -> Float[Tensor, "S R d"]:
+    def _rotated(self, draws: Values) -> Float[Tensor, "S R d"]:
         """Return what a rotation of the latent vector turns, as rows of a matrix."""
         d = self.latent_dimension
         parts = [draws["loadings"].flatten(0, 1)[..., :d]]
@@ -309,52 +251,3 @@ class CategoricalFA(Model):
         if not self.intercepts:
             parts.append(draws["latent_mean"].flatten(0, 1).unsqueeze(1))
         return torch.cat(parts, 1)
-
-    def canonical(self, draws: Draws, reference: Draws | None = None) -> Draws:
-        """Turn the latent vector where loadings are free: toward the reference's mean, else to principal axes."""
-        if self.loadings == "fixed":
-            return dict(draws)
-        d, shape = self.latent_dimension, draws["loadings"].shape[:2]
-        matrices = self._rotated(draws)
-        turn = rotations(matrices) if reference is None else procrustes(matrices, self._rotated(reference).mean(0))
-        turn = turn.unflatten(0, shape)
-        result = dict(draws)
-        result["loadings"] = torch.cat([draws["loadings"][..., :d] @ turn, draws["loadings"][..., d:]], -1)
-        if self.hidden_units:
-            result["hidden_weights"] = draws["hidden_weights"] @ turn
-        if not self.intercepts:
-            result["latent_mean"] = (draws["latent_mean"].unsqueeze(-2) @ turn).squeeze(-2)
-        return result
-
-    def symmetry(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
-        """Return dimension and log volume of the orbit of rotations of the latent vector."""
-        if self.loadings == "fixed":
-            return 0, 0.0
-        matrix = self._rotated({site: value[None, None] for site, value in values.items()})[0]
-        return log_orbit(matrix.mT @ matrix)
-
-    def invariants(self, draws: Draws, data: Survey, log_likelihood: Tensor | None = None) -> Draws:
-        """Return quantities that no rotation changes.
-
-        ``log_likelihood``; ``marginal_probability`` of every category; for up to 20 items the ``association`` (Cramér's
-        V) that the model gives every pair of items; with fixed loadings ``latent_variance`` and ``latent_correlation``.
-        """
-        result = {
-            "log_likelihood": self.log_likelihood(draws, data) if log_likelihood is None else log_likelihood,
-            "marginal_probability": marginal_probabilities(self, draws, data),
-        }
-        if 1 < data.shape[1] <= MOST_ASSOCIATED:
-            i, j = torch.tril_indices(data.shape[1], data.shape[1], -1, device=data.values.device)
-            result["association"] = associations(self, draws, data)[..., i, j]
-        if self.loadings == "fixed":
-            covariance = draws["latent_covariance"]
-            result["latent_variance"] = variance = covariance.diagonal(dim1=-2, dim2=-1)
-            if self.latent_dimension > 1:
-                i, j = torch.tril_indices(self.latent_dimension, self.latent_dimension, -1, device=variance.device)
-                scale = (variance[..., i] * variance[..., j]).sqrt()
-                result["latent_correlation"] = covariance[..., i, j] / scale
-        return result
-
-    def predict(self, draws: Draws, data: Survey) -> Prediction:
-        """Predict hidden answers from the observed answers of the same row."""
-        return predict(self, draws, data)

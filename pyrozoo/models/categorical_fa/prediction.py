@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.survey import Survey
@@ -28,7 +28,7 @@ MOST_WORK = 3e9
 """Multiplications that a prediction may take, unless that left fewer than ``LEAST_DRAWS``: several seconds."""
 
 
-def thinned(model: CategoricalFA, draws: Draws, data: Survey) -> Draws:
+def thinned(model: CategoricalFA, draws: Values, data: Survey) -> Values:
     """Return draws [S, *event], evenly chosen over chains, as many as predictions of these rows can afford."""
     flat = {site: draws[site].flatten(0, 1) for site in model.sites}
     total = len(next(iter(flat.values())))
@@ -37,7 +37,7 @@ def thinned(model: CategoricalFA, draws: Draws, data: Survey) -> Draws:
     return {site: value[keep.to(value.device)] for site, value in flat.items()}
 
 
-def rows_by_draws(model: CategoricalFA, draws: Draws, data: Survey) -> Iterator[tuple[Layout, Parameters, Nodes]]:
+def rows_by_draws(model: CategoricalFA, draws: Values, data: Survey) -> Iterator[tuple[Layout, Parameters, Nodes]]:
     """Integrate all rows under some of the draws."""
     layout = Layout.of(model, data)
     for part in split_draws(model, thinned(model, draws, data), layout):
@@ -46,7 +46,7 @@ def rows_by_draws(model: CategoricalFA, draws: Draws, data: Survey) -> Iterator[
             yield layout, p, nodes
 
 
-def answer_probabilities(model: CategoricalFA, draws: Draws, data: Survey) -> Float[Tensor, "N P_data"]:
+def answer_probabilities(model: CategoricalFA, draws: Values, data: Survey) -> Float[Tensor, "N P_data"]:
     """Return the probability of every category of every item given the row's observed answers, averaged over draws."""
     result, count = data.values.new_zeros(len(data.values), sum(data.categories)), 0
     for layout, p, nodes in rows_by_draws(model, draws, data):
@@ -57,12 +57,12 @@ def answer_probabilities(model: CategoricalFA, draws: Draws, data: Survey) -> Fl
     return result / count
 
 
-def scores(model: CategoricalFA, draws: Draws, data: Survey) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"]]:
+def scores(model: CategoricalFA, draws: Values, data: Survey) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"]]:
     """Return mean and standard deviation of the latent vector of rows, old or new, without refitting.
 
     Args:
         model: The model.
-        draws: Draws turned onto each other (``CategoricalFA.canonical``).
+        draws: Values turned onto each other (``CategoricalFA.canonical``).
         data: The rows; those without any answer get the prior.
     """
     like, count = data.values, 0
@@ -77,7 +77,7 @@ def scores(model: CategoricalFA, draws: Draws, data: Survey) -> tuple[Float[Tens
     return mean, (second / count - mean.square()).clamp(min=0).sqrt()
 
 
-def predict(model: CategoricalFA, draws: Draws, data: Survey) -> Prediction:
+def predict(model: CategoricalFA, draws: Values, data: Survey) -> Prediction:
     """Predict hidden answers: p(x_ui = k | observed answers of the row), averaged over draws.
 
     Args:
@@ -110,7 +110,7 @@ def predict(model: CategoricalFA, draws: Draws, data: Survey) -> Prediction:
 _KNOWN = WeakIdKeyDictionary()
 
 
-def hidden_probabilities(model: CategoricalFA, draws: Draws, data: Survey) -> Float[Tensor, "entry K"]:
+def hidden_probabilities(model: CategoricalFA, draws: Values, data: Survey) -> Float[Tensor, "entry K"]:
     """Return the probability of every category of every hidden answer, -1 beyond the last; computed once.
 
     Metrics, tables and pictures all ask, and in many dimensions it takes longer than the fit.

@@ -123,7 +123,7 @@ def metrics(fit: Fit) -> dict[str, float]:
 
 
 MOST_TESTED = 200
-"""Draws behind the joint density of new rows."""
+"""Values behind the joint density of new rows."""
 
 
 def _some(fit: Fit) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 
 if TYPE_CHECKING:
     from pyrozoo.models.categorical_fa.model import CategoricalFA
@@ -26,12 +26,12 @@ class Globals:
     hidden_weights: Float[Tensor, "C H d_hidden"]
     hidden_biases: Float[Tensor, "C H_biases"]
 
-    def sites(self, model: CategoricalFA) -> Draws:
+    def sites(self, model: CategoricalFA) -> Values:
         """Return the sites that the model has, [C, *event]."""
         return {site: getattr(self, site) for site in model.sites}
 
 
-def stored(sites: Draws) -> dict[str, Any]:
+def stored(sites: Values) -> dict[str, Any]:
     """Return the fields of ``Globals`` for these sites."""
     first = next(iter(sites.values()))
     ranks = {"loadings": 3, "intercepts": 2, "latent_mean": 2, "latent_covariance": 3, "hidden_weights": 3,

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.survey import Survey
+from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import pack
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.bound import Zeta, exponents, maximise_rows
 from pyrozoo.models.categorical_fa.layout import Layout, Parameters
 from pyrozoo.models.categorical_fa.maximisation import STEPS, log_prior, update_latent
-from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.state import Globals, stored
 
 
@@ -30,7 +28,7 @@ class State(Globals):
     q_variance: Float[Tensor, "C N d"]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="log_joint_bound", monotone=True, state=State):
     """Variational EM (Blei and Lafferty 2007, Annals of Applied Statistics 1), all rows and restarts in one batch.
 
     E-step: lambda and log v by Newton's method on the bound with the best zeta put in (``bound.py``). M-step: mean and
@@ -45,13 +43,8 @@ class Solver(SolverContract):
         NotApplicable: The model has hidden units: the bound takes logits that are linear in z.
     """
 
-    kind: ClassVar[Kind] = "point"
-    objective_name: ClassVar[str] = "log_joint_bound"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: CategoricalFA, data: Survey, *, zeta: Zeta = "per_item"):
+    def __init__(self, posterior: Posterior, *, zeta: Zeta = "per_item"):
+        model, data = posterior.model, posterior.data
         model.refuse_hidden("vem", "its bound needs logits that are linear in the latent vector")
         self.model, self.layout, self.zeta = model, Layout.of(model, data), zeta
         self.like = data.values
@@ -65,7 +58,7 @@ class Solver(SolverContract):
         return State(**stored(sites), q_mean=p.mean.unsqueeze(1).expand(-1, rows, -1).clone(),
                      q_variance=variance.clone())  # fmt: skip
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then the global sites; return the bound on the log joint density of the argument."""
         sites, layout = state.sites(self.model), self.layout
         p = layout.parameters(self.model, sites)
@@ -81,9 +74,9 @@ class Solver(SolverContract):
         found = update_latent(self.model, sites, layout.num_rows, first, second)
         if self.model.loadings == "free" or self.model.intercepts:
             found |= _Contrasts(self, sites, p, mean, variance).updated()
-        return State(**stored(sites | found), q_mean=mean, q_variance=variance), objective
+        return State(**stored(sites | found), q_mean=mean, q_variance=variance), Info(objective)
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the sites."""
         return state.sites(self.model)
 
@@ -98,7 +91,7 @@ class _Contrasts:
         - Hessian  sum_u e_u / zeta_u ([y_u, 1] [y_u, 1]^T + diag(v_u, 0)) + prior precisions
     """
 
-    def __init__(self, solver: Solver, sites: Draws, p: Parameters, mean: Tensor, variance: Tensor):
+    def __init__(self, solver: Solver, sites: Values, p: Parameters, mean: Tensor, variance: Tensor):
         self.solver, self.model, self.layout = solver, solver.model, solver.layout
         self.sites, self.p, self.mean, self.variance = sites, p, mean, variance
         self.free, self.shift = self.model.loadings == "free", self.model.intercepts
@@ -120,7 +113,7 @@ class _Contrasts:
             self.linear += block.counts[place] @ rows
             self.blocks.append((m, v, weight, features))
 
-    def updated(self) -> Draws:
+    def updated(self) -> Values:
         """Return the sites after a few Newton steps."""
         d = self.mean.shape[-1]
         place = self.layout.free

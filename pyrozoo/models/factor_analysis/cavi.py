@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.table import Table
+from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.models.factor_analysis.expansion import expansion
 from pyrozoo.models.factor_analysis.likelihood import Columns, Layout
-from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.regression import (
     Regression,
     draw_columns,
@@ -37,7 +35,7 @@ class State:
     scale: Float[Tensor, "C D"]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="variational", objective="elbo", monotone=True, state=State):
     """CAVI with q(z_n) normal of full covariance and q(w_d, mu_d, sigma_d^2) normal-inverse-gamma (Bishop 1999, ICANN).
 
     Each step ends with a parameter expansion, chosen to raise the same bound (``expansion.py``). The objective is the
@@ -47,20 +45,15 @@ class Solver(SolverContract):
         expand: Whether to expand parameters; without it the same bound is climbed in many more steps.
     """
 
-    kind: ClassVar[Kind] = "variational"
-    objective_name: ClassVar[str] = "elbo"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: FactorAnalysis, data: Table, *, expand: bool = True):
+    def __init__(self, posterior: Posterior, *, expand: bool = True):
+        model, data = posterior.model, posterior.data
         self.model, self.data, self.layout, self.expand = model, data, Layout.of(data), expand
         self.degrees = (model.noise_degrees + self.layout.observations).double()
         self.prior_precision, self.prior_mean = prior(model, self.layout)
 
     def init(self, chains: int) -> State:
         """Return factors around random starting points (``FactorAnalysis.initial``), as if rows' factors were known."""
-        start = self.model.initial(self.data, chains)
+        start = self.posterior.initial(chains)
         like = start["mean"]
         count = (self.layout.counts @ self.layout.seen)[:, None, None]  # observed rows per group of columns
         eye = torch.eye(self.model.num_factors + 1, dtype=like.dtype, device=like.device)
@@ -83,7 +76,7 @@ class Solver(SolverContract):
             torch.cholesky_inverse(state.factor),
         )
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then q(w, mu, sigma^2); return the ELBO of the argument."""
         columns = self.columns(state)
         moments = self.layout.moments(columns)
@@ -104,7 +97,7 @@ class Solver(SolverContract):
             half = unturn.mT.unsqueeze(1) @ factor
             factor = safe_cholesky(half @ half.mT, "the precision of the loadings")
         like = state.mean
-        return State(factor.to(like), mean.to(like), found.scale.to(like)), objective
+        return State(factor.to(like), mean.to(like), found.scale.to(like)), Info(objective)
 
     def divergence(self, state: State) -> Float[Tensor, C]:
         """Return KL(q || p) of the columns."""
@@ -124,7 +117,7 @@ class Solver(SolverContract):
         )  # fmt: skip
         return normal + gamma.sum(-1)
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return one draw from q per chain."""
         beta, noise = draw_columns(self.regression(state), self.layout)
         beta = beta.to(state.mean)
@@ -133,7 +126,7 @@ class Solver(SolverContract):
             "noise_variance": noise.to(state.mean),
         }  # fmt: skip
 
-    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
+    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
         """Return log q of one draw per chain."""
         beta = torch.cat([draws["loadings"], (draws["mean"] - self.layout.offset).unsqueeze(-1)], -1)
         density = log_normal_inverse_gamma(

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
-
-from jaxtyping import Float
-from torch import Tensor
-
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.table import Table
+from pyrozoo.core.draws import Values
 from pyrozoo.models.factor_analysis.expansion import expansion
 from pyrozoo.models.factor_analysis.likelihood import Layout
-from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.point import State, columns_of, draws_of
 from pyrozoo.models.factor_analysis.regression import log_prior, regress
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
     """EM for the MAP of loadings, mean and noise (Rubin and Thayer 1982, Psychometrika 47, with priors and holes).
 
     E-step: z_n | observed x_n. M-step: a ridge regression per column on its observed rows, then
@@ -26,21 +20,16 @@ class Solver(SolverContract):
     expansion (``expansion.py``). The objective is log p(X, Theta) of the state before the step.
     """
 
-    kind: ClassVar[Kind] = "point"
-    objective_name: ClassVar[str] = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: FactorAnalysis, data: Table):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         self.model, self.data, self.layout = model, data, Layout.of(data)
         self.kappa = model.loadings_precision if model.isotropic else None
 
     def init(self, chains: int) -> State:
         """Return random starting points (``FactorAnalysis.initial``)."""
-        return State(**self.model.initial(self.data, chains))
+        return State(**self.posterior.initial(chains))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
         columns = columns_of(state, self.layout)
         moments = self.layout.moments(columns)
@@ -54,8 +43,8 @@ class Solver(SolverContract):
             float(self.data.shape[0]),
         )  # fmt: skip
         beta = (beta @ turn.mT).to(state.mean)
-        return State(beta[..., :-1], beta[..., -1], noise.to(state.mean)), objective
+        return State(beta[..., :-1], beta[..., -1], noise.to(state.mean)), Info(objective)
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the point itself."""
         return draws_of(state)

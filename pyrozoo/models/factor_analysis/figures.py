@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Hidden
@@ -37,7 +37,7 @@ MOST_CORRELATED = 60
 """Columns of a correlation matrix."""
 
 MOST_DRAWS = 200
-"""Draws behind the implied correlation."""
+"""Values behind the implied correlation."""
 
 MOST_POINTS = 3000
 """Hidden entries up to which each is a point; more are counted in hexagons."""
@@ -203,7 +203,7 @@ def _gap(shape: tuple[int, int]) -> int:
 # Parameters -----------------------------------------------------------------------------------------------------------
 
 
-def _factor_images(draws: Draws, table: Table) -> Picture:
+def _factor_images(draws: Values, table: Table) -> Picture:
     assert table.image_shape is not None
     mean, shares = _numpy(draws["loadings"].mean((0, 1))), _shares(draws)
     count = min(MOST_FACTORS, mean.shape[1])
@@ -237,7 +237,7 @@ def _factor_images(draws: Draws, table: Table) -> Picture:
     )
 
 
-def _factor_table(draws: Draws, table: Table) -> Picture:
+def _factor_table(draws: Values, table: Table) -> Picture:
     W = draws["loadings"]
     variance = torch.linalg.vector_norm(W, dim=-1).square() + draws["noise_variance"]
     shown = _numpy(W.mean((0, 1)) / variance.mean((0, 1)).sqrt().unsqueeze(-1))[:, :MOST_FACTORS]
@@ -268,13 +268,13 @@ def _factor_table(draws: Draws, table: Table) -> Picture:
     )
 
 
-def _shares(draws: Draws) -> np.ndarray:
+def _shares(draws: Values) -> np.ndarray:
     """Return each factor's share of the model's variance of all columns."""
     sizes = torch.linalg.vector_norm(draws["loadings"], dim=-2).square()
     return _numpy((sizes / (sizes.sum(-1) + draws["noise_variance"].sum(-1)).unsqueeze(-1)).mean((0, 1)))
 
 
-def _moment_images(draws: Draws, table: Table) -> Picture:
+def _moment_images(draws: Values, table: Table) -> Picture:
     assert table.image_shape is not None
     ratio = table.image_shape[0] / table.image_shape[1]
     figure = Figure(figsize=(8, min(6.0, max(1.2, 3.1 * ratio + 0.3))), layout="constrained")
@@ -295,7 +295,7 @@ def _moment_images(draws: Draws, table: Table) -> Picture:
     )
 
 
-def _moment_points(fit: Fit, draws: Draws) -> Picture:
+def _moment_points(fit: Fit, draws: Values) -> Picture:
     table: Table = fit.data
     D = table.shape[1]
     few, x = D <= MOST_LABELS, np.arange(D)

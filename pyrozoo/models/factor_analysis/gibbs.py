@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis.likelihood import Layout, Moments, point_columns
-from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.regression import (
     Regression,
     draw_columns,
@@ -40,7 +40,7 @@ class State:
     factors: Float[Tensor, "C N M"]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="samples", objective="log_joint_with_factors", of="result", state=State):
     """Gibbs sampling of p(W, mu, sigma^2, Z | observed X); Z in the order of the table's rows.
 
     A sweep draws the missing values given all else (``impute`` only), then Z, then the columns, then a shift of the
@@ -57,16 +57,11 @@ class Solver(SolverContract):
             mu_d, then sigma_d^2, each given the others.
     """
 
-    kind: ClassVar[Kind] = "samples"
-    objective_name: ClassVar[str] = "log_joint_with_factors"
-    objective_of: ClassVar[Literal["before", "after"]] = "after"
-    monotone: ClassVar[bool] = False
-    state_class: Any = State
-
     def __init__(
-        self, model: FactorAnalysis, data: Table, *, missing: Literal["impute", "marginal"] = "impute",
+        self, posterior: Posterior, *, missing: Literal["impute", "marginal"] = "impute",
         update: Literal["block", "single_site"] = "block",
     ):  # fmt: skip
+        model, data = posterior.model, posterior.data
         self.model, self.data, self.layout = model, data, Layout.of(data)
         self.single_site = update == "single_site"
         self.filler = _Filler(data, self.layout) if missing == "impute" else None
@@ -76,7 +71,7 @@ class Solver(SolverContract):
 
     def init(self, chains: int) -> State:
         """Return random starting points (``FactorAnalysis.initial``) with the factors that they imply for each row."""
-        start = self.model.initial(self.data, chains)
+        start = self.posterior.initial(chains)
         columns = point_columns(start["loadings"], start["mean"], start["noise_variance"], self.layout)
         if self.filler:
             self.filler.forget(chains, start["mean"])
@@ -85,7 +80,7 @@ class Solver(SolverContract):
             factors = self.layout.moments(columns, draw=True).factors[:, self.layout.back]
         return State(start["loadings"], start["mean"], start["noise_variance"], factors)
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Do one sweep; return the log joint of the result."""
         columns = point_columns(state.loadings, state.mean, state.noise_variance, self.layout)
         if self.filler:
@@ -113,7 +108,7 @@ class Solver(SolverContract):
         new = State(beta[..., :-1], beta[..., -1] + self.layout.offset, noise, factors)
         if self.filler:
             residual = residual - self.filler.residual_of_imputed(self._fitted(new))
-        return new, self._log_joint(beta, noise, second, residual)
+        return new, Info(self._log_joint(beta, noise, second, residual))
 
     def _draw_factors_of_filled(self, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
         """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""
@@ -199,7 +194,7 @@ class Solver(SolverContract):
         mean = fitted[:, place] + self.layout.offset[hidden.columns]
         return mean, state.noise_variance[:, hidden.columns]
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the parameters."""
         return {"loadings": state.loadings, "mean": state.mean, "noise_variance": state.noise_variance}
 

@@ -7,10 +7,10 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis.em import Solver
 from pyrozoo.models.factor_analysis.likelihood import Layout, point_columns
-from pyrozoo.models.factor_analysis.model import FactorAnalysis
 
 STEPS = 5
 """EM iterations before the first gradient."""
@@ -28,8 +28,9 @@ class Guide:
         data: The whole table; starting values are a few EM steps from a random start (torch's global generator).
     """
 
-    def __init__(self, model: FactorAnalysis, data: Table):
-        solver = Solver(model, data)
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
+        solver = Solver(posterior)
         state = solver.init(1)
         for _ in range(STEPS):
             state, _ = solver.step(state)

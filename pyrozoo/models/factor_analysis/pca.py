@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.data.table import Table
-from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.point import State, draws_of
 
 Fill = Literal["constant", "mean"]
@@ -50,7 +50,7 @@ def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tens
     return mean, axes.mT, variances
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="explained_variance", of="result", monotone=True, state=State):
     """PCA by singular value decomposition of the centred table (Jolliffe 2002, chapter 3).
 
     Loadings are the first M principal axes times the root of their variances; noise is what they leave, column by
@@ -62,15 +62,11 @@ class Solver(SolverContract):
         constant: The constant.
     """
 
-    kind: ClassVar[Kind] = "point"
-    objective_name: ClassVar[str] = "explained_variance"
-    objective_of: ClassVar[Literal["before", "after"]] = "after"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
     method: ClassVar[str] = "pca"
 
-    def __init__(self, model: FactorAnalysis, data: Table, *, fill: Fill | None = None, constant: float = 0.0):
-        self.model, self.data = model, data
+    def __init__(self, posterior: Posterior, *, fill: Fill | None = None, constant: float = 0.0):
+        model, data = posterior.model, posterior.data
+        self.posterior, self.model, self.data = posterior, model, data
         self.values = filled(data, fill, constant, self.method)
 
     def init(self, chains: int) -> State:
@@ -79,7 +75,7 @@ class Solver(SolverContract):
         zeros = like.new_zeros(chains, D)
         return State(like.new_zeros(chains, D, self.model.num_factors), zeros, zeros)
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Return the principal components and the share of variance that they explain."""
         mean, axes, variances = spectrum(self.values)
         loadings = torch.zeros_like(state.loadings[0])
@@ -91,9 +87,9 @@ class Solver(SolverContract):
         share = variances[:kept].sum() / whole if whole > 0 else torch.ones_like(whole)
         chains = len(state.mean)
         new = State(*(each.expand(chains, *each.shape) for each in (loadings, mean, left)))
-        return new, share.expand(chains)
+        return new, Info(share.expand(chains))
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the point."""
         return draws_of(state)
 

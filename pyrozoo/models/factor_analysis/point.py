@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.models.factor_analysis.likelihood import Columns, Layout, point_columns
 
 
@@ -25,6 +25,6 @@ def columns_of(state: State, layout: Layout) -> Columns:
     return point_columns(state.loadings, state.mean, state.noise_variance, layout)
 
 
-def draws_of(state: State) -> Draws:
+def draws_of(state: State) -> Values:
     """Return the point by site."""
     return {"loadings": state.loadings, "mean": state.mean, "noise_variance": state.noise_variance}

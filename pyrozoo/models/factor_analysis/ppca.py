@@ -6,15 +6,13 @@ import math
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from pyrozoo.models.factor_analysis.pca import Solver as PrincipalComponents
 from pyrozoo.models.factor_analysis.pca import noise_floor, spectrum
 from pyrozoo.models.factor_analysis.point import State
 
 
-class Solver(PrincipalComponents):
+class Solver(PrincipalComponents, objective="log_likelihood"):
     """Maximum likelihood of W and one noise variance for all columns (Tipping and Bishop 1999, J. R. Stat. Soc. B 61).
 
     W = U_M (Lambda_M - s^2 I)^1/2 with s^2 the mean of the discarded eigenvalues of the covariance; no priors. At most
@@ -25,10 +23,9 @@ class Solver(PrincipalComponents):
         constant: The constant.
     """
 
-    objective_name: ClassVar[str] = "log_likelihood"
     method: ClassVar[str] = "ppca"
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Return the maximum of the likelihood, and its logarithm."""
         mean, axes, variances = spectrum(self.values)
         N, D = self.values.shape
@@ -42,7 +39,7 @@ class Solver(PrincipalComponents):
         objective = -0.5 * N * (D * math.log(2 * math.pi) + modelled.log().sum() + (variances / modelled).sum())
         chains = len(state.mean)
         new = State(*(each.expand(chains, *each.shape) for each in (loadings, mean, noise.expand(D))))
-        return new, objective.expand(chains)
+        return new, Info(objective.expand(chains))
 
     def predictive(self, state: State) -> None:
         """Return nothing: hidden entries are predicted from the draw, given the observed ones of their row."""

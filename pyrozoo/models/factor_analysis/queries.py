@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import pack, packed_outer
@@ -29,7 +29,7 @@ MOST_CELLS = 100_000
 SITES = ("loadings", "mean", "noise_variance")
 
 
-def _thinned(draws: Draws, most: int) -> list[Tensor]:
+def _thinned(draws: Values, most: int) -> list[Tensor]:
     """Return loadings, mean and noise [S, ...], evenly chosen over chains."""
     flat = [draws[site].flatten(0, 1) for site in SITES]
     total = len(flat[0])
@@ -37,7 +37,7 @@ def _thinned(draws: Draws, most: int) -> list[Tensor]:
     return [value[keep] for value in flat]
 
 
-def _batches(draws: Draws, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:
+def _batches(draws: Values, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:
     """Yield draws as the rows see them, as many at once as memory allows, with their noise variances."""
     (D, M), (P, G) = draws["loadings"].shape[2:], layout.seen.shape
     work = 2.0 * P * G * M**2 + 2.0 * P * M**3 + 4.0 * layout.values.numel() * M
@@ -47,7 +47,7 @@ def _batches(draws: Draws, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:
         yield point_columns(part[0], part[1], part[2], layout), part[2]
 
 
-def predict(draws: Draws, table: Table) -> Prediction:
+def predict(draws: Values, table: Table) -> Prediction:
     """Predict hidden values: x_nd | observed x_n ~ N(w_d . E z_n + mu_d, w_d^T J_n^-1 w_d + sigma_d^2), over draws.
 
     Args:
@@ -101,11 +101,11 @@ def _cells(
     return mean, torch.cat(parts, 1) if parts else torch.zeros_like(mean)
 
 
-def factors(draws: Draws, table: Table) -> tuple[Float[Tensor, "N M"], Float[Tensor, "N M"]]:
+def factors(draws: Values, table: Table) -> tuple[Float[Tensor, "N M"], Float[Tensor, "N M"]]:
     """Return mean and standard deviation of the factors of rows, old or new, without refitting.
 
     Args:
-        draws: Draws turned onto each other (``FactorAnalysis.canonical``).
+        draws: Values turned onto each other (``FactorAnalysis.canonical``).
         table: The rows; those without any value get the prior.
     """
     layout = Layout.of(table)
@@ -124,7 +124,7 @@ def factors(draws: Draws, table: Table) -> tuple[Float[Tensor, "N M"], Float[Ten
     return mean[layout.back], (second / count - mean.square()).clamp(min=0).sqrt()[layout.back]
 
 
-def reconstruct(draws: Draws, table: Table) -> Float[Tensor, "N D"]:
+def reconstruct(draws: Values, table: Table) -> Float[Tensor, "N D"]:
     """Return E[w_d . z_n + mu_d | observed x_n] of every cell: rows, old or new, without noise and holes."""
     layout = Layout.of(table)
     count, total = 0, torch.zeros_like(layout.values)
@@ -162,7 +162,7 @@ def tables(fit: Fit) -> dict[str, pd.DataFrame]:
     return result
 
 
-def _loadings(draws: Draws, table: Table) -> pd.DataFrame:
+def _loadings(draws: Values, table: Table) -> pd.DataFrame:
     W, noise = draws["loadings"].flatten(0, 1), draws["noise_variance"].flatten(0, 1)
     explained = W.square().sum(-1)
     frame = pd.DataFrame(
@@ -177,7 +177,7 @@ def _loadings(draws: Draws, table: Table) -> pd.DataFrame:
     return pd.concat([frame, pd.DataFrame(means, columns=[f"factor[{m}]" for m in range(means.shape[1])])], axis=1)
 
 
-def _factors(draws: Draws, table: Table) -> pd.DataFrame:
+def _factors(draws: Values, table: Table) -> pd.DataFrame:
     mean, sd = (value.cpu().numpy() for value in factors(draws, table))
     names = range(mean.shape[1])
     parts = [pd.DataFrame({"row": list(table.row_labels)}), pd.DataFrame(mean, columns=[f"mean[{m}]" for m in names])]

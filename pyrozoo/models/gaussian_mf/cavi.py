@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma, Normal
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.ratings import Ratings
+from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Side
-from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, complete, initial
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 
@@ -46,7 +44,7 @@ class State:
     column_inverse_scale: Float[Tensor, "C K K"]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="variational", objective="elbo", of="result", monotone=True, state=State):
     """CAVI: q(U) q(V) q(mu) q(s^2) q(m, Lambda), each row's and each column's block with a full covariance.
 
     Row i: S_i^-1 = E Lambda + E tau sum E x x^T, m_i = S_i (E Lambda m + E tau sum E x (r - mu - b)) (Lim and Teh 2007,
@@ -54,13 +52,8 @@ class Solver(SolverContract):
     objective is the ELBO of the state after the step.
     """
 
-    kind: ClassVar[Kind] = "variational"
-    objective_name: ClassVar[str] = "elbo"
-    objective_of: ClassVar[Literal["before", "after"]] = "after"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: GaussianMF, data: Ratings):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         self.model, self.data, self.listed = model, data, Listed(data, model.offsets)
 
     def init(self, chains: int) -> State:
@@ -111,7 +104,7 @@ class Solver(SolverContract):
         wider[:, -1, -1] = 1 / model.offset_variance
         return wider, torch.nn.functional.pad(pull, (0, 1))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Update q of rows, columns, mean, noise and of what stands above; return the ELBO of the result."""
         model, listed = self.model, self.listed
         now = {side: self.block(state, side) for side in SIDES}
@@ -141,7 +134,7 @@ class Solver(SolverContract):
             elbo = elbo - 0.5 * (
                 math.log(model.mean_variance) + (mean.square() + variance) / model.mean_variance - 1 - variance.log()
             )
-        return self.stored(state, now, mean, variance, scale, above), elbo.to(state.mean.dtype)
+        return self.stored(state, now, mean, variance, scale, above), Info(elbo.to(state.mean.dtype))
 
     def shift(self, mean: Float[Tensor, C], side: Block) -> Float[Tensor, C]:
         """Move a constant from the offsets to the mean, in place, where it raises the bound; return the mean."""
@@ -207,7 +200,7 @@ class Solver(SolverContract):
             state, **changes, mean=mean.to(like), mean_variance=variance.to(like), noise_scale=scale.to(like)
         )
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return one draw from q per chain."""
         model, K, draws = self.model, self.model.num_factors, {}
         for side in SIDES:
@@ -232,7 +225,7 @@ class Solver(SolverContract):
         centre, inverse_scale = getattr(state, f"{side}_centre"), getattr(state, f"{side}_inverse_scale")
         return NormalWishart(centre, m.mean_strength + n, m.wishart_degrees + n, inverse_scale)
 
-    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
+    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
         """Return log q of one draw per chain."""
         model = self.model
         total = torch.zeros_like(state.mean, dtype=torch.float64)

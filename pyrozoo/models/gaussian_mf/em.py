@@ -7,20 +7,17 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
 from pyrozoo.models.gaussian_mf import gibbs
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 
 
-class Solver(gibbs.Solver):
+class Solver(gibbs.Solver, kind="point", monotone=True):
     """MAP by coordinate ascent: each block goes to its mode given the others, where Gibbs draws it.
 
     Rows and columns are ridge regressions (alternating least squares; Zhou et al. 2008, AAIM). The objective is log
     p(ratings, all sites), which no update lowers.
     """
 
-    kind: ClassVar[Kind] = "point"
-    monotone: ClassVar[bool] = True
     spread: ClassVar[float] = 0.0
 
     def chosen(self, conditional: Conditional, what: str) -> Float[Tensor, "L C n"]:

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.ratings import Ratings
+from pyrozoo.core.draws import Values
 from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mf.likelihood import Listed, Regressions, Side
-from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, Point
 from pyrozoo.models.gaussian_mf.prediction import expected, noise_variance
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="samples", objective="log_joint", of="result"):
     """Gibbs (Salakhutdinov and Mnih 2008, section 3.3): rows, columns, mean, noise, means and precisions of factors.
 
     With offsets a row's factors and its offset are one block, and constants move freely between the mean and the
     offsets. The objective is log p(ratings, all sites) of the state after the step.
     """
 
-    kind: ClassVar[Kind] = "samples"
-    objective_name: ClassVar[str] = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "after"
-    monotone: ClassVar[bool] = False
     state_class: Any
 
-    def __init__(self, model: GaussianMF, data: Ratings):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         self.model, self.data, self.listed = model, data, Listed(data, model.offsets)
         self.state_class = point.state_class(model)
 
@@ -42,10 +38,10 @@ class Solver(SolverContract):
         """Return random starting points."""
         return point.initial(self.model, self.data, chains)
 
-    def step(self, state: Any) -> tuple[Any, Float[Tensor, C]]:
+    def step(self, state: Any) -> tuple[Any, Info]:
         """Draw every block in turn; return the log joint of the result."""
         now, objective = self.sweep(point.complete(self.model, state))
-        return point.kept(self.model, now), objective
+        return point.kept(self.model, now), Info(objective)
 
     def sweep(self, state: Point) -> tuple[Point, Float[Tensor, C]]:
         """Do it."""
@@ -113,7 +109,7 @@ class Solver(SolverContract):
         """Draw from the normal-Wishart."""
         return found.draw()
 
-    def draws(self, state: Any) -> Draws:
+    def draws(self, state: Any) -> Values:
         """Return the sampler's values."""
         return {site: getattr(state, site) for site in self.model.sites}
 

@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import constraints
 from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
 
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.point import SIDES
@@ -27,7 +28,8 @@ class Guide:
         data: All of the data; starting values are those of every method (torch's global generator).
     """
 
-    def __init__(self, model: GaussianMF, data: Ratings):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         self.model, self.shape = model, data.shape
         self.start = {site: value[0] for site, value in model.initial(data, 1).items()}
 

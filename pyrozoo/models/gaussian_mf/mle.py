@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
-from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import em
-from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.point import Point, log_prior
 
 FLAT = 100.0
@@ -22,7 +20,7 @@ LEAST_NOISE = 1e-4
 """Share of the ratings' variance below which the noise variance does not fall: with enough factors nothing is left."""
 
 
-class Solver(em.Solver):
+class Solver(em.Solver, objective="penalised_log_likelihood"):
     """Alternating least squares with a ridge that only what the ratings leave open can feel.
 
     A row with fewer ratings than factors, or none, has no unique fit; the ridge picks the smallest. With
@@ -33,9 +31,8 @@ class Solver(em.Solver):
         SettingError: The model is hierarchical: means and precisions of factors are nothing but priors.
     """
 
-    objective_name: ClassVar[str] = "penalised_log_likelihood"
-
-    def __init__(self, model: GaussianMF, data: Ratings):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         if model.hierarchical:
             raise SettingError("mle has no priors to learn: use model.hierarchical=false")
         flat = replace(

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.math.alignment import log_orbit, procrustes, rotations
 from pyrozoo.models.gaussian_mf.distributions import ListedNormal
-from pyrozoo.models.gaussian_mf.likelihood import fitted, linear, pointwise
-from pyrozoo.models.gaussian_mf.prediction import expected, log_densities, predict
-
-LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
-"""Ratings whose squares can still be added up."""
+from pyrozoo.models.gaussian_mf.likelihood import fitted
 
 
 @dataclass(frozen=True)
@@ -88,17 +78,6 @@ class GaussianMF(Model):
     degrees_of_freedom: float | None
     mean_strength: float
 
-    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "log_likelihood": (),
-        "noise_variance": (),
-        "row_prediction": ("row",),
-        "column_prediction": ("column",),
-        "cell_prediction": ("cell",),
-    }
-    observed_site: ClassVar[str] = "ratings"
-    container: ClassVar[type] = Ratings
-    unit: ClassVar[str] = "row"
-
     def __post_init__(self) -> None:
         if not isinstance(self.num_factors, int) or isinstance(self.num_factors, bool) or self.num_factors < 1:
             raise SettingError(f"model.num_factors is {self.num_factors!r}; it must be a whole number >= 1")
@@ -114,20 +93,6 @@ class GaussianMF(Model):
                 f"model.degrees_of_freedom is {self.degrees_of_freedom}; it must be above num_factors - 1 = "
                 f"{self.num_factors - 1}"
             )
-
-    @property
-    def sites(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the global sites that the options ask for."""
-        result: dict[str, tuple[str, ...]] = {}
-        if self.learn_noise:
-            result["noise_variance"] = ()
-        if self.hierarchical:
-            for name in ("row", "column"):
-                result |= {f"{name}_precision": ("factor", "factor_"), f"{name}_mean": ("factor",)}
-        result |= {"row_factors": ("row", "factor"), "column_factors": ("column", "factor")}
-        if self.offsets:
-            result |= {"mean": (), "row_offsets": ("row",), "column_offsets": ("column",)}
-        return result
 
     @property
     def wishart_degrees(self) -> float:
@@ -174,95 +139,3 @@ class GaussianMF(Model):
         total = len(data.values) if data.total_entries is None else data.total_entries
         with pyro.plate("entry", total, subsample=torch.arange(len(data.values), device=like.device), dim=-1):
             pyro.sample("ratings", ListedNormal(fitted(drawn, data.pattern), noise, data.values), obs=data.values)
-
-    def check(self, data: Ratings) -> None:
-        """Raise DataError unless there are ratings whose squares the precision can add up."""
-        if not isinstance(data, Ratings):
-            raise DataError(f"gaussian_mf needs ratings (row, column, rating), not {type(data).__name__}")
-        for part in (data, *([data.test] if data.test is not None else [])):
-            limit = LARGEST[part.values.dtype]
-            part.refuse(part.counts.abs() > limit, f"is too large (at most {limit:g} in this precision)")
-
-    def initial(self, data: Ratings, chains: int) -> Draws:
-        """Return starting values: factors from normals whose products have the spread of the ratings, no offsets."""
-        (N, M), K, like = data.shape, self.num_factors, data.values
-        r = data.counts
-        variance = float(r.var(correction=0)) or self.noise_variance
-        scale = (variance / K) ** 0.25
-        result = {
-            name: scale * torch.randn(chains, size, K, dtype=like.dtype, device=like.device)
-            for name, size in (("row_factors", N), ("column_factors", M))
-        }
-        if self.learn_noise:
-            result["noise_variance"] = like.new_full((chains,), variance) * (0.5 + torch.rand(chains).to(like))
-        if self.hierarchical:
-            for side in ("row", "column"):
-                eye = torch.eye(K, dtype=like.dtype, device=like.device)
-                result[f"{side}_precision"] = (eye / scale**2).repeat(chains, 1, 1)
-                result[f"{side}_mean"] = like.new_zeros(chains, K)
-        if self.offsets:
-            result["mean"] = r.mean().expand(chains).clone()
-            for name, size in (("row_offsets", N), ("column_offsets", M)):
-                result[name] = 0.1 * variance**0.5 * torch.randn(chains, size, dtype=like.dtype, device=like.device)
-        return {site: result[site] for site in self.sites}
-
-    def pointwise_log_likelihood(self, draws: Draws, data: Ratings) -> Float[Tensor, "chain draw N"]:
-        """Return the log density of each row's ratings given all parameters."""
-        shape = draws["row_factors"].shape[:2]
-        flat = {site: value.flatten(0, 1) for site, value in draws.items()}
-        return pointwise(self, flat, data).unflatten(0, shape)
-
-    def effort(self, data: Ratings) -> float:
-        """Return the multiplications of one likelihood: one per rating and factor."""
-        return float(self.num_factors * len(data.values))
-
-    def canonical(self, draws: Draws, reference: Draws | None = None) -> Draws:
-        """Turn the factors, draw by draw: toward the reference's mean, else onto each other and to principal axes."""
-        shape = draws["row_factors"].shape[:2]
-        turn = rotations(_stacked(draws)) if reference is None else procrustes(
-            _stacked(draws), _stacked(reference).mean(0)
-        )  # fmt: skip
-        turn = turn.unflatten(0, shape)
-        result = dict(draws)
-        for side in ("row", "column"):
-            result[f"{side}_factors"] = draws[f"{side}_factors"] @ turn
-            if self.hierarchical:
-                result[f"{side}_mean"] = (draws[f"{side}_mean"].unsqueeze(-2) @ turn).squeeze(-2)
-                result[f"{side}_precision"] = turn.mT @ draws[f"{side}_precision"] @ turn
-        return result
-
-    def symmetry(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
-        """Return dimension and log volume of the orbit {(U R, V R): R orthogonal}."""
-        U, V = values["row_factors"], values["column_factors"]
-        scale = len(U) * self.row_factor_variance + len(V) * self.column_factor_variance
-        return log_orbit(U.mT @ U + V.mT @ V, scale)
-
-    def invariants(self, draws: Draws, data: Ratings, log_likelihood: Tensor | None = None) -> Draws:
-        """Return quantities that no rotation changes.
-
-        ``log_likelihood``; ``noise_variance`` when it is learned; what is predicted on average for each row
-        (``row_prediction``) and column, over all pairs, and for the pairs ``Ratings.cells``.
-        """
-        U, V, mean, a, b = linear(draws)
-        mean = mean.unsqueeze(-1)
-        return {
-            "log_likelihood": self.log_likelihood(draws, data) if log_likelihood is None else log_likelihood,
-            **({"noise_variance": draws["noise_variance"]} if self.learn_noise else {}),
-            "row_prediction": (U @ V.mean(-2).unsqueeze(-1)).squeeze(-1) + mean + a + b.mean(-1, keepdim=True),
-            "column_prediction": (V @ U.mean(-2).unsqueeze(-1)).squeeze(-1) + mean + b + a.mean(-1, keepdim=True),
-            "cell_prediction": expected(draws, data.cells),
-        }
-
-    def predict(self, draws: Draws, data: Ratings) -> Prediction:
-        """Predict hidden ratings."""
-        return predict(self, draws, data)
-
-    def watched(self, draws: Draws, data: Ratings) -> dict[str, Tensor]:
-        """Return log predictive densities of ratings fitted, set aside and held out, ``Ratings.watched``."""
-        return {name: log_densities(self, draws, pairs, ratings) for name, (pairs, ratings) in data.watched.items()}
-
-
-def _stacked(draws: Draws) -> Float[Tensor, "S T K"]:
-    """Return row and column factors one below the other, each side weighing the same."""
-    sides = [draws[site].flatten(0, 1) for site in ("row_factors", "column_factors")]
-    return torch.cat([side / side.shape[-2] ** 0.5 for side in sides], -2)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.mixture import RunningPrediction
@@ -26,7 +26,7 @@ BLOCK = 2**22
 """Numbers of gathered factors held at a time."""
 
 
-def expected(draws: Draws, pairs: Int[Tensor, "entry 2"]) -> Float[Tensor, "*b entry"]:
+def expected(draws: Values, pairs: Int[Tensor, "entry 2"]) -> Float[Tensor, "*b entry"]:
     """Return mu + a_i + b_j + u_i . v_j of pairs in any order; for many pairs take them in blocks."""
     U, V, mean, a, b = linear(draws)
     i, j = pairs.unbind(1)
@@ -36,14 +36,14 @@ def expected(draws: Draws, pairs: Int[Tensor, "entry 2"]) -> Float[Tensor, "*b e
     return product + mean.unsqueeze(-1) + a.index_select(-1, i) + b.index_select(-1, j)
 
 
-def noise_variance(model: GaussianMF, draws: Draws) -> Float[Tensor, "*b"]:
+def noise_variance(model: GaussianMF, draws: Values) -> Float[Tensor, "*b"]:
     """Return s^2 of every draw."""
     U = draws["row_factors"]
     fixed = U.new_tensor(model.noise_variance).expand(U.shape[:-2])
     return draws.get("noise_variance", fixed)
 
 
-def thinned(draws: Draws, most: int = MOST_DRAWS) -> Draws:
+def thinned(draws: Values, most: int = MOST_DRAWS) -> Values:
     """Return at most so many draws, evenly chosen over chains, [1, draw, *event]."""
     flat = {site: value.flatten(0, 1) for site, value in draws.items()}
     total = len(flat["row_factors"])
@@ -51,7 +51,7 @@ def thinned(draws: Draws, most: int = MOST_DRAWS) -> Draws:
     return {site: value[keep].unsqueeze(0) for site, value in flat.items()}
 
 
-def predict(model: GaussianMF, draws: Draws, data: Ratings) -> Prediction:
+def predict(model: GaussianMF, draws: Values, data: Ratings) -> Prediction:
     """Predict the hidden ratings of the data, in their order.
 
     Raises:
@@ -64,7 +64,7 @@ def predict(model: GaussianMF, draws: Draws, data: Ratings) -> Prediction:
 
 
 def predictive(
-    model: GaussianMF, draws: Draws, pairs: Int[Tensor, "entry 2"], truth: Float[Tensor, entry]
+    model: GaussianMF, draws: Values, pairs: Int[Tensor, "entry 2"], truth: Float[Tensor, entry]
 ) -> Prediction:
     """Predict ratings: mean, 90% interval, log density and PIT of a mixture of normals over draws.
 
@@ -92,7 +92,7 @@ def predictive(
 
 
 def log_densities(
-    model: GaussianMF, draws: Draws, pairs: Int[Tensor, "entry 2"], truth: Float[Tensor, entry]
+    model: GaussianMF, draws: Values, pairs: Int[Tensor, "entry 2"], truth: Float[Tensor, entry]
 ) -> Float[Tensor, "chain draw entry"]:
     """Return log N(r | expected, s^2) of some ratings for every draw."""
     s = noise_variance(model, draws).unsqueeze(-1)

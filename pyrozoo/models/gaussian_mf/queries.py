@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
@@ -38,7 +38,7 @@ BLOCK = 2**22
 
 
 def predictions(
-    model: GaussianMF, draws: Draws, data: Ratings, pairs: Sequence[tuple[str, str]]
+    model: GaussianMF, draws: Values, data: Ratings, pairs: Sequence[tuple[str, str]]
 ) -> pd.DataFrame:  # fmt: skip
     """Predict the ratings of chosen pairs.
 
@@ -78,7 +78,7 @@ def _frame(data: Ratings, pairs: Tensor, found: Prediction) -> pd.DataFrame:
 
 
 def recommend(
-    model: GaussianMF, draws: Draws, data: Ratings, rows: list[int] | None = None, count: int = TOP, seen: bool = False
+    model: GaussianMF, draws: Values, data: Ratings, rows: list[int] | None = None, count: int = TOP, seen: bool = False
 ) -> pd.DataFrame:
     """Recommend columns to rows: those that a row has not rated, by expected rating.
 
@@ -127,7 +127,7 @@ def _rated(data: Ratings, index: Tensor) -> Bool[Tensor, "n M"]:
     return old
 
 
-def fold_in(model: GaussianMF, draws: Draws, rows: Ratings, most: int = SCORE_DRAWS) -> Draws:
+def fold_in(model: GaussianMF, draws: Values, rows: Ratings, most: int = SCORE_DRAWS) -> Values:
     """Give new rows factors and offsets without fitting anew.
 
     For every draw of all else, a new row's factors have a normal conditional in closed form and are drawn from it.
@@ -136,10 +136,10 @@ def fold_in(model: GaussianMF, draws: Draws, rows: Ratings, most: int = SCORE_DR
         model: The model.
         draws: Site -> [chain, draw, *event] of the fit.
         rows: New rows over the same columns.
-        most: Draws used.
+        most: Values used.
 
     Returns:
-        Draws with the row factors (and offsets) of the new rows, [1, draw, *event], for ``recommend`` and others.
+        Values with the row factors (and offsets) of the new rows, [1, draw, *event], for ``recommend`` and others.
     """
     some = {site: value[0] for site, value in thinned(draws, most).items()}
     with seeded(0):
@@ -177,7 +177,7 @@ def tables(fit: Fit) -> dict[str, pd.DataFrame]:
     return result
 
 
-def _factors(model: GaussianMF, aligned: Draws, labels: Sequence[str], side: str) -> pd.DataFrame:
+def _factors(model: GaussianMF, aligned: Values, labels: Sequence[str], side: str) -> pd.DataFrame:
     """Return posterior means of factors, draws turned onto each other, and of offsets."""
     frame = pd.DataFrame({side: list(labels)})
     if model.offsets:
@@ -210,7 +210,7 @@ def metrics(fit: Fit) -> dict[str, float]:
     return result
 
 
-def _nll(model: GaussianMF, draws: Draws, pairs: Tensor, truth: Tensor) -> float:
+def _nll(model: GaussianMF, draws: Values, pairs: Tensor, truth: Tensor) -> float:
     """Return minus the mean log density of some ratings, averaged over draws inside the log."""
     count = draws["row_factors"].shape[1]
     total = 0.0

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.triplets import Triplets
+from pyrozoo.core.draws import Values
 from pyrozoo.math.special import GammaFunctions
 from pyrozoo.models.poisson_mf.factors import Factor, factor, rates_rate, rates_shape
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
-from pyrozoo.models.poisson_mf.model import PoissonMF
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class HierarchicalState(State):
     column_rates_rate: Float[Tensor, "C M"]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="variational", objective="elbo", monotone=True, state=State):
     """CAVI (Gopalan, Hofman and Blei 2015, section 3; the plain model: Cemgil 2009, section 3).
 
     With A = exp E log theta, B = exp E log eta and s = A B^T at the listed cells, R = x / s: the expected counts of
@@ -47,14 +46,9 @@ class Solver(SolverContract):
     KL(eta) (- KL(xi) - KL(omega)).
     """
 
-    kind: ClassVar[Kind] = "variational"
-    objective_name: ClassVar[str] = "elbo"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: PoissonMF, data: Triplets):
-        self.model, self.data = model, data
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
+        self.posterior, self.model, self.data = posterior, model, data
         self.state_class = HierarchicalState if model.hierarchical else State
         self.rows, self.columns = GammaFunctions(), GammaFunctions()
 
@@ -76,7 +70,7 @@ class Solver(SolverContract):
         )
         return HierarchicalState(**vars(state), row_rates_rate=rates[0], column_rates_rate=rates[1])
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then q(theta), q(eta), q(xi), q(omega); return the ELBO of the argument."""
         m, data = self.model, self.data
         rows, columns = self.row_factor(state), self.column_factor(state)
@@ -88,9 +82,9 @@ class Solver(SolverContract):
         column_shape, column_rate = m.column_shape + of_columns, d + column_exposure(theta, data)
         new = State(row_shape, row_rate, column_shape, column_rate)
         if not m.hierarchical:
-            return new, elbo
+            return new, Info(elbo)
         rates = rates_rate(m, m.row_rate, theta), rates_rate(m, m.column_rate, column_shape / column_rate)
-        return HierarchicalState(**vars(new), row_rates_rate=rates[0], column_rates_rate=rates[1]), elbo
+        return HierarchicalState(**vars(new), row_rates_rate=rates[0], column_rates_rate=rates[1]), Info(elbo)
 
     def expected_rates(self, state: State) -> tuple[Tensor | float, Tensor | float]:
         """Return E xi and E omega, to be broadcast over factors, or the fixed rates."""
@@ -130,12 +124,12 @@ class Solver(SolverContract):
                 q[name] = Gamma(torch.full_like(rate, rates_shape(m, shape)), rate)
         return q
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return one draw from q per chain, kept above 0."""
         tiny = torch.finfo(state.row_shape.dtype).tiny
         return {site: q.sample().clamp(min=tiny) for site, q in self.factors(state).items()}
 
-    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
+    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
         """Return log q of one draw per chain."""
         logs = [q.log_prob(draws[site]).flatten(1).sum(-1) for site, q in self.factors(state).items()]
         return torch.stack(logs).sum(0)

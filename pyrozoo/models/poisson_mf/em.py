@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
-
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import SettingError
-from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
-from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.models.poisson_mf.point import State, draws_of, log_prior, prior_rates, state_class
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
     """EM for the MAP with z_nmk, the share of factor k in x_nm, as what is missing (Cemgil 2009, section 2.1).
 
     The M-step goes through theta, eta, xi, omega in turn, each at its mode given the others (Meng and Rubin 1993,
@@ -29,13 +24,8 @@ class Solver(SolverContract):
         SettingError: A shape below 1, for which the posterior has no mode.
     """
 
-    kind: ClassVar[Kind] = "point"
-    objective_name: ClassVar[str] = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: PoissonMF, data: Triplets):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         for name in ("row_shape", "column_shape"):
             if getattr(model, name) < 1:
                 raise SettingError(
@@ -45,9 +35,9 @@ class Solver(SolverContract):
 
     def init(self, chains: int) -> State:
         """Return random starting points (``PoissonMF.initial``)."""
-        return self.state_class(**self.model.initial(self.data, chains))
+        return self.state_class(**self.posterior.initial(chains))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
         m, data = self.model, self.data
         theta, eta = state.row_factors, state.column_factors
@@ -58,13 +48,13 @@ class Solver(SolverContract):
         theta = ((m.row_shape - 1 + of_rows) / (b + row_exposure(eta, data))).clamp(min=tiny)
         eta = ((m.column_shape - 1 + of_columns) / (d + column_exposure(theta, data))).clamp(min=tiny)
         if not m.hierarchical:
-            return State(theta, eta), objective
+            return State(theta, eta), Info(objective)
         rates = [
             (m.rate_shape + m.num_factors * shape - 1) / (m.rate_shape / rate + factors.sum(-1))
             for shape, rate, factors in ((m.row_shape, m.row_rate, theta), (m.column_shape, m.column_rate, eta))
         ]
-        return self.state_class(theta, eta, *rates), objective
+        return self.state_class(theta, eta, *rates), Info(objective)
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the point itself."""
         return draws_of(state)

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.triplets import Triplets
+from pyrozoo.core.draws import Values
 from pyrozoo.math.multinomial import allot
 from pyrozoo.models.poisson_mf.likelihood import BLOCK, column_exposure, expected_total, row_exposure
-from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.models.poisson_mf.point import State, draws_of, log_prior, prior_rates, state_class
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="samples", objective="log_joint", state=State):
     """Gibbs with z_nmk, the share of factor k in x_nm, as auxiliary variables (Cemgil 2009, section 3.4).
 
     z_nm | - ~ Multinomial(x_nm, theta_nk eta_mk / s_nm) at the listed cells; theta_nk | z, eta ~ Gamma(row_shape +
@@ -28,20 +25,15 @@ class Solver(SolverContract):
     eta, ...) of the state before the step, z summed out.
     """
 
-    kind: ClassVar[Kind] = "samples"
-    objective_name: ClassVar[str] = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = False
-    state_class: Any = State
-
-    def __init__(self, model: PoissonMF, data: Triplets):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         self.model, self.data, self.state_class = model, data, state_class(model)
 
     def init(self, chains: int) -> State:
         """Return random starting points (``PoissonMF.initial``)."""
-        return self.state_class(**self.model.initial(self.data, chains))
+        return self.state_class(**self.posterior.initial(chains))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Draw z, theta, eta, xi, omega in turn; return the log joint of the argument."""
         m, data = self.model, self.data
         of_rows, of_columns, evidence = self.allotted(state.row_factors, state.column_factors)
@@ -50,7 +42,7 @@ class Solver(SolverContract):
         theta = self.gamma(m.row_shape + of_rows, b + row_exposure(state.column_factors, data))
         eta = self.gamma(m.column_shape + of_columns, d + column_exposure(theta, data))
         if not m.hierarchical:
-            return State(theta, eta), objective
+            return State(theta, eta), Info(objective)
         rates = [
             self.gamma(
                 torch.full_like(factors[..., 0], m.rate_shape + m.num_factors * shape),
@@ -58,7 +50,7 @@ class Solver(SolverContract):
             )
             for shape, rate, factors in ((m.row_shape, m.row_rate, theta), (m.column_shape, m.column_rate, eta))
         ]
-        return self.state_class(theta, eta, *rates), objective
+        return self.state_class(theta, eta, *rates), Info(objective)
 
     def allotted(
         self, theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"]
@@ -82,6 +74,6 @@ class Solver(SolverContract):
         tiny = torch.finfo(shape.dtype).tiny
         return Gamma(shape, rate, validate_args=False).sample().clamp(min=tiny)
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the sampler's values."""
         return draws_of(state)

@@ -10,9 +10,9 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.cavi import Solver
-from pyrozoo.models.poisson_mf.model import PoissonMF
 
 
 class Guide:
@@ -27,8 +27,9 @@ class Guide:
             which puts means at the scale of the data.
     """
 
-    def __init__(self, model: PoissonMF, data: Triplets):
-        solver = Solver(model, data)
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
+        solver = Solver(posterior)
         state, _ = solver.step(solver.init(1))
         self.model, self.total_rows = model, data.shape[0]
         self.start = {

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.models.poisson_mf.model import PoissonMF
 
 
@@ -34,7 +34,7 @@ def state_class(model: PoissonMF) -> type[State]:
     return HierarchicalState if model.hierarchical else State
 
 
-def draws_of(state: State) -> Draws:
+def draws_of(state: State) -> Values:
     """Return the point by site."""
     return {f.name: getattr(state, f.name) for f in fields(state)}
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.triplets import Triplets
@@ -18,13 +18,13 @@ MOST_DRAWS = 1000
 """Posterior draws used by a prediction; more change nothing that a reader could see."""
 
 PREDICTIVE_DRAWS = 1000
-"""Draws behind a predictive interval; with very many cells fewer, but never below 200 (quantiles to about 2%)."""
+"""Values behind a predictive interval; with very many cells fewer, but never below 200 (quantiles to about 2%)."""
 
 BLOCK = 2**22
 """Rates held at a time."""
 
 
-def factors(draws: Draws, most: int = MOST_DRAWS) -> tuple[Float[Tensor, "S N K"], Float[Tensor, "S M K"]]:
+def factors(draws: Values, most: int = MOST_DRAWS) -> tuple[Float[Tensor, "S N K"], Float[Tensor, "S M K"]]:
     """Return row and column factors of at most so many draws, thinned evenly over chains."""
     theta, eta = (draws[site].flatten(0, 1) for site in ("row_factors", "column_factors"))
     keep = torch.linspace(0, len(theta) - 1, min(len(theta), most)).round().long()
@@ -38,7 +38,7 @@ def cell_rates(
     return Pattern.of(cells[:, 0], cells[:, 1], theta.shape[-2], eta.shape[-2]).sampled(theta, eta)
 
 
-def predict(draws: Draws, data: Triplets) -> Prediction:
+def predict(draws: Values, data: Triplets) -> Prediction:
     """Predict the hidden counts of the data, in their order.
 
     Args:

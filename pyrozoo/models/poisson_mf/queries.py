@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributions import Gamma
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.factors import fit_rows
@@ -41,7 +41,7 @@ RANKED = 20
 BLOCK = 2**22
 
 
-def genres(model: PoissonMF, draws: Draws, data: Triplets, count: int = TOP) -> pd.DataFrame:
+def genres(model: PoissonMF, draws: Values, data: Triplets, count: int = TOP) -> pd.DataFrame:
     """Return the top columns of each factor.
 
     Args:
@@ -74,14 +74,14 @@ def genres(model: PoissonMF, draws: Draws, data: Triplets, count: int = TOP) -> 
     return pd.DataFrame(rows)
 
 
-def _means(model: PoissonMF, draws: Draws) -> tuple[Float[Tensor, "N K"], Float[Tensor, "M K"]]:
+def _means(model: PoissonMF, draws: Values) -> tuple[Float[Tensor, "N K"], Float[Tensor, "M K"]]:
     """Return mean factors, labels and scale aligned: every column of eta sums to 1."""
     aligned = model.canonical(draws)
     return aligned["row_factors"].mean((0, 1)), aligned["column_factors"].mean((0, 1))
 
 
 def recommend(
-    draws: Draws, data: Triplets, rows: list[int] | None = None, count: int = TOP, seen: bool = False
+    draws: Values, data: Triplets, rows: list[int] | None = None, count: int = TOP, seen: bool = False
 ) -> pd.DataFrame:
     """Recommend columns to rows: those that a row does not list, by expected count.
 
@@ -135,7 +135,7 @@ def _seen(data: Triplets, index: Tensor) -> Bool[Tensor, "n M"]:
     return old
 
 
-def similar(model: PoissonMF, draws: Draws, data: Triplets, count: int = SIMILAR) -> pd.DataFrame:
+def similar(model: PoissonMF, draws: Values, data: Triplets, count: int = SIMILAR) -> pd.DataFrame:
     """Return the nearest columns of each column: by the cosine of how factors share what is expected of them.
 
     Returns:
@@ -159,7 +159,7 @@ def similar(model: PoissonMF, draws: Draws, data: Triplets, count: int = SIMILAR
     return pd.DataFrame(rows, columns=["column", "rank", "similar", "cosine"])
 
 
-def fold_in(model: PoissonMF, draws: Draws, rows: Triplets, most: int = RATE_DRAWS) -> Draws:
+def fold_in(model: PoissonMF, draws: Values, rows: Triplets, most: int = RATE_DRAWS) -> Values:
     """Place new rows among the factors without fitting anew.
 
     For every draw of eta, q(theta_n) is brought to its optimum given it, and theta_n is drawn from it: labels never
@@ -169,10 +169,10 @@ def fold_in(model: PoissonMF, draws: Draws, rows: Triplets, most: int = RATE_DRA
         model: The model.
         draws: Site -> [chain, draw, *event] of the fit.
         rows: New rows over the same columns.
-        most: Draws of eta used.
+        most: Values of eta used.
 
     Returns:
-        Draws with the row factors of the new rows, [1, draw, *event], for ``recommend`` and ``predictive``.
+        Values with the row factors of the new rows, [1, draw, *event], for ``recommend`` and ``predictive``.
     """
     eta = factors(draws, most)[1]
     tiny = torch.finfo(eta.dtype).tiny

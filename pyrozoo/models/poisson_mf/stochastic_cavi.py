@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf import cavi
 from pyrozoo.models.poisson_mf.factors import fit_rows, rates_rate, rates_shape
 from pyrozoo.models.poisson_mf.likelihood import column_exposure
-from pyrozoo.models.poisson_mf.model import PoissonMF
 
 FINAL_STEPS = 200
 """Most updates of q(theta_n) once q(eta) is final."""
@@ -36,7 +36,7 @@ class HierarchicalState(State):
     column_rates_rate: Float[Tensor, "C M"]
 
 
-class Solver(cavi.Solver):
+class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State):
     """Stochastic variational inference with natural gradients (Hoffman, Blei, Wang and Paisley 2013, JMLR 14).
 
     A step is one pass over the rows in minibatches. For each, q(theta_n) of its rows is brought to its optimum given
@@ -60,14 +60,11 @@ class Solver(cavi.Solver):
         SettingError: A setting out of range.
     """
 
-    objective_name: ClassVar[str] = "elbo_estimate"
-    monotone: ClassVar[bool] = False
-    state_class: Any = State
-
     def __init__(
-        self, model: PoissonMF, data: Triplets, batch_size: int = 256, delay: float = 1.0, forgetting: float = 0.51,
+        self, posterior: Posterior, batch_size: int = 256, delay: float = 1.0, forgetting: float = 0.51,
         local_steps: int = 30, local_tol: float = 1e-3,
     ):  # fmt: skip
+        model, data = posterior.model, posterior.data
         for name, value in (("batch_size", batch_size), ("local_steps", local_steps)):
             if value < 1:
                 raise SettingError(f"solver.{name} is {value}; it must be at least 1")
@@ -76,7 +73,7 @@ class Solver(cavi.Solver):
         for name, number in (("delay", delay), ("local_tol", local_tol)):
             if number < 0:
                 raise SettingError(f"solver.{name} is {number}; it must not be negative")
-        super().__init__(model, data)
+        super().__init__(posterior)
         self.full_class = self.state_class
         self.state_class = HierarchicalState if model.hierarchical else State
         self.batch_size, self.delay, self.forgetting = batch_size, delay, forgetting
@@ -92,14 +89,14 @@ class Solver(cavi.Solver):
             return State(shape, rate, seen)
         return HierarchicalState(shape, rate, seen, rates_rate(m, m.column_rate, shape / rate))
 
-    def step(self, state: Any) -> tuple[Any, Float[Tensor, C]]:
+    def step(self, state: Any) -> tuple[Any, Info]:
         """Pass over all rows in a random order of minibatches; return the estimate of the ELBO."""
         N = self.data.shape[0]
         total = self.data.values.new_zeros(len(state.seen))
         for index in torch.randperm(N, device=self.data.values.device).split(self.batch_size):
             state, bound = self.see(state, self.data.batch(index), N / len(index))
             total = total + bound
-        return state, total + self.column_factor(state).bound
+        return state, Info(total + self.column_factor(state).bound)
 
     def see(self, state: Any, batch: Triplets, scale: float) -> tuple[Any, Float[Tensor, C]]:
         """Fit the rows of a minibatch and move q(eta); return their part of the bound."""

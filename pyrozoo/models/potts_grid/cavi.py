@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.grid import Grid
+from pyrozoo.core.draws import Values
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.likelihood import Potentials, draw, log_probability
-from pyrozoo.models.potts_grid.model import PottsGrid
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class State:
     white: Float[Tensor, "C H half K"]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="variational", objective="elbo", of="result", monotone=True, state=State):
     """log q(y_i = k) = c 1[x_i = k] + sum over neighbours sum_l q(y_nbr = l) J(k, l) + constant.
 
     Jaakkola 2001, in Opper and Saad, Advanced mean field methods, chapter 10; Bishop 2006, eq. 10.9. Pixels of one
@@ -39,13 +39,8 @@ class Solver(SolverContract):
         NotApplicable: The coupling forbids pairs: independent pixels cannot avoid them.
     """
 
-    kind = "variational"
-    objective_name = "elbo"
-    objective_of = "after"
-    monotone = True
-    state_class = State
-
-    def __init__(self, model: PottsGrid, data: Grid):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         model.refuse_hard("cavi", "which independent pixels cannot avoid; exact and bp can do with it")
         self.potentials = Potentials.of(model, data)
         self.board = Checkerboard(self.potentials)
@@ -57,7 +52,7 @@ class Solver(SolverContract):
         random[0] = 0.0
         return State(*self.board.pack(random.softmax(-1)))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Update black given white, then white given the new black."""
         board = self.board
         pulled = board.pull(state.white @ self.potentials.coupling, 0)
@@ -69,21 +64,21 @@ class Solver(SolverContract):
         logits = board.unary[1] + board.pull(black @ self.potentials.coupling, 1)
         other = logits.logsumexp(-1, keepdim=True) * board.exists[1]
         bound = half.sum((1, 2, 3)) + other.sum((1, 2, 3))
-        return State(black, logits.softmax(-1)), bound - self.potentials.normaliser
+        return State(black, logits.softmax(-1)), Info(bound - self.potentials.normaliser)
 
     def probability(self, state: State) -> Float[Tensor, "C H W K"]:
         """Return q(y_i = k)."""
         return self.board.unpack((state.black, state.white))
 
-    def expectations(self, state: State) -> Draws:
+    def expectations(self, state: State) -> Values:
         """Return q(y_i = k)."""
         return {"label_probability": self.probability(state)}
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Draw from q."""
         return {"label": draw(self.probability(state))}
 
-    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
+    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
         """Return log q of labellings."""
         label: Int[Tensor, "C H W"] = draws["label"]
         return log_probability(self.probability(state), label)

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
-from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.elimination import Eliminated, Marginals, refuse_large
 from pyrozoo.models.potts_grid.likelihood import Potentials
-from pyrozoo.models.potts_grid.model import FORBIDDEN, PottsGrid
+from pyrozoo.models.potts_grid.model import FORBIDDEN
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class State:
     log_evidence: Float[Tensor, C]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="exact", objective="log_evidence", of="result", state=State):
     """Elimination of pixels along the shorter side (see ``elimination``).
 
     Args:
@@ -38,13 +37,8 @@ class Solver(SolverContract):
         DataError: No labelling avoids what the coupling forbids.
     """
 
-    kind: ClassVar[Kind] = "exact"
-    objective_name = "log_evidence"
-    objective_of = "after"
-    monotone = False
-    state_class = State
-
-    def __init__(self, model: PottsGrid, data: Grid):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         self.model, self.data, self.potentials = model, data, Potentials.of(model, data)
         refuse_large(data.shape, model.labels(data))
         self.eliminated: Eliminated | None = None
@@ -54,16 +48,16 @@ class Solver(SolverContract):
         """Return a state in which nothing is known yet."""
         return State(self.potentials.unary.new_full((chains,), torch.nan))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Eliminate all pixels and compute the marginals: here, where it is timed."""
         self.eliminated = Eliminated(self.potentials.unary, self.potentials.coupling)
         if self.model.hard and float(self.eliminated.log_z) < 0.5 * FORBIDDEN:
             raise DataError(f"{self.data.name}: no labelling avoids the pairs that model.coupling forbids (-inf)")
         self.found = self.eliminated.marginals()
         new = State((self.eliminated.log_z - self.potentials.normaliser).expand(len(state.log_evidence)))
-        return new, new.log_evidence
+        return new, Info(new.log_evidence)
 
-    def expectations(self, state: State) -> Draws:
+    def expectations(self, state: State) -> Values:
         """Return marginal probabilities, of neighbours on average over the edges, and the most probable labelling."""
         assert self.found is not None
         assert self.eliminated is not None
@@ -77,11 +71,11 @@ class Solver(SolverContract):
         }
         return {name: value.expand(chains, *value.shape) for name, value in each.items()}
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Draw independent labellings."""
         assert self.eliminated is not None
         return {"label": self.eliminated.draw(len(state.log_evidence))}
 
-    def log_q(self, state: State, draws: Draws) -> Float[Tensor, C]:
+    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
         """Return the log posterior probability of labellings."""
         return self.potentials.log_joint(draws["label"]) - state.log_evidence

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.grid import Grid
+from pyrozoo.core.draws import Values
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.likelihood import Potentials, draw
-from pyrozoo.models.potts_grid.model import PottsGrid
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class State:
     label: Int[Tensor, "C H W"]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="samples", objective="log_joint", of="result", state=State):
     """Given its neighbours, a pixel is k with probability prop. to exp(c 1[x = k] + sum over neighbours J(k, y_nbr)).
 
     Geman and Geman 1984, IEEE PAMI 6, section VIII; pixels of one colour are independent given the other's, so each
@@ -38,27 +36,22 @@ class Solver(SolverContract):
         NotApplicable: The coupling forbids pairs: single pixels may then be unable to move.
     """
 
-    kind: ClassVar[Kind] = "samples"
-    objective_name = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "after"
-    monotone = False
-    state_class = State
-
-    def __init__(self, model: PottsGrid, data: Grid):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         model.refuse_hard("gibbs", "and single pixels may then be unable to move; exact and bp can do with it")
-        self.model, self.data = model, data
+        self.posterior, self.model, self.data = posterior, model, data
         self.potentials = Potentials.of(model, data)
         self.board = Checkerboard(self.potentials)
 
     def init(self, chains: int) -> State:
         """Start from random labels."""
-        return State(self.model.initial(self.data, chains)["label"])
+        return State(self.posterior.initial(chains)["label"])
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Draw one colour, then the other; the objective is the program's log joint of the new labels."""
         label = self.board.sweep(state.label, lambda logits: draw(logits.softmax(-1)))
-        return State(label), self.potentials.log_joint(label)
+        return State(label), Info(self.potentials.log_joint(label))
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the labels."""
         return {"label": state.label}

@@ -11,6 +11,7 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.likelihood import Potentials, entropy
 from pyrozoo.models.potts_grid.model import PottsGrid
@@ -51,7 +52,8 @@ class Guide:
         NotApplicable: The coupling forbids pairs, which independent pixels cannot avoid.
     """
 
-    def __init__(self, model: PottsGrid, data: Grid):
+    def __init__(self, posterior: Posterior):
+        model, data = posterior.model, posterior.data
         model.refuse_hard("svi", "which independent pixels cannot avoid; exact and bp can do with it")
         like = data.values
         self.start = 0.1 * torch.randn(*data.shape, model.labels(data), dtype=like.dtype, device=like.device)

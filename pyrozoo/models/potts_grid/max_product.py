@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.grid import Grid
+from pyrozoo.core.draws import Values
 from pyrozoo.models.potts_grid import messages
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.messages import Passing
-from pyrozoo.models.potts_grid.model import PottsGrid
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class State(messages.State):
     log_joint: Float[Tensor, C]
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="log_joint", of="result", monotone=True, state=State):
     """Belief propagation with the largest term in place of sums (Weiss and Freeman 2001, IEEE Trans. Inf. Theory 47).
 
     After every sweep each pixel takes the label of its largest belief; the best labelling so far is kept. Converged
@@ -41,23 +41,18 @@ class Solver(SolverContract):
         SettingError: Damping out of range.
     """
 
-    kind = "point"
-    objective_name = "log_joint"
-    objective_of = "after"
-    monotone = True
-    state_class = State
-
-    def __init__(self, model: PottsGrid, data: Grid, damping: float = 0.5):
+    def __init__(self, posterior: Posterior, damping: float = 0.5):
+        model, data = posterior.model, posterior.data
         self.model, self.data, self.potentials = model, data, Potentials.of(model, data)
         self.passing = Passing(self.potentials, damping, maximise=True)
 
     def init(self, chains: int) -> State:
         """Start from messages that say nothing, and from random ones."""
         start = self.passing.start(chains)
-        label = self.model.initial(self.data, chains)["label"]
+        label = self.posterior.initial(chains)["label"]
         return State(start.messages, start.residual, label, start.residual.new_full((chains,), -torch.inf))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Send all messages once and read off a labelling."""
         sent, _ = self.passing.sweep(state)
         label = self.passing.beliefs(sent.messages).argmax(1)
@@ -65,12 +60,12 @@ class Solver(SolverContract):
         better = value > state.log_joint
         best = torch.where(better, value, state.log_joint)
         label = torch.where(better[:, None, None], label, state.label)
-        return State(sent.messages, sent.residual, label, best), best
+        return State(sent.messages, sent.residual, label, best), Info(best)
 
     def residual(self, state: State) -> Float[Tensor, C]:
         """Return the largest change of a log message."""
         return state.residual
 
-    def draws(self, state: State) -> Draws:
+    def draws(self, state: State) -> Values:
         """Return the best labelling so far."""
         return {"label": state.label}

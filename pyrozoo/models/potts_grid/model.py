@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -14,13 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import DataError, NotApplicable, SettingError
-from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.data.grid import MOST_LABELS, Grid
 from pyrozoo.models.potts_grid.distributions import PottsField
 from pyrozoo.models.potts_grid.likelihood import log_channel_normaliser
-from pyrozoo.models.potts_grid.prediction import predict
 
 SAME, ADJACENT = 10.0, 2.0
 """The coupling unless another is given: of neighbours with equal labels, and with labels one apart."""
@@ -60,21 +57,6 @@ class PottsGrid(Model):
     num_labels: int | None
     observation_strength: float
     coupling: Sequence[Sequence[Any]] | None
-
-    sites: ClassVar[Mapping[str, tuple[str, ...]]] = {"label": ("row", "column")}
-    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "log_likelihood": (),
-        "label_share": ("label",),
-        "equal_neighbours": (),
-        "log_potential": (),
-        # Expectations that methods know beyond their draws:
-        "label_probability": ("row", "column", "label"),
-        "most_probable": ("row", "column"),
-        "neighbours_probability": ("label", "neighbour"),
-    }
-    observed_site: ClassVar[str] = "image"
-    container: ClassVar[type] = Grid
-    unit: ClassVar[str] = "pixel"
 
     def __post_init__(self) -> None:
         if self.num_labels is not None and not 1 <= self.num_labels <= MOST_LABELS:
@@ -148,58 +130,3 @@ class PottsGrid(Model):
         label = pyro.sample("label", PottsField(self.coupling_matrix(data), data.shape))
         channel = dist.Categorical(logits=self.log_channel(data)[label])
         pyro.sample("image", channel.mask(data.observed).to_event(2), obs=data.filled)
-
-    def check(self, data: Grid) -> None:
-        """Raise DataError unless the data are an image of labels, no more than the model has."""
-        if not isinstance(data, Grid):
-            raise DataError(f"potts_grid needs an image of labels, not {type(data).__name__.lower()}")
-        data.checked()
-        K = self.labels(data)
-        if data.num_levels > K:
-            data.refuse(data.filled >= K, f"is a label beyond the {K} that the model has (model.num_labels)")
-            names = ", ".join(data.level_names[:8])
-            raise DataError(
-                f"{data.name} has {data.num_levels} labels ({names}), more than the {K} of the model (model.num_labels)"
-            )
-
-    def initial(self, data: Grid, chains: int) -> Draws:
-        """Return labels at random, pixel by pixel."""
-        shape = (chains, *data.shape)
-        return {"label": torch.randint(self.labels(data), shape, device=data.values.device)}
-
-    def pointwise_log_likelihood(self, draws: Draws, data: Grid) -> Float[Tensor, "chain draw N"]:
-        """Return log p(x_ij | y_ij) of every pixel, line by line; 0 where it is missing."""
-        matches = draws["label"] == data.filled.long()
-        strength = self.observation_strength * matches.to(data.values.dtype)
-        logs = strength - log_channel_normaliser(self.observation_strength, self.labels(data))
-        return torch.where(data.observed, logs, logs.new_zeros(())).flatten(-2)
-
-    def canonical(self, draws: Draws, reference: Draws | None = None) -> Draws:
-        """Return the draws: labels mean what the image says, and nothing is left free."""
-        return draws
-
-    def invariants(self, draws: Draws, data: Grid, log_likelihood: Tensor | None = None) -> Draws:
-        """Return the share of every label and of edges between equal ones, and two log densities.
-
-        ``log_likelihood`` of the image, and ``log_potential``, c 1[...] + J of the whole labelling.
-        """
-        label, dtype = draws["label"], data.values.dtype
-        height, width = data.shape
-        edges = height * (width - 1) + (height - 1) * width
-        equal = (label[..., :, :-1] == label[..., :, 1:]).sum((-2, -1)) + (label[..., :-1, :] == label[..., 1:, :]).sum(
-            (-2, -1)
-        )
-        likelihood = self.log_likelihood(draws, data) if log_likelihood is None else log_likelihood
-        prior = PottsField(self.coupling_matrix(data), data.shape).log_prob(label)
-        share = [(label == k).sum((-2, -1)) / data.units for k in range(self.labels(data))]
-        constant = log_channel_normaliser(self.observation_strength, self.labels(data)) * int(data.observed.sum())
-        return {
-            "log_likelihood": likelihood,
-            "label_share": torch.stack(share, -1).to(dtype),
-            "equal_neighbours": (equal / max(edges, 1)).to(dtype),
-            "log_potential": prior + likelihood + constant,
-        }
-
-    def predict(self, draws: Draws, data: Grid) -> Prediction:
-        """Predict hidden pixels given all others: the label as a number."""
-        return predict(self.observation_strength, self.labels(data), draws, data)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.likelihood import log_channel_normaliser
 
 
-def predict(strength: float, labels: int, draws: Draws, data: Grid) -> Prediction:
+def predict(strength: float, labels: int, draws: Values, data: Grid) -> Prediction:
     """Predict the labels seen at hidden pixels: p(x = l) = mean over draws of p(x = l | y).
 
     Args:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import SettingError
-from pyrozoo.data.table import Table
-from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
-from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.models.zip_mixture.point import State, draws_of, log_prior
+from pyrozoo.models.zip_mixture.likelihood import weights_of, zero_is_on
+from pyrozoo.models.zip_mixture.point import State, log_prior
+from pyrozoo.models.zip_mixture.posterior import Posterior
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
     """EM for the MAP (Dempster, Laird and Rubin 1977, J. R. Stat. Soc. B 39, section 1.2 with a prior).
 
     The objective is log p(X, Theta) of the state before the step, where the bound is tight: a by-product of the E-step.
@@ -27,31 +23,24 @@ class Solver(SolverContract):
         SettingError: A hyper-parameter below 1, for which the modes of the M-step do not exist.
     """
 
-    kind: ClassVar[Kind] = "point"
-    objective_name: ClassVar[str] = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: ZipMixture, data: Table):
+    def __init__(self, posterior: Posterior):
+        super().__init__(posterior)
         for name in ("weight_concentration", "on_prob_alpha", "on_prob_beta", "rate_shape"):
-            value = getattr(model, name)
+            value = getattr(self.model, name)
             if min(value if isinstance(value, tuple) else (value,)) < 1:
                 raise SettingError(f"model.{name} is {value}; em needs >= 1, below which the posterior has no mode")
-        self.model, self.data = model, data
-        self.layout = Layout.of(data)
-        self.alpha = model.concentration(data.values)
+        self.layout, self.alpha = posterior.layout, self.model.concentration(self.data.values)
 
     def init(self, chains: int) -> State:
-        """Return random starting points (``ZipMixture.initial``)."""
-        return State(**self.model.initial(self.data, chains))
+        """Return random starting points (``Posterior.initial``)."""
+        return State(**self.posterior.initial(chains))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
         sums, counts, evidence = self.layout.expected_statistics(
-            weights_of(self.draws(state), self.layout), state.weights.log()
+            weights_of(vars(state), self.layout), state.weights.log()
         )
-        return self._maximise(state, sums, counts), evidence + log_prior(self.model, state)
+        return self._maximise(state, sums, counts), Info(evidence + log_prior(self.model, state))
 
     def _maximise(self, state: State, sums: Tensor, counts: Tensor) -> State:
         m, (N, K) = self.model, (self.data.shape[0], self.model.num_components)
@@ -68,9 +57,9 @@ class Solver(SolverContract):
         rate = ((total + m.rate_shape - 1) / (on + m.rate_rate)).clamp(min=torch.finfo(total.dtype).tiny)
         return State(weights.clamp(min=0), on_prob, rate)
 
-    def draws(self, state: State) -> Draws:
+    def answer(self, state: State) -> Answer:
         """Return the point itself."""
-        return draws_of(state)
+        return Answer(point=vars(state))
 
     def bound_terms(self, state: State) -> dict[str, Float[Tensor, C]]:
         """Return the four terms of the bound with q(z, b) at its optimum; their sum is the objective.
@@ -79,7 +68,7 @@ class Solver(SolverContract):
         log p(Theta). For teaching: it builds the responsibilities whole.
         """
         log_on, log_off = state.on_prob.log(), torch.log1p(-state.on_prob)
-        weights = weights_of(self.draws(state), self.layout)
+        weights = weights_of(vars(state), self.layout)
         r, _ = self.layout.responsibilities(weights, state.weights.log(), slice(None))
         sums, _, _ = self.layout.expected_statistics(weights, state.weights.log())
         total, positive, zero = sums.chunk(3, -1)

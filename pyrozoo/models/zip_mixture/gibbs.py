@@ -2,49 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Gamma
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.table import Table
-from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
-from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.models.zip_mixture.point import State, draws_of, log_prior
+from pyrozoo.models.zip_mixture.likelihood import weights_of, zero_is_on
+from pyrozoo.models.zip_mixture.point import State, log_prior
+from pyrozoo.models.zip_mixture.posterior import Posterior
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="samples", objective="log_joint", state=State):
     """Blocked Gibbs: z with b summed out, then b | z, then the parameters (van Dyk and Park 2008, JASA 103).
 
     The objective is log p(X, Theta) of the state before the sweep, z and b summed out.
     """
 
-    kind: ClassVar[Kind] = "samples"
-    objective_name: ClassVar[str] = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = False
-    state_class: Any = State
-
-    def __init__(self, model: ZipMixture, data: Table):
-        self.model, self.data = model, data
-        self.layout = Layout.of(data)
-        self.alpha = model.concentration(data.values)
+    def __init__(self, posterior: Posterior):
+        super().__init__(posterior)
+        self.layout, self.alpha = posterior.layout, self.model.concentration(self.data.values)
 
     def init(self, chains: int) -> State:
-        """Return random starting points (``ZipMixture.initial``)."""
-        return State(**self.model.initial(self.data, chains))
+        """Return random starting points (``Posterior.initial``)."""
+        return State(**self.posterior.initial(chains))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Do one sweep; return the log joint of the argument."""
-        weights = weights_of(self.draws(state), self.layout)
+        weights = weights_of(vars(state), self.layout)
         # z_i | x, Theta: p(z_i = k) prop. to pi_k prod_{d observed} p(x_id | k)
         sums, counts, evidence = self.layout.expected_statistics(weights, state.weights.log(), sample=True)
-        return self.draw_parameters(state, sums, counts), evidence + log_prior(self.model, state)
+        return self.draw_parameters(state, sums, counts), Info(evidence + log_prior(self.model, state))
 
     def draw_parameters(self, state: State, sums: Float[Tensor, "C K F"], counts: Float[Tensor, "C K"]) -> State:
         """Draw b given z, then the parameters given both."""
@@ -61,6 +50,6 @@ class Solver(SolverContract):
             Gamma(m.rate_shape + total, m.rate_rate + on).sample().clamp(min=tiny),
         )
 
-    def draws(self, state: State) -> Draws:
+    def answer(self, state: State) -> Answer:
         """Return the parameters."""
-        return draws_of(state)
+        return Answer(point=vars(state))

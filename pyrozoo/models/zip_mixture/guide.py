@@ -9,7 +9,7 @@ from pyro.distributions import constraints
 
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.cavi import Solver
-from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.models.zip_mixture.posterior import Posterior
 
 
 class Guide:
@@ -20,15 +20,14 @@ class Guide:
     values as vague as the prior, the same number of steps ends tens of nats lower.
 
     Args:
-        model: The model.
-        data: The whole table; starting values are one update of CAVI from a random start (torch's global generator),
-            which puts spreads at the scale of the data.
+        posterior: The model given the whole table; starting values are one update of CAVI from a random start (torch's
+            global generator), which puts spreads at the scale of the data.
     """
 
-    def __init__(self, model: ZipMixture, data: Table):
-        solver = Solver(model, data)
+    def __init__(self, posterior: Posterior):
+        solver = Solver(posterior)
         state, _ = solver.step(solver.init(1))
-        self.model = model
+        self.model = posterior.model
         total, on_total = state.concentration[0].sum(), (state.on_alpha + state.on_beta)[0]
         positive, unit = constraints.positive, constraints.unit_interval
         self.start = {

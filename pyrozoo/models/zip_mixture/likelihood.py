@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -29,8 +28,6 @@ BLOCK_ELEMENTS = 2**18
 
 LARGEST_COMPACT_COUNT = 1e4
 """Up to this count the design may leave its third part out without losing digits that matter."""
-
-_LAYOUTS: WeakKeyDictionary[Table, Layout] = WeakKeyDictionary()
 
 LARGEST_FLOAT32_COUNT = 2**20
 """Above this, float32 loses tenths of a nat in one Poisson term."""
@@ -53,13 +50,7 @@ class Layout:
 
     @classmethod
     def of(cls, data: Table) -> Layout:
-        """Prepare a table of counts, once per table: gradients ask for it at every point."""
-        if data not in _LAYOUTS:
-            _LAYOUTS[data] = cls._prepare(data)
-        return _LAYOUTS[data]
-
-    @classmethod
-    def _prepare(cls, data: Table) -> Layout:
+        """Prepare a table of counts."""
         x, dtype = data.filled, data.values.dtype
         positive = (x > 0).to(dtype)
         zero = data.observed.to(dtype) - positive

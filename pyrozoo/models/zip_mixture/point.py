@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Dirichlet
 
-from pyrozoo.core.draws import Draws
 from pyrozoo.models.zip_mixture.model import ZipMixture
 
 
@@ -21,11 +20,6 @@ class State:
     weights: Float[Tensor, "C K"]
     on_prob: Float[Tensor, "C K D"]
     rate: Float[Tensor, "C K D"]
-
-
-def draws_of(state: State) -> Draws:
-    """Return the point by site."""
-    return {"weights": state.weights, "on_prob": state.on_prob, "rate": state.rate}
 
 
 def log_prior(model: ZipMixture, state: State) -> Float[Tensor, C]:

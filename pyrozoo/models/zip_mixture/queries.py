@@ -1,15 +1,13 @@
-"""What users ask of a fitted mixture: clusters of rows, affinity, completion of missing counts."""
+"""What can be asked of a fitted mixture: clusters of rows, affinity, completion of missing counts."""
 
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.table import Table
@@ -19,7 +17,7 @@ MOST_DRAWS = 1000
 """Posterior draws used by a query; more change nothing that a reader could see."""
 
 PREDICTIVE_DRAWS = 1000
-"""Draws behind a predictive interval; with very many entries fewer, but never below 200 (quantiles to about 2%)."""
+"""Values behind a predictive interval; with very many entries fewer, but never below 200 (quantiles to about 2%)."""
 
 BLOCK_ELEMENTS = 2**22
 
@@ -27,20 +25,11 @@ MOST_ELEMENTS = 10**9
 """Entries times draws times components of a prediction; draws are thinned to stay below (a minute's work)."""
 
 
-def _flat(draws: Draws, most: int = MOST_DRAWS) -> dict[str, Tensor]:
-    """Return draws [S, *event], thinned evenly over chains to at most ``most``."""
-    flat = {site: draws[site].flatten(0, 1) for site in ("weights", "on_prob", "rate")}
-    total = len(flat["weights"])
-    keep = torch.linspace(0, total - 1, min(total, most)).round().long()
-    return {site: value[keep] for site, value in flat.items()}
+def _some(draws: Values, most: int = MOST_DRAWS) -> dict[str, Tensor]:
+    return Draws({site: draws[site] for site in ("weights", "on_prob", "rate")}).some(most).flat()
 
 
-def _responsibilities(flat: dict[str, Tensor], table: Table) -> Float[Tensor, "N S K"]:
-    layout = Layout.of(table)
-    return layout.responsibilities(weights_of(flat, layout), flat["weights"].log(), slice(None))[0]
-
-
-def predict(draws: Draws, table: Table) -> Prediction:
+def predict(draws: Values, table: Table) -> Prediction:
     """Predict hidden counts: E[x | x_obs] = sum_k p(k | x_obs) omega_k lambda_k, averaged over draws, with intervals.
 
     Args:
@@ -54,7 +43,7 @@ def predict(draws: Draws, table: Table) -> Prediction:
     if hidden is None:
         raise ValueError("the table hides no entries")
     K = draws["weights"].shape[-1]
-    flat = _flat(draws, min(MOST_DRAWS, max(50, MOST_ELEMENTS // (len(hidden.rows) * K + 1))))
+    flat = _some(draws, min(MOST_DRAWS, max(50, MOST_ELEMENTS // (len(hidden.rows) * K + 1))))
     S = len(flat["weights"])
     predictive = max(200, min(PREDICTIVE_DRAWS, 10**8 // (len(hidden.rows) + 1)))
     parts: list[tuple[Tensor, ...]] = []
@@ -71,7 +60,9 @@ def _predict_block(
     flat: dict[str, Tensor], table: Table, rows: Tensor, columns: Tensor, x: Tensor, predictive: int
 ) -> tuple[Tensor, ...]:
     unique, position = rows.unique(return_inverse=True)
-    r = _responsibilities(flat, table.batch(unique))[position]  # [entry, S, K]
+    layout = Layout.of(table.batch(unique))
+    r, _ = layout.responsibilities(weights_of(flat, layout), flat["weights"].log(), slice(None))
+    r = r[position]  # [entry, S, K]
     on, rate = (flat[site][:, :, columns].permute(2, 0, 1) for site in ("on_prob", "rate"))
     mean = (r * on * rate).sum(-1).mean(-1)
     value = x[:, None, None]
@@ -88,83 +79,31 @@ def _predict_block(
     return mean, bounds[0], bounds[1], log_density, less + torch.rand_like(x) * equal
 
 
-def assign(draws: Draws, table: Table) -> Float[Tensor, "N K"]:
+def assign(layout: Layout, draws: Values) -> Float[Tensor, "N K"]:
     """Return p(z_i = k | x_i) of rows, old or new, averaged over draws.
 
     Args:
-        draws: Draws with aligned labels (``ZipMixture.canonical``).
-        table: The rows.
+        layout: Of the rows.
+        draws: Draws with aligned labels.
     """
-    flat, layout = _flat(draws), Layout.of(table)
+    flat = _some(draws)
     weights, log_prior = weights_of(flat, layout), flat["weights"].log()
     blocks = layout.blocks(log_prior.numel())
     return torch.cat([layout.responsibilities(weights, log_prior, rows)[0].mean(1) for rows in blocks])
 
 
-def affinity(draws: Draws, table: Table) -> Float[Tensor, "N N"]:
+def affinity(layout: Layout, draws: Values) -> Float[Tensor, "N N"]:
     """Return A_ij = P(z_i = z_j | data): the average over draws of r_i . r_j, and 1 on the diagonal.
 
     For a point or variational fit z_i and z_j are independent given the parameters, so r r^T is exact; for samples the
     average over draws is the Rao-Blackwellised co-assignment. N x N: choose the rows.
     """
-    flat = _flat(draws)
-    layout = Layout.of(table)
+    flat, size = _some(draws), len(layout.design)
     weights, log_prior = weights_of(flat, layout), flat["weights"].log()
-    total = table.values.new_zeros(table.shape[0], table.shape[0])
-    step = max(1, BLOCK_ELEMENTS // (log_prior.shape[1] * table.shape[0]))
+    total = layout.design.new_zeros(size, size)
+    step = max(1, BLOCK_ELEMENTS // (log_prior.shape[1] * size))
     for start in range(0, len(weights), step):
         block = slice(start, start + step)
         r = layout.responsibilities(weights[block], log_prior[block], slice(None))[0].flatten(1)
         total.addmm_(r, r.T)
     return (total / len(weights)).fill_diagonal_(1.0)
-
-
-def tables(fit: Fit) -> dict[str, pd.DataFrame]:
-    """Return what goes into tables/: components, the cluster of every row, old and new, and completed counts.
-
-    ``completion`` and ``holdout`` are entries whose true value is known, in test rows and in the data; ``missing`` and
-    ``test_missing`` those that nobody knows.
-    """
-    draws, table = fit.model.canonical(fit.draws), fit.data
-    mean = {site: value.mean((0, 1)).cpu().numpy() for site, value in draws.items()}
-    profiles = {
-        f"{site}[{label}]": mean[site][:, d]
-        for d, label in enumerate(table.column_labels)
-        for site in ("on_prob", "rate")
-    }
-    components = {"component": range(len(mean["weights"])), "weight": mean["weights"], **profiles}
-    result = {"components": pd.DataFrame(components), "clusters": _clusters(draws, table)}
-    if table.test is not None:
-        result["test_clusters"] = _clusters(draws, table.test)
-    for name, part in (("completion", table.test), ("holdout", table)):
-        if part is not None and part.hidden is not None:
-            result[name] = part.predictions(fit.predict(part))
-    # Cells that are missing in the user's own file: nobody knows their value, so there is a prediction only.
-    for name, part in (("missing", table), ("test_missing", table.test)):
-        unknown = part.missing if part is not None else None
-        if unknown is not None:
-            result[name] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
-    return result
-
-
-def _clusters(draws: Draws, table: Table) -> pd.DataFrame:
-    probability = assign(draws, table).cpu().numpy()
-    frame = pd.DataFrame({"row": list(table.row_labels), "cluster": probability.argmax(1)})
-    for k in range(probability.shape[1]):
-        frame[f"probability[{k}]"] = probability[:, k]
-    return frame
-
-
-def metrics(fit: Fit) -> dict[str, float]:
-    """Return the model's own figures: completion of test rows, against the mean of what is observed in them."""
-    test = fit.data.test
-    if test is None or test.hidden is None:
-        return {}
-    truth = test.hidden.values
-    naive = test.filled.sum() / test.observed.sum()
-    prediction = fit.predict(test)
-    return {
-        "completion_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
-        "completion_elpd": prediction.log_density.mean().item(),
-        "naive_rmse": (naive - truth).square().mean().sqrt().item(),
-    }

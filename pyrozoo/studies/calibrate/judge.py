@@ -1,26 +1,20 @@
-"""Is a method right? Simulation-based calibration and Geweke's joint-distribution test, for any model."""
+"""Is a method calibrated? Ranks of the truth among draws, and what they say."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import fields, replace
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import arviz as az
 import numpy as np
 import pandas as pd
-import pyro
 import torch
 from arviz.stats.ecdf_utils import ecdf_confidence_band
 from scipy import stats
 from torch import Tensor
 
-from pyrozoo.contracts.model import Model
-from pyrozoo.contracts.solver import Solver
-from pyrozoo.core.draws import Draws
-from pyrozoo.core.seeds import seeded
+from pyrozoo.core.draws import Values, evenly
 from pyrozoo.diagnostics.verdict import Level, Line
-from pyrozoo.program.trace import simulate
 
 WARN, FAIL = 0.05, 0.001
 """p-values, corrected for the number of quantities, below which ranks are taken for uneven."""
@@ -58,7 +52,7 @@ Places = Mapping[str, tuple[str, tuple[Any, ...]]]
 """Name of a scalar, such as ``rate[0, 1]`` -> name of the tensor and index in it."""
 
 
-def places(draws: Draws, most: int | None = None) -> dict[str, tuple[str, tuple[int, ...]]]:
+def places(draws: Values, most: int | None = None) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return the elements of draws, name -> where it is; of many, about ``most``, evenly chosen within every tensor."""
     total = sum(value[0, 0].numel() for value in draws.values())
     result = {}
@@ -66,13 +60,13 @@ def places(draws: Draws, most: int | None = None) -> dict[str, tuple[str, tuple[
         shape = tuple(value.shape[2:])
         size = value[0, 0].numel()
         few = size if most is None or total <= most else max(1, min(size, most * size // total))
-        for flat in np.linspace(0, size - 1, few).round().astype(int) if size else ():
+        for flat in evenly(size, few).tolist() if size else ():
             index = tuple(int(i) for i in np.unravel_index(flat, shape)) if shape else ()
             result[f"{name}[{', '.join(map(str, index))}]" if index else name] = name, index
     return result
 
 
-def scalars(draws: Draws, where: Places) -> dict[str, Tensor]:
+def scalars(draws: Values, where: Places) -> dict[str, Tensor]:
     """Return elements of draws, name -> [chain, draw]; those that are not there, since data differ, are left out."""
     return {
         name: draws[source][(..., *index)]
@@ -116,56 +110,6 @@ def effective_draws(values: Mapping[str, Tensor]) -> float:
     with np.errstate(all="ignore"):  # constants
         found = [float(az.ess(value, method="bulk")) for value in arrays.values()]
     return float(np.nanmin(found))
-
-
-def _quantities(model: Model, draws: Draws, data: Any) -> dict[str, Tensor]:
-    """Return scalars [chain, draw]: every parameter, and the log-likelihood.
-
-    Without the last, a sampler that ignores the data passes (Modrák et al. 2023, Bayesian Analysis 20).
-    """
-    sites = {site: draws[site] for site in model.sites}
-    return {"log_likelihood": model.log_likelihood(draws, data), **scalars(sites, places(sites))}
-
-
-Lose = Callable[[Any], Any]
-"""Data -> the same data with some entries missing, always the same ones."""
-
-
-def _simulated(
-    model: Model, blank: Any, lose: Lose | None, given: Draws | None = None
-) -> tuple[dict[str, Tensor], Any]:
-    sites = simulate(model, blank, given)
-    data = replace(blank, values=sites[model.observed_site])
-    return sites, lose(data) if lose else data
-
-
-def calibration_ranks(
-    model: Model, blank: Any, infer: Callable[[Any, int], Draws], *, simulations: int, seed: int,
-    lose: Lose | None = None,
-) -> pd.DataFrame:  # fmt: skip
-    """Rank true parameters among posterior draws over data sets simulated from the prior (Talts et al. 2018).
-
-    Args:
-        model: The model.
-        blank: A container of the shape to simulate.
-        infer: (data, seed) -> draws [chain, draw, *event], close to independent.
-        simulations: Data sets.
-        seed: Of all of it.
-        lose: Hides entries of simulated data, the same ones every time; None: nothing is missing.
-
-    Returns:
-        One row per simulation, one column per quantity: the rank scaled to [0, 1), ties broken at random; uniform when
-        calibrated.
-    """
-    rows = []
-    for number in range(simulations):
-        with seeded(seed + number), pyro.validation_enabled(False):
-            sites, data = _simulated(model, blank, lose)
-            truth = {site: sites[site][None, None] for site in model.sites}
-            draws = infer(data, seed + number)
-            row = scaled_ranks(_quantities(model, draws, data), _quantities(model, truth, data))
-        rows.append(row)
-    return pd.DataFrame(rows)
 
 
 def bins_for(simulations: int) -> int:
@@ -243,11 +187,6 @@ def _word(row: Any) -> str:
 
 def _chi_square(values: np.ndarray, bins: int) -> float:
     return float(stats.chisquare(np.histogram(values, bins, (0, 1))[0]).pvalue)
-
-
-def uniformity(ranks: pd.DataFrame, bins: int = 10) -> pd.Series:
-    """Return the p-value of a chi-square test of uniformity for every column of scaled ranks."""
-    return pd.Series({name: _chi_square(ranks[name].to_numpy(), bins) for name in ranks.columns})
 
 
 def histogram_band(count: int, bins: int, level: float = 0.99) -> tuple[float, float]:
@@ -393,46 +332,3 @@ def _failed(fits: pd.DataFrame) -> Line | None:
         f"{len(errors)} of {len(fits)} data sets could not be fitted and are left out, which may hide what is wrong: "
         f"{errors.iloc[0]}",
     )  # fmt: skip
-
-
-def geweke(
-    model: Model, blank: Any, make_solver: Callable[[Model, Any], Solver], *, sweeps: int, seed: int,
-    lose: Lose | None = None,
-) -> pd.Series:  # fmt: skip
-    """Compare the prior with a chain that alternates the sampler and fresh data (Geweke 2004, JASA 99).
-
-    Both draw from the joint distribution of parameters and data, when the sampler is right.
-
-    Args:
-        model: The model.
-        blank: A container of the shape to simulate.
-        make_solver: (model, data) -> sampler; the fields of its state are sites of the program.
-        sweeps: Of the chain; half as many draws from the prior.
-        seed: Of all of it.
-        lose: Hides entries of simulated data, the same ones every time; None: nothing is missing.
-
-    Returns:
-        z-score of the difference in mean, for every parameter, its square, and the log-likelihood.
-    """
-    prior, chain = [], []
-    with seeded(seed), pyro.validation_enabled(False):
-        for _ in range(max(1, sweeps // 2)):  # independent, so fewer serve
-            sites, data = _simulated(model, blank, lose)
-            prior.append(_moments(model, {s: sites[s][None, None] for s in model.sites}, data))
-        solver = make_solver(model, data)
-        state = solver.state_class(**{f.name: sites[f.name][None] for f in fields(solver.state_class)})
-        for _ in range(sweeps):
-            state, _ = make_solver(model, data).step(state)
-            draws = {site: value.unsqueeze(1) for site, value in solver.draws(state).items()}
-            # Every site in the state is held, local ones too: fresh data are drawn given all of them.
-            held = {f.name: getattr(state, f.name)[0] for f in fields(state)}
-            _, data = _simulated(model, blank, lose, held)
-            chain.append(_moments(model, draws, data))
-    a, b = pd.DataFrame(prior), pd.DataFrame(chain)
-    effective = pd.Series({name: float(az.ess(b[name].to_numpy()[None], method="mean")) for name in b})
-    return (a.mean() - b.mean()) / np.sqrt(a.var() / len(a) + b.var() / effective)
-
-
-def _moments(model: Model, draws: Draws, data: Any) -> dict[str, float]:
-    values = {name: float(value) for name, value in _quantities(model, draws, data).items()}
-    return values | {f"{name}^2": value**2 for name, value in values.items()}

@@ -338,10 +338,18 @@ def _read(directory: Path, target: Path) -> _Found:
         model, method = config["model"]["name"], config["inference"]["name"]
     except (KeyError, TypeError):
         raise DataError(f"{directory} has no readable configuration") from None
-    summary = summarise(ranks, catalog.model_class(model).invariant_dims)
+    summary = summarise(ranks, _invariants(directory, ranks))
     inside = directory.is_relative_to(target) and (directory / "report.html").is_file()
     link = (directory.relative_to(target) / "report.html").as_posix() if inside else ""
     return _Found(directory.name, model, method, fits, ranks, summary, sentences(summary, fits), link)
+
+
+def _invariants(directory: Path, ranks: pd.DataFrame) -> set[str]:
+    """Return the names of invariants: as the summary says, which one cut short has not written."""
+    if not (directory / SUMMARY).is_file():
+        return {str(name).split("[")[0] for name in ranks.columns}
+    rows = pd.read_csv(directory / SUMMARY)
+    return {str(name).split("[")[0] for name in rows.loc[rows["group"] == INVARIANT, "quantity"]}
 
 
 def _overview(found: _Found) -> dict[str, Any]:

@@ -10,35 +10,33 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import pyro
 import torch
 import yaml
 from torch import Tensor
-from tqdm import tqdm
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.method import Loop
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Draws
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError, UserError
-from pyrozoo.core.progress import PROGRESS_AFTER_SECONDS
-from pyrozoo.core.seeds import seeded
+from pyrozoo.core.progress import bar
+from pyrozoo.core.seeds import seed_of, seeded
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.diagnostics.verdict import Line
-from pyrozoo.inference.laplace import laplace
-from pyrozoo.inference.loop import LoopSettings
-from pyrozoo.program.trace import prior_draw
 from pyrozoo.run import catalog
-from pyrozoo.run.fit import configuration, engine_fit, make_model
-from pyrozoo.run.source import PREPARATION
+from pyrozoo.run.fit import Run, as_model, configuration, known_as
+from pyrozoo.run.names import check_names, method_of, model_of
+from pyrozoo.run.source import PREPARATION, container_of
 from pyrozoo.store.run_directory import CONFIG, read_config, write_text
 from pyrozoo.studies.calibrate.judge import (
     FITS,
@@ -91,8 +89,9 @@ class Calibration:
         settings: All settings, as conf/config.yaml composes them.
         ranks: Scaled ranks of the truth among the draws, simulation x quantity; NaN where a data set has no such
             quantity or could not be fitted.
-        fits: A row per simulation: ``diagnostics.calibrate.FITS``.
+        fits: A row per simulation: ``studies.calibrate.judge.FITS``.
         status: completed or interrupted.
+        invariants: Names of the tensors that are invariants; other quantities are raw parameters.
     """
 
     model: str
@@ -101,11 +100,12 @@ class Calibration:
     ranks: pd.DataFrame
     fits: pd.DataFrame
     status: str
+    invariants: frozenset[str] = frozenset()
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """A row per quantity: see ``diagnostics.calibrate.summarise``."""
-        return summarise(self.ranks, catalog.model_class(self.model).invariant_dims)
+        """A row per quantity: see ``studies.calibrate.judge.summarise``."""
+        return summarise(self.ranks, self.invariants)
 
     @property
     def sentences(self) -> list[Line]:
@@ -137,15 +137,18 @@ class Calibration:
 
 
 def calibrate(
-    model: str | Model,
+    model: str | Model | Callable[..., Any],
     method: str,
     *,
     simulations: int = 200,
     rows: int | None = None,
     columns: int | None = None,
+    data: Any = None,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
     seed: int = 0,
-    device: str = "cpu",
-    dtype: str = "float64",
+    device: Literal["cpu", "cuda", "auto"] = "cpu",
+    dtype: Literal["float64", "float32"] = "float64",
     threads: int | None = 1,
     posterior_megabytes: float = 200,
     solver: Mapping[str, Any] | None = None,
@@ -157,13 +160,17 @@ def calibrate(
     """Check by simulation whether a method's posterior is calibrated.
 
     Args:
-        model: A model's name, or a model: the one that is simulated from and fitted.
+        model: A model's name, the path of a file that defines one, a model, or a plain Pyro function: what is simulated
+            from and fitted.
         method: A method of that model. A sampler's draws are thinned to nearly independent ones: a fit runs until it
             has made ``WANTED`` effective draws of every invariant, at most as long as its settings say. A method that
             finds a mode of the log joint (em) gets Laplace's Gaussian around it; other points cannot be calibrated.
         simulations: Data sets.
         rows: Of every data set; None: ``SIZES``.
         columns: The same.
+        data: Data of the shape to simulate, in place of ``rows`` and ``columns``: what is not observed stays as it is.
+        args: Arguments of a plain Pyro function; what it observes is simulated in the place of what they hold.
+        kwargs: Its keyword arguments.
         seed: Of all of it. Every simulation has seeds of its own, derived from it and from its number: of the data,
             which are the same for all methods, of the fit, and of what breaks ties.
         device: cpu, cuda or auto.
@@ -186,12 +193,13 @@ def calibrate(
         DataError: There is nothing to resume.
         UserError: What the fits raised, if none of the first few succeeded.
     """
-    name = model if isinstance(model, str) else type(model).__module__.split(".")[-2]
-    known = name in catalog.models()
+    model, data = as_model(model, data, args, kwargs)
+    blank = None if data is None else container_of(model_of_name(model), data).of(data)
+    usual: dict[str, Any] = {"holdout": 0.0, **(SIZES if blank is None else {})}
+    source = data_choice(model if isinstance(model, str) else known_as(model)) if blank is None else blank
     config = configuration(
-        model, method, data_choice(name) if known else None, {"holdout": 0.0, **SIZES, **settings},
-        seed=seed, device={"name": device}, dtype=dtype, threads=threads, progress=progress,
-        posterior_megabytes=posterior_megabytes, solver=dict(solver or {}),
+        model, method, source, {**usual, **settings}, seed=seed, device={"name": device}, dtype=dtype, threads=threads,
+        progress=progress, posterior_megabytes=posterior_megabytes, solver=dict(solver or {}),
     )  # fmt: skip
     config["data"] |= {key: value for key, value in {"rows": rows, "columns": columns}.items() if value is not None}
     config = {"task": TASK, "simulations": simulations, **config}
@@ -203,7 +211,12 @@ def calibrate(
         for key in SAME:
             if before.get(key, config[key]) != config[key]:
                 raise SettingError(f"{key} is not that of the calibration in {folder}; {_only()}")
-    return run(config, directory=folder, resume=resume)
+    return run(config, directory=folder, resume=resume, model=None if isinstance(model, str) else model, blank=blank)
+
+
+def model_of_name(model: str | Model) -> Model:
+    """Return a model itself, or the one of that name with its usual settings."""
+    return model_of(catalog.model_settings(model)) if isinstance(model, str) else model
 
 
 def data_choice(model: str) -> str:
@@ -243,6 +256,7 @@ class _Plan:
         model: The model that simulates and is fitted.
         config: Resolved, the data given in Python.
         shape: What ``simulate_data`` takes.
+        own: Whether the model was given in Python.
         mode: Whether the method finds a mode, and the draws are those of Laplace's Gaussian there.
         kept: Draws that are ranked.
         invariants: Invariants that are ranked, and where they are; the same of every data set.
@@ -253,6 +267,7 @@ class _Plan:
     model: Model
     config: Mapping[str, Any]
     shape: Mapping[str, Any]
+    own: bool
     mode: bool
     kept: int
     invariants: Places
@@ -260,26 +275,30 @@ class _Plan:
     identified: bool
 
 
-def run(config: Mapping[str, Any], *, directory: Path | None = None, resume: bool = False) -> Calibration:
+def run(
+    config: Mapping[str, Any], *, directory: Path | None = None, resume: bool = False, model: Model | None = None,
+    blank: Any = None,
+) -> Calibration:  # fmt: skip
     """Do what a resolved configuration says.
 
     Args:
         config: As conf/config.yaml composes it, with ``simulations``.
         directory: Where ranks are written after every simulation.
         resume: Go on with those that are there.
+        model: A model given in Python, in place of what the configuration names.
+        blank: Data of the shape to simulate, given in Python.
 
     Returns:
         The calibration; see ``calibrate``.
     """
     threads = torch.get_num_threads()
     try:
-        return _run(config, directory, resume)
+        return _run(config, directory, resume, _prepared(config, model, blank))
     finally:
         torch.set_num_threads(threads)  # fits set it
 
 
-def _run(config: Mapping[str, Any], directory: Path | None, resume: bool) -> Calibration:
-    plan = _prepared(config)
+def _run(config: Mapping[str, Any], directory: Path | None, resume: bool, plan: _Plan) -> Calibration:
     model, method = config["model"]["name"], config["inference"]["name"]
     records: list[dict[str, Any]] = []
     if directory is not None:
@@ -293,22 +312,19 @@ def _run(config: Mapping[str, Any], directory: Path | None, resume: bool) -> Cal
     names = [*plan.invariants, *plan.parameters]
     status = "completed"
     done = {record["simulation"] for record in records}
-    bar = tqdm(
-        total=count, initial=len(done), desc=f"{method} of {model}, data sets", leave=False,
-        delay=PROGRESS_AFTER_SECONDS, disable=None if config["progress"] else True, dynamic_ncols=True,
-    )  # fmt: skip
     try:
-        with bar:
+        with bar(count, f"{method} of {model}, data sets", shown=config["progress"], initial=len(done)) as shown:
             for number in (each for each in range(count) if each not in done):
                 records.append(_simulation(plan, number))
                 _give_up(records, count)
                 if directory is not None and not all(record["error"] for record in records):
                     write_ranks(directory, *_frames(records, names))
-                bar.update()
+                shown.update()
     except KeyboardInterrupt:
         status = "interrupted"
+    invariants = frozenset(source for source, _ in plan.invariants.values())
     fits, ranks = _frames(records, names)
-    return Calibration(model, method, {**config, "simulations": count}, ranks, fits, status)
+    return Calibration(model, method, {**config, "simulations": count}, ranks, fits, status, invariants)
 
 
 def _rows(directory: Path) -> tuple[list[dict[Any, Any]], list[dict[Any, Any]]]:
@@ -336,7 +352,7 @@ def _give_up(records: Sequence[Mapping[str, Any]], count: int) -> None:
         raise DataError(f"none of the first {len(records)} data sets could be fitted: {records[0]['error']}")
 
 
-def _prepared(config: Mapping[str, Any]) -> _Plan:
+def _prepared(config: Mapping[str, Any], given: Model | None, blank: Any) -> _Plan:
     """Check the configuration and make what all simulations share, before any work."""
     check_types(_check, {key: config[key] for key in ("simulations", "seed", "progress")}, "config")
     if config["simulations"] < 1:
@@ -351,26 +367,27 @@ def _prepared(config: Mapping[str, Any]) -> _Plan:
         if config.get(key) is not None:
             raise SettingError(f"{key} has no meaning for task=calibrate: {why}")
     name, method, inference = config["model"]["name"], config["inference"]["name"], config["inference"]
-    if problem := catalog.check_pair(name, method):
-        raise NotApplicable(problem)
+    if given is None:
+        check_names(config["model"], method)
     if problem := no_draws(name, method):
         raise NotApplicable(f"{problem}; {name} can be calibrated by {', '.join(_calibrated(name))}")
     check_types(_check_draws, {key: inference[key] for key in ("draws", "chains") if key in inference}, "inference")
     mode = _is_point(name, method)
-    model = make_model(config["model"])
-    shape = _shape(config["data"], model)
+    model = model_of(config["model"]) if given is None else given
+    shape = _shape(config["data"], model) if blank is None else {"blank": blank}
     kept = KEPT if mode else min(KEPT, inference.get("draws", KEPT) * inference.get("chains", 1))
     if kept < LEAST:
         raise SettingError(f"inference.draws: {kept} draws are too few to rank the truth among; {LEAST} at least")
     truth, data = _simulated(model, shape, config["seed"], 0)
-    with seeded(0), pyro.validation_enabled(False):
-        found, sites = model.invariants(truth, data), {site: truth[site] for site in model.sites}
-        identified = _identified(model, data)
+    posterior = Posterior.of(model, data)
+    with seeded(0), torch.no_grad(), pyro.validation_enabled(False):
+        found, sites = posterior.invariants(truth), {site: truth[site] for site in posterior.sites}
+        identified = _identified(posterior)
     invariants = places(found, MOST)
     # An invariant that is a site too is no other quantity.
     parameters = {each: where for each, where in places(sites, MOST).items() if each not in invariants}
-    given = {**config, "data": {"source": "given", **PREPARATION}, "progress": False}
-    return _Plan(model, given, shape, mode, kept, invariants, parameters, identified)
+    prepared = {**config, "data": {"source": "given", **PREPARATION}, "progress": False}
+    return _Plan(model, prepared, shape, given is not None, mode, kept, invariants, parameters, identified)
 
 
 def _check(simulations: int, seed: int, progress: bool) -> None:
@@ -399,7 +416,7 @@ def _shape(settings: Mapping[str, Any], model: Model) -> dict[str, Any]:
             said = "all has the one seed" if key == "seed" else "nothing is hidden or changed"
             raise SettingError(f"data.{key} is {settings[key]}; in a calibration {said}, and it must be {usual}")
     check_types(simulate_data, {"missing": rest.get("missing", 0.0)}, "data")
-    check_types(model.container.blank, {key: value for key, value in rest.items() if key != "missing"}, "data")
+    check_types(container_of(model).blank, {key: value for key, value in rest.items() if key != "missing"}, "data")
     return rest
 
 
@@ -429,17 +446,11 @@ def _calibrated(model: str) -> list[str]:
     return [method for method in catalog.methods(model) if no_draws(model, method) is None]
 
 
-def _identified(model: Model, data: Any) -> bool:
+def _identified(posterior: Posterior) -> bool:
     """Return whether draws from the prior are as they are in canonical form: no label or rotation is left free."""
-    several = [prior_draw(model, data) for _ in range(8)]
-    draws = {site: torch.stack([draw[site] for draw in several]).unsqueeze(0) for site in model.sites}
-    return all(torch.equal(value, draws[site]) for site, value in model.canonical(draws).items())
-
-
-def _seed(*place: int) -> int:
-    """Return the seed of a place in the calibration: a hash of it, so that no stream has to do with another."""
-    # simulate_data takes 31 bits and one more
-    return int(np.random.SeedSequence(place).generate_state(1)[0]) >> 2
+    several = [posterior.prior_draw() for _ in range(8)]
+    draws = Draws.stack([{site: draw[site] for site in posterior.sites} for draw in several])
+    return all(torch.equal(value, draws[site]) for site, value in posterior.align(draws).items())
 
 
 DATA, FIT, TIES = 0, 1, 2
@@ -453,8 +464,9 @@ def _simulated(model: Model, shape: Mapping[str, Any], seed: int, number: int) -
     what is left is calibrated all the same.
     """
     with pyro.validation_enabled(False):
-        data = simulate_data(model, seed=_seed(seed, number, DATA), **shape)
-    return {site: data.truth[site][None, None] for site in model.sites}, data
+        data = simulate_data(model, seed=seed_of(seed, number, DATA), **shape)
+    sites = Posterior.of(model, data).sites
+    return Draws({site: data.truth[site][None, None] for site in sites}), data
 
 
 def _simulation(plan: _Plan, number: int) -> dict[str, Any]:
@@ -463,7 +475,7 @@ def _simulation(plan: _Plan, number: int) -> dict[str, Any]:
     A fit that fails for the data it was given, and not for its settings, is told as such; the others go on.
     """
     truth, data = _simulated(plan.model, plan.shape, plan.config["seed"], number)
-    seed = _seed(plan.config["seed"], number, FIT, zlib.crc32(plan.config["inference"]["name"].encode()))
+    seed = seed_of(plan.config["seed"], number, FIT, zlib.crc32(plan.config["inference"]["name"].encode()))
     row = {"simulation": number, "kind": "", "status": "failed", "seconds": math.nan, "draws": 0,
            "effective_draws": math.nan}  # fmt: skip
     try:
@@ -473,22 +485,22 @@ def _simulation(plan: _Plan, number: int) -> dict[str, Any]:
     except UserError as error:
         raise type(error)(f"data set {number}: {error}" if number else str(error)) from None
     like = next(value for value in found.values())
-    sites = {site: fit.draws[site] for site in plan.model.sites}
+    sites = {site: fit.draws[site] for site in fit.posterior.sites}
     if fit.kind in ("samples", "exact") or plan.identified:
         found |= scalars(sites, plan.parameters)
-    chosen = torch.linspace(0, like.numel() - 1, min(plan.kept, like.numel())).round().long()
+    chosen = evenly(like.numel(), plan.kept)
     true = {s: v.to(sites[s].device, sites[s].dtype) for s, v in truth.items()}
-    with seeded(_seed(plan.config["seed"], number, TIES)):
-        known = {**scalars(_invariants(plan, true, fit.data), plan.invariants), **scalars(true, plan.parameters)}
+    with seeded(seed_of(plan.config["seed"], number, TIES)):
+        known = {**scalars(_invariants(fit.posterior, true), plan.invariants), **scalars(true, plan.parameters)}
         ranks = scaled_ranks({name: value.flatten()[chosen.to(value.device)] for name, value in found.items()}, known)
     row |= {"kind": fit.kind, "status": fit.status, "seconds": seconds, "draws": len(chosen)}
     ranks = {name: value for name, value in ranks.items() if not math.isnan(value)}
     return {**row, "effective_draws": effective, "error": "", "ranks": ranks}
 
 
-def _invariants(plan: _Plan, draws: Draws, data: Any) -> Draws:
+def _invariants(posterior: Posterior, draws: Values) -> Draws:
     with torch.no_grad(), pyro.validation_enabled(False):
-        return plan.model.invariants(draws, data)
+        return Draws(posterior.invariants(draws))
 
 
 def _fitted(plan: _Plan, data: Any, seed: int) -> tuple[Fit, float, dict[str, Tensor], float]:
@@ -509,14 +521,15 @@ def _fitted(plan: _Plan, data: Any, seed: int) -> tuple[Fit, float, dict[str, Te
     seconds = 0.0
     while True:
         changed = {**inference, "draws": draws} if chain else inference
-        fit = engine_fit({**plan.config, "inference": changed, "seed": seed}, data=data)
+        config = {**plan.config, "inference": changed, "seed": seed}
+        fit = Run.from_config(config, model=plan.model if plan.own else None, data=data).fit()
         seconds += fit.seconds
         if fit.status == "interrupted":  # what half a fit says is no posterior
             raise KeyboardInterrupt
         if plan.mode:
             fit = _gaussian(plan, fit, seed)
             seconds += fit.seconds
-        found = scalars(_invariants(plan, fit.draws, fit.data), plan.invariants)
+        found = scalars(_invariants(fit.posterior, fit.draws), plan.invariants)
         effective = effective_draws(found) if fit.kind == "samples" else math.nan
         if not chain or effective >= WANTED or draws >= inference["draws"]:
             return fit, seconds, found, effective
@@ -526,12 +539,11 @@ def _fitted(plan: _Plan, data: Any, seed: int) -> tuple[Fit, float, dict[str, Te
 
 def _gaussian(plan: _Plan, fit: Fit, seed: int) -> Fit:
     """Return Laplace's Gaussian at the mode that a fit found, in unconstrained space, where the mode is another one."""
-    settings = catalog.settings("inference", "laplace")
-    result = laplace(
-        plan.model, fit.data, method=fit.method, restarts=1, max_iterations=settings["max_iterations"],
-        tol=settings["tol"], draws=plan.kept, max_unknowns=settings["max_unknowns"],
-        loop=LoopSettings(seed=seed, progress=False), starts={site: value[:, 0] for site, value in fit.draws.items()},
-    )  # fmt: skip
+    settings = {**catalog.settings("inference", "laplace"), "restarts": 1, "draws": plan.kept}
+    starts = {site: value[:, 0] for site, value in fit.draws.items()}
+    method = method_of(settings, fit.model_name, {}, starts=starts)
+    result = method(fit.posterior, Loop(seed=seed, progress=False))
+    result.method = fit.method
     if result.status == "interrupted":
         raise KeyboardInterrupt
     if fit.status != "converged":

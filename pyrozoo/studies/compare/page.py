@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,10 @@ import pandas as pd
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.view import view_of
-from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.errors import DataError
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
-from pyrozoo.core.settings import check_types
-from pyrozoo.diagnostics.verdict import ORDER, USUAL, Line, Thresholds, verdict, worst
+from pyrozoo.diagnostics.verdict import ORDER, USUAL, Line, Thresholds, worst
 from pyrozoo.report import html
 from pyrozoo.run.reference import load_run, serves
 from pyrozoo.store.run_directory import absent_row, write_table, write_text

@@ -14,19 +14,19 @@ import pandas as pd
 import torch
 import yaml
 from torch import Tensor
-from tqdm import tqdm
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError, UserError
 from pyrozoo.core.picture import Picture
-from pyrozoo.core.progress import PROGRESS_AFTER_SECONDS
-from pyrozoo.core.seeds import seeded
+from pyrozoo.core.progress import bar
+from pyrozoo.core.seeds import seed_of, seeded
 from pyrozoo.core.settings import check_types, suggestion
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.program.trace import prior_draw
 from pyrozoo.run import catalog
-from pyrozoo.run.fit import configuration, engine_fit, make_model
+from pyrozoo.run.fit import Run, configuration
+from pyrozoo.run.names import model_of
 from pyrozoo.store.run_directory import CONFIG, read_config, write_table, write_text
 from pyrozoo.studies.recover.judge import COLUMNS, sentences, summarise
 from pyrozoo.studies.recover.page import ESTIMATES, picture, read_estimates, share_table, write_recovery
@@ -246,18 +246,19 @@ def _prepared(study: Mapping[str, Any]) -> list[_Setting]:
 
 
 def _prepare(study: Mapping[str, Any], setting: Mapping[str, Any]) -> _Setting:
-    model = make_model(catalog.settings("model", study["model"]) | dict(setting["model"]))
+    model = model_of(catalog.settings("model", study["model"]) | dict(setting["model"]))
     shape = {key: value for key, value in setting["shape"].items() if key != "missing"}
     check_types(model.container.blank, shape, "shape")
     for key, parameter in inspect.signature(model.container.blank).parameters.items():
         if parameter.default is parameter.empty and key not in shape:
             raise SettingError(f"shape.{key} is missing")
     with seeded(0):
-        example = prior_draw(model, model.container.blank(**shape))
+        posterior = Posterior.of(model, model.container.blank(**shape))
+        example = posterior.prior_draw()
     for key, names in (("sites", study["sites"]), ("truth", setting["truth"])):
         for site in names:
-            if site not in model.sites:
-                raise SettingError(f"{key}: there is no site {site!r}; {suggestion(site, model.sites)}")
+            if site not in posterior.sites:
+                raise SettingError(f"{key}: there is no site {site!r}; {suggestion(site, posterior.sites)}")
     truth = {}
     for site, value in setting["truth"].items():
         try:
@@ -324,32 +325,29 @@ def _fits(
         for index, setting in enumerate(places)
     ]
     total = len(plan) * len(study["methods"])
-    bar = tqdm(
-        total=total, initial=total - sum(len(methods) for *_, methods in plan), desc="fits", leave=False,
-        delay=PROGRESS_AFTER_SECONDS, disable=None if progress else True, dynamic_ncols=True,
-    )  # fmt: skip
-    with bar:
+    done_before = total - sum(len(methods) for *_, methods in plan)
+    with bar(total, "fits", shown=progress, initial=done_before) as shown:
         for index, number, methods in plan:
             if not methods:
                 continue
             setting, place = places[index], (study["seed"], index, number)
             try:
-                data = simulate_data(setting.model, seed=_seed(*place), given=setting.truth, **setting.shape)
+                data = simulate_data(setting.model, seed=seed_of(*place), given=setting.truth, **setting.shape)
             except (ValueError, RuntimeError) as error:  # torch's, of a truth outside the support of its prior
                 reason = (str(error).splitlines() or ["?"])[0]
                 raise SettingError(f"recovery.settings {setting.name!r}: nothing can be simulated: {reason}") from None
             for method in methods:
-                if not bar.disable:
-                    bar.set_postfix_str(f"{method}, {setting.name}", refresh=False)
+                if not shown.disable:
+                    shown.set_postfix_str(f"{method}, {setting.name}", refresh=False)
                 row = {"setting": setting.name, "simulation": number, "method": method}
                 own = dict(study["methods"][method])
                 solver = own.pop("solver", {})
                 try:
-                    seed = _seed(*place, zlib.crc32(method.encode()))
+                    seed = seed_of(*place, zlib.crc32(method.encode()))
                     config = configuration(
                         setting.model, method, data, own, seed=seed, threads=threads, progress=False, solver=solver
                     )
-                    fit = engine_fit(config, data=data)
+                    fit = Run.from_config(config, model=setting.model, data=data).fit()
                 except NotApplicable as error:
                     yield [row | _absent(error)]
                 except UserError as error:
@@ -358,13 +356,7 @@ def _fits(
                     if fit.status == "interrupted":  # what half a fit says is no estimate
                         raise KeyboardInterrupt
                     yield [row | each for each in _rows(fit, data.truth, study["sites"], setting.symmetric)]
-                bar.update()
-
-
-def _seed(*place: int) -> int:
-    """Return the seed of a place in the study: a hash of it, so that no two streams have to do with each other."""
-    # hold_out takes 31 bits and one more
-    return int(np.random.SeedSequence(place).generate_state(1)[0]) >> 2
+                shown.update()
 
 
 def _absent(error: NotApplicable) -> dict[str, Any]:
@@ -376,8 +368,8 @@ def _rows(
     fit: Fit, truth: Mapping[str, Tensor], sites: Sequence[str], symmetric: frozenset[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the mean of the draws of every element of the sites, labels and rotations aligned to the truth."""
-    true = {site: truth[site][None, None] for site in fit.model.sites}
-    draws = fit.model.canonical(fit.draws, true)
+    true = {site: truth[site][None, None] for site in fit.posterior.sites}
+    draws = fit.posterior.align(fit.draws, true)
     about = {"kind": fit.kind, "status": fit.status, "seconds": fit.seconds}
     for site in sites:
         means = draws[site].double().flatten(0, 1).mean(0)

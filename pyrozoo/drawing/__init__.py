@@ -1,0 +1,1 @@
+"""The drawing kit: what pictures of several models share."""

@@ -1,0 +1,163 @@
+"""What a posterior of factor_analysis can be asked: starting points, the likelihood, what labels and rotations leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.contracts.posterior import HandBuilt
+from pyrozoo.core.draws import Values
+from pyrozoo.core.errors import DataError
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.data.container import MOST_PAIRED
+from pyrozoo.data.table import Table
+from pyrozoo.math.alignment import log_orbit, procrustes, rotations
+from pyrozoo.math.moments import column_moments, row_mean_quantiles
+from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout, point_columns
+from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.models.factor_analysis.queries import predict
+
+LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
+"""Values whose squares and products can still be added up."""
+
+START_ROWS = 2000
+"""Rows behind a starting point."""
+
+
+class Posterior(HandBuilt):
+    """FactorAnalysis given Table."""
+
+    model: FactorAnalysis
+    data: Table
+    sites: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "loadings": ("column", "factor"),
+        "mean": ("column",),
+        "noise_variance": ("column",),
+    }
+    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "log_likelihood": (),
+        "column_mean": ("column",),
+        "column_variance": ("column",),
+        "communality": ("column",),
+        "covariance": ("pair",),
+    }
+    observed: ClassVar[str] = "values"
+    unit: ClassVar[str] = "row"
+
+    def check(self) -> None:
+        """Raise DataError unless every column has a value and no value is too large to square."""
+        if not isinstance(self.data, Table):
+            raise DataError(f"factor_analysis needs a table (rows by columns), not {type(self.data).__name__}")
+        self.data.checked().refuse_empty_columns()
+        for part in (self.data, *([self.data.test] if self.data.test is not None else [])):
+            limit = LARGEST[part.values.dtype]
+            part.refuse(part.filled.abs() > limit, f"is too large (at most {limit:g} in this precision)")
+
+    def initial(self, chains: int) -> Values:
+        """Return starting values: principal axes of random halves of the rows, holes at the mean, turned at random.
+
+        Random halves and random turns make chains differ; the likelihood has one mode but for rotations, so that
+        starts close to it lose nothing and spare hundreds of sweeps.
+        """
+        layout, like, M = Layout.of(self.data), self.data.values, self.model.num_factors
+        N, D = self.data.shape
+        # A column without variation has noise of the prior's scale rather than none.
+        count = layout.observations.clamp(min=1)
+        variance = (layout.squares.to(like) + self.model.noise_degrees * self.model.noise_scale) / (
+            count + self.model.noise_degrees
+        )
+        loadings = (
+            0.1 * (variance / M).sqrt()[:, None] * torch.randn(chains, D, M, dtype=like.dtype, device=like.device)
+        )
+        for chain in range(chains):
+            rows = torch.randperm(N, device=like.device)[: max(min(N, 2), min(N // 2, START_ROWS))]
+            some = layout.values[rows]
+            _, size, axes = torch.svd_lowrank(some, q=min(M + 5, *some.shape), niter=2)
+            rank = min(M, len(size))
+            turn = torch.linalg.qr(torch.randn(M, M, dtype=like.dtype, device=like.device))[0]
+            principal = axes[:, :rank] * size[:rank] / max(1, len(rows)) ** 0.5
+            loadings[chain] += principal @ turn[:rank]
+        explained = loadings.square().sum(-1)
+        return {
+            "loadings": loadings,
+            "mean": layout.offset.expand(chains, D).clone(),
+            "noise_variance": torch.maximum(variance - explained, 0.1 * variance),
+        }
+
+    def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
+        """Return log p(x_n | loadings, mean, noise_variance) of every row, the factors summed out."""
+        layout = Layout.of(self.data)
+        flat = [draws[site].flatten(0, 1) for site in ("loadings", "mean", "noise_variance")]
+        at_once = max(1, BLOCK_ELEMENTS // (len(layout.sizes) * (self.model.num_factors + 1) ** 2))
+        parts = zip(*(value.split(at_once) for value in flat), strict=True)
+        pointwise = torch.cat([layout.pointwise(point_columns(W, mean, noise, layout)) for W, mean, noise in parts])
+        return pointwise.unflatten(0, draws["mean"].shape[:2])
+
+    @property
+    def effort(self) -> float:
+        """Return the multiplications of the likelihood of one draw: a product with the mask and N factorisations."""
+        patterns, groups = Layout.of(self.data).seen.shape
+        M = self.model.num_factors
+        return 0.5 * patterns * groups * M**2 + patterns * M**3 + 2.0 * self.data.values.numel() * M
+
+    def align(self, draws: Values, reference: Values | None = None) -> Values:
+        """Turn the factors, draw by draw: toward the reference's mean, else onto each other and to principal axes."""
+        shape = draws["mean"].shape[:2]
+        if reference is None:
+            scaled = _scaled(draws)
+            turn = rotations(scaled)
+        else:
+            turn = procrustes(_scaled(draws), _scaled(reference).mean(0))
+        turned = draws["loadings"].flatten(0, 1) @ turn
+        return {"loadings": turned.unflatten(0, shape), **{s: draws[s] for s in self.sites if s != "loadings"}}
+
+    def orbit(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
+        """Return dimension and log volume of the orbit {W R: R orthogonal}."""
+        return log_orbit(values["loadings"].mT @ values["loadings"]) if self.model.isotropic else (0, 0.0)
+
+    def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Values:
+        """Return quantities that no rotation changes.
+
+        ``log_likelihood``; per column ``column_mean``, ``column_variance`` and ``communality``, the share of the
+        variance that the factors explain; and, for up to 30 columns, every ``covariance`` between two of them.
+        """
+        W, noise = draws["loadings"], draws["noise_variance"]
+        explained = W.square().sum(-1)
+        result = {
+            "log_likelihood": self.log_likelihood(draws) if log_likelihood is None else log_likelihood,
+            "column_mean": draws["mean"],
+            "column_variance": explained + noise,
+            "communality": explained / (explained + noise),
+        }
+        D = W.shape[-2]
+        if 1 < D <= MOST_PAIRED:
+            i, j = torch.tril_indices(D, D, -1, device=W.device)
+            result["covariance"] = (W @ W.mT)[..., i, j]
+        return result
+
+    def checks(self, replica: Tensor) -> Values:
+        """Return mean, sd and skewness of columns, and quantiles of rows' means: what is not normal shows in them."""
+        seen = replica.where(self.data.observed, torch.nan)
+        mean, variance, skewness = column_moments(seen)
+        return {
+            "column_mean": mean,
+            "column_sd": variance.sqrt(),
+            "column_skewness": skewness,
+            "row_mean": row_mean_quantiles(seen),
+        }
+
+    def predict(self, draws: Values) -> Prediction:
+        """Predict hidden values from the observed values of the same row."""
+        return predict(draws, self.data)
+
+
+def _scaled(draws: Values) -> Float[Tensor, "S D M"]:
+    """Return loadings in units of the noise: the rotation of the factors that the data know best."""
+    noise = draws["noise_variance"].flatten(0, 1)
+    # Relative to the draw's own level, so that a draw of small noise does not outweigh the others.
+    level = torch.exp(0.5 * noise.log().mean(-1, keepdim=True))
+    return draws["loadings"].flatten(0, 1) * (level / noise.sqrt()).unsqueeze(-1)

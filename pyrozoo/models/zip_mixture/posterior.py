@@ -1,0 +1,114 @@
+"""What is known of the posterior of zip_mixture: starting points, the likelihood, invariants, predictions."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.contracts.posterior import HandBuilt
+from pyrozoo.core.draws import Values
+from pyrozoo.core.errors import DataError
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.data.table import Table
+from pyrozoo.math.moments import column_moments, row_mean_quantiles
+from pyrozoo.models.zip_mixture.likelihood import LARGEST_FLOAT32_COUNT, Layout, weights_of
+from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.models.zip_mixture.queries import predict
+
+
+class Posterior(HandBuilt):
+    """A mixture of zero-inflated Poissons given a table of counts."""
+
+    model: ZipMixture
+    data: Table
+    observed = "counts"
+    unit = "row"
+    sites: ClassVar = {
+        "weights": ("component",),
+        "on_prob": ("component", "column"),
+        "rate": ("component", "column"),
+    }
+    invariant_dims: ClassVar = {
+        "log_likelihood": (),
+        "column_mean": ("column",),
+        "column_zero": ("column",),
+        "column_variance": ("column",),
+        "same_component": (),
+    }
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The table as the likelihood wants it."""
+        return Layout.of(self.data)
+
+    def check(self) -> None:
+        """Raise DataError unless every observed value is a count that the precision can hold."""
+        if not isinstance(self.data, Table):
+            raise DataError(f"zip_mixture needs a table (rows by columns), not {type(self.data).__name__}")
+        self.data.checked().refuse_empty_columns()
+        for part in self.data.with_new_rows:
+            part.refuse(part.filled < 0, "is negative; counts are needed")
+            part.refuse(part.filled != part.filled.round(), "is not a whole number; counts are needed")
+            if part.values.dtype == torch.float32:
+                part.refuse(part.filled > LARGEST_FLOAT32_COUNT, "is too large for dtype=float32; use dtype=float64")
+
+    def initial(self, chains: int) -> Values:
+        """Return starting values: each component half-way between a random row and the column means.
+
+        Components at data points are spread as the data are, and shrinking them toward the middle keeps every row
+        explainable; of prior draws, random responsibilities and this, this reached the best mode most often.
+        """
+        data, K, (N, D) = self.data, self.model.num_components, self.data.shape
+        total = data.observed.to(data.values.dtype).sum(0)
+        mean, positive = data.filled.sum(0) / total, (data.filled > 0).sum(0) / total
+        # Random rows without replacement per chain; more components than rows repeat them.
+        order = torch.rand(chains, N, device=data.values.device).argsort(1)
+        picked = order[:, torch.arange(K, device=order.device) % N]
+        rows = torch.where(data.observed, data.filled, mean)[picked]
+        jitter = torch.rand(chains, K, D, dtype=rows.dtype, device=rows.device)
+        return {
+            "weights": data.values.new_full((chains, K), 1 / K),
+            "on_prob": (0.5 * (rows > 0) + 0.5 * positive).clamp(0.05, 0.95),
+            "rate": (0.5 + jitter) * 0.5 * (rows + mean) + 0.1,
+        }
+
+    def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
+        """Return log p(x_i | weights, on_prob, rate) of every row, the assignment summed out."""
+        flat = {site: value.flatten(0, 1) for site, value in draws.items()}
+        logs = self.layout.row_log_evidence(weights_of(flat, self.layout), flat["weights"].log())
+        return logs.unflatten(0, draws["weights"].shape[:2])
+
+    def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Values:
+        """Return quantities that no relabelling changes.
+
+        ``log_likelihood``; per column the model's ``column_mean`` E[x], ``column_zero`` P(x = 0) and
+        ``column_variance``; and ``same_component``, the probability that two new rows share a component.
+        """
+        pi, omega, lam = draws["weights"].unsqueeze(-1), draws["on_prob"], draws["rate"]
+        mean = (pi * omega * lam).sum(-2)
+        return {
+            "log_likelihood": self.log_likelihood(draws) if log_likelihood is None else log_likelihood,
+            "column_mean": mean,
+            "column_zero": (pi * (1 + omega * torch.expm1(-lam))).sum(-2),
+            "column_variance": (pi * omega * lam * (1 + lam)).sum(-2) - mean.square(),
+            "same_component": draws["weights"].square().sum(-1),
+        }
+
+    def checks(self, replica: Tensor) -> Values:
+        """Return mean, share of zeros and dispersion (variance over mean) of columns, and quantiles of rows' means."""
+        seen = replica.where(self.data.observed, torch.nan)
+        mean, variance, _ = column_moments(seen)
+        return {
+            "column_mean": mean,
+            "zeros": (seen == 0).sum(0) / self.data.observed.sum(0).clamp(min=1),
+            "dispersion": torch.where(mean > 0, variance / mean.clamp(min=1e-300), 1.0),
+            "row_mean": row_mean_quantiles(seen),
+        }
+
+    def predict(self, draws: Values) -> Prediction:
+        """Predict hidden counts from the observed counts of the same row."""
+        return predict(draws, self.data)

@@ -1,0 +1,147 @@
+"""Fits from elsewhere: ArviZ InferenceData as a fit to be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.model import Program
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Draws, Values
+from pyrozoo.core.errors import SettingError
+from pyrozoo.data.arguments import Arguments
+from pyrozoo.diagnostics.metrics import convergence
+
+
+class DrawsOnly(Posterior):
+    """A posterior of which nothing is known but draws: every quantity is an invariant."""
+
+    def __init__(self, model: Any, data: Any, sites: Mapping[str, tuple[str, ...]]):
+        super().__init__(model, data)
+        self._sites = sites
+
+    @cached_property
+    def sites(self) -> Mapping[str, tuple[str, ...]]:
+        """The quantities -> names of their dimensions."""
+        return self._sites
+
+    @property
+    def observed(self) -> str:
+        """A name for what nobody knows."""
+        return "data"
+
+    def align(self, draws: Values, reference: Values | None = None) -> Draws:
+        """Return the draws."""
+        return Draws(draws)
+
+    def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Draws:
+        """Return the draws."""
+        return Draws({site: draws[site] for site in self.sites})
+
+    @cached_property
+    def invariant_dims(self) -> Mapping[str, tuple[str, ...]]:
+        """The same as the sites."""
+        return self.sites
+
+
+class Foreign(Fit):
+    """A fit from elsewhere."""
+
+    @cached_property
+    def invariants(self) -> Draws:
+        """Invariants of all draws: the log-likelihood is computed by our own model, if there is one."""
+        return Draws(self.posterior.invariants(self.draws))
+
+
+def adopted(
+    fits: Sequence[Fit | az.InferenceData], reference: Fit | az.InferenceData | None
+) -> tuple[list[Fit], Fit | None]:  # fmt: skip
+    """Return fits as they are, and InferenceData as fits of the same posterior, or, without any of ours, of draws.
+
+    Raises:
+        SettingError: InferenceData without draws, or without a site that the model has.
+    """
+    whole = [*fits, *([reference] if reference is not None else [])]
+    ours = next((each for each in whole if isinstance(each, Fit)), None)
+    foreign = [each for each in whole if not isinstance(each, Fit)]
+    if not foreign:
+        return [each for each in fits if isinstance(each, Fit)], reference if isinstance(reference, Fit) else None
+    posterior = _shared(foreign) if ours is None else ours.posterior
+    count = 0
+    result: list[Fit] = []
+    for each in whole:
+        if isinstance(each, Fit):
+            result.append(each)
+        else:
+            count += 1
+            result.append(_adopt(each, posterior, ours, count))
+    return (result[:-1], result[-1]) if reference is not None else (result, None)
+
+
+def _shared(foreign: Sequence[az.InferenceData]) -> Posterior:
+    """Return a posterior of the quantities that all have, in the same shapes."""
+    found = [{str(n): v for n, v in _posterior(each).items()} for each in foreign]
+    first = found[0]
+    names = [n for n in first if all(n in each and each[n].shape[2:] == first[n].shape[2:] for each in found)]
+    if not names:
+        raise SettingError("the InferenceData have no quantity in common")
+    sites = {name: tuple(str(dim) for dim in first[name].dims[2:]) for name in names}
+    return DrawsOnly(Program(None, "draws"), Arguments(), sites)
+
+
+def _posterior(data: az.InferenceData) -> Any:
+    if "posterior" not in data:
+        raise SettingError("InferenceData without a group posterior cannot be compared: it has no draws")
+    return data["posterior"]
+
+
+def _adopt(data: az.InferenceData, posterior: Posterior, ours: Fit | None, number: int) -> Fit:
+    draws, there = {}, _posterior(data)
+    for site in posterior.sites:
+        if site not in there:
+            raise SettingError(
+                f"InferenceData {number} has no {site!r} in its posterior; it has {', '.join(map(str, there))}"
+            )
+        value = torch.as_tensor(np.asarray(there[site].values))
+        if ours is not None:
+            expected = ours.draws[site].shape[2:]
+            if value.shape[2:] != expected:
+                raise SettingError(
+                    f"InferenceData {number}: {site} has shape {tuple(value.shape[2:])}, not {tuple(expected)}"
+                )
+            value = value.to(ours.draws[site].dtype)
+        draws[site] = value
+    attributes = {**data.attrs, **there.attrs}
+    library = str(attributes.get("inference_library", "foreign"))
+    seconds = float(attributes.get("sampling_time", attributes.get("seconds", np.nan)))
+    stats: Any = data.get("sample_stats", {})
+    known = {name: torch.as_tensor(np.asarray(stats[name].values)) for name in ("diverging", "energy") if name in stats}
+    lacking = [name for name in ("sample_stats", "log_likelihood") if name not in data]
+    fit = Foreign(
+        posterior=posterior, method=library, kind="samples", draws=Draws(draws), trace=pd.DataFrame(),
+        runs=pd.DataFrame(), status="completed", objective_name="", objective=float("nan"),
+        iterations=int(np.prod(next(iter(draws.values())).shape[:2])), seconds=seconds, seed=0, sample_stats=known,
+        notes=[f"no {' and no '.join(lacking)} in what was given"] if lacking else [],
+    )  # fmt: skip
+    about: dict[str, Any] = {
+        "model": fit.model_name,
+        "method": library,
+        "kind": "samples",
+        "status": "completed",
+        "seed": 0,
+    }
+    figures = {
+        name: value for name, value in convergence(fit).items() if not (isinstance(value, float) and np.isnan(value))
+    }
+    fit.metrics = {**about, "iterations": fit.iterations, **figures}
+    if not np.isnan(seconds):
+        fit.metrics["seconds"] = seconds
+    return fit

@@ -1,0 +1,1 @@
+"""The laws of models and methods, as functions that anybody can call on a model of their own."""
