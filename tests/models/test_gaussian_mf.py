@@ -28,7 +28,7 @@ from pyrozoo.models.gaussian_mf.guide import Guide
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
-from pyrozoo.studies.calibrate.judge import geweke
+from pyrozoo.testing.samplers import geweke
 from tests.case import Case, Oracle
 from tests.test_inference import interrupt_at, same
 
