@@ -114,16 +114,28 @@ class Settings:
     prefix: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        hints = _hints(type(self))
+        self.check({field.name: getattr(self, field.name) for field in fields(self)})
         for field in fields(self):
-            value, declared = getattr(self, field.name), field.metadata.get("range")
-            if declared is None:
-                if not _fits(value, hints[field.name]):
-                    self.refuse(field.name, f"it must be {_spelled(hints[field.name])}")
-            elif not declared.allows(value):
-                self.refuse(field.name, f"it must be {declared}")
-            elif declared.many and isinstance(value, list):
+            declared, value = field.metadata.get("range"), getattr(self, field.name)
+            if declared is not None and declared.many and isinstance(value, list):
                 object.__setattr__(self, field.name, tuple(value))
+
+    @classmethod
+    def check(cls, values: Mapping[str, Any]) -> None:
+        """Refuse values that are out of a field's declared range, or do not fit its annotation.
+
+        Raises:
+            SettingError: The message names the field, its value, and what it must be.
+        """
+        hints = _hints(cls)
+        for field in fields(cls):
+            declared = field.metadata.get("range")
+            if field.name not in values:
+                continue
+            value = values[field.name]
+            if not (_fits(value, hints[field.name]) if declared is None else declared.allows(value)):
+                must = _spelled(hints[field.name]) if declared is None else declared
+                raise SettingError(f"{cls.prefix}{field.name} is {value!r}; it must be {must}")
 
     def refuse(self, name: str, why: str) -> typing.NoReturn:
         """Raise the error of one setting.
@@ -153,6 +165,7 @@ class Settings:
                 raise SettingError(f"{cls.prefix}{name}: {whose} has no such setting; {known}")
         if missing := [name for name in required if name not in values]:
             raise SettingError(f"{cls.prefix}{missing[0]} is missing: {whose} needs a value of it")
+        cls.check(values)
         return cls(**values)
 
     def values(self) -> dict[str, Any]:

@@ -71,9 +71,9 @@ def exact() -> Oracle:
     return Oracle(float(evidence), {site: torch.as_tensor(value)[None] for site, value in draws.items()})
 
 
-def ignores_prior_of_rate(model: ZipMixture, data: Table) -> gibbs.Solver:
+def ignores_prior_of_rate(posterior: Posterior) -> gibbs.Solver:
     """Plant: the Gamma's rate forgets f0."""
-    return gibbs.Solver(Posterior.of(dataclasses.replace(model, rate_rate=1e-6), data))
+    return gibbs.Solver(Posterior.of(dataclasses.replace(posterior.model, rate_rate=1e-6), posterior.data))
 
 
 class ZerosAreOff(gibbs.Solver):
@@ -332,8 +332,8 @@ def test_affinity_is_the_co_assignment(simulated):
     model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
     with seeded(0):
         draws = {site: value.unsqueeze(1) for site, value in Posterior.of(model, simulated).initial(4).items()}
-    matrix = queries.affinity(draws, simulated)
     layout = Layout.of(simulated)
+    matrix = queries.affinity(layout, draws)
     flat = {site: value.flatten(0, 1) for site, value in draws.items()}
     r, _ = layout.responsibilities(weights_of(flat, layout), flat["weights"].log(), slice(None))
     expected = torch.einsum("isk,jsk->ij", r, r) / 4
