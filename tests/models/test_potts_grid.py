@@ -20,12 +20,13 @@ from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.grid import Grid
 from pyrozoo.diagnostics.verdict import verdict
-from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product, queries
+from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.distributions import PottsField, every_field
 from pyrozoo.models.potts_grid.elimination import Eliminated
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import PottsGrid
+from pyrozoo.models.potts_grid.view import View, labelling
 from tests.case import Case, Oracle, refused
 
 NAN, INF = float("nan"), float("inf")
@@ -67,21 +68,22 @@ def exact() -> Oracle:
 class ForgetsOneSide(gibbs.Solver):
     """Plant: pixels do not look to where the packed column is the same."""
 
-    def __init__(self, model, data):
-        super().__init__(model, data)
+    def __init__(self, posterior):
+        super().__init__(posterior)
         self.board.pull = lambda other, colour: Checkerboard.pull(self.board, other, colour) - other
 
 
-def doubts_too_little(model: PottsGrid, data: Grid) -> gibbs.Solver:
+def doubts_too_little(posterior: Posterior) -> gibbs.Solver:
     """Plant: the image counts twice."""
-    return gibbs.Solver(
-        Posterior.of(dataclasses.replace(model, observation_strength=2 * model.observation_strength), data)
-    )
+    model = posterior.model
+    model = dataclasses.replace(model, observation_strength=2 * model.observation_strength)
+    return gibbs.Solver(Posterior.of(model, posterior.data))
 
 
-def ignores_data(model: PottsGrid, data: Grid) -> gibbs.Solver:
+def ignores_data(posterior: Posterior) -> gibbs.Solver:
     """Plant: draws from the prior, whatever the data."""
-    return gibbs.Solver(Posterior.of(model, dataclasses.replace(data, values=torch.full_like(data.values, torch.nan))))
+    data = posterior.data
+    return gibbs.Solver(posterior.on(dataclasses.replace(data, values=torch.full_like(data.values, torch.nan))))
 
 
 def lose(data: Grid) -> Grid:
@@ -388,7 +390,7 @@ def test_the_bound_is_its_definition(shape):
     for _ in range(2):
         state, info = solver.step(state)
         bound = info.objective
-    q = solver.probability(state).numpy()
+    q = solver.answer(state).expectations["label_probability"].numpy()
     x = data.values.numpy().astype(int)
     for chain in range(3):
         total = -(q[chain] * np.log(q[chain])).sum()
@@ -505,7 +507,7 @@ def test_a_run_comes_back_with_what_it_knew(tmp_path):
     for name, value in fit.expectations.items():
         torch.testing.assert_close(again.expectations[name], value)
     assert fit.data.same(again.data)
-    assert torch.equal(queries.labelling(again), queries.labelling(fit))
+    assert torch.equal(labelling(again), labelling(fit))
     assert again.data.level_names == fit.data.level_names
     assert {"pixels.csv", "neighbours.csv"} <= {path.name for path in (tmp_path / "run" / "tables").iterdir()}
     assert {"label_accuracy", "holdout_accuracy", "log_z"} <= set(fit.metrics)
@@ -518,7 +520,7 @@ def test_the_ladder_of_a_comparison(tmp_path):
     ]
     comparison = pyrozoo.compare(fits)
     assert comparison.reference == "exact"
-    ladder = queries.compared(fits, comparison.names)["ladder"].set_index("fit")
+    ladder = View().compared_tables(fits, comparison.names)["ladder"].set_index("fit")
     assert ladder.loc["cavi", "log_z"] < ladder.loc["exact", "log_z"]
     assert ladder.loc["cavi", "log_z_error"] == pytest.approx(
         ladder.loc["cavi", "log_z"] - ladder.loc["exact", "log_z"], abs=1e-10
@@ -542,7 +544,7 @@ def test_restoring_beats_the_image():
 @pytest.mark.parametrize("solver", [cavi.Solver, gibbs.Solver, icm.Solver, bp.Solver, max_product.Solver])
 def test_single_precision_is_kept(solver):
     data = Grid.of(np.random.default_rng(0).integers(0, 3, (6, 5))).to("cpu", torch.float32)
-    made = solver(MODEL, data)
+    made = solver(Posterior.of(MODEL, data))
     with seeded(0):
         state, info = made.step(made.init(2))
         objective = info.objective

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
-from pyrozoo.models.potts_grid.likelihood import Potentials, draw, log_probability
+from pyrozoo.models.potts_grid.likelihood import Pixels
+from pyrozoo.models.potts_grid.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -31,19 +30,14 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
     colour do not depend on each other, so updating all of them is coordinate ascent and the bound never falls. The
     first restart begins with every label equally likely, the others at random.
 
-    Args:
-        model: The model.
-        data: The image.
-
     Raises:
         NotApplicable: The coupling forbids pairs: independent pixels cannot avoid them.
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        model.refuse_hard("cavi", "which independent pixels cannot avoid; exact and bp can do with it")
-        self.potentials = Potentials.of(model, data)
-        self.board = Checkerboard(self.potentials)
+        super().__init__(posterior)
+        self.model.refuse_hard("cavi", "which independent pixels cannot avoid; exact and bp can do with it")
+        self.potentials, self.board = posterior.potentials, Checkerboard(posterior.potentials)
 
     def init(self, chains: int) -> State:
         """Start from equal probabilities, and from random ones."""
@@ -66,19 +60,7 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
         bound = half.sum((1, 2, 3)) + other.sum((1, 2, 3))
         return State(black, logits.softmax(-1)), Info(bound - self.potentials.normaliser)
 
-    def probability(self, state: State) -> Float[Tensor, "C H W K"]:
-        """Return q(y_i = k)."""
-        return self.board.unpack((state.black, state.white))
-
-    def expectations(self, state: State) -> Values:
-        """Return q(y_i = k)."""
-        return {"label_probability": self.probability(state)}
-
-    def draws(self, state: State) -> Values:
-        """Draw from q."""
-        return {"label": draw(self.probability(state))}
-
-    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
-        """Return log q of labellings."""
-        label: Int[Tensor, "C H W"] = draws["label"]
-        return log_probability(self.probability(state), label)
+    def answer(self, state: State) -> Answer:
+        """Return q."""
+        prob = self.board.unpack((state.black, state.white))
+        return Answer(q=Pixels(prob), expectations={"label_probability": prob})

@@ -76,9 +76,7 @@ def _add(table: Tensor, unary: Tensor, left: Tensor | None, above: Tensor | None
     return table.reshape(-1)
 
 
-def _line(
-    table: Tensor, unary: Tensor, right: Tensor, below: Tensor | None, reduce: Reduce
-) -> Tensor:  # fmt: skip
+def _line(table: Tensor, unary: Tensor, right: Tensor, below: Tensor | None, reduce: Reduce) -> Tensor:
     """Add a line of pixels: unary [m, K], right [m - 1, K, K], below [m, K, K] or None."""
     for i, each in enumerate(unary):
         table = _add(table, each, right[i - 1] if i else None, None if below is None else below[i], reduce)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from jaxtyping import Int
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
-from pyrozoo.models.potts_grid.likelihood import Potentials, draw
+from pyrozoo.models.potts_grid.likelihood import draw
+from pyrozoo.models.potts_grid.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -28,30 +27,24 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result",
     Geman and Geman 1984, IEEE PAMI 6, section VIII; pixels of one colour are independent given the other's, so each
     half of the field is drawn at once.
 
-    Args:
-        model: The model.
-        data: The image.
-
     Raises:
         NotApplicable: The coupling forbids pairs: single pixels may then be unable to move.
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        model.refuse_hard("gibbs", "and single pixels may then be unable to move; exact and bp can do with it")
-        self.posterior, self.model, self.data = posterior, model, data
-        self.potentials = Potentials.of(model, data)
-        self.board = Checkerboard(self.potentials)
+        super().__init__(posterior)
+        self.model.refuse_hard("gibbs", "and single pixels may then be unable to move; exact and bp can do with it")
+        self.potentials, self.board = posterior.potentials, Checkerboard(posterior.potentials)
 
     def init(self, chains: int) -> State:
         """Start from random labels."""
-        return State(self.posterior.initial(chains)["label"])
+        return State(**self.posterior.initial(chains))
 
     def step(self, state: State) -> tuple[State, Info]:
         """Draw one colour, then the other; the objective is the program's log joint of the new labels."""
         label = self.board.sweep(state.label, lambda logits: draw(logits.softmax(-1)))
         return State(label), Info(self.potentials.log_joint(label))
 
-    def draws(self, state: State) -> Values:
+    def answer(self, state: State) -> Answer:
         """Return the labels."""
-        return {"label": state.label}
+        return Answer(point=vars(state))

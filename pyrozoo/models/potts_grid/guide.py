@@ -11,28 +11,27 @@ import torch
 from pyro.infer import Trace_ELBO
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.grid import Grid
-from pyrozoo.models.potts_grid.likelihood import Potentials, entropy
 from pyrozoo.models.potts_grid.model import PottsGrid
+from pyrozoo.models.potts_grid.posterior import Posterior
 
 
 class MeanFieldBound(Trace_ELBO):
     """The bound of independent pixels: their expected log potential is a sum over pixels and edges, without draws."""
 
-    def differentiable_loss(self, model: PottsGrid, guide: Guide, data: Grid) -> Tensor:
+    def differentiable_loss(self, model: Any, guide: Guide, data: Grid) -> Tensor:
         """Return minus the bound, a scalar."""
         label: Any = poutine.trace(guide).get_trace(data).nodes["label"]["fn"]
-        prob = label.base_dist.probs
-        potentials = Potentials.of(model, data)
-        return potentials.normaliser - potentials.expected_score(prob) - entropy(prob)
+        prob, potentials = label.base_dist.probs, guide.potentials
+        entropy = -torch.special.xlogy(prob, prob).sum((-3, -2, -1))
+        return potentials.normaliser - potentials.expected_score(prob) - entropy
 
-    def loss(self, model: PottsGrid, guide: Guide, *args: Any, **kwargs: Any) -> float:
+    def loss(self, model: Any, guide: Guide, *args: Any, **kwargs: Any) -> float:
         """Return minus the bound."""
         with torch.no_grad():
             return float(self.differentiable_loss(model, guide, *args))
 
-    def loss_and_grads(self, model: PottsGrid, guide: Guide, *args: Any, **kwargs: Any) -> float:
+    def loss_and_grads(self, model: Any, guide: Guide, *args: Any, **kwargs: Any) -> float:
         """Return minus the bound, and leave its gradient in the parameters."""
         loss = self.differentiable_loss(model, guide, *args)
         loss.backward()
@@ -45,18 +44,16 @@ class Guide:
     The same family as mean field by coordinate ascent: what they reach can be compared number by number.
 
     Args:
-        model: The model.
-        data: The image; logits start as small random numbers (torch's global generator).
+        posterior: The model given an image; logits start as small random numbers (torch's global generator).
 
     Raises:
         NotApplicable: The coupling forbids pairs, which independent pixels cannot avoid.
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        model.refuse_hard("svi", "which independent pixels cannot avoid; exact and bp can do with it")
-        like = data.values
-        self.start = 0.1 * torch.randn(*data.shape, model.labels(data), dtype=like.dtype, device=like.device)
+        posterior.model.refuse_hard("svi", "which independent pixels cannot avoid; exact and bp can do with it")
+        self.potentials = posterior.potentials
+        self.start = 0.1 * torch.randn_like(self.potentials.unary)
 
     @staticmethod
     def loss(model: PottsGrid) -> type[MeanFieldBound]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.gibbs import State
-from pyrozoo.models.potts_grid.likelihood import Potentials
+from pyrozoo.models.potts_grid.posterior import Posterior
 
 
 class Solver(SolverContract, kind="point", objective="log_joint", of="result", monotone=True, state=State):
@@ -23,10 +19,6 @@ class Solver(SolverContract, kind="point", objective="log_joint", of="result", m
     The first restart begins at the image itself, missing pixels at random; the others have a tenth of its pixels
     replaced at random. Ends where no change of a single pixel is better, which may be far from the best labelling.
 
-    Args:
-        model: The model.
-        data: The image.
-
     Raises:
         NotApplicable: The coupling forbids pairs, and single changes may be unable to leave what is forbidden.
     """
@@ -34,11 +26,9 @@ class Solver(SolverContract, kind="point", objective="log_joint", of="result", m
     REPLACED = 0.1
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        model.refuse_hard("icm", "and single changes may be unable to leave what is forbidden; max_product can")
-        self.posterior, self.model, self.data = posterior, model, data
-        self.potentials = Potentials.of(model, data)
-        self.board = Checkerboard(self.potentials)
+        super().__init__(posterior)
+        self.model.refuse_hard("icm", "and single changes may be unable to leave what is forbidden; max_product can")
+        self.potentials, self.board = posterior.potentials, Checkerboard(posterior.potentials)
 
     def init(self, chains: int) -> State:
         """Start from the image."""
@@ -50,9 +40,9 @@ class Solver(SolverContract, kind="point", objective="log_joint", of="result", m
 
     def step(self, state: State) -> tuple[State, Info]:
         """Improve one colour, then the other."""
-        new = dataclasses.replace(state, label=self.board.sweep(state.label, lambda logits: logits.argmax(-1)))
-        return new, Info(self.potentials.log_joint(new.label))
+        label = self.board.sweep(state.label, lambda logits: logits.argmax(-1))
+        return State(label), Info(self.potentials.log_joint(label))
 
-    def draws(self, state: State) -> Values:
+    def answer(self, state: State) -> Answer:
         """Return the labels."""
-        return {"label": state.label}
+        return Answer(point=vars(state))

@@ -1,20 +1,17 @@
-"""The potentials of a field given its image, and what solvers compute from them."""
+"""The potentials of a field given its image, and independent pixels, which most solvers end in."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.core.draws import Values
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.distributions import pairs
-
-if TYPE_CHECKING:
-    from pyrozoo.models.potts_grid.model import PottsGrid
+from pyrozoo.models.potts_grid.model import PottsGrid
 
 
 @dataclass(frozen=True)
@@ -37,8 +34,8 @@ class Potentials:
         """Prepare the potentials in the precision of the data."""
         labels = torch.arange(model.labels(data), device=data.values.device)
         unary = model.observation_strength * (data.values.unsqueeze(-1) == labels).to(data.values.dtype)
-        each = log_channel_normaliser(model.observation_strength, len(labels))
-        return cls(unary, model.coupling_matrix(data), each * int(data.observed.sum()))
+        normaliser = model.log_channel_normaliser(data) * int(data.observed.sum())
+        return cls(unary, model.coupling_matrix(data), normaliser)
 
     def score(self, label: Int[Tensor, "*batch H W"]) -> Float[Tensor, "*batch"]:
         """Return the log potential of labellings."""
@@ -56,19 +53,19 @@ class Potentials:
         return (prob * self.unary).sum((-3, -2, -1)) + right + below
 
 
-def log_channel_normaliser(strength: float, labels: int) -> float:
-    """Return log(e^c + K - 1)."""
-    return strength + math.log1p((labels - 1) * math.exp(-strength))
+@dataclass(frozen=True)
+class Pixels:
+    """A joint distribution of independent pixels, prob [C, H, W, K]."""
 
+    prob: Tensor
 
-def entropy(prob: Float[Tensor, "*batch H W K"]) -> Float[Tensor, "*batch"]:
-    """Return the entropy of independent pixels."""
-    return -torch.special.xlogy(prob, prob).sum((-3, -2, -1))
+    def sample(self) -> Values:
+        """Draw one labelling per chain."""
+        return {"label": draw(self.prob)}
 
-
-def log_probability(prob: Float[Tensor, "*batch H W K"], label: Int[Tensor, "*batch H W"]) -> Float[Tensor, "*batch"]:
-    """Return the log probability of labellings when pixels are independent."""
-    return prob.gather(-1, label.unsqueeze(-1)).squeeze(-1).log().sum((-2, -1))
+    def log_prob(self, values: Values) -> Float[Tensor, C]:
+        """Return the log probability of one labelling per chain."""
+        return self.prob.gather(-1, values["label"].unsqueeze(-1)).squeeze(-1).log().sum((-2, -1))
 
 
 def draw(prob: Float[Tensor, "*batch H W K"]) -> Int[Tensor, "*batch H W"]:

@@ -8,13 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.models.potts_grid import messages
-from pyrozoo.models.potts_grid.likelihood import Potentials
-from pyrozoo.models.potts_grid.messages import Passing
+from pyrozoo.models.potts_grid.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -33,8 +30,7 @@ class Solver(SolverContract, kind="point", objective="log_joint", of="result", m
     and where several labellings are best, pixels may take theirs from different ones.
 
     Args:
-        model: The model.
-        data: The image.
+        posterior: The model given an image.
         damping: Share of the old message in the new one, in [0, 1).
 
     Raises:
@@ -42,30 +38,25 @@ class Solver(SolverContract, kind="point", objective="log_joint", of="result", m
     """
 
     def __init__(self, posterior: Posterior, damping: float = 0.5):
-        model, data = posterior.model, posterior.data
-        self.model, self.data, self.potentials = model, data, Potentials.of(model, data)
-        self.passing = Passing(self.potentials, damping, maximise=True)
+        super().__init__(posterior)
+        self.potentials = posterior.potentials
+        self.passing = messages.Passing(self.potentials, damping, maximise=True)
 
     def init(self, chains: int) -> State:
         """Start from messages that say nothing, and from random ones."""
-        start = self.passing.start(chains)
-        label = self.posterior.initial(chains)["label"]
-        return State(start.messages, start.residual, label, start.residual.new_full((chains,), -torch.inf))
+        start = self.passing.start(chains).messages
+        return State(start, self.posterior.initial(chains)["label"], start.new_full((chains,), -torch.inf))
 
     def step(self, state: State) -> tuple[State, Info]:
         """Send all messages once and read off a labelling."""
-        sent, _ = self.passing.sweep(state)
+        sent, residual, _ = self.passing.sweep(state)
         label = self.passing.beliefs(sent.messages).argmax(1)
         value = self.potentials.log_joint(label)
         better = value > state.log_joint
         best = torch.where(better, value, state.log_joint)
         label = torch.where(better[:, None, None], label, state.label)
-        return State(sent.messages, sent.residual, label, best), Info(best)
+        return State(sent.messages, label, best), Info(best, residual)
 
-    def residual(self, state: State) -> Float[Tensor, C]:
-        """Return the largest change of a log message."""
-        return state.residual
-
-    def draws(self, state: State) -> Values:
+    def answer(self, state: State) -> Answer:
         """Return the best labelling so far."""
-        return {"label": state.label}
+        return Answer(point={"label": state.label})

@@ -20,7 +20,6 @@ from pyrozoo.models.potts_grid.model import FORBIDDEN
 MOST_RANGE = {torch.float64: 300.0, torch.float32: 40.0}
 """Range of the coupling up to which sums over labels can be taken as products of matrices of exponentials."""
 
-
 ALL, FIRST, LAST = slice(None), slice(None, -1), slice(1, None)
 SHIFTS = (
     ((ALL, LAST), (ALL, FIRST)),
@@ -33,10 +32,9 @@ SHIFTS = (
 
 @dataclass(frozen=True)
 class State:
-    """Messages, and the largest change of one in the last sweep."""
+    """The messages."""
 
     messages: Float[Tensor, "C 4 K H W"]
-    residual: Float[Tensor, C]
 
 
 class Passing:
@@ -54,9 +52,8 @@ class Passing:
     def __init__(self, potentials: Potentials, damping: float, maximise: bool):
         if not 0 <= damping < 1:
             raise SettingError(f"solver.damping is {damping}; it must be in [0, 1)")
-        self.potentials, self.damping, self.maximise = potentials, damping, maximise
+        self.damping, self.maximise, self.coupling = damping, maximise, potentials.coupling
         self.unary = potentials.unary.permute(2, 0, 1).contiguous()
-        self.coupling = potentials.coupling
         self.top = self.coupling.max()
         self.exponential = (self.coupling - self.top).exp()
         # Forbidden pairs have weight 0 whatever the range of the others.
@@ -68,14 +65,10 @@ class Passing:
         shape = (chains, 4, *self.unary.shape)
         messages = -torch.rand(shape, dtype=self.unary.dtype, device=self.unary.device)
         messages[0] = 0.0
-        self._from_nowhere(messages)
-        residual = self.unary.new_full((chains,), torch.inf)
-        return State(messages, residual)
-
-    def _from_nowhere(self, messages: Tensor) -> None:
-        """What comes from beyond the edge of the image says nothing."""
+        # What comes from beyond the edge of the image says nothing.
         messages[:, 0, :, :, 0] = messages[:, 1, :, :, -1] = 0.0
         messages[:, 2, :, 0] = messages[:, 3, :, -1] = 0.0
+        return State(messages)
 
     def beliefs(self, messages: Tensor) -> Float[Tensor, "C K H W"]:
         """Return log beliefs, up to a constant per pixel."""
@@ -95,8 +88,12 @@ class Passing:
         torch.add(m[:, 2:], (m[:, 0] + m[:, 1] + self.unary).unsqueeze(1), out=result[:, 2:])
         return result
 
-    def sweep(self, state: State) -> tuple[State, Float[Tensor, C]]:
-        """Send all messages; return them with the Bethe estimate of log Z from the old ones (0 when maximising).
+    def sweep(self, state: State) -> tuple[State, Float[Tensor, C], Float[Tensor, C]]:
+        """Send all messages.
+
+        Returns:
+            The new ones; the largest change of a log message; and from the old ones Bethe's estimate of log Z, 0 when
+            maximising.
 
         Yedidia, Freeman and Weiss 2005, IEEE Transactions on Information Theory 51, eqs. 14 and 37: log Z is the sum of
         log Z_ij over edges and of (1 - degree) log Z_i over pixels.
@@ -126,8 +123,7 @@ class Passing:
         if self.damping:
             new.lerp_(old, self.damping)
         del sent
-        residual = (new - old).abs_().amax((1, 2, 3, 4))
-        return State(new, residual), estimate
+        return State(new), (new - old).abs_().amax((1, 2, 3, 4)), estimate
 
     def _bethe(self, messages: Tensor, weights: Tensor, log_weight: Tensor, sums: Tensor, log_sum: Tensor) -> Tensor:
         """Return the Bethe estimate.

@@ -1,7 +1,8 @@
-"""The hidden Potts field: its Pyro program and the functions of its draws."""
+"""The hidden Potts field: its hyper-parameters and its Pyro program."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from pyrozoo.contracts.model import Model
 from pyrozoo.core.errors import NotApplicable, SettingError
+from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.data.grid import MOST_LABELS, Grid
 from pyrozoo.models.potts_grid.distributions import PottsField
-from pyrozoo.models.potts_grid.likelihood import log_channel_normaliser
 
 SAME, ADJACENT = 10.0, 2.0
 """The coupling unless another is given: of neighbours with equal labels, and with labels one apart."""
@@ -46,7 +47,8 @@ class PottsGrid(Model):
 
     Attributes:
         num_labels: K; None: as many as the image has.
-        observation_strength: c, not negative: how much an observed pixel says of its own label.
+        observation_strength: c, not negative: how much an observed pixel says of its own label; a large one, such as
+            1000, makes it certain.
         coupling: J, a symmetric K x K matrix; None: 10 for equal labels, 2 for labels one apart, else 0. Minus infinity
             forbids a pair of neighbours; only exact answers, message passing can do with that.
 
@@ -54,45 +56,36 @@ class PottsGrid(Model):
         SettingError: On construction, naming the field that is out of range.
     """
 
-    num_labels: int | None
-    observation_strength: float
+    num_labels: int | None = whole(1, MOST_LABELS, optional=True)
+    observation_strength: float = not_negative()
     coupling: Sequence[Sequence[Any]] | None
 
     def __post_init__(self) -> None:
-        if self.num_labels is not None and not 1 <= self.num_labels <= MOST_LABELS:
-            raise SettingError(f"model.num_labels is {self.num_labels}; it must be from 1 to {MOST_LABELS}, or null")
-        if not 0 <= self.observation_strength < math.inf:
-            raise SettingError(
-                f"model.observation_strength is {self.observation_strength}; it must be a number >= 0 (a large one, "
-                "such as 1000, makes observed pixels certain)"
-            )
+        super().__post_init__()
         if self.coupling is not None:
-            for i, row in enumerate(self.coupling):
-                for j, value in enumerate(row):
-                    if not isinstance(value, int | float):
-                        raise SettingError(f"model.coupling[{i}][{j}] is {value!r}; it must be a number")
-            rows = tuple(tuple(float(value) for value in row) for row in self.coupling)
-            object.__setattr__(self, "coupling", rows)
-            self._check_coupling(rows)
+            self._check_coupling(self.coupling)
+            object.__setattr__(self, "coupling", tuple(tuple(float(each) for each in row) for row in self.coupling))
 
-    def _check_coupling(self, rows: tuple[tuple[float, ...], ...]) -> None:
+    def _check_coupling(self, rows: Sequence[Sequence[Any]]) -> None:
+        # Messages name the entry: the whole matrix may be large.
         size = len(rows)
         for i, row in enumerate(rows):
             if len(row) != size:
                 raise SettingError(f"model.coupling is not square: row {i} has {len(row)} numbers of {size}")
-            for j, value in enumerate(row):
-                if math.isnan(value) or value == math.inf:
-                    raise SettingError(f"model.coupling[{i}][{j}] is {value}; it must be finite, or -inf (forbidden)")
-                if value != rows[j][i]:
-                    raise SettingError(
-                        f"model.coupling is not symmetric: [{i}][{j}] is {value} and [{j}][{i}] is {rows[j][i]}"
-                    )
+        for i, j in itertools.product(range(size), repeat=2):
+            value, other = rows[i][j], rows[j][i]
+            if not isinstance(value, int | float) or math.isnan(value) or value == math.inf:
+                raise SettingError(
+                    f"model.coupling[{i}][{j}] is {value!r}; it must be a finite number, or -inf (forbidden)"
+                )
+            if value != other:
+                raise SettingError(f"model.coupling is not symmetric: [{i}][{j}] is {value} and [{j}][{i}] is {other}")
         if size == 0 or (self.num_labels is not None and size != self.num_labels):
             raise SettingError(f"model.coupling has {size} rows for model.num_labels={self.num_labels}")
 
     @property
     def hard(self) -> bool:
-        """Return whether some pairs of neighbours are forbidden."""
+        """Whether some pairs of neighbours are forbidden."""
         return self.coupling is not None and any(-math.inf in row for row in self.coupling)
 
     def refuse_hard(self, method: str, why: str) -> None:
@@ -119,11 +112,14 @@ class PottsGrid(Model):
         apart = (index.unsqueeze(1) - index).abs()
         return SAME * (apart == 0).to(data.values.dtype) + ADJACENT * (apart == 1).to(data.values.dtype)
 
+    def log_channel_normaliser(self, data: Grid) -> float:
+        """Return log(e^c + K - 1), by which the channel divides."""
+        return self.observation_strength + math.log1p((self.labels(data) - 1) * math.exp(-self.observation_strength))
+
     def log_channel(self, data: Grid) -> Float[Tensor, "K K"]:
         """Return log p(x = l | y = k), [k, l]."""
-        K = self.labels(data)
-        eye = torch.eye(K, dtype=data.values.dtype, device=data.values.device)
-        return self.observation_strength * eye - log_channel_normaliser(self.observation_strength, K)
+        eye = torch.eye(self.labels(data), dtype=data.values.dtype, device=data.values.device)
+        return self.observation_strength * eye - self.log_channel_normaliser(data)
 
     def __call__(self, data: Grid) -> None:
         """Run the program on a whole field."""
