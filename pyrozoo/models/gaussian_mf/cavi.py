@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma, Normal
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
-from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Side
-from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, complete, initial
+from pyrozoo.models.gaussian_mf.likelihood import Block, Side
+from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, complete
+from pyrozoo.models.gaussian_mf.posterior import Posterior
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 
 START = 0.1
@@ -53,13 +53,15 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        self.model, self.data, self.listed = model, data, Listed(data, model.offsets)
+        super().__init__(posterior)
+        self.listed = posterior.listed
+        # The shape of q(s^2).
+        self.noise_shape = self.model.noise_shape + 0.5 * self.listed.size
 
     def init(self, chains: int) -> State:
         """Return q around random starting points, narrower than they spread."""
         model = self.model
-        start = complete(model, initial(model, self.data, chains))
+        start = complete(model, self.posterior.initial(chains))
         parts: dict[str, Tensor] = {}
         for side in SIDES:
             factors, offsets = getattr(start, f"{side}_factors"), getattr(start, f"{side}_offsets")
@@ -71,16 +73,14 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
             parts[f"{side}_centre"] = getattr(start, f"{side}_mean")
             # E Lambda = degrees W is that of the start.
             precision = getattr(start, f"{side}_precision")
-            degrees = model.wishart_degrees + w.shape[1] if model.hierarchical else 1.0
-            parts[f"{side}_inverse_scale"] = degrees * torch.linalg.inv(precision)
+            parts[f"{side}_inverse_scale"] = self.degrees(w.shape[1]) * torch.linalg.inv(precision)
         nothing = torch.zeros_like(start.mean)
         shape = self.noise_shape if model.learn_noise else 1.0
         return State(**parts, mean=start.mean, mean_variance=nothing, noise_scale=shape * start.noise_variance)
 
-    @property
-    def noise_shape(self) -> float:
-        """Return the shape of q(s^2)."""
-        return self.model.noise_shape + 0.5 * self.listed.size
+    def degrees(self, count: int) -> float:
+        """Return the degrees of freedom of q(Lambda) above so many rows; 1 where Lambda is known."""
+        return self.model.wishart_degrees + count if self.model.hierarchical else 1.0
 
     def tau(self, state: State) -> Float[Tensor, C]:
         """Return E 1 / s^2."""
@@ -92,31 +92,17 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
         covariance = unpack(packed, mean.shape[-1])
         return Block(mean.permute(2, 0, 1).contiguous(), covariance.permute(2, 3, 0, 1).contiguous())
 
-    def prior(self, state: State, side: Side, count: int) -> tuple[Float[Tensor, "C L L"], Float[Tensor, "C L"]]:
-        """Return E Lambda and E Lambda m of w_i, offsets included."""
-        model = self.model
-        degrees = model.wishart_degrees + count if model.hierarchical else 1.0
-        precision = degrees * torch.linalg.inv(getattr(state, f"{side}_inverse_scale"))
-        pull = (precision @ getattr(state, f"{side}_centre").unsqueeze(-1)).squeeze(-1)
-        if not model.offsets:
-            return precision, pull
-        wider = torch.nn.functional.pad(precision, (0, 1, 0, 1))
-        wider[:, -1, -1] = 1 / model.offset_variance
-        return wider, torch.nn.functional.pad(pull, (0, 1))
-
     def step(self, state: State) -> tuple[State, Info]:
         """Update q of rows, columns, mean, noise and of what stands above; return the ELBO of the result."""
         model, listed = self.model, self.listed
         now = {side: self.block(state, side) for side in SIDES}
-        logs, counts = {}, dict(zip(SIDES, self.data.shape, strict=True))
-        found: Regressions | None = None
+        logs: dict[Side, Tensor] = {}
         for side in SIDES:
             found = listed.regress(side, now[OTHER[side]])
-            mean = state.mean if model.offsets else None
-            prior = self.prior(state, side, counts[side])
-            conditional = Conditional.of(found, *prior, self.tau(state), mean)
+            prior = self.degrees(now[side].mean.shape[-1]) * torch.linalg.inv(getattr(state, f"{side}_inverse_scale"))
+            centre = getattr(state, f"{side}_centre")
+            conditional = Conditional.of(model, found, prior, centre, self.tau(state), state.mean)
             now[side], logs[side] = conditional.moments(f"the precision of a {side}'s factors")
-        assert found is not None
         rss, first = listed.residuals(now["row"], now["column"], found)
         mean, variance = state.mean.double(), state.mean_variance.double()
         if model.offsets:
@@ -157,7 +143,7 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
         """Return E log p(ratings | all), and E log p - E log q of the noise variance, at its optimum."""
         m, n = self.model, self.listed.size
         if not m.learn_noise:
-            return -0.5 * (n * math.log(2 * math.pi * m.noise_variance) + rss / m.noise_variance)
+            return _log_zero_mean(n, rss, m.noise_variance)
         a, shape = m.noise_shape, self.noise_shape
         constant = a * math.log(a * m.noise_variance) - math.lgamma(a) + math.lgamma(shape)
         return constant - 0.5 * n * math.log(2 * math.pi) - shape * scale.log()
@@ -176,10 +162,10 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
         else:
             squares = side.mean[:K].double().square().sum((0, 2))
             squares = squares + side.covariance[:K, :K].diagonal().double().sum((-1, -2))
-            bound = bound - 0.5 * (n * K * math.log(2 * math.pi * variance) + squares / variance)
+            bound = bound + _log_zero_mean(n * K, squares, variance)
         if m.offsets:
             squares = (side.mean[K].double().square() + side.covariance[K, K].double()).sum(-1)
-            bound = bound - 0.5 * (n * math.log(2 * math.pi * m.offset_variance) + squares / m.offset_variance)
+            bound = bound + _log_zero_mean(n, squares, m.offset_variance)
         return bound
 
     def stored(
@@ -200,50 +186,71 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
             state, **changes, mean=mean.to(like), mean_variance=variance.to(like), noise_scale=scale.to(like)
         )
 
-    def draws(self, state: State) -> Values:
-        """Return one draw from q per chain."""
-        model, K, draws = self.model, self.model.num_factors, {}
+    def answer(self, state: State) -> Answer:
+        """Return q."""
+        return Answer(q=Q(self.posterior, self.noise_shape, state))
+
+
+@dataclass(frozen=True)
+class Q:
+    """All factors of q at once, of which a row's factors and its offset are one.
+
+    Attributes:
+        posterior: What q approximates.
+        noise_shape: The shape of q(s^2).
+        state: All else.
+    """
+
+    posterior: Posterior
+    noise_shape: float
+    state: State
+
+    def above(self, side: Side) -> NormalWishart:
+        """Return q(m, Lambda) of one side."""
+        m, n = self.posterior.model, getattr(self.state, f"{side}s").shape[1]
+        centre, inverse_scale = getattr(self.state, f"{side}_centre"), getattr(self.state, f"{side}_inverse_scale")
+        return NormalWishart(centre, m.mean_strength + n, m.wishart_degrees + n, inverse_scale)
+
+    def sample(self) -> Values:
+        """Return one draw per chain."""
+        model, state, draws = self.posterior.model, self.state, {}
         for side in SIDES:
-            w, packed = getattr(state, f"{side}s"), getattr(state, f"{side}s_covariance")
-            away = _scaled(packed, torch.randn_like(w))
-            drawn = w + away
-            draws[f"{side}_factors"] = drawn[..., :K].contiguous()
+            w = getattr(state, f"{side}s")
+            drawn = w + _scaled(getattr(state, f"{side}s_covariance"), torch.randn_like(w))
+            draws[f"{side}_factors"] = drawn[..., : model.num_factors].contiguous()
             if model.offsets:
-                draws[f"{side}_offsets"] = drawn[..., K].contiguous()
+                draws[f"{side}_offsets"] = drawn[..., -1].contiguous()
             if model.hierarchical:
-                draws[f"{side}_mean"], draws[f"{side}_precision"] = self.q_above(state, side).draw()
+                draws[f"{side}_mean"], draws[f"{side}_precision"] = self.above(side).draw()
         if model.offsets:
             draws["mean"] = state.mean + state.mean_variance.sqrt() * torch.randn_like(state.mean)
         if model.learn_noise:
             shape = torch.full_like(state.mean, self.noise_shape)
             draws["noise_variance"] = state.noise_scale / Gamma(shape, torch.ones_like(shape)).sample()
-        return {site: draws[site] for site in model.sites}
+        return {site: draws[site] for site in self.posterior.sites}
 
-    def q_above(self, state: State, side: Side) -> NormalWishart:
-        """Return q(m, Lambda) of one side."""
-        m, n = self.model, getattr(state, f"{side}s").shape[1]
-        centre, inverse_scale = getattr(state, f"{side}_centre"), getattr(state, f"{side}_inverse_scale")
-        return NormalWishart(centre, m.mean_strength + n, m.wishart_degrees + n, inverse_scale)
-
-    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
-        """Return log q of one draw per chain."""
-        model = self.model
+    def log_prob(self, values: Values) -> Float[Tensor, C]:
+        """Return the log density of one draw per chain, in double precision."""
+        model, state = self.posterior.model, self.state
         total = torch.zeros_like(state.mean, dtype=torch.float64)
         for side in SIDES:
-            w, packed = getattr(state, f"{side}s"), getattr(state, f"{side}s_covariance")
-            drawn = draws[f"{side}_factors"]
+            drawn = values[f"{side}_factors"]
             if model.offsets:
-                drawn = torch.cat([drawn, draws[f"{side}_offsets"].unsqueeze(-1)], -1)
-            total += _log_normal(packed, drawn - w)
+                drawn = torch.cat([drawn, values[f"{side}_offsets"].unsqueeze(-1)], -1)
+            total += _log_normal(getattr(state, f"{side}s_covariance"), drawn - getattr(state, f"{side}s"))
             if model.hierarchical:
-                total += self.q_above(state, side).log_prob(draws[f"{side}_mean"], draws[f"{side}_precision"])
+                total += self.above(side).log_prob(values[f"{side}_mean"], values[f"{side}_precision"])
         if model.offsets:
-            total += Normal(state.mean, state.mean_variance.sqrt()).log_prob(draws["mean"])
+            total += Normal(state.mean, state.mean_variance.sqrt()).log_prob(values["mean"])
         if model.learn_noise:
-            s, shape = draws["noise_variance"].double(), self.noise_shape
-            scale = state.noise_scale.double()
+            s, shape, scale = values["noise_variance"].double(), self.noise_shape, state.noise_scale.double()
             total += shape * scale.log() - math.lgamma(shape) - (shape + 1) * s.log() - scale / s
         return total
+
+
+def _log_zero_mean(count: int, squares: Tensor, variance: float) -> Tensor:
+    """Return the expected log density of so many numbers, N(0, variance), from the expected sum of their squares."""
+    return -0.5 * (count * math.log(2 * math.pi * variance) + squares / variance)
 
 
 def _flat(packed: Float[Tensor, "C n F"], x: Float[Tensor, "C n L"]) -> tuple[Tensor, Tensor]:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.models.gaussian_mf import point
-from pyrozoo.models.gaussian_mf.likelihood import Listed, Regressions, Side
-from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, Point
-from pyrozoo.models.gaussian_mf.prediction import expected, noise_variance
+from pyrozoo.models.gaussian_mf.likelihood import Regressions, Side, expected
+from pyrozoo.models.gaussian_mf.point import SIDES, Point
+from pyrozoo.models.gaussian_mf.posterior import Posterior
+from pyrozoo.models.gaussian_mf.queries import noise_variance
 from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 
 
@@ -27,21 +27,21 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result")
     offsets. The objective is log p(ratings, all sites) of the state after the step.
     """
 
-    state_class: Any
+    spread: ClassVar[float] = 1.0
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        self.model, self.data, self.listed = model, data, Listed(data, model.offsets)
-        self.state_class = point.state_class(model)
+        super().__init__(posterior)
+        self.listed, self.state_class = posterior.listed, point.state_class(tuple(posterior.sites))
 
     def init(self, chains: int) -> Any:
-        """Return random starting points."""
-        return point.initial(self.model, self.data, chains)
+        """Return random starting points (``Posterior.initial``)."""
+        return self.state_class(**self.posterior.initial(chains))
 
     def step(self, state: Any) -> tuple[Any, Info]:
         """Draw every block in turn; return the log joint of the result."""
-        now, objective = self.sweep(point.complete(self.model, state))
-        return point.kept(self.model, now), Info(objective)
+        now, objective = self.sweep(point.complete(self.model, vars(state)))
+        new = self.state_class(**{site: getattr(now, site) for site in self.posterior.sites})
+        return new, Info(objective, predictive=partial(self.predictive, new) if self.data.hidden else None)
 
     def sweep(self, state: Point) -> tuple[Point, Float[Tensor, C]]:
         """Do it."""
@@ -63,14 +63,9 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result")
         objective = point.log_likelihood(listed, state, rss) + point.log_prior(model, state)
         return state, objective.to(state.mean.dtype)
 
-    spread: ClassVar[float] = 1.0
-
     def side(self, state: Point, side: Side) -> tuple[Point, Regressions]:
         """Draw factors and offsets of all rows, or of all columns, given the other side; return its sums too."""
-        model = self.model
-        found = self.listed.regress(side, point.block(model, state, OTHER[side]))
-        mean = state.mean if model.offsets else None
-        conditional = Conditional.of(found, *point.prior(model, state, side), 1 / state.noise_variance, mean)
+        conditional, found = point.conditional(self.model, self.listed, state, side)
         return point.with_block(state, side, self.chosen(conditional, f"the precision of a {side}'s factors")), found
 
     def chosen(self, conditional: Conditional, what: str) -> Float[Tensor, "L C n"]:
@@ -109,15 +104,12 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result")
         """Draw from the normal-Wishart."""
         return found.draw()
 
-    def draws(self, state: Any) -> Values:
+    def answer(self, state: Any) -> Answer:
         """Return the sampler's values."""
-        return {site: getattr(state, site) for site in self.model.sites}
+        return Answer(point=vars(state))
 
-    def predictive(self, state: Any) -> tuple[Tensor, Tensor] | None:
+    def predictive(self, state: Any) -> tuple[Tensor, Tensor]:
         """Return mean and variance of every hidden rating given the state."""
         hidden = self.data.hidden
-        if hidden is None:
-            return None
-        draws = self.draws(state)
-        mean = expected(draws, torch.stack([hidden.rows, hidden.columns], 1))
-        return mean, noise_variance(self.model, draws)[:, None].expand_as(mean)
+        mean = expected(vars(state), torch.stack([hidden.rows, hidden.columns], 1))
+        return mean, noise_variance(self.model, vars(state))[:, None].expand_as(mean)

@@ -8,10 +8,10 @@ import torch
 from pyro.distributions import constraints
 from pyro.infer import TraceEnum_ELBO, TraceMeanField_ELBO
 
-from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.point import SIDES
+from pyrozoo.models.gaussian_mf.posterior import Posterior
 
 START = 0.3
 """Scale of q at the start, as a share of the factors' own."""
@@ -24,14 +24,12 @@ class Guide:
     estimated from draws (Kingma and Welling 2014, ICLR, appendix B).
 
     Args:
-        model: The model.
-        data: All of the data; starting values are those of every method (torch's global generator).
+        posterior: The model given all of the data, whose starting values it takes (torch's global generator).
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        self.model, self.shape = model, data.shape
-        self.start = {site: value[0] for site, value in model.initial(data, 1).items()}
+        self.model, self.shape = posterior.model, posterior.data.shape
+        self.start = {site: value[0] for site, value in posterior.initial(1).items()}
 
     @staticmethod
     def loss(model: GaussianMF) -> type:

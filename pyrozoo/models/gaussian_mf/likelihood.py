@@ -8,20 +8,17 @@ N x M x K is built. Vectors and matrices of rows are stored with the row as last
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from pyro.distributions import Normal, TorchDistribution, constraints
 from torch import Tensor
 
+from pyrozoo.core.draws import Values
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.sparse import Pattern
-
-if TYPE_CHECKING:
-    from pyrozoo.models.gaussian_mf.model import GaussianMF
 
 Side = Literal["row", "column"]
 Name = Literal["mask", "ratings"]
@@ -29,11 +26,8 @@ Name = Literal["mask", "ratings"]
 DENSE = 3
 """With at most so many cells per rating the mask is stored cell by cell: it is then no larger than the ratings."""
 
-BLOCK = 2**22
-"""Ratings, over draws, whose density is computed at a time."""
 
-
-def linear(draws: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def linear(draws: Values) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return row and column factors, mean, row and column offsets; what the model leaves out is 0."""
     U, V = draws["row_factors"], draws["column_factors"]
     if "mean" in draws:
@@ -42,7 +36,7 @@ def linear(draws: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor,
     return U, V, zero.expand(U.shape[:-2]), zero.expand(U.shape[:-1]), zero.expand(V.shape[:-1])
 
 
-def fitted(draws: Mapping[str, Tensor], pattern: Pattern) -> Float[Tensor, "*b entry"]:
+def fitted(draws: Values, pattern: Pattern) -> Float[Tensor, "*b entry"]:
     """Return mu + a_i + b_j + u_i . v_j of the pairs of a pattern."""
     U, V, mean, a, b = linear(draws)
     product = pattern.sampled(U, V)
@@ -51,19 +45,49 @@ def fitted(draws: Mapping[str, Tensor], pattern: Pattern) -> Float[Tensor, "*b e
     return product + mean.unsqueeze(-1) + a.index_select(-1, pattern.rows) + b.index_select(-1, pattern.columns)
 
 
-def pointwise(model: GaussianMF, draws: Mapping[str, Tensor], data: Ratings) -> Float[Tensor, "S N"]:
-    """Return the log density of each row's ratings given all parameters."""
-    count, n = len(draws["row_factors"]), len(data.values)
-    noise = draws.get("noise_variance", data.values.new_tensor(model.noise_variance).expand(count))
-    per_row = torch.bincount(data.pattern.rows, minlength=data.shape[0]).to(data.values.dtype)
-    parts = []
-    for start in range(0, count, step := max(1, BLOCK // max(n, 1))):
-        part = slice(start, start + step)
-        residual = data.counts - fitted({site: value[part] for site, value in draws.items()}, data.pattern)
-        s = noise[part, None]
-        squares = data.pattern.row_sums(residual.square())
-        parts.append(-0.5 * (squares / s + per_row * (2 * math.pi * s).log()))
-    return torch.cat(parts)
+def expected(draws: Values, pairs: Int[Tensor, "entry 2"]) -> Float[Tensor, "*b entry"]:
+    """Return mu + a_i + b_j + u_i . v_j of pairs in any order; for many pairs take them in blocks."""
+    U, V, mean, a, b = linear(draws)
+    i, j = pairs.unbind(1)
+    product = (U.index_select(-2, i) * V.index_select(-2, j)).sum(-1)
+    if "mean" not in draws:
+        return product
+    return product + mean.unsqueeze(-1) + a.index_select(-1, i) + b.index_select(-1, j)
+
+
+class ListedNormal(TorchDistribution):
+    """r_e ~ N(mean_e, variance) for listed pairs e; a value is a list of entries, as ``Ratings.values``.
+
+    Batch shape (entry,), event shape (3,): row, column, rating.
+
+    Args:
+        mean: Of each pair.
+        variance: Of the noise, a scalar.
+        entries: Whose rows and columns a draw has.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.real_vector
+    has_rsample = False
+
+    def __init__(self, mean: Float[Tensor, entry], variance: Float[Tensor, ""], entries: Float[Tensor, "entry 3"]):
+        self.normal, self.pairs = Normal(mean, variance.sqrt(), validate_args=False), entries[:, :2]
+        super().__init__(mean.shape, torch.Size((3,)), validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> ListedNormal:
+        """Return itself: the pairs are already the batch."""
+        if torch.Size(batch_shape) != self.batch_shape:
+            raise NotImplementedError("the listed pairs are the batch; there is no other")
+        return self
+
+    def log_prob(self, value: Tensor) -> Float[Tensor, entry]:
+        """Return the log density of each rating."""
+        return self.normal.log_prob(value[..., 2])
+
+    def sample(self, sample_shape: Any = ()) -> Float[Tensor, "entry 3"]:
+        """Draw a rating for every listed pair."""
+        with torch.no_grad():
+            return torch.cat([self.pairs, self.normal.sample().unsqueeze(-1)], 1)
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.models.gaussian_mf import em
 from pyrozoo.models.gaussian_mf.point import Point, log_prior
+from pyrozoo.models.gaussian_mf.posterior import Posterior
 
 FLAT = 100.0
 """Prior variances are taken so many times as large: a ridge that decides only what the ratings leave open."""
@@ -42,7 +42,7 @@ class Solver(em.Solver, objective="penalised_log_likelihood"):
             mean_variance=FLAT * model.mean_variance,
             offset_variance=FLAT * model.offset_variance,
         )
-        super().__init__(flat, data)
+        super().__init__(Posterior(flat, data))
         variance = float(data.counts.double().var(correction=0))
         self.least = LEAST_NOISE * variance or LEAST_NOISE * model.noise_variance
 

@@ -1,20 +1,22 @@
-"""Gaussian matrix factorization: its Pyro program and the functions of its draws."""
+"""Gaussian matrix factorization: its hyper-parameters and its Pyro program."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import pyro
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.errors import SettingError
+from pyrozoo.contracts.symmetry import Rotate
+from pyrozoo.core.draws import Values
+from pyrozoo.core.settings import positive, whole
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.models.gaussian_mf.distributions import ListedNormal
-from pyrozoo.models.gaussian_mf.likelihood import fitted
+from pyrozoo.models.gaussian_mf.likelihood import ListedNormal, fitted
 
 
 @dataclass(frozen=True)
@@ -65,34 +67,29 @@ class GaussianMF(Model):
         SettingError: On construction, naming the field that is out of range.
     """
 
-    num_factors: int
-    row_factor_variance: float
-    column_factor_variance: float
-    noise_variance: float
+    num_factors: int = whole()
+    row_factor_variance: float = positive()
+    column_factor_variance: float = positive()
+    noise_variance: float = positive()
     learn_noise: bool
-    noise_shape: float
+    noise_shape: float = positive()
     offsets: bool
-    mean_variance: float
-    offset_variance: float
+    mean_variance: float = positive()
+    offset_variance: float = positive()
     hierarchical: bool
-    degrees_of_freedom: float | None
-    mean_strength: float
+    degrees_of_freedom: float | None = positive(optional=True)
+    mean_strength: float = positive()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num_factors, int) or isinstance(self.num_factors, bool) or self.num_factors < 1:
-            raise SettingError(f"model.num_factors is {self.num_factors!r}; it must be a whole number >= 1")
-        for name in (
-            "row_factor_variance", "column_factor_variance", "noise_variance", "noise_shape", "mean_variance",
-            "offset_variance", "mean_strength",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise SettingError(f"model.{name} is {value!r}; it must be a positive number")
-        if self.degrees_of_freedom is not None and not self.num_factors - 1 < self.degrees_of_freedom < math.inf:
-            raise SettingError(
-                f"model.degrees_of_freedom is {self.degrees_of_freedom}; it must be above num_factors - 1 = "
-                f"{self.num_factors - 1}"
-            )
+        super().__post_init__()
+        least = self.num_factors - 1
+        if self.degrees_of_freedom is not None and self.degrees_of_freedom <= least:
+            self.refuse("degrees_of_freedom", f"it must be above num_factors - 1 = {least}")
+
+    @property
+    def symmetry(self) -> Rotate:
+        """Factors can be turned and reflected; the precision of their prior is turned on both sides."""
+        return Rotate("factor", _stacked)
 
     @property
     def wishart_degrees(self) -> float:
@@ -139,3 +136,9 @@ class GaussianMF(Model):
         total = len(data.values) if data.total_entries is None else data.total_entries
         with pyro.plate("entry", total, subsample=torch.arange(len(data.values), device=like.device), dim=-1):
             pyro.sample("ratings", ListedNormal(fitted(drawn, data.pattern), noise, data.values), obs=data.values)
+
+
+def _stacked(flat: Values) -> Float[Tensor, "S T K"]:
+    """Return row and column factors one below the other, each side weighing the same."""
+    sides = [flat[site] for site in ("row_factors", "column_factors")]
+    return torch.cat([side / side.shape[-2] ** 0.5 for side in sides], -2)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, make_dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from functools import cache
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.data.ratings import Ratings
+from pyrozoo.core.draws import Values
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Side
 from pyrozoo.models.gaussian_mf.model import GaussianMF
-from pyrozoo.models.gaussian_mf.regression import NormalWishart
+from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 
 SIDES: tuple[Side, Side] = ("row", "column")
 OTHER: dict[Side, Side] = {"row": "column", "column": "row"}
@@ -37,21 +36,15 @@ class Point:
 
 
 @cache
-def state_class(model: GaussianMF) -> type:
+def state_class(sites: tuple[str, ...]) -> type:
     """Return the class of states of a model: its sites per chain, and nothing else."""
-    return make_dataclass("State", [(site, Tensor) for site in model.sites], frozen=True)
+    return make_dataclass("State", [(site, Tensor) for site in sites], frozen=True)
 
 
-def initial(model: GaussianMF, data: Ratings, chains: int) -> Any:
-    """Return random starting points (``GaussianMF.initial``)."""
-    return state_class(model)(**model.initial(data, chains))
-
-
-def complete(model: GaussianMF, state: Any) -> Point:
-    """Add to a state what the model's options leave out."""
-    U, V = state.row_factors, state.column_factors
+def complete(model: GaussianMF, known: Values) -> Point:
+    """Add to the sites of a model what its options leave out."""
+    U, V = known["row_factors"], known["column_factors"]
     chains, K = len(U), model.num_factors
-    known = {f.name: getattr(state, f.name) for f in fields(state)}
     fixed = {
         "mean": U.new_zeros(chains),
         "row_offsets": U.new_zeros(()).expand(U.shape[:2]),
@@ -63,11 +56,6 @@ def complete(model: GaussianMF, state: Any) -> Point:
         precision = torch.eye(K, dtype=U.dtype, device=U.device) / model.factor_variance(side)
         fixed[f"{side}_precision"] = precision.expand(chains, K, K)
     return Point(**{**fixed, **known})
-
-
-def kept(model: GaussianMF, point: Point) -> Any:
-    """Return the state that a point belongs to."""
-    return state_class(model)(**{site: getattr(point, site) for site in model.sites})
 
 
 def block(model: GaussianMF, state: Point, side: Side) -> Block:
@@ -85,15 +73,11 @@ def with_block(state: Point, side: Side, w: Float[Tensor, "L C n"]) -> Point:
     return replace(state, **changes)
 
 
-def prior(model: GaussianMF, state: Point, side: Side) -> tuple[Float[Tensor, "C L L"], Float[Tensor, "C L"]]:
-    """Return the prior precision of w_i = (u_i, a_i), and the product of precision and prior mean."""
-    precision, mean = getattr(state, f"{side}_precision"), getattr(state, f"{side}_mean")
-    pull = (precision @ mean.unsqueeze(-1)).squeeze(-1)
-    if not model.offsets:
-        return precision, pull
-    wider = torch.nn.functional.pad(precision, (0, 1, 0, 1))
-    wider[:, -1, -1] = 1 / model.offset_variance
-    return wider, torch.nn.functional.pad(pull, (0, 1))
+def conditional(model: GaussianMF, listed: Listed, state: Point, side: Side) -> tuple[Conditional, Regressions]:
+    """Return p(w_i | all else) of one side, and the sums that it is made of."""
+    found = listed.regress(side, block(model, state, OTHER[side]))
+    above = getattr(state, f"{side}_precision"), getattr(state, f"{side}_mean")
+    return Conditional.of(model, found, *above, 1 / state.noise_variance, state.mean), found
 
 
 def shift(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:

@@ -1,8 +1,10 @@
-"""What a posterior of gaussian_mf can be asked: starting points, the likelihood, what labels and rotations leave."""
+"""What is known of the posterior of gaussian_mf: starting points, the likelihood, invariants, predictions."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -10,35 +12,38 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import HandBuilt
-from pyrozoo.core.draws import Values
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.math.alignment import log_orbit, procrustes, rotations
-from pyrozoo.models.gaussian_mf.likelihood import linear, pointwise
+from pyrozoo.math.alignment import log_orbit
+from pyrozoo.models.gaussian_mf.likelihood import Listed, expected, fitted, linear
 from pyrozoo.models.gaussian_mf.model import GaussianMF
-from pyrozoo.models.gaussian_mf.prediction import expected, log_densities, predict
+from pyrozoo.models.gaussian_mf.queries import log_densities, noise_variance, predictive
 
 LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
 """Ratings whose squares can still be added up."""
 
+BLOCK = 2**22
+"""Ratings, over draws, whose density is computed at a time."""
+
 
 class Posterior(HandBuilt):
-    """GaussianMF given Ratings."""
+    """A Gaussian matrix factorization given ratings."""
 
     model: GaussianMF
     data: Ratings
-    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    observed = "ratings"
+    unit = "row"
+    invariant_dims: ClassVar = {
         "log_likelihood": (),
         "noise_variance": (),
         "row_prediction": ("row",),
         "column_prediction": ("column",),
         "cell_prediction": ("cell",),
     }
-    observed: ClassVar[str] = "ratings"
-    unit: ClassVar[str] = "row"
 
-    @property
+    @cached_property
     def sites(self) -> Mapping[str, tuple[str, ...]]:
         """Return the global sites that the options ask for."""
         result: dict[str, tuple[str, ...]] = {}
@@ -52,11 +57,16 @@ class Posterior(HandBuilt):
             result |= {"mean": (), "row_offsets": ("row",), "column_offsets": ("column",)}
         return result
 
+    @cached_property
+    def listed(self) -> Listed:
+        """The ratings as the solvers' products want them."""
+        return Listed(self.data, self.model.offsets)
+
     def check(self) -> None:
         """Raise DataError unless there are ratings whose squares the precision can add up."""
         if not isinstance(self.data, Ratings):
             raise DataError(f"gaussian_mf needs ratings (row, column, rating), not {type(self.data).__name__}")
-        for part in (self.data, *([self.data.test] if self.data.test is not None else [])):
+        for part in self.data.with_new_rows:
             limit = LARGEST[part.values.dtype]
             part.refuse(part.counts.abs() > limit, f"is too large (at most {limit:g} in this precision)")
 
@@ -85,31 +95,23 @@ class Posterior(HandBuilt):
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return the log density of each row's ratings given all parameters."""
-        shape = draws["row_factors"].shape[:2]
-        flat = {site: value.flatten(0, 1) for site, value in draws.items()}
-        return pointwise(self, flat, self.data).unflatten(0, shape)
+        data, flat, parts = self.data, Draws(draws).flat(), []
+        noise, n = noise_variance(self.model, flat), len(data.values)
+        per_row = torch.bincount(data.pattern.rows, minlength=data.shape[0]).to(data.values.dtype)
+        for start in range(0, len(noise), step := max(1, BLOCK // max(n, 1))):
+            part = slice(start, start + step)
+            residual = data.counts - fitted({site: value[part] for site, value in flat.items()}, data.pattern)
+            s = noise[part, None]
+            squares = data.pattern.row_sums(residual.square())
+            parts.append(-0.5 * (squares / s + per_row * (2 * math.pi * s).log()))
+        return torch.cat(parts).unflatten(0, draws["row_factors"].shape[:2])
 
     @property
     def effort(self) -> float:
         """Return the multiplications of one likelihood: one per rating and factor."""
         return float(self.model.num_factors * len(self.data.values))
 
-    def align(self, draws: Values, reference: Values | None = None) -> Values:
-        """Turn the factors, draw by draw: toward the reference's mean, else onto each other and to principal axes."""
-        shape = draws["row_factors"].shape[:2]
-        turn = rotations(_stacked(draws)) if reference is None else procrustes(
-            _stacked(draws), _stacked(reference).mean(0)
-        )  # fmt: skip
-        turn = turn.unflatten(0, shape)
-        result = dict(draws)
-        for side in ("row", "column"):
-            result[f"{side}_factors"] = draws[f"{side}_factors"] @ turn
-            if self.model.hierarchical:
-                result[f"{side}_mean"] = (draws[f"{side}_mean"].unsqueeze(-2) @ turn).squeeze(-2)
-                result[f"{side}_precision"] = turn.mT @ draws[f"{side}_precision"] @ turn
-        return result
-
-    def orbit(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
+    def orbit(self, values: Values) -> tuple[int, float]:
         """Return dimension and log volume of the orbit {(U R, V R): R orthogonal}."""
         U, V = values["row_factors"], values["column_factors"]
         scale = len(U) * self.model.row_factor_variance + len(V) * self.model.column_factor_variance
@@ -132,17 +134,19 @@ class Posterior(HandBuilt):
         }
 
     def predict(self, draws: Values) -> Prediction:
-        """Predict hidden ratings."""
-        return predict(self, draws, self.data)
+        """Predict hidden ratings.
+
+        Raises:
+            ValueError: The data hide none.
+        """
+        hidden = self.data.hidden
+        if hidden is None:
+            raise ValueError("the data hide no entries")
+        return predictive(self.model, draws, torch.stack([hidden.rows, hidden.columns], 1), hidden.values)
 
     def watched(self, draws: Values) -> dict[str, Tensor]:
         """Return log predictive densities of ratings fitted, set aside and held out, ``Ratings.watched``."""
         return {
-            name: log_densities(self, draws, pairs, ratings) for name, (pairs, ratings) in self.data.watched.items()
+            name: log_densities(self.model, draws, pairs, ratings)
+            for name, (pairs, ratings) in self.data.watched.items()
         }
-
-
-def _stacked(draws: Values) -> Float[Tensor, "S T K"]:
-    """Return row and column factors one below the other, each side weighing the same."""
-    sides = [draws[site].flatten(0, 1) for site in ("row_factors", "column_factors")]
-    return torch.cat([side / side.shape[-2] ** 0.5 for side in sides], -2)

@@ -27,26 +27,31 @@ class Conditional:
 
     @classmethod
     def of(
-        cls, found: Regressions, prior_precision: Float[Tensor, "C L L"], prior_pull: Float[Tensor, "C L"],
-        tau: Float[Tensor, C], mean: Float[Tensor, C] | None,
+        cls, model: GaussianMF, found: Regressions, prior: Float[Tensor, "C K K"], centre: Float[Tensor, "C K"],
+        tau: Float[Tensor, C], mean: Float[Tensor, C],
     ) -> Conditional:  # fmt: skip
         """Combine what the ratings say with the prior.
 
         Args:
+            model: Its options, and the prior of offsets.
             found: Sums over the listed pairs.
-            prior_precision: Lambda.
-            prior_pull: Lambda m.
+            prior: Lambda, or its expectation.
+            centre: m, or its expectation.
             tau: E 1 / s^2.
-            mean: mu; None without offsets.
+            mean: mu; not looked at without offsets.
         """
+        pull = (prior @ centre.unsqueeze(-1)).squeeze(-1)
+        if model.offsets:
+            prior, pull = torch.nn.functional.pad(prior, (0, 1, 0, 1)), torch.nn.functional.pad(pull, (0, 1))
+            prior[:, -1, -1] = 1 / model.offset_variance
         L, shape = len(found.dot), found.dot.shape[1:]
         precision = tau.new_empty(L, L, *shape)
         for i in range(L):
             start = i * (i + 1) // 2
             torch.mul(found.gram[start : start + i + 1], tau[:, None], out=precision[i, : i + 1])
-            precision[i, : i + 1].add_(prior_precision[:, i, : i + 1].T[..., None])
-        dot = found.dot if mean is None else found.dot - mean[:, None] * found.gram[-L:]
-        return cls(precision, (dot * tau[:, None]).add_(prior_pull.T[..., None]))
+            precision[i, : i + 1].add_(prior[:, i, : i + 1].T[..., None])
+        dot = found.dot - mean[:, None] * found.gram[-L:] if model.offsets else found.dot
+        return cls(precision, (dot * tau[:, None]).add_(pull.T[..., None]))
 
     def draw(self, what: str) -> Float[Tensor, "L C n"]:
         """Draw every w_i."""

@@ -1,18 +1,27 @@
-"""Pictures of a fitted factorization of ratings: densities while it ran, held-out ratings, factors, offsets."""
+"""What is shown of a fitted factorization: recommendations, factors, offsets, and how well it predicts."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.drawing.predictions import completion
+from pyrozoo.models.gaussian_mf.model import GaussianMF
+from pyrozoo.models.gaussian_mf.queries import BLOCK, SCORE_DRAWS, fold_in, log_densities, recommend
 
-MOST_POINTS = 3000
-"""Ratings up to which each is a point; more are counted in hexagons."""
+TRAIN = 200_000
+"""Ratings behind the density of those that were fitted; of more, so many are chosen evenly."""
 
 MOST_NAMED = 12
 """Columns named at either end."""
@@ -29,16 +38,93 @@ LONGEST = 24
 PARTS = {"train_nll": "C0", "validation_nll": "C1", "test_nll": "C3"}
 
 
-def pictures(fit: Fit) -> list[Picture]:
-    """Return the model's own pictures."""
-    data: Ratings = fit.data
-    found = [_curves(fit)]
-    if data.hidden is not None and len(data.hidden.values):
-        found += [_holdout(fit), _by_activity(fit)]
-    found.append(_map(fit))
-    if "mean" in fit.draws:
-        found.append(_offsets(fit))
-    return [picture for picture in found if picture is not None]
+class View(view.View):
+    """Figures, tables and pictures of a factorization."""
+
+    def metrics(self, fit: Fit) -> dict[str, float]:
+        """Return the model's own figures: negative log predictive densities per rating, and the test error.
+
+        ``test_*`` are of the ratings held out, ``validation_*`` of those set aside, ``train_nll`` of those fitted (an
+        even choice of very many); ``baseline_rmse`` is the test error of the mean of all plus what rows and columns are
+        above it.
+        """
+        data, model, result = fit.data, fit.model, {}
+        if fit.objective_name == "elbo":
+            result["elbo_per_rating"] = fit.objective / len(data.values)
+        some = fit.draws.some(SCORE_DRAWS).flat()
+        at = evenly(len(data.values), TRAIN)
+        result["train_nll"] = _nll(model, some, data.values[at, :2].long(), data.counts[at])
+        if (aside := data.validation) is not None:
+            result["validation_nll"] = _nll(model, some, torch.stack([aside.rows, aside.columns], 1), aside.values)
+        if data.hidden is not None:
+            found, truth = fit.predict(data), data.hidden.values
+            result["test_nll"] = -found.log_density.mean().item()
+            result["test_rmse"] = (found.mean - truth).square().mean().sqrt().item()
+            result["baseline_rmse"] = (_baseline(data) - truth).square().mean().sqrt().item()
+        return result
+
+    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+        """Return recommendations, factors and offsets, and held-out ratings.
+
+        ``test_recommendations`` are those of new rows, folded in; ``holdout`` ratings that were hidden; ``missing``
+        pairs that the data list without a rating.
+        """
+        data = fit.data
+        result = {
+            "recommendations": recommend(fit.model, fit.draws, data),
+            "row_factors": _factors(fit.aligned, data.row_labels, "row"),
+            "column_factors": _factors(fit.aligned, data.column_labels, "column"),
+        }
+        if data.test is not None:
+            new = fold_in(fit.posterior, fit.draws, data.test)
+            result["test_recommendations"] = recommend(fit.model, new, data.test)
+        # Of the data only, not of new rows, for which the fit's draws have no factors.
+        if data.hidden is not None:
+            result["holdout"] = data.predictions(fit.predict(data))
+        if (unknown := data.missing) is not None:
+            result["missing"] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
+        return result
+
+    def pictures(self, fit: Fit) -> list[Picture]:
+        """Return densities while the method ran, held-out ratings, factors and offsets."""
+        found, hidden = [_curves(fit)], fit.data.hidden
+        if hidden is not None and len(hidden.values):
+            said = (
+                f"{len(hidden.values)} held-out ratings against their predictions. Right: calibrated predictions make "
+                "flat bars; a hill says that intervals are too wide, ends that rise that they are too narrow."
+            )
+            found.append(completion("holdout", said, fit.predict(fit.data), hidden.values, "rating"))
+            found.append(_by_activity(fit))
+        found.append(_map(fit))
+        if "mean" in fit.draws:
+            found.append(_offsets(fit))
+        return [picture for picture in found if picture is not None]
+
+
+def _nll(model: GaussianMF, flat: Values, pairs: Tensor, truth: Tensor) -> float:
+    """Return minus the mean log density of some ratings, averaged over draws [draw, *event] inside the log."""
+    count, total = len(flat["row_factors"]), 0.0
+    for index in torch.arange(len(pairs), device=pairs.device).split(max(1, BLOCK // (count * model.num_factors))):
+        logs = log_densities(model, flat, pairs[index], truth[index])
+        total += float(logs.double().logsumexp(0).sum()) - len(index) * math.log(count)
+    return -total / len(pairs)
+
+
+def _baseline(data: Ratings) -> Tensor:
+    """Return what the means of rows and of columns predict for the hidden ratings, [entry]."""
+    assert data.hidden is not None
+    means = data.statistics(data.values, "ratings")
+    row, column, mean = (torch.as_tensor(means[name][1]) for name in ("mean_by_row", "mean_by_column", "rating_mean"))
+    found = row[data.hidden.rows.cpu()] + column[data.hidden.columns.cpu()] - mean
+    return found.to(data.hidden.values)
+
+
+def _factors(aligned: Draws, labels: Sequence[str], side: str) -> pd.DataFrame:
+    """Return posterior means of factors, draws turned onto each other, and of offsets."""
+    means = {site: value.cpu().numpy() for site, value in aligned.means().items()}
+    offsets = {"offset": means[f"{side}_offsets"]} if f"{side}_offsets" in means else {}
+    factors = {f"factor[{k}]": column for k, column in enumerate(means[f"{side}_factors"].T)}
+    return pd.DataFrame({side: list(labels), **offsets, **factors})
 
 
 def _curves(fit: Fit) -> Picture | None:
@@ -76,32 +162,6 @@ def _curves(fit: Fit) -> Picture | None:
     )
 
 
-def _holdout(fit: Fit) -> Picture:
-    """Draw held-out ratings against their predictions, and the probability integral transform."""
-    hidden, found = fit.data.hidden, fit.predict(fit.data)
-    truth, mean, pit = (_numpy(each) for each in (hidden.values, found.mean, found.pit))
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    if len(truth) <= MOST_POINTS:
-        left.plot(mean, truth, ".", ms=3, alpha=0.5)
-    else:
-        image = left.hexbin(mean, truth, gridsize=45, bins="log", cmap="Blues", mincnt=1)
-        figure.colorbar(image, ax=left, label="ratings")
-    ends = [min(mean.min(), truth.min()), max(mean.max(), truth.max())]
-    left.plot(ends, ends, color="0.5", lw=0.8)
-    error = float(np.sqrt(np.mean((mean - truth) ** 2)))
-    left.set(xlabel="predicted mean", ylabel="rating", title=f"{len(truth)} held-out ratings, RMSE {error:.3f}")
-    right.hist(pit, bins=20, range=(0, 1), density=True, color="C0")
-    right.axhline(1, color="C3", lw=1)
-    right.set(xlabel="probability of a lower rating", title="Calibration", yticks=[0, 1])
-    return Picture(
-        "holdout",
-        "Held-out ratings against their predictions. Right: calibrated predictions make flat bars; a hill says that "
-        "intervals are too wide, ends that rise that they are too narrow.",
-        figure,
-    )
-
-
 def _by_activity(fit: Fit) -> Picture | None:
     """Draw the error of held-out ratings by how many other ratings their row has."""
     data, hidden = fit.data, fit.data.hidden
@@ -134,8 +194,7 @@ def _by_activity(fit: Fit) -> Picture | None:
 def _map(fit: Fit) -> Picture:
     """Draw the columns by their two largest factors, or along the only one."""
     data = fit.data
-    aligned = fit.model.canonical(fit.draws)["column_factors"].mean((0, 1))
-    values = _numpy(aligned)
+    values = _numpy(fit.aligned.means()["column_factors"])
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
     y = values[:, 1] if values.shape[1] > 1 else np.zeros(len(values))
