@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,9 +19,11 @@ class View:
 
     Attributes:
         synthesizes: Whether it can draw synthetic rows.
+        most_cells: Cells up to which predictions are written out; of more there are figures and pictures only.
     """
 
     synthesizes = False
+    most_cells: float = math.inf
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures."""
@@ -34,11 +37,12 @@ class View:
         """Return predictions of hidden cells, and of those that nobody knows, in the data and in new rows."""
         result = {}
         for name, part in (("completion", fit.data.test), ("holdout", fit.data)):
-            if part is not None and part.hidden is not None:
+            if part is not None and part.hidden is not None and len(part.hidden.values) <= self.most_cells:
                 result[name] = part.predictions(fit.predict(part))
         # Cells that are missing in the user's own file: nobody knows their value, so there is a prediction only.
         for name, part in (("missing", fit.data), ("test_missing", fit.data.test)):
-            if part is not None and (unknown := part.missing) is not None:
+            unknown = None if part is None else part.missing
+            if unknown is not None and len(unknown.hidden.values) <= self.most_cells:
                 result[name] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
         return result
 
