@@ -18,16 +18,17 @@ from pyrozoo.contracts.method import Loop
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.seeds import seeded
+from pyrozoo.core.settings import wrong_values
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.inference.sample import sample
 from pyrozoo.inference.state import take
 from pyrozoo.math import sparse
 from pyrozoo.math.multinomial import allot
 from pyrozoo.math.sparse import Pattern
 from pyrozoo.math.special import GammaFunctions
-from pyrozoo.models.poisson_mf import cavi, em, gibbs, likelihood, prediction, queries, stochastic_cavi
+from pyrozoo.models.poisson_mf import cavi, em, gibbs, likelihood, queries, stochastic_cavi
 from pyrozoo.models.poisson_mf.model import PoissonMF
+from pyrozoo.models.poisson_mf.view import View
 from pyrozoo.testing.samplers import calibration_ranks, geweke, uniformity
 from tests.case import Case, Oracle
 
@@ -124,8 +125,8 @@ class HalfExposure(gibbs.Solver):
 class IgnoresMissing(gibbs.Solver):
     """Plant: what is unobserved counts as zero."""
 
-    def __init__(self, model, data):
-        super().__init__(model, dataclasses.replace(data, unobserved=None))
+    def __init__(self, posterior):
+        super().__init__(posterior.on(dataclasses.replace(posterior.data, unobserved=None)))
 
 
 class IgnoresData(gibbs.Solver):
@@ -133,11 +134,10 @@ class IgnoresData(gibbs.Solver):
 
     def step(self, state):
         _, info = super().step(state)
-        objective = info.objective
         m = self.model
         theta = self.gamma(torch.full_like(state.row_factors, m.row_shape), torch.tensor(m.row_rate))
         eta = self.gamma(torch.full_like(state.column_factors, m.column_shape), torch.tensor(m.column_rate))
-        return type(state)(theta, eta), objective
+        return type(state)(theta, eta), info
 
 
 def loses(data: Triplets) -> Triplets:
@@ -347,8 +347,7 @@ def test_the_elbo_is_the_dense_one_term_by_term(model, missing):
     for _ in range(4):
         previous = state
         state, info = solver.step(state)
-        elbo = info.objective
-        torch.testing.assert_close(elbo, dense_elbo(model, data, previous), rtol=1e-9, atol=0)
+        torch.testing.assert_close(info.objective, dense_elbo(model, data, previous), rtol=1e-9, atol=0)
 
 
 @pytest.mark.parametrize("model", [MODEL, HIERARCHICAL], ids=["plain", "hierarchical"])
@@ -362,9 +361,9 @@ def test_the_elbo_is_a_monte_carlo_elbo(model):
             state, _ = solver.step(state)
         _, info = solver.step(state)
         elbo = info.objective
-        many = take(state, torch.zeros(10_000, dtype=torch.long))
-        draws = solver.answer(many).draws()
-        log_q = solver.answer(many).log_q(draws)
+        answer = solver.answer(take(state, torch.zeros(10_000, dtype=torch.long)))
+        draws = answer.draws()
+        log_q = answer.log_q(draws)
         prior = Posterior.of(model, data).log_prior({site: value[None, :200] for site, value in draws.items()})[0]
         hand = prior_density(model, draws)
         torch.testing.assert_close(hand[:200], prior, rtol=1e-10, atol=1e-10)
@@ -441,24 +440,19 @@ def test_vague_priors_of_tiny_shape_stay_finite():
 
 
 def test_hierarchical_densities_are_the_programs():
-    data = larger(HIERARCHICAL)
+    posterior = Posterior.of(HIERARCHICAL, larger(HIERARCHICAL))
     with seeded(7):
-        draws = [Posterior.of(HIERARCHICAL, data).simulate() for _ in range(16)]
-    stacked = {
-        site: torch.stack([draw[site] for draw in draws])[None] for site in Posterior.of(HIERARCHICAL, None).sites
-    }
-    ours = Posterior.of(HIERARCHICAL, data).pointwise(stacked).sum(-1) + Posterior.of(HIERARCHICAL, data).log_prior(
-        stacked
-    )
-    torch.testing.assert_close(ours, Posterior.of(HIERARCHICAL, data).log_joint(stacked), rtol=1e-10, atol=0)
+        draws = [posterior.simulate() for _ in range(16)]
+    stacked = {site: torch.stack([draw[site] for draw in draws])[None] for site in posterior.sites}
+    ours = posterior.pointwise(stacked).sum(-1) + posterior.log_prior(stacked)
+    torch.testing.assert_close(ours, posterior.log_joint(stacked), rtol=1e-10, atol=0)
     for module in (em, gibbs):
-        solver = module.Solver(Posterior.of(HIERARCHICAL, data))
+        solver = module.Solver(posterior)
         with seeded(0):
             state, _ = solver.step(solver.init(5))
             _, info = solver.step(state)
-            objective = info.objective
         at = {site: value[None] for site, value in solver.answer(state).draws().items()}
-        torch.testing.assert_close(objective[None], Posterior.of(HIERARCHICAL, data).log_joint(at), rtol=1e-10, atol=0)
+        torch.testing.assert_close(info.objective[None], posterior.log_joint(at), rtol=1e-10, atol=0)
 
 
 @unchecked
@@ -471,8 +465,7 @@ def test_hierarchical_objectives_never_fall_and_come_to_rest(module):
     path = []
     for _ in range(1000):
         state, info = solver.step(state)
-        objective = info.objective
-        path.append(objective)
+        path.append(info.objective)
     steps = torch.stack(path).diff(dim=0)
     assert (steps >= -1e-12 * path[-1].abs()).all()
     assert steps[-1].max() < 1e-2
@@ -502,11 +495,8 @@ def test_geweke_of_the_hierarchical_sampler_sees_rates_that_forget_the_factors()
 @pytest.mark.slow
 def test_calibration_of_the_hierarchical_sampler():
     def infer(data, seed):
-        solver = gibbs.Solver(Posterior.of(HIERARCHICAL, data))
-        loop = Loop(seed=seed, progress=False)
-        return sample(
-            HIERARCHICAL, data, solver, method="gibbs", chains=31, warmup=40, draws=1, thin=1, loop=loop
-        ).draws
+        sampler = Sample(name="gibbs", part=gibbs.Solver, chains=31, warmup=40, draws=1, thin=1)
+        return sampler(Posterior.of(HIERARCHICAL, data), Loop(seed=seed, progress=False)).draws
 
     p = uniformity(calibration_ranks(HIERARCHICAL, Triplets.blank(3, 2), infer, simulations=100, seed=3, lose=loses))
     assert p.min() > 1e-4, p[p < 1e-3]
@@ -537,16 +527,15 @@ def test_one_batch_of_all_rows_at_full_step_is_a_fixed_point_of_cavi(model):
         state = batch.init(1)
         for _ in range(2000):
             state, info = batch.step(state)
-            elbo = info.objective
+    elbo = info.objective
     solver = stochastic_cavi.Solver(Posterior.of(model, data), batch_size=40, local_steps=1000, local_tol=1e-10)
     names = ["column_shape", "column_rate", *(["column_rates_rate"] if model.hierarchical else [])]
     start = {name: getattr(state, name) for name in names}
     start["column_rate"] = start["column_rate"].expand_as(start["column_shape"])
     own = solver.state_class(seen=torch.zeros(1, dtype=torch.float64), **start)
     after, info = solver.step(own)
-    estimate = info.objective
     torch.testing.assert_close(after.column_shape, own.column_shape, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(estimate, elbo, rtol=1e-6, atol=0)
+    torch.testing.assert_close(info.objective, elbo, rtol=1e-6, atol=0)
     finished = solver.finish(own)
     torch.testing.assert_close(batch.step(finished)[1].objective, elbo, rtol=1e-6, atol=0)
 
@@ -555,27 +544,26 @@ def test_one_batch_of_all_rows_at_full_step_is_a_fixed_point_of_cavi(model):
 @unchecked
 def test_minibatches_come_close_to_the_batch():
     data = simulate_data(MODEL, seed=2, missing=0.05, rows=120, columns=30)
-    batch, solver = (
-        cavi.Solver(Posterior.of(MODEL, data)),
-        stochastic_cavi.Solver(Posterior.of(MODEL, data), batch_size=40),
-    )
+    posterior = Posterior.of(MODEL, data)
+    batch, solver = cavi.Solver(posterior), stochastic_cavi.Solver(posterior, batch_size=40)
     with seeded(0):
         state = batch.init(1)
         for _ in range(500):
             state, info = batch.step(state)
-            elbo = info.objective
-        own = solver.init(1)
+        elbo, own = info.objective, solver.init(1)
         for _ in range(60):
             own, info = solver.step(own)
-            estimate = info.objective
     reached = batch.step(solver.finish(own))[1].objective
     assert float(reached) == pytest.approx(float(elbo), rel=0.01)
-    assert float(estimate) == pytest.approx(float(reached), rel=0.01)
+    assert float(info.objective) == pytest.approx(float(reached), rel=0.01)
 
 
 def test_settings_of_minibatches_are_checked():
-    for name, value in {"batch_size": 0, "forgetting": 0.5, "delay": -1.0, "local_steps": 0, "local_tol": -1.0}.items():
-        with pytest.raises(SettingError, match=f"solver.{name}"):
+    assert {name for name, _ in wrong_values(stochastic_cavi.Options)} == {
+        "batch_size", "delay", "forgetting", "local_steps", "local_tol",
+    }  # fmt: skip
+    for name, value in wrong_values(stochastic_cavi.Options):
+        with pytest.raises(SettingError, match=f"solver.{name} is .*; it must be"):
             pyrozoo.fit(MODEL, "stochastic_cavi", data=TINY, solver={name: value}, **QUIET)
 
 
@@ -587,7 +575,7 @@ def test_predictions_are_those_of_a_mixture_of_poissons():
     eta = torch.tensor([[[3.0, 1.0], [0.2, 0.1]], [[3.0, 1.0], [4.0, 0.1]]], dtype=torch.float64)
     cells = torch.tensor([[0, 1], [0, 0]])
     x = torch.tensor([2.0, 7.0], dtype=torch.float64)
-    found = prediction.predictive(theta, eta, cells, x)
+    found = queries.predictive(theta, eta, cells, x)
     rates = np.array([[0.4, 5.0], [2.01, 1.6]])
     np.testing.assert_allclose(found.mean, rates.mean(0))
     np.testing.assert_allclose(found.log_density, np.log(stats.poisson.pmf(x.numpy(), rates).mean(0)), rtol=1e-12)
@@ -615,7 +603,7 @@ def genre_fit():
 
 
 def test_genres_are_the_groups():
-    table = queries.tables(genre_fit())["genres"]
+    table = View().tables(genre_fit())["genres"]
     assert len(table) == 3 * queries.TOP
     for _, part in table.groupby("factor"):
         assert part["column"].str[:2].nunique() == 1, "ten columns of one group"
@@ -642,7 +630,7 @@ def test_recommendations_are_unseen_first_and_of_the_rows_group():
 
 
 def test_similar_columns_are_of_the_same_group():
-    table = queries.tables(genre_fit())["similar"]
+    table = View().tables(genre_fit())["similar"]
     assert (table["column"].str[:2] == table["similar"].str[:2]).all()
     assert (table["column"] != table["similar"]).all()
     assert table["cosine"].between(-1e-9, 1 + 1e-9).all()
@@ -650,7 +638,7 @@ def test_similar_columns_are_of_the_same_group():
 
 def test_new_rows_are_folded_in():
     fit = genre_fit()
-    tables = queries.tables(fit)
+    tables = View().tables(fit)
     new = tables["test_recommendations"]
     assert new[new["row"] == "new a"]["column"].iloc[0] == "g0 item 5", "the one column of its group that it has not"
     shares = tables["test_row_factors"].set_index("row").filter(like="factor")
@@ -665,7 +653,7 @@ def test_new_rows_are_folded_in():
 def test_ranking_is_the_textbooks():
     fit = genre_fit()
     data, hidden = fit.data, fit.data.hidden
-    scores = prediction.expected_rates(*prediction.factors(fit.draws, queries.RATE_DRAWS))
+    scores = queries.expected_rates(*queries.factors(fit.draws, queries.RATE_DRAWS))
     seen = {(int(i), int(j)) for i, j, _ in data.values.tolist()}
     ndcg, recall, entries = [], [], (hidden.rows, hidden.columns, hidden.values)
     for row in sorted(set(hidden.rows[hidden.values > 0].tolist())):
@@ -687,8 +675,8 @@ def test_elbo_per_count():
     assert fit.metrics["elbo_per_count"] == pytest.approx(fit.objective / float(fit.data.counts.sum()))
 
 
-def test_canonical_columns_sum_to_one_and_fall_in_mass():
-    draws = genre_fit().posterior.align(genre_fit().draws)
+def test_aligned_columns_sum_to_one_and_fall_in_mass():
+    draws = genre_fit().aligned
     torch.testing.assert_close(
         draws["column_factors"].sum(-2), torch.ones(1, len(draws["row_factors"][0]), 3, dtype=torch.float64)
     )
@@ -724,8 +712,14 @@ def test_simulated_cells_are_poisson(scale):
 
 @pytest.mark.parametrize("field", ["row_shape", "row_rate", "column_shape", "column_rate", "rate_shape"])
 def test_settings_must_be_positive(field):
-    with pytest.raises(SettingError, match=f"model.{field}"):
+    with pytest.raises(SettingError, match=f"model.{field} is 0.0; it must be a positive number"):
         dataclasses.replace(MODEL, **{field: 0.0})
+
+
+@pytest.mark.parametrize(("field", "value"), [*wrong_values(PoissonMF), ("hierarchical", 1)])
+def test_settings_are_checked(field, value):
+    with pytest.raises(SettingError, match=f"model.{field} is .*; it must be"):
+        PoissonMF.of({**MODEL.values(), field: value})
 
 
 def test_em_needs_shapes_of_one():

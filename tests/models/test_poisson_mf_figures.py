@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.models.poisson_mf import figures, queries
+from pyrozoo.models.poisson_mf import queries, view
 from pyrozoo.models.poisson_mf.model import PoissonMF
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -39,12 +41,13 @@ def fake(data: Triplets, factors: int = 3, draws: int = 4, hierarchical: bool = 
     model = PoissonMF(factors, 0.5, 1.0, 0.5, 1.0, hierarchical, 1.0)
     trace = pd.DataFrame({"iteration": [1], "chain": [0], "objective": [0.0], "seconds": [0.1]})
     runs = pd.DataFrame({"chain": [0], "objective": [0.0], "iterations": [1], "status": ["converged"]})
-    return Fit(model, "cavi", "variational", data, values, trace, runs, "converged", "elbo", 0.0, 1, 0.1, 0)
+    posterior = Posterior.of(model, data)
+    return Fit(posterior, "cavi", "variational", Draws(values), trace, runs, "converged", "elbo", 0.0, 1, 0.1, 0)
 
 
 def named(fit: Fit) -> dict[str, Picture]:
     """Return the pictures by name."""
-    result = {picture.name: picture for picture in figures.pictures(fit)}
+    result = {picture.name: picture for picture in view.View().pictures(fit)}
     for picture in result.values():
         assert picture.caption.endswith(".")
         assert "nan" not in picture.caption
@@ -68,12 +71,6 @@ def texts(picture: Picture) -> list[str]:
     """Return what is written in the first axes of a picture."""
     axes = picture.figure.axes[0]
     return [text.get_text() for text in (*axes.texts, *axes.get_xticklabels())]
-
-
-def listed_rates(fit: Fit) -> Picture:
-    picture = figures._listed_rates(fit)
-    assert picture is not None
-    return picture
 
 
 # Which pictures -------------------------------------------------------------------------------------------------------
@@ -112,39 +109,37 @@ def test_truth_of_another_shape_is_no_truth(columns):
 def test_genres_are_those_of_the_table():
     data = Triplets.of(COUNTS)
     fit = fake(data)
-    assert isinstance(fit.model, PoissonMF)
-    frame = queries.genres(fit.model, fit.draws, data, figures.LISTED)
+    frame = queries.genres(fit.aligned.means(), data, view.LISTED)
     axes = named(fit)["genres"].figure.axes
     assert len(axes) == 3
     shares = frame.groupby("factor")["share"].first()
     for axis, k in zip(axes, shares.sort_values(ascending=False).index, strict=True):
         part = frame[frame["factor"] == k]
         assert [text.get_text() for text in axis.texts[::2]] == part["column"].tolist()
-        assert [text.get_text() for text in axis.texts[1::2]] == [*map(figures._percent, part["weight"])]
+        assert [text.get_text() for text in axis.texts[1::2]] == [*map(view._percent, part["weight"])]
         assert [bar.get_width() for bar in axis.patches] == pytest.approx(part["weight"] / part["weight"].max())
         assert axis.get_title(loc="left") == f"factor {k}: {shares[k]:.0%} of all"
 
 
 def test_many_factors_show_the_largest():
-    found = named(fake(Triplets.of(COUNTS), factors=figures.MOST_FACTORS + 1))
-    assert len(found["genres"].figure.axes) == figures.MOST_GENRES
+    found = named(fake(Triplets.of(COUNTS), factors=view.MOST_FACTORS + 1))
+    assert len(found["genres"].figure.axes) == view.MOST_GENRES
     assert "12 largest of 21 factors" in found["genres"].caption
     assert "20 largest of 21 factors" in found["loadings"].caption
-    assert found["loadings"].figure.axes[0].images[0].get_array().shape[0] == figures.MOST_FACTORS
+    assert found["loadings"].figure.axes[0].images[0].get_array().shape[0] == view.MOST_FACTORS
 
 
 def test_loadings():
     data = Triplets.of(COUNTS)
     fit = fake(data)
-    aligned = fit.posterior.align(fit.draws)
-    theta, eta = (aligned[site].mean((0, 1)) for site in ("row_factors", "column_factors"))
+    theta, eta = (fit.aligned.means()[site] for site in ("row_factors", "column_factors"))
     order = theta.sum(0).argsort(descending=True)
     picture = named(fit)["loadings"]
     columns = [data.column_labels.index(label) for label in texts(picture)]
-    assert len(columns) == len(set(columns)) <= 3 * figures.LISTED
+    assert len(columns) == len(set(columns)) <= 3 * view.LISTED
     left, right = (axes.images[0].get_array() for axes in picture.figure.axes[:2])
     assert np.allclose(left, eta[columns][:, order].T)
-    assert set(eta[:, order[0]].argsort(descending=True)[: figures.LISTED].tolist()) == set(columns[: figures.LISTED])
+    assert set(eta[:, order[0]].argsort(descending=True)[: view.LISTED].tolist()) == set(columns[: view.LISTED])
     assert np.allclose(right.sum(0), 1)
     assert right.shape == (3, 40)
     assert (np.diff(right.argmax(0)) >= 0).all()
@@ -156,7 +151,7 @@ def test_rates_are_true_and_inferred():
     fit = fake(data)
     true = data.truth["row_factors"] @ data.truth["column_factors"].T
     theta, eta = fit.draws["row_factors"][0], fit.draws["column_factors"][0]
-    axes = figures._true_rates(fit, *data.truth.values()).figure.axes
+    axes = view._true_rates(fit, *data.truth.values()).figure.axes
     first, second = (each.images[0] for each in axes[:2])
     assert first.norm.vmin == second.norm.vmin
     assert first.norm.vmax == second.norm.vmax
@@ -179,7 +174,7 @@ def test_listed_counts_against_expected():
     fit = fake(data)
     theta, eta = fit.draws["row_factors"][0], fit.draws["column_factors"][0]
     row, column = data.values[:, :2].long().unbind(1)
-    points = listed_rates(fit).figure.axes[0].lines[0].get_xydata()
+    points = view._listed_rates(fit).figure.axes[0].lines[0].get_xydata()
     assert len(points) == len(data.values)
     assert np.allclose(points[:, 1], data.counts)
     expected = (theta @ eta.mT).mean(0)[row, column].numpy()
@@ -187,10 +182,10 @@ def test_listed_counts_against_expected():
 
 
 def test_counting_cells_loses_none(monkeypatch):
-    monkeypatch.setattr(figures, "MOST_POINTS", 50)
+    monkeypatch.setattr(view, "MOST_POINTS", 50)
     data = with_truth(Triplets.of(COUNTS))
-    truth = figures._true_rates(fake(data), *data.truth.values())
-    for picture, axes, cells in ((listed_rates(fake(data)), 0, len(data.values)), (truth, 2, COUNTS.size)):
+    truth = view._true_rates(fake(data), *data.truth.values())
+    for picture, axes, cells in ((view._listed_rates(fake(data)), 0, len(data.values)), (truth, 2, COUNTS.size)):
         draw(picture)
         squares = picture.figure.axes[axes].collections[0].get_array()
         assert np.nansum(np.ma.filled(squares, NAN)) == cells
@@ -198,11 +193,11 @@ def test_counting_cells_loses_none(monkeypatch):
 
 @pytest.mark.parametrize("of", ["all", "listed"])
 def test_holdout(of, monkeypatch):
-    monkeypatch.setattr(figures, "MOST_INTERVALS", 60)
+    monkeypatch.setattr(view, "MOST_INTERVALS", 60)
     data = Triplets.of(COUNTS).hold_out(0.3, 0, of)
     assert data.hidden is not None
     fit = fake(data)
-    picture = figures._holdout(fit)
+    picture = view._holdout(fit)
     left = picture.figure.axes[0]
     points = np.concatenate([line.get_xydata() for line in left.lines if line.get_marker() == "."])
     assert len(points) == 60 < len(data.hidden.values)
@@ -219,19 +214,18 @@ def test_holdout(of, monkeypatch):
 
 
 def test_equal_counts_lie_side_by_side():
-    moved = figures._spread(np.array([0.0, 0, 0, 1, 2, 2]))
+    moved = view._spread(np.array([0.0, 0, 0, 1, 2, 2]))
     assert np.allclose(moved, [-0.24, 0, 0.24, 1, 1.82, 2.18])
 
 
 @pytest.mark.parametrize("most", [2000, 7])
 def test_recall_is_that_of_the_metrics(most, monkeypatch):
-    monkeypatch.setattr(queries, "_chosen", lambda size: figures._evenly(size, most))
-    monkeypatch.setattr(figures, "MOST_ROWS", most)
+    monkeypatch.setattr(queries, "MOST_ROWS", most)
     data = Triplets.of(COUNTS).hold_out(0.3, 0)
     fit = fake(data)
-    picture = figures._ranking(fit)
+    picture = view._ranking(fit)
     lines = {line.get_label(): line.get_ydata() for line in picture.figure.axes[0].lines}
-    assert lines["the fit"][queries.RANKED - 1] == pytest.approx(queries.metrics(fit)["recall_at_20"])
+    assert lines["the fit"][queries.RANKED - 1] == pytest.approx(view.View().metrics(fit)["recall_at_20"])
     assert ("rows, evenly chosen" in picture.caption) == (most == 7)
     for curve in lines.values():
         assert len(curve) == 30
@@ -249,7 +243,7 @@ def test_large_data_stay_small():
     for each in (data, with_truth(data)):
         found = named(fake(each, factors=2, draws=1))
         assert set(found) == {"genres", "loadings", "rates", "holdout", "ranking"}
-        assert found["loadings"].figure.axes[1].images[0].get_array().shape == (2, figures.MOST_SHARES)
+        assert found["loadings"].figure.axes[1].images[0].get_array().shape == (2, view.MOST_SHARES)
         for axes in found["rates"].figure.axes:
             assert all(image.get_array().size <= 100_000 for image in axes.images)
 
@@ -257,9 +251,9 @@ def test_large_data_stay_small():
 # Odd names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fallbacks", [(), figures.FALLBACKS])
+@pytest.mark.parametrize("fallbacks", [(), view.FALLBACKS])
 def test_odd_names(fallbacks, monkeypatch):
-    monkeypatch.setattr(figures, "FALLBACKS", fallbacks)
+    monkeypatch.setattr(view, "FALLBACKS", fallbacks)
     data = Triplets.of(COUNTS[:20, : len(ODD_NAMES)]).hold_out(0.2, 0)
     data = dataclasses.replace(data, column_labels=ODD_NAMES, row_labels=[f"{name} $" for name in (ODD_NAMES * 2)[:20]])
     found = named(fake(data))
@@ -267,33 +261,33 @@ def test_odd_names(fallbacks, monkeypatch):
 
 
 def test_labels(monkeypatch):
-    monkeypatch.setattr(figures, "FALLBACKS", ())
+    monkeypatch.setattr(view, "FALLBACKS", ())
     expected = ["□ column 0", "Сплин", r"AC\$DC \$x\$", "two lines and a tab", "column 4", "column 5", "□□□ (live)",
                 "□ column 7", "□ column 8"]  # fmt: skip
-    assert [figures._label(name, i) for i, name in enumerate(ODD_NAMES[:9])] == expected
-    assert figures._label("W" * 50, 0) == "W" * 21 + "…"
-    assert figures._label("a name that goes on and on", 0) == "a name that goes on a…"
-    assert figures._label("x" * 22, 0) == "x" * 22
-    assert figures._label("", 3, "row") == "row 3"
+    assert [view._label(name, i) for i, name in enumerate(ODD_NAMES[:9])] == expected
+    assert view._label("W" * 50, 0) == "W" * 21 + "…"
+    assert view._label("a name that goes on and on", 0) == "a name that goes on a…"
+    assert view._label("x" * 22, 0) == "x" * 22
+    assert view._label("", 3, "row") == "row 3"
 
 
 def test_percentages():
     parts = [1.0, 0.123, 0.0996, 0.0994, 0.0123, 0.00994, 0.0001, 0.00001, 0.0]
-    assert [figures._percent(part) for part in parts] == [
+    assert [view._percent(part) for part in parts] == [
         "100%", "12%", "10%", "9.9%", "1.2%", "0.99%", "0.01%", "<0.01%", "0%",
     ]  # fmt: skip
 
 
 def test_wide_letters_count_twice(monkeypatch):
-    monkeypatch.setattr(figures, "_fonts", lambda fallbacks: (["DejaVu Sans"], frozenset(range(0x110000))))
-    assert figures._label("久" * 30, 0) == "久" * 10 + "…"
-    assert figures._label("久" * 11, 0) == "久" * 11
+    monkeypatch.setattr(view, "_fonts", lambda fallbacks: (["DejaVu Sans"], frozenset(range(0x110000))))
+    assert view._label("久" * 30, 0) == "久" * 10 + "…"
+    assert view._label("久" * 11, 0) == "久" * 11
 
 
 def test_fonts_are_those_that_are_there():
-    families, letters = figures._fonts(("No such font", "DejaVu Serif"))
+    families, letters = view._fonts(("No such font", "DejaVu Serif"))
     assert families == ["DejaVu Sans", "DejaVu Serif"]
-    assert {ord("a"), ord("Я"), ord(figures.LACKING), ord("…"), ord("√")} <= letters
+    assert {ord("a"), ord("Я"), ord(view.LACKING), ord("…"), ord("√")} <= letters
     assert ord("久") not in letters
 
 

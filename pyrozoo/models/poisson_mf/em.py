@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import SettingError
+from pyrozoo.models.poisson_mf.factors import rates_given
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
-from pyrozoo.models.poisson_mf.point import State, draws_of, log_prior, prior_rates, state_class
+from pyrozoo.models.poisson_mf.point import State, log_prior, prior_rates, state_class
+from pyrozoo.models.poisson_mf.posterior import Posterior
 
 
 class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
@@ -25,16 +25,14 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
+        super().__init__(posterior)
         for name in ("row_shape", "column_shape"):
-            if getattr(model, name) < 1:
-                raise SettingError(
-                    f"model.{name} is {getattr(model, name)}; em needs >= 1, below which the posterior has no mode"
-                )
-        self.model, self.data, self.state_class = model, data, state_class(model)
+            if (value := getattr(self.model, name)) < 1:
+                raise SettingError(f"model.{name} is {value}; em needs >= 1, below which the posterior has no mode")
+        self.state_class = state_class(self.model)
 
     def init(self, chains: int) -> State:
-        """Return random starting points (``PoissonMF.initial``)."""
+        """Return random starting points (``Posterior.initial``)."""
         return self.state_class(**self.posterior.initial(chains))
 
     def step(self, state: State) -> tuple[State, Info]:
@@ -47,14 +45,9 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
         tiny = torch.finfo(theta.dtype).tiny
         theta = ((m.row_shape - 1 + of_rows) / (b + row_exposure(eta, data))).clamp(min=tiny)
         eta = ((m.column_shape - 1 + of_columns) / (d + column_exposure(theta, data))).clamp(min=tiny)
-        if not m.hierarchical:
-            return State(theta, eta), Info(objective)
-        rates = [
-            (m.rate_shape + m.num_factors * shape - 1) / (m.rate_shape / rate + factors.sum(-1))
-            for shape, rate, factors in ((m.row_shape, m.row_rate, theta), (m.column_shape, m.column_rate, eta))
-        ]
+        rates = [(shape - 1) / rate for shape, rate in rates_given(m, theta, eta)] if m.hierarchical else []
         return self.state_class(theta, eta, *rates), Info(objective)
 
-    def draws(self, state: State) -> Values:
+    def answer(self, state: State) -> Answer:
         """Return the point itself."""
-        return draws_of(state)
+        return Answer(point=vars(state))

@@ -48,6 +48,24 @@ def rates_rate(model: PoissonMF, mean: float, factors: Float[Tensor, "C N K"]) -
     return model.rate_shape / mean + factors.sum(-1)
 
 
+def rates_given(model: PoissonMF, theta: Tensor, eta: Tensor) -> list[tuple[float, Tensor]]:
+    """Return shape and rate of xi and of omega given factors, or their means, [C, N, K] and [C, M, K]."""
+    sides = (model.row_shape, model.row_rate, theta), (model.column_shape, model.column_rate, eta)
+    return [(rates_shape(model, a), rates_rate(model, mean, each)) for a, mean, each in sides]
+
+
+def expected_rate(model: PoissonMF, a: float, mean: float, xi: Tensor | None) -> Tensor | float:
+    """Return E xi from the rate of q(xi), to be broadcast over factors, or the fixed rate.
+
+    Args:
+        model: The model.
+        a: Shape of the prior of the factors.
+        mean: Rate of that prior, or the mean of the rates.
+        xi: Rate of q(xi), when the model is hierarchical.
+    """
+    return mean if xi is None else (rates_shape(model, a) / xi).unsqueeze(-1)
+
+
 def factor(
     model: PoissonMF, shape: Tensor, rate: Tensor, a: float, b: float, xi: Tensor | None, functions: GammaFunctions
 ) -> Factor:
@@ -113,7 +131,7 @@ def fit_rows(
     for _ in range(steps):
         if m.hierarchical:
             xi = rates_rate(m, m.row_rate, previous)
-            rate = (rates_shape(m, m.row_shape) / xi).unsqueeze(-1) + exposure
+            rate = expected_rate(m, m.row_shape, m.row_rate, xi) + exposure
         logs = torch.digamma(shape) - rate.log()
         shape = m.row_shape + shared(logs.exp(), eta, rows, (logs, log_eta))[0]
         mean = shape / rate

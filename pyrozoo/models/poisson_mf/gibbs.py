@@ -7,13 +7,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.math.multinomial import allot
+from pyrozoo.models.poisson_mf.factors import rates_given
 from pyrozoo.models.poisson_mf.likelihood import BLOCK, column_exposure, expected_total, row_exposure
-from pyrozoo.models.poisson_mf.point import State, draws_of, log_prior, prior_rates, state_class
+from pyrozoo.models.poisson_mf.point import State, log_prior, prior_rates, state_class
+from pyrozoo.models.poisson_mf.posterior import Posterior
 
 
 class Solver(SolverContract, kind="samples", objective="log_joint", state=State):
@@ -26,11 +26,11 @@ class Solver(SolverContract, kind="samples", objective="log_joint", state=State)
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        self.model, self.data, self.state_class = model, data, state_class(model)
+        super().__init__(posterior)
+        self.state_class = state_class(self.model)
 
     def init(self, chains: int) -> State:
-        """Return random starting points (``PoissonMF.initial``)."""
+        """Return random starting points (``Posterior.initial``)."""
         return self.state_class(**self.posterior.initial(chains))
 
     def step(self, state: State) -> tuple[State, Info]:
@@ -41,15 +41,8 @@ class Solver(SolverContract, kind="samples", objective="log_joint", state=State)
         b, d = prior_rates(m, state)
         theta = self.gamma(m.row_shape + of_rows, b + row_exposure(state.column_factors, data))
         eta = self.gamma(m.column_shape + of_columns, d + column_exposure(theta, data))
-        if not m.hierarchical:
-            return State(theta, eta), Info(objective)
-        rates = [
-            self.gamma(
-                torch.full_like(factors[..., 0], m.rate_shape + m.num_factors * shape),
-                m.rate_shape / rate + factors.sum(-1),
-            )
-            for shape, rate, factors in ((m.row_shape, m.row_rate, theta), (m.column_shape, m.column_rate, eta))
-        ]
+        given = rates_given(m, theta, eta) if m.hierarchical else []
+        rates = [self.gamma(torch.full_like(rate, shape), rate) for shape, rate in given]
         return self.state_class(theta, eta, *rates), Info(objective)
 
     def allotted(
@@ -74,6 +67,6 @@ class Solver(SolverContract, kind="samples", objective="log_joint", state=State)
         tiny = torch.finfo(shape.dtype).tiny
         return Gamma(shape, rate, validate_args=False).sample().clamp(min=tiny)
 
-    def draws(self, state: State) -> Values:
-        """Return the sampler's values."""
-        return draws_of(state)
+    def answer(self, state: State) -> Answer:
+        """Return the parameters."""
+        return Answer(point=vars(state))

@@ -8,11 +8,10 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
-from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.cavi import Solver
+from pyrozoo.models.poisson_mf.posterior import Posterior
 
 
 class Guide:
@@ -22,16 +21,14 @@ class Guide:
     shape to follow. A minibatch of rows touches the parameters of its own rows only.
 
     Args:
-        model: The model.
-        data: All of the data; starting values are one update of CAVI from a random start (torch's global generator),
-            which puts means at the scale of the data.
+        posterior: The model given all of the data; starting values are one update of CAVI from a random start (torch's
+            global generator), which puts means at the scale of the data.
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
         solver = Solver(posterior)
         state, _ = solver.step(solver.init(1))
-        self.model, self.total_rows = model, data.shape[0]
+        self.total_rows = posterior.data.shape[0]
         self.start = {
             site: (q.mean[0], q.concentration[0].expand_as(q.mean[0])) for site, q in solver.factors(state).items()
         }
@@ -46,10 +43,6 @@ class Guide:
             shape = pyro.param(f"{site}_shape", shape, constraint=constraints.positive)
             if site.startswith("row"):
                 mean, shape = mean[data.rows], shape[data.rows]
-            q = _gamma(mean, shape, tiny)
+            q: Any = dist.Gamma(shape, shape / mean.clamp(min=tiny))
             with rows if site.startswith("row") else columns:
                 pyro.sample(site, q.to_event(1) if mean.ndim > 1 else q)
-
-
-def _gamma(mean: Tensor, shape: Tensor, tiny: float) -> Any:
-    return dist.Gamma(shape, shape / mean.clamp(min=tiny))

@@ -1,4 +1,4 @@
-"""Poisson matrix factorization: its Pyro program and the functions of its draws."""
+"""Poisson matrix factorization: its hyper-parameters, its Pyro program, and its symmetry."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor
 
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.errors import SettingError
+from pyrozoo.contracts.symmetry import Relabel, Sites
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.settings import positive, whole
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.distributions import FactorPoisson
 
@@ -50,20 +53,18 @@ class PoissonMF(Model):
         SettingError: On construction, naming the field that is out of range.
     """
 
-    num_factors: int
-    row_shape: float
-    row_rate: float
-    column_shape: float
-    column_rate: float
-    hierarchical: bool
-    rate_shape: float
+    num_factors: int = whole()
+    row_shape: float = positive()
+    row_rate: float = positive()
+    column_shape: float = positive()
+    column_rate: float = positive()
+    hierarchical: bool  # type: ignore[misc]  # a declared range is no default, which mypy does not know
+    rate_shape: float = positive()
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.num_factors, int) or self.num_factors < 1:
-            raise SettingError(f"model.num_factors is {self.num_factors!r}; it must be a whole number >= 1")
-        for name in ("row_shape", "row_rate", "column_shape", "column_rate", "rate_shape"):
-            if not getattr(self, name) > 0:
-                raise SettingError(f"model.{name} is {getattr(self, name)}; it must be positive")
+    @property
+    def symmetry(self) -> ScaleAndRelabel:
+        """Factors can be exchanged, and scale moved from columns to rows."""
+        return ScaleAndRelabel("factor", lambda flat: flat["column_factors"].sqrt().mT, "mass")
 
     def __call__(self, data: Triplets) -> None:
         """Run the Pyro program."""
@@ -85,3 +86,28 @@ class PoissonMF(Model):
         eta = factors("column", self.column_shape, self.column_rate, columns)
         with rows:
             pyro.sample("counts", FactorPoisson(theta, eta, data), obs=data.values)
+
+
+class ScaleAndRelabel(Relabel):
+    """Factors can be exchanged, and each scaled up by row and down by column: only products matter to the data."""
+
+    def align(self, draws: Draws, sites: Sites, reference: Draws | None = None) -> Draws:
+        """Scale factors so that each column of eta sums to 1; relabel them, toward the reference or by falling mass."""
+        toward = None if reference is None else _scaled(reference)
+        moved = super().align(_scaled(draws), {**sites, "mass": ("factor",)}, toward)
+        return Draws({site: moved[site] for site in draws})
+
+    def invariants(self, draws: Draws, sites: Sites) -> dict[str, tuple[tuple[str, ...], Tensor]]:
+        """Return the expected ``total`` of all cells, ``row_total`` and ``column_total``."""
+        theta, eta = draws["row_factors"], draws["column_factors"]
+        rows = (theta * eta.sum(-2, keepdim=True)).sum(-1)
+        columns = (eta * theta.sum(-2, keepdim=True)).sum(-1)
+        return {"total": ((), rows.sum(-1)), "row_total": (("row",), rows), "column_total": (("column",), columns)}
+
+
+def _scaled(draws: Draws) -> Draws:
+    """Move scale from eta to theta so that every column of eta sums to 1, and add the ``mass`` of every factor."""
+    theta, eta = draws["row_factors"], draws["column_factors"]
+    total = eta.sum(-2, keepdim=True).clamp(min=torch.finfo(eta.dtype).tiny)
+    theta = theta * total
+    return Draws({**draws, "row_factors": theta, "column_factors": eta / total, "mass": theta.sum(-2)})

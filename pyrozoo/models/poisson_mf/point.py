@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.core.draws import Values
 from pyrozoo.models.poisson_mf.model import PoissonMF
 
 
@@ -32,11 +31,6 @@ class HierarchicalState(State):
 def state_class(model: PoissonMF) -> type[State]:
     """Return the class of states of a model."""
     return HierarchicalState if model.hierarchical else State
-
-
-def draws_of(state: State) -> Values:
-    """Return the point by site."""
-    return {f.name: getattr(state, f.name) for f in fields(state)}
 
 
 def prior_rates(model: PoissonMF, state: State) -> tuple[Tensor | float, Tensor | float]:

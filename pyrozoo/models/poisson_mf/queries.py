@@ -1,24 +1,34 @@
-"""What users ask of a fitted factorization: genres, recommendations, similar items, new rows, how well it ranks."""
+"""What can be asked of a fitted factorization: predictions, genres, recommendations, similar columns, new rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from sklearn.metrics import ndcg_score
 from torch import Tensor
 from torch.distributions import Gamma
 
-from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Values
+from pyrozoo.core.draws import Draws, Values, evenly
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.triplets import Triplets
+from pyrozoo.math.sparse import Pattern
 from pyrozoo.models.poisson_mf.factors import fit_rows
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.models.poisson_mf.prediction import expected_rates, factors, predictive
+
+MOST_DRAWS = 1000
+"""Posterior draws used by a prediction; more change nothing that a reader could see."""
+
+PREDICTIVE_DRAWS = 1000
+"""Values behind a predictive interval; with very many cells fewer, but never below 200 (quantiles to about 2%)."""
+
+BLOCK = 2**22
+"""Rates held at a time."""
 
 TOP = 10
 """Columns shown of each factor, and recommended to each row."""
@@ -38,15 +48,94 @@ RATE_DRAWS = 100
 RANKED = 20
 """How many recommendations are judged."""
 
-BLOCK = 2**22
+Scores = Callable[[Tensor], Tensor]
+"""Rows [n] -> how much each column is recommended to them, [n, M], at least 0."""
 
 
-def genres(model: PoissonMF, draws: Values, data: Triplets, count: int = TOP) -> pd.DataFrame:
+# Counts ---------------------------------------------------------------------------------------------------------------
+
+
+def factors(draws: Values, most: int = MOST_DRAWS) -> tuple[Float[Tensor, "S N K"], Float[Tensor, "S M K"]]:
+    """Return row and column factors of at most so many draws, thinned evenly over chains."""
+    flat = Draws({site: draws[site] for site in ("row_factors", "column_factors")}).some(most).flat()
+    return flat["row_factors"], flat["column_factors"]
+
+
+def cell_rates(
+    theta: Float[Tensor, "*b N K"], eta: Float[Tensor, "*b M K"], cells: Int[Tensor, "cell 2"]
+) -> Float[Tensor, "*b cell"]:
+    """Return theta_n . eta_m at cells, which must be sorted by row."""
+    return Pattern.of(cells[:, 0], cells[:, 1], theta.shape[-2], eta.shape[-2]).sampled(theta, eta)
+
+
+def expected_rates(theta: Float[Tensor, "S n K"], eta: Float[Tensor, "S M K"]) -> Float[Tensor, "n M"]:
+    """Return posterior mean rates of whole rows: n x M numbers, so choose the rows."""
+    total = theta.new_zeros(theta.shape[1], eta.shape[1])
+    for a, b in zip(theta, eta, strict=True):
+        total.addmm_(a, b.T)
+    return total / len(theta)
+
+
+def predict(draws: Values, data: Triplets) -> Prediction:
+    """Predict the hidden counts of the data, in their order.
+
+    Args:
+        draws: Site -> [chain, draw, *event].
+        data: With hidden entries.
+
+    Raises:
+        ValueError: It hides none.
+    """
+    hidden = data.hidden
+    if hidden is None:
+        raise ValueError("the data hide no entries")
+    return predictive(*factors(draws), torch.stack([hidden.rows, hidden.columns], 1), hidden.values)
+
+
+def predictive(
+    theta: Float[Tensor, "S N K"], eta: Float[Tensor, "S M K"], cells: Int[Tensor, "cell 2"], x: Float[Tensor, cell]
+) -> Prediction:
+    """Predict counts: a mixture over draws of Poissons.
+
+    Args:
+        theta: Row factors of every draw.
+        eta: Column factors.
+        cells: Rows and columns, in any order.
+        x: Their true counts; NaN where nobody knows them.
+    """
+    if not len(cells):
+        return Prediction(*[x.new_zeros(0)] * 5)
+    order = (cells[:, 0] * eta.shape[1] + cells[:, 1]).argsort()
+    S, total = len(theta), max(200, min(PREDICTIVE_DRAWS, 4 * 10**7 // (len(cells) + 1)))
+    repeats = -(-total // S)
+    with seeded(0):  # a query of one fit always answers the same
+        parts = [
+            _block(cell_rates(theta, eta, cells[index]), x[index], repeats)
+            for index in order.split(max(1, BLOCK // (S * repeats)))
+        ]
+    back = order.argsort()
+    return Prediction(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))
+
+
+def _block(rates: Float[Tensor, "S cell"], x: Float[Tensor, cell], repeats: int) -> tuple[Tensor, ...]:
+    """Return mean, ends of the 90% interval, log density and randomised PIT of some cells."""
+    tiny = torch.finfo(rates.dtype).tiny
+    log_mass = torch.xlogy(x, rates.clamp(min=tiny)) - rates - torch.lgamma(x + 1)
+    counts = torch.poisson(rates.repeat(repeats, 1))
+    ends = torch.quantile(counts, counts.new_tensor([0.05, 0.95]), dim=0, interpolation="nearest")
+    less, equal = (counts < x).to(x.dtype).mean(0), (counts == x).to(x.dtype).mean(0)
+    log_density = log_mass.logsumexp(0) - math.log(len(rates))
+    return rates.mean(0), ends[0], ends[1], log_density, less + torch.rand_like(x) * equal
+
+
+# Factors and columns --------------------------------------------------------------------------------------------------
+
+
+def genres(mean: Values, data: Triplets, count: int = TOP) -> pd.DataFrame:
     """Return the top columns of each factor.
 
     Args:
-        model: The model.
-        draws: Site -> [chain, draw, *event].
+        mean: Site -> the mean of aligned draws, [*event].
         data: Its labels.
         count: Columns per factor.
 
@@ -54,11 +143,9 @@ def genres(model: PoissonMF, draws: Values, data: Triplets, count: int = TOP) ->
         One line per factor and rank: ``share``, the factor's part of all that is expected; ``weight``, the column's
         part of the factor; ``lift``, that weight over the column's part of everything.
     """
-    theta, eta = _means(model, draws)
-    mass = theta.sum(0)
+    eta, mass = mean["column_factors"], mean["row_factors"].sum(0)
     everything = (eta * mass).sum(1) / mass.sum()
     weights, order = eta.sort(dim=0, descending=True, stable=True)
-    count = min(count, len(eta))
     rows = [
         {
             "factor": k,
@@ -69,15 +156,40 @@ def genres(model: PoissonMF, draws: Values, data: Triplets, count: int = TOP) ->
             "lift": float(weights[rank, k] / everything[order[rank, k]]),
         }
         for k in range(eta.shape[1])
-        for rank in range(count)
+        for rank in range(min(count, len(eta)))
     ]
     return pd.DataFrame(rows)
 
 
-def _means(model: PoissonMF, draws: Values) -> tuple[Float[Tensor, "N K"], Float[Tensor, "M K"]]:
-    """Return mean factors, labels and scale aligned: every column of eta sums to 1."""
-    aligned = model.canonical(draws)
-    return aligned["row_factors"].mean((0, 1)), aligned["column_factors"].mean((0, 1))
+def similar(mean: Values, data: Triplets, count: int = SIMILAR) -> pd.DataFrame:
+    """Return the nearest columns of each column: by the cosine of how factors share what is expected of them.
+
+    Args:
+        mean: Site -> the mean of aligned draws, [*event].
+        data: Its labels and totals.
+        count: Neighbours of each column.
+
+    Returns:
+        One line per column and rank, columns with the largest totals first.
+    """
+    eta = mean["column_factors"]
+    profile = torch.nn.functional.normalize(eta * mean["row_factors"].sum(0), dim=1)
+    totals = data.statistics(data.values, "counts")["column_total"][1]
+    chosen = torch.as_tensor(np.argsort(-totals, kind="stable")[:MOST_COLUMNS].copy())
+    rows = []
+    for index in chosen.split(max(1, BLOCK // len(eta))):
+        cosine = profile[index] @ profile.T
+        cosine[torch.arange(len(index)), index] = -1.0
+        best, near = cosine.topk(min(count, len(eta) - 1), 1)
+        for j, values, neighbours in zip(index.tolist(), best.tolist(), near.tolist(), strict=True):
+            rows += [
+                {"column": data.column_labels[j], "rank": r + 1, "similar": data.column_labels[i], "cosine": v}
+                for r, (i, v) in enumerate(zip(neighbours, values, strict=True))
+            ]
+    return pd.DataFrame(rows, columns=["column", "rank", "similar", "cosine"])
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
 
 
 def recommend(
@@ -96,7 +208,7 @@ def recommend(
         One line per row and rank: mean and 90% predictive interval of the count, and whether it was seen.
     """
     N, M = data.shape
-    chosen = _chosen(N) if rows is None else torch.as_tensor(rows, dtype=torch.long)
+    chosen = evenly(N, MOST_ROWS) if rows is None else torch.as_tensor(rows, dtype=torch.long)
     theta, eta = factors(draws, RATE_DRAWS)
     picked, marked = [], []
     for index in chosen.split(max(1, BLOCK // M)):
@@ -123,40 +235,12 @@ def recommend(
     )
 
 
-def _chosen(size: int, most: int = MOST_ROWS) -> Tensor:
-    return torch.linspace(0, size - 1, min(size, most)).round().long()
-
-
 def _seen(data: Triplets, index: Tensor) -> Bool[Tensor, "n M"]:
     """Return which columns some rows list."""
     part = data.batch(index)
     old = torch.zeros(part.shape, dtype=torch.bool, device=data.values.device)
     old[part.pattern.rows, part.pattern.columns] = True
     return old
-
-
-def similar(model: PoissonMF, draws: Values, data: Triplets, count: int = SIMILAR) -> pd.DataFrame:
-    """Return the nearest columns of each column: by the cosine of how factors share what is expected of them.
-
-    Returns:
-        One line per column and rank, columns with the largest totals first.
-    """
-    theta, eta = _means(model, draws)
-    profile = torch.nn.functional.normalize(eta * theta.sum(0), dim=1)
-    totals = data.statistics(data.values, "counts")["column_total"][1]
-    chosen = torch.as_tensor(np.argsort(-totals, kind="stable")[:MOST_COLUMNS].copy())
-    count = min(count, len(eta) - 1)
-    rows = []
-    for index in chosen.split(max(1, BLOCK // len(eta))):
-        cosine = profile[index] @ profile.T
-        cosine[torch.arange(len(index)), index] = -1.0
-        best, near = cosine.topk(count, 1)
-        for j, values, neighbours in zip(index.tolist(), best.tolist(), near.tolist(), strict=True):
-            rows += [
-                {"column": data.column_labels[j], "rank": r + 1, "similar": data.column_labels[i], "cosine": v}
-                for r, (i, v) in enumerate(zip(neighbours, values, strict=True))
-            ]
-    return pd.DataFrame(rows, columns=["column", "rank", "similar", "cosine"])
 
 
 def fold_in(model: PoissonMF, draws: Values, rows: Triplets, most: int = RATE_DRAWS) -> Values:
@@ -182,84 +266,69 @@ def fold_in(model: PoissonMF, draws: Values, rows: Triplets, most: int = RATE_DR
     return {"row_factors": theta[None], "column_factors": eta[None]}
 
 
-def tables(fit: Fit) -> dict[str, pd.DataFrame]:
-    """Return what goes into tables/: genres, recommendations, similar columns, factors of rows, held-out counts.
-
-    ``test_recommendations`` are those of new rows, folded in; ``holdout`` entries whose true count is known;
-    ``missing`` those that nobody knows.
-    """
-    model, data = fit.model, fit.data
-    assert isinstance(model, PoissonMF)
-    theta, _ = _means(model, fit.draws)
-    result = {
-        "genres": genres(model, fit.draws, data),
-        "recommendations": recommend(fit.draws, data),
-        "similar": similar(model, fit.draws, data),
-        "row_factors": _shares(theta, data),
-    }
-    if data.test is not None:
-        new = fold_in(model, fit.draws, data.test)
-        result["test_recommendations"] = recommend(new, data.test)
-        result["test_row_factors"] = _shares(model.canonical(new, fit.draws)["row_factors"].mean((0, 1)), data.test)
-    if data.hidden is not None:
-        result["holdout"] = data.predictions(fit.predict(data))
-    if (unknown := data.missing) is not None:
-        result["missing"] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
-    return result
+# Ranking --------------------------------------------------------------------------------------------------------------
 
 
-def _shares(theta: Float[Tensor, "N K"], data: Triplets) -> pd.DataFrame:
-    """Return each row's expected total and the factors' parts of it."""
-    total = theta.sum(1, keepdim=True)
-    frame = pd.DataFrame({"row": list(data.row_labels), "expected_total": total[:, 0].cpu()})
-    shares = (theta / total).cpu()
-    return pd.concat([frame, pd.DataFrame({f"factor[{k}]": shares[:, k] for k in range(shares.shape[1])})], axis=1)
+def scores(draws: Values, data: Triplets) -> tuple[Scores, Scores]:
+    """Return what ranks columns: the expected counts of a fit, and how many rows list them, whoever asks."""
+    theta, eta = factors(draws, RATE_DRAWS)
+    popularity = torch.bincount(data.pattern.columns, minlength=data.shape[1]).to(eta.dtype)
+    return lambda index: expected_rates(theta[:, index], eta), lambda index: popularity.expand(len(index), -1)
 
 
-def metrics(fit: Fit) -> dict[str, float]:
-    """Return the model's own figures: the ELBO per count, and how well hidden columns are ranked among the unseen."""
-    data, result = fit.data, {}
-    total = float(data.counts.sum())
-    if fit.objective_name.startswith("elbo") and total > 0:
-        result["elbo_per_count"] = fit.objective / total
-    if data.hidden is not None and bool((data.hidden.values > 0).any()):
-        theta, eta = factors(fit.draws, RATE_DRAWS)
-        popularity = torch.bincount(data.pattern.columns, minlength=data.shape[1]).to(eta.dtype)
-        result |= ranking(data, lambda index: expected_rates(theta[:, index], eta))
-        result |= {
-            f"popularity_{name}": value
-            for name, value in ranking(data, lambda index: popularity.expand(len(index), -1)).items()
-        }
-    return result
+def judged(data: Triplets) -> tuple[Int[Tensor, rows], int]:
+    """Return the rows by which ranking is judged, and how many rows hide counts above 0."""
+    assert data.hidden is not None
+    every = data.hidden.rows[data.hidden.values > 0].unique()
+    return every[evenly(len(every), MOST_ROWS).to(every.device)], len(every)
 
 
-def ranking(data: Triplets, scores: Callable[[Tensor], Tensor]) -> dict[str, float]:
+def wanted_and_seen(data: Triplets) -> Iterator[tuple[Tensor, Bool[Tensor, "n M"], Bool[Tensor, "n M"]]]:
+    """Go through the rows that are judged in blocks: rows, which columns should be found, and which they list."""
+    hidden, M = data.hidden, data.shape[1]
+    assert hidden is not None
+    rows, columns = hidden.rows[hidden.values > 0], hidden.columns[hidden.values > 0]
+    for index in judged(data)[0].split(max(1, BLOCK // M)):
+        place = torch.searchsorted(index, rows).clamp(max=len(index) - 1)
+        mine = index[place] == rows
+        wanted = torch.zeros(len(index), M, dtype=torch.bool, device=index.device)
+        wanted[place[mine], columns[mine]] = True
+        yield index, wanted, _seen(data, index)
+
+
+def ranking(data: Triplets, score: Scores) -> dict[str, float]:
     """Judge how a score ranks the hidden columns of each row among all that the row does not list.
 
     Args:
         data: With hidden entries; those above 0 are what should be found.
-        scores: Rows [n] -> score [n, M], at least 0.
+        score: What ranks them.
 
     Returns:
         ``ndcg_at_20``, with gain 1 for each hidden column (Järvelin and Kekäläinen 2002), and ``recall_at_20``, the
         part of the hidden columns among the first 20; means over rows that hide any.
     """
-    hidden = data.hidden
-    assert hidden is not None
-    rows, columns = hidden.rows[hidden.values > 0], hidden.columns[hidden.values > 0]
-    chosen = rows.unique()
-    chosen = chosen[_chosen(len(chosen)).to(chosen.device)]
     ndcg, recall = [], []
-    for index in chosen.split(max(1, BLOCK // data.shape[1])):
-        wanted = torch.zeros(len(index), data.shape[1], dtype=torch.bool, device=index.device)
-        place = torch.searchsorted(index, rows).clamp(max=len(index) - 1)
-        mine = index[place] == rows
-        wanted[place[mine], columns[mine]] = True
-        score = torch.where(_seen(data, index), -1.0, scores(index).double())
+    for index, wanted, seen in wanted_and_seen(data):
+        scored = torch.where(seen, -1.0, score(index).double())
         if data.shape[1] > 1:
-            pairs = zip(wanted.cpu().numpy(), score.cpu().numpy(), strict=True)
-            ndcg += [ndcg_score(each[None], scored[None], k=RANKED) for each, scored in pairs]
-        found = wanted.gather(1, score.topk(min(RANKED, data.shape[1]), 1).indices)
+            pairs = zip(wanted.cpu().numpy(), scored.cpu().numpy(), strict=True)
+            ndcg += [ndcg_score(each[None], its[None], k=RANKED) for each, its in pairs]
+        found = wanted.gather(1, scored.topk(min(RANKED, data.shape[1]), 1).indices)
         recall += (found.sum(1) / wanted.sum(1)).tolist()
     result = {f"recall_at_{RANKED}": float(np.mean(recall))}
     return result | ({f"ndcg_at_{RANKED}": float(np.mean(ndcg))} if ndcg else {})
+
+
+def recall_curves(data: Triplets, rank: tuple[Scores, ...], most: int) -> Float[np.ndarray, "scores_and_chance k"]:
+    """Return the recall of lists of every length up to ``most`` by every score, then by chance; means over rows."""
+    M = data.shape[1]
+    most = min(most, M)
+    sums = np.zeros((len(rank) + 1, most))
+    for index, wanted, seen in wanted_and_seen(data):
+        count = wanted.sum(1, keepdim=True)
+        for i, score in enumerate(rank):
+            first = torch.where(seen, -1.0, score(index).double()).topk(most, 1).indices
+            sums[i] += (wanted.gather(1, first).cumsum(1) / count).sum(0).double().cpu().numpy()
+        unseen = (M - seen.sum(1, keepdim=True)).double().cpu().numpy()
+        sums[-1] += np.minimum(np.arange(1, most + 1) / unseen, 1.0).sum(0)
+    return sums / len(judged(data)[0])

@@ -1,16 +1,16 @@
-"""Pictures of a fitted factorization: genres, loadings, rates, held-out counts, ranking."""
+"""What is shown of a fitted factorization: genres, loadings, recommendations, rates, held-out counts, ranking."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Callable
 from functools import cache
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm, PowerNorm
 from matplotlib.figure import Figure
@@ -20,11 +20,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from scipy.stats import poisson
 from torch import Tensor
 
+from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.models.poisson_mf.prediction import cell_rates, expected_rates, factors
-from pyrozoo.models.poisson_mf.queries import BLOCK, MOST_ROWS, RATE_DRAWS
+from pyrozoo.models.poisson_mf import queries
+from pyrozoo.models.poisson_mf.queries import BLOCK, RATE_DRAWS, cell_rates, expected_rates, factors
 
 MOST_GENRES = 12
 """Factors whose top columns are listed, the largest first."""
@@ -89,23 +91,71 @@ LACKING = "□"
 """What stands for letters that no font has."""
 
 
-def pictures(fit: Fit) -> list[Picture]:
-    """Return the model's own pictures."""
-    data: Triplets = fit.data
-    aligned = fit.model.canonical(fit.draws)
-    theta, eta = (aligned[site].mean((0, 1)).nan_to_num() for site in ("row_factors", "column_factors"))
-    true = [data.truth[site] for site in ("row_factors", "column_factors") if site in data.truth]
-    known = len(true) == 2 and tuple(map(len, true)) == data.shape
-    result = [
-        _genres(theta, eta, data),
-        _loadings(theta, eta, data),
-        _true_rates(fit, true[0], true[1]) if known else _listed_rates(fit),
-    ]
-    if data.hidden is not None and len(data.hidden.values):
-        result.append(_holdout(fit))
-        if bool((data.hidden.values > 0).any()) and data.shape[1] > 1:
-            result.append(_ranking(fit))
-    return [picture for picture in result if picture is not None]
+class View(view.View):
+    """Figures, tables and pictures of a factorization."""
+
+    def metrics(self, fit: Fit) -> dict[str, float]:
+        """Return the model's own figures: the ELBO per count, and how well hidden columns are ranked."""
+        data, result = fit.data, {}
+        total = float(data.counts.sum())
+        if fit.objective_name.startswith("elbo") and total > 0:
+            result["elbo_per_count"] = fit.objective / total
+        if data.hidden is not None and bool((data.hidden.values > 0).any()):
+            for prefix, score in zip(("", "popularity_"), queries.scores(fit.draws, data), strict=True):
+                result |= {f"{prefix}{name}": value for name, value in queries.ranking(data, score).items()}
+        return result
+
+    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+        """Return genres, recommendations, similar columns, factors of rows, held-out counts.
+
+        ``test_recommendations`` are those of new rows, folded in; ``holdout`` entries whose true count is known;
+        ``missing`` those that nobody knows.
+        """
+        data, mean = fit.data, fit.aligned.means()
+        result = {
+            "genres": queries.genres(mean, data),
+            "recommendations": queries.recommend(fit.draws, data),
+            "similar": queries.similar(mean, data),
+            "row_factors": _parts(mean["row_factors"], data),
+        }
+        if data.test is not None:
+            new = queries.fold_in(fit.model, fit.draws, data.test)
+            aligned = Draws(fit.posterior.align(new, fit.draws))
+            result["test_recommendations"] = queries.recommend(new, data.test)
+            result["test_row_factors"] = _parts(aligned.means()["row_factors"], data.test)
+        return result | self.predicted(fit)
+
+    def predicted(self, fit: Fit) -> dict[str, pd.DataFrame]:
+        """Return predictions in the data only: the draws have no factors of new rows, which are folded in."""
+        hidden, unknown = fit.data.hidden, fit.data.missing
+        result = {} if hidden is None else {"holdout": fit.data.predictions(fit.predict(fit.data))}
+        if unknown is not None:
+            result["missing"] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
+        return result
+
+    def pictures(self, fit: Fit) -> list[Picture]:
+        """Return genres, loadings, rates (true ones where they are known), and what was hidden."""
+        data: Triplets = fit.data
+        mean = fit.aligned.means()
+        theta, eta = (mean[site].nan_to_num() for site in ("row_factors", "column_factors"))
+        true = [data.truth[site] for site in ("row_factors", "column_factors") if site in data.truth]
+        known = len(true) == 2 and tuple(map(len, true)) == data.shape
+        result = [_genres(theta, eta, data), _loadings(theta, eta, data)]
+        if known or len(data.values):
+            result.append(_true_rates(fit, *true) if known else _listed_rates(fit))
+        if data.hidden is not None and len(data.hidden.values):
+            result.append(_holdout(fit))
+            if bool((data.hidden.values > 0).any()) and data.shape[1] > 1:
+                result.append(_ranking(fit))
+        return result
+
+
+def _parts(theta: Float[Tensor, "N K"], data: Triplets) -> pd.DataFrame:
+    """Return each row's expected total and the factors' parts of it."""
+    total = theta.sum(1, keepdim=True)
+    frame = pd.DataFrame({"row": list(data.row_labels), "expected_total": total[:, 0].cpu()})
+    shares = (theta / total).cpu()
+    return pd.concat([frame, pd.DataFrame({f"factor[{k}]": shares[:, k] for k in range(shares.shape[1])})], axis=1)
 
 
 # Factors --------------------------------------------------------------------------------------------------------------
@@ -151,7 +201,7 @@ def _loadings(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Trip
     tops = eta[:, shown].argsort(dim=0, descending=True, stable=True)[:each].T.flatten().tolist()
     columns = list(dict.fromkeys(tops))
     weights = _numpy(eta[columns][:, shown].T)
-    rows = _evenly(N, MOST_SHARES)
+    rows = evenly(N, MOST_SHARES)
     parts = _numpy((theta[rows] / theta[rows].sum(1, keepdim=True)).nan_to_num()[:, shown])
     sorted_rows = _by_dominant(parts, parts.max(1))
     rows, parts = rows[torch.as_tensor(sorted_rows)], parts[sorted_rows]
@@ -216,7 +266,7 @@ def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]
     largest = of_rows.sum(0).argsort(descending=True)
     chosen = []
     for part, most in zip((of_rows, of_columns), IMAGE, strict=True):
-        index = _evenly(len(part), most)
+        index = evenly(len(part), most)
         values = _numpy(part[index][:, largest])
         chosen.append(index[torch.as_tensor(_by_dominant(values, values.sum(1)))])
     rows, columns = chosen
@@ -254,12 +304,10 @@ def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]
     )
 
 
-def _listed_rates(fit: Fit) -> Picture | None:
+def _listed_rates(fit: Fit) -> Picture:
     data: Triplets = fit.data
     total = len(data.values)
-    if not total:
-        return None
-    entries = data.values[_evenly(total, MOST_CELLS).to(data.values.device)]
+    entries = data.values[evenly(total, MOST_CELLS).to(data.values.device)]
     observed, cells = _numpy(entries[:, 2]), entries[:, :2].long()
     expected = _mean_rates(fit, cells)
     low = max(float(np.quantile(expected, 0.001)), float(expected.max()) / DYNAMIC**2, 1e-6)
@@ -335,7 +383,7 @@ def _holdout(fit: Fit) -> Picture:
     )
     hit = (lower <= true) & (true <= upper)
     order = np.lexsort((mean, true))  # by count, then by mean: an even choice has small and large ones
-    at = order[_evenly(len(order), MOST_INTERVALS).numpy()]
+    at = order[evenly(len(order), MOST_INTERVALS).numpy()]
     x, mean, lower, upper, inside = true[at], mean[at], lower[at], upper[at], hit[at]
     beside = _spread(x)
     figure = Figure(figsize=(9 if hidden.at_random else 5.4, 3.8), layout="constrained")
@@ -391,34 +439,20 @@ def _spread(x: np.ndarray) -> np.ndarray:
 
 
 def _ranking(fit: Fit) -> Picture:
-    data: Triplets = fit.data
-    theta, eta = factors(fit.draws, RATE_DRAWS)
-    popularity = torch.bincount(data.pattern.columns, minlength=data.shape[1]).to(eta.dtype)
-    curves, judged, total = _recall(
-        data,
-        [
-            lambda index: expected_rates(theta[:, index], eta),
-            lambda index: popularity.expand(len(index), -1),
-        ],
-    )
+    curves = queries.recall_curves(fit.data, queries.scores(fit.draws, fit.data), MOST_RECOMMENDED)
     k = np.arange(1, curves.shape[1] + 1)
     figure = Figure(figsize=(6.2, 3.8), layout="constrained")
     axes = figure.subplots()
     lines = (("C0", "-", "the fit"), ("C1", "-", "popularity"), ("0.6", ":", "chance"))
     for curve, (color, style, label) in zip(curves, lines, strict=True):
-        axes.plot(
-            k,
-            curve,
-            color=color,
-            ls=style,
-            label=label,
-        )
+        axes.plot(k, curve, color=color, ls=style, label=label)
     axes.set(xlabel="length of the list", ylabel="found of the hidden columns", xlim=(0, len(k) + 1))
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.legend(fontsize=8)
-    some = f" {judged} of {total} rows, evenly chosen." if judged < total else ""
+    chosen, total = queries.judged(fit.data)
+    some = f" {len(chosen)} of {total} rows, evenly chosen." if len(chosen) < total else ""
     return Picture(
         "ranking",
         "Recall: the part of a row's hidden columns (zeros aside) that come first among all it does not list, mean "
@@ -427,38 +461,6 @@ def _ranking(fit: Fit) -> Picture:
         f"{some}",
         figure,
     )
-
-
-def _recall(
-    data: Triplets, scores: list[Callable[[Tensor], Tensor]]
-) -> tuple[Float[np.ndarray, "scores_and_chance k"], int, int]:
-    """Return the recall of lists of every length by every score, then by chance; rows judged and rows there are."""
-    hidden, M = data.hidden, data.shape[1]
-    assert hidden is not None
-    rows, columns = hidden.rows[hidden.values > 0], hidden.columns[hidden.values > 0]
-    every = rows.unique()
-    chosen = every[_evenly(len(every), MOST_ROWS).to(every.device)]
-    most = min(MOST_RECOMMENDED, M)
-    sums = np.zeros((len(scores) + 1, most))
-    for index in chosen.split(max(1, BLOCK // M)):
-        place = torch.searchsorted(index, rows).clamp(max=len(index) - 1)
-        mine = index[place] == rows
-        wanted = torch.zeros(len(index), M, dtype=torch.bool, device=index.device)
-        wanted[place[mine], columns[mine]] = True
-        seen, count = _seen(data, index), wanted.sum(1, keepdim=True)
-        for i, score in enumerate(scores):
-            first = torch.where(seen, -1.0, score(index).double()).topk(most, 1).indices
-            sums[i] += _numpy((wanted.gather(1, first).cumsum(1) / count).sum(0))
-        unseen = _numpy(M - seen.sum(1, keepdim=True))
-        sums[-1] += np.minimum(np.arange(1, most + 1) / unseen, 1.0).sum(0)
-    return sums / len(chosen), len(chosen), len(every)
-
-
-def _seen(data: Triplets, index: Tensor) -> Bool[Tensor, "n M"]:
-    part = data.batch(index)
-    seen = torch.zeros(part.shape, dtype=torch.bool, device=index.device)
-    seen[part.pattern.rows, part.pattern.columns] = True
-    return seen
 
 
 # Words ----------------------------------------------------------------------------------------------------------------
@@ -500,10 +502,6 @@ def _percent(part: float) -> str:
 
 def _counted(count: int, word: str, words: str | None = None) -> str:
     return f"the one {word}" if count == 1 else f"all {count} {words or word + 's'}"
-
-
-def _evenly(size: int, most: int) -> Tensor:
-    return torch.linspace(0, size - 1, min(size, most)).round().long()
 
 
 def _numpy(values: Tensor) -> np.ndarray:
