@@ -10,33 +10,29 @@ import pandas as pd
 import pyro.poutine as poutine
 import pytest
 import torch
-from pyrozoo.diagnostics.compare import _moments
 from scipy import stats
 from scipy.special import gammaln, logsumexp
 from sklearn.decomposition import PCA
 
 import pyrozoo
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.view import view_of
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
+from pyrozoo.diagnostics.compare import _moments
 from pyrozoo.inference.state import plain
 from pyrozoo.math.alignment import procrustes, rotations
 from pyrozoo.math.linear_algebra import inverse_and_log_determinant, standard_normal
 from pyrozoo.models.factor_analysis import cavi, em, gibbs, queries
 from pyrozoo.models.factor_analysis.expansion import expansion
-from pyrozoo.models.factor_analysis.likelihood import Layout, point_columns
+from pyrozoo.models.factor_analysis.likelihood import Layout, Moments
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
-from pyrozoo.models.factor_analysis.regression import (
-    Regression,
-    draw_columns,
-    log_normal_inverse_gamma,
-    log_prior,
-    prior,
-    regress,
-)
+from pyrozoo.models.factor_analysis.regression import Prior, Regression
+from pyrozoo.models.factor_analysis.view import completed
 from tests.case import Case, Oracle
 from tests.test_command import run
 
@@ -108,11 +104,11 @@ def lose(table: Table) -> Table:
 class MaskIgnoredInACount(gibbs.Solver):
     """Plant: every column is taken to have N observations."""
 
-    def __init__(self, model, data):
-        super().__init__(model, data, missing="marginal")
+    def __init__(self, posterior):
+        super().__init__(posterior, missing="marginal")
         self.layout = dataclasses.replace(self.layout)
-        self.layout.__dict__["observations"] = torch.full_like(self.layout.offset, len(data.values))
-        self.shared = self.layout
+        self.layout.__dict__["observations"] = torch.full_like(self.layout.offset, len(self.data.values))
+        self.prior = Prior(self.model, self.layout)
 
 
 class FactorTwoInAScale(gibbs.Solver):
@@ -120,8 +116,7 @@ class FactorTwoInAScale(gibbs.Solver):
 
     def step(self, state):
         new, info = super().step(state)
-        objective = info.objective
-        return dataclasses.replace(new, noise_variance=2 * new.noise_variance), objective
+        return dataclasses.replace(new, noise_variance=2 * new.noise_variance), info
 
 
 class PrecisionAsCovariance(gibbs.Solver):
@@ -140,16 +135,14 @@ class IgnoresData(gibbs.Solver):
 
     def step(self, state):
         C, D = state.mean.shape
-        precision, mean0 = prior(self.model, self.shared)
-        shape = (C, len(self.shared.sizes), 1, 1)
+        layout = self.prior.layout
         found = Regression(
-            torch.linalg.cholesky(precision).repeat(*shape), mean0.expand(C, -1, -1),
-            torch.full((C, D), self.model.noise_degrees * self.model.noise_scale).double(),
-            torch.full((D,), self.model.noise_degrees).double(),
+            layout, torch.linalg.cholesky(self.prior.precision).repeat(C, len(layout.sizes), 1, 1),
+            self.prior.mean.expand(C, -1, -1), torch.full((C, D), self.prior.scale).double(),
+            torch.full((D,), self.prior.degrees).double(),
         )  # fmt: skip
-        beta, noise = draw_columns(found, self.shared)
-        new = gibbs.State(beta[..., :-1], beta[..., -1] + self.layout.offset, noise, standard_normal(state.factors))
-        return new, torch.zeros(C).double()
+        new = gibbs.State(**found.sample(), factors=standard_normal(state.factors))
+        return new, Info(torch.zeros(C).double())
 
 
 CASE = Case(
@@ -213,7 +206,16 @@ def start(model: FactorAnalysis, data: Table, chains: int = 2, seed: int = 0):
 
 
 def columns_of(draws, data: Table):
-    return point_columns(draws["loadings"], draws["mean"], draws["noise_variance"], Layout.of(data))
+    return Layout.of(data).known(draws)
+
+
+def given(layout: Layout, factors: torch.Tensor) -> Moments:
+    """Return the moments of known factors [N, M], in the table's order of rows, by dense sums."""
+    a = torch.cat([factors, torch.ones(len(factors), 1).double()], 1)[layout.order]
+    by_column = torch.einsum("nd,ni,nj->dij", layout.observed.double(), a, a)
+    groups = by_column[[int((layout.group == g).nonzero()[0]) for g in range(len(layout.sizes))]]
+    moments = groups, layout.values.T @ a, a.T @ a, a[:, :-1], torch.zeros(()).double()
+    return Moments(*(each.unsqueeze(0) for each in moments))
 
 
 def dense_rows(draw, data: Table):
@@ -322,13 +324,13 @@ def test_columns_conditional_is_a_ratio_of_the_programs_joint():
     layout = Layout.of(data)
     with seeded(2):
         z = torch.randn(1, 40, 2).double()
-        found = regress(model, layout, layout.given(z[:, layout.order]))
-        points = [draw_columns(found, layout) for _ in range(2)]
-    ours = [log_normal_inverse_gamma(found, layout, *point)[0] for point in points]
-    draws = [{"loadings": b[0, :, :-1], "mean": b[0, :, -1] + layout.offset, "noise_variance": s[0]} for b, s in points]
+        found = Prior(model, layout).regress(given(layout, z[0]))
+        points = [found.draw() for _ in range(2)]
+    ours = [found.log_density(*point)[0] for point in points]
+    draws = [{site: value[0] for site, value in layout.point(*point).items()} for point in points]
     theirs = [joint_of(model, data, draw, z[0]) for draw in draws]
     torch.testing.assert_close(ours[1] - ours[0], theirs[1] - theirs[0], rtol=1e-10, atol=1e-10)
-    assert float(Posterior.of(model, *points[0]).log_prior(layout)) == pytest.approx(
+    assert float(Prior(model, layout).log_density(*points[0])) == pytest.approx(
         float(theirs[0] - conditional_density(draws[0], z[0], data)), rel=1e-10
     )
 
@@ -352,7 +354,7 @@ def test_matrix_normal_conditional_is_that_of_a_brute_force_normal():
     with seeded(0):
         z = torch.randn(1, 7, 2).double()
     noise = np.array([0.5, 1.2, 2.0])
-    found = regress(model, layout, layout.given(z[:, layout.order]))
+    found = Prior(model, layout).regress(given(layout, z[0]))
     a = np.concatenate([z[0].numpy(), np.ones((7, 1))], 1)
     prior_covariance = np.zeros((3, 3))
     prior_covariance[:2, :2], prior_covariance[2, 2] = sigma_c, 1 / model.mean_precision
@@ -377,7 +379,7 @@ def test_flat_priors_give_least_squares():
     layout = Layout.of(data)
     with seeded(0):
         z = torch.randn(1, 30, 2).double()
-    found = regress(model, layout, layout.given(z[:, layout.order]))
+    found = Prior(model, layout).regress(given(layout, z[0]))
     a = np.concatenate([z[0].numpy(), np.ones((30, 1))], 1)
     expected = np.linalg.lstsq(a, (data.values - layout.offset).numpy(), rcond=None)[0]
     np.testing.assert_allclose(found.mean[0].T, expected, rtol=1e-8, atol=1e-9)
@@ -464,8 +466,8 @@ def test_cavi_elbo_equals_a_monte_carlo_elbo():
     fitted = z @ draws["loadings"].mT + draws["mean"][:, None]
     cells = torch.distributions.Normal(fitted, draws["noise_variance"].sqrt()[:, None]).log_prob(data.filled)
     log_p = torch.where(data.observed, cells, 0.0).sum((1, 2)) - 0.5 * (z.square() + np.log(2 * np.pi)).sum((1, 2))
-    beta = torch.cat([draws["loadings"], (draws["mean"] - layout.offset)[..., None]], -1)
-    values = log_p + log_prior(model, layout, beta, draws["noise_variance"]) - q.log_prob(z).sum(1) - log_q
+    prior = Prior(model, layout).log_density(layout.coefficients(draws), draws["noise_variance"])
+    values = log_p + prior - q.log_prob(z).sum(1) - log_q
     assert abs(float(values.mean() - elbo)) < 4 * float(values.std()) / 100
     # and summing z out exactly can only raise it
     collapsed = Posterior.of(model, data).log_joint({s: v[None, :200] for s, v in draws.items()})[0] - log_q[:200]
@@ -658,18 +660,19 @@ def test_new_rows_get_factors_and_reconstructions_without_refitting():
     new = Table.of(np.array([[np.nan] * 5, data.values[3].tolist()]))
     fit = pyrozoo.fit(make(2), "em", data=data, test=new, progress=False)
     draws = fit.posterior.align(fit.draws)
-    mean, sd = queries.factors(draws, fit.data.test)
-    old, _ = queries.factors(draws, fit.data)
+    test = Layout.of(fit.data.test)
+    mean, sd = queries.factors(test, draws)
+    old, _ = queries.factors(fit.posterior.layout, draws)
     torch.testing.assert_close(mean[0], torch.zeros(2).double())  # nothing is known of it: the prior
     torch.testing.assert_close(sd[0], torch.ones(2).double())
     torch.testing.assert_close(mean[1], old[3])
-    rebuilt = queries.reconstruct(fit.draws, fit.data.test)
+    rebuilt = queries.reconstruct(test, fit.draws)
     torch.testing.assert_close(rebuilt[0], fit.draws["mean"][0, 0])
     torch.testing.assert_close(rebuilt[1], draws["loadings"][0, 0] @ mean[1] + draws["mean"][0, 0])
-    tables = queries.tables(fit)
+    tables = view_of(fit.model).tables(fit)
     assert list(tables["test_factors"]["row"]) == ["row_0", "row_1"]
     assert set(tables["test_missing"]["row"]) >= {"row_0"}
-    full = queries.completed(fit, fit.data)
+    full = completed(fit, fit.data)
     assert torch.equal(full[fit.data.observed], fit.data.values[fit.data.observed])
     assert torch.isfinite(full).all()
 

@@ -13,10 +13,14 @@ import torch
 
 import pyrozoo
 from pyrozoo.contracts.fit import Fit, Kind
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.view import view_of
+from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.table import Table
-from pyrozoo.models.factor_analysis import figures, queries
+from pyrozoo.models.factor_analysis import figures
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.models.factor_analysis.view import completed
 from tests.models.test_factor_analysis import make
 
 NAN = float("nan")
@@ -39,12 +43,13 @@ def fake(data: Table, factors: int = 2, draws: int = 1, kind: Kind = "point") ->
     }
     trace = pd.DataFrame({"iteration": [1], "chain": [0], "objective": [0.0], "seconds": [0.1]})
     runs = pd.DataFrame({"chain": [0], "objective": [0.0], "iterations": [1], "status": ["converged"]})
-    return Fit(make(factors), "em", kind, data, values, trace, runs, "converged", "log_joint", 0.0, 1, 0.1, 0)
+    posterior = Posterior.of(make(factors), data)
+    return Fit(posterior, "em", kind, Draws(values), trace, runs, "converged", "log_joint", 0.0, 1, 0.1, 0)
 
 
 def named(fit: Fit) -> dict[str, Picture]:
     """Return the pictures by name."""
-    result = {picture.name: picture for picture in figures.pictures(fit)}
+    result = {picture.name: picture for picture in view_of(fit.model).pictures(fit)}
     for picture in result.values():
         assert picture.caption.endswith(".")
         assert "nan" not in picture.caption
@@ -93,7 +98,7 @@ def test_sampling_has_errors_by_sweep():
     settings = {"chains": 2, "warmup": 4, "draws": 4, "thin": 1, "num_factors": 2, "progress": False}
     fit = pyrozoo.fit("factor_analysis", "gibbs", data=low_rank(40, 6), holdout=0.1, **settings)
     picture = named(fit)["reconstruction_error"]
-    naive = queries.metrics(fit)["mean_imputation_rmse"]
+    naive = view_of(fit.model).metrics(fit)["mean_imputation_rmse"]
     assert f"{fit.trace['average_rmse'].iloc[-1]:.4g}, where means of columns give {naive:.4g}" in picture.caption
     left, right = picture.figure.axes
     assert left.get_xlabel() == "sweep"
@@ -118,7 +123,7 @@ def test_filled_pixels_are_those_of_the_prediction():
     missing = table.values[rows].isnan()
     assert torch.equal(~mean.isnan(), missing)
     assert torch.equal(~sd.isnan(), missing)
-    assert torch.allclose(mean[missing], queries.completed(fit, table)[rows][missing])
+    assert torch.allclose(mean[missing], completed(fit, table)[rows][missing])
     model, W = fit.model, fit.draws["loadings"][0, 0]
     assert isinstance(model, FactorAnalysis)
     assert model.isotropic
@@ -138,7 +143,7 @@ def test_pixels_that_nobody_knows_are_filled_too():
     both = unknown.hold_out(0.1, 0)
     fit, rows = fake(both), torch.arange(0, 30, 3)
     mean, _ = figures._fill(fit, rows)
-    assert torch.allclose(mean.nan_to_num(), torch.where(both.observed, 0.0, queries.completed(fit, both))[rows])
+    assert torch.allclose(mean.nan_to_num(), torch.where(both.observed, 0.0, completed(fit, both))[rows])
     assert "truth" in [axes.get_ylabel() for axes in named(fit)["reconstruction"].figure.axes]
 
 

@@ -9,21 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.models.factor_analysis.expansion import expansion
-from pyrozoo.models.factor_analysis.likelihood import Columns, Layout
-from pyrozoo.models.factor_analysis.regression import (
-    Regression,
-    draw_columns,
-    log_normal_inverse_gamma,
-    nu0_s0,
-    prior,
-    regress,
-)
+from pyrozoo.models.factor_analysis.likelihood import Columns
+from pyrozoo.models.factor_analysis.posterior import Posterior
+from pyrozoo.models.factor_analysis.regression import Prior, Regression
 
 
 @dataclass(frozen=True)
@@ -46,25 +38,25 @@ class Solver(SolverContract, kind="variational", objective="elbo", monotone=True
     """
 
     def __init__(self, posterior: Posterior, *, expand: bool = True):
-        model, data = posterior.model, posterior.data
-        self.model, self.data, self.layout, self.expand = model, data, Layout.of(data), expand
-        self.degrees = (model.noise_degrees + self.layout.observations).double()
-        self.prior_precision, self.prior_mean = prior(model, self.layout)
+        super().__init__(posterior)
+        self.layout, self.expand = posterior.layout, expand
+        self.degrees = (self.model.noise_degrees + self.layout.observations).double()
+        self.prior = Prior(self.model, self.layout)
 
     def init(self, chains: int) -> State:
-        """Return factors around random starting points (``FactorAnalysis.initial``), as if rows' factors were known."""
+        """Return factors around random starting points (``Posterior.initial``), as if rows' factors were known."""
         start = self.posterior.initial(chains)
         like = start["mean"]
         count = (self.layout.counts @ self.layout.seen)[:, None, None]  # observed rows per group of columns
         eye = torch.eye(self.model.num_factors + 1, dtype=like.dtype, device=like.device)
-        factor = torch.linalg.cholesky(self.prior_precision.to(like) + count * eye)
-        beta = torch.cat([start["loadings"], (like - self.layout.offset).unsqueeze(-1)], -1)
+        factor = torch.linalg.cholesky(self.prior.precision.to(like) + count * eye)
         scale = self.degrees.to(like) * start["noise_variance"]
-        return State(factor.expand(chains, -1, -1, -1).clone(), beta, scale)
+        return State(factor.expand(chains, -1, -1, -1).clone(), self.layout.coefficients(start), scale)
 
     def regression(self, state: State) -> Regression:
         """Return q of the columns in double precision."""
-        return Regression(state.factor.double(), state.mean.double(), state.scale.double(), self.degrees)
+        factor, mean, scale = (value.double() for value in vars(state).values())
+        return Regression(self.layout, factor, mean, scale, self.degrees)
 
     def columns(self, state: State) -> Columns:
         """Return the columns' expectations, as the rows see them."""
@@ -81,7 +73,7 @@ class Solver(SolverContract, kind="variational", objective="elbo", monotone=True
         columns = self.columns(state)
         moments = self.layout.moments(columns)
         objective = moments.evidence - self.divergence(state).to(moments.evidence)
-        found = regress(self.model, self.layout, moments)
+        found = self.prior.regress(moments)
         factor, mean = found.factor, found.mean
         if self.expand:
             whole = mean.clone()
@@ -101,35 +93,21 @@ class Solver(SolverContract, kind="variational", objective="elbo", monotone=True
 
     def divergence(self, state: State) -> Float[Tensor, C]:
         """Return KL(q || p) of the columns."""
-        q, P = self.regression(state), self.prior_precision
+        q, P = self.regression(state), self.prior.precision
         size, sizes = len(P), self.layout.sizes.double()
         covariance = torch.cholesky_inverse(q.factor)
         log_determinant = 2 * q.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         by_group = (P * covariance).sum((-1, -2)) + log_determinant - size - torch.linalg.slogdet(P)[1]
-        away = q.mean - self.prior_mean
         tau = q.degrees / q.scale
-        normal = 0.5 * ((by_group * sizes).sum(-1) + (tau * ((away @ P) * away).sum(-1)).sum(-1))
+        normal = 0.5 * ((by_group * sizes).sum(-1) + (tau * self.prior.away(q.mean)).sum(-1))
         a, b = q.degrees / 2, q.scale / 2
-        a0, b0 = 0.5 * self.model.noise_degrees, 0.5 * nu0_s0(self.model)
+        a0, b0 = 0.5 * self.prior.degrees, 0.5 * self.prior.scale
         gamma = (
             (a - a0) * torch.digamma(a) - torch.lgamma(a) + math.lgamma(a0)
             + a0 * (b.log() - math.log(b0)) + a * (b0 - b) / b
         )  # fmt: skip
         return normal + gamma.sum(-1)
 
-    def draws(self, state: State) -> Values:
-        """Return one draw from q per chain."""
-        beta, noise = draw_columns(self.regression(state), self.layout)
-        beta = beta.to(state.mean)
-        return {
-            "loadings": beta[..., :-1], "mean": beta[..., -1] + self.layout.offset,
-            "noise_variance": noise.to(state.mean),
-        }  # fmt: skip
-
-    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
-        """Return log q of one draw per chain."""
-        beta = torch.cat([draws["loadings"], (draws["mean"] - self.layout.offset).unsqueeze(-1)], -1)
-        density = log_normal_inverse_gamma(
-            self.regression(state), self.layout, beta.double(), draws["noise_variance"].double()
-        )
-        return density.to(beta)
+    def answer(self, state: State) -> Answer:
+        """Return q."""
+        return Answer(q=self.regression(state))

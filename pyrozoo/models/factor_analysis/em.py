@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.models.factor_analysis.expansion import expansion
-from pyrozoo.models.factor_analysis.likelihood import Layout
-from pyrozoo.models.factor_analysis.point import State, columns_of, draws_of
-from pyrozoo.models.factor_analysis.regression import log_prior, regress
+from pyrozoo.models.factor_analysis.posterior import Posterior
+from pyrozoo.models.factor_analysis.regression import Prior
+
+
+@dataclass(frozen=True)
+class State:
+    """Parameters per chain: what EM, PCA and PPCA find."""
+
+    loadings: Float[Tensor, "C D M"]
+    mean: Float[Tensor, "C D"]
+    noise_variance: Float[Tensor, "C D"]
 
 
 class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
@@ -21,20 +32,20 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        self.model, self.data, self.layout = model, data, Layout.of(data)
-        self.kappa = model.loadings_precision if model.isotropic else None
+        super().__init__(posterior)
+        self.layout, self.prior = posterior.layout, Prior(self.model, posterior.layout)
+        self.kappa = self.model.loadings_precision if self.model.isotropic else None
 
     def init(self, chains: int) -> State:
-        """Return random starting points (``FactorAnalysis.initial``)."""
+        """Return random starting points (``Posterior.initial``)."""
         return State(**self.posterior.initial(chains))
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
-        columns = columns_of(state, self.layout)
+        columns = self.layout.known(vars(state))
         moments = self.layout.moments(columns)
-        objective = moments.evidence + log_prior(self.model, self.layout, columns.coefficients, state.noise_variance)
-        found = regress(self.model, self.layout, moments)
+        objective = moments.evidence + self.prior.log_density(columns.coefficients, state.noise_variance)
+        found = self.prior.regress(moments)
         noise = found.scale / (found.degrees + found.mean.shape[-1] + 2)
         beta = found.mean.clone()
         beta[..., -1] += self.layout.offset
@@ -45,6 +56,6 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
         beta = (beta @ turn.mT).to(state.mean)
         return State(beta[..., :-1], beta[..., -1], noise.to(state.mean)), Info(objective)
 
-    def draws(self, state: State) -> Values:
+    def answer(self, state: State) -> Answer:
         """Return the point itself."""
-        return draws_of(state)
+        return Answer(point=vars(state))

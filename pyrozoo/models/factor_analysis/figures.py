@@ -1,4 +1,4 @@
-"""Pictures of a fitted factor analysis: filled holes, factors, mean and noise, spectra, errors, correlations."""
+"""How a fitted factor analysis is drawn: filled holes, factors, mean and noise, spectra, errors, correlations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Values
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Hidden
@@ -57,50 +57,30 @@ UNEVEN = 10.0
 OUTSIDE = 0.001
 """Share of predictions at either end that may lie beyond the axes, so that one wild guess does not hide the rest."""
 
+Line = tuple[str, Tensor, Normalize, str, str]
+"""Label, images [row, column], scale, map of colours, and the colour of what is missing."""
+
 HOLE, BLANK = "#e79a92", "0.93"
 """Missing pixels: a colour that no grey can be mistaken for; where there is nothing to show: a light grey."""
-
-
-def pictures(fit: Fit) -> list[Picture]:
-    """Return the model's own pictures."""
-    table: Table = fit.data
-    draws = fit.model.canonical(fit.draws)
-    images = table.image_shape is not None
-    result = [
-        _reconstruction(fit) if images else None,
-        _factor_images(draws, table) if images else _factor_table(draws, table),
-        _moment_images(draws, table) if images else _moment_points(fit, draws),
-        _scree(table, draws["loadings"].shape[-1]),
-        _errors(fit),
-    ]
-    for name, part in (("holdout", table), ("completion", table.test)):
-        if part is not None and part.hidden is not None and len(part.hidden.values):
-            result.append(_holdout(name, fit.predict(part), part.hidden, _units(table)))
-    if not images:
-        result.append(_correlation(fit))
-    return [picture for picture in result if picture is not None]
 
 
 # Holes ----------------------------------------------------------------------------------------------------------------
 
 
-def _reconstruction(fit: Fit) -> Picture | None:
+def reconstruction(fit: Fit) -> Picture | None:
+    """Draw images with holes, and how they are filled: those that the truth is known of, or else that nobody knows."""
     table: Table = fit.data
-    known = table.hidden is not None and len(table.hidden.values) > 0
-    holes = _hidden_mask(table) if known else ~table.observed
+    known, whole = table.hidden is not None, _with_hidden(table)
+    holes = ~table.observed & ~whole.isnan() if known else ~table.observed
     if not holes.any():
         return None
     rows = _images_to_show(holes, table)
-    masked = table.values[rows]
+    masked, truth = table.values[rows], whole[rows]
     mean, sd = _fill(fit, rows)
-    truth = torch.where(masked.isnan(), torch.nan, masked)
-    if known:
-        truth = torch.where(holes[rows], _with_hidden(table)[rows], masked)
     shown = truth[~truth.isnan()]
     # The scale is that of the images: what a reconstruction has beyond it is cut off rather than greying all others.
     low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
-    assert table.image_shape is not None
-    shape, grey = table.image_shape, Normalize(low, high if high > low else low + 1)
+    grey = Normalize(low, high if high > low else low + 1)
     spread = Normalize(0, max(float(sd[~sd.isnan()].max()), 1e-9))
     lines = [
         ("masked", masked, grey, "gray", HOLE),
@@ -108,10 +88,15 @@ def _reconstruction(fit: Fit) -> Picture | None:
         *([("truth", truth, grey, "gray", HOLE)] if known else []),
         ("predictive sd", sd, spread, "viridis", BLANK),
     ]
-    tile = min(1.8, 9.5 / len(rows))
+    return _strips(lines, [table.row_labels[i] for i in rows.tolist()], _shape(table), known)
+
+
+def _strips(lines: list[Line], labels: list[str], shape: tuple[int, int], known: bool) -> Picture:
+    """Draw lines of images, the last of them on a scale of its own."""
+    tile = min(1.8, 9.5 / len(labels))
     height = min(2.0, max(0.3, tile * shape[0] / shape[1]))
     tile = min(tile, max(0.3, height * shape[1] / shape[0]))
-    size = tile * len(rows) + 1.9, len(lines) * (height + 0.05) + 0.45
+    size = tile * len(labels) + 1.9, len(lines) * (height + 0.05) + 0.45
     figure = Figure(figsize=size, layout="constrained")
     every = figure.subplots(len(lines), 1)
     for axes, (label, values, scale, colors, bad) in zip(every, lines, strict=True):
@@ -120,13 +105,12 @@ def _reconstruction(fit: Fit) -> Picture | None:
         _bare(axes)
     if tile > 0.6:  # inches that a label takes
         step = shape[1] + _gap(shape)
-        middles = [(shape[1] - 1) / 2 + i * step for i in range(len(rows))]
-        every[0].set_xticks(middles, [_short(table.row_labels[i], 11) for i in rows.tolist()], fontsize=7)
+        middles = [(shape[1] - 1) / 2 + i * step for i in range(len(labels))]
+        every[0].set_xticks(middles, [_short(label, 11) for label in labels], fontsize=7)
         every[0].tick_params(length=0, labeltop=True, labelbottom=False)
-    figure.colorbar(matplotlib.cm.ScalarMappable(grey, "gray"), ax=list(every[:-1]), aspect=25, pad=0.01)
-    figure.colorbar(
-        matplotlib.cm.ScalarMappable(spread, "viridis"), ax=every[-1], aspect=25 / (len(lines) - 1), pad=0.01
-    )
+    for (_, _, scale, colors, _), axes in ((lines[0], list(every[:-1])), (lines[-1], [every[-1]])):
+        aspect = 25 * len(axes) / (len(lines) - 1)
+        figure.colorbar(matplotlib.cm.ScalarMappable(scale, colors), ax=axes, aspect=aspect, pad=0.01)
     question = "where the truth has them" if known else "as one would draw them (nobody knows the truth)"
     return Picture(
         "reconstruction",
@@ -138,9 +122,8 @@ def _reconstruction(fit: Fit) -> Picture | None:
 
 def _images_to_show(holes: Tensor, table: Table) -> Tensor:
     """Choose images with holes, evenly from scattered holes to solid ones, so that every kind of mask is shown."""
-    assert table.image_shape is not None
     rows = holes.any(1).nonzero().flatten()
-    images = holes[rows].unflatten(1, table.image_shape)
+    images = holes[rows].unflatten(1, _shape(table))
     pairs = (images[:, 1:] & images[:, :-1]).sum((1, 2)) + (images[:, :, 1:] & images[:, :, :-1]).sum((1, 2))
     order = (pairs / images.sum((1, 2))).argsort(stable=True)
     count = min(MOST_IMAGES, len(rows))
@@ -157,7 +140,7 @@ def _fill(fit: Fit, rows: Tensor) -> tuple[Tensor, Tensor]:
         mean[row, column] = prediction.mean[chosen]
         sd[row, column] = ((prediction.upper - prediction.lower) / (2 * NORMAL_95))[chosen]
 
-    if table.hidden is not None and len(table.hidden.values):
+    if table.hidden is not None:
         place = torch.full((table.shape[0],), -1, device=rows.device)
         place[rows] = torch.arange(len(rows), device=rows.device)
         chosen = (place[table.hidden.rows] >= 0).nonzero().flatten()
@@ -166,15 +149,8 @@ def _fill(fit: Fit, rows: Tensor) -> tuple[Tensor, Tensor]:
     if len(row):  # missing to us too; of these rows only, the whole table may miss many more
         unknown = Hidden(row, column, torch.full_like(mean[row, column], torch.nan))
         part = replace(table.batch(rows), hidden=unknown)
-        put(fit.model.predict(fit.draws, part), row, column, torch.arange(len(row), device=row.device))
+        put(fit.posterior.on(part).predict(fit.draws), row, column, torch.arange(len(row), device=row.device))
     return mean, sd
-
-
-def _hidden_mask(table: Table) -> Tensor:
-    assert table.hidden is not None
-    mask = torch.zeros_like(table.observed)
-    mask[table.hidden.rows, table.hidden.columns] = True
-    return mask
 
 
 def _with_hidden(table: Table) -> Tensor:
@@ -203,14 +179,14 @@ def _gap(shape: tuple[int, int]) -> int:
 # Parameters -----------------------------------------------------------------------------------------------------------
 
 
-def _factor_images(draws: Values, table: Table) -> Picture:
-    assert table.image_shape is not None
-    mean, shares = _numpy(draws["loadings"].mean((0, 1))), _shares(draws)
+def factor_images(fit: Fit) -> Picture:
+    """Draw mean loadings as images."""
+    shape, mean, shares = _shape(fit.data), _numpy(fit.aligned.means()["loadings"]), _shares(fit)
     count = min(MOST_FACTORS, mean.shape[1])
     # Wide rather than tall, with the fewest places left over.
     across = count if count <= 9 else min(range(6, 11), key=lambda width: (-count % width, -width))
     down = math.ceil(count / across)
-    height = min(2.0, max(0.35, 1.0 * table.image_shape[0] / table.image_shape[1]))
+    height = min(2.0, max(0.35, 1.0 * shape[0] / shape[1]))
     close = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
     figure = Figure(figsize=(1.02 * across + 0.9, down * (height + 0.24) + 0.1), layout=close)
     every = figure.subplots(down, across, squeeze=False)
@@ -220,28 +196,28 @@ def _factor_images(draws: Values, table: Table) -> Picture:
             continue
         largest = np.abs(mean[:, m]).max()
         image = axes.imshow(
-            (mean[:, m] / (largest or 1.0)).reshape(table.image_shape), cmap="RdBu_r", vmin=-1, vmax=1,
+            (mean[:, m] / (largest or 1.0)).reshape(shape), cmap="RdBu_r", vmin=-1, vmax=1,
             interpolation="nearest",
         )  # fmt: skip
         axes.set_title(f"{m}: {shares[m]:.1%}", fontsize=8, pad=2)
         _bare(axes)
     bar = figure.colorbar(image, ax=list(every.flat), ticks=[-1, 0, 1], aspect=30, pad=0.01)
     bar.ax.tick_params(labelsize=7)
-    some = f"the first {count} of {mean.shape[1]} factors" if count < mean.shape[1] else _counted(count, "factor")
     return Picture(
         "factors",
-        f"Mean loadings of {some}, each on its own scale, with its share of the variance: red pixels rise while blue "
-        "ones fall (or the other way round: signs, and the rotation, are a convention). Early factors should be broad "
-        "contrasts of shape; specks of single pixels are noise.",
+        f"Mean loadings of {_counted(count, mean.shape[1])}, each on its own scale, with its share of the variance: "
+        "red pixels rise while blue ones fall (or the other way round: signs, and the rotation, are a convention). "
+        "Early factors should be broad contrasts of shape; specks of single pixels are noise.",
         figure,
     )
 
 
-def _factor_table(draws: Values, table: Table) -> Picture:
-    W = draws["loadings"]
-    variance = torch.linalg.vector_norm(W, dim=-1).square() + draws["noise_variance"]
+def factor_table(fit: Fit) -> Picture:
+    """Draw mean loadings of columns in units of their sd."""
+    W = fit.aligned["loadings"]
+    variance = _squared_lengths(W, -1) + fit.aligned["noise_variance"]
     shown = _numpy(W.mean((0, 1)) / variance.mean((0, 1)).sqrt().unsqueeze(-1))[:, :MOST_FACTORS]
-    (D, count), M, shares = shown.shape, W.shape[-1], _shares(draws)
+    (D, count), shares = shown.shape, _shares(fit)
     names = [f"{m}: {shares[m]:.0%}" for m in range(count)]
     few = D <= MOST_LABELS
     size = (2.6 + 0.42 * count, 1.5 + 0.2 * D) if few else (10, 1.4 + 0.22 * count)
@@ -251,7 +227,7 @@ def _factor_table(draws: Values, table: Table) -> Picture:
         shown if few else shown.T, aspect="auto", cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest"
     )
     if few:
-        axes.set_yticks(range(D), [_short(label) for label in table.column_labels], fontsize=8)
+        axes.set_yticks(range(D), [_short(label) for label in fit.data.column_labels], fontsize=8)
         axes.set_xticks(range(count), names, fontsize=8, rotation=90 if count > 5 else 0)
         axes.set_xlabel("factor: share of the variance")
     else:
@@ -259,31 +235,32 @@ def _factor_table(draws: Values, table: Table) -> Picture:
         axes.set(xlabel="column", ylabel="factor: share of the variance")
     axes.set_title("loading / sd of the column", fontsize=10)
     figure.colorbar(image, ax=axes, pad=0.02)
-    some = f"the first {count} of {M} factors" if count < M else _counted(count, "factor")
     return Picture(
         "factors",
-        f"Correlation of each column with {some}, on one scale: columns of the same strong colour in a factor move "
-        "together, of opposite colours against each other. Signs, and the rotation, are a convention.",
+        f"Correlation of each column with {_counted(count, W.shape[-1])}, on one scale: columns of the same strong "
+        "colour in a factor move together, of opposite colours against each other. Signs, and the rotation, are a "
+        "convention.",
         figure,
     )
 
 
-def _shares(draws: Values) -> np.ndarray:
+def _shares(fit: Fit) -> np.ndarray:
     """Return each factor's share of the model's variance of all columns."""
-    sizes = torch.linalg.vector_norm(draws["loadings"], dim=-2).square()
-    return _numpy((sizes / (sizes.sum(-1) + draws["noise_variance"].sum(-1)).unsqueeze(-1)).mean((0, 1)))
+    sizes = _squared_lengths(fit.aligned["loadings"], -2)
+    return _numpy((sizes / (sizes.sum(-1) + fit.aligned["noise_variance"].sum(-1)).unsqueeze(-1)).mean((0, 1)))
 
 
-def _moment_images(draws: Values, table: Table) -> Picture:
-    assert table.image_shape is not None
-    ratio = table.image_shape[0] / table.image_shape[1]
-    figure = Figure(figsize=(8, min(6.0, max(1.2, 3.1 * ratio + 0.3))), layout="constrained")
-    panels = (
-        ("mean", draws["mean"].mean((0, 1)), "gray"),
-        ("sd of the noise", draws["noise_variance"].sqrt().mean((0, 1)), "magma"),
-    )
+def _squared_lengths(loadings: Tensor, dim: int) -> Tensor:
+    return torch.linalg.vector_norm(loadings, dim=dim).square()
+
+
+def moment_images(fit: Fit) -> Picture:
+    """Draw mean and noise as images."""
+    shape, noise = _shape(fit.data), fit.draws["noise_variance"].sqrt()
+    figure = Figure(figsize=(8, min(6.0, max(1.2, 3.1 * shape[0] / shape[1] + 0.3))), layout="constrained")
+    panels = ("mean", fit.draws["mean"], "gray"), ("sd of the noise", noise, "magma")
     for axes, (title, values, colors) in zip(figure.subplots(1, 2), panels, strict=True):
-        image = axes.imshow(_numpy(values).reshape(table.image_shape), cmap=colors, interpolation="nearest")
+        image = axes.imshow(_numpy(values.mean((0, 1))).reshape(shape), cmap=colors, interpolation="nearest")
         axes.set_title(title)
         _bare(axes)
         figure.colorbar(image, ax=axes, shrink=0.95)
@@ -295,21 +272,20 @@ def _moment_images(draws: Values, table: Table) -> Picture:
     )
 
 
-def _moment_points(fit: Fit, draws: Values) -> Picture:
-    table: Table = fit.data
+def moment_points(fit: Fit) -> Picture:
+    """Draw mean and noise of columns as points, with intervals where there are few."""
+    table, draws = fit.data, fit.draws
     D = table.shape[1]
     few, x = D <= MOST_LABELS, np.arange(D)
     noise, units = draws["noise_variance"].sqrt(), _units(table)
-    spread = (torch.linalg.vector_norm(draws["loadings"], dim=-1).square() + draws["noise_variance"]).sqrt()
+    spread = (_squared_lengths(draws["loadings"], -1) + draws["noise_variance"]).sqrt()
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     axes = figure.subplots(1, 2)
     panels = (
-        (axes[0], "mean", draws["mean"])
-        if units is None
-        else (axes[0], "mean / sd of the column", draws["mean"] / units[1]),
-        (axes[1], "sd of the noise (dots) and of the whole column (dashes)", noise),
+        ("mean", draws["mean"]) if units is None else ("mean / sd of the column", draws["mean"] / units[1]),
+        ("sd of the noise (dots) and of the whole column (dashes)", noise),
     )
-    for axis, title, values in panels:
+    for axis, (title, values) in zip(axes, panels, strict=True):
         flat = _numpy(values.flatten(0, 1))
         if few and fit.kind != "point":
             axis.vlines(x, *np.quantile(flat, [0.05, 0.95], axis=0), color="C0", lw=2, alpha=0.6)
@@ -338,10 +314,12 @@ def _moment_points(fit: Fit, draws: Values) -> Picture:
 # Spectra --------------------------------------------------------------------------------------------------------------
 
 
-def _scree(table: Table, num_factors: int) -> Picture | None:
-    rows = _rows_for_spectrum(table)
+def scree(fit: Fit) -> Picture | None:
+    """Draw the spectrum of the data with means in place of holes, and with the truth where it is known."""
+    table: Table = fit.data
+    num_factors, rows = fit.model.num_factors, _rows_for_spectrum(table)
     units = _units(table)
-    middle, scale = units or (_column_means(table), table.values.new_ones(()))
+    middle, scale = units or (column_means(table), table.values.new_ones(()))
     whole = _with_hidden(table)[rows]
     holes = bool(table.values[rows].isnan().any())
     sources = [(table.values[rows], "holes filled by means" if holes else "the data")]
@@ -393,7 +371,7 @@ def _scree(table: Table, num_factors: int) -> Picture | None:
 def _rows_for_spectrum(table: Table) -> Tensor:
     N, D = table.shape
     count = max(2, min(MOST_ROWS, int(max((MOST_WORK / D) ** 0.5, MOST_WORK / D**2))))
-    return torch.linspace(0, N - 1, min(N, count)).round().long().to(table.values.device)
+    return evenly(N, count).to(table.values.device)
 
 
 def _variance_shares(values: Tensor) -> np.ndarray | None:
@@ -411,8 +389,8 @@ def _variance_shares(values: Tensor) -> np.ndarray | None:
 # Errors ---------------------------------------------------------------------------------------------------------------
 
 
-def _errors(fit: Fit) -> Picture | None:
-    table: Table = fit.data
+def errors(fit: Fit) -> Picture | None:
+    """Draw the error of hidden entries over sweeps, where it was watched."""
     known = [name for name in ("sweep_rmse", "average_rmse") if name in fit.trace and fit.trace[name].notna().any()]
     if not known:
         return None
@@ -426,10 +404,8 @@ def _errors(fit: Fit) -> Picture | None:
             if "average_rmse" in known and i == 0:  # one average over all chains
                 axes.plot(line[over], line["average_rmse"], color="C3", lw=1.8, zorder=3, label="average of sweeps")
         axes.set_xlabel("sweep" if over == "iteration" else over)
-    naive = None
-    if table.hidden is not None and len(table.hidden.values):
-        means = _column_means(table)[table.hidden.columns]
-        naive = float((means - table.hidden.values).square().mean().sqrt())
+    naive = None if fit.data.hidden is None else imputation_error(fit.data)
+    if naive is not None:
         for axes in every:
             axes.axhline(naive, color="0.4", ls="--", lw=1, label="means of columns")
     low = float(np.nanmin(fit.trace[known].to_numpy()))
@@ -450,7 +426,9 @@ def _errors(fit: Fit) -> Picture | None:
     )
 
 
-def _holdout(name: str, prediction: Prediction, hidden: Hidden, units: tuple[Tensor, Tensor] | None) -> Picture:
+def holdout(name: str, fit: Fit, part: Table) -> Picture:
+    """Draw predictions of what a table hides against the truth, and whether they are calibrated."""
+    prediction, hidden, units = fit.predict(part), part.hidden, _units(fit.data)
     truth, mean, pit = (_numpy(value) for value in (hidden.values, prediction.mean, prediction.pit))
     rmse, count = float(np.sqrt(((mean - truth) ** 2).mean())), len(truth)
     if units is not None:
@@ -492,14 +470,14 @@ def _holdout(name: str, prediction: Prediction, hidden: Hidden, units: tuple[Ten
 # Columns --------------------------------------------------------------------------------------------------------------
 
 
-def _correlation(fit: Fit) -> Picture | None:
+def correlation(fit: Fit) -> Picture | None:
+    """Draw the correlations that the model implies beside the observed ones."""
     table: Table = fit.data
     D = table.shape[1]
     if not 1 < D <= MOST_CORRELATED:
         return None
-    W, noise = (fit.draws[site].flatten(0, 1) for site in ("loadings", "noise_variance"))
-    keep = torch.linspace(0, len(W) - 1, min(len(W), MOST_DRAWS)).round().long().to(W.device)
-    covariance = W[keep] @ W[keep].mT + torch.diag_embed(noise[keep])
+    some = fit.draws.some(MOST_DRAWS).flat()
+    covariance = some["loadings"] @ some["loadings"].mT + torch.diag_embed(some["noise_variance"])
     sd = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
     implied = _numpy((covariance / (sd.unsqueeze(-1) * sd.unsqueeze(-2))).mean(0))
     frame = pd.DataFrame(_numpy(table.values), columns=range(D))
@@ -538,9 +516,15 @@ def _correlation(fit: Fit) -> Picture | None:
     )
 
 
-def _column_means(table: Table) -> Tensor:
+def column_means(table: Table) -> Tensor:
     """Return the mean of what is observed; 0 for a column without any."""
     return table.filled.sum(0) / table.observed.sum(0).clamp(min=1)
+
+
+def imputation_error(table: Table) -> float:
+    """Return the root mean squared error of the means of columns in place of what is hidden."""
+    assert table.hidden is not None
+    return float((column_means(table)[table.hidden.columns] - table.hidden.values).square().mean().sqrt())
 
 
 def _units(table: Table) -> tuple[Tensor, Tensor] | None:
@@ -550,7 +534,7 @@ def _units(table: Table) -> tuple[Tensor, Tensor] | None:
     """
     if table.image_shape is not None:
         return None
-    middle = _column_means(table)
+    middle = column_means(table)
     apart = torch.where(table.observed, table.filled - middle, 0.0)
     sd = (apart.square().sum(0) / table.observed.sum(0).clamp(min=1)).sqrt()
     varied = sd[sd > 0]
@@ -568,8 +552,15 @@ def _short(label: str, most: int = 18) -> str:
     return (label if len(label) <= most else label[: most - 1] + "…").replace("$", r"\$")
 
 
-def _counted(count: int, word: str) -> str:
-    return f"the one {word}" if count == 1 else f"all {count} {word}s"
+def _counted(count: int, total: int) -> str:
+    if count < total:
+        return f"the first {count} of {total} factors"
+    return f"all {count} factors" if count > 1 else "the one factor"
+
+
+def _shape(table: Table) -> tuple[int, int]:
+    assert table.image_shape is not None
+    return table.image_shape
 
 
 def _bare(axes: Axes) -> None:

@@ -5,38 +5,27 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
-from pyrozoo.models.factor_analysis.likelihood import Layout, Moments, point_columns
-from pyrozoo.models.factor_analysis.regression import (
-    Regression,
-    draw_columns,
-    draw_noise,
-    log_prior,
-    prior,
-    regress,
-    solve,
-    spread,
-)
+from pyrozoo.models.factor_analysis import em
+from pyrozoo.models.factor_analysis.likelihood import Layout, Moments
+from pyrozoo.models.factor_analysis.posterior import Posterior
+from pyrozoo.models.factor_analysis.regression import Prior, Regression, draw_noise, solve, spread
 
 
 @dataclass(frozen=True)
-class State:
+class State(em.State):
     """Parameters and factors per chain."""
 
-    loadings: Float[Tensor, "C D M"]
-    mean: Float[Tensor, "C D"]
-    noise_variance: Float[Tensor, "C D"]
     factors: Float[Tensor, "C N M"]
 
 
@@ -61,54 +50,55 @@ class Solver(SolverContract, kind="samples", objective="log_joint_with_factors",
         self, posterior: Posterior, *, missing: Literal["impute", "marginal"] = "impute",
         update: Literal["block", "single_site"] = "block",
     ):  # fmt: skip
-        model, data = posterior.model, posterior.data
-        self.model, self.data, self.layout = model, data, Layout.of(data)
-        self.single_site = update == "single_site"
-        self.filler = _Filler(data, self.layout) if missing == "impute" else None
+        super().__init__(posterior)
+        self.layout, self.single_site = posterior.layout, update == "single_site"
+        self.filler = _Filler(self.data, self.layout) if missing == "impute" else None
         # Columns of a filled table share one precision.
-        self.shared = self.filler.complete if self.filler else self.layout
+        self.prior = Prior(self.model, self.filler.complete if self.filler else self.layout)
         self._known: tuple[State, Tensor] | None = None
 
     def init(self, chains: int) -> State:
-        """Return random starting points (``FactorAnalysis.initial``) with the factors that they imply for each row."""
+        """Return random starting points (``Posterior.initial``) with the factors that they imply for each row."""
         start = self.posterior.initial(chains)
-        columns = point_columns(start["loadings"], start["mean"], start["noise_variance"], self.layout)
+        columns = self.layout.known(start)
         if self.filler:
             self.filler.forget(chains, start["mean"])
             factors = self._draw_factors_of_filled(columns.coefficients, start["noise_variance"])
         else:
             factors = self.layout.moments(columns, draw=True).factors[:, self.layout.back]
-        return State(start["loadings"], start["mean"], start["noise_variance"], factors)
+        return State(**start, factors=factors)
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one sweep; return the log joint of the result."""
-        columns = point_columns(state.loadings, state.mean, state.noise_variance, self.layout)
+        columns = self.layout.known(vars(state))
         if self.filler:
             self.filler.draw(self._fitted(state), state.noise_variance)
             factors = self._draw_factors_of_filled(columns.coefficients, state.noise_variance)
             moments = self.filler.moments(factors)
-            found = regress(
-                self.model, self.shared, moments, self.filler.squares(), self.filler.observations,
-                known=(self.filler.values, None),
-            )  # fmt: skip
+            found = self.prior.regress(moments, self.filler.squares(), known=(self.filler.values, None))
         else:
             moments = self.layout.moments(columns, draw=True)
             factors = moments.factors[:, self.layout.back]
-            found = regress(self.model, self.layout, moments, known=(self.layout.values, self.layout.observed))
+            found = self.prior.regress(moments, known=(self.layout.values, self.layout.observed))
         if self.single_site:
             beta, noise = self._one_by_one(found, columns.coefficients.double(), state.noise_variance.double())
         else:
-            beta, noise = draw_columns(found, self.shared)
+            beta, noise = found.draw()
         # sum over cells of (x - beta . a)^2 = its minimum + the quadratic form of the distance from it
         residual = self._residual(found, beta)
         shift, second = self._shift(beta, noise, moments.total.double())
         beta[..., -1] += (beta[..., :-1] @ shift.unsqueeze(-1)).squeeze(-1)
         factors = factors - shift.unsqueeze(1).to(factors)
         beta, noise = beta.to(state.mean), noise.to(state.mean)
-        new = State(beta[..., :-1], beta[..., -1] + self.layout.offset, noise, factors)
+        new = State(**self.layout.point(beta, noise), factors=factors)
         if self.filler:
             residual = residual - self.filler.residual_of_imputed(self._fitted(new))
-        return new, Info(self._log_joint(beta, noise, second, residual))
+        predictive = partial(self._predictive, new) if self.filler and self.data.hidden is not None else None
+        return new, Info(self._log_joint(beta, noise, second, residual), predictive=predictive)
+
+    def answer(self, state: State) -> Answer:
+        """Return the parameters."""
+        return Answer(point={site: getattr(state, site) for site in self.posterior.sites})
 
     def _draw_factors_of_filled(self, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
         """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""
@@ -127,32 +117,22 @@ class Solver(SolverContract, kind="samples", objective="log_joint_with_factors",
         precision = found.factor @ found.factor.mT
         # p(w | mu) of a joint normal: the w-block of the precision, and the rest times the distance of mu from its mean
         inner = torch.linalg.cholesky(precision[..., :-1, :-1])
-        cross = precision[:, self.shared.group][..., :-1, -1] if precision.shape[1] > 1 else precision[..., :-1, -1]
+        border = precision[..., -1] if precision.shape[1] == 1 else precision[:, found.layout.group][..., -1]
+        cross, corner = border[..., :-1], border[..., -1]
         right = -cross * (beta[..., -1] - found.mean[..., -1]).unsqueeze(-1)
         standard = standard_normal(right)
-        w = found.mean[..., :-1] + solve(inner, right, self.shared) + sd * spread(inner, standard, self.shared)
+        w = found.mean[..., :-1] + solve(inner, right, found.layout) + sd * spread(inner, standard, found.layout)
         # p(mu | w)
-        corner = precision[:, self.shared.group][..., -1, -1] if precision.shape[1] > 1 else precision[..., -1, -1]
         mu = found.mean[..., -1] - ((w - found.mean[..., :-1]) * cross).sum(-1) / corner
         mu = mu + sd.squeeze(-1) * standard_normal(mu) / corner.sqrt()
         beta = torch.cat([w, mu.unsqueeze(-1)], -1)
         # p(sigma^2 | w, mu): nu = nu0 + n_d + M + 1, and the residuals at (w, mu) with what their priors add
-        away = self._away(found, beta)
-        return beta, draw_noise(found.scale + away, found.degrees + beta.shape[-1])
-
-    def _away(self, found: Regression, beta: Tensor) -> Float[Tensor, "C D"]:
-        """Return (beta - mean)^T precision (beta - mean) of every column."""
-        away, L = beta - found.mean, found.factor
-        if L.shape[1] == 1:
-            return (away @ L[:, 0]).square().sum(-1)
-        return (away.unsqueeze(-2) @ L[:, self.shared.group]).squeeze(-2).square().sum(-1)
+        return beta, draw_noise(found.scale + found.away(beta), found.degrees + beta.shape[-1])
 
     def _residual(self, found: Regression, beta: Tensor) -> Float[Tensor, "C D"]:
         """Return the sum of squared residuals of the cells of every column, without what the priors add."""
-        precision, mean0 = prior(self.model, self.shared)
-        from_prior = beta - mean0
-        added = ((from_prior @ precision) * from_prior).sum(-1) + self.model.noise_degrees * self.model.noise_scale
-        return (found.scale + self._away(found, beta) - added).clamp(min=0)
+        added = self.prior.away(beta) + self.prior.scale
+        return (found.scale + found.away(beta) - added).clamp(min=0)
 
     def _shift(self, beta: Tensor, noise: Tensor, total: Tensor) -> tuple[Float[Tensor, "C M"], Float[Tensor, C]]:
         """Draw the shift b of z' = z - b, mu' = mu + W b, which no value notices; return it and sum |z'|^2.
@@ -174,29 +154,21 @@ class Solver(SolverContract, kind="samples", objective="log_joint_with_factors",
         norm = self.layout.observations * (2 * math.pi * noise).log()
         cells = -0.5 * (norm.double() + residual / noise.double()).sum(-1)
         rows = -0.5 * (squares + self.data.shape[0] * self.model.num_factors * math.log(2 * math.pi))
-        return cells + rows + log_prior(self.model, self.shared, beta, noise).double()
+        return cells + rows + self.prior.log_density(beta, noise).double()
 
     def _fitted(self, state: State) -> Float[Tensor, "C cell"]:
         """Return w_d . z_n + mu_d - offset_d of every missing cell; known from the step that made the state."""
         assert self.filler is not None
         if self._known is None or self._known[0] is not state:
-            beta = torch.cat([state.loadings, (state.mean - self.layout.offset).unsqueeze(-1)], -1)
-            self._known = state, self.filler.fitted(state.factors, beta)
+            self._known = state, self.filler.fitted(state.factors, self.layout.coefficients(vars(state)))
         return self._known[1]
 
-    def predictive(self, state: State) -> tuple[Tensor, Tensor] | None:
+    def _predictive(self, state: State) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the hidden entries given parameters and factors, [C, entry]."""
+        assert self.filler is not None
         hidden = self.data.hidden
-        if not self.filler or hidden is None:
-            return None
-        fitted = self._fitted(state)
-        place = self.filler.place(hidden.rows, hidden.columns)
-        mean = fitted[:, place] + self.layout.offset[hidden.columns]
-        return mean, state.noise_variance[:, hidden.columns]
-
-    def draws(self, state: State) -> Values:
-        """Return the parameters."""
-        return {"loadings": state.loadings, "mean": state.mean, "noise_variance": state.noise_variance}
+        mean = self._fitted(state)[:, self.filler.place(hidden.rows, hidden.columns)]
+        return mean + self.layout.offset[hidden.columns], state.noise_variance[:, hidden.columns]
 
 
 class _Filler:
@@ -219,7 +191,6 @@ class _Filler:
         self.complete = replace(
             layout, seen=layout.seen.new_ones(1, 1), starts=torch.tensor([0, N]), group=torch.zeros_like(layout.group)
         )
-        self.observations = torch.full_like(layout.offset, N)
         self.values = self.start.new_empty(0, N, D)
         self.product = self.values
         self._asked: tuple[Tensor, Tensor] | None = None

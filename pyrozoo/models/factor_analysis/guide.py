@@ -7,10 +7,10 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 
-from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis.em import Solver
-from pyrozoo.models.factor_analysis.likelihood import Layout, point_columns
+from pyrozoo.models.factor_analysis.likelihood import Layout
+from pyrozoo.models.factor_analysis.posterior import Posterior
 
 STEPS = 5
 """EM iterations before the first gradient."""
@@ -24,8 +24,8 @@ class Guide:
     the factors, q of them is their exact conditional.
 
     Args:
-        model: The model.
-        data: The whole table; starting values are a few EM steps from a random start (torch's global generator).
+        posterior: The model given the whole table; starting values are a few EM steps from a random start (torch's
+            global generator).
     """
 
     def __init__(self, posterior: Posterior):
@@ -34,7 +34,7 @@ class Guide:
         state = solver.init(1)
         for _ in range(STEPS):
             state, _ = solver.step(state)
-        self.model, like = model, state.mean
+        self.posterior, self.model, like = posterior, model, state.mean
         M, N = model.num_factors, data.shape[0]
         precision = torch.block_diag(
             model.loadings_prior_precision(like) + N * torch.eye(M, dtype=like.dtype, device=like.device),
@@ -66,7 +66,9 @@ class Guide:
             )
         if self.model.sum_out_factors:
             return
-        layout, rows = Layout.of(data), data.shape[0]
-        centre, covariance = layout.conditionals(point_columns(loadings[None], mean[None], noise[None], layout))
+        rows, whole = data.shape[0], self.posterior
+        layout = whole.layout if data is whole.data else Layout.of(data)
+        point = {"loadings": loadings[None], "mean": mean[None], "noise_variance": noise[None]}
+        centre, covariance = layout.conditionals(layout.known(point))
         with pyro.plate("row", data.total_rows or rows, subsample=torch.arange(rows, device=mean.device), dim=-1):
             pyro.sample("factors", dist.MultivariateNormal(centre[0], covariance[0]))

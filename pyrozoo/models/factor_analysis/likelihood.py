@@ -15,13 +15,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import (
     inverse_and_log_determinant,
@@ -118,13 +118,7 @@ class Layout:
 
     @classmethod
     def of(cls, table: Table) -> Layout:
-        """Return the layout of a table, made once."""
-        if table not in _LAYOUTS:
-            _LAYOUTS[table] = cls._made(table)
-        return _LAYOUTS[table]
-
-    @classmethod
-    def _made(cls, table: Table) -> Layout:
+        """Sort a table."""
         device, dtype = table.values.device, table.values.dtype
         mask = table.observed.cpu().numpy()
         order, starts, _ = _patterns(mask)
@@ -171,9 +165,18 @@ class Layout:
         """Sum over observed rows of x - offset: nothing but rounding, kept for exactness."""
         return self.values.double().sum(0).to(self.values.dtype)
 
-    def grouped(self, columns: Float[Tensor, "C D"]) -> Float[Tensor, "C G"]:
-        """Add up the columns of every group."""
-        return columns.new_zeros(len(columns), len(self.sizes)).index_add(1, self.group, columns)
+    def coefficients(self, point: Values) -> Float[Tensor, "C D A"]:
+        """Return beta of points, site -> [C, *event]."""
+        return torch.cat([point["loadings"], (point["mean"] - self.offset).unsqueeze(-1)], -1)
+
+    def point(self, beta: Float[Tensor, "C D A"], noise_variance: Float[Tensor, "C D"]) -> dict[str, Tensor]:
+        """Return the sites that coefficients and noise variances stand for."""
+        return {"loadings": beta[..., :-1], "mean": beta[..., -1] + self.offset, "noise_variance": noise_variance}
+
+    def known(self, point: Values) -> Columns:
+        """Return known columns, site -> [C, *event], as the rows see them."""
+        noise = point["noise_variance"]
+        return Columns(self.coefficients(point), 1 / noise, noise.log())
 
     def members(self) -> list[Tensor]:
         """Return the columns of every group."""
@@ -212,14 +215,16 @@ class Layout:
             yield _Block(first, last, starts[first], starts[last], index)
             first = last
 
-    def _posterior(self, block: _Block, quadratic: Tensor, linear: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return J of the block's patterns, J^-1 times the means' h of its rows, and what the columns' means add."""
-        size = linear.shape[-1]
-        packed = self.seen[block.patterns] @ quadratic
-        J = unpack(packed, size) + torch.eye(size, dtype=packed.dtype, device=packed.device)
-        cross = packed[..., -size - 1 : -1]
-        h = self.values[block.rows] @ linear - (cross if block.index is None else cross[:, block.index])
-        return J, h, packed[..., -1]
+    def _rows(self, columns: Columns) -> Iterator[tuple[_Block, Tensor, Tensor, Tensor]]:
+        """Yield, by block, J of its patterns, h = J times the mean of its rows, and what the columns' means add."""
+        M, beta = columns.coefficients.shape[-1] - 1, columns.coefficients
+        quadratic, linear = self.quadratic(columns), beta[..., :-1] * columns.precision.unsqueeze(-1)
+        for block in self._blocks(len(beta), M + 1):
+            packed = self.seen[block.patterns] @ quadratic
+            J = unpack(packed, M) + torch.eye(M, dtype=packed.dtype, device=packed.device)
+            cross = packed[..., -M - 1 : -1]
+            h = self.values[block.rows] @ linear - (cross if block.index is None else cross[:, block.index])
+            yield block, J, h, packed[..., -1]
 
     def moments(self, columns: Columns, *, draw: bool = False) -> Moments:
         """Return what the rows tell of the columns: expectations of the factors, or draws of them.
@@ -233,21 +238,15 @@ class Layout:
         beta, tau = columns.coefficients, columns.precision
         C, D, size = beta.shape
         M, N = size - 1, len(self.values)
-        quadratic, linear = self.quadratic(columns), beta[..., :-1] * tau.unsqueeze(-1)
-        groups = beta.new_zeros(C, len(self.sizes), quadratic.shape[-1])
-        total, cross = beta.new_zeros(C, quadratic.shape[-1]), beta.new_zeros(C, D, M)
+        packed = size * (size + 1) // 2
+        groups, total = beta.new_zeros(C, len(self.sizes), packed), beta.new_zeros(C, packed)
+        cross = beta.new_zeros(C, D, M)
         factors = beta.new_empty(C, N, M)
         # log p(x_n) = h^T J^-1 h / 2 - log|J| / 2 - sum (x - mu)^2 / (2 sigma^2) - ..., the last of which needs no rows
-        evidence = (
-            -0.5
-            * (
-                (self.squares.to(beta) * tau).sum(-1)
-                - 2 * (self.sums * tau * beta[..., -1]).sum(-1)
-                + (self.observations * (columns.log_noise + math.log(2 * math.pi))).sum(-1)
-            ).double()
-        )
-        for block in self._blocks(C, size):
-            J, h, constant = self._posterior(block, quadratic, linear)
+        squares = (self.squares.to(beta) * tau).sum(-1) - 2 * (self.sums * tau * beta[..., -1]).sum(-1)
+        norms = (self.observations * (columns.log_noise + math.log(2 * math.pi))).sum(-1)
+        evidence = -0.5 * (squares + norms).double()
+        for block, J, h, constant in self._rows(columns):
             counts = self.counts[block.patterns]
             if draw:
                 L = safe_cholesky(J, "the precision of the factors")
@@ -270,28 +269,13 @@ class Layout:
         cross = torch.cat([cross, self.sums.expand(C, -1).unsqueeze(-1)], -1)
         return Moments(unpack(groups, size), cross, unpack(total, size), factors, evidence.to(beta))
 
-    def given(self, factors: Float[Tensor, "C N M"]) -> Moments:
-        """Return the moments of known factors, in the layout's order of rows; the evidence is left at 0."""
-        C, _, M = factors.shape
-        size = M + 1
-        groups = factors.new_zeros(C, len(self.sizes), size * (size + 1) // 2)
-        total = groups.new_zeros(C, groups.shape[-1])
-        for block in self._blocks(C, size):
-            second = _outer_sums(factors[:, block.rows], block.index, block.last - block.first)
-            groups += self.seen[block.patterns].T @ second
-            total += second.sum(1)
-        cross = torch.cat([self.values.T @ factors, self.sums.expand(C, -1).unsqueeze(-1)], -1)
-        return Moments(unpack(groups, size), cross, unpack(total, size), factors, factors.new_zeros(C))
-
     def pointwise(self, columns: Columns) -> Float[Tensor, "C N"]:
         """Return log p(x_n | columns) of every row of the table, the factors summed out; differentiable."""
         beta, tau = columns.coefficients, columns.precision
-        size = beta.shape[-1]
-        quadratic, linear = self.quadratic(columns), beta[..., :-1] * tau.unsqueeze(-1)
-        norm = self.grouped(columns.log_noise + math.log(2 * math.pi))
+        each = columns.log_noise + math.log(2 * math.pi)
+        norm = each.new_zeros(len(each), len(self.sizes)).index_add(1, self.group, each)
         parts = []
-        for block in self._blocks(len(beta), size):
-            J, h, constant = self._posterior(block, quadratic, linear)
+        for block, J, h, constant in self._rows(columns):
             L = safe_cholesky(J, "the precision of the factors")
             y = _triangular(L, h, block.index, transposed=False)
             per_pattern = 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1) + constant + norm @ self.seen[block.patterns].T
@@ -303,10 +287,7 @@ class Layout:
 
     def posteriors(self, columns: Columns) -> Iterator[tuple[_Block, Tensor, Tensor]]:
         """Yield, block by block, the mean of every row's factors [C, R, M] and the covariance of every pattern's."""
-        beta = columns.coefficients
-        quadratic, linear = self.quadratic(columns), beta[..., :-1] * columns.precision.unsqueeze(-1)
-        for block in self._blocks(len(beta), beta.shape[-1]):
-            J, h, _ = self._posterior(block, quadratic, linear)
+        for block, J, h, _ in self._rows(columns):
             covariance, _ = inverse_and_log_determinant(J, "the precision of the factors")
             yield block, _times(covariance, h, block.index), covariance
 
@@ -321,15 +302,10 @@ class Layout:
         return torch.cat(means, 1)[:, self.back], torch.cat(covariances, 1)[:, self.back]
 
 
-def point_columns(
-    loadings: Float[Tensor, "C D M"], mean: Float[Tensor, "C D"], noise_variance: Float[Tensor, "C D"], layout: Layout
-) -> Columns:
-    """Return known columns as the rows see them."""
-    beta = torch.cat([loadings, (mean - layout.offset).unsqueeze(-1)], -1)
-    return Columns(beta, 1 / noise_variance, noise_variance.log())
-
-
-_LAYOUTS: WeakKeyDictionary[Table, Layout] = WeakKeyDictionary()
+def in_blocks(flat: Values, size: int) -> Iterator[dict[str, Tensor]]:
+    """Cut points, site -> [S, *event], into blocks of at most so many."""
+    for start in range(0, len(flat["mean"]), size):
+        yield {site: value[start : start + size] for site, value in flat.items()}
 
 
 def _patterns(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,21 +1,24 @@
-"""Bayesian factor analysis: its Pyro program and the functions of its draws."""
+"""Bayesian factor analysis: its hyper-parameters and its Pyro program."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import pyro
 import pyro.distributions as dist
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.distributions import constraints
 
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.errors import SettingError
+from pyrozoo.contracts.symmetry import Rotate, Sites
+from pyrozoo.core.draws import Values
+from pyrozoo.core.settings import one_of, positive, whole
 from pyrozoo.data.table import Table
-from pyrozoo.models.factor_analysis.distributions import RowNormal
 
 
 @dataclass(frozen=True)
@@ -49,43 +52,39 @@ class FactorAnalysis(Model):
         SettingError: On construction, naming the field that is out of range.
     """
 
-    num_factors: int
-    prior: Literal["independent", "matrix_normal"]
-    loadings_precision: float
-    loadings_covariance: Sequence[float] | Sequence[Sequence[float]] | None
-    mean_precision: float
-    noise_degrees: float
-    noise_scale: float
-    sum_out_factors: bool
+    # A declared range is no default, which mypy does not know.
+    num_factors: int = whole()
+    prior: Literal["independent", "matrix_normal"] = one_of("independent", "matrix_normal")
+    loadings_precision: float = positive()
+    loadings_covariance: Sequence[float] | Sequence[Sequence[float]] | None  # type: ignore[misc]
+    mean_precision: float = positive()
+    noise_degrees: float = positive()
+    noise_scale: float = positive()
+    sum_out_factors: bool  # type: ignore[misc]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.num_factors, int) or isinstance(self.num_factors, bool) or self.num_factors < 1:
-            raise SettingError(f"model.num_factors is {self.num_factors!r}; it must be a whole number >= 1")
-        if self.prior not in ("independent", "matrix_normal"):
-            raise SettingError(f"model.prior is {self.prior!r}; it must be independent or matrix_normal")
-        for name in ("loadings_precision", "mean_precision", "noise_degrees", "noise_scale"):
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise SettingError(f"model.{name} is {value!r}; it must be a positive number")
-        if self.loadings_covariance is not None:
-            self._check_covariance()
-
-    def _check_covariance(self) -> None:
+        super().__post_init__()
+        if self.loadings_covariance is None:
+            return
         if self.prior != "matrix_normal":
-            raise SettingError("model.loadings_covariance needs model.prior=matrix_normal")
+            self.refuse("loadings_covariance", "it needs model.prior=matrix_normal")
         try:
             given = torch.tensor(self.loadings_covariance, dtype=torch.float64)
-        except (TypeError, ValueError):
+        except ValueError:  # rows of different lengths
             given = torch.empty(0)
         M = self.num_factors
         if given.shape not in ((M,), (M, M)):
-            raise SettingError(f"model.loadings_covariance must be {M} variances, or {M} by {M} numbers")
+            self.refuse("loadings_covariance", f"it must be {M} variances, or {M} by {M} numbers")
         matrix = given if given.ndim == 2 else given.diag()
         if not torch.allclose(matrix, matrix.T) or torch.linalg.cholesky_ex(matrix)[1]:
-            raise SettingError("model.loadings_covariance is not a covariance matrix (symmetric, positive definite)")
-        plain = given.tolist()
-        frozen = tuple(tuple(row) if isinstance(row, list) else row for row in plain)
+            self.refuse("loadings_covariance", "it is not a covariance matrix (symmetric, positive definite)")
+        frozen = tuple(tuple(row) if isinstance(row, list) else row for row in given.tolist())
         object.__setattr__(self, "loadings_covariance", frozen)
+
+    @property
+    def symmetry(self) -> Rotate:
+        """Factors can be turned; the prior of the loadings notices unless it is isotropic."""
+        return (Rotate if self.isotropic else _Held)("factor", _scaled)
 
     @property
     def isotropic(self) -> bool:
@@ -121,3 +120,67 @@ class FactorAnalysis(Model):
             z = pyro.sample("factors", standard)
             cells = dist.Normal(z @ loadings.mT + mean, noise.sqrt()).mask(data.observed)
             pyro.sample("values", cells.to_event(1), obs=data.filled)
+
+
+class _Held(Rotate):
+    """Turns that the likelihood leaves free and the prior does not: there is no orbit of equal density."""
+
+    def orbit(self, values: Values, sites: Sites) -> tuple[int, float]:
+        """Return no dimension."""
+        return 0, 0.0
+
+
+def _scaled(flat: Values) -> Float[Tensor, "S D M"]:
+    """Return loadings in units of the noise: the rotation of the factors that the data know best."""
+    noise = flat["noise_variance"]
+    # Relative to the draw's own level, so that a draw of small noise does not outweigh the others.
+    level = torch.exp(0.5 * noise.log().mean(-1, keepdim=True))
+    return flat["loadings"] * (level / noise.sqrt()).unsqueeze(-1)
+
+
+class RowNormal(dist.TorchDistribution):
+    """x_n ~ N(mean, W W^T + diag(noise)), of which only the observed entries count in ``log_prob``.
+
+    Samples are whole rows. N x D x M numbers when something is missing: for programs and tests; solvers do without.
+
+    Args:
+        loadings: W.
+        mean: mu.
+        noise_variance: sigma^2.
+        observed: Which entries have a value.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(
+        self, loadings: Float[Tensor, "D M"], mean: Float[Tensor, D], noise_variance: Float[Tensor, D],
+        observed: Bool[Tensor, "N D"],
+    ):  # fmt: skip
+        self.loadings, self.mean_, self.noise_variance, self.observed = loadings, mean, noise_variance, observed
+        super().__init__(observed.shape[:-1], observed.shape[-1:], validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> RowNormal:
+        """Return the distribution itself: its rows are a batch already."""
+        if torch.Size(batch_shape) != self.batch_shape:
+            raise NotImplementedError("rows of a table cannot be expanded")
+        return self
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw whole rows."""
+        shape = torch.Size(sample_shape) + self.batch_shape
+        return _normal(self.mean_, self.loadings, self.noise_variance).rsample(shape)
+
+    def log_prob(self, value: Float[Tensor, "N D"]) -> Float[Tensor, N]:
+        """Return the log density of the observed entries of every row."""
+        mean, loadings, noise, seen = self.mean_, self.loadings, self.noise_variance, self.observed
+        if not seen.all():
+            # An entry with no loadings, at its mean, with variance 1 / 2 pi, has log density 0.
+            mean, loadings = torch.where(seen, mean, 0.0), torch.where(seen.unsqueeze(-1), loadings, 0.0)
+            noise, value = torch.where(seen, noise, 1 / (2 * math.pi)), torch.where(seen, value, 0.0)
+        return _normal(mean, loadings, noise).log_prob(value)
+
+
+def _normal(mean: Tensor, loadings: Tensor, noise: Tensor) -> Any:
+    return dist.LowRankMultivariateNormal(mean, loadings, noise, validate_args=False)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.data.table import Table
-from pyrozoo.models.factor_analysis.point import State, draws_of
+from pyrozoo.models.factor_analysis.em import State
+from pyrozoo.models.factor_analysis.posterior import Posterior
 
 Fill = Literal["constant", "mean"]
 
@@ -65,9 +65,8 @@ class Solver(SolverContract, kind="point", objective="explained_variance", of="r
     method: ClassVar[str] = "pca"
 
     def __init__(self, posterior: Posterior, *, fill: Fill | None = None, constant: float = 0.0):
-        model, data = posterior.model, posterior.data
-        self.posterior, self.model, self.data = posterior, model, data
-        self.values = filled(data, fill, constant, self.method)
+        super().__init__(posterior)
+        self.values = filled(self.data, fill, constant, self.method)
 
     def init(self, chains: int) -> State:
         """Return zeros: a closed form needs no start."""
@@ -85,23 +84,21 @@ class Solver(SolverContract, kind="point", objective="explained_variance", of="r
         left = (total - loadings.square().sum(1)).clamp(min=noise_floor(total))
         whole = variances.sum()
         share = variances[:kept].sum() / whole if whole > 0 else torch.ones_like(whole)
-        chains = len(state.mean)
-        new = State(*(each.expand(chains, *each.shape) for each in (loadings, mean, left)))
-        return new, Info(share.expand(chains))
+        new = State(*(each.expand(len(state.mean), *each.shape) for each in (loadings, mean, left)))
+        projection = None if self.data.hidden is None else partial(self._projected, new)
+        return new, Info(share.expand(len(state.mean)), predictive=projection)
 
-    def draws(self, state: State) -> Values:
+    def answer(self, state: State) -> Answer:
         """Return the point."""
-        return draws_of(state)
+        return Answer(point=vars(state))
 
-    def predictive(self, state: State) -> tuple[Tensor, Tensor] | None:
-        """Return the projection of the filled rows, and what is left of the variance."""
+    def _projected(self, state: State) -> tuple[Tensor, Tensor]:
+        """Return hidden entries of the projection of the filled rows, and what is left of the variance."""
         hidden = self.data.hidden
-        if hidden is None:
-            return None
         size = state.loadings.square().sum(1).sqrt()
         axes = torch.where(size.unsqueeze(1) > 0, state.loadings / size.unsqueeze(1).clamp(min=1e-30), 0.0)
-        scores = (self.values[hidden.rows.unique()] - state.mean.unsqueeze(1)) @ axes
-        place = hidden.rows.unique(return_inverse=True)[1]
+        rows, place = hidden.rows.unique(return_inverse=True)
+        scores = (self.values[rows] - state.mean.unsqueeze(1)) @ axes
         mean = torch.stack([
             (s[place] * a[hidden.columns]).sum(-1) for s, a in zip(scores, axes, strict=True)
         ])  # fmt: skip

@@ -1,8 +1,8 @@
-"""What a posterior of factor_analysis can be asked: starting points, the likelihood, what labels and rotations leave."""
+"""What is known of the posterior of factor_analysis: starting points, the likelihood, invariants, predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -10,14 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import HandBuilt
-from pyrozoo.core.draws import Values
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import MOST_PAIRED
 from pyrozoo.data.table import Table
-from pyrozoo.math.alignment import log_orbit, procrustes, rotations
 from pyrozoo.math.moments import column_moments, row_mean_quantiles
-from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout, point_columns
+from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout, in_blocks
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.queries import predict
 
@@ -29,31 +28,36 @@ START_ROWS = 2000
 
 
 class Posterior(HandBuilt):
-    """FactorAnalysis given Table."""
+    """Factor analysis given a table of real numbers."""
 
     model: FactorAnalysis
     data: Table
-    sites: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    observed = "values"
+    unit = "row"
+    sites: ClassVar = {
         "loadings": ("column", "factor"),
         "mean": ("column",),
         "noise_variance": ("column",),
     }
-    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    invariant_dims: ClassVar = {
         "log_likelihood": (),
         "column_mean": ("column",),
         "column_variance": ("column",),
         "communality": ("column",),
         "covariance": ("pair",),
     }
-    observed: ClassVar[str] = "values"
-    unit: ClassVar[str] = "row"
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The table, sorted by what is missing."""
+        return Layout.of(self.data)
 
     def check(self) -> None:
         """Raise DataError unless every column has a value and no value is too large to square."""
         if not isinstance(self.data, Table):
             raise DataError(f"factor_analysis needs a table (rows by columns), not {type(self.data).__name__}")
         self.data.checked().refuse_empty_columns()
-        for part in (self.data, *([self.data.test] if self.data.test is not None else [])):
+        for part in self.data.with_new_rows:
             limit = LARGEST[part.values.dtype]
             part.refuse(part.filled.abs() > limit, f"is too large (at most {limit:g} in this precision)")
 
@@ -63,7 +67,7 @@ class Posterior(HandBuilt):
         Random halves and random turns make chains differ; the likelihood has one mode but for rotations, so that
         starts close to it lose nothing and spare hundreds of sweeps.
         """
-        layout, like, M = Layout.of(self.data), self.data.values, self.model.num_factors
+        layout, like, M = self.layout, self.data.values, self.model.num_factors
         N, D = self.data.shape
         # A column without variation has noise of the prior's scale rather than none.
         count = layout.observations.clamp(min=1)
@@ -90,34 +94,17 @@ class Posterior(HandBuilt):
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_n | loadings, mean, noise_variance) of every row, the factors summed out."""
-        layout = Layout.of(self.data)
-        flat = [draws[site].flatten(0, 1) for site in ("loadings", "mean", "noise_variance")]
-        at_once = max(1, BLOCK_ELEMENTS // (len(layout.sizes) * (self.model.num_factors + 1) ** 2))
-        parts = zip(*(value.split(at_once) for value in flat), strict=True)
-        pointwise = torch.cat([layout.pointwise(point_columns(W, mean, noise, layout)) for W, mean, noise in parts])
+        at_once = max(1, BLOCK_ELEMENTS // (len(self.layout.sizes) * (self.model.num_factors + 1) ** 2))
+        parts = in_blocks(Draws(draws).flat(), at_once)
+        pointwise = torch.cat([self.layout.pointwise(self.layout.known(part)) for part in parts])
         return pointwise.unflatten(0, draws["mean"].shape[:2])
 
     @property
     def effort(self) -> float:
         """Return the multiplications of the likelihood of one draw: a product with the mask and N factorisations."""
-        patterns, groups = Layout.of(self.data).seen.shape
+        patterns, groups = self.layout.seen.shape
         M = self.model.num_factors
         return 0.5 * patterns * groups * M**2 + patterns * M**3 + 2.0 * self.data.values.numel() * M
-
-    def align(self, draws: Values, reference: Values | None = None) -> Values:
-        """Turn the factors, draw by draw: toward the reference's mean, else onto each other and to principal axes."""
-        shape = draws["mean"].shape[:2]
-        if reference is None:
-            scaled = _scaled(draws)
-            turn = rotations(scaled)
-        else:
-            turn = procrustes(_scaled(draws), _scaled(reference).mean(0))
-        turned = draws["loadings"].flatten(0, 1) @ turn
-        return {"loadings": turned.unflatten(0, shape), **{s: draws[s] for s in self.sites if s != "loadings"}}
-
-    def orbit(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
-        """Return dimension and log volume of the orbit {W R: R orthogonal}."""
-        return log_orbit(values["loadings"].mT @ values["loadings"]) if self.model.isotropic else (0, 0.0)
 
     def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Values:
         """Return quantities that no rotation changes.
@@ -153,11 +140,3 @@ class Posterior(HandBuilt):
     def predict(self, draws: Values) -> Prediction:
         """Predict hidden values from the observed values of the same row."""
         return predict(draws, self.data)
-
-
-def _scaled(draws: Values) -> Float[Tensor, "S D M"]:
-    """Return loadings in units of the noise: the rotation of the factors that the data know best."""
-    noise = draws["noise_variance"].flatten(0, 1)
-    # Relative to the draw's own level, so that a draw of small noise does not outweigh the others.
-    level = torch.exp(0.5 * noise.log().mean(-1, keepdim=True))
-    return draws["loadings"].flatten(0, 1) * (level / noise.sqrt()).unsqueeze(-1)

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import torch
 
+from pyrozoo.contracts.solver import Info
+from pyrozoo.models.factor_analysis.em import State
 from pyrozoo.models.factor_analysis.pca import Solver as PrincipalComponents
 from pyrozoo.models.factor_analysis.pca import noise_floor, spectrum
-from pyrozoo.models.factor_analysis.point import State
 
 
 class Solver(PrincipalComponents, objective="log_likelihood"):
@@ -37,9 +38,6 @@ class Solver(PrincipalComponents, objective="log_likelihood"):
         # -N/2 (D log 2 pi + log|C| + tr(C^-1 S)) in the eigenvalues of C and S
         modelled = torch.cat([torch.maximum(variances[:kept], noise), noise.expand(D - kept)])
         objective = -0.5 * N * (D * math.log(2 * math.pi) + modelled.log().sum() + (variances / modelled).sum())
-        chains = len(state.mean)
-        new = State(*(each.expand(chains, *each.shape) for each in (loadings, mean, noise.expand(D))))
-        return new, Info(objective.expand(chains))
-
-    def predictive(self, state: State) -> None:
-        """Return nothing: hidden entries are predicted from the draw, given the observed ones of their row."""
+        new = State(*(each.expand(len(state.mean), *each.shape) for each in (loadings, mean, noise.expand(D))))
+        # Without a predictive: hidden entries are predicted from the draw, given the observed ones of their row.
+        return new, Info(objective.expand(len(state.mean)))
