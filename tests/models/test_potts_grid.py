@@ -22,7 +22,7 @@ from pyrozoo.data.grid import Grid
 from pyrozoo.diagnostics.verdict import verdict
 from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
-from pyrozoo.models.potts_grid.distributions import PottsField, every_field
+from pyrozoo.models.potts_grid.distributions import PottsField
 from pyrozoo.models.potts_grid.elimination import Eliminated
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import PottsGrid
@@ -228,7 +228,7 @@ def test_exact_draws_pass_a_chi_square_test(shape):
 
 def test_prior_draws_pass_a_chi_square_test():
     field = PottsField(torch.tensor(COUPLING).double(), (2, 2))
-    fields = every_field((2, 2), 3)
+    fields = field.enumerate_support()
     weight = (field.log_prob(fields)).softmax(0)
     powers = 3 ** torch.arange(3, -1, -1)
     with seeded(1):

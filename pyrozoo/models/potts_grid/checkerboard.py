@@ -7,7 +7,7 @@ column and the other the one before or after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,23 +16,17 @@ from pyrozoo.models.potts_grid.likelihood import Potentials
 
 
 class Checkerboard:
-    """A field packed by colour.
-
-    Args:
-        potentials: Of the field.
-    """
+    """The field of some potentials, packed by colour."""
 
     def __init__(self, potentials: Potentials):
         self.coupling = potentials.coupling
         self.height, self.width = potentials.unary.shape[:2]
         self.half = (self.width + 1) // 2
-        packed = self.pack(potentials.unary.unsqueeze(0))
-        self.unary = packed[0][0], packed[1][0]
+        self.unary = [packed[0] for packed in self.pack(potentials.unary[None])]
         # In images of odd width every other row of a colour ends in a pixel that does not exist.
-        exists = self.pack(torch.ones_like(potentials.unary[None, ..., :1]))
-        self.exists = exists[0][0], exists[1][0]
+        self.exists = [packed[0] for packed in self.pack(torch.ones_like(potentials.unary[None, ..., :1]))]
 
-    def pack(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def pack(self, values: Tensor) -> list[Tensor]:
         """Return the two colours of values [C, H, W, ...], each [C, H, half, ...]; 0 where no pixel is."""
         if self.width % 2:
             pad = values.new_zeros(*values.shape[:2], 1, *values.shape[3:])
@@ -44,9 +38,9 @@ class Checkerboard:
             for row in (0, 1):
                 packed[:, row::2] = pairs[:, row::2, :, (row + colour) % 2]
             result.append(packed)
-        return result[0], result[1]
+        return result
 
-    def unpack(self, colours: tuple[Tensor, Tensor]) -> Tensor:
+    def unpack(self, colours: Sequence[Tensor]) -> Tensor:
         """Return what ``pack`` took."""
         first = colours[0]
         pairs = first.new_empty(*first.shape[:3], 2, *first.shape[3:])
@@ -56,33 +50,26 @@ class Checkerboard:
         return pairs.flatten(2, 3)[:, :, : self.width]
 
     def pull(self, other: Tensor, colour: int) -> Tensor:
-        """Return the sum over the neighbours of every pixel of a colour.
+        """Return the sum over the neighbours of every pixel of a colour, 0 or 1.
 
-        Args:
-            other: Values of the other colour, [C, H, half, K].
-            colour: 0 or 1.
+        ``other`` has the values of the other colour, [C, H, half, K].
         """
         other = other * self.exists[1 - colour]
         total = other.clone()  # beside, in the same packed column
         total[:, 1:] += other[:, :-1]
         total[:, :-1] += other[:, 1:]
-        before, after = (colour, 1 - colour) if colour == 0 else (1, 0)
+        before, after = colour, 1 - colour
         total[:, before::2, 1:] += other[:, before::2, :-1]
         total[:, after::2, :-1] += other[:, after::2, 1:]
         return total
 
     def logits(self, neighbours: Tensor, colour: int) -> Tensor:
-        """Return log p(label | neighbours), up to a constant, for the pixels of a colour.
-
-        Args:
-            neighbours: Labels of the other colour, [C, H, half].
-            colour: 0 or 1.
-        """
+        """Return log p(label | neighbours) of a colour's pixels, up to a constant; neighbours are [C, H, half]."""
         return self.unary[colour] + self.pull(self.coupling[neighbours], colour)
 
     def sweep(self, label: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
         """Choose every pixel of a labelling [C, H, W] anew, one colour after the other, from its logits."""
-        colours = list(self.pack(label))
+        colours = self.pack(label)
         for colour in (0, 1):
             colours[colour] = choose(self.logits(colours[1 - colour], colour))
-        return self.unpack((colours[0], colours[1]))
+        return self.unpack(colours)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pyrozoo.core.errors import NotApplicable
-from pyrozoo.models.potts_grid import elimination
+from pyrozoo.models.potts_grid.elimination import Eliminated, at_most, work
 
 MOST_FIELDS = 2**20
 """Labellings that enumeration lists."""
@@ -58,42 +57,25 @@ class PottsField(TorchDistribution):
         """
         if sample_shape:
             raise NotImplementedError("one draw at a time")
-        height, width = self.event_shape
+        height, width = shape = (self.event_shape[0], self.event_shape[1])
         labels = len(self.coupling)
-        if elimination.work((height, width), labels) > MOST_WORK:
-            raise NotApplicable(
-                f"a field of {height} x {width} pixels with {labels} labels cannot be drawn from the prior: "
-                f"with these labels the shorter side may be at most {_largest(labels, max(height, width))} pixels"
-            )
-        unary = self.coupling.new_zeros(height, width, labels)
-        return elimination.Eliminated(unary, self.coupling).draw(1)[0]
+        if work(shape, labels) > MOST_WORK:
+            most = at_most(shape, labels, lambda smaller: work(smaller, labels) <= MOST_WORK)
+            raise NotApplicable(f"a field of {height} x {width} pixels cannot be drawn from the prior: {most}")
+        return Eliminated(self.coupling.new_zeros(height, width, labels), self.coupling).draw(1)[0]
 
     def enumerate_support(self, expand: bool = True) -> Int[Tensor, "S H W"]:
         """Return every labelling.
 
         Raises:
-            NotImplementedError: There are too many.
+            NotImplementedError: There are more than ``MOST_FIELDS``.
         """
-        return every_field(tuple(self.event_shape), len(self.coupling), self.coupling.device)
-
-
-def _largest(labels: int, longer: int) -> int:
-    """Return the longest shorter side of a field that can be drawn."""
-    return next(side for side in itertools.count(1) if elimination.work((side + 1, longer), labels) > MOST_WORK)
-
-
-def every_field(shape: tuple[int, ...], labels: int, device: torch.device | None = None) -> Int[Tensor, "S H W"]:
-    """Return every labelling of a small field.
-
-    Raises:
-        NotImplementedError: There are more than ``MOST_FIELDS``.
-    """
-    size = shape[0] * shape[1]
-    if labels**size > MOST_FIELDS:
-        raise NotImplementedError(f"{labels}^{size} labellings are too many to list")
-    code = torch.arange(labels**size, device=device).unsqueeze(1)
-    powers = labels ** torch.arange(size - 1, -1, -1, device=device)
-    return (code // powers % labels).reshape(-1, *shape)
+        labels, size, device = len(self.coupling), self.event_shape.numel(), self.coupling.device
+        if labels**size > MOST_FIELDS:
+            raise NotImplementedError(f"{labels}^{size} labellings are too many to list")
+        code = torch.arange(labels**size, device=device).unsqueeze(1)
+        powers = labels ** torch.arange(size - 1, -1, -1, device=device)
+        return (code // powers % labels).reshape(-1, *self.event_shape)
 
 
 def pairs(label: Int[Tensor, "*batch H W"], coupling: Float[Tensor, "K K"]) -> Float[Tensor, "*batch"]:

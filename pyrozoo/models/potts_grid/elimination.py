@@ -9,9 +9,10 @@ that memory is (H + W) K^m and not H W K^m.
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -26,34 +27,37 @@ MOST_BYTES = 4e9
 """Memory of all tables that are kept at a time."""
 
 Reduce = Callable[[Tensor], Tensor]
+"""Sums or maximises over the first axis of a table."""
+
+_sum: Reduce = partial(torch.logsumexp, dim=0)
+_most: Reduce = partial(torch.amax, dim=0)
 
 
-def work(shape: tuple[int, int], labels: int) -> float:
+def work(shape: tuple[int, int], labels: int) -> int:
     """Return how many multiplications one elimination takes, H W K^(m+1)."""
-    return shape[0] * shape[1] * _power(labels, min(shape) + 1)
-
-
-def _power(base: int, exponent: int) -> float:
-    """Return base^exponent, infinite where a float cannot hold it."""
-    return float(base) ** exponent if exponent * math.log(base) < 700 else math.inf
+    return shape[0] * shape[1] * labels ** (min(shape) + 1)
 
 
 def fits(shape: tuple[int, int], labels: int) -> bool:
     """Return whether the tables of a field can be held."""
-    side, size = min(shape), _power(labels, min(shape))
+    side, size = min(shape), labels ** min(shape)
     return size * labels <= MOST_TABLE and 8 * size * (max(shape) + 4 * labels * side) <= MOST_BYTES
 
 
 def refuse_large(shape: tuple[int, int], labels: int) -> None:
     """Raise NotApplicable, saying which size would do, when the tables of a field cannot be held."""
     if not fits(shape, labels):
-        longer, side = max(shape), min(shape)
-        while side and not fits((side, longer), labels):
-            side -= 1
+        most = at_most(shape, labels, lambda smaller: fits(smaller, labels))
         raise NotApplicable(
             f"an exact answer for {shape[0]} x {shape[1]} pixels with {labels} labels needs tables of "
-            f"{labels}^{min(shape) + 1} numbers; with {labels} labels the shorter side may be at most {side} pixels"
+            f"{labels}^{min(shape) + 1} numbers; {most}"
         )
+
+
+def at_most(shape: tuple[int, int], labels: int, can: Callable[[tuple[int, int]], bool]) -> str:
+    """Return how short the shorter side of a field must be for something that can be done with small fields."""
+    side = next(side for side in itertools.count() if not can((side + 1, max(shape))))
+    return f"with {labels} labels the shorter side may be at most {side} pixels"
 
 
 def _add(table: Tensor, unary: Tensor, left: Tensor | None, above: Tensor | None, reduce: Reduce) -> Tensor:
@@ -64,7 +68,7 @@ def _add(table: Tensor, unary: Tensor, left: Tensor | None, above: Tensor | None
         unary: Of the new pixel, [K].
         left: J between the pixel before and the new one, [K, K]; None at the beginning of a line.
         above: J between the oldest pixel and the new one, [K, K]; None in the first line.
-        reduce: Sums or maximises over the first axis.
+        reduce: Takes the oldest out.
     """
     K = len(unary)
     if above is None:
@@ -76,19 +80,11 @@ def _add(table: Tensor, unary: Tensor, left: Tensor | None, above: Tensor | None
     return table.reshape(-1)
 
 
-def _line(table: Tensor, unary: Tensor, right: Tensor, below: Tensor | None, reduce: Reduce) -> Tensor:
+def _line(reduce: Reduce, table: Tensor, unary: Tensor, right: Tensor, below: Tensor | None = None) -> Tensor:
     """Add a line of pixels: unary [m, K], right [m - 1, K, K], below [m, K, K] or None."""
     for i, each in enumerate(unary):
         table = _add(table, each, right[i - 1] if i else None, None if below is None else below[i], reduce)
     return table
-
-
-def _sum(table: Tensor) -> Tensor:
-    return table.logsumexp(0)
-
-
-def _most(table: Tensor) -> Tensor:
-    return table.amax(0)
 
 
 @dataclass(frozen=True)
@@ -134,9 +130,12 @@ class Eliminated:
         """Return the table before every line, and after the last."""
         tables = [self.unary.new_zeros(1)]
         for line in range(self.lines):
-            below = self.below[line - 1] if line else None
-            tables.append(_line(tables[-1], self.unary[line], self.right[line], below, reduce))
+            tables.append(_line(reduce, tables[-1], *self._potentials(line)))
         return tables
+
+    def _potentials(self, line: int) -> list[Tensor]:
+        """Return what a line brings: its pixels, the edges within, and those from the line before, if any."""
+        return [self.unary[line], self.right[line], *([self.below[line - 1]] if line else [])]
 
     def marginals(self) -> Marginals:
         """Return all marginals: the derivatives of log Z by the potentials, line by line from the last."""
@@ -144,11 +143,10 @@ class Eliminated:
         slope = self.tables[-1].softmax(0)
         for line in range(self.lines - 1, -1, -1):
             # Within a line the tables are made again; before it they are known.
-            parts = [self.tables[line], self.unary[line], self.right[line]]
-            parts += [self.below[line - 1]] if line else []
+            parts = self.tables[line], *self._potentials(line)
             leaves = [part.detach().clone().requires_grad_(True) for part in parts]
             with torch.enable_grad():
-                table = _line(leaves[0], leaves[1], leaves[2], leaves[3] if line else None, _sum)
+                table = _line(_sum, *leaves)
             # A line of one pixel has no edges within.
             slope, label[line], across[line], *rest = torch.autograd.grad(
                 table, leaves, slope, allow_unused=True, materialize_grads=True

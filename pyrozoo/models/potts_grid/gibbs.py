@@ -31,9 +31,11 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result",
         NotApplicable: The coupling forbids pairs: single pixels may then be unable to move.
     """
 
+    stuck = "gibbs", "and single pixels may then be unable to move; exact and bp can do with it"
+
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
-        self.model.refuse_hard("gibbs", "and single pixels may then be unable to move; exact and bp can do with it")
+        self.model.refuse_hard(*self.stuck)
         self.potentials, self.board = posterior.potentials, Checkerboard(posterior.potentials)
 
     def init(self, chains: int) -> State:
@@ -41,9 +43,13 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result",
         return State(**self.posterior.initial(chains))
 
     def step(self, state: State) -> tuple[State, Info]:
-        """Draw one colour, then the other; the objective is the program's log joint of the new labels."""
-        label = self.board.sweep(state.label, lambda logits: draw(logits.softmax(-1)))
+        """Choose one colour, then the other; the objective is the program's log joint of the new labels."""
+        label = self.board.sweep(state.label, self.choose)
         return State(label), Info(self.potentials.log_joint(label))
+
+    def choose(self, logits: Tensor) -> Tensor:
+        """Draw labels given their neighbours."""
+        return draw(logits.softmax(-1))
 
     def answer(self, state: State) -> Answer:
         """Return the labels."""

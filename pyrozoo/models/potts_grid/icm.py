@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.models.potts_grid.checkerboard import Checkerboard
-from pyrozoo.models.potts_grid.gibbs import State
-from pyrozoo.models.potts_grid.posterior import Posterior
+from pyrozoo.models.potts_grid import gibbs
 
 
-class Solver(SolverContract, kind="point", objective="log_joint", of="result", monotone=True, state=State):
-    """Every pixel takes its most probable label given its neighbours, one colour after the other.
+class Solver(gibbs.Solver, kind="point", monotone=True):
+    """Gibbs sampling without chance: pixels take their most probable label given their neighbours, colour by colour.
 
     Besag 1986, Journal of the Royal Statistical Society B 48.
 
@@ -24,25 +21,16 @@ class Solver(SolverContract, kind="point", objective="log_joint", of="result", m
     """
 
     REPLACED = 0.1
+    stuck = "icm", "and single changes may be unable to leave what is forbidden; max_product can"
 
-    def __init__(self, posterior: Posterior):
-        super().__init__(posterior)
-        self.model.refuse_hard("icm", "and single changes may be unable to leave what is forbidden; max_product can")
-        self.potentials, self.board = posterior.potentials, Checkerboard(posterior.potentials)
-
-    def init(self, chains: int) -> State:
+    def init(self, chains: int) -> gibbs.State:
         """Start from the image."""
         label = self.posterior.initial(chains)["label"]
         share = torch.full((chains, 1, 1), self.REPLACED, dtype=self.data.values.dtype, device=label.device)
         share[0] = 0.0
         kept = self.data.observed & (torch.rand(label.shape, dtype=share.dtype, device=label.device) >= share)
-        return State(torch.where(kept, self.data.filled.long(), label))
+        return gibbs.State(torch.where(kept, self.data.filled.long(), label))
 
-    def step(self, state: State) -> tuple[State, Info]:
-        """Improve one colour, then the other."""
-        label = self.board.sweep(state.label, lambda logits: logits.argmax(-1))
-        return State(label), Info(self.potentials.log_joint(label))
-
-    def answer(self, state: State) -> Answer:
-        """Return the labels."""
-        return Answer(point=vars(state))
+    def choose(self, logits: Tensor) -> Tensor:
+        """Take the best labels given their neighbours."""
+        return logits.argmax(-1)

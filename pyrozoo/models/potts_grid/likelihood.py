@@ -68,6 +68,11 @@ class Pixels:
         return self.prob.gather(-1, values["label"].unsqueeze(-1)).squeeze(-1).log().sum((-2, -1))
 
 
+def shares(label: Int[Tensor, "S ..."], labels: int, dtype: torch.dtype) -> Float[Tensor, "... K"]:
+    """Return the share of every label over the first axis: 1 or 0 for a point."""
+    return torch.stack([(label == k).to(dtype).mean(0) for k in range(labels)], -1)
+
+
 def draw(prob: Float[Tensor, "*batch H W K"]) -> Int[Tensor, "*batch H W"]:
     """Draw independent pixels, by inversion, from torch's global generator."""
     cumulative = prob.cumsum(-1)

@@ -126,14 +126,10 @@ class Passing:
         return State(new), (new - old).abs_().amax((1, 2, 3, 4)), estimate
 
     def _bethe(self, messages: Tensor, weights: Tensor, log_weight: Tensor, sums: Tensor, log_sum: Tensor) -> Tensor:
-        """Return the Bethe estimate.
+        """Return the Bethe estimate at messages.
 
-        Args:
-            messages: The messages.
-            weights: exp(cavity - log_weight), [C, 4, K, H, W].
-            log_weight: [C, 4, 1, H, W].
-            sums: exp(log sum over the sender's label of cavity and J - log_sum), [C, 4, K, H, W], where it is sent.
-            log_sum: [C, 4, 1, H, W].
+        Weights are exp(cavity - log_weight), and sums, where they are sent, exp(log sum over the sender's label of
+        cavity and J - log_sum), [C, 4, K, H, W]; logs are [C, 4, 1, H, W].
         """
         beliefs = self.beliefs(messages).logsumexp(1)
         total = beliefs.sum((1, 2))

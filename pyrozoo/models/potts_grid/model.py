@@ -58,17 +58,14 @@ class PottsGrid(Model):
 
     num_labels: int | None = whole(1, MOST_LABELS, optional=True)
     observation_strength: float = not_negative()
-    coupling: Sequence[Sequence[Any]] | None
+    coupling: Sequence[Sequence[Any]] | None  # type: ignore[misc]  # a declared range is no default, which mypy does not know
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.coupling is not None:
-            self._check_coupling(self.coupling)
-            object.__setattr__(self, "coupling", tuple(tuple(float(each) for each in row) for row in self.coupling))
-
-    def _check_coupling(self, rows: Sequence[Sequence[Any]]) -> None:
+        if self.coupling is None:
+            return
+        rows, size = self.coupling, len(self.coupling)
         # Messages name the entry: the whole matrix may be large.
-        size = len(rows)
         for i, row in enumerate(rows):
             if len(row) != size:
                 raise SettingError(f"model.coupling is not square: row {i} has {len(row)} numbers of {size}")
@@ -82,6 +79,7 @@ class PottsGrid(Model):
                 raise SettingError(f"model.coupling is not symmetric: [{i}][{j}] is {value} and [{j}][{i}] is {other}")
         if size == 0 or (self.num_labels is not None and size != self.num_labels):
             raise SettingError(f"model.coupling has {size} rows for model.num_labels={self.num_labels}")
+        object.__setattr__(self, "coupling", tuple(tuple(float(each) for each in row) for row in rows))
 
     @property
     def hard(self) -> bool:
@@ -116,13 +114,10 @@ class PottsGrid(Model):
         """Return log(e^c + K - 1), by which the channel divides."""
         return self.observation_strength + math.log1p((self.labels(data) - 1) * math.exp(-self.observation_strength))
 
-    def log_channel(self, data: Grid) -> Float[Tensor, "K K"]:
-        """Return log p(x = l | y = k), [k, l]."""
-        eye = torch.eye(self.labels(data), dtype=data.values.dtype, device=data.values.device)
-        return self.observation_strength * eye - self.log_channel_normaliser(data)
-
     def __call__(self, data: Grid) -> None:
         """Run the program on a whole field."""
         label = pyro.sample("label", PottsField(self.coupling_matrix(data), data.shape))
-        channel = dist.Categorical(logits=self.log_channel(data)[label])
+        # log p(x = l | y = k), [k, l]
+        logits = self.observation_strength * data.values.new_ones(self.labels(data)).diag()
+        channel = dist.Categorical(logits=(logits - self.log_channel_normaliser(data))[label])
         pyro.sample("image", channel.mask(data.observed).to_event(2), obs=data.filled)

@@ -13,11 +13,11 @@ from pyrozoo.contracts.posterior import HandBuilt
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.distributions import pairs
-from pyrozoo.models.potts_grid.likelihood import Potentials
+from pyrozoo.models.potts_grid.likelihood import Potentials, shares
 from pyrozoo.models.potts_grid.model import PottsGrid
-from pyrozoo.models.potts_grid.queries import predict
 
 
 class Posterior(HandBuilt):
@@ -88,5 +88,21 @@ class Posterior(HandBuilt):
         }
 
     def predict(self, draws: Values) -> Prediction:
-        """Predict hidden pixels given all others: the label as a number."""
-        return predict(draws, self.data, self.model)
+        """Predict the labels seen at hidden pixels, as numbers: p(x = l) is the mean over draws of p(x = l | y)."""
+        hidden, K = self.data.hidden, self.model.labels(self.data)
+        if hidden is None:
+            raise ValueError("the image hides no pixels")
+        dtype = hidden.values.dtype
+        clean = shares(draws["label"].flatten(0, 1)[:, hidden.rows, hidden.columns], K, dtype)  # [entry, K]
+        other = torch.exp(-torch.as_tensor(self.model.log_channel_normaliser(self.data), dtype=dtype))
+        # Seen as it is, or as any label at all with equal probability.
+        prob = other + clean * (1 - K * other)
+        cumulative = prob.cumsum(-1)
+        truth = hidden.values.long().clamp(0, K - 1).unsqueeze(-1)
+        at = prob.gather(-1, truth).squeeze(-1)
+        below = cumulative.gather(-1, truth).squeeze(-1) - at
+        mean = (prob * torch.arange(K, dtype=dtype, device=prob.device)).sum(-1)
+        lower, upper = ((cumulative < level).sum(-1).clamp(max=K - 1).to(dtype) for level in (0.05, 0.95))
+        with seeded(0):  # a query of one fit always answers the same
+            pit = below + torch.rand_like(at) * at
+        return Prediction(mean, lower, upper, at.log(), pit)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgb
@@ -18,8 +18,11 @@ from torch import Tensor
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.picture import Picture
-from pyrozoo.models.potts_grid.likelihood import Potentials
-from pyrozoo.models.potts_grid.queries import exact_answers, shares
+from pyrozoo.models.potts_grid import elimination
+from pyrozoo.models.potts_grid.likelihood import Potentials, shares
+
+MOST_WORK = 1e8
+"""Multiplications that exact answers may take beside a fit: a few seconds."""
 
 MOST_LINES = 20_000
 """Pixels listed in a table; of a larger image the picture shows all."""
@@ -30,7 +33,6 @@ STANDING = {"log_evidence": "exact", "elbo": "a lower bound", "log_evidence_beth
 LADDER = ("log_z", "log_z_error", "max_marginal_error", "mean_marginal_error", "label_accuracy", "residual", "seconds")
 
 MISSING = "white"
-
 MOST_PANELS = 8
 """Labels whose probabilities are drawn; of more, the first ones."""
 
@@ -50,7 +52,7 @@ class View(view.View):
         if hidden is not None and len(hidden.values):
             right = prob.argmax(-1)[hidden.rows, hidden.columns] == hidden.values
             result["holdout_accuracy"] = right.double().mean().item()
-        if fit.kind != "exact" and (known := exact_answers(fit.model, fit.data)) is not None:
+        if fit.kind != "exact" and (known := exact_answers(fit)) is not None:
             error = (prob.double() - known[1]).abs()
             result |= {"max_marginal_error": error.max().item(), "mean_marginal_error": error.mean().item()}
             if "log_z" in result:
@@ -82,12 +84,12 @@ class View(view.View):
 
     def compared_tables(self, fits: Sequence[Fit], names: Sequence[str]) -> dict[str, pd.DataFrame]:
         """Return the ladder: by method, log Z, errors of the marginals, accuracy, residual and time."""
-        rows: list[dict[str, object]] = []
-        for name, fit in zip(names, fits, strict=True):
-            known = {**fit.metrics, "seconds": fit.seconds}
-            standing = {"fit": name, "log Z is": STANDING.get(fit.objective_name, "")}
-            rows.append(standing | {k: known.get(k) for k in LADDER})
-        return {"ladder": pd.DataFrame(rows).dropna(axis=1, how="all")}
+        rows = [
+            {"fit": name, "log Z is": STANDING.get(fit.objective_name, ""), **fit.metrics, "seconds": fit.seconds}
+            for name, fit in zip(names, fits, strict=True)
+        ]
+        ladder = pd.DataFrame(rows).reindex(columns=["fit", "log Z is", *LADDER])
+        return {"ladder": ladder.dropna(axis=1, how="all")}
 
     def compared_pictures(self, fits: Sequence[Fit], names: Sequence[str]) -> list[Picture]:
         """Return the restorations of several methods side by side, and where they disagree."""
@@ -98,12 +100,22 @@ def marginals(fit: Fit) -> Float[Tensor, "H W K"]:
     """Return P(y_ij = k): as the method knows it, else the share of draws (1 or 0 for a point)."""
     if "label_probability" in fit.expectations:
         return fit.expectations["label_probability"]
-    return shares(fit.draws, fit.model.labels(fit.data), fit.data.values.dtype)
+    return shares(fit.draws["label"].flatten(0, 1), fit.model.labels(fit.data), fit.data.values.dtype)
 
 
 def labelling(fit: Fit) -> Int[Tensor, "H W"]:
     """Return the most probable label of every pixel (maximum posterior marginals); of a point, the point."""
     return marginals(fit).argmax(-1)
+
+
+def exact_answers(fit: Fit) -> tuple[float, Float[Tensor, "H W K"]] | None:
+    """Return log Z and the exact marginals where they can be had beside a fit, else None."""
+    shape, labels = fit.data.shape, fit.model.labels(fit.data)
+    if elimination.work(shape, labels) > MOST_WORK or not elimination.fits(shape, labels):
+        return None
+    potentials = Potentials.of(fit.model, fit.data.to(fit.data.values.device, torch.float64))
+    eliminated = elimination.Eliminated(potentials.unary, potentials.coupling)
+    return float(eliminated.log_z), eliminated.marginals().label
 
 
 def label_names(fit: Fit) -> list[str]:
@@ -115,53 +127,52 @@ def label_names(fit: Fit) -> list[str]:
 # Drawing --------------------------------------------------------------------------------------------------------------
 
 
-def _colours(fit: Fit) -> ListedColormap:
-    names = label_names(fit)
-    default = [mpl.colormaps["viridis"](each) for each in np.linspace(0.05, 0.95, max(2, len(names)))]
-    result = ListedColormap([to_rgb(name) if name.startswith("#") else default[k] for k, name in enumerate(names)])
-    result.set_bad(MISSING)
-    return result
-
-
-def _bare(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=9)
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_color("0.7")
-
-
-def _image(axes: Axes, label: Tensor, fit: Fit, title: str) -> None:
-    values = np.ma.masked_invalid(label.cpu().double().numpy())
-    colours = _colours(fit)
-    axes.imshow(values, cmap=colours, vmin=-0.5, vmax=colours.N - 0.5, interpolation="nearest")
-    _bare(axes, title)
-
-
-def _shades(axes: Axes, values: Tensor, title: str, colours: str = "magma", most: float | None = 1.0) -> Any:
-    shown = axes.imshow(values.cpu().numpy(), cmap=colours, vmin=0, vmax=most, interpolation="nearest")
-    _bare(axes, title)
-    return shown
-
-
-def _legend(figure: Figure, fit: Fit) -> None:
-    names, colours = label_names(fit), _colours(fit)
-    patches = [Patch(facecolor=colours(k), edgecolor="0.5", label=names[k]) for k in range(len(names))][:12]
-    if not fit.data.observed.all():
-        patches.append(Patch(facecolor=MISSING, edgecolor="0.5", label="missing"))
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), fontsize=8, frameon=False)
-
-
-def _panels(fit: Fit, count: int, across: int = 4) -> tuple[Figure, list[Axes]]:
+def _panels(fit: Fit, count: int) -> tuple[Figure, list[Axes]]:
     """Return a figure with room for so many images of the data's shape."""
     height, width = fit.data.shape
-    columns = min(across if width < 2 * height else across // 2, count)
+    columns = min(4 if width < 2 * height else 2, count)
     lines, side = -(-count // columns), 9.0 / columns
     tall = lines * (side * min(2.0, max(0.25, height / width)) + 0.4) + 0.4
     figure = Figure(figsize=(9.0, tall), layout="constrained")
     grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in grid[:count]:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("0.7")
     for axes in grid[count:]:
         axes.axis("off")
     return figure, list(grid[:count])
+
+
+def _images(fit: Fit, images: list[tuple[Tensor, str]], more: int = 0) -> tuple[Figure, list[Axes]]:
+    """Draw labels with titles and a legend; return the figure with so many panels left."""
+    names, (figure, panels) = label_names(fit), _panels(fit, len(images) + more)
+    default = [mpl.colormaps["viridis"](each) for each in np.linspace(0.05, 0.95, max(2, len(names)))]
+    colours = ListedColormap([to_rgb(name) if name.startswith("#") else default[k] for k, name in enumerate(names)])
+    colours.set_bad(MISSING)
+    for axes, (label, title) in zip(panels, images, strict=False):
+        values = np.ma.masked_invalid(label.cpu().double().numpy())
+        axes.imshow(values, cmap=colours, vmin=-0.5, vmax=colours.N - 0.5, interpolation="nearest")
+        axes.set_title(title, fontsize=9)
+    patches = [Patch(facecolor=colours(k), edgecolor="0.5", label=name) for k, name in enumerate(names[:12])]
+    if not fit.data.observed.all():
+        patches.append(Patch(facecolor=MISSING, edgecolor="0.5", label="missing"))
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), fontsize=8, frameon=False)
+    return figure, panels[len(images) :]
+
+
+def _shades(
+    figure: Figure, panels: list[Axes], shades: list[tuple[Tensor, str]], colours: str = "magma",
+    most: float | None = 1.0,
+) -> None:  # fmt: skip
+    """Draw numbers from 0 with titles and one scale."""
+    for axes, (values, title) in zip(panels, shades, strict=True):
+        shown = axes.imshow(values.cpu().numpy(), cmap=colours, vmin=0, vmax=most, interpolation="nearest")
+        axes.set_title(title, fontsize=9)
+    figure.colorbar(shown, ax=panels, shrink=0.7)
+
+
+def _truth(fit: Fit) -> list[tuple[Tensor, str]]:
+    return [(fit.data.truth["label"], "the truth")] if "label" in fit.data.truth else []
 
 
 def _accuracy(fit: Fit) -> str:
@@ -170,41 +181,26 @@ def _accuracy(fit: Fit) -> str:
 
 
 def _restored(fit: Fit) -> Picture:
-    truth, prob = fit.data.truth.get("label"), marginals(fit)
-    uncertain = fit.kind != "point"
-    figure, panels = _panels(fit, 2 + uncertain + (truth is not None))
-    _image(panels.pop(0), fit.data.values, fit, "the image")
-    _image(panels.pop(0), prob.argmax(-1), fit, f"restored by {fit.method}{_accuracy(fit)}")
-    if truth is not None:
-        _image(panels.pop(0), truth, fit, "the truth")
-    if uncertain:
-        (axes,) = panels
-        shown = _shades(axes, 1 - prob.double().amax(-1), "P(another label than shown)", most=None)
-        figure.colorbar(shown, ax=axes, shrink=0.7)
-    _legend(figure, fit)
-    doubt = " Doubt belongs to edges and to gaps." if uncertain else " A point says nothing of doubt."
-    return Picture("restored", f"The image, and every pixel's most probable label.{doubt}", figure)
+    prob, certain = marginals(fit).double(), fit.kind == "point"
+    restored = prob.argmax(-1), f"restored by {fit.method}{_accuracy(fit)}"
+    figure, panels = _images(fit, [(fit.data.values, "the image"), restored, *_truth(fit)], more=int(not certain))
+    if not certain:
+        _shades(figure, panels, [(1 - prob.amax(-1), "P(another label than shown)")], most=None)
+    doubt = "A point says nothing of doubt." if certain else "Doubt belongs to edges and to gaps."
+    return Picture("restored", f"The image, and every pixel's most probable label. {doubt}", figure)
 
 
 def _probabilities(fit: Fit) -> Picture:
-    prob, names = marginals(fit), label_names(fit)
-    figure, panels = _panels(fit, min(MOST_PANELS, len(names)))
-    for k, axes in enumerate(panels):
-        shown = _shades(axes, prob[..., k], f"P({names[k]})", "viridis")
-    figure.colorbar(shown, ax=panels, shrink=0.7)
+    prob, names = marginals(fit), label_names(fit)[:MOST_PANELS]
+    figure, panels = _panels(fit, len(names))
+    _shades(figure, panels, [(prob[..., k], f"P({name})") for k, name in enumerate(names)], "viridis")
     return Picture("probabilities", "Probability of every label, pixel by pixel.", figure)
 
 
 def _side_by_side(fits: Sequence[Fit], names: Sequence[str]) -> Picture:
     first = next((fit for fit in fits if "label" in fit.data.truth), fits[0])
-    truth = first.data.truth.get("label")
-    figure, panels = _panels(first, len(fits) + 1 + (truth is not None))
-    _image(panels.pop(0), first.data.values, first, "the image")
-    if truth is not None:
-        _image(panels.pop(0), truth, first, "the truth")
-    for axes, fit, name in zip(panels, fits, names, strict=True):
-        _image(axes, labelling(fit), fit, f"{name}{_accuracy(fit)}")
-    _legend(figure, first)
+    restored = [(labelling(fit), f"{name}{_accuracy(fit)}") for name, fit in zip(names, fits, strict=True)]
+    figure, _ = _images(first, [(first.data.values, "the image"), *_truth(first), *restored])
     return Picture("restorations", "The most probable label of every pixel, by method.", figure)
 
 
@@ -212,13 +208,12 @@ def _disagreement(fits: Sequence[Fit], names: Sequence[str]) -> Picture:
     """Draw, against the best-founded fit, how far every other is off in probability."""
     order = {"exact": 0, "samples": 1, "variational": 2, "point": 3}
     base = min(range(len(fits)), key=lambda i: order[fits[i].kind])
-    against = marginals(fits[base]).double().cpu()
-    others = [i for i in range(len(fits)) if i != base]
-    figure, panels = _panels(fits[0], len(others))
-    for axes, i in zip(panels, others, strict=True):
+    against, shades = marginals(fits[base]).double().cpu(), []
+    for i in (i for i in range(len(fits)) if i != base):
         # Total variation: the probability that has to be moved.
         gap = 0.5 * (marginals(fits[i]).double().cpu() - against).abs().sum(-1)
-        shown = _shades(axes, gap, f"{names[i]}: mean {gap.mean():.2g}, most {gap.max():.2g}")
-    figure.colorbar(shown, ax=panels, shrink=0.7)
+        shades.append((gap, f"{names[i]}: mean {gap.mean():.2g}, most {gap.max():.2g}"))
+    figure, panels = _panels(fits[0], len(shades))
+    _shades(figure, panels, shades)
     said = f"Where methods disagree with {names[base]}: probability that would have to be moved, from 0 to 1."
     return Picture("disagreement", said, figure)
