@@ -15,16 +15,16 @@ from scipy.special import logsumexp
 
 import pyrozoo
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa import beta_prior, bound, exact, laplace_em, likelihood, mc_em, vem
 from pyrozoo.models.categorical_fa.distributions import Answers, CovarianceTransform, InverseWishart
-from pyrozoo.models.categorical_fa.layout import Layout
 from pyrozoo.models.categorical_fa.maximisation import Points, _Regression, log_prior
 from pyrozoo.models.categorical_fa.model import CategoricalFA
-from pyrozoo.models.categorical_fa.prediction import answer_probabilities
+from pyrozoo.models.categorical_fa.queries import answer_probabilities
 from pyrozoo.models.categorical_fa.synthesis import synthesize
 from tests.case import Case, Oracle, refused
 
@@ -143,16 +143,23 @@ VARIANTS = {
 }
 
 
+def simulated_sites(model, data):
+    """Return values of the global sites from the prior."""
+    posterior = Posterior.of(model, data)
+    with seeded(1):
+        drawn = posterior.simulate()
+    return {site: drawn[site].detach() for site in posterior.sites}
+
+
+def simulated_draws(model, data):
+    """Return the same as draws, [chain, draw, *event]."""
+    return Draws({site: value[None, None] for site, value in simulated_sites(model, data).items()})
+
+
 def prepared(changes, rows=40):
     model, data = mixed(rows=rows, **changes)
-    layout = Layout.of(model, data)
-    with seeded(1):
-        sites = {
-            site: value.detach()
-            for site, value in Posterior.of(model, data).simulate().items()
-            if site in Posterior.of(model, None).sites
-        }
-    p = layout.parameters(model, {site: value[None] for site, value in sites.items()})
+    layout, sites = model.layout(data), simulated_sites(model, data)
+    p = layout.parameters({site: value[None] for site, value in sites.items()})
     return model, data, layout, p, layout.block(slice(0, rows)), sites
 
 
@@ -212,11 +219,11 @@ def test_derivatives_of_the_delta_method():
 @pytest.mark.parametrize("name", ["intercepts", "a latent mean", "fixed with intercepts"])
 @pytest.mark.parametrize("zeta", ["per_item", "per_row"])
 def test_derivatives_of_contrasts_in_vem(name, zeta):
-    model, data, layout, p, _, sites = prepared(VARIANTS[name])
+    model, data, layout, p, _, _ = prepared(VARIANTS[name])
     solver = vem.Solver(Posterior.of(model, data), zeta=zeta)
     with seeded(3):
         mean, variance = torch.randn(1, 40, 2).double(), torch.rand(1, 40, 2).double() + 0.1
-    contrasts = vem._Contrasts(solver, {s: v[None] for s, v in sites.items()}, p, mean, variance)
+    contrasts = vem._Contrasts(solver, p, mean, variance)
     parts = ([p.beta[:, layout.free]] if contrasts.free else []) + (
         [p.offset[:, layout.free, None]] if contrasts.shift else []
     )
@@ -314,12 +321,8 @@ def test_quadrature_against_a_plain_grid(name):
 
 def test_quadrature_in_four_dimensions_against_draws_from_the_prior():
     model, data = mixed(latent_dimension=4, rows=12)
+    sites = simulated_sites(model, data)
     with seeded(1):
-        sites = {
-            site: value
-            for site, value in Posterior.of(model, data).simulate().items()
-            if site in Posterior.of(model, None).sites
-        }
         z = torch.randn(200_000, 4, dtype=torch.float64)
     table = model.answers(sites, data, z).log_table()
     total = torch.zeros(12, len(z), dtype=torch.float64)
@@ -390,14 +393,14 @@ def test_exact_em_is_monotone_and_ends_where_the_likelihood_is_flat(name):
         path.append(objective)
     fall = torch.stack(path).diff(dim=0)
     assert (fall >= -1e-6).all(), "but for the error of the quadrature, which moves with the nodes"
-    sites = {site: value.clone().requires_grad_(True) for site, value in Posterior.of(state, None).sites(model).items()}
+    sites = {site: value.clone().requires_grad_(True) for site, value in solver.sites(state).items()}
     draws = {site: value.unsqueeze(1) for site, value in sites.items()}
     total = Posterior.of(model, data).pointwise(draws).sum(-1).squeeze(1) + log_prior(model, sites)
     before = torch.autograd.grad(path[0].new_tensor(0.0) + total.sum(), list(sites.values()))
     for _ in range(150):
         state, info = solver.step(state)
         objective = info.objective
-    sites = {site: value.clone().requires_grad_(True) for site, value in Posterior.of(state, None).sites(model).items()}
+    sites = {site: value.clone().requires_grad_(True) for site, value in solver.sites(state).items()}
     draws = {site: value.unsqueeze(1) for site, value in sites.items()}
     total = Posterior.of(model, data).pointwise(draws).sum(-1).squeeze(1) + log_prior(model, sites)
     after = torch.autograd.grad(total.sum(), list(sites.values()))
@@ -405,7 +408,6 @@ def test_exact_em_is_monotone_and_ends_where_the_likelihood_is_flat(name):
 
 
 def test_solvers_objective_at_the_exact_solver_is_the_programs_joint():
-
     solver = exact.Solver(Posterior.of(MODEL, TINY))
     with seeded(0):
         state = solver.init(5)
@@ -483,31 +485,21 @@ def test_counting_exchangeable_items_changes_nothing():
     listed = make(2, **FIXED, fixed_loadings=[rows] * 5)
     assert model.exchangeable
     assert not listed.exchangeable
-    with seeded(1):
-        draws = {
-            s: v[None, None]
-            for s, v in Posterior.of(model, data).simulate().items()
-            if s in Posterior.of(model, None).sites
-        }
+    draws = simulated_draws(model, data)
     one, other = (Posterior.of(each, data).pointwise(draws) for each in (model, listed))
     torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
     for method in ("vem", "laplace_em", "exact"):
         fits = [pyrozoo.fit(m, method, data=data, progress=False, max_iterations=20) for m in (model, listed)]
         assert fits[0].objective == pytest.approx(fits[1].objective, rel=1e-9)
     np.testing.assert_allclose(
-        *(answer_probabilities(each, draws, data).numpy() for each in (model, listed)), rtol=1e-8
+        *(answer_probabilities(each.layout(data), draws).numpy() for each in (model, listed)), rtol=1e-8
     )
 
 
 def test_with_nothing_missing_the_mask_changes_nothing_and_missing_is_summed_out():
     """Probabilities of a row over all answers to an item sum to the probability of the row without it."""
     model, data = mixed(missing=0.0, rows=6)
-    with seeded(1):
-        draws = {
-            s: v[None, None]
-            for s, v in Posterior.of(model, data).simulate().items()
-            if s in Posterior.of(model, None).sites
-        }
+    draws = simulated_draws(model, data)
     without = data.values.clone()
     without[:, 2] = NAN
     marginal = Posterior.of(model, dataclasses.replace(data, values=without)).pointwise(draws)
@@ -523,12 +515,7 @@ def test_predictions_are_ratios_of_row_probabilities():
     """p(hidden answer | observed) = p(observed and it) / p(observed), for items of different numbers of categories."""
     model, data = mixed(missing=0.0, rows=30)
     shown = data.hold_out(0.3, 2)
-    with seeded(1):
-        draws = {
-            s: v[None, None]
-            for s, v in Posterior.of(model, data).simulate().items()
-            if s in Posterior.of(model, None).sites
-        }
+    draws = simulated_draws(model, data)
     prediction = Posterior.of(model, shown).predict(draws)
     before = Posterior.of(model, shown).pointwise(draws)[0, 0]
     ratios = []
@@ -648,8 +635,7 @@ def test_synthetic_rows_have_the_models_own_marginals_and_association():
     with seeded(0):
         rows = torch.cat(list(synthesize(fit, 100_000)))
     assert rows.shape == (100_000, 5)
-    draws = {site: fit.draws[site] for site in fit.posterior.sites}
-    expected = fit.posterior.invariants(draws)
+    expected = fit.posterior.invariants(fit.draws)
     shares = torch.cat([torch.bincount(rows[:, i].long(), minlength=k) / len(rows)
                         for i, k in enumerate(fit.data.categories)])  # fmt: skip
     assert (shares - expected["marginal_probability"][0, 0]).abs().max() < 5 * 0.5 / len(rows) ** 0.5
@@ -663,7 +649,7 @@ def test_rows_given_some_answers_have_the_posterior_of_the_rest():
     row = torch.full((1, 5), NAN, dtype=torch.float64)
     row[0, 1], row[0, 3] = 2, 0
     known = dataclasses.replace(fit.data, values=row, row_labels=["given"], hidden=None, truth={})
-    expected = answer_probabilities(fit.model, fit.draws, known)[0]
+    expected = answer_probabilities(fit.model.layout(known), fit.draws)[0]
     levels = fit.data.levels
     with seeded(0):
         rows = torch.cat(list(synthesize(fit, 60_000, {"column_1": levels[1][2], "column_3": levels[3][0]})))

@@ -18,10 +18,12 @@ from matplotlib.text import Annotation
 import pyrozoo
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
-from pyrozoo.models.categorical_fa import figures, queries
-from pyrozoo.models.categorical_fa.prediction import scores
+from pyrozoo.models.categorical_fa import figures, synthesis
+from pyrozoo.models.categorical_fa.queries import scores
+from pyrozoo.models.categorical_fa.view import View
 from tests.models.test_categorical_fa import make
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("unchecked")]
@@ -31,7 +33,7 @@ FOUR = {"association", "marginals", "categories", "uncertainty"}
 
 @pytest.fixture(autouse=True)
 def few_judged_rows(monkeypatch):
-    monkeypatch.setattr(queries, "JUDGED_ROWS", 500)
+    monkeypatch.setattr(synthesis, "JUDGED_ROWS", 500)
 
 
 def answers(rows: int, sizes: tuple[int, ...], missing: float = 0.0, levels=None, names=None) -> Survey:
@@ -48,21 +50,21 @@ def answers(rows: int, sizes: tuple[int, ...], missing: float = 0.0, levels=None
 
 def fake(data: Survey, draws: int = 1, **model) -> Fit:
     """Return a fit that nobody computed: draws near the start."""
-    program = make(**model)
+    posterior = Posterior.of(make(**model), data)
     torch.manual_seed(0)
-    values = Posterior.of(program, data).initial(draws)
+    values = posterior.initial(draws)
     if "loadings" in values:
         values["loadings"] = 2 * values["loadings"][:1] + 0.1 * values["loadings"]
     trace = pd.DataFrame({"iteration": [1], "chain": [0], "objective": [0.0], "seconds": [0.1]})
     runs = pd.DataFrame({"chain": [0], "objective": [0.0], "iterations": [1], "status": ["converged"]})
     kind = "point" if draws == 1 else "variational"
-    chain = {site: value.unsqueeze(0) for site, value in values.items()}
-    return Fit(program, "vem", kind, data, chain, trace, runs, "converged", "bound", 0.0, 1, 0.1, 0)
+    chain = Draws({site: value.unsqueeze(0) for site, value in values.items()})
+    return Fit(posterior, "vem", kind, chain, trace, runs, "converged", "bound", 0.0, 1, 0.1, 0)
 
 
 def named(fit: Fit) -> dict[str, Picture]:
     """Return the pictures by name."""
-    result = {picture.name: picture for picture in figures.pictures(fit)}
+    result = {picture.name: picture for picture in View().pictures(fit)}
     for picture in result.values():
         assert picture.caption.endswith(".")
         assert "nan" not in picture.caption
@@ -71,9 +73,9 @@ def named(fit: Fit) -> dict[str, Picture]:
 
 def one(name: str, fit: Fit) -> Picture:
     """Return one picture, the others left out: they take their time."""
-    others = {f"_{other}": lambda *_: None for other in FOUR - {name}}
+    others = {other: lambda *_: None for other in FOUR - {name}}
     with mock.patch.multiple(figures, **others):
-        (picture,) = [each for each in figures.pictures(fit) if each is not None]
+        (picture,) = [each for each in View().pictures(fit) if each is not None]
     assert picture.name == name
     return picture
 
@@ -143,7 +145,7 @@ def test_one_item_has_no_association():
 def test_association_of_data_synthetic_rows_and_their_difference():
     data = answers(60, (2, 3, 4, 2, 3), 0.1)
     fit = fake(data)
-    seen, synthetic = data.cramers_v().numpy(), data.cramers_v(queries.judged(fit)).numpy()
+    seen, synthetic = data.cramers_v().numpy(), data.cramers_v(synthesis.judged(fit)).numpy()
     order = figures.item_order(seen)
     assert sorted(order) == list(range(5))
     shown = panels(one("association", fit))
@@ -189,13 +191,13 @@ def test_bars_are_shares():
     data = answers(50, (2, 4, 3), 0.2)
     fit = fake(data)
     picture = one("marginals", fit)
-    both = zip(queries.shares(data, data.values), queries.shares(data, queries.judged(fit)), strict=True)
+    both = zip(synthesis.shares(data, data.values), synthesis.shares(data, synthesis.judged(fit)), strict=True)
     for axes, (seen, synthetic) in zip(panels(picture), both, strict=True):
         width = [[bar.get_width() for bar in bars] for bars in axes.containers if hasattr(bars, "patches")]
         assert np.allclose(width[0], seen)
         assert np.allclose(width[1], synthetic)
         assert axes.get_xlim()[1] > max(*width[0], *width[1])
-    assert f"{queries.marginal_tv(data, queries.judged(fit)):.1%} would have to move" in picture.caption
+    assert f"{synthesis.marginal_tv(data, synthesis.judged(fit)):.1%} would have to move" in picture.caption
 
 
 def test_shares_of_many_items_are_points():
@@ -203,15 +205,15 @@ def test_shares_of_many_items_are_points():
     fit = fake(data)
     (axes,) = one("marginals", fit).figure.axes
     x, y = axes.lines[0].get_data()
-    assert np.allclose(x, torch.cat(queries.shares(data, data.values)))
-    assert np.allclose(y, torch.cat(queries.shares(data, queries.judged(fit))))
+    assert np.allclose(x, torch.cat(synthesis.shares(data, data.values)))
+    assert np.allclose(y, torch.cat(synthesis.shares(data, synthesis.judged(fit))))
 
 
 def test_directions_are_loadings_centred_per_item():
     data = answers(60, (2, 3, 3))
     fit = fake(data, latent_dimension=2)
     (axes,) = one("categories", fit).figure.axes
-    loadings = fit.posterior.align(fit.draws)["loadings"][0, 0]
+    loadings = fit.aligned["loadings"][0, 0]
     whole = torch.cat(
         [loadings[:1], torch.zeros(1, 2), loadings[1:3], torch.zeros(1, 2), loadings[3:], torch.zeros(1, 2)]
     )
@@ -221,7 +223,7 @@ def test_directions_are_loadings_centred_per_item():
     centred = centred[np.argsort(-np.linalg.norm(centred, axis=1), kind="stable")]
     assert np.allclose(tips, centred * (tips[0, 0] / centred[0, 0]))
     points = axes.lines[0].get_xydata()
-    assert np.allclose(points, scores(fit.model, fit.posterior.align(fit.draws), data)[0])
+    assert np.allclose(points, scores(fit.posterior.layout, fit.aligned)[0])
 
 
 def test_shared_loadings_are_drawn_once_around_the_mean():
@@ -241,7 +243,7 @@ def test_curves_are_probabilities(hidden):
     data = answers(60, (2, 3, 4))
     fit = fake(data, draws=5, hidden_units=hidden)
     shown = panels(one("categories", fit))
-    draws = {site: value[0] for site, value in fit.posterior.align(fit.draws).items()}
+    draws = {site: value[0] for site, value in fit.aligned.items()}
     z = torch.linspace(-3, 3, figures.CURVE_POINTS, dtype=torch.float64).unsqueeze(-1)
     blank = dataclasses.replace(data, values=torch.zeros(len(z), 3, dtype=torch.float64), row_labels=list(map(str, z)))
     each = [fit.model.answers({s: v[i] for s, v in draws.items()}, blank, z).log_table() for i in range(5)]
@@ -289,7 +291,7 @@ def test_uncertainty_beside_the_prior(missing):
     data = answers(50, (3,) * 5, missing)
     fit = fake(data, latent_dimension=2)
     shown = one("uncertainty", fit).figure.axes
-    sd = scores(fit.model, fit.posterior.align(fit.draws), data)[1].numpy()
+    sd = scores(fit.posterior.layout, fit.aligned)[1].numpy()
     told = 1 - (sd**2).mean(0)
     tops = [axes for axes in shown if axes.get_title()]
     assert [axes.get_title() for axes in tops] == [f"latent dimension {s}: answers tell {told[s]:.0%}" for s in (0, 1)]
@@ -306,8 +308,9 @@ def test_rows_and_draws_are_bounded(monkeypatch):
     monkeypatch.setattr(figures, "MOST_ROWS", 20)
     monkeypatch.setattr(figures, "MOST_WORK", 1.0)
     fit = fake(answers(60, (3,) * 3), draws=9, latent_dimension=2)
-    assert len(figures._some_draws(fit.model, fit.draws, fit.data)["loadings"][0]) == figures.LEAST_DRAWS
-    picture = one("categories", fit)
+    with mock.patch.object(figures, "scores", wraps=scores) as asked:
+        picture = one("categories", fit)
+    assert asked.call_args.args[1].shape == (1, figures.LEAST_DRAWS)
     assert "20 of 60" in picture.caption
     assert len(picture.figure.axes[0].lines[0].get_xydata()) == 20
 
@@ -317,18 +320,18 @@ def test_rows_and_draws_are_bounded(monkeypatch):
 
 def test_compared_association():
     fits = [fake(answers(40, (3,) * 4)), fake(answers(40, (2,) * 4)), fake(answers(40, (3,)))]
-    (picture,) = figures.compared(fits, ["one", "a method of a very long name indeed", "three"])
+    (picture,) = View().compared_pictures(fits, ["one", "a method of a very long name indeed", "three"])
     draw(picture)
     shown = panels(picture)
     assert len(shown) == 2  # the third has no pairs
     x, y = shown[0].lines[0].get_data()
     i, j = np.tril_indices(4, -1)
     assert np.allclose(x, fits[0].data.cramers_v()[i, j])
-    assert np.allclose(y, fits[0].data.cramers_v(queries.judged(fits[0]))[i, j])
-    (picture,) = figures.compared([fits[0]] * 10, [str(i) for i in range(10)])
+    assert np.allclose(y, fits[0].data.cramers_v(synthesis.judged(fits[0]))[i, j])
+    (picture,) = View().compared_pictures([fits[0]] * 10, [str(i) for i in range(10)])
     assert len(panels(picture)) == figures.MOST_FITS
     assert "The first 8 of 10 fits" in picture.caption
-    assert figures.compared(fits[2:], ["three"]) == []
+    assert View().compared_pictures(fits[2:], ["three"]) == []
 
 
 def test_compared_covariance_beside_the_truth():
@@ -337,7 +340,7 @@ def test_compared_covariance_beside_the_truth():
     fit = fitted(**settings)
     several = fake(fit.data, 7, loadings="fixed", intercepts=False, latent_dimension=2)
     other = fake(answers(40, (2,) * 4), latent_dimension=1, loadings="fixed", intercepts=False)  # of another dimension
-    found = {p.name: p for p in figures.compared([fit, several, other], ["vem", "draws", "other"])}
+    found = {p.name: p for p in View().compared_pictures([fit, several, other], ["vem", "draws", "other"])}
     picture = found["latent_covariance"]
     draw(picture)
     axes = picture.figure.axes[0]
@@ -350,7 +353,7 @@ def test_compared_covariance_beside_the_truth():
     assert np.allclose(dots[1], several.draws["latent_covariance"].mean((0, 1))[i, j])
     assert "90% intervals" in picture.caption
     unknown = [fake(answers(40, (3,) * 4), latent_dimension=2, loadings="fixed")]
-    assert "the truth is not known" in figures.compared(unknown, ["one"])[1].caption
+    assert "the truth is not known" in View().compared_pictures(unknown, ["one"])[1].caption
 
 
 # Odd surveys ----------------------------------------------------------------------------------------------------------

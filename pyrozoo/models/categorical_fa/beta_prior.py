@@ -18,15 +18,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.math.newton import Evaluated, maximise
-from pyrozoo.models.categorical_fa.layout import Layout
-from pyrozoo.models.categorical_fa.model import CategoricalFA
+from pyrozoo.models.categorical_fa.posterior import Posterior
 
 STEPS = 3
 """Newton steps for rows given contrasts, and for contrasts given rows, between updates of zeta."""
@@ -76,16 +74,15 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
     """
 
     def __init__(self, posterior: Posterior, *, estimate_scale: bool = False):
-        model, data = posterior.model, posterior.data
-        if model.loadings == "fixed":
+        if posterior.model.loadings == "fixed":
             raise NotApplicable("beta_prior is about loadings, and model.loadings=fixed states them")
-        model.refuse_hidden("beta_prior", "its expectations need logits that are linear in the latent vector")
-        self.model, self.layout, self.estimate_scale = model, Layout.of(model, data), estimate_scale
-        self.like, self.shift = data.values, model.intercepts
+        posterior.refuse_hidden("beta_prior", "its expectations need logits that are linear in the latent vector")
+        super().__init__(posterior)
+        self.layout, self.estimate_scale, self.shift = posterior.layout, estimate_scale, self.model.intercepts
 
     def init(self, chains: int) -> State:
-        """Return starting values (``CategoricalFA.initial``) with small variances; rows at the prior, narrowed."""
-        sites = self.model.initial_for(self.layout, self.like, chains)
+        """Return starting values (``Posterior.initial``) with small variances; rows at the prior, narrowed."""
+        sites = self.posterior.initial(chains)
         mean = sites["loadings"]
         if self.shift:
             mean = torch.cat([mean, sites["intercepts"].unsqueeze(-1)], -1)
@@ -196,33 +193,43 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
         )
 
     def finish(self, state: State) -> State:
-        """Return the state without its rows, of which draws and ``log_q`` know nothing."""
+        """Return the state without its rows, of which q of the global sites knows nothing."""
         return dataclasses.replace(state, row_mean=state.row_mean[:, :0], row_variance=state.row_variance[:, :0])
 
-    def estimated(self, state: State) -> CategoricalFA | None:
-        """Return the model with the scale of the loadings that was estimated, where it was."""
-        if not self.estimate_scale:
-            return None
-        return dataclasses.replace(self.model, loading_scale=float(state.loading_scale[0]))
+    def answer(self, state: State) -> Answer:
+        """Return q of the global sites, and the model with the scale of the loadings that was estimated, if it was."""
+        model = None
+        if self.estimate_scale:
+            model = dataclasses.replace(self.model, loading_scale=float(state.loading_scale[0]))
+        return Answer(q=Factors(state, self.model.latent_dimension, self.shift), model=model)
 
-    def draws(self, state: State) -> Values:
-        """Return one draw from q per chain."""
-        d = self.model.latent_dimension
+
+@dataclass(frozen=True)
+class Factors:
+    """q of loadings and intercepts, which are drawn together, or of loadings and the latent mean."""
+
+    state: State
+    d: int
+    shift: bool
+
+    def sample(self) -> Values:
+        """Return one draw per chain."""
+        state = self.state
         contrasts = state.contrast_mean + state.contrast_variance.sqrt() * standard_normal(state.contrast_mean)
         if self.shift:
-            return {"loadings": contrasts[..., :d], "intercepts": contrasts[..., d]}
+            return {"loadings": contrasts[..., : self.d], "intercepts": contrasts[..., self.d]}
         centre = state.centre_mean + state.centre_variance.sqrt() * standard_normal(state.centre_mean)
         return {"loadings": contrasts, "latent_mean": centre}
 
-    def log_q(self, state: State, draws: Values) -> Float[Tensor, C]:
-        """Return log q of one draw per chain."""
-        contrasts = draws["loadings"]
+    def log_prob(self, values: Values) -> Float[Tensor, C]:
+        """Return the log density of one draw per chain."""
+        state, contrasts = self.state, values["loadings"]
         if self.shift:
-            contrasts = torch.cat([contrasts, draws["intercepts"].unsqueeze(-1)], -1)
+            contrasts = torch.cat([contrasts, values["intercepts"].unsqueeze(-1)], -1)
         total = _log_normal(contrasts, state.contrast_mean, state.contrast_variance).sum((1, 2))
         if self.shift:
             return total
-        return total + _log_normal(draws["latent_mean"], state.centre_mean, state.centre_variance).sum(1)
+        return total + _log_normal(values["latent_mean"], state.centre_mean, state.centre_variance).sum(1)
 
 
 def _log_normal(value: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.math.linear_algebra import packed_outer, unpack
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import moments
@@ -61,15 +62,10 @@ def evaluate_rows(layout: Layout, block: Block, p: Parameters, x: Float[Tensor, 
 
 def _row_moments(count: Tensor, weight: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
     """Return sum w phi and its covariance times the row's answers, with one zeta for the row."""
-    n = features.shape[-1]
-    i, j = torch.tril_indices(n, n, device=weight.device)
     first = weight.mT @ features
-    second = weight.mT @ (features[..., i] * features[..., j])
-    second = second - first[..., i] * first[..., j] / count.clamp(min=1).unsqueeze(-1)
-    full = second.new_empty(*second.shape[:2], n, n)
-    full[..., i, j] = second
-    full[..., j, i] = second
-    return first, full
+    second = weight.mT @ packed_outer(features, features)
+    second = second - packed_outer(first, first) / count.clamp(min=1).unsqueeze(-1)
+    return first, unpack(second, features.shape[-1])
 
 
 def maximise_rows(

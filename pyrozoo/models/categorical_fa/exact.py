@@ -9,28 +9,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Info
-from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable, SettingError
-from pyrozoo.models.categorical_fa.layout import Layout
 from pyrozoo.models.categorical_fa.likelihood import Modes, find_modes, integrate, node_places, nodes_per_row
-from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update_decoder, update_latent
+from pyrozoo.models.categorical_fa.maximisation import EM, Globals, Points, log_prior
+from pyrozoo.models.categorical_fa.posterior import Posterior
 from pyrozoo.models.categorical_fa.quadrature import NODES
-from pyrozoo.models.categorical_fa.state import Globals, stored
 
 
 @dataclass(frozen=True)
 class State(Globals):
-    """The global sites, the modes of the last E-step, where the next one starts, and how far the objective moved."""
+    """The global sites, the modes of the last E-step, where the next one starts, and the last objective."""
 
     q_mean: Float[Tensor, "C N d"]
     objective: Float[Tensor, C]
-    change: Float[Tensor, C]
 
 
-class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
+class Solver(EM, kind="point", objective="log_joint", monotone=True, state=State):
     """EM with adaptive Gauss-Hermite quadrature (Bock and Aitkin 1981, Psychometrika 46; Schilling and Bock 2005, 70).
 
     E-step: nodes around every row's mode, as wide as the curvature there says. M-step: mean and covariance of the
@@ -46,29 +41,26 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
     """
 
     def __init__(self, posterior: Posterior, *, nodes: int | None = None):
-        model, data = posterior.model, posterior.data
-        if model.latent_dimension not in NODES:
+        d = posterior.model.latent_dimension
+        if d not in NODES:
             raise NotApplicable(
-                f"exact integrates up to {max(NODES)} dimensions, and model.latent_dimension is "
-                f"{model.latent_dimension}; vem and laplace_em do not mind"
+                f"exact integrates up to {max(NODES)} dimensions, and model.latent_dimension is {d}; vem and "
+                "laplace_em do not mind"
             )
         if nodes is not None and nodes < 2:
             raise SettingError(f"solver.nodes is {nodes}; it must be at least 2, or null")
-        self.model, self.layout, self.nodes = model, Layout.of(model, data), nodes
-        self.like = data.values
+        super().__init__(posterior)
+        self.nodes = nodes
 
     def init(self, chains: int) -> State:
-        """Return starting values of the sites (``CategoricalFA.initial``), modes at the prior's mean."""
-        sites = self.model.initial_for(self.layout, self.like, chains)
-        p = self.layout.parameters(self.model, sites)
-        away = torch.full((chains,), torch.inf, dtype=p.mean.dtype, device=p.mean.device)
-        mean = p.mean.unsqueeze(1).expand(-1, self.layout.num_rows, -1).clone()
-        return State(**stored(sites), q_mean=mean, objective=-away, change=away)
+        """Return starting values of the sites (``Posterior.initial``), modes at the prior's mean."""
+        fields, variance = self.start(chains)
+        return State(**fields, objective=variance.new_full((chains,), -torch.inf))
 
     def step(self, state: State) -> tuple[State, Info]:
         """Integrate every row, update the global sites; return the log joint density of the argument."""
-        sites, layout = state.sites(self.model), self.layout
-        p = layout.parameters(self.model, sites)
+        sites, layout = self.sites(state), self.layout
+        p = layout.parameters(sites)
         mode = torch.empty_like(state.q_mean)
         C, _, d = mode.shape
         first, second = mode.new_zeros(C, d), mode.new_zeros(C, d, d)
@@ -85,20 +77,11 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
                 first = first + weighted.sum(-1)
                 second = second + weighted @ found.z.flatten(2).mT
                 kept.append((modes, weights))
-        updated = update_latent(self.model, sites, layout.num_rows, first, second)
 
         def points() -> Iterator[Points]:
             for modes, weights in kept:
                 yield Points(modes.block, node_places(modes, self.nodes), weights)
 
-        updated |= update_decoder(self.model, layout, sites, points)
+        now = self.maximise(sites, first, second, points)
         change = (objective - state.objective).abs() / objective.abs().clamp(min=1e-12)
-        return State(**stored(sites | updated), q_mean=mode, objective=objective, change=change), Info(objective)
-
-    def residual(self, state: State) -> Float[Tensor, C]:
-        """Return the relative change of the objective."""
-        return state.change
-
-    def draws(self, state: State) -> Values:
-        """Return the sites."""
-        return state.sites(self.model)
+        return State(**self.stored(now), q_mean=mode, objective=objective), Info(objective, residual=change)

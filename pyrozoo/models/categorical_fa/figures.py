@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -24,13 +25,11 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Values
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
-from pyrozoo.models.categorical_fa.layout import Layout
-from pyrozoo.models.categorical_fa.model import CategoricalFA
-from pyrozoo.models.categorical_fa.prediction import scores
-from pyrozoo.models.categorical_fa.queries import association_error, judged, marginal_tv, shares
+from pyrozoo.models.categorical_fa.queries import affordable, response, scores
+from pyrozoo.models.categorical_fa.synthesis import association_error, judged, marginal_tv, shares
 
 MOST_NAMED = 24
 """Items up to which matrices of their association name them."""
@@ -91,19 +90,14 @@ MARKS = "osD^vP*X"
 DATA, SYNTHETIC, BLANK = "0.35", "C1", "0.85"
 
 
-def pictures(fit: Fit) -> list[Picture]:
-    """Return the model's own pictures."""
-    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
-    draws = model.canonical(fit.draws)
-    part = _some_rows(survey)
-    mean, sd = (_numpy(value) for value in scores(model, _some_draws(model, draws, part), part))
-    association = [_association(fit)] if survey.shape[1] > 1 else []
-    return [*association, _marginals(fit), _categories(fit, draws, mean), _uncertainty(fit, draws, part, sd)]
-
-
-def compared(fits: Sequence[Fit], names: Sequence[str]) -> list[Picture]:
-    """Return the association that each fit reproduces, and latent covariances beside the truth where they are free."""
-    return [picture for picture in (_associations(fits, names), _covariances(fits, names)) if picture is not None]
+def some_rows(fit: Fit) -> tuple[Survey, Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    """Return some of the rows, evenly chosen, with means and standard deviations of their latent vectors."""
+    survey, part = fit.data, fit.data
+    if survey.shape[0] > MOST_ROWS:
+        part = survey.batch(evenly(survey.shape[0], MOST_ROWS).to(survey.values.device))
+    layout = fit.posterior.on(part).layout
+    mean, sd = scores(layout, affordable(layout, fit.aligned, MOST_DRAWS, LEAST_DRAWS, MOST_WORK))
+    return part, _numpy(mean), _numpy(sd)
 
 
 # Association ----------------------------------------------------------------------------------------------------------
@@ -117,9 +111,9 @@ def item_order(association: np.ndarray) -> np.ndarray:
     return leaves_list(linkage(distance, "average", optimal_ordering=len(association) <= MOST_ORDERED))
 
 
-def _association(fit: Fit) -> Picture:
-    survey = cast(Survey, fit.data)
-    D = survey.shape[1]
+def association(fit: Fit) -> Picture:
+    """Draw the association of every pair of items in the data and in synthetic rows, and the difference."""
+    survey, D = fit.data, fit.data.shape[1]
     seen, drawn = _numpy(survey.cramers_v()), _numpy(survey.cramers_v(judged(fit)))
     order = item_order(seen)
     common = _numpy(survey.observed.double().mT @ survey.observed.double())
@@ -136,69 +130,63 @@ def _association(fit: Fit) -> Picture:
     figure = Figure(figsize=(3 * side + (2.7 if named else 1.8), side + (1.4 if named else 0.8)), layout="compressed")
     every = figure.subplots(1, 3)
     labels = [_short(survey.column_labels[i], 18) for i in order]
+    images = []
     for axes, (title, matrix, colours, low, high) in zip(every, panels, strict=True):
         shown = np.ma.masked_array(matrix, blank)[np.ix_(order, order)]
-        image = axes.imshow(
-            shown, cmap=mpl.colormaps[colours].with_extremes(bad=BLANK), vmin=low, vmax=high, interpolation="nearest"
-        )
+        colour_map = mpl.colormaps[colours].with_extremes(bad=BLANK)
+        images.append(axes.imshow(shown, cmap=colour_map, vmin=low, vmax=high, interpolation="nearest"))
         axes.set_title(title, fontsize=10)
         if named:
             axes.set_xticks(range(D), labels, rotation=90, fontsize=7)
             axes.set_yticks(range(D), labels if axes is every[0] else [], fontsize=7)
         else:
             axes.set(xticks=[], yticks=[], xlabel=f"{D} items")
-        if title == "synthetic rows":
-            bar = figure.colorbar(image, ax=list(every[:2]), shrink=0.8, pad=0.02)
-            bar.set_label("Cramér's V", fontsize=8)
-            bar.ax.tick_params(labelsize=7)
-    bar = figure.colorbar(image, ax=every[2], shrink=0.8, pad=0.03)
-    bar.set_label("difference", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    error = fit.metrics.get("mean_association_error", association_error(survey, judged(fit)))
+    for image, at, pad, label in (
+        (images[1], list(every[:2]), 0.02, "Cramér's V"),
+        (images[2], every[2], 0.03, "difference"),
+    ):
+        bar = figure.colorbar(image, ax=at, shrink=0.8, pad=pad)
+        bar.set_label(label, fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+    return Picture("association", _association_caption(fit, common), figure)
+
+
+def _association_caption(fit: Fit, common: Float[np.ndarray, "D D"]) -> str:
+    error = float(fit.metrics.get("mean_association_error", association_error(fit.data, judged(fit))))
     naive = fit.metrics.get("independent_association_error")
-    beside = "" if naive is None else f", where independent columns are {_float(naive):.3f} off"
+    beside = "" if naive is None else f", where independent columns are {float(naive):.3f} off"
     # E chi^2 = (I - 1)(J - 1) for independent items, of which V divides by the smaller.
-    sizes = np.array(survey.categories) - 1
-    pairs = np.tri(D, k=-1, dtype=bool) & (common > 0)
+    sizes = np.array(fit.data.categories) - 1
+    pairs = np.tri(len(sizes), k=-1, dtype=bool) & (common > 0)
     chance = np.sqrt(np.maximum.outer(sizes, sizes)[pairs] / common[pairs])
     by_chance = f" By chance alone independent items have a V of about {chance.mean():.2f} here." if len(chance) else ""
     grey = " Grey where no row answers both." if (common == 0).any() else ""
-    return Picture(
-        "association",
+    return (
         f"Cramér's V of every pair of items, those that go together side by side: the synthetic rows should have the "
-        f"data's blocks. They are {_float(error):.3f} off on average{beside}.{by_chance}{grey}",
-        figure,
+        f"data's blocks. They are {error:.3f} off on average{beside}.{by_chance}{grey}"
     )
 
 
-def _associations(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
+def associations(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
+    """Draw the association in synthetic rows of each fit against the data's."""
     several = [(i, fit, name) for i, (fit, name) in enumerate(zip(fits, names, strict=True)) if fit.data.shape[1] > 1]
     shown = several[:MOST_FITS]
     if not shown:
         return None
-    across = min(4, len(shown))
-    down = -(-len(shown) // across)
-    figure = Figure(figsize=(2.4 * max(2, across) + 0.6, 2.9 * down + 0.2), layout="compressed")
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    most = 0.0
-    for k, (axes, (place, fit, name)) in enumerate(zip(grid.flat, shown, strict=False)):
-        survey = cast(Survey, fit.data)
+    figure, panels = _panels(
+        len(shown), 4, (2.4, 0.6), (2.9, 0.2), "V in the data", "V in synthetic rows", layout="compressed", sharey=True
+    )
+    most = 0.1
+    for axes, (place, fit, name) in zip(panels, shown, strict=True):
+        survey = fit.data
         i, j = np.tril_indices(survey.shape[1], -1)
         seen, drawn = (_numpy(v)[i, j] for v in (survey.cramers_v(), survey.cramers_v(judged(fit))))
         axes.plot(seen, drawn, "o", color=f"C{place}", ms=3.5 if len(i) <= 500 else 1.5, alpha=0.6, mew=0)
         axes.set_title(f"{_short(name, 26)}\nmean error {np.abs(drawn - seen).mean():.3f}", fontsize=8)
-        axes.tick_params(labelsize=7)
-        if k + across >= len(shown):  # nothing below
-            axes.set_xlabel("V in the data", fontsize=8)
-            axes.tick_params(labelbottom=True)
-        if k % across == 0:
-            axes.set_ylabel("V in synthetic rows", fontsize=8)
         most = max(most, float(seen.max()), float(drawn.max()))
-    for axes in grid.flat[: len(shown)]:
+    for axes in panels:
         axes.plot([0, 1], [0, 1], color="0.6", lw=0.8, zorder=0)
-        axes.set(xlim=(0, 1.05 * max(most, 0.1)), ylim=(0, 1.05 * max(most, 0.1)), aspect="equal")
-    for axes in grid.flat[len(shown) :]:
-        axes.set_axis_off()
+        axes.set(xlim=(0, 1.05 * most), ylim=(0, 1.05 * most), aspect="equal")
     some = f" The first {MOST_FITS} of {len(several)} fits." if len(several) > MOST_FITS else ""
     return Picture(
         "associations",
@@ -211,54 +199,45 @@ def _associations(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
 # Shares ---------------------------------------------------------------------------------------------------------------
 
 
-def _marginals(fit: Fit) -> Picture:
-    survey = cast(Survey, fit.data)
+def marginals(fit: Fit) -> Picture:
+    """Draw the share of every category in the data and in synthetic rows."""
+    survey, few = fit.data, fit.data.shape[1] <= MOST_BARS
     seen, drawn = ([_numpy(each) for each in shares(survey, values)] for values in (survey.values, judged(fit)))
-    figure = _bars(survey, seen, drawn) if survey.shape[1] <= MOST_BARS else _diagonal(survey, seen, drawn)
-    gap = np.abs(np.concatenate(drawn) - np.concatenate(seen))
-    worst = int(gap.argmax())
+    figure = (_bars if few else _diagonal)(survey, seen, drawn)
+    one, other = np.concatenate(seen), np.concatenate(drawn)
+    worst = int(np.abs(other - one).argmax())
     category = _line(survey.coords["category"][worst], 50)
-    one, other = np.concatenate(seen)[worst], np.concatenate(drawn)[worst]
     moved = marginal_tv(survey, judged(fit))
-    whiskers = " Whiskers are two standard errors of the data." if survey.shape[1] <= MOST_BARS else ""
+    whiskers = " Whiskers are two standard errors of the data." if few else ""
     return Picture(
         "marginals",
         "Share of every category among the answers to its item, in the data and in synthetic rows, of which "
-        f"{moved:.1%} would have to move on average. They differ most for {category}: {one:.3f} in the data, "
-        f"{other:.3f} in synthetic rows.{whiskers}",
+        f"{moved:.1%} would have to move on average. They differ most for {category}: {one[worst]:.3f} in the data, "
+        f"{other[worst]:.3f} in synthetic rows.{whiskers}",
         figure,
     )
 
 
 def _bars(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -> Figure:
-    D, sizes = survey.shape[1], survey.categories
-    across = min(4, D)
-    down = -(-D // across)
-    longest = [max(sizes[i * across : (i + 1) * across]) for i in range(down)]
+    D, sizes, across = survey.shape[1], survey.categories, 4
+    longest = [max(sizes[i : i + across]) for i in range(0, D, across)]
     heights = [0.2 + 0.17 * size for size in longest]
-    figure = Figure(figsize=(2.5 * max(2, across), sum(heights) + 0.35 * down + 0.6), layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})
+    tall = sum(heights) / len(heights) + 0.35
+    figure, panels = _panels(D, across, (2.5, 0.0), (tall, 0.6), "share", "", gridspec_kw={"height_ratios": heights})
     same = len(set(survey.levels)) == 1  # then the first column names them for all
     answers = survey.observed.sum(0).tolist()
     end = 1.08 * max(float(each.max()) for each in (*seen, *drawn))
-    for item, axes in enumerate(grid.flat[:D]):
+    for item, axes in enumerate(panels):
         place = np.arange(sizes[item])
         error = 2 * np.sqrt(seen[item] * (1 - seen[item]) / max(1, answers[item]))
-        axes.barh(place - 0.2, seen[item], 0.4, color=DATA, label="the data", xerr=error,
-                  error_kw={"lw": 0.8, "ecolor": "black"})  # fmt: skip
-        axes.barh(place + 0.2, drawn[item], 0.4, color=SYNTHETIC, label="synthetic rows")
+        axes.barh(place - 0.2, seen[item], 0.4, color=DATA, xerr=error, error_kw={"lw": 0.8, "ecolor": "black"})
+        axes.barh(place + 0.2, drawn[item], 0.4, color=SYNTHETIC)
         names = [_short(level, 20 if same else 14) for level in survey.levels[item]]
         axes.set_yticks(place, names if not same or item % across == 0 else [""] * len(names), fontsize=7)
         axes.set(ylim=(longest[item // across] - 0.4, -0.6), xlim=(0, end))
         axes.set_title(_short(survey.column_labels[item], 24), fontsize=8)
-        axes.tick_params(axis="x", labelsize=7)
-        if item + across >= D:
-            axes.set_xlabel("share", fontsize=8)
-            axes.tick_params(labelbottom=True)
-    for axes in grid.flat[D:]:
-        axes.set_axis_off()
     handles = [Patch(color=DATA, label="the data"), Patch(color=SYNTHETIC, label="synthetic rows")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    _legend(figure, handles, "lower center", ncols=2)
     return figure
 
 
@@ -277,72 +256,82 @@ def _diagonal(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -
 # Categories and the latent vector -------------------------------------------------------------------------------------
 
 
-def _categories(fit: Fit, draws: Values, mean: Float[np.ndarray, "n d"]) -> Picture:
-    model = cast(CategoricalFA, fit.model)
-    if model.latent_dimension == 1:
-        return _curves(fit, draws, mean)
-    return _regions(fit, draws, mean) if model.hidden_units else _biplot(fit, draws, mean)
+def categories(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
+    """Draw how answers depend on the latent vector, whose posterior means of some rows are given."""
+    if fit.model.latent_dimension == 1:
+        return _curves(fit, mean)
+    return _regions(fit, mean) if fit.model.hidden_units else _biplot(fit, mean)
 
 
-def _biplot(fit: Fit, draws: Values, mean: Float[np.ndarray, "n d"]) -> Picture:
+@dataclass(frozen=True)
+class _Tips:
+    """The directions of a biplot.
+
+    Attributes:
+        titles: Items.
+        levels: Categories of each.
+        item: The item of every direction.
+        code: Its category.
+        origin: Where directions begin.
+        place: Where they end.
+        order: Longest first.
+    """
+
+    titles: list[str]
+    levels: list[tuple[str, ...]]
+    item: np.ndarray
+    code: np.ndarray
+    origin: Float[np.ndarray, 2]
+    place: Float[np.ndarray, "P 2"]
+    order: np.ndarray
+
+    @property
+    def coloured(self) -> bool:
+        """Whether every item has a colour."""
+        return len(self.titles) <= MOST_ITEMS
+
+    @property
+    def marked(self) -> bool:
+        """Whether every category has a mark: items have the same few."""
+        return len(set(self.levels)) == 1 and len(self.levels[0]) <= MOST_MARKED and len(self.titles) > 1
+
+    @property
+    def palette(self) -> list[str]:
+        """The colour of every item."""
+        return [_colour(i) for i in range(len(self.titles))] if self.coloured else ["C0"] * len(self.titles)
+
+    def named(self) -> list[tuple[int, str]]:
+        """Return directions with names, those that come first."""
+        item, code = self.item, self.code
+        if self.marked and self.coloured:  # marks tell answers, so that items are named: at their longest direction
+            _, first = np.unique(item[self.order], return_index=True)
+            return [(t, _short(self.titles[item[t]], 18)) for t in self.order[np.sort(first)]]
+        if self.coloured:
+            return [(t, _short(self.levels[item[t]][code[t]], 14)) for t in self.order]
+        return [
+            (t, f"{_short(self.titles[item[t]], 16)}={_short(self.levels[item[t]][code[t]], 10)}")
+            for t in self.order[:MOST_TIPS]
+        ]
+
+
+def _biplot(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
     """Draw the scores of rows, and the directions in which the categories of every item become more probable."""
-    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
-    titles, levels, tips = _directions(model, survey, draws)
-    origin = _prior(model, draws)[0][:2]
-    radius = np.linalg.norm(mean[:, :2] - origin, axis=1)
-    length = np.linalg.norm(tips, axis=1)
+    model, survey = fit.model, fit.data
+    titles, levels, loadings = _directions(fit)
+    origin = _prior(fit)[0][:2]
+    radius, length = np.linalg.norm(mean[:, :2] - origin, axis=1), np.linalg.norm(loadings, axis=1)
     scale = 0.95 * (float(np.quantile(radius, 0.98)) or 1.0) / (float(length.max()) or 1.0)
-    tips = origin + scale * tips
     item = np.repeat(np.arange(len(titles)), [len(each) for each in levels])
     code = np.concatenate([np.arange(len(each)) for each in levels])
-    coloured = len(titles) <= MOST_ITEMS
-    marked = len(set(levels)) == 1 and len(levels[0]) <= MOST_MARKED and len(titles) > 1
-    palette = [_colour(i) for i in range(len(titles))] if coloured else ["C0"] * len(titles)
-
-    figure = Figure(figsize=(8.0 if coloured and len(titles) > 1 else 6.6, 6.4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(*mean[:, :2].T, "o", color="0.6", ms=2.5, alpha=0.5, mew=0, zorder=1)
     order = np.argsort(-length, kind="stable")
-    for rank, t in enumerate(order):
-        strong = coloured or rank < MOST_TIPS
-        if strong:
-            axes.plot(*np.stack([origin, tips[t]]).T, color=palette[item[t]], lw=0.9, alpha=0.6, zorder=2)
-        axes.plot(*tips[t], MARKS[code[t]] if marked else "o", color=palette[item[t]], ms=5 if strong else 3.5, mew=0,
-                  alpha=1 if strong else 0.5, zorder=3)  # fmt: skip
-    every = np.concatenate([mean[:, :2], tips])
-    low, high = every.min(0), every.max(0)
-    half = 0.5 * 1.16 * max(float((high - low).max()), 1e-3)
-    middle = 0.5 * (low + high)
-    axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
-    axes.set(xlabel="latent dimension 0", ylabel="latent dimension 1")
-    axes.tick_params(labelsize=8)
-    axes.axhline(origin[1], color="0.9", lw=0.8, zorder=0)
-    axes.axvline(origin[0], color="0.9", lw=0.8, zorder=0)
-
-    if coloured and len(titles) > 1:
-        handles = [Line2D([], [], color=palette[i], lw=2, label=_short(title, 22)) for i, title in enumerate(titles)]
-        figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False, title="item",
-                      alignment="left")  # fmt: skip
-    if marked:
-        handles = [
-            Line2D([], [], color="0.3", marker=MARKS[k], ls="", ms=5, label=_short(level, 22))
-            for k, level in enumerate(levels[0])
-        ]
-        figure.legend(handles=handles, loc="outside right lower", fontsize=8, frameon=False, title="answer",
-                      alignment="left")  # fmt: skip
-    if marked and coloured:  # marks tell answers, so that items are to be named: at the longest of their directions
-        _, first = np.unique(item[order], return_index=True)
-        named = [(t, _short(titles[item[t]], 18)) for t in order[np.sort(first)]]
-    elif coloured:
-        named = [(t, _short(levels[item[t]][code[t]], 14)) for t in order]
-    else:
-        named = [
-            (t, f"{_short(titles[item[t]], 16)}={_short(levels[item[t]][code[t]], 10)}") for t in order[:MOST_TIPS]
-        ]
-    kept = _name_points(figure, axes, [(tips[t], tips[t] - origin, text, palette[item[t]]) for t, text in named], tips)
+    tips = _Tips(titles, levels, item, code, origin, origin + scale * loadings, order)
+    figure, axes = _plane(mean, tips)
+    named = tips.named()
+    points = [(tips.place[t], tips.place[t] - origin, text, tips.palette[item[t]]) for t, text in named]
+    kept = _name_points(figure, axes, points, tips.place)
     which = "the first two of the latent dimensions" if model.latent_dimension > 2 else "the two latent dimensions"
     evenly = f" (grey, {len(mean)} of {survey.shape[0]})" if len(mean) < survey.shape[0] else " (grey)"
-    left_out = " Names without room are left out." if kept < len(named) or not coloured else ""
+    left_out = " Names without room are left out." if kept < len(named) or not tips.coloured else ""
     turn = " Signs and the rotation are a convention." if model.loadings == "free" else ""
     return Picture(
         "categories",
@@ -353,23 +342,56 @@ def _biplot(fit: Fit, draws: Values, mean: Float[np.ndarray, "n d"]) -> Picture:
     )
 
 
-def _directions(
-    model: CategoricalFA, survey: Survey, draws: Values
-) -> tuple[list[str], list[tuple[str, ...]], Float[np.ndarray, "P 2"]]:
+def _plane(mean: Float[np.ndarray, "n d"], tips: _Tips) -> tuple[Figure, Axes]:
+    """Draw rows and directions, with what colours and marks mean beside them."""
+    legend = tips.coloured and len(tips.titles) > 1
+    figure = Figure(figsize=(8.0 if legend else 6.6, 6.4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*mean[:, :2].T, "o", color="0.6", ms=2.5, alpha=0.5, mew=0, zorder=1)
+    palette, item, code = tips.palette, tips.item, tips.code
+    for rank, t in enumerate(tips.order):
+        strong = tips.coloured or rank < MOST_TIPS
+        if strong:
+            axes.plot(*np.stack([tips.origin, tips.place[t]]).T, color=palette[item[t]], lw=0.9, alpha=0.6, zorder=2)
+        mark = MARKS[code[t]] if tips.marked else "o"
+        axes.plot(*tips.place[t], mark, color=palette[item[t]], ms=5 if strong else 3.5, mew=0,
+                  alpha=1 if strong else 0.5, zorder=3)  # fmt: skip
+    every = np.concatenate([mean[:, :2], tips.place])
+    low, high = every.min(0), every.max(0)
+    half = 0.5 * 1.16 * max(float((high - low).max()), 1e-3)
+    (left, bottom), (right, top) = 0.5 * (low + high) - half, 0.5 * (low + high) + half
+    axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
+    axes.set(xlabel="latent dimension 0", ylabel="latent dimension 1")
+    axes.tick_params(labelsize=8)
+    axes.axhline(tips.origin[1], color="0.9", lw=0.8, zorder=0)
+    axes.axvline(tips.origin[0], color="0.9", lw=0.8, zorder=0)
+    if legend:
+        handles = [Line2D([], [], color=palette[i], lw=2, label=_short(each, 22)) for i, each in enumerate(tips.titles)]
+        _legend(figure, handles, "right upper", title="item", alignment="left")
+    if tips.marked:
+        handles = [
+            Line2D([], [], color="0.3", marker=MARKS[k], ls="", ms=5, label=_short(level, 22))
+            for k, level in enumerate(tips.levels[0])
+        ]
+        _legend(figure, handles, "right lower", title="answer", alignment="left")
+    return figure, axes
+
+
+def _directions(fit: Fit) -> tuple[list[str], list[tuple[str, ...]], Float[np.ndarray, "P 2"]]:
     """Return items, the levels of each, and loadings of all categories centred per item, in two dimensions.
 
     Items of the same stated loadings count as one.
     """
-    titles, levels = [str(label) for label in survey.column_labels], [tuple(each) for each in survey.levels]
+    model, survey = fit.model, fit.data
+    titles, levels = [str(label) for label in survey.column_labels], list(survey.levels)
+    if model.shared:
+        titles, levels = ["every item"], [_common_levels(survey)]
     if model.loadings == "fixed":
-        shared = model.fixed_loadings is None or not isinstance(model.fixed_loadings[0][0], tuple)
-        if shared:
-            titles, levels = ["every item"], [_common_levels(survey)]
         loadings = np.array(model.stated_loadings([len(each) for each in levels]))
     else:
         free = np.array([k < len(each) - 1 for each in levels for k in range(len(each))])
         loadings = np.zeros((len(free), model.width))
-        loadings[free] = _numpy(draws["loadings"].mean((0, 1)))
+        loadings[free] = _numpy(fit.aligned.means()["loadings"])
     parts = np.split(loadings[:, :2], np.cumsum([len(each) for each in levels])[:-1])
     return titles, levels, np.concatenate([part - part.mean(0) for part in parts])
 
@@ -380,50 +402,26 @@ def _common_levels(survey: Survey) -> tuple[str, ...]:
     return tuple(first) if all(each == first for each in survey.levels) else tuple(map(str, range(len(first))))
 
 
-def _curves(fit: Fit, draws: Values, mean: Float[np.ndarray, "n 1"]) -> Picture:
+def _curves(fit: Fit, mean: Float[np.ndarray, "n 1"]) -> Picture:
     """Draw the probability of every category over a latent variable of one dimension."""
-    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
-    (centre,), (sd,) = _prior(model, draws)
+    (centre,), (sd,) = _prior(fit)
     t = np.linspace(-REACH, REACH, CURVE_POINTS)
     z = centre + sd * t
-    prob = response(model, draws, survey, z[:, None])
-    chosen, titles, levels = _most_telling(model, survey, prob, np.exp(-0.5 * t**2), MOST_ITEMS)
-    across = min(4, len(chosen))
-    down = -(-len(chosen) // across)
-    figure = Figure(figsize=(2.5 * max(2, across), 1.9 * down + 0.9), layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    prob = _response(fit, z[:, None])
+    chosen, titles, levels = _most_telling(fit, prob, np.exp(-0.5 * t**2), MOST_ITEMS)
+    figure, panels = _panels(len(chosen), 4, (2.5, 0.0), (1.9, 0.9), "latent variable", "probability", sharey=True)
     same = _name_colours(figure, [levels[i] for i in chosen])
     counts, edges = np.histogram(np.clip(mean[:, 0], z[0], z[-1]), bins=40, range=(z[0], z[-1]))
-    named = []
-    for k, (axes, i) in enumerate(zip(grid.flat, chosen, strict=False)):
-        colours = _ramp(len(prob[i]))
-        axes.stackplot(z, prob[i], colors=colours, lw=0.4, edgecolor="white")
+    for axes, i in zip(panels, chosen, strict=True):
+        axes.stackplot(z, prob[i], colors=_ramp(len(prob[i])), lw=0.4, edgecolor="white")
         axes.stairs(0.9 * FLOOR * counts / max(1, counts.max()) - FLOOR, edges, baseline=-FLOOR, fill=True, color="0.5")
         axes.set(xlim=(z[0], z[-1]), ylim=(-FLOOR, 1), yticks=[0, 0.5, 1])
         axes.set_title(_short(titles[i], 24), fontsize=8)
-        axes.tick_params(labelsize=7)
-        if k + across >= len(chosen):
-            axes.set_xlabel("latent variable", fontsize=8)
-            axes.tick_params(labelbottom=True)
-        if k % across == 0:
-            axes.set_ylabel("probability", fontsize=8)
-        if not same:
-            named.append((axes, i, colours))
-    for axes in grid.flat[len(chosen) :]:
-        axes.set_axis_off()
-    if named:
+    if not same:
         figure.draw_without_rendering()
-    for axes, i, colours in named:
-        below = np.cumsum(prob[i], 0) - prob[i]
-        taken: list[Bbox] = []
-        for k in np.argsort(-prob[i].max(1), kind="stable"):
-            # Where the band is wide: in the middle of that part, for it may reach an end.
-            wide = np.flatnonzero(prob[i][k] >= 0.93 * prob[i][k].max())
-            place = int(wide[len(wide) // 2])
-            if prob[i][k, place] >= 0.15:
-                point = z[place], below[k, place] + 0.5 * prob[i][k, place]
-                _name_inside(axes, point, _short(levels[i][k], 14), colours[k], taken)
-    one = "; all items are alike" if model.exchangeable and survey.shape[1] > 1 else ""
+        for axes, i in zip(panels, chosen, strict=True):
+            _name_bands(axes, z, prob[i], levels[i])
+    one = "; all items are alike" if fit.model.exchangeable and fit.data.shape[1] > 1 else ""
     few = f"; the {len(chosen)} of {len(titles)} items that tell most of it" if len(chosen) < len(titles) else one
     return Picture(
         "categories",
@@ -434,52 +432,47 @@ def _curves(fit: Fit, draws: Values, mean: Float[np.ndarray, "n 1"]) -> Picture:
     )
 
 
-def _regions(fit: Fit, draws: Values, mean: Float[np.ndarray, "n d"]) -> Picture:
+def _name_bands(axes: Axes, z: np.ndarray, prob: Float[np.ndarray, "K G"], levels: Sequence[str]) -> None:
+    """Name the bands of a panel that are wide enough."""
+    below, colours = np.cumsum(prob, 0) - prob, _ramp(len(prob))
+    taken: list[Bbox] = []
+    for k in np.argsort(-prob.max(1), kind="stable"):
+        # Where the band is wide: in the middle of that part, for it may reach an end.
+        wide = np.flatnonzero(prob[k] >= 0.93 * prob[k].max())
+        place = int(wide[len(wide) // 2])
+        if prob[k, place] >= 0.15:
+            point = z[place], below[k, place] + 0.5 * prob[k, place]
+            _name_inside(axes, point, _short(levels[k], 14), colours[k], taken)
+
+
+def _regions(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
     """Draw the most probable category over the first two latent dimensions."""
-    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
-    centre, sd = _prior(model, draws)
+    centre, sd = _prior(fit)
     t = np.linspace(-REACH, REACH, PLANE_POINTS)
     x, y = centre[0] + sd[0] * t, centre[1] + sd[1] * t
     z = np.tile(centre, (PLANE_POINTS**2, 1))
     z[:, 0], z[:, 1] = (each.ravel() for each in np.meshgrid(x, y))
-    prob = response(model, draws, survey, z)
+    prob = _response(fit, z)
     weight = np.exp(-0.5 * (t[:, None] ** 2 + t**2)).ravel()
-    chosen, titles, levels = _most_telling(model, survey, prob, weight, MOST_REGIONS)
-    across = min(3, len(chosen))
-    down = -(-len(chosen) // across)
-    figure = Figure(figsize=(3.0 * max(2, across) + 0.4, 3.0 * down + 0.4), layout="constrained")
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    extent = (x[0], x[-1], y[0], y[-1])
-    for k, (axes, i) in enumerate(zip(grid.flat, chosen, strict=False)):
+    chosen, titles, levels = _most_telling(fit, prob, weight, MOST_REGIONS)
+    figure, panels = _panels(
+        len(chosen), 3, (3.0, 0.4), (3.0, 0.4), "latent dimension 0", "latent dimension 1", sharey=True
+    )
+    for axes, i in zip(panels, chosen, strict=True):
         colours = np.array([to_rgb(colour) for colour in _ramp(len(prob[i]))])
         best, size = prob[i].argmax(0), len(prob[i])
         sure = 0.25 + 0.75 * (prob[i].max(0) * size - 1) / (size - 1)
-        image = (1 - sure[:, None] * (1 - colours[best])).reshape(PLANE_POINTS, PLANE_POINTS, 3)
-        axes.imshow(np.clip(image, 0, 1), origin="lower", extent=extent, interpolation="nearest", aspect="equal")
+        image = np.clip(1 - sure[:, None] * (1 - colours[best]), 0, 1).reshape(PLANE_POINTS, PLANE_POINTS, 3)
+        axes.imshow(image, origin="lower", extent=(x[0], x[-1], y[0], y[-1]), interpolation="nearest", aspect="equal")
         axes.plot(*mean[:, :2].T, ".", color="black", ms=1.5, alpha=0.25, mew=0)
-        axes.set(xlim=extent[:2], ylim=extent[2:])
+        axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
         axes.set_title(_short(titles[i], 28), fontsize=9)
-        axes.tick_params(labelsize=7)
-        if k + across >= len(chosen):
-            axes.set_xlabel("latent dimension 0", fontsize=8)
-            axes.tick_params(labelbottom=True)
-        if k % across == 0:
-            axes.set_ylabel("latent dimension 1", fontsize=8)
-    for axes in grid.flat[len(chosen) :]:
-        axes.set_axis_off()
-    same = _name_colours(figure, [levels[i] for i in chosen])
-    if not same:
+    if not _name_colours(figure, [levels[i] for i in chosen]):
         figure.draw_without_rendering()
-    for axes, i in zip(grid.flat, [] if same else chosen, strict=False):
-        best = prob[i].argmax(0).reshape(PLANE_POINTS, PLANE_POINTS)
-        taken: list[Bbox] = []
-        for k in np.argsort(-np.bincount(best.ravel(), minlength=len(prob[i])), kind="stable"):
-            depth = distance_transform_edt(np.pad(best == k, 1))[1:-1, 1:-1]
-            row, column = np.unravel_index(depth.argmax(), depth.shape)
-            if depth.max() >= 2:
-                _name_inside(axes, (x[column], y[row]), _short(levels[i][k], 14), None, taken)
+        for axes, i in zip(panels, chosen, strict=True):
+            _name_regions(axes, x, y, prob[i], levels[i])
     few = f" Shown are the {len(chosen)} of {len(titles)} items that tell most." if len(chosen) < len(titles) else ""
-    rest = ", the others at their means" if model.latent_dimension > 2 else ""
+    rest = ", the others at their means" if fit.model.latent_dimension > 2 else ""
     return Picture(
         "categories",
         f"The most probable answer over the first two latent dimensions{rest}, within {REACH:g} sds: the stronger the "
@@ -489,38 +482,32 @@ def _regions(fit: Fit, draws: Values, mean: Float[np.ndarray, "n d"]) -> Picture
     )
 
 
-def response(
-    model: CategoricalFA, draws: Values, survey: Survey, z: Float[np.ndarray, "G d"]
-) -> list[Float[np.ndarray, "K G"]]:
-    """Return the probability of every category of every item at latent vectors, averaged over draws.
+def _name_regions(
+    axes: Axes, x: np.ndarray, y: np.ndarray, prob: Float[np.ndarray, "K G"], levels: Sequence[str]
+) -> None:  # fmt: skip
+    """Name the regions of a panel where they are deepest, large ones first."""
+    best = prob.argmax(0).reshape(len(y), len(x))
+    taken: list[Bbox] = []
+    for k in np.argsort(-np.bincount(best.ravel(), minlength=len(prob)), kind="stable"):
+        depth = distance_transform_edt(np.pad(best == k, 1))[1:-1, 1:-1]
+        row, column = np.unravel_index(depth.argmax(), depth.shape)
+        if depth.max() >= 2:
+            _name_inside(axes, (x[column], y[row]), _short(levels[k], 14), None, taken)
 
-    Args:
-        model: The model.
-        draws: Values turned onto each other (``CategoricalFA.canonical``).
-        survey: Gives the items.
-        z: The latent vectors.
-    """
-    layout = Layout.of(model, survey)
-    flat = {site: draws[site].flatten(0, 1) for site in model.sites}
-    total = len(next(iter(flat.values())))
-    at = torch.as_tensor(z.T).to(layout.like).unsqueeze(0)
-    chosen = torch.linspace(0, total - 1, min(total, MOST_DRAWS)).round().long().tolist()
-    result = np.zeros((len(layout.place), len(z)))
-    for s in chosen:
-        p = layout.parameters(model, {site: value[s : s + 1] for site, value in flat.items()})
-        logits = p.logits(p.features(at))
-        result += _numpy(layout.softmax(logits)[0][0, layout.place]) / len(chosen)
-    return np.split(result, np.cumsum(survey.categories)[:-1])
+
+def _response(fit: Fit, z: Float[np.ndarray, "G d"]) -> list[Float[np.ndarray, "K G"]]:
+    return [_numpy(each) for each in response(fit.posterior.layout, fit.aligned, torch.as_tensor(z), MOST_DRAWS)]
 
 
 def _most_telling(
-    model: CategoricalFA, survey: Survey, prob: list[np.ndarray], weight: np.ndarray, most: int
+    fit: Fit, prob: list[np.ndarray], weight: np.ndarray, most: int
 ) -> tuple[list[int], list[str], list[tuple[str, ...]]]:
     """Return the items that tell most of the latent vector, in the data's order, and names of all items and levels.
 
     They are those of the largest mutual information, over points of these weights. Items that are alike count as one.
     """
-    if model.exchangeable:
+    survey = fit.data
+    if fit.model.exchangeable:
         return [0], ["every item" if survey.shape[1] > 1 else str(survey.column_labels[0])], [_common_levels(survey)]
     share = weight / weight.sum()
 
@@ -529,16 +516,16 @@ def _most_telling(
 
     told = np.array([float(entropy(p @ share) - entropy(p) @ share) for p in prob])
     chosen = sorted(np.argsort(-told, kind="stable")[:most].tolist())
-    return chosen, [str(label) for label in survey.column_labels], [tuple(each) for each in survey.levels]
+    return chosen, [str(label) for label in survey.column_labels], list(survey.levels)
 
 
 # Uncertainty ----------------------------------------------------------------------------------------------------------
 
 
-def _uncertainty(fit: Fit, draws: Values, part: Survey, sd: Float[np.ndarray, "n d"]) -> Picture:
-    model, survey = cast(CategoricalFA, fit.model), cast(Survey, fit.data)
-    prior = _prior(model, draws)[1]
-    shown = min(MOST_DIMENSIONS, model.latent_dimension)
+def uncertainty(fit: Fit, part: Survey, sd: Float[np.ndarray, "n d"]) -> Picture:
+    """Draw how sure latent vectors are, whose posterior standard deviations of some rows are given."""
+    d, prior = fit.model.latent_dimension, _prior(fit)[1]
+    shown = min(MOST_DIMENSIONS, d)
     answers = part.observed.sum(1).cpu().numpy()
     missing = len(np.unique(answers)) > 1
     across = min(3, shown)
@@ -546,36 +533,32 @@ def _uncertainty(fit: Fit, draws: Values, part: Survey, sd: Float[np.ndarray, "n
     size = 3.1 * across + (2.0 if across == 1 else 0.4), 2.3 * blocks * each + 0.3
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(blocks * each, across, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+        axes.tick_params(labelsize=7)
     told = 1 - (sd**2).mean(0) / prior**2
     jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(answers))
-    for s in range(blocks * across):
+    for s in range(shown):
         block, column = divmod(s, across)
         top, *below = grid[block * each : (block + 1) * each, column]
-        if s >= shown:
-            for axes in (top, *below):
-                axes.set_axis_off()
-            continue
         end = 1.08 * max(float(sd[:, s].max()), prior[s])
+        top.set_axis_on()
         top.hist(sd[:, s], bins=40, range=(0, end), color="C0")
-        top.axvline(prior[s], color="C3", ls="--", lw=1.2, label="before any answer")
+        top.axvline(prior[s], color="C3", ls="--", lw=1.2)
         top.set_title(f"latent dimension {s}: answers tell {told[s]:.0%}", fontsize=9)
         top.set(xlim=(0, end))
         top.set_xlabel("posterior sd of a row", fontsize=8)
+        top.set_ylabel("" if column else "rows", fontsize=8)
         for axes in below:
+            axes.set_axis_on()
             axes.plot(answers + jitter, sd[:, s], "o", color="C0", ms=2.5, alpha=0.35, mew=0)
             axes.axhline(prior[s], color="C3", ls="--", lw=1.2)
             axes.set(ylim=(0, end))
-            axes.set_xlabel(f"answers that the row gave, of {survey.shape[1]}", fontsize=8)
+            axes.set_xlabel(f"answers that the row gave, of {fit.data.shape[1]}", fontsize=8)
+            axes.set_ylabel("" if column else "posterior sd", fontsize=8)
             axes.xaxis.get_major_locator().set_params(integer=True)
-        for axes in (top, *below):
-            axes.tick_params(labelsize=7)
-        if column == 0:
-            top.set_ylabel("rows", fontsize=8)
-            for axes in below:
-                axes.set_ylabel("posterior sd", fontsize=8)
-    handles = [Line2D([], [], color="C3", ls="--", lw=1.2, label="sd before any answer")]
-    figure.legend(handles=handles, loc="outside lower center", fontsize=8, frameon=False)
-    first = f" The first {shown} of {model.latent_dimension} dimensions." if shown < model.latent_dimension else ""
+    _legend(figure, [Line2D([], [], color="C3", ls="--", lw=1.2, label="sd before any answer")], "lower center")
+    first = f" The first {shown} of {d} dimensions." if shown < d else ""
     by_answers = (
         " Rows of few answers lie to the left in the lower panels (jittered), near the line." if missing else ""
     )
@@ -590,26 +573,24 @@ def _uncertainty(fit: Fit, draws: Values, part: Survey, sd: Float[np.ndarray, "n
 # Several fits ---------------------------------------------------------------------------------------------------------
 
 
-def _covariances(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
+def covariances(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
     """Draw the latent covariance that each fit estimates, beside the truth where it is known."""
-    free = [(i, fit) for i, fit in enumerate(fits) if "latent_covariance" in fit.draws]
+    free = [(i, fit, fit.draws["latent_covariance"]) for i, fit in enumerate(fits) if "latent_covariance" in fit.draws]
     if not free:
         return None
-    shape = free[0][1].draws["latent_covariance"].shape[2:]
-    shown = [(i, fit) for i, fit in free if fit.draws["latent_covariance"].shape[2:] == shape]
-    row, column = np.tril_indices(len(torch.empty(shape)))
-    row, column = row[:MOST_ELEMENTS], column[:MOST_ELEMENTS]
-    known = (fit.data.truth.get("latent_covariance") for _, fit in shown)
+    shape = free[0][2].shape[2:]
+    shown = [each for each in free if each[2].shape[2:] == shape]
+    row, column = (index[:MOST_ELEMENTS] for index in np.tril_indices(shape[0]))
+    known = (fit.data.truth.get("latent_covariance") for _, fit, _ in shown)
     truth = next((each for each in known if each is not None and each.shape == shape), None)
     place = np.arange(len(row))
     figure = Figure(figsize=(min(12.0, max(5.0, 2.4 + 0.1 * len(row) * (len(shown) + 2))), 3.6), layout="constrained")
     axes = figure.subplots()
     if truth is not None:
-        level = _numpy(truth)[row, column]
-        axes.hlines(level, place - 0.45, place + 0.45, color="black", lw=1.2, label="the truth")
-    for k, (i, fit) in enumerate(shown):
+        axes.hlines(_numpy(truth)[row, column], place - 0.45, place + 0.45, color="black", lw=1.2, label="the truth")
+    for k, (i, _, draws) in enumerate(shown):
         x = place + 0.7 * ((k + 0.5) / len(shown) - 0.5)
-        flat = _numpy(fit.draws["latent_covariance"].flatten(0, 1))[:, row, column]
+        flat = _numpy(draws.flatten(0, 1))[:, row, column]
         if len(flat) > 1:
             axes.vlines(x, *np.quantile(flat, [0.05, 0.95], axis=0), color=f"C{i}", lw=1.2, alpha=0.6)
         axes.plot(x, flat.mean(0), "o", color=f"C{i}", ms=4, label=_short(names[i], 26))
@@ -620,46 +601,60 @@ def _covariances(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
                     rotation=90 if len(row) > 15 else 0)  # fmt: skip
     axes.tick_params(axis="y", labelsize=8)
     axes.set(xlim=(-0.5, len(row) - 0.5), xlabel="latent dimensions", ylabel="covariance")
-    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
-    bars = (
-        " Bars are 90% intervals."
-        if any(fit.draws["latent_covariance"].shape[:2].numel() > 1 for _, fit in shown)
-        else ""
-    )
-    what = "variances and covariances of the latent dimensions"
+    _legend(figure, None, "right upper")
+    bars = " Bars are 90% intervals." if any(draws.shape[:2].numel() > 1 for _, _, draws in shown) else ""
     aim = "dots should lie on the black lines, the truth" if truth is not None else "the truth is not known"
     some = f" The first {len(row)} elements." if len(row) < shape[0] * (shape[0] + 1) // 2 else ""
-    return Picture("latent_covariance", f"Estimated {what}, by method: {aim}.{bars}{some}", figure)
+    caption = f"Estimated variances and covariances of the latent dimensions, by method: {aim}.{bars}{some}"
+    return Picture("latent_covariance", caption, figure)
 
 
 # Parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _some_rows(survey: Survey) -> Survey:
-    N = survey.shape[0]
-    if N <= MOST_ROWS:
-        return survey
-    return survey.batch(torch.linspace(0, N - 1, MOST_ROWS).round().long().to(survey.values.device))
-
-
-def _some_draws(model: CategoricalFA, draws: Values, survey: Survey) -> Values:
-    """Return draws [1, S, *event], evenly chosen over chains, as many as scores for pictures can afford."""
-    flat = {site: draws[site].flatten(0, 1) for site in model.sites}
-    total = len(next(iter(flat.values())))
-    most = int(min(MOST_DRAWS, max(LEAST_DRAWS, MOST_WORK / max(1.0, model.effort(survey)))))
-    keep = torch.linspace(0, total - 1, min(total, most)).round().long()
-    return {site: value[keep.to(value.device)][None] for site, value in flat.items()}
-
-
-def _prior(model: CategoricalFA, draws: Values) -> tuple[Float[np.ndarray, d], Float[np.ndarray, d]]:
+def _prior(fit: Fit) -> tuple[Float[np.ndarray, d], Float[np.ndarray, d]]:
     """Return mean and standard deviation of the latent vector of a row without answers."""
-    d = model.latent_dimension
-    mean, sd = np.zeros(d), np.ones(d)
-    if "latent_mean" in draws:
-        mean = _numpy(draws["latent_mean"].mean((0, 1)))
-    if "latent_covariance" in draws:
-        sd = _numpy(draws["latent_covariance"].mean((0, 1)).diagonal().sqrt())
-    return mean, sd
+    mean, like = fit.aligned.means(), torch.ones(fit.model.latent_dimension)
+    covariance = mean.get("latent_covariance", torch.diag(like))
+    return _numpy(mean.get("latent_mean", 0 * like)), _numpy(covariance.diagonal().sqrt())
+
+
+def _panels(
+    count: int, across: int, width: tuple[float, float], height: tuple[float, float], x: str, y: str, *,
+    layout: str = "constrained", **grid: Any,
+) -> tuple[Figure, list[Axes]]:  # fmt: skip
+    """Return a figure of panels over one horizontal axis, what axes are named at the edges only.
+
+    Args:
+        count: Panels.
+        across: In a line, at most.
+        width: Of a panel, and beside all of them.
+        height: The same.
+        x: Name of horizontal axes.
+        y: Name of vertical axes.
+        layout: Of the figure.
+        grid: More for ``Figure.subplots``.
+    """
+    across = min(across, count)
+    down = -(-count // across)
+    size = width[0] * max(2, across) + width[1], height[0] * down + height[1]
+    figure = Figure(figsize=size, layout=layout)
+    every = figure.subplots(down, across, squeeze=False, sharex=True, **grid).flat
+    for k, axes in enumerate(every):
+        axes.tick_params(labelsize=7)
+        if k >= count:
+            axes.set_axis_off()
+        elif k + across >= count:  # nothing below
+            axes.set_xlabel(x, fontsize=8)
+            axes.tick_params(labelbottom=True)
+        if k % across == 0:
+            axes.set_ylabel(y, fontsize=8)
+    return figure, list(every[:count])
+
+
+def _legend(figure: Figure, handles: Sequence[Any] | None, where: str, **more: Any) -> None:
+    given = {} if handles is None else {"handles": handles}
+    figure.legend(loc=f"outside {where}", fontsize=8, frameon=False, **given, **more)
 
 
 def _name_colours(figure: Figure, levels: Sequence[tuple[str, ...]]) -> bool:
@@ -668,7 +663,7 @@ def _name_colours(figure: Figure, levels: Sequence[tuple[str, ...]]) -> bool:
         return False
     ramp = zip(_ramp(len(levels[0])), levels[0], strict=True)
     handles = [Patch(color=colour, label=_short(level, 24)) for colour, level in ramp]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8, frameon=False)
+    _legend(figure, handles, "lower center", ncols=min(4, len(handles)))
     return True
 
 
@@ -769,10 +764,6 @@ def _darker(colour: str) -> tuple[float, ...]:
 
 def _numpy(values: Tensor) -> np.ndarray:
     return values.detach().double().cpu().numpy()
-
-
-def _float(value: float | int | str) -> float:
-    return float(value)
 
 
 def _short(label: object, most: int = 18) -> str:

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from pyro.distributions import constraints
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa.distributions import CovarianceTransform
 from pyrozoo.models.categorical_fa.laplace_em import Solver
 from pyrozoo.models.categorical_fa.model import CategoricalFA
+from pyrozoo.models.categorical_fa.posterior import Posterior
 
 STEPS = 3
 """Laplace EM iterations before the first gradient."""
@@ -33,28 +33,27 @@ class Guide:
     quadrature.
 
     Args:
-        model: The model.
-        data: The whole survey; starting values are a few EM steps from a random start (torch's global generator).
+        posterior: The model given the whole survey; starting values are a few EM steps from a random start (torch's
+            global generator).
     """
 
     def __init__(self, posterior: Posterior):
-        model, data = posterior.model, posterior.data
-        solver = Solver(dataclasses.replace(model, sum_out_latent=True), data)
+        solver = Solver(posterior)
         state = solver.init(1)
         for _ in range(STEPS):
             state, _ = solver.step(state)
-        self.model, sites = model, {site: value[0] for site, value in solver.draws(state).items()}
+        self.posterior, sites = posterior, {site: value[0] for site, value in solver.sites(state).items()}
         if "latent_covariance" in sites:
             sites["latent_covariance"] = CovarianceTransform().inv(sites["latent_covariance"])
         self.sites = sites
-        self.start_rows(state.q_mean[0], data)
+        self.start_rows(state.q_mean[0])
 
     @staticmethod
     def program(model: CategoricalFA) -> CategoricalFA:
         """Return the program that keeps the latent vectors."""
         return dataclasses.replace(model, sum_out_latent=False)
 
-    def start_rows(self, mode: Float[Tensor, "N d"], data: Survey) -> None:
+    def start_rows(self, mode: Float[Tensor, "N d"]) -> None:
         """Take starting values of the rows' latent vectors."""
         self.mode = mode
 

@@ -11,17 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Info
-from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import SettingError
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import covariance_factor, evaluate_rows, find_modes
-from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update_decoder, update_latent
+from pyrozoo.models.categorical_fa.maximisation import EM, Globals, Points, log_prior
+from pyrozoo.models.categorical_fa.posterior import Posterior
 from pyrozoo.models.categorical_fa.quadrature import cubature
-from pyrozoo.models.categorical_fa.state import Globals, stored
 
 DELTA_ROUNDS = 3
 """Rounds of mean given covariance and covariance given mean in the delta variant."""
@@ -34,7 +31,7 @@ class State(Globals):
     q_mean: Float[Tensor, "C N d"]
 
 
-class Solver(SolverContract, kind="point", objective="log_joint_laplace", state=State):
+class Solver(EM, kind="point", objective="log_joint_laplace", state=State):
     """EM with q(z_u) = N(mode, (- Hessian)^-1) of log p(x_u, z_u).
 
     Laplace variational inference: Wang and Blei 2013, JMLR 14; Tierney and Kadane 1986, JASA 81. E-step: modes by
@@ -53,22 +50,19 @@ class Solver(SolverContract, kind="point", objective="log_joint_laplace", state=
     """
 
     def __init__(self, posterior: Posterior, *, variant: Literal["laplace", "delta"] = "laplace"):
-        model, data = posterior.model, posterior.data
-        if variant == "delta" and model.hidden_units:
+        if variant == "delta" and posterior.model.hidden_units:
             raise SettingError("solver.variant=delta needs model.hidden_units=0: it takes third derivatives of logits")
-        self.model, self.layout, self.variant = model, Layout.of(model, data), variant
-        self.like = data.values
+        super().__init__(posterior)
+        self.variant = variant
 
     def init(self, chains: int) -> State:
-        """Return starting values of the sites (``CategoricalFA.initial``), modes at the prior's mean."""
-        sites = self.model.initial_for(self.layout, self.like, chains)
-        p = self.layout.parameters(self.model, sites)
-        return State(**stored(sites), q_mean=p.mean.unsqueeze(1).expand(-1, self.layout.num_rows, -1).clone())
+        """Return starting values of the sites (``Posterior.initial``), modes at the prior's mean."""
+        return State(**self.start(chains)[0])
 
     def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then the global sites; return the objective of the argument."""
-        sites, layout = state.sites(self.model), self.layout
-        p = layout.parameters(self.model, sites)
+        sites, layout = self.sites(state), self.layout
+        p = layout.parameters(sites)
         mean = torch.empty_like(state.q_mean)
         d = mean.shape[-1]
         factor = mean.new_empty(*mean.shape, d)
@@ -83,7 +77,6 @@ class Solver(SolverContract, kind="point", objective="log_joint_laplace", state=
             objective = objective + (value + volume + 0.5 * d * math.log(2 * math.pi)).sum(1)
         flat = factor.transpose(1, 2).flatten(2)
         first, second = mean.sum(1), mean.mT @ mean + flat @ flat.mT
-        found = update_latent(self.model, sites, layout.num_rows, first, second)
 
         def points() -> Iterator[Points]:
             at = cubature(d, mean)
@@ -92,12 +85,8 @@ class Solver(SolverContract, kind="point", objective="log_joint_laplace", state=
                 weights = z.new_full((len(z), z.shape[1], z.shape[3]), 1 / at.shape[1])
                 yield Points(block, z.transpose(1, 2), weights)
 
-        found |= update_decoder(self.model, layout, sites, points)
-        return State(**stored(sites | found), q_mean=mean), Info(objective)
-
-    def draws(self, state: State) -> Values:
-        """Return the sites."""
-        return state.sites(self.model)
+        now = self.maximise(sites, first, second, points)
+        return State(**self.stored(now), q_mean=mean), Info(objective)
 
 
 def third_moments(

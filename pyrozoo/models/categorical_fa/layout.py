@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -15,16 +13,11 @@ from pyrozoo.core.draws import Values
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.branches import may_branch
 
-if TYPE_CHECKING:
-    from pyrozoo.models.categorical_fa.model import CategoricalFA
-
 BLOCK = 2**19
 """Numbers in the largest temporary array of a block of rows: what the processor's caches hold."""
 
 SMALLEST, LARGEST = 1e-30, 1e30
 """Between these, sums of exponentials keep their precision in float32, too."""
-
-_LAYOUTS: WeakKeyDictionary[Survey, dict[bool, Layout]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -91,6 +84,9 @@ class Layout:
         free: Where the contrasts are: the categories of the data that are not the last of their item.
         columns: How many categories each item of the data has.
         like: A number of the data's precision, on their device.
+        dimension: d.
+        hidden: H.
+        stated: Loadings that are not free.
     """
 
     codes: Int[Tensor, "I N"]
@@ -100,48 +96,46 @@ class Layout:
     free: Int[Tensor, F]
     columns: tuple[int, ...]
     like: Tensor
+    dimension: int
+    hidden: int
+    stated: Float[Tensor, "P d"] | None
 
     @classmethod
-    def of(cls, model: CategoricalFA, data: Survey) -> Layout:
-        """Return the layout of a survey, made once."""
-        made = _LAYOUTS.setdefault(data, {})
-        together = model.exchangeable
-        if together not in made:
-            made[together] = cls._counted(data) if together else cls._listed(data)
-        return made[together]
+    def of(
+        cls, data: Survey, dimension: int, hidden: int = 0, stated: Sequence[Sequence[float]] | None = None,
+        together: bool = False,
+    ) -> Layout:  # fmt: skip
+        """Return the layout of a survey.
 
-    @classmethod
-    def _listed(cls, data: Survey) -> Layout:
-        sizes = data.categories
-        order = sorted(range(len(sizes)), key=lambda i: sizes[i])
-        groups: list[tuple[int, int]] = []
-        for i in order:
-            if groups and groups[-1][1] == sizes[i]:
-                groups[-1] = groups[-1][0] + 1, sizes[i]
-            else:
-                groups.append((1, sizes[i]))
-        starts, total = {}, 0
-        for i in order:
-            starts[i], total = total, total + sizes[i]
-        place = torch.tensor([starts[i] + k for i, size in enumerate(sizes) for k in range(size)])
-        last = torch.tensor([k < size - 1 for size in sizes for k in range(size)])
-        codes = torch.where(data.observed, data.filled.long(), -1)[:, order].T.contiguous()
-        device = data.values.device
-        place = place.to(device)
-        return cls(
-            codes, data.values.new_zeros(0, len(data.values)), tuple(groups), place, place[last.to(device)],
-            tuple(sizes), data.values.new_zeros(()),
-        )  # fmt: skip
-
-    @classmethod
-    def _counted(cls, data: Survey) -> Layout:
-        size, device = data.categories[0], data.values.device
-        counts = torch.stack([(data.values == k).sum(1) for k in range(size)]).to(data.values.dtype)
-        place = torch.arange(size, device=device).repeat(len(data.categories))
-        return cls(
-            torch.zeros(0, len(data.values), dtype=torch.long, device=device), counts, ((1, size),), place, place[:0],
-            tuple(data.categories), data.values.new_zeros(()),
-        )  # fmt: skip
+        Args:
+            data: The survey.
+            dimension: d.
+            hidden: H.
+            stated: Loadings that are not free, one row for every category of the data.
+            together: Whether items are exchangeable, and so are counted together.
+        """
+        sizes, device, (N, D) = tuple(data.categories), data.values.device, data.values.shape
+        if together:
+            codes = torch.zeros(0, N, dtype=torch.long, device=device)
+            counts = torch.stack([(data.values == k).sum(1) for k in range(sizes[0])]).to(data.values.dtype)
+            groups = [(1, sizes[0])]
+            place = torch.arange(sizes[0], device=device).repeat(D)
+            free = place[:0]
+        else:
+            order = sorted(range(D), key=lambda i: sizes[i])
+            codes = torch.where(data.observed, data.filled.long(), -1)[:, order].T.contiguous()
+            counts = data.values.new_zeros(0, N)
+            groups = [(sizes.count(size), size) for size in sorted(set(sizes))]
+            starts, total = {}, 0
+            for i in order:
+                starts[i], total = total, total + sizes[i]
+            place = torch.tensor([starts[i] + k for i, size in enumerate(sizes) for k in range(size)], device=device)
+            free = place[torch.tensor([k < size - 1 for size in sizes for k in range(size)], device=device)]
+        like, fixed = data.values.new_zeros(()), None
+        if stated is not None:
+            fixed = like.new_zeros(sum(items * size for items, size in groups), dimension)
+            fixed[place] = like.new_tensor(stated)
+        return cls(codes, counts, tuple(groups), place, free, sizes, like, dimension, hidden, fixed)
 
     @property
     def num_rows(self) -> int:
@@ -176,6 +170,10 @@ class Layout:
             parts.append((codes[first : first + items].unsqueeze(1) == levels).flatten(0, 1))
             first += items
         return Block(rows, torch.cat(parts).to(self.like.dtype), (codes >= 0).to(self.like.dtype))
+
+    def part(self, rows: Int[Tensor, n]) -> Layout:
+        """Return some rows as a layout of their own."""
+        return replace(self, codes=self.codes[:, rows], counts=self.counts[:, rows])
 
     def by_item(self, values: Float[Tensor, "C P *Q"]) -> list[Tensor]:
         """Return views [C, items, categories, *Q], one per group."""
@@ -246,31 +244,20 @@ class Layout:
         shape = len(rows), self.num_categories, *rows.shape[2:]
         return rows.new_zeros(shape).index_copy(1, self.free, rows)
 
-    def parameters(self, model: CategoricalFA, draws: Values) -> Parameters:
+    def parameters(self, draws: Values) -> Parameters:
         """Return sites [C, *event] in the order of the layout; what is no site has its fixed value."""
         first = next(iter(draws.values()))
-        like, chains, d, H = first, len(first), model.latent_dimension, model.hidden_units
+        like, chains, d, H = first, len(first), self.dimension, self.hidden
         eye = torch.eye(d, dtype=like.dtype, device=like.device)
-        if "loadings" in draws:
-            beta = self.scattered(draws["loadings"])
-        else:
-            beta = self.fixed_loadings(model, like).expand(chains, -1, -1)
         zero = like.new_zeros(chains, self.num_categories)
         return Parameters(
-            beta,
+            self.scattered(draws["loadings"]) if self.stated is None else self.stated.to(like).expand(chains, -1, -1),
             self.scattered(draws["intercepts"]) if "intercepts" in draws else zero,
             draws.get("latent_mean", like.new_zeros(chains, d)),
             draws.get("latent_covariance", eye.expand(chains, d, d)),
             draws.get("hidden_weights", like.new_zeros(chains, H, d)),
             draws.get("hidden_biases", like.new_zeros(chains, H)),
         )
-
-    def fixed_loadings(self, model: CategoricalFA, like: Tensor) -> Float[Tensor, "P d"]:
-        """Return the loadings that the model states, in the order of the layout."""
-        stated = model.stated_loadings(self.columns)
-        result = like.new_zeros(self.num_categories, model.latent_dimension)
-        result[self.place] = like.new_tensor(stated)
-        return result
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

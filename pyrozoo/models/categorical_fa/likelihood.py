@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.core.draws import Values
-from pyrozoo.data.survey import Survey
+from pyrozoo.math.linear_algebra import packed_outer, unpack
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import BLOCK, Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.quadrature import normal_rule
-
-if TYPE_CHECKING:
-    from pyrozoo.models.categorical_fa.model import CategoricalFA
 
 
 def log_likelihood(
@@ -38,17 +34,12 @@ def moments(
 ) -> tuple[Float[Tensor, "C B n"], Float[Tensor, "C B n n"]]:
     """Return sum_ik w phi and sum_i m_i Cov_i(phi), the covariance over categories k with probabilities w_ik / m_i."""
     n = features.shape[-1]
-    first = weight.mT @ features
-    i, j = torch.tril_indices(n, n, device=weight.device)
-    second = weight.mT @ (features[..., i] * features[..., j])
+    second = weight.mT @ packed_outer(features, features)
     by_item = [layout.sums(weight * features[..., s, None]) for s in range(n)]  # m times the mean
     over = [each / answers.clamp(min=1) for each in by_item]
-    for place, (s, t) in enumerate(zip(i.tolist(), j.tolist(), strict=True)):
+    for place, (s, t) in enumerate((a, b) for a in range(n) for b in range(a + 1)):
         second[..., place] -= (by_item[s] * over[t]).sum(1)
-    full = second.new_empty(*second.shape[:2], n, n)
-    full[..., i, j] = second
-    full[..., j, i] = second
-    return first, full
+    return weight.mT @ features, unpack(second, n)
 
 
 def evaluate_rows(layout: Layout, block: Block, p: Parameters, z: Float[Tensor, "C B d"]) -> Evaluated:
@@ -223,22 +214,22 @@ def integrals(layout: Layout, p: Parameters, nodes: int | None = None) -> Iterat
             yield integrate(layout, p, part, nodes)
 
 
-def split_draws(model: CategoricalFA, draws: Values, layout: Layout) -> Iterator[Values]:
+def split_draws(draws: Values, layout: Layout) -> Iterator[Parameters]:
     """Go through draws [S, *event], as many at a time as fit."""
-    work = layout.num_categories * nodes_per_row(model.latent_dimension) * min(layout.num_rows, 64)
+    work = layout.num_categories * nodes_per_row(layout.dimension) * min(layout.num_rows, 64)
     at_once = max(1, 4 * BLOCK // max(1, work))
     parts = {site: value.split(at_once) for site, value in draws.items()}
     for k in range(len(next(iter(parts.values())))):
-        yield {site: value[k] for site, value in parts.items()}
+        yield layout.parameters({site: value[k] for site, value in parts.items()})
 
 
-def pointwise(model: CategoricalFA, draws: Values, data: Survey) -> Float[Tensor, "chain draw N"]:
-    """Return log p(x_u | draw) of every row, the latent vector summed out."""
-    layout = Layout.of(model, data)
-    shape = next(iter(draws.values())).shape[:2]
-    flat = {site: value.flatten(0, 1) for site, value in draws.items()}
-    found = []
-    for part in split_draws(model, flat, layout):
-        p = layout.parameters(model, part)
-        found.append(torch.cat([each.log_evidence for each in integrals(layout, p)], 1))
-    return torch.cat(found).unflatten(0, shape)
+def pointwise(layout: Layout, draws: Values) -> Float[Tensor, "S N"]:
+    """Return log p(x_u | draw) of every row at draws [S, *event], the latent vector summed out."""
+    each = (torch.cat([nodes.log_evidence for nodes in integrals(layout, p)], 1) for p in split_draws(draws, layout))
+    return torch.cat(list(each))
+
+
+def effort(layout: Layout) -> float:
+    """Return the multiplications of the likelihood of one draw: every node of every row sees every category."""
+    # An exponential is worth a dozen of them.
+    return float(layout.num_rows * layout.num_categories) * (nodes_per_row(layout.dimension) + 10) * 12

@@ -1,30 +1,87 @@
-"""M-steps: the latent distribution in closed form, loadings and hidden units by Newton steps on weighted points."""
+"""What solvers by EM share: the global sites in their states, and M-steps.
+
+The latent distribution is updated in closed form, loadings and hidden units by Newton steps on weighted points.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.solver import Answer
+from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.core.draws import Values
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.distributions import InverseWishart
 from pyrozoo.models.categorical_fa.layout import LARGEST, SMALLEST, Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import moments
-
-if TYPE_CHECKING:
-    from pyrozoo.models.categorical_fa.model import CategoricalFA
+from pyrozoo.models.categorical_fa.model import CategoricalFA
+from pyrozoo.models.categorical_fa.posterior import Posterior
 
 STEPS = 1
 """Newton steps of an M-step: the next E-step moves its goal anyway (Lange 1995, J. R. Stat. Soc. B 57)."""
 
 ROUNDS = 3
 """Rounds of mean given covariance and covariance given mean, which converge at once where rows are many."""
+
+
+@dataclass(frozen=True)
+class Globals:
+    """The global sites of every restart; a site that the model does not have has no elements."""
+
+    loadings: Float[Tensor, "C F E"]
+    intercepts: Float[Tensor, "C F_intercepts"]
+    latent_mean: Float[Tensor, "C d_mean"]
+    latent_covariance: Float[Tensor, "C d_rows d_columns"]
+    hidden_weights: Float[Tensor, "C H d_hidden"]
+    hidden_biases: Float[Tensor, "C H_biases"]
+
+
+RANKS = {"loadings": 3, "intercepts": 2, "latent_mean": 2, "latent_covariance": 3, "hidden_weights": 3,
+         "hidden_biases": 2}  # fmt: skip
+
+
+class EM(SolverContract):
+    """What solvers by EM have in common: states that hold the global sites, and the M-step on points."""
+
+    def __init__(self, posterior: Posterior):
+        super().__init__(posterior)
+        self.layout = posterior.layout
+
+    def start(self, chains: int) -> tuple[dict[str, Tensor], Float[Tensor, "C N d"]]:
+        """Return starting values: fields of a state, q's mean of every row (the prior's) among them; its variance."""
+        sites = self.posterior.initial(chains)
+        p = self.layout.parameters(sites)
+        mean = p.mean.unsqueeze(1).expand(-1, self.layout.num_rows, -1).clone()
+        variance = p.covariance.diagonal(dim1=-2, dim2=-1).unsqueeze(1).expand_as(mean)
+        return {**self.stored(sites), "q_mean": mean}, variance
+
+    def stored(self, sites: Values) -> dict[str, Any]:
+        """Return the fields of ``Globals`` for these sites."""
+        first = next(iter(sites.values()))
+        none = {site: torch.zeros(len(first), *[0] * (rank - 1)).to(first) for site, rank in RANKS.items()}
+        return {**none, **sites}
+
+    def sites(self, state: Any) -> dict[str, Tensor]:
+        """Return the sites that the model has, [C, *event]."""
+        return {site: getattr(state, site) for site in self.posterior.sites}
+
+    def maximise(
+        self, sites: Values, first: Float[Tensor, "C d"], second: Float[Tensor, "C d d"], points: PointBlocks
+    ) -> dict[str, Tensor]:
+        """Return the sites after an M-step, given sum E z and sum E z z^T over rows, and points that stand for q."""
+        latent = update_latent(self.model, sites, self.layout.num_rows, first, second)
+        return {**sites, **latent, **update_decoder(self.model, self.layout, sites, points)}
+
+    def answer(self, state: Any) -> Answer:
+        """Return the sites."""
+        return Answer(point=self.sites(state))
 
 
 def log_prior(model: CategoricalFA, sites: Values) -> Float[Tensor, C]:
@@ -99,7 +156,7 @@ def update_decoder(model: CategoricalFA, layout: Layout, sites: Values, points: 
 
 def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> Values:
     """Multinomial logistic regression of every item on the points, items of equal size in one batch."""
-    p = layout.parameters(model, sites)
+    p = layout.parameters(sites)
     free = model.loadings == "free"
     E = p.beta.shape[-1]
     beta, offset = p.beta.clone(), p.offset.clone()
@@ -209,7 +266,7 @@ def softmax(logits: Float[Tensor, "C n K Q"]) -> tuple[Float[Tensor, "C n K Q"],
 def _update_hidden(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> Values:
     """Gauss-Newton steps for W and b: the curvature is that of the logits' likelihood, seen through the units."""
     H, d = model.hidden_units, model.latent_dimension
-    p = layout.parameters(model, sites)
+    p = layout.parameters(sites)
 
     def evaluate(x: Tensor) -> Evaluated:
         W = x.unflatten(1, (H, d + 1))

@@ -9,17 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Info
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import SettingError
 from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import moments
-from pyrozoo.models.categorical_fa.maximisation import Points, log_prior, update_decoder, update_latent
-from pyrozoo.models.categorical_fa.state import Globals, stored
+from pyrozoo.models.categorical_fa.maximisation import EM, Globals, Points, log_prior
+from pyrozoo.models.categorical_fa.posterior import Posterior
 
 E_STEPS = 3
 """Newton steps of an E-step at most: it starts where the last one ended, and draws are new in the next iteration."""
@@ -33,18 +31,16 @@ class State(Globals):
         q_mean: lambda.
         q_scale: sigma.
         average: Mean of all global sites, flat, since averaging began.
-        change: How far that mean moved in the last iteration, relative.
         iterations: Iterations made.
     """
 
     q_mean: Float[Tensor, "C N d"]
     q_scale: Float[Tensor, "C N d"]
     average: Float[Tensor, "C all"]
-    change: Float[Tensor, C]
     iterations: Int[Tensor, C]
 
 
-class Solver(SolverContract, kind="point", objective="log_joint_bound_estimate", state=State):
+class Solver(EM, kind="point", objective="log_joint_bound_estimate", state=State):
     """Monte Carlo variational EM: E log p(x_u | z_u) is the mean over z_us = lambda_u + sigma_u eps_us.
 
     In an iteration all steps see the same draws (eps and -eps in pairs), so that the bound is a function, concave in
@@ -64,30 +60,25 @@ class Solver(SolverContract, kind="point", objective="log_joint_bound_estimate",
     """
 
     def __init__(self, posterior: Posterior, *, draws: int = 20, burn_in: int = 50):
-        model, data = posterior.model, posterior.data
         if draws < 2 or draws % 2:
             raise SettingError(f"solver.draws is {draws}; it must be an even number, at least 2")
         if burn_in < 1:
             raise SettingError(f"solver.burn_in is {burn_in}; it must be at least 1")
-        model.refuse_hidden("mc_em", "its bound is concave for logits that are linear in the latent vector")
-        self.model, self.layout, self.pairs, self.burn_in = model, Layout.of(model, data), draws // 2, burn_in
-        self.like = data.values
+        posterior.refuse_hidden("mc_em", "its bound is concave for logits that are linear in the latent vector")
+        super().__init__(posterior)
+        self.pairs, self.burn_in = draws // 2, burn_in
 
     def init(self, chains: int) -> State:
-        """Return starting values of the sites (``CategoricalFA.initial``) and q at the prior."""
-        sites = self.model.initial_for(self.layout, self.like, chains)
-        p = self.layout.parameters(self.model, sites)
-        rows = self.layout.num_rows
-        scale = p.covariance.diagonal(dim1=-2, dim2=-1).sqrt().unsqueeze(1).expand(-1, rows, -1).clone()
-        mean = p.mean.unsqueeze(1).expand(-1, rows, -1).clone()
-        zero = torch.zeros(chains, dtype=torch.long, device=mean.device)
-        change = torch.full((chains,), torch.inf, dtype=mean.dtype, device=mean.device)
-        return State(**stored(sites), q_mean=mean, q_scale=scale, average=_flat(sites), change=change, iterations=zero)
+        """Return starting values of the sites (``Posterior.initial``) and q at the prior."""
+        fields, variance = self.start(chains)
+        zero = torch.zeros(chains, dtype=torch.long, device=variance.device)
+        average = _flat({site: fields[site] for site in self.posterior.sites})
+        return State(**fields, q_scale=variance.sqrt(), average=average, iterations=zero)
 
     def step(self, state: State) -> tuple[State, Info]:
         """Draw eps; update q(z), the global sites, their average; return the estimated bound of the argument."""
-        sites, layout = state.sites(self.model), self.layout
-        p = layout.parameters(self.model, sites)
+        sites, layout = self.sites(state), self.layout
+        p = layout.parameters(sites)
         mean, scale = torch.empty_like(state.q_mean), torch.empty_like(state.q_scale)
         C, N, d = mean.shape
         half = standard_normal(mean.new_empty(C, N, d, self.pairs))
@@ -103,7 +94,6 @@ class Solver(SolverContract, kind="point", objective="log_joint_bound_estimate",
             objective = objective + found[0].sum(1)
             mean[at], scale[at] = x[..., :d], x[..., d:]
         first, second = mean.sum(1), mean.mT @ mean + torch.diag_embed(scale.square().sum(1))
-        updated = update_latent(self.model, sites, layout.num_rows, first, second)
 
         def points() -> Iterator[Points]:
             for block in layout.blocks(C * layout.num_categories * noise.shape[-1]):
@@ -112,30 +102,23 @@ class Solver(SolverContract, kind="point", objective="log_joint_bound_estimate",
                 weights = z.new_full((C, z.shape[1], z.shape[3]), 1 / z.shape[3])
                 yield Points(block, z.transpose(1, 2), weights)
 
-        updated |= update_decoder(self.model, layout, sites, points)
-        now = sites | updated
+        now = self.maximise(sites, first, second, points)
         count = (state.iterations + 1 - self.burn_in).clamp(min=1)
         flat = _flat(now)
         moved = (flat - state.average) / count.unsqueeze(-1)
         average = state.average + moved
         relative = moved.norm(dim=1) / average.norm(dim=1).clamp(min=1e-12)
         change = torch.where(count > 1, relative, torch.inf)
-        new = State(**stored(now), q_mean=mean, q_scale=scale, average=average, change=change,
-                    iterations=state.iterations + 1)  # fmt: skip
-        return new, Info(objective)
+        new = State(
+            **self.stored(now), q_mean=mean, q_scale=scale, average=average, iterations=state.iterations + 1
+        )  # fmt: skip
+        return new, Info(objective, residual=change)
 
-    def residual(self, state: State) -> Float[Tensor, C]:
-        """Return how far the average of the sites moved."""
-        return state.change
-
-    def draws(self, state: State) -> Values:
+    def answer(self, state: State) -> Answer:
         """Return the average of the sites."""
-        parts, first = {}, 0
-        for site, value in state.sites(self.model).items():
-            size = value[0].numel()
-            parts[site] = state.average[:, first : first + size].reshape(value.shape)
-            first += size
-        return parts
+        now = self.sites(state)
+        parts = state.average.split([value[0].numel() for value in now.values()], 1)
+        return Answer(point={s: part.reshape(now[s].shape) for s, part in zip(now, parts, strict=True)})
 
 
 def _flat(sites: Values) -> Tensor:

@@ -1,7 +1,9 @@
-"""Factor analysis of categorical data: its Pyro program and the functions of its draws."""
+"""Factor analysis of categorical data: its hyper-parameters, its Pyro program, and what rotations leave."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,15 +15,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.model import Model
-from pyrozoo.core.draws import Values
-from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.contracts.symmetry import NONE, Rotate, Sites, Symmetry
+from pyrozoo.core.draws import Draws, Values
+from pyrozoo.core.settings import one_of, positive, whole
 from pyrozoo.data.survey import Survey
+from pyrozoo.math.alignment import log_orbit
 from pyrozoo.models.categorical_fa.distributions import Answers, InverseWishart, Rows
 from pyrozoo.models.categorical_fa.layout import Layout
-from pyrozoo.models.categorical_fa.marginals import log_evidence_of_rows
+from pyrozoo.models.categorical_fa.likelihood import pointwise
 
-LARGEST_START = 0.5
-"""Standard deviation of loadings at the start: small enough for every row to be undecided."""
+GRID_REACH, GRID_POINTS = 8.0, 401
+"""Reach of the program's own grid in standard deviations of the prior, and its points."""
 
 
 @dataclass(frozen=True)
@@ -64,70 +68,71 @@ class CategoricalFA(Model):
         SettingError: On construction, naming the field that is out of range.
     """
 
-    latent_dimension: int
-    loadings: Literal["free", "fixed"]
+    latent_dimension: int = whole()
+    loadings: Literal["free", "fixed"] = one_of("free", "fixed")
     fixed_loadings: Sequence[Any] | None
     intercepts: bool
-    hidden_units: int
-    loading_scale: float
-    intercept_scale: float
-    mean_scale: float
-    covariance_degrees: float
-    covariance_scale: float
+    hidden_units: int = whole(0)
+    loading_scale: float = positive()
+    intercept_scale: float = positive()
+    mean_scale: float = positive()
+    covariance_degrees: float = positive()
+    covariance_scale: float = positive()
     sum_out_latent: bool
 
     def __post_init__(self) -> None:
-        for name, least in (("latent_dimension", 1), ("hidden_units", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise SettingError(f"model.{name} is {value!r}; it must be a whole number >= {least}")
-        if self.loadings not in ("free", "fixed"):
-            raise SettingError(f"model.loadings is {self.loadings!r}; it must be free or fixed")
-        scales = ("loading_scale", "intercept_scale", "mean_scale", "covariance_degrees", "covariance_scale")
-        for name in scales:
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise SettingError(f"model.{name} is {value!r}; it must be a positive number")
+        super().__post_init__()
         if self.loadings == "free" and self.fixed_loadings is not None:
-            raise SettingError("model.fixed_loadings needs model.loadings=fixed")
+            self.refuse("fixed_loadings", "it needs model.loadings=fixed")
         if self.loadings == "fixed" and self.hidden_units:
-            raise SettingError("model.hidden_units needs model.loadings=free: hidden units have loadings of their own")
+            self.refuse("hidden_units", "it needs model.loadings=free: hidden units have loadings of their own")
         if self.fixed_loadings is not None:
-            object.__setattr__(self, "fixed_loadings", self._frozen_loadings())
+            object.__setattr__(self, "fixed_loadings", self._frozen(self.fixed_loadings))
 
-    def _frozen_loadings(self) -> tuple[Any, ...]:
-        given = self.fixed_loadings
-        assert given is not None
-        depth, at = 0, given
-        while isinstance(at, list | tuple) and len(at):
-            depth, at = depth + 1, at[0]
-        wrong = (
-            f"model.fixed_loadings must be rows of {self.latent_dimension} finite numbers, or a list of such per item"
-        )
-        if depth not in (2, 3):
-            raise SettingError(wrong)
-        rows = [row for item in given for row in item] if depth == 3 else list(given)
-        for row in rows:
+    def _frozen(self, given: Any) -> tuple[Any, ...]:
+        """Return stated loadings as a tuple of rows, or of such tuples."""
+
+        def is_row(row: Any) -> bool:
             numbers = isinstance(row, list | tuple) and all(isinstance(v, int | float) and abs(v) < 1e6 for v in row)
-            if not numbers or len(row) != self.latent_dimension:
-                raise SettingError(wrong)
-        return tuple(tuple(tuple(each) if depth == 3 else each for each in row) for row in given)
+            return numbers and len(row) == self.latent_dimension
+
+        def rows(item: Any) -> tuple[Any, ...]:
+            right = isinstance(item, list | tuple) and len(item) > 0 and all(is_row(row) for row in item)
+            return tuple(tuple(row) for row in item) if right else ()
+
+        found = rows(given) or tuple(rows(item) for item in given)
+        if not found or () in found:
+            what = (
+                f"rows of {self.latent_dimension} finite numbers (model.latent_dimension), or a list of such per item"
+            )
+            self.refuse("fixed_loadings", f"it must be {what}")
+        return found
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """The latent vector can be turned and reflected where loadings are free."""
+        return NONE if self.loadings == "fixed" else Turn("factor", dimension=self.latent_dimension)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all items have the same loadings, stated once."""
+        one = self.fixed_loadings is None or not isinstance(self.fixed_loadings[0][0], tuple)
+        return self.loadings == "fixed" and one
 
     @property
     def exchangeable(self) -> bool:
-        """Whether all items share stated loadings, so that a row is how often it chose each category."""
-        shared = self.fixed_loadings is None or not isinstance(self.fixed_loadings[0][0], tuple)
-        return self.loadings == "fixed" and not self.intercepts and shared
-
-    def refuse_hidden(self, method: str, reason: str) -> None:
-        """Raise NotApplicable when there are hidden units, naming a method that cannot do with them."""
-        if self.hidden_units:
-            raise NotApplicable(f"{method} cannot have model.hidden_units={self.hidden_units}: {reason}")
+        """Whether items are alike, so that a row is how often it chose each category."""
+        return self.shared and not self.intercepts
 
     @property
     def width(self) -> int:
-        """Return E, the number of features of z that have loadings."""
+        """E, the number of features of z that have loadings."""
         return self.latent_dimension + self.hidden_units
+
+    @property
+    def covariance_prior(self) -> tuple[float, float]:
+        """Return nu and psi of Sigma ~ IW(nu, psi I)."""
+        return self.latent_dimension + 1 + self.covariance_degrees, self.covariance_degrees * self.covariance_scale
 
     def stated_loadings(self, sizes: Sequence[int]) -> list[list[float]]:
         """Return stated loadings of all categories of items of these numbers of categories, one row per category."""
@@ -135,9 +140,13 @@ class CategoricalFA(Model):
         if self.fixed_loadings is None:
             identity = [[float(i == j) for j in range(d)] for i in range(d)] + [[0.0] * d]
             return identity * len(sizes)
-        if isinstance(self.fixed_loadings[0][0], tuple):
-            return [list(row) for item in self.fixed_loadings for row in item]
-        return [list(row) for _ in sizes for row in self.fixed_loadings]
+        items = [self.fixed_loadings for _ in sizes] if self.shared else self.fixed_loadings
+        return [list(row) for item in items for row in item]
+
+    def layout(self, data: Survey) -> Layout:
+        """Return answers and coefficients as solvers see them; a posterior keeps its own."""
+        stated = self.stated_loadings(data.categories) if self.loadings == "fixed" else None
+        return Layout.of(data, self.latent_dimension, self.hidden_units, stated, self.exchangeable)
 
     def __call__(self, data: Survey) -> None:
         """Run the program. Rows may be a minibatch."""
@@ -176,78 +185,75 @@ class CategoricalFA(Model):
                 return self.answers(draws, data, prior.sample(torch.Size([N]))).sample()
 
             def log_density(value: Tensor) -> Tensor:
-                shown = torch.where(data.observed, value, torch.nan)
-                return log_evidence_of_rows(self, draws, data, shown)
+                return self._log_evidence(draws, data, torch.where(data.observed, value, torch.nan))
 
             pyro.sample("answers", Rows(draw, log_density, data.shape), obs=data.filled)
 
-    @property
-    def covariance_prior(self) -> tuple[float, float]:
-        """Return nu and psi of Sigma ~ IW(nu, psi I)."""
-        return self.latent_dimension + 1 + self.covariance_degrees, self.covariance_degrees * self.covariance_scale
-
     def answers(self, draws: Mapping[str, Tensor], data: Survey, z: Float[Tensor, "N d"]) -> Any:
         """Return the distribution of answers given the latent vectors, as the docstring states it."""
-        sizes = data.categories
-        last = torch.tensor([k == size - 1 for size in sizes for k in range(size)], device=z.device)
-        eta = z
+        sizes, eta = data.categories, z
+        free = torch.tensor([k < size - 1 for size in sizes for k in range(size)], device=z.device).nonzero().flatten()
         if self.hidden_units:
             eta = torch.cat([z, torch.tanh(z @ draws["hidden_weights"].mT + draws["hidden_biases"])], -1)
         if self.loadings == "free":
-            free = eta @ draws["loadings"].mT
-            logits = eta.new_zeros(*free.shape[:-1], len(last)).index_copy(-1, (~last).nonzero().flatten(), free)
+            products = eta @ draws["loadings"].mT
+            logits = eta.new_zeros(*products.shape[:-1], sum(sizes)).index_copy(-1, free, products)
         else:
             stated = self.stated_loadings(sizes[:1] if self.exchangeable else sizes)
             logits = eta @ eta.new_tensor(stated).mT
         if self.intercepts:
-            place = (~last).nonzero().flatten()
-            logits = logits.index_add(-1, place, draws["intercepts"].expand(*logits.shape[:-1], -1))
+            logits = logits.index_add(-1, free, draws["intercepts"].expand(*logits.shape[:-1], -1))
         return Answers(logits, data.observed, sizes)
 
-    def _check_stated(self, data: Survey) -> None:
-        stated = self.fixed_loadings
-        wanted = [self.latent_dimension + 1] * data.shape[1]
-        if stated is not None and isinstance(stated[0][0], tuple):
-            if len(stated) != data.shape[1]:
-                raise DataError(f"{data.name}: model.fixed_loadings are for {len(stated)} items, not {data.shape[1]}")
-            wanted = [len(item) for item in stated]
-        elif stated is not None:
-            wanted = [len(stated)] * data.shape[1]
-        for label, size, there in zip(data.column_labels, data.categories, wanted, strict=True):
-            if size != there:
-                raise DataError(
-                    f"{data.name}: column {label!r} has {size} categories; the fixed loadings are for {there}"
-                )
+    def _log_evidence(
+        self, draws: Mapping[str, Tensor], data: Survey, values: Float[Tensor, "N D"]
+    ) -> Float[Tensor, N]:
+        """Return log p(answers) of rows, NaN where missing.
 
-    def initial_for(self, layout: Layout, like: Tensor, chains: int) -> Values:
-        """Return starting values for answers in their layout."""
-        d, H, device = self.latent_dimension, self.hidden_units, like.device
+        In one dimension on a path of its own, which the likelihood is held to: an evenly spaced grid in units of the
+        prior's spread, without modes and curvatures. Beyond it, where such grids are too large, by the likelihood.
+        """
+        d, like = self.latent_dimension, values
+        if d > 1:
+            layout = self.layout(dataclasses.replace(data, values=values, hidden=None, test=None))
+            return pointwise(layout, {site: value.unsqueeze(0) for site, value in draws.items()}).squeeze(0)
+        t = torch.linspace(-GRID_REACH, GRID_REACH, GRID_POINTS, dtype=like.dtype, device=like.device).unsqueeze(-1)
+        step = 2 * GRID_REACH / (GRID_POINTS - 1)
+        log_weight = math.log(step) - 0.5 * t.square().sum(-1) - 0.5 * math.log(2 * math.pi)
+        scale = draws["latent_covariance"].sqrt() if "latent_covariance" in draws else 1.0
+        z = draws.get("latent_mean", like.new_zeros(d)) + t * scale
+        total = log_weight.expand(len(values), -1)
+        for item, log_prob in enumerate(self.answers(draws, data, z).log_table()):
+            seen = ~values[:, item].isnan()
+            code = values[:, item].nan_to_num(nan=0.0).long()
+            total = total + torch.where(seen[:, None], log_prob.mT[code], 0.0)
+        return total.logsumexp(-1)
 
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(chains, *shape, dtype=like.dtype, device=device)
 
-        counts = layout.totals()[0]
-        # Half an answer more for each category, so that none has probability zero.
-        share = [part.squeeze(0) for part in layout.by_item((counts + 0.5).log().unsqueeze(0))]
-        against_last = torch.cat([(part - part[:, -1:]).flatten() for part in share])[layout.free]
-        eye = torch.eye(d, dtype=like.dtype, device=device)
-        scales = self.covariance_scale * eye
-        start = {
-            "loadings": lambda: LARGEST_START * min(1.0, self.loading_scale) * normal(len(layout.free), self.width),
-            "intercepts": lambda: against_last + 0.1 * min(1.0, self.intercept_scale) * normal(len(layout.free)),
-            "latent_mean": lambda: 0.1 * min(1.0, self.mean_scale) * normal(d),
-            "latent_covariance": lambda: scales * (0.3 * normal(1, 1)).exp(),
-            "hidden_weights": lambda: normal(H, d),
-            "hidden_biases": lambda: normal(H),
-        }
-        return {site: start[site]() for site in self.sites}
+@dataclass(frozen=True)
+class Turn(Rotate):
+    """Turns and reflections of the latent vector; the loadings of hidden units stay as they are.
 
-    def _rotated(self, draws: Values) -> Float[Tensor, "S R d"]:
-        """Return what a rotation of the latent vector turns, as rows of a matrix."""
-        d = self.latent_dimension
-        parts = [draws["loadings"].flatten(0, 1)[..., :d]]
-        if self.hidden_units:
-            parts.append(draws["hidden_weights"].flatten(0, 1))
-        if not self.intercepts:
-            parts.append(draws["latent_mean"].flatten(0, 1).unsqueeze(1))
+    Attributes:
+        dimension: d.
+    """
+
+    dimension: int = 0
+
+    def _matrices(self, flat: Values, sites: Sites) -> Float[Tensor, "S R d"]:
+        parts = [flat["loadings"][..., : self.dimension]]
+        parts += [flat["hidden_weights"]] if "hidden_weights" in flat else []
+        parts += [flat["latent_mean"].unsqueeze(1)] if "latent_mean" in flat else []
         return torch.cat(parts, 1)
+
+    def align(self, draws: Draws, sites: Sites, reference: Draws | None = None) -> Draws:
+        """Turn draw by draw: toward the reference's mean, else onto each other and to principal axes."""
+        turned, rest = draws["loadings"].tensor_split([self.dimension], -1)
+        sites = {**sites, "loadings": ("contrast", self.dim)}
+        result = super().align(Draws({**draws, "loadings": turned}), sites, reference)
+        return Draws({**result, "loadings": torch.cat([result["loadings"], rest], -1)})
+
+    def orbit(self, values: Values, sites: Sites) -> tuple[int, float]:
+        """Return dimension and log volume of the orbit of all turns."""
+        matrix = self._matrices({site: value.unsqueeze(0) for site, value in values.items()}, sites)[0]
+        return log_orbit(matrix.mT @ matrix)

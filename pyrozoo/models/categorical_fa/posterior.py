@@ -1,28 +1,30 @@
-"""What a posterior of categorical_fa can be asked: starting points, the likelihood, what labels and rotations leave."""
+"""What a posterior of categorical_fa can be asked: starting points, the likelihood, invariants, predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from functools import cached_property
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pyrozoo.contracts.posterior import HandBuilt
-from pyrozoo.core.draws import Values
-from pyrozoo.core.errors import DataError
-from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.draws import Draws, Values
+from pyrozoo.core.errors import DataError, NotApplicable
 from pyrozoo.data.survey import Survey
-from pyrozoo.math.alignment import log_orbit, procrustes, rotations
 from pyrozoo.models.categorical_fa.layout import Layout
-from pyrozoo.models.categorical_fa.likelihood import nodes_per_row, pointwise
-from pyrozoo.models.categorical_fa.marginals import associations, marginal_probabilities
+from pyrozoo.models.categorical_fa.likelihood import effort, pointwise
 from pyrozoo.models.categorical_fa.model import CategoricalFA
-from pyrozoo.models.categorical_fa.prediction import predict
+from pyrozoo.models.categorical_fa.queries import AnswersPrediction, associations, marginal_probabilities, predict
 
 MOST_ASSOCIATED = 20
 """Items up to which the association of every pair is an invariant."""
+
+LARGEST_START = 0.5
+"""Standard deviation of loadings at the start: small enough for every row to be undecided."""
 
 
 class Posterior(HandBuilt):
@@ -30,7 +32,9 @@ class Posterior(HandBuilt):
 
     model: CategoricalFA
     data: Survey
-    invariant_dims: ClassVar[Mapping[str, tuple[str, ...]]] = {
+    observed = "answers"
+    unit = "row"
+    invariant_dims: ClassVar = {
         "log_likelihood": (),
         "marginal_probability": ("category",),
         "association": ("pair",),
@@ -38,20 +42,18 @@ class Posterior(HandBuilt):
         "latent_correlation": ("factor_pair",),
         "loading_scale": (),
     }
-    observed: ClassVar[str] = "answers"
-    unit: ClassVar[str] = "row"
 
-    @property
+    @cached_property
     def sites(self) -> Mapping[str, tuple[str, ...]]:
-        """Return the global sites that the settings leave open, with the names of their dimensions."""
-        width = ("factor",) if not self.model.hidden_units else ("feature",)
+        """The global sites that the settings leave open, with the names of their dimensions."""
+        m, hidden = self.model, self.model.hidden_units > 0
         every: dict[str, tuple[bool, tuple[str, ...]]] = {
-            "loadings": (self.model.loadings == "free", ("contrast", *width)),
-            "intercepts": (self.model.intercepts, ("contrast",)),
-            "latent_mean": (not self.model.intercepts, ("factor",)),
-            "latent_covariance": (self.model.loadings == "fixed", ("factor", "factor_too")),
-            "hidden_weights": (self.model.hidden_units > 0, ("hidden", "factor")),
-            "hidden_biases": (self.model.hidden_units > 0, ("hidden",)),
+            "loadings": (m.loadings == "free", ("contrast", "feature" if hidden else "factor")),
+            "intercepts": (m.intercepts, ("contrast",)),
+            "latent_mean": (not m.intercepts, ("factor",)),
+            "latent_covariance": (m.loadings == "fixed", ("factor", "factor_too")),
+            "hidden_weights": (hidden, ("hidden", "factor")),
+            "hidden_biases": (hidden, ("hidden",)),
         }
         return {site: dims for site, (there, dims) in every.items() if there}
 
@@ -64,47 +66,67 @@ class Posterior(HandBuilt):
         if d > items:
             raise DataError(f"{self.data.name}: model.latent_dimension is {d}, more than the {items} items there are")
         if self.model.loadings == "fixed":
-            self.model._check_stated(self.data)
+            self._check_stated()
+
+    def _check_stated(self) -> None:
+        stated, data = self.model.fixed_loadings, self.data
+        wanted = [self.model.latent_dimension + 1 if stated is None else len(stated)] * data.shape[1]
+        if stated is not None and not self.model.shared:
+            if len(stated) != data.shape[1]:
+                raise DataError(f"{data.name}: model.fixed_loadings are for {len(stated)} items, not {data.shape[1]}")
+            wanted = [len(item) for item in stated]
+        for label, size, there in zip(data.column_labels, data.categories, wanted, strict=True):
+            if size != there:
+                raise DataError(
+                    f"{data.name}: column {label!r} has {size} categories; the fixed loadings are for {there}"
+                )
+
+    def refuse_hidden(self, method: str, reason: str) -> None:
+        """Raise NotApplicable when there are hidden units, naming a method that cannot do with them."""
+        if self.model.hidden_units:
+            raise NotApplicable(f"{method} cannot have model.hidden_units={self.model.hidden_units}: {reason}")
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Answers and coefficients as solvers see them."""
+        return self.model.layout(self.data)
+
+    @cached_property
+    def judged(self) -> MutableMapping[Tensor, Tensor]:
+        """Draws of a fit -> the synthetic rows by which it is judged."""
+        return WeakIdKeyDictionary()
 
     def initial(self, chains: int) -> Values:
         """Return starting values: small random loadings, intercepts from the shares of categories, a random scale."""
-        return self.model.initial_for(Layout.of(self, self.data), self.data.values, chains)
+        m, layout, like = self.model, self.layout, self.data.values
+        d, H = m.latent_dimension, m.hidden_units
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(chains, *shape, dtype=like.dtype, device=like.device)
+
+        # Half an answer more for each category, so that none has probability zero.
+        shares = layout.by_item((layout.totals()[0] + 0.5).log().unsqueeze(0))
+        against_last = torch.cat([(part - part[:, -1:]).flatten() for (part,) in shares])[layout.free]
+        scales = m.covariance_scale * torch.eye(d, dtype=like.dtype, device=like.device)
+        start = {
+            "loadings": lambda: LARGEST_START * min(1.0, m.loading_scale) * normal(len(layout.free), m.width),
+            "intercepts": lambda: against_last + 0.1 * min(1.0, m.intercept_scale) * normal(len(layout.free)),
+            "latent_mean": lambda: 0.1 * min(1.0, m.mean_scale) * normal(d),
+            "latent_covariance": lambda: scales * (0.3 * normal(1, 1)).exp(),
+            "hidden_weights": lambda: normal(H, d),
+            "hidden_biases": lambda: normal(H),
+        }
+        return {site: start[site]() for site in self.sites}
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_u | globals) of every row, the latent vector integrated out by quadrature."""
-        return pointwise(self, draws, self.data)
+        draws = Draws(draws)
+        return pointwise(self.layout, draws.flat()).unflatten(0, draws.shape)
 
     @property
     def effort(self) -> float:
-        """Return the multiplications of the likelihood of one draw: every node of every row sees every category."""
-        layout = Layout.of(self, self.data)
-        # An exponential is worth a dozen of them.
-        return float(layout.num_rows * layout.num_categories) * (nodes_per_row(self.model.latent_dimension) + 10) * 12
-
-    def align(self, draws: Values, reference: Values | None = None) -> Values:
-        """Turn the latent vector where loadings are free: toward the reference's mean, else to principal axes."""
-        if self.model.loadings == "fixed":
-            return dict(draws)
-        d, shape = self.model.latent_dimension, draws["loadings"].shape[:2]
-        matrices = self.model._rotated(draws)
-        turn = (
-            rotations(matrices) if reference is None else procrustes(matrices, self.model._rotated(reference).mean(0))
-        )
-        turn = turn.unflatten(0, shape)
-        result = dict(draws)
-        result["loadings"] = torch.cat([draws["loadings"][..., :d] @ turn, draws["loadings"][..., d:]], -1)
-        if self.model.hidden_units:
-            result["hidden_weights"] = draws["hidden_weights"] @ turn
-        if not self.model.intercepts:
-            result["latent_mean"] = (draws["latent_mean"].unsqueeze(-2) @ turn).squeeze(-2)
-        return result
-
-    def orbit(self, values: Mapping[str, Tensor]) -> tuple[int, float]:
-        """Return dimension and log volume of the orbit of rotations of the latent vector."""
-        if self.model.loadings == "fixed":
-            return 0, 0.0
-        matrix = self.model._rotated({site: value[None, None] for site, value in values.items()})[0]
-        return log_orbit(matrix.mT @ matrix)
+        """The multiplications of the likelihood of one draw."""
+        return effort(self.layout)
 
     def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Values:
         """Return quantities that no rotation changes.
@@ -112,24 +134,23 @@ class Posterior(HandBuilt):
         ``log_likelihood``; ``marginal_probability`` of every category; for up to 20 items the ``association`` (Cramér's
         V) that the model gives every pair of items; with fixed loadings ``latent_variance`` and ``latent_correlation``.
         """
+        d = self.model.latent_dimension
         result = {
             "log_likelihood": self.log_likelihood(draws) if log_likelihood is None else log_likelihood,
-            "marginal_probability": marginal_probabilities(self, draws, self.data),
+            "marginal_probability": marginal_probabilities(self.layout, draws),
         }
         if 1 < self.data.shape[1] <= MOST_ASSOCIATED:
             i, j = torch.tril_indices(self.data.shape[1], self.data.shape[1], -1, device=self.data.values.device)
-            result["association"] = associations(self, draws, self.data)[..., i, j]
+            result["association"] = associations(self.layout, draws)[..., i, j]
         if self.model.loadings == "fixed":
             covariance = draws["latent_covariance"]
             result["latent_variance"] = variance = covariance.diagonal(dim1=-2, dim2=-1)
-            if self.model.latent_dimension > 1:
-                i, j = torch.tril_indices(
-                    self.model.latent_dimension, self.model.latent_dimension, -1, device=variance.device
-                )
+            if d > 1:
+                i, j = torch.tril_indices(d, d, -1, device=variance.device)
                 scale = (variance[..., i] * variance[..., j]).sqrt()
                 result["latent_correlation"] = covariance[..., i, j] / scale
         return result
 
-    def predict(self, draws: Values) -> Prediction:
+    def predict(self, draws: Values) -> AnswersPrediction:
         """Predict hidden answers from the observed answers of the same row."""
-        return predict(self, draws, self.data)
+        return predict(self.layout, draws, self.data.hidden)

@@ -12,7 +12,6 @@ from torch.nn.functional import softplus
 
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa import guide
-from pyrozoo.models.categorical_fa.layout import Layout
 
 UNITS = 64
 """Units of the encoder's hidden layer."""
@@ -26,10 +25,9 @@ class Guide(guide.Guide):
     hidden units.
     """
 
-    def start_rows(self, mode: Float[Tensor, "N d"], data: Survey) -> None:
+    def start_rows(self, mode: Float[Tensor, "N d"]) -> None:
         """Take starting weights of the network."""
-        layout = Layout.of(self.model, data)
-        width, d = layout.num_categories, mode.shape[1]
+        width, d = self.posterior.layout.num_categories, mode.shape[1]
 
         def weights(rows: int, columns: int) -> Tensor:
             return torch.randn(rows, columns, dtype=mode.dtype, device=mode.device) / math.sqrt(columns)
@@ -44,7 +42,8 @@ class Guide(guide.Guide):
     def rows(self, data: Survey) -> tuple[Float[Tensor, "N d"], Float[Tensor, "N d"]]:
         """Return mean and scale of q(z_u) of the rows of a minibatch."""
         net = {name: pyro.param(name, value) for name, value in self.network.items()}
-        block = Layout.of(self.model, data).block(slice(0, len(data.values)))
+        layout = (self.posterior if data is self.posterior.data else self.posterior.on(data)).layout
+        block = layout.block(slice(0, len(data.values)))
         # Shares where answers are counted together; for one answer per item it changes nothing.
         most = block.answers.amax().clamp(min=1)
         hidden = torch.tanh((block.counts.T / most) @ net["encoder_in"].T + net["encoder_in_bias"])

@@ -8,16 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Info
-from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Values
-from pyrozoo.math.linear_algebra import pack
+from pyrozoo.math.linear_algebra import pack, unpack
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.bound import Zeta, exponents, maximise_rows
-from pyrozoo.models.categorical_fa.layout import Layout, Parameters
-from pyrozoo.models.categorical_fa.maximisation import STEPS, log_prior, update_latent
-from pyrozoo.models.categorical_fa.state import Globals, stored
+from pyrozoo.models.categorical_fa.layout import Parameters
+from pyrozoo.models.categorical_fa.maximisation import EM, STEPS, Globals, log_prior, update_latent
+from pyrozoo.models.categorical_fa.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class State(Globals):
     q_variance: Float[Tensor, "C N d"]
 
 
-class Solver(SolverContract, kind="point", objective="log_joint_bound", monotone=True, state=State):
+class Solver(EM, kind="point", objective="log_joint_bound", monotone=True, state=State):
     """Variational EM (Blei and Lafferty 2007, Annals of Applied Statistics 1), all rows and restarts in one batch.
 
     E-step: lambda and log v by Newton's method on the bound with the best zeta put in (``bound.py``). M-step: mean and
@@ -44,24 +41,19 @@ class Solver(SolverContract, kind="point", objective="log_joint_bound", monotone
     """
 
     def __init__(self, posterior: Posterior, *, zeta: Zeta = "per_item"):
-        model, data = posterior.model, posterior.data
-        model.refuse_hidden("vem", "its bound needs logits that are linear in the latent vector")
-        self.model, self.layout, self.zeta = model, Layout.of(model, data), zeta
-        self.like = data.values
+        posterior.refuse_hidden("vem", "its bound needs logits that are linear in the latent vector")
+        super().__init__(posterior)
+        self.zeta = zeta
 
     def init(self, chains: int) -> State:
-        """Return starting values of the sites (``CategoricalFA.initial``) and q at the prior."""
-        sites = self.model.initial_for(self.layout, self.like, chains)
-        p = self.layout.parameters(self.model, sites)
-        rows = self.layout.num_rows
-        variance = p.covariance.diagonal(dim1=-2, dim2=-1).unsqueeze(1).expand(-1, rows, -1)
-        return State(**stored(sites), q_mean=p.mean.unsqueeze(1).expand(-1, rows, -1).clone(),
-                     q_variance=variance.clone())  # fmt: skip
+        """Return starting values of the sites (``Posterior.initial``) and q at the prior."""
+        fields, variance = self.start(chains)
+        return State(**fields, q_variance=variance.clone())
 
     def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then the global sites; return the bound on the log joint density of the argument."""
-        sites, layout = state.sites(self.model), self.layout
-        p = layout.parameters(self.model, sites)
+        sites, layout = self.sites(state), self.layout
+        p = layout.parameters(sites)
         mean, variance = torch.empty_like(state.q_mean), torch.empty_like(state.q_variance)
         objective = log_prior(self.model, sites).clone()
         for block in layout.blocks(len(mean) * layout.num_categories * 4):
@@ -73,12 +65,8 @@ class Solver(SolverContract, kind="point", objective="log_joint_bound", monotone
         first, second = mean.sum(1), mean.mT @ mean + torch.diag_embed(variance.sum(1))
         found = update_latent(self.model, sites, layout.num_rows, first, second)
         if self.model.loadings == "free" or self.model.intercepts:
-            found |= _Contrasts(self, sites, p, mean, variance).updated()
-        return State(**stored(sites | found), q_mean=mean, q_variance=variance), Info(objective)
-
-    def draws(self, state: State) -> Values:
-        """Return the sites."""
-        return state.sites(self.model)
+            found |= _Contrasts(self, p, mean, variance).updated()
+        return State(**self.stored({**sites, **found}), q_mean=mean, q_variance=variance), Info(objective)
 
 
 class _Contrasts:
@@ -91,9 +79,8 @@ class _Contrasts:
         - Hessian  sum_u e_u / zeta_u ([y_u, 1] [y_u, 1]^T + diag(v_u, 0)) + prior precisions
     """
 
-    def __init__(self, solver: Solver, sites: Values, p: Parameters, mean: Tensor, variance: Tensor):
-        self.solver, self.model, self.layout = solver, solver.model, solver.layout
-        self.sites, self.p, self.mean, self.variance = sites, p, mean, variance
+    def __init__(self, solver: Solver, p: Parameters, mean: Tensor, variance: Tensor):
+        self.model, self.layout, self.p, self.mean = solver.model, solver.layout, p, mean
         self.free, self.shift = self.model.loadings == "free", self.model.intercepts
         d, self.blocks = mean.shape[-1], []
         place = self.layout.free
@@ -113,10 +100,9 @@ class _Contrasts:
             self.linear += block.counts[place] @ rows
             self.blocks.append((m, v, weight, features))
 
-    def updated(self) -> Values:
+    def updated(self) -> dict[str, Tensor]:
         """Return the sites after a few Newton steps."""
-        d = self.mean.shape[-1]
-        place = self.layout.free
+        d, place = self.mean.shape[-1], self.layout.free
         beta, offset = self.p.beta[:, place], self.p.offset[:, place]
         start = ([beta] if self.free else []) + ([offset.unsqueeze(-1)] if self.shift else [])
         x, _ = maximise(self.evaluate, torch.cat(start, -1), STEPS)
@@ -139,16 +125,9 @@ class _Contrasts:
             summed = each if summed is None else summed + each
         assert summed is not None
         triangle, side = (d + 1) * (d + 2) // 2, d * (d + 1) // 2
-        i, j = torch.tril_indices(d + 1, d + 1, device=x.device)
-        outer = summed.new_empty(*summed.shape[:2], d + 1, d + 1)
-        outer[..., i, j] = summed[..., :triangle]
-        outer[..., j, i] = summed[..., :triangle]
+        curvature = unpack(summed[..., :triangle], d + 1)
         cross = summed[..., triangle : triangle + d * (d + 1)].unflatten(-1, (d + 1, d))  # sum e [lambda, 1] v^T
-        i, j = torch.tril_indices(d, d, device=x.device)
-        squares = summed.new_empty(*summed.shape[:2], d, d)
-        squares[..., i, j] = summed[..., -side:]
-        squares[..., j, i] = summed[..., -side:]
-        curvature = outer
+        squares = unpack(summed[..., -side:], d)
         tilted = cross * beta.unsqueeze(-2)  # sum e [lambda, 1] (v beta)^T
         curvature[..., :d] += tilted
         curvature[..., :d, :] += tilted.mT

@@ -1,0 +1,174 @@
+"""What is shown of a fitted survey: loadings, scores, missing answers, and whether synthetic rows can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyrozoo.contracts import view
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
+from pyrozoo.data.survey import Survey
+from pyrozoo.math.association import starts
+from pyrozoo.models.categorical_fa import figures, synthesis
+from pyrozoo.models.categorical_fa.queries import scores
+from pyrozoo.models.categorical_fa.synthesis import association_error, coinciding, independent, judged, marginal_tv
+
+MOST_CELLS = 100_000
+"""Missing answers written out."""
+
+MOST_SCORED = 50_000
+"""Rows whose scores are written out."""
+
+MOST_TESTED = 200
+"""Values behind the joint density of new rows."""
+
+LADDER = ("objective_name", "objective", "holdout_elpd", "independent_holdout_elpd", "holdout_accuracy",
+          "mean_marginal_tv", "mean_association_error", "independent_association_error", "seconds")  # fmt: skip
+
+
+class View(view.View):
+    """Figures, tables and pictures of a survey."""
+
+    synthesizes = True
+
+    def metrics(self, fit: Fit) -> dict[str, float]:
+        """Return the fidelity of synthetic rows, beside what independent columns would have."""
+        survey, rows = fit.data, judged(fit)
+        floor = independent(survey, len(rows), fit.seed)
+        result = {
+            "mean_marginal_tv": marginal_tv(survey, rows),
+            "synthetic_coincide_share": coinciding(survey, rows),
+            "independent_coincide_share": coinciding(survey, floor),
+        }
+        if survey.shape[1] > 1:
+            result["mean_association_error"] = association_error(survey, rows)
+            result["independent_association_error"] = association_error(survey, floor)
+        # Half an answer more for each category, so that none is impossible.
+        logs = torch.cat([((c + 0.5) / (c + 0.5).sum()).log() for c in synthesis.counts(survey, survey.values)]).cpu()
+        first, hidden = starts(survey.categories), survey.hidden
+        if hidden is not None and len(hidden.values):
+            at = logs[first[hidden.columns.cpu()] + hidden.values.cpu().long()]
+            result["independent_holdout_elpd"] = float(at.mean())
+            best = fit.predict(survey).probabilities.argmax(-1)
+            result["holdout_accuracy"] = float((best == hidden.values.long()).double().mean())
+        if survey.test is not None:
+            pointwise = fit.posterior.on(survey.test).pointwise(fit.draws.some(MOST_TESTED)).flatten(0, 1)
+            result["test_joint_elpd"] = float((pointwise.logsumexp(0) - math.log(len(pointwise))).mean())
+            codes = survey.test.values.cpu()
+            each = torch.where(codes.isnan(), 0.0, logs[first + codes.nan_to_num(nan=0.0).long()])
+            result["independent_test_joint_elpd"] = float(each.sum(1).mean())
+        return result
+
+    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+        """Return loadings, scores of rows, the likeliest answer where one is missing or hidden, association, shares."""
+        survey, result = fit.data, {"categories": _categories(fit)}
+        if fit.model.loadings == "fixed":
+            covariance = fit.aligned.means()["latent_covariance"].cpu().numpy()
+            names = [f"factor[{s}]" for s in range(len(covariance))]
+            frame = pd.DataFrame(covariance, columns=names).assign(factor=names)
+            result["latent_covariance"] = frame[["factor", *names]]
+        if survey.shape[1] > 1:
+            result["association"] = _association(fit)
+        for prefix, part in zip(("", "test_"), survey.with_new_rows, strict=False):
+            if len(part.values) <= MOST_SCORED:
+                result[f"{prefix}scores"] = _scores(fit, part)
+            if part.hidden is not None and 0 < len(part.hidden.values) <= MOST_CELLS:
+                result[f"{prefix}holdout"] = _answers(fit, part)
+            if (unknown := part.missing) is not None and len(unknown.hidden.values) <= MOST_CELLS:
+                result[f"{prefix}missing"] = _answers(fit, unknown).drop(columns=["true", "probability_of_true"])
+        return result
+
+    def pictures(self, fit: Fit) -> list[Picture]:
+        """Return association, shares, how answers depend on the latent vector, and how sure that is."""
+        part, mean, sd = figures.some_rows(fit)
+        each = [figures.association(fit)] if fit.data.shape[1] > 1 else []
+        return [*each, figures.marginals(fit), figures.categories(fit, mean), figures.uncertainty(fit, part, sd)]
+
+    def compared_tables(self, fits: Sequence[Fit], names: Sequence[str]) -> dict[str, pd.DataFrame]:
+        """Return the ladder: by method, the covariance of the latent vector where it is free, and fidelity."""
+        rows: list[dict[str, object]] = []
+        for name, fit in zip(names, fits, strict=True):
+            row: dict[str, object] = {"fit": name}
+            covariance = fit.draws.means().get("latent_covariance", torch.empty(0))
+            for s in range(len(covariance)):
+                for t in range(s + 1):
+                    row[f"latent_covariance[{s}, {t}]"] = float(covariance[s, t])
+            rows.append(row | {key: {**fit.metrics, "seconds": fit.seconds}.get(key) for key in LADDER})
+        return {"ladder": pd.DataFrame(rows).dropna(axis=1, how="all")}
+
+    def compared_pictures(self, fits: Sequence[Fit], names: Sequence[str]) -> list[Picture]:
+        """Return the association that each fit reproduces, and latent covariances beside the truth where free."""
+        found = figures.associations(fits, names), figures.covariances(fits, names)
+        return [picture for picture in found if picture is not None]
+
+    def synthesize(self, fit: Fit, count: int, given: Mapping[str, str] | None) -> Iterator[Tensor]:
+        """Yield synthetic rows, chunk by chunk, from torch's global generator."""
+        return synthesis.synthesize(fit, count, given)
+
+
+def _categories(fit: Fit) -> pd.DataFrame:
+    """Return every category with its share in the data and among synthetic rows, intercept and loadings."""
+    survey, mean = fit.data, fit.aligned.means()
+    seen, drawn = (torch.cat(synthesis.shares(survey, values)).cpu().numpy() for values in (survey.values, judged(fit)))
+    frame = pd.DataFrame(
+        {
+            "column": np.repeat(survey.column_labels, survey.categories),
+            "category": [level for levels in survey.levels for level in levels],
+            "share": seen,
+            "synthetic_share": drawn,
+        }
+    )
+    free = np.array([k < size - 1 for size in survey.categories for k in range(size)])
+    columns = {"intercept": mean["intercepts"]} if fit.model.intercepts else {}
+    if fit.model.loadings == "free":
+        d = fit.model.latent_dimension
+        names = [f"factor[{s}]" if s < d else f"hidden[{s - d}]" for s in range(fit.model.width)]
+        columns |= dict(zip(names, mean["loadings"].T, strict=True))
+    for name, values in columns.items():
+        frame[name] = 0.0
+        frame.loc[free, name] = values.cpu().numpy()
+    return frame
+
+
+def _association(fit: Fit) -> pd.DataFrame:
+    survey, names = fit.data, np.array(fit.data.column_labels)
+    i, j = np.tril_indices(survey.shape[1], -1)
+    data, drawn = (v.cpu().numpy()[i, j] for v in (survey.cramers_v(), survey.cramers_v(judged(fit))))
+    frame = pd.DataFrame(
+        {"column": names[j], "other_column": names[i], "cramers_v": data, "synthetic_cramers_v": drawn}
+    )
+    return frame.sort_values("cramers_v", ascending=False, ignore_index=True)
+
+
+def _scores(fit: Fit, survey: Survey) -> pd.DataFrame:
+    mean, sd = (value.cpu().numpy() for value in scores(fit.posterior.on(survey).layout, fit.aligned))
+    names = range(mean.shape[1])
+    parts = [pd.DataFrame({"row": list(survey.row_labels)}), pd.DataFrame(mean, columns=[f"mean[{s}]" for s in names])]
+    return pd.concat([*parts, pd.DataFrame(sd, columns=[f"sd[{s}]" for s in names])], axis=1)
+
+
+def _answers(fit: Fit, survey: Survey) -> pd.DataFrame:
+    """Return the hidden answers of a survey: most probable answer, its probability, and that of the true one."""
+    hidden, by_item = survey.hidden, fit.predict(survey).probabilities
+    best, true = by_item.argmax(-1), hidden.values.nan_to_num(nan=0.0).long()
+    columns = hidden.columns.tolist()
+
+    def named(codes: Tensor) -> list[str]:
+        return [survey.levels[i][k] for i, k in zip(columns, codes.tolist(), strict=True)]
+
+    return pd.DataFrame(
+        {
+            "row": [survey.row_labels[u] for u in hidden.rows.tolist()],
+            "column": [survey.column_labels[i] for i in columns],
+            "true": named(true),
+            "answer": named(best),
+            "probability": by_item.gather(1, best.unsqueeze(-1)).squeeze(-1).cpu(),
+            "probability_of_true": by_item.gather(1, true.unsqueeze(-1)).squeeze(-1).cpu(),
+        }
+    )
