@@ -15,11 +15,11 @@ from scipy import stats
 
 import pyrozoo
 from pyrozoo.contracts.method import Loop
-from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.posterior import Posterior, posterior_class
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics.verdict import LEVELS
-from pyrozoo.inference.laplace import laplace
+from pyrozoo.inference.laplace import Laplace
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.run import catalog
 from pyrozoo.run.fit import engine_fit
@@ -293,21 +293,24 @@ def test_a_mode_gets_laplaces_gaussian():
     assert set(result.fits["kind"]) == {"variational"}
     assert (result.fits["draws"] == 49).all()
     assert {name.split("[")[0] for name in result.ranks} == set(
-        Posterior.of(catalog.model_class("zip_mixture"), None).invariant_dims
+        posterior_class(catalog.model_class("zip_mixture")).invariant_dims
     )
 
 
 def test_laplace_starts_where_it_is_told():
     fit = pyrozoo.fit("zip_mixture", "em", rows=40, columns=2, num_components=2, restarts=3, progress=False)
-    settings = {"method": "laplace", "max_iterations": 500, "tol": 1e-5, "draws": 5, "max_unknowns": 2000}
-    loop = Loop(seed=1, progress=False)
     starts = {site: value[:, 0] for site, value in fit.draws.items()}
-    ours = laplace(fit.model, fit.data, restarts=7, loop=loop, starts=starts, **settings)
+
+    def laplace(**settings):
+        usual = {"name": "laplace", "max_iterations": 500, "tol": 1e-5, "draws": 5, "max_unknowns": 2000}
+        return Laplace(**usual, **settings)(fit.posterior, Loop(seed=1, progress=False))
+
+    ours = laplace(restarts=7, starts=starts)
     assert len(ours.runs) == 1
-    best = laplace(fit.model, fit.data, restarts=6, loop=loop, **settings)
+    best = laplace(restarts=6)
     assert ours.objective == pytest.approx(best.objective, abs=1e-4)
     edge = {**starts, "on_prob": torch.ones_like(starts["on_prob"])}
-    assert np.isfinite(laplace(fit.model, fit.data, restarts=1, loop=loop, starts=edge, **settings).objective)
+    assert np.isfinite(laplace(restarts=1, starts=edge).objective)
 
 
 @pytest.mark.parametrize(

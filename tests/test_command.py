@@ -15,9 +15,12 @@ import pytest
 import yaml
 
 import pyrozoo
-from pyrozoo import __main__ as command
+from pyrozoo.command.arguments import spelled_out
+from pyrozoo.command.help import help_text
+from pyrozoo.command.main import main
 from pyrozoo.core.paths import PACKAGE
 from pyrozoo.run import catalog
+from pyrozoo.run.fit import Run
 
 pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 
@@ -30,7 +33,7 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
     sys.argv = ["pyrozoo", *arguments]
     try:
         with pytest.raises(SystemExit) as caught:
-            command.main()
+            main()
     finally:
         sys.argv = before
     output = capsys.readouterr()
@@ -68,9 +71,7 @@ def test_command_and_python_give_the_same(here, capsys):
 def test_stored_config_runs_it_again(here, capsys):
     run(capsys, *SMALL, "inference=gibbs", "inference.draws=50", "inference.warmup=20")
     config = yaml.safe_load((only_run(here) / ".hydra" / "config.yaml").read_text())
-    from pyrozoo.run.fit import run as run_config
-
-    again = run_config(config)
+    again = Run.from_config(config).result()
     assert again.metrics["objective"] == json.loads((only_run(here) / "metrics.json").read_text())["objective"]
 
 
@@ -105,7 +106,7 @@ MISTAKES = [
     ([*SMALL, "inference=em", "inference.restarts=many"], "inference.restarts is 'many'"),
     ([*SMALL, "inference=em", "model.num_components=0"], "model.num_components is 0"),
     ([*SMALL, "inference=em", "model.rate_shape=0.5"], "model.rate_shape"),
-    ([*SMALL, "inference=em", "seed=x"], "config.seed is 'x'"),
+    ([*SMALL, "inference=em", "seed=x"], "seed is 'x'"),
     ([*SMALL, "inference=em", "dtype=float16"], "dtype is 'float16'"),
     ([*SMALL, "inference=em", "device=cuda"], "no CUDA device"),
     ([*SMALL, "inference=em", "data.holdout=1.5"], "data.holdout is 1.5"),
@@ -148,7 +149,7 @@ def test_help_and_mistakes_answer_in_under_a_second_without_torch():
         assert "zip_mixture" in text
         assert "Traceback" not in text
     for name in (*catalog.options("inference"), *catalog.options("experiment"), *catalog.models()):
-        assert name in command.help_text()
+        assert name in help_text()
 
 
 def test_output_folder_that_cannot_be_made(here, capsys):
@@ -208,11 +209,11 @@ def test_sweep_over_the_number_of_components(here, capsys):
 
 def test_an_experiment_may_be_a_sweep():
     expected = catalog.settings("experiment", "jester_k_sweep")["sweep"]
-    assert command.spelled_out(["experiment=jester_k_sweep", "seed=1"]) == ["-m", *expected, "seed=1"]
-    few = command.spelled_out(["experiment=jester_k_sweep", "model.num_factors=1,2"])
+    assert spelled_out(["experiment=jester_k_sweep", "seed=1"]) == ["-m", *expected, "seed=1"]
+    few = spelled_out(["experiment=jester_k_sweep", "model.num_factors=1,2"])
     assert few == ["-m", expected[0], "model.num_factors=1,2"], "what is typed takes the place of what is listed"
     plain = ["-m", "experiment=zip_course", "experiment=none"]
-    assert command.spelled_out(plain) == plain
+    assert spelled_out(plain) == plain
 
 
 def test_sweep_goes_on_after_a_failure_and_says_so(here, capsys, monkeypatch):

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import pyrozoo
-from pyrozoo.__main__ import help_text
+from pyrozoo.command.help import help_text
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.images import KINDS, circle_masks, image_table, line_masks, mask_images, read_idx
+from pyrozoo.data.images import KINDS, circle_masks, image_table, line_masks, read_idx
+from pyrozoo.data.images import mask_images as mask_images_with
 from pyrozoo.data.named import mnist, read_named
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.model import ZipMixture
@@ -26,6 +27,18 @@ HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4])
 """Of two images of 3 x 4 pixels."""
 PACKED = gzip.compress(HEADER + bytes(24), mtime=0)
 """With no time in it: contents name the tests, and two workers must collect the same names."""
+
+
+USUAL = {
+    name.removeprefix("mask_"): value
+    for name, value in catalog.settings("data", "table").items()
+    if name.startswith("mask_")
+}
+"""Settings of masks as conf states them."""
+
+
+def mask_images(table, kinds, **settings):
+    return mask_images_with(table, kinds, **{**USUAL, **settings})
 
 
 def images(count: int, height: int = 28, width: int = 28) -> Table:

@@ -7,10 +7,13 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra.experimental.callback import Callback
 
@@ -21,61 +24,42 @@ PATIENCE = 30
 """Seconds that cancelled jobs are given to end."""
 
 
-class Comparison(Callback):
-    """Writes comparison.csv and report.html over the runs of a sweep.
+@dataclass
+class Sweep:
+    """A sweep of this process, from its beginning to its report.
 
     Attributes:
-        directory: The sweep directory of this process, once a sweep has begun.
+        directory: Where it goes, once it has begun.
         failed: Names of the jobs that failed, once the comparison is written.
-        jobs: How many jobs the sweep has.
+        jobs: How many jobs it has.
         submitted: What submitit calls jobs, once they are submitted.
+        settings: Reference and thresholds of the verdicts.
     """
 
-    directory: ClassVar[Path | None] = None
-    failed: ClassVar[list[str] | None] = None
-    jobs: ClassVar[int] = 0
-    submitted: ClassVar[Sequence[Any]] = ()
-    settings: ClassVar[dict[str, Any]] = {}
+    directory: Path | None = None
+    failed: list[str] | None = None
+    jobs: int = 0
+    submitted: Sequence[Any] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
 
-    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
-        """Remember where the sweep goes, so that one cut short can still be reported; prepare for a parallel one."""
-        import_module(
-            "pyrozoo.studies.calibrate.run"
-        )  # PyTorch half imported cannot be imported again, and reports need it
-        # A swept group is not chosen yet, so that only these can be resolved.
-        Comparison.settings = {name: config[name] for name in ("reference", "verdict")}
-        Comparison.directory = Path(str(config.hydra.sweep.dir))
-        Comparison.jobs = count_jobs(list(config.hydra.overrides.task))
-        launcher = str(config.hydra.launcher.get("_target_"))
-        if launcher.endswith(("JoblibLauncher", "LocalLauncher")):
-            share_cores(config, Comparison.jobs)
-        if "submitit" in launcher:
-            remember_submitted()
-
-    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        """Compare the runs."""
-        Comparison.finish()
-
-    @classmethod
-    def finish(cls) -> None:
+    def finish(self) -> None:
         """Write the comparison over the jobs there are."""
         from pyrozoo.diagnostics.verdict import Thresholds
         from pyrozoo.studies.calibrate.page import compare_calibrations, is_calibration
         from pyrozoo.studies.compare.page import compare_directories
 
-        assert cls.directory is not None
-        runs = runs_of(cls.directory)
-        reference, limits = cls.settings["reference"], Thresholds(**cls.settings["verdict"])
+        assert self.directory is not None
+        runs = runs_of(self.directory)
+        reference, limits = self.settings["reference"], Thresholds(**self.settings["verdict"])
         if any(is_calibration(run) for run in runs):
-            absent = compare_calibrations(runs, cls.directory)
+            absent = compare_calibrations(runs, self.directory)
         else:
             absent = compare_directories(
-                runs, cls.directory, reference=None if reference is None else Path(reference), limits=limits
+                runs, self.directory, reference=None if reference is None else Path(reference), limits=limits
             )
-        cls.failed = absent.loc[absent["status"] != "not_applicable", "run"].tolist()
+        self.failed = absent.loc[absent["status"] != "not_applicable", "run"].tolist()
 
-    @classmethod
-    def cut_short(cls, status: str, why: str) -> None:
+    def cut_short(self, status: str, why: str) -> None:
         """Write the comparison over the jobs that have finished, once no job runs any more.
 
         Args:
@@ -86,21 +70,58 @@ class Comparison(Callback):
         from pyrozoo.store.run_directory import read_config, write_failure
         from pyrozoo.studies.calibrate.page import RANKS
 
-        assert cls.directory is not None
-        for each in cls.submitted if status == "interrupted" else ():
+        assert self.directory is not None
+        for each in self.submitted if status == "interrupted" else ():
             each.cancel(check=False)
         patience = PATIENCE if status == "interrupted" else math.inf
         begun = time.monotonic()
-        while not all(each.done() for each in cls.submitted) and time.monotonic() - begun < patience:
+        while not all(each.done() for each in self.submitted) and time.monotonic() - begun < patience:
             time.sleep(0.2)
-        for directory in runs_of(cls.directory):
+        for directory in runs_of(self.directory):
             if not any((directory / file).is_file() for file in ("metrics.json", RANKS)):
                 try:
                     config = read_config(directory)
                     write_failure(directory, status, why, config["model"]["name"], config["inference"]["name"])
                 except (DataError, KeyError):
                     continue  # stopped while its configuration was written; the report names it all the same
-        cls.finish()
+        self.finish()
+
+
+_CURRENT: ContextVar[Sweep] = ContextVar("sweep")
+
+
+@contextmanager
+def sweeping() -> Iterator[Sweep]:
+    """Give the sweep that Hydra's callback fills, if a sweep begins in this block."""
+    sweep = Sweep()
+    token = _CURRENT.set(sweep)
+    try:
+        yield sweep
+    finally:
+        _CURRENT.reset(token)
+
+
+class Comparison(Callback):
+    """Hydra's callback: it learns where a sweep goes, and writes comparison.csv and report.html over its runs."""
+
+    def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
+        """Remember where the sweep goes, so that one cut short can still be reported; prepare for a parallel one."""
+        # PyTorch half imported cannot be imported again, and reports need it.
+        import_module("pyrozoo.studies.calibrate.run")
+        sweep = _CURRENT.get()
+        # A swept group is not chosen yet, so that only these can be resolved.
+        sweep.settings = {name: config[name] for name in ("reference", "verdict")}
+        sweep.directory = Path(str(config.hydra.sweep.dir))
+        sweep.jobs = count_jobs(list(config.hydra.overrides.task))
+        launcher = str(config.hydra.launcher.get("_target_"))
+        if launcher.endswith(("JoblibLauncher", "LocalLauncher")):
+            share_cores(config, sweep.jobs)
+        if "submitit" in launcher:
+            remember_submitted(sweep)
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        """Compare the runs."""
+        _CURRENT.get().finish()
 
 
 def runs_of(directory: Path) -> list[Path]:
@@ -147,14 +168,14 @@ def share_cores(config: Any, jobs: int) -> None:
     os.environ["PYTHONWARNINGS"] = ",".join(quiet)
 
 
-def remember_submitted() -> None:
-    """Have submitit leave its jobs in ``Comparison.submitted``: its launcher forgets those that run when one fails."""
+def remember_submitted(sweep: Sweep) -> None:
+    """Have submitit leave its jobs in ``Sweep.submitted``: its launcher forgets those that run when one fails."""
     from submitit import AutoExecutor
 
     submit = AutoExecutor.map_array
 
     def map_array(self: Any, function: Any, *arguments: Any) -> Sequence[Any]:
-        Comparison.submitted = submit(self, function, *arguments)
-        return Comparison.submitted
+        sweep.submitted = submit(self, function, *arguments)
+        return sweep.submitted
 
     setattr(AutoExecutor, "map_array", map_array)  # noqa: B010

@@ -75,6 +75,9 @@ class Fit:
     notes: list[str] = field(default_factory=list)
     _predictions: list[tuple[Any, Prediction]] = field(default_factory=list, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        self.draws = Draws(self.draws)
+
     @property
     def model(self) -> Any:
         """The model fitted."""

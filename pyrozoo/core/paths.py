@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -12,6 +13,14 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # The wheel carries its own copy of conf; a checkout has it beside the package. Hydra needs an absolute path: a relative
 # one fails for console scripts and installed wheels.
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+
+def version(package: str = "pyrozoo") -> str:
+    """Return the version of a package, of one that is not installed ``?``: a run does not need to know."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "?"
 
 
 @contextmanager

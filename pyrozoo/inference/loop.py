@@ -198,13 +198,12 @@ def fit_of(
         run: What the loop says.
         loop: How it ran.
         runs: Objective, iterations and status of every restart or chain.
-        **known: Fields of ``Fit`` that the method knows; draws become ``Draws``.
+        **known: Fields of ``Fit`` that the method knows.
     """
     chains = len(runs["objective"])
     frame = pd.DataFrame({"chain": range(chains), **runs})
     about = {"status": run.status, "iterations": run.iterations, "seconds": run.seconds, "seed": loop.seed}
-    draws = Draws(known.pop("draws", {}))
-    fitted = {"posterior": posterior, "method": method.name, "draws": draws, "trace": run.trace, "runs": frame}
+    fitted = {"posterior": posterior, "method": method.name, "draws": Draws(), "trace": run.trace, "runs": frame}
     return Fit(**{**fitted, **about, **known})
 
 

@@ -86,6 +86,11 @@ def installed() -> tuple[str, ...]:
     return tuple(sorted(own.installed()))
 
 
+def source_of(model: str) -> str | None:
+    """Return the file of a model from outside of the zoo, as it is asked for; None: it is none."""
+    return None if model in models() else own.source_of(model)
+
+
 def model_settings(model: str) -> dict[str, Any]:
     """Return the default settings of a model: of the zoo, of a file that defines one, or of an installed package."""
     if model in models():

@@ -25,6 +25,7 @@ from pyrozoo.core.errors import SettingError
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.settings import Settings, one_of, positive, suggestion, whole
 from pyrozoo.data.arguments import Arguments
+from pyrozoo.diagnostics.compare import check_reference
 from pyrozoo.diagnostics.metrics import evaluate
 from pyrozoo.diagnostics.verdict import Line, worst
 from pyrozoo.report import html
@@ -44,7 +45,6 @@ from pyrozoo.store.run_directory import (
     write_text,
 )
 from pyrozoo.store.synthetic import check_request
-from pyrozoo.diagnostics.compare import check_reference
 
 RESUMABLE = ("max_iterations", "max_steps", "tol", "progress", "threads", "checkpoint_every")
 """What a resumed run may change; anything else would make it another run."""
@@ -247,6 +247,11 @@ class Run:
         fitted = self.fit()
         fitted.metrics = evaluate(fitted)
         return Result.of(fitted, self.config)
+
+
+def engine_fit(config: Mapping[str, Any], *, model: Model | None = None, data: Any = None) -> Fit:
+    """Return the method's own fit of what a configuration says, model and data given in Python or not."""
+    return Run.from_config(config, model=model, data=data).fit()
 
 
 def fit(

@@ -12,10 +12,10 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.settings import check_types
+from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import Line, Thresholds, verdict
 from pyrozoo.run.names import stored_class
 from pyrozoo.store.run_directory import read_run
-from pyrozoo.diagnostics.compare import compare
 
 
 def load_run(

@@ -7,7 +7,6 @@ import importlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import arviz as az
@@ -22,6 +21,7 @@ from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior, posterior_class
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import DataError, NotApplicable
+from pyrozoo.core.paths import version
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics import predictive
 from pyrozoo.program.density import ProgramDensity

@@ -34,7 +34,7 @@ from pyrozoo.core.settings import check_types
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.diagnostics.verdict import Line
 from pyrozoo.run import catalog
-from pyrozoo.run.fit import Run, as_model, configuration, known_as
+from pyrozoo.run.fit import as_model, configuration, engine_fit, known_as
 from pyrozoo.run.names import check_names, method_of, model_of
 from pyrozoo.run.source import PREPARATION, container_of
 from pyrozoo.store.run_directory import CONFIG, read_config, write_text
@@ -522,7 +522,7 @@ def _fitted(plan: _Plan, data: Any, seed: int) -> tuple[Fit, float, dict[str, Te
     while True:
         changed = {**inference, "draws": draws} if chain else inference
         config = {**plan.config, "inference": changed, "seed": seed}
-        fit = Run.from_config(config, model=plan.model if plan.own else None, data=data).fit()
+        fit = engine_fit(config, data=data, **({"model": plan.model} if plan.own else {}))
         seconds += fit.seconds
         if fit.status == "interrupted":  # what half a fit says is no posterior
             raise KeyboardInterrupt

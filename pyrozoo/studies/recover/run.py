@@ -25,7 +25,7 @@ from pyrozoo.core.seeds import seed_of, seeded
 from pyrozoo.core.settings import check_types, suggestion
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.run import catalog
-from pyrozoo.run.fit import Run, configuration
+from pyrozoo.run.fit import configuration, engine_fit
 from pyrozoo.run.names import model_of
 from pyrozoo.store.run_directory import CONFIG, read_config, write_table, write_text
 from pyrozoo.studies.recover.judge import COLUMNS, sentences, summarise
@@ -347,7 +347,7 @@ def _fits(
                     config = configuration(
                         setting.model, method, data, own, seed=seed, threads=threads, progress=False, solver=solver
                     )
-                    fit = Run.from_config(config, model=setting.model, data=data).fit()
+                    fit = engine_fit(config, model=setting.model, data=data)
                 except NotApplicable as error:
                     yield [row | _absent(error)]
                 except UserError as error:

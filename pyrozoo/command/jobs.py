@@ -1,0 +1,198 @@
+"""What a command does: fit, calibrate, resume, recover, each into its directory, and the exit code of it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import traceback
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyrozoo.command.arguments import RECOVERY, Arguments
+from pyrozoo.core.settings import suggestion
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+MISTAKE, INTERRUPTED = 2, 130
+
+
+def complain(message: str) -> int:
+    """Write one line to standard error."""
+    sys.stderr.write(f"pyrozoo: {' '.join(message.split())}\n")
+    return MISTAKE
+
+
+def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resume: bool = False) -> int:
+    """Fit, or calibrate, and write the run directory; a mistake leaves none behind, but in a sweep says why in it.
+
+    Returns:
+        The exit code.
+    """
+    from omegaconf import OmegaConf
+
+    calibrating = config.get("task", "fit") == "calibrate"
+    folders = 4 if calibrating else 3
+    try:
+        from pyrozoo.core.errors import NotApplicable, UserError
+        from pyrozoo.run.fit import Run
+        from pyrozoo.store.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
+        from pyrozoo.studies.calibrate import run as calibration
+        from pyrozoo.studies.calibrate.page import RANKS
+    except KeyboardInterrupt:
+        discard(directory, folders)
+        raise
+
+    kept = RANKS if calibrating else CHECKPOINT
+    if calibrating:
+        calibration.fill(config)
+    unresolved = OmegaConf.to_yaml(config, resolve=False)
+    model, method = str(config.model.name), str(config.inference.name)
+    try:
+        write_text(directory / CONFIG, unresolved)  # with the seed, so that a killed run can be resumed
+        plain: Any = OmegaConf.to_container(config, resolve=True)
+        result: Any
+        if calibrating:
+            result = calibration.run(plain, directory=directory, resume=resume)
+        else:
+            result = Run.from_config(plain, directory=directory, resume=resume).result()
+        if calibrating and not len(result.ranks):
+            raise KeyboardInterrupt
+        result.save(directory, unresolved)
+    except (UserError, OSError) as error:
+        message = str(error)
+        if isinstance(error, OSError):
+            message = f"{error.strerror or error}: {error.filename or directory}"
+        if in_sweep:
+            status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
+            write_failure(directory, status, message, model, method)
+            complain(f"{directory.name}: {message}")
+            return 0  # the sweep's own exit code comes from its report
+        if (directory / kept).is_file():
+            return complain(f"{message} (resume={directory} continues from what is there)")
+        discard(directory, folders)
+        return complain(message)
+    except KeyboardInterrupt:  # outside the engine's loop, where there is nothing partial to keep
+        if not (directory / kept).is_file():
+            discard(directory, folders)
+        raise
+    except Exception:
+        if not in_sweep:
+            if not (directory / kept).is_file():
+                discard(directory, folders)
+            raise
+        traceback.print_exc()
+        last = traceback.format_exc().strip().splitlines()[-1]
+        write_failure(directory, "failed", last, model, method)
+        return 0
+    sys.stdout.write(f"{result}\n  {directory / 'report.html'}\n" if calibrating else describe(result, directory))
+    return INTERRUPTED if result.status == "interrupted" else 0
+
+
+def describe(result: Any, directory: Path) -> str:
+    """Return what the terminal shows of a finished run."""
+    shown = ("elbo", "holdout_elpd", "holdout_rmse", "completion_rmse", "naive_rmse", "loo_elpd")
+    figures = "  ".join(f"{name} {result.metrics[name]:.4f}" for name in shown if name in result.metrics)
+    lines = [
+        f"{result.model_name} by {result.method}: {result.status}, {result.objective_name} {result.objective:.4f}, "
+        f"{result.iterations} iterations, {result.seconds:.2f} s",
+        *([f"  {figures}"] if figures else []),
+        *(f"  {line.level:<4}  {line.about}: {line.sentence}" for line in result.verdict),
+        *(f"  note  {note}" for note in result.notes),
+        f"  {directory / 'report.html'}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def discard(directory: Path, folders: int = 3) -> None:
+    """Remove a run directory that holds nothing but what was put there before the fit, and parents left empty.
+
+    Args:
+        directory: Such as outputs/<model>/<method>/<time>.
+        folders: How many of its parents may go.
+    """
+    if directory.is_dir() and {path.name for path in directory.iterdir()} == {".hydra"}:
+        shutil.rmtree(directory / ".hydra", ignore_errors=True)
+    for folder in (directory, *directory.parents[:folders]):
+        if folder == Path.cwd():
+            return
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError:  # it holds something else
+            return
+
+
+def resume(arguments: Arguments) -> int:
+    """Continue a run directory from its checkpoint, or a calibration; other arguments change what may change."""
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from pyrozoo.core.errors import UserError
+    from pyrozoo.run.fit import RESUMABLE
+    from pyrozoo.store.run_directory import CHECKPOINT, read_config
+    from pyrozoo.studies.calibrate.run import CHANGEABLE
+
+    directory = Path(arguments.settings["resume"])
+    try:
+        config = OmegaConf.create(read_config(directory))
+        calibrating = config.get("task") == "calibrate"
+        changeable = CHANGEABLE if calibrating else RESUMABLE
+        if not calibrating and not (directory / CHECKPOINT).is_file():
+            return complain(f"{directory} has no checkpoint: it is finished, or ran without checkpoint_every")
+        rest = [argument for argument in arguments if not argument.startswith("resume=")]
+        for argument in rest:
+            if argument.split("=", 1)[0].removeprefix("inference.") not in changeable:
+                return complain(f"{argument}: a resumed run can change {', '.join(changeable)} and nothing else")
+        OmegaConf.set_struct(config, True)
+        config.merge_with_dotlist(rest)
+    except (UserError, OmegaConfBaseException, yaml.YAMLError, ValueError, AttributeError) as error:
+        return complain(str(error))
+    return execute(config, directory, resume=True)
+
+
+def recover(experiment: str, arguments: Arguments) -> int:
+    """Run a recovery study, or the rest of one, and write its directory."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for argument in arguments:
+        key, sign, text = argument.partition("=")
+        if argument == f"experiment={experiment}":
+            continue
+        if not sign or key not in RECOVERY:
+            meant = f"recovery.{key}" if f"recovery.{key}" in RECOVERY else key
+            return complain(f"{argument}: {experiment} is a recovery study; {suggestion(meant, RECOVERY)}")
+        name = key.removeprefix("recovery.")
+        try:
+            settings[name] = text if name in ("resume", "outputs") else yaml.safe_load(text)
+        except yaml.YAMLError:
+            return complain(f"{key} is {text!r}, which cannot be read")
+    if isinstance(settings.get("methods"), str):
+        settings["methods"] = settings["methods"].split(",")
+    outputs, resumed = settings.pop("outputs", "outputs"), settings.pop("resume", None)
+    directory = Path(outputs) / "recovery" / experiment / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    directory = directory if resumed is None else Path(resumed)
+    from pyrozoo.core.errors import UserError
+    from pyrozoo.studies.recover import run as recovery
+    from pyrozoo.studies.recover.page import ESTIMATES
+
+    try:
+        result = recovery.recover(experiment, **settings, directory=directory, resume=resumed is not None)
+        if len(result.estimates):
+            result.save(directory)
+    except (UserError, OSError) as error:
+        message = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        if (directory / ESTIMATES).is_file():
+            return complain(message if resumed else f"{message} (recovery.resume={directory} goes on)")
+        if resumed is None:
+            discard(directory)
+        return complain(message)
+    if not len(result.estimates):
+        discard(directory)
+        return INTERRUPTED
+    sys.stdout.write(f"{result}\n{directory / 'report.html'}\n")
+    return INTERRUPTED if result.status == "interrupted" else 0

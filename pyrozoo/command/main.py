@@ -1,0 +1,42 @@
+"""The command: help and mistakes at once, everything else by way of Hydra."""
+
+from __future__ import annotations
+
+import sys
+
+from pyrozoo.command.arguments import Arguments, early_problem
+from pyrozoo.command.help import help_text
+from pyrozoo.command.jobs import INTERRUPTED, complain, recover, resume
+from pyrozoo.core.paths import version
+from pyrozoo.run import catalog
+
+
+def main() -> None:
+    """Run the command line and exit: 0, 2 for a mistake in the input, 130 after Ctrl-C, 1 for a fault of ours."""
+    try:
+        code = run(Arguments.read(sys.argv[1:]))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except OSError as error:
+        code = complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    sys.exit(code)
+
+
+def run(arguments: Arguments) -> int:
+    """Do what is asked for; return the exit code."""
+    if not arguments.words or arguments.has("-h", "--help"):
+        sys.stdout.write(help_text())
+        return 0
+    if arguments.has("--version"):
+        sys.stdout.write(f"pyrozoo {version()}\n")
+        return 0
+    if problem := early_problem(arguments):
+        return complain(problem)
+    study = arguments.settings.get("experiment")
+    if study in catalog.recoveries():
+        return recover(study, arguments)
+    if "resume" in arguments.settings:
+        return resume(arguments)
+    from pyrozoo.command.compose import compose_and_run
+
+    return compose_and_run(arguments)
