@@ -27,7 +27,6 @@ from pyrozoo.models.gaussian_mf import cavi, em, gibbs, mle, point, queries
 from pyrozoo.models.gaussian_mf.guide import Guide
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed
 from pyrozoo.models.gaussian_mf.model import GaussianMF
-from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 from pyrozoo.testing.samplers import geweke
 from tests.case import Case, Oracle
 from tests.test_inference import interrupt_at, same
@@ -253,11 +252,8 @@ def test_conditionals_are_those_of_numpy(options, side, dense, monkeypatch):
     model, data = OPTIONS[options], simulated(OPTIONS[options])
     monkeypatch.setattr("pyrozoo.models.gaussian_mf.likelihood.DENSE", 3 if dense else 0)
     solver = gibbs.Solver(Posterior.of(model, data))
-    state = point.complete(model, start(solver))
-    found = solver.listed.regress(side, point.block(model, state, point.OTHER[side]))
-    conditional = Conditional.of(
-        found, *point.prior(model, state, side), 1 / state.noise_variance, state.mean if model.offsets else None
-    )
+    state = point.complete(model, vars(start(solver)))
+    conditional, _ = point.conditional(model, solver.listed, state, side)
     mode = conditional.mode("w")
     block, _ = conditional.moments("w")
     entries, chain = data.values.numpy(), 2
@@ -285,11 +281,10 @@ def test_conditionals_are_those_of_numpy(options, side, dense, monkeypatch):
 def test_draws_have_the_conditionals_moments():
     data = simulated()
     solver = gibbs.Solver(Posterior.of(MODEL, data))
-    state = point.complete(MODEL, take(start(solver, 1), torch.zeros(20_000, dtype=torch.long)))
+    state = point.complete(MODEL, vars(take(start(solver, 1), torch.zeros(20_000, dtype=torch.long))))
     with seeded(1):
         new, _ = solver.side(state, "column")
-    found = solver.listed.regress("column", point.block(MODEL, state, "row"))
-    conditional = Conditional.of(found, *point.prior(MODEL, state, "column"), 1 / state.noise_variance, state.mean)
+    conditional, _ = point.conditional(MODEL, solver.listed, state, "column")
     block, _ = conditional.moments("w")
     w = torch.cat([new.column_factors, new.column_offsets[..., None]], -1)
     mean, covariance = block.mean[:, 0].T, block.covariance[:, :, 0].permute(2, 0, 1)
@@ -304,7 +299,7 @@ def test_draws_have_the_conditionals_moments():
 def test_residuals_are_those_of_every_rating(options):
     model, data = OPTIONS[options], simulated(OPTIONS[options])
     solver = gibbs.Solver(Posterior.of(model, data))
-    state = point.complete(model, start(solver))
+    state = point.complete(model, vars(start(solver)))
     rss = point.squares(solver.listed, model, state, solver.listed.regress("column", point.block(model, state, "row")))
     i, j = data.values[:, :2].long().unbind(1)
     fitted = (state.row_factors[:, i] * state.column_factors[:, j]).sum(-1)
@@ -354,11 +349,11 @@ def test_geweke_sees_a_precision_without_its_prior():
 
 def test_the_normal_wishart_is_the_programs():
     """Density and draws: against log p(m, Lambda) of torch's own distributions and the moments that textbooks give."""
-    prior = NormalWishart.prior(HIERARCHICAL, 1.0, torch.zeros(1, dtype=torch.float64))
+    prior = point.NormalWishart.prior(HIERARCHICAL, 1.0, torch.zeros(1, dtype=torch.float64))
     scale = torch.linalg.inv(prior.inverse_scale[0])
     wishart = torch.distributions.Wishart(torch.tensor(prior.degrees).double(), scale)
     with seeded(0):
-        many = NormalWishart(
+        many = point.NormalWishart(
             prior.mean.repeat(20_000, 1), prior.strength, prior.degrees, prior.inverse_scale.repeat(20_000, 1, 1)
         )
         mean, precision = many.draw()
@@ -374,7 +369,7 @@ def test_the_normal_wishart_is_the_programs():
 
 def test_a_shift_moves_nothing_that_the_ratings_see():
     data = simulated()
-    state = point.complete(MODEL, start(gibbs.Solver(Posterior.of(MODEL, data))))
+    state = point.complete(MODEL, vars(start(gibbs.Solver(Posterior.of(MODEL, data)))))
     with seeded(0):
         moved = point.shift(MODEL, state, "row", 1.0)
     assert (moved.mean != state.mean).all()
@@ -567,8 +562,8 @@ def test_rows_folded_in_are_placed_as_if_they_had_been_fitted():
     fit = fitted()
     data = fit.data
     rows = data.batch(torch.tensor([4, 7]))
-    new = queries.fold_in(fit.model, fit.draws, rows, most=200)
-    some = queries.thinned(fit.draws, 200)
+    new = queries.fold_in(fit.posterior, fit.draws, rows, most=200)
+    some = fit.draws.some(200)
     ours = (new["row_factors"][0, :, 0] * some["column_factors"][0, :, 3]).sum(-1) + new["row_offsets"][0, :, 0]
     theirs = (some["row_factors"][0, :, 4] * some["column_factors"][0, :, 3]).sum(-1) + some["row_offsets"][0, :, 4]
     error = math.hypot(float(ours.std()), float(theirs.std())) / 60**0.5

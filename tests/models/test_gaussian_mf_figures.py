@@ -12,9 +12,10 @@ import torch
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.models.gaussian_mf import figures
+from pyrozoo.models.gaussian_mf.view import View
 from tests.models.test_gaussian_mf import MODEL, PLAIN
 
 NAN = float("nan")
@@ -29,17 +30,18 @@ def ratings(rows: int = 30, columns: int = 6) -> Ratings:
 def fake(data: Ratings, model=MODEL, draws: int = 3) -> Fit:
     """Return a fit that nobody computed."""
     torch.manual_seed(0)
-    one = [Posterior.of(model, data).initial(1) for _ in range(draws)]
-    values = {site: torch.stack([each[site] for each in one], 1) for site in Posterior.of(model, None).sites}
+    posterior = Posterior.of(model, data)
+    one = [posterior.initial(1) for _ in range(draws)]
+    values = Draws({site: torch.stack([each[site] for each in one], 1) for site in posterior.sites})
     trace = pd.DataFrame({"iteration": [1, 2, 3], "chain": 0, "objective": [0.0, 1, 2], "seconds": [0.1, 0.2, 0.3]})
     trace["train_nll"], trace["test_nll"] = [3.0, 2, 1], [3.0, NAN, 2]
     runs = pd.DataFrame({"chain": [0], "objective": [0.0], "iterations": [3], "status": ["completed"]})
-    return Fit(model, "gibbs", "samples", data, values, trace, runs, "completed", "log_joint", 0.0, 3, 0.3, 0)
+    return Fit(posterior, "gibbs", "samples", values, trace, runs, "completed", "log_joint", 0.0, 3, 0.3, 0)
 
 
 def named(fit: Fit) -> dict[str, Picture]:
     """Return the pictures by name, each of which can be drawn."""
-    result = {picture.name: picture for picture in figures.pictures(fit)}
+    result = {picture.name: picture for picture in View().pictures(fit)}
     for picture in result.values():
         picture.figure.savefig(io.BytesIO(), format="png", dpi=30)
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,9 +17,8 @@ from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
 from pyrozoo.models.gaussian_mf.likelihood import Block, Side
-from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, complete
+from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, Conditional, NormalWishart, block, complete
 from pyrozoo.models.gaussian_mf.posterior import Posterior
-from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 
 START = 0.1
 """Variance of q at the start, as a share of the factors' own."""
@@ -64,10 +64,9 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
         start = complete(model, self.posterior.initial(chains))
         parts: dict[str, Tensor] = {}
         for side in SIDES:
-            factors, offsets = getattr(start, f"{side}_factors"), getattr(start, f"{side}_offsets")
-            w = torch.cat([factors, offsets.unsqueeze(-1)], -1) if model.offsets else factors
+            w = block(model, start, side).mean.permute(1, 2, 0).contiguous()
             i, j = torch.tril_indices(w.shape[-1], w.shape[-1], device=w.device)
-            variance = START * factors.square().mean()
+            variance = START * getattr(start, f"{side}_factors").square().mean()
             parts[f"{side}s"] = w
             parts[f"{side}s_covariance"] = (variance * (i == j)).expand(*w.shape[:2], -1).clone()
             parts[f"{side}_centre"] = getattr(start, f"{side}_mean")
@@ -120,7 +119,8 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
             elbo = elbo - 0.5 * (
                 math.log(model.mean_variance) + (mean.square() + variance) / model.mean_variance - 1 - variance.log()
             )
-        return self.stored(state, now, mean, variance, scale, above), Info(elbo.to(state.mean.dtype))
+        new = self.stored(state, now, above, mean=mean, mean_variance=variance, noise_scale=scale)
+        return new, Info(elbo.to(state.mean.dtype))
 
     def shift(self, mean: Float[Tensor, C], side: Block) -> Float[Tensor, C]:
         """Move a constant from the offsets to the mean, in place, where it raises the bound; return the mean."""
@@ -169,22 +169,17 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
         return bound
 
     def stored(
-        self, state: State, now: dict[Side, Block], mean: Tensor, variance: Tensor, scale: Tensor,
-        above: dict[Side, NormalWishart],
+        self, state: State, now: dict[Side, Block], above: dict[Side, NormalWishart], **new: Tensor
     ) -> State:  # fmt: skip
-        """Return the new state."""
-        like, changes = state.mean.dtype, {}
+        """Return the new state, in the precision of the old one."""
         for side, each in now.items():
             assert each.covariance is not None
             i, j = torch.tril_indices(len(each.mean), len(each.mean), device=each.mean.device)
-            changes[f"{side}s"] = each.mean.permute(1, 2, 0).contiguous()
-            changes[f"{side}s_covariance"] = each.covariance[i, j].permute(1, 2, 0).contiguous()
+            new[f"{side}s"] = each.mean.permute(1, 2, 0).contiguous()
+            new[f"{side}s_covariance"] = each.covariance[i, j].permute(1, 2, 0).contiguous()
             if self.model.hierarchical:
-                changes[f"{side}_centre"] = above[side].mean.to(like)
-                changes[f"{side}_inverse_scale"] = above[side].inverse_scale.to(like)
-        return replace(
-            state, **changes, mean=mean.to(like), mean_variance=variance.to(like), noise_scale=scale.to(like)
-        )
+                new[f"{side}_centre"], new[f"{side}_inverse_scale"] = above[side].mean, above[side].inverse_scale
+        return replace(state, **{name: value.to(state.mean.dtype) for name, value in new.items()})
 
     def answer(self, state: State) -> Answer:
         """Return q."""
@@ -253,33 +248,27 @@ def _log_zero_mean(count: int, squares: Tensor, variance: float) -> Tensor:
     return -0.5 * (count * math.log(2 * math.pi * variance) + squares / variance)
 
 
-def _flat(packed: Float[Tensor, "C n F"], x: Float[Tensor, "C n L"]) -> tuple[Tensor, Tensor]:
-    """Return covariances [L, L, C n] and vectors [L, C n], the system as last axis."""
-    covariance = unpack(packed.flatten(0, 1), x.shape[-1])
-    return covariance.permute(1, 2, 0).contiguous(), x.flatten(0, 1).T.contiguous()
-
-
 def _scaled(packed: Float[Tensor, "C n F"], noise: Float[Tensor, "C n L"]) -> Float[Tensor, "C n L"]:
     """Give standard normal numbers the covariances."""
     result = torch.empty_like(noise.flatten(0, 1))
-    L, flat = noise.shape[-1], noise.flatten(0, 1)
-    for part in blocks(L, len(flat)):
-        covariance, x = _flat(packed.flatten(0, 1)[None, part], flat[None, part])
-        factor = factored(covariance, "the covariance of a row's factors")
-        y = torch.empty_like(x)
-        for k in range(L):
-            y[k] = x[k] / factor[k, k] + (factor[k, :k] * x[:k]).sum(0)
-        result[part] = y.T
+    for part, factor, x in _factors(packed, noise):
+        for k in range(len(x)):
+            result[part, k] = x[k] / factor[k, k] + (factor[k, :k] * x[:k]).sum(0)
     return result.reshape(noise.shape)
 
 
 def _log_normal(packed: Float[Tensor, "C n F"], away: Float[Tensor, "C n L"]) -> Float[Tensor, C]:
     """Return the sum over rows of the log density of N(0, covariance)."""
-    L, flat = away.shape[-1], away.flatten(0, 1)
-    logs = torch.empty(len(flat), dtype=torch.float64, device=away.device)
-    for part in blocks(L, len(flat)):
-        covariance, x = _flat(packed.flatten(0, 1)[None, part], flat[None, part])
-        factor = factored(covariance, "the covariance of a row's factors")
+    logs = torch.empty(away.shape[:2].numel(), dtype=torch.float64, device=away.device)
+    for part, factor, x in _factors(packed, away):
         log_scale = factor.diagonal(dim1=0, dim2=1).log().sum(-1)
         logs[part] = (log_scale - 0.5 * forward_(factor, x).square().sum(0)).double()
     return logs.reshape(away.shape[:2]).sum(-1) - 0.5 * math.log(2 * math.pi) * away[0].numel()
+
+
+def _factors(packed: Float[Tensor, "C n F"], x: Float[Tensor, "C n L"]) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Go through rows of all chains, one after another: where, Cholesky factors [L, L, part], and their x [L, part]."""
+    packed, x = packed.flatten(0, 1), x.flatten(0, 1)
+    for part in blocks(x.shape[1], len(x)):
+        covariance = unpack(packed[part], x.shape[1]).permute(1, 2, 0).contiguous()
+        yield part, factored(covariance, "the covariance of a row's factors"), x[part].T.contiguous()

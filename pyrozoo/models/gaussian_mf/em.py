@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.models.gaussian_mf import gibbs
-from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
+from pyrozoo.models.gaussian_mf.point import Conditional, NormalWishart
 
 
 class Solver(gibbs.Solver, kind="point", monotone=True):

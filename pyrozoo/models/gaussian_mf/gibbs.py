@@ -14,10 +14,9 @@ from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mf.likelihood import Regressions, Side, expected
-from pyrozoo.models.gaussian_mf.point import SIDES, Point
+from pyrozoo.models.gaussian_mf.point import SIDES, Conditional, NormalWishart, Point
 from pyrozoo.models.gaussian_mf.posterior import Posterior
 from pyrozoo.models.gaussian_mf.queries import noise_variance
-from pyrozoo.models.gaussian_mf.regression import Conditional, NormalWishart
 
 
 class Solver(SolverContract, kind="samples", objective="log_joint", of="result"):
@@ -41,7 +40,7 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result")
         """Draw every block in turn; return the log joint of the result."""
         now, objective = self.sweep(point.complete(self.model, vars(state)))
         new = self.state_class(**{site: getattr(now, site) for site in self.posterior.sites})
-        return new, Info(objective, predictive=partial(self.predictive, new) if self.data.hidden else None)
+        return new, Info(objective, predictive=None if self.data.hidden is None else partial(self.predictive, new))
 
     def sweep(self, state: Point) -> tuple[Point, Float[Tensor, C]]:
         """Do it."""

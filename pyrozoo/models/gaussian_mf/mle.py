@@ -19,6 +19,8 @@ FLAT = 100.0
 LEAST_NOISE = 1e-4
 """Share of the ratings' variance below which the noise variance does not fall: with enough factors nothing is left."""
 
+PENALISED = ("row_factors", "column_factors", "mean", "row_offsets", "column_offsets")
+
 
 class Solver(em.Solver, objective="penalised_log_likelihood"):
     """Alternating least squares with a ridge that only what the ratings leave open can feel.
@@ -35,13 +37,8 @@ class Solver(em.Solver, objective="penalised_log_likelihood"):
         model, data = posterior.model, posterior.data
         if model.hierarchical:
             raise SettingError("mle has no priors to learn: use model.hierarchical=false")
-        flat = replace(
-            model,
-            row_factor_variance=FLAT * model.row_factor_variance,
-            column_factor_variance=FLAT * model.column_factor_variance,
-            mean_variance=FLAT * model.mean_variance,
-            offset_variance=FLAT * model.offset_variance,
-        )
+        names = ("row_factor_variance", "column_factor_variance", "mean_variance", "offset_variance")
+        flat = replace(model, **{name: FLAT * getattr(model, name) for name in names})
         super().__init__(Posterior(flat, data))
         variance = float(data.counts.double().var(correction=0))
         self.least = LEAST_NOISE * variance or LEAST_NOISE * model.noise_variance
@@ -57,6 +54,3 @@ class Solver(em.Solver, objective="penalised_log_likelihood"):
     def noise(self, rss: Float[Tensor, C]) -> Float[Tensor, C]:
         """Return the mean squared residual."""
         return (rss / self.listed.size).clamp(min=self.least)
-
-
-PENALISED = ("row_factors", "column_factors", "mean", "row_offsets", "column_offsets")

@@ -140,5 +140,4 @@ class GaussianMF(Model):
 
 def _stacked(flat: Values) -> Float[Tensor, "S T K"]:
     """Return row and column factors one below the other, each side weighing the same."""
-    sides = [flat[site] for site in ("row_factors", "column_factors")]
-    return torch.cat([side / side.shape[-2] ** 0.5 for side in sides], -2)
+    return torch.cat([flat[site] / flat[site].shape[-2] ** 0.5 for site in ("row_factors", "column_factors")], -2)

@@ -72,25 +72,25 @@ class Posterior(HandBuilt):
 
     def initial(self, chains: int) -> Values:
         """Return starting values: factors from normals whose products have the spread of the ratings, no offsets."""
-        (N, M), K, like = self.data.shape, self.model.num_factors, self.data.values
-        r = self.data.counts
+        K, like, r = self.model.num_factors, self.data.values, self.data.counts
+        sizes = dict(zip(("row", "column"), self.data.shape, strict=True))
         variance = float(r.var(correction=0)) or self.model.noise_variance
         scale = (variance / K) ** 0.25
-        result = {
-            name: scale * torch.randn(chains, size, K, dtype=like.dtype, device=like.device)
-            for name, size in (("row_factors", N), ("column_factors", M))
-        }
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(chains, *shape, dtype=like.dtype, device=like.device)
+
+        result = {f"{side}_factors": scale * normal(size, K) for side, size in sizes.items()}
         if self.model.learn_noise:
             result["noise_variance"] = like.new_full((chains,), variance) * (0.5 + torch.rand(chains).to(like))
         if self.model.hierarchical:
-            for side in ("row", "column"):
+            for side in sizes:
                 eye = torch.eye(K, dtype=like.dtype, device=like.device)
                 result[f"{side}_precision"] = (eye / scale**2).repeat(chains, 1, 1)
                 result[f"{side}_mean"] = like.new_zeros(chains, K)
         if self.model.offsets:
             result["mean"] = r.mean().expand(chains).clone()
-            for name, size in (("row_offsets", N), ("column_offsets", M)):
-                result[name] = 0.1 * variance**0.5 * torch.randn(chains, size, dtype=like.dtype, device=like.device)
+            result |= {f"{side}_offsets": 0.1 * variance**0.5 * normal(size) for side, size in sizes.items()}
         return {site: result[site] for site in self.sites}
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:

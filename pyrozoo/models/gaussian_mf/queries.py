@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import HandBuilt
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
@@ -164,7 +164,7 @@ def _rated(data: Ratings, index: Tensor) -> Bool[Tensor, "n M"]:
     return old
 
 
-def fold_in(posterior: HandBuilt, draws: Values, rows: Ratings, most: int = SCORE_DRAWS) -> Draws:
+def fold_in(posterior: Posterior, draws: Values, rows: Ratings, most: int = SCORE_DRAWS) -> Draws:
     """Give new rows factors and offsets without fitting anew.
 
     For every draw of all else, a new row's factors have a normal conditional in closed form and are drawn from it.

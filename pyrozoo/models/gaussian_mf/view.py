@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,12 +12,11 @@ from torch import Tensor
 
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws, Values, evenly
+from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.drawing.predictions import completion
-from pyrozoo.models.gaussian_mf.model import GaussianMF
-from pyrozoo.models.gaussian_mf.queries import BLOCK, SCORE_DRAWS, fold_in, log_densities, recommend
+from pyrozoo.models.gaussian_mf.queries import SCORE_DRAWS, fold_in, predictive, recommend
 
 TRAIN = 200_000
 """Ratings behind the density of those that were fitted; of more, so many are chosen evenly."""
@@ -48,14 +46,16 @@ class View(view.View):
         even choice of very many); ``baseline_rmse`` is the test error of the mean of all plus what rows and columns are
         above it.
         """
-        data, model, result = fit.data, fit.model, {}
+        data, result = fit.data, {}
         if fit.objective_name == "elbo":
             result["elbo_per_rating"] = fit.objective / len(data.values)
-        some = fit.draws.some(SCORE_DRAWS).flat()
         at = evenly(len(data.values), TRAIN)
-        result["train_nll"] = _nll(model, some, data.values[at, :2].long(), data.counts[at])
+        parts = {"train_nll": (data.values[at, :2].long(), data.counts[at])}
         if (aside := data.validation) is not None:
-            result["validation_nll"] = _nll(model, some, torch.stack([aside.rows, aside.columns], 1), aside.values)
+            parts["validation_nll"] = torch.stack([aside.rows, aside.columns], 1), aside.values
+        for name, (pairs, ratings) in parts.items():
+            found = predictive(fit.model, fit.draws.some(SCORE_DRAWS), pairs, ratings)
+            result[name] = -found.log_density.mean().item()
         if data.hidden is not None:
             found, truth = fit.predict(data), data.hidden.values
             result["test_nll"] = -found.log_density.mean().item()
@@ -99,15 +99,6 @@ class View(view.View):
         if "mean" in fit.draws:
             found.append(_offsets(fit))
         return [picture for picture in found if picture is not None]
-
-
-def _nll(model: GaussianMF, flat: Values, pairs: Tensor, truth: Tensor) -> float:
-    """Return minus the mean log density of some ratings, averaged over draws [draw, *event] inside the log."""
-    count, total = len(flat["row_factors"]), 0.0
-    for index in torch.arange(len(pairs), device=pairs.device).split(max(1, BLOCK // (count * model.num_factors))):
-        logs = log_densities(model, flat, pairs[index], truth[index])
-        total += float(logs.double().logsumexp(0).sum()) - len(index) * math.log(count)
-    return -total / len(pairs)
 
 
 def _baseline(data: Ratings) -> Tensor:
