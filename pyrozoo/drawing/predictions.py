@@ -11,6 +11,9 @@ from pyrozoo.core.prediction import Prediction
 
 BINS = 20
 
+MOST_POINTS = 3000
+"""Entries up to which each is a point; more are counted in hexagons."""
+
 
 def completion(
     name: str, caption: str, prediction: Prediction, truth: Tensor, what: str, *, jitter: float = 0.0
@@ -30,7 +33,11 @@ def completion(
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     moved = true + np.random.default_rng(0).uniform(-jitter, jitter, len(true))
-    left.plot(mean, moved, ".", ms=3, alpha=0.4)
+    if len(true) <= MOST_POINTS:
+        left.plot(mean, moved, ".", ms=3, alpha=0.4)
+    else:
+        cells = left.hexbin(mean, moved, gridsize=45, bins="log", cmap="Blues", mincnt=1)
+        figure.colorbar(cells, ax=left, label="entries")
     ends = [min(0.0, true.min(), mean.min()), max(true.max(), mean.max())]
     left.plot(ends, ends, color="0.6", lw=0.8)
     said = f"true {what} (jittered)" if jitter else f"true {what}"
