@@ -690,7 +690,7 @@ def test_aligned_columns_sum_to_one_and_fall_in_mass():
 @pytest.mark.parametrize("scale", [0.05, 3.0])
 def test_simulated_cells_are_poisson(scale):
     """Drawn as events where they are few, as cells where they are many: means and variances of each cell agree."""
-    from pyrozoo.models.poisson_mf.distributions import FactorPoisson
+    from pyrozoo.models.poisson_mf.likelihood import FactorPoisson
 
     generator = torch.Generator().manual_seed(0)
     theta, eta = (torch.rand(n, 2, dtype=torch.float64, generator=generator) * scale for n in (3, 4))

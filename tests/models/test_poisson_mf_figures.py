@@ -15,6 +15,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.triplets import Triplets
+from pyrozoo.drawing import labels
 from pyrozoo.models.poisson_mf import queries, view
 from pyrozoo.models.poisson_mf.model import PoissonMF
 
@@ -116,7 +117,7 @@ def test_genres_are_those_of_the_table():
     for axis, k in zip(axes, shares.sort_values(ascending=False).index, strict=True):
         part = frame[frame["factor"] == k]
         assert [text.get_text() for text in axis.texts[::2]] == part["column"].tolist()
-        assert [text.get_text() for text in axis.texts[1::2]] == [*map(view._percent, part["weight"])]
+        assert [text.get_text() for text in axis.texts[1::2]] == [*map(labels.percent, part["weight"])]
         assert [bar.get_width() for bar in axis.patches] == pytest.approx(part["weight"] / part["weight"].max())
         assert axis.get_title(loc="left") == f"factor {k}: {shares[k]:.0%} of all"
 
@@ -251,9 +252,9 @@ def test_large_data_stay_small():
 # Odd names ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fallbacks", [(), view.FALLBACKS])
+@pytest.mark.parametrize("fallbacks", [(), labels.FALLBACKS])
 def test_odd_names(fallbacks, monkeypatch):
-    monkeypatch.setattr(view, "FALLBACKS", fallbacks)
+    monkeypatch.setattr(labels, "FALLBACKS", fallbacks)
     data = Triplets.of(COUNTS[:20, : len(ODD_NAMES)]).hold_out(0.2, 0)
     data = dataclasses.replace(data, column_labels=ODD_NAMES, row_labels=[f"{name} $" for name in (ODD_NAMES * 2)[:20]])
     found = named(fake(data))
@@ -261,33 +262,33 @@ def test_odd_names(fallbacks, monkeypatch):
 
 
 def test_labels(monkeypatch):
-    monkeypatch.setattr(view, "FALLBACKS", ())
+    monkeypatch.setattr(labels, "FALLBACKS", ())
     expected = ["□ column 0", "Сплин", r"AC\$DC \$x\$", "two lines and a tab", "column 4", "column 5", "□□□ (live)",
                 "□ column 7", "□ column 8"]  # fmt: skip
-    assert [view._label(name, i) for i, name in enumerate(ODD_NAMES[:9])] == expected
-    assert view._label("W" * 50, 0) == "W" * 21 + "…"
-    assert view._label("a name that goes on and on", 0) == "a name that goes on a…"
-    assert view._label("x" * 22, 0) == "x" * 22
-    assert view._label("", 3, "row") == "row 3"
+    assert [labels.drawable(name, i) for i, name in enumerate(ODD_NAMES[:9])] == expected
+    assert labels.drawable("W" * 50, 0) == "W" * 21 + "…"
+    assert labels.drawable("a name that goes on and on", 0) == "a name that goes on a…"
+    assert labels.drawable("x" * 22, 0) == "x" * 22
+    assert labels.drawable("", 3, "row") == "row 3"
 
 
 def test_percentages():
     parts = [1.0, 0.123, 0.0996, 0.0994, 0.0123, 0.00994, 0.0001, 0.00001, 0.0]
-    assert [view._percent(part) for part in parts] == [
+    assert [labels.percent(part) for part in parts] == [
         "100%", "12%", "10%", "9.9%", "1.2%", "0.99%", "0.01%", "<0.01%", "0%",
     ]  # fmt: skip
 
 
 def test_wide_letters_count_twice(monkeypatch):
-    monkeypatch.setattr(view, "_fonts", lambda fallbacks: (["DejaVu Sans"], frozenset(range(0x110000))))
-    assert view._label("久" * 30, 0) == "久" * 10 + "…"
-    assert view._label("久" * 11, 0) == "久" * 11
+    monkeypatch.setattr(labels, "_fonts", lambda fallbacks: (["DejaVu Sans"], frozenset(range(0x110000))))
+    assert labels.drawable("久" * 30, 0) == "久" * 10 + "…"
+    assert labels.drawable("久" * 11, 0) == "久" * 11
 
 
 def test_fonts_are_those_that_are_there():
-    families, letters = view._fonts(("No such font", "DejaVu Serif"))
+    families, letters = labels._fonts(("No such font", "DejaVu Serif"))
     assert families == ["DejaVu Sans", "DejaVu Serif"]
-    assert {ord("a"), ord("Я"), ord(view.LACKING), ord("…"), ord("√")} <= letters
+    assert {ord("a"), ord("Я"), ord(labels.LACKING), ord("…"), ord("√")} <= letters
     assert ord("久") not in letters
 
 

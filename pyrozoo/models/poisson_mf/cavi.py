@@ -98,11 +98,9 @@ class Solver(SolverContract, kind="variational", objective="elbo", monotone=True
             "column_factors": Gamma(state.column_shape, state.column_rate),
         }
         if isinstance(state, HierarchicalState):
-            for name, shape, rate in (
-                ("row_rates", m.row_shape, state.row_rates_rate),
-                ("column_rates", m.column_shape, state.column_rates_rate),
-            ):
-                q[name] = Gamma(torch.full_like(rate, rates_shape(m, shape)), rate)
+            xi, omega = state.row_rates_rate, state.column_rates_rate
+            q["row_rates"] = Gamma(torch.full_like(xi, rates_shape(m, m.row_shape)), xi)
+            q["column_rates"] = Gamma(torch.full_like(omega, rates_shape(m, m.column_shape)), omega)
         return q
 
     def answer(self, state: State) -> Answer:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import Info
 from pyrozoo.core.errors import SettingError
 from pyrozoo.models.poisson_mf.factors import rates_given
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
-from pyrozoo.models.poisson_mf.point import State, log_prior, prior_rates, state_class
+from pyrozoo.models.poisson_mf.point import PointSolver, State, log_prior, prior_rates
 from pyrozoo.models.poisson_mf.posterior import Posterior
 
 
-class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
+class Solver(PointSolver, kind="point", objective="log_joint", monotone=True):
     """EM for the MAP with z_nmk, the share of factor k in x_nm, as what is missing (Cemgil 2009, section 2.1).
 
     The M-step goes through theta, eta, xi, omega in turn, each at its mode given the others (Meng and Rubin 1993,
@@ -29,11 +28,6 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
         for name in ("row_shape", "column_shape"):
             if (value := getattr(self.model, name)) < 1:
                 raise SettingError(f"model.{name} is {value}; em needs >= 1, below which the posterior has no mode")
-        self.state_class = state_class(self.model)
-
-    def init(self, chains: int) -> State:
-        """Return random starting points (``Posterior.initial``)."""
-        return self.state_class(**self.posterior.initial(chains))
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
@@ -45,9 +39,5 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
         tiny = torch.finfo(theta.dtype).tiny
         theta = ((m.row_shape - 1 + of_rows) / (b + row_exposure(eta, data))).clamp(min=tiny)
         eta = ((m.column_shape - 1 + of_columns) / (d + column_exposure(theta, data))).clamp(min=tiny)
-        rates = [(shape - 1) / rate for shape, rate in rates_given(m, theta, eta)] if m.hierarchical else []
+        rates = [(shape - 1) / rate for shape, rate in rates_given(m, theta, eta)]
         return self.state_class(theta, eta, *rates), Info(objective)
-
-    def answer(self, state: State) -> Answer:
-        """Return the point itself."""
-        return Answer(point=vars(state))

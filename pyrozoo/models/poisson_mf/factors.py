@@ -49,21 +49,17 @@ def rates_rate(model: PoissonMF, mean: float, factors: Float[Tensor, "C N K"]) -
 
 
 def rates_given(model: PoissonMF, theta: Tensor, eta: Tensor) -> list[tuple[float, Tensor]]:
-    """Return shape and rate of xi and of omega given factors, or their means, [C, N, K] and [C, M, K]."""
-    sides = (model.row_shape, model.row_rate, theta), (model.column_shape, model.column_rate, eta)
-    return [(rates_shape(model, a), rates_rate(model, mean, each)) for a, mean, each in sides]
+    """Return shape and rate of xi and of omega given factors [C, N, K] and [C, M, K], or their means.
 
-
-def expected_rate(model: PoissonMF, a: float, mean: float, xi: Tensor | None) -> Tensor | float:
-    """Return E xi from the rate of q(xi), to be broadcast over factors, or the fixed rate.
-
-    Args:
-        model: The model.
-        a: Shape of the prior of the factors.
-        mean: Rate of that prior, or the mean of the rates.
-        xi: Rate of q(xi), when the model is hierarchical.
+    Without the hierarchy there are none.
     """
-    return mean if xi is None else (rates_shape(model, a) / xi).unsqueeze(-1)
+    sides = (model.row_shape, model.row_rate, theta), (model.column_shape, model.column_rate, eta)
+    return [(rates_shape(model, a), rates_rate(model, mean, x)) for a, mean, x in sides if model.hierarchical]
+
+
+def expected_rate(model: PoissonMF, a: float, b: float, xi: Tensor | None) -> Tensor | float:
+    """Return E xi, to be broadcast over factors, or the fixed rate; arguments are those of ``factor``."""
+    return b if xi is None else (rates_shape(model, a) / xi).unsqueeze(-1)
 
 
 def factor(

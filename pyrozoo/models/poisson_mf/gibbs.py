@@ -7,16 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import Info
 from pyrozoo.math.multinomial import allot
 from pyrozoo.models.poisson_mf.factors import rates_given
 from pyrozoo.models.poisson_mf.likelihood import BLOCK, column_exposure, expected_total, row_exposure
-from pyrozoo.models.poisson_mf.point import State, log_prior, prior_rates, state_class
-from pyrozoo.models.poisson_mf.posterior import Posterior
+from pyrozoo.models.poisson_mf.point import PointSolver, State, log_prior, prior_rates
 
 
-class Solver(SolverContract, kind="samples", objective="log_joint", state=State):
+class Solver(PointSolver, kind="samples", objective="log_joint"):
     """Gibbs with z_nmk, the share of factor k in x_nm, as auxiliary variables (Cemgil 2009, section 3.4).
 
     z_nm | - ~ Multinomial(x_nm, theta_nk eta_mk / s_nm) at the listed cells; theta_nk | z, eta ~ Gamma(row_shape +
@@ -24,14 +22,6 @@ class Solver(SolverContract, kind="samples", objective="log_joint", state=State)
     row_rate + sum_k theta_nk). Only sums of z over rows and over columns are kept. The objective is log p(X, theta,
     eta, ...) of the state before the step, z summed out.
     """
-
-    def __init__(self, posterior: Posterior):
-        super().__init__(posterior)
-        self.state_class = state_class(self.model)
-
-    def init(self, chains: int) -> State:
-        """Return random starting points (``Posterior.initial``)."""
-        return self.state_class(**self.posterior.initial(chains))
 
     def step(self, state: State) -> tuple[State, Info]:
         """Draw z, theta, eta, xi, omega in turn; return the log joint of the argument."""
@@ -41,8 +31,7 @@ class Solver(SolverContract, kind="samples", objective="log_joint", state=State)
         b, d = prior_rates(m, state)
         theta = self.gamma(m.row_shape + of_rows, b + row_exposure(state.column_factors, data))
         eta = self.gamma(m.column_shape + of_columns, d + column_exposure(theta, data))
-        given = rates_given(m, theta, eta) if m.hierarchical else []
-        rates = [self.gamma(torch.full_like(rate, shape), rate) for shape, rate in given]
+        rates = [self.gamma(torch.full_like(rate, shape), rate) for shape, rate in rates_given(m, theta, eta)]
         return self.state_class(theta, eta, *rates), Info(objective)
 
     def allotted(
@@ -66,7 +55,3 @@ class Solver(SolverContract, kind="samples", objective="log_joint", state=State)
         """Draw Gamma variables, kept above 0."""
         tiny = torch.finfo(shape.dtype).tiny
         return Gamma(shape, rate, validate_args=False).sample().clamp(min=tiny)
-
-    def answer(self, state: State) -> Answer:
-        """Return the parameters."""
-        return Answer(point=vars(state))

@@ -14,7 +14,7 @@ from pyrozoo.contracts.symmetry import Relabel, Sites
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.settings import positive, whole
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.models.poisson_mf.distributions import FactorPoisson
+from pyrozoo.models.poisson_mf.likelihood import FactorPoisson
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.solver import Answer
+from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.models.poisson_mf.model import PoissonMF
+from pyrozoo.models.poisson_mf.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,20 @@ class HierarchicalState(State):
     column_rates: Float[Tensor, "C M"]
 
 
-def state_class(model: PoissonMF) -> type[State]:
-    """Return the class of states of a model."""
-    return HierarchicalState if model.hierarchical else State
+class PointSolver(SolverContract, state=State):
+    """A solver whose state is a point."""
+
+    def __init__(self, posterior: Posterior):
+        super().__init__(posterior)
+        self.state_class = HierarchicalState if self.model.hierarchical else State
+
+    def init(self, chains: int) -> State:
+        """Return random starting points (``Posterior.initial``)."""
+        return self.state_class(**self.posterior.initial(chains))
+
+    def answer(self, state: State) -> Answer:
+        """Return the point itself."""
+        return Answer(point=vars(state))
 
 
 def prior_rates(model: PoissonMF, state: State) -> tuple[Tensor | float, Tensor | float]:

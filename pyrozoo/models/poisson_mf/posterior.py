@@ -17,7 +17,7 @@ from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.factors import rates_given
 from pyrozoo.models.poisson_mf.likelihood import LARGEST_FLOAT32_COUNT, pointwise
 from pyrozoo.models.poisson_mf.model import PoissonMF
-from pyrozoo.models.poisson_mf.queries import cell_rates, predict
+from pyrozoo.models.poisson_mf.queries import cell_rates, factors, predictive
 
 MOST_RATES = 2**22
 """Rates of listed cells, over draws, held at a time."""
@@ -63,11 +63,8 @@ class Posterior(HandBuilt):
         theta, eta = (
             scale * (0.5 + torch.rand(chains, size, K, dtype=like.dtype, device=like.device)) for size in (N, M)
         )
-        result = {"row_factors": theta, "column_factors": eta}
-        if self.model.hierarchical:
-            means = (shape / rate for shape, rate in rates_given(self.model, theta, eta))
-            result |= zip(("row_rates", "column_rates"), means, strict=True)
-        return result
+        rates = [shape / rate for shape, rate in rates_given(self.model, theta, eta)]
+        return dict(zip(self.sites, (theta, eta, *rates), strict=True))
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_n | theta_n, eta) of every row."""
@@ -109,5 +106,7 @@ class Posterior(HandBuilt):
         return result | {"dispersion": (square - mean**2) / mean.clamp(min=1e-300)}
 
     def predict(self, draws: Values) -> Prediction:
-        """Predict hidden counts."""
-        return predict(draws, self.data)
+        """Predict the hidden counts, in their order."""
+        if (hidden := self.data.hidden) is None:
+            raise ValueError("the data hide no entries")
+        return predictive(*factors(draws), torch.stack([hidden.rows, hidden.columns], 1), hidden.values)

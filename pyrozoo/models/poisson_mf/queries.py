@@ -52,9 +52,6 @@ Scores = Callable[[Tensor], Tensor]
 """Rows [n] -> how much each column is recommended to them, [n, M], at least 0."""
 
 
-# Counts ---------------------------------------------------------------------------------------------------------------
-
-
 def factors(draws: Values, most: int = MOST_DRAWS) -> tuple[Float[Tensor, "S N K"], Float[Tensor, "S M K"]]:
     """Return row and column factors of at most so many draws, thinned evenly over chains."""
     flat = Draws({site: draws[site] for site in ("row_factors", "column_factors")}).some(most).flat()
@@ -74,22 +71,6 @@ def expected_rates(theta: Float[Tensor, "S n K"], eta: Float[Tensor, "S M K"]) -
     for a, b in zip(theta, eta, strict=True):
         total.addmm_(a, b.T)
     return total / len(theta)
-
-
-def predict(draws: Values, data: Triplets) -> Prediction:
-    """Predict the hidden counts of the data, in their order.
-
-    Args:
-        draws: Site -> [chain, draw, *event].
-        data: With hidden entries.
-
-    Raises:
-        ValueError: It hides none.
-    """
-    hidden = data.hidden
-    if hidden is None:
-        raise ValueError("the data hide no entries")
-    return predictive(*factors(draws), torch.stack([hidden.rows, hidden.columns], 1), hidden.values)
 
 
 def predictive(
@@ -128,9 +109,6 @@ def _block(rates: Float[Tensor, "S cell"], x: Float[Tensor, cell], repeats: int)
     return rates.mean(0), ends[0], ends[1], log_density, less + torch.rand_like(x) * equal
 
 
-# Factors and columns --------------------------------------------------------------------------------------------------
-
-
 def genres(mean: Values, data: Triplets, count: int = TOP) -> pd.DataFrame:
     """Return the top columns of each factor.
 
@@ -164,11 +142,6 @@ def genres(mean: Values, data: Triplets, count: int = TOP) -> pd.DataFrame:
 def similar(mean: Values, data: Triplets, count: int = SIMILAR) -> pd.DataFrame:
     """Return the nearest columns of each column: by the cosine of how factors share what is expected of them.
 
-    Args:
-        mean: Site -> the mean of aligned draws, [*event].
-        data: Its labels and totals.
-        count: Neighbours of each column.
-
     Returns:
         One line per column and rank, columns with the largest totals first.
     """
@@ -187,9 +160,6 @@ def similar(mean: Values, data: Triplets, count: int = SIMILAR) -> pd.DataFrame:
                 for r, (i, v) in enumerate(zip(neighbours, values, strict=True))
             ]
     return pd.DataFrame(rows, columns=["column", "rank", "similar", "cosine"])
-
-
-# Rows -----------------------------------------------------------------------------------------------------------------
 
 
 def recommend(
@@ -264,9 +234,6 @@ def fold_in(model: PoissonMF, draws: Values, rows: Triplets, most: int = RATE_DR
         found = fit_rows(model, eta.clamp(min=tiny).log(), eta, rows, steps=200, tol=1e-4)
         theta = Gamma(found.shape, found.rate).sample().clamp(min=tiny)
     return {"row_factors": theta[None], "column_factors": eta[None]}
-
-
-# Ranking --------------------------------------------------------------------------------------------------------------
 
 
 def scores(draws: Values, data: Triplets) -> tuple[Scores, Scores]:

@@ -68,9 +68,7 @@ class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State
     The objective is the sum of the minibatches' bounds, each at the q(eta) that it met, less KL(eta) at the end of the
     pass: an estimate of the ELBO that lags behind it by a pass and becomes exact as q(eta) comes to rest.
 
-    Args:
-        posterior: The posterior.
-        batch_size, delay, forgetting, local_steps, local_tol: See ``Options``.
+    Settings are those of ``Options``.
 
     Raises:
         SettingError: A setting out of range.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
-from functools import cache
 
 import matplotlib
 import numpy as np
@@ -14,9 +12,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from scipy.stats import poisson
 from torch import Tensor
 
@@ -25,6 +22,7 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.triplets import Triplets
+from pyrozoo.drawing.labels import counted, drawable, families, percent
 from pyrozoo.models.poisson_mf import queries
 from pyrozoo.models.poisson_mf.queries import BLOCK, RATE_DRAWS, cell_rates, expected_rates, factors
 
@@ -73,22 +71,8 @@ LINEAR = 20
 MOST_RECOMMENDED = 100
 """Longest list of recommendations that is judged."""
 
-LONGEST = 22
-"""Letters of a label."""
-
 BLUES = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0.25, 1, 256)))
 """For numbers of cells: the fewest can be told from none."""
-
-FALLBACKS = (
-    "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Source Han Sans", "IPAexGothic", "IPAGothic",
-    "TakaoGothic", "VL Gothic", "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Hiragino Sans",
-    "PingFang SC", "Apple SD Gothic Neo", "Yu Gothic", "Meiryo", "MS Gothic", "Microsoft YaHei", "Malgun Gothic",
-    "Arial Unicode MS", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai", "Unifont",
-)  # fmt: skip
-"""Fonts for letters that matplotlib's own lacks; those that a machine has are used."""
-
-LACKING = "□"
-"""What stands for letters that no font has."""
 
 
 class View(view.View):
@@ -179,11 +163,11 @@ def _genres(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Triple
         axes.barh(y, sizes / (sizes.max() or 1.0), height=0.84, color="#c6dbef")
         for i, j in enumerate(top.tolist()):
             style = {"va": "center_baseline", "fontsize": 7.5}
-            axes.text(0.012, i, _label(data.column_labels[j], j), family=_fonts(FALLBACKS)[0], **style)
-            axes.text(1.2, i, _percent(sizes[i]), ha="right", color="0.45", **style)
+            axes.text(0.012, i, drawable(data.column_labels[j], j), family=families(), **style)
+            axes.text(1.2, i, percent(sizes[i]), ha="right", color="0.45", **style)
         axes.set(xlim=(0, 1.2), ylim=(lines - 0.5, -0.5))
-        axes.set_title(f"factor {k}: {_percent(shares[k])} of all", fontsize=9, loc="left", pad=3, fontweight="bold")
-    some = f"the {count} largest of {len(order)} factors" if count < len(order) else _counted(len(order), "factor")
+        axes.set_title(f"factor {k}: {percent(shares[k])} of all", fontsize=9, loc="left", pad=3, fontweight="bold")
+    some = f"the {count} largest of {len(order)} factors" if count < len(order) else counted(len(order), "factor")
     return Picture(
         "genres",
         f"The columns with the largest weights in {some}, and each factor's share of all that is expected: do the "
@@ -219,9 +203,9 @@ def _loadings(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Trip
     bar = figure.colorbar(image, ax=left, pad=0.01, aspect=thin, extend="max" if peaks.max() > top else "neither")
     bar.set_label("weight (√ scale)", fontsize=7)
     bar.ax.tick_params(labelsize=7)
-    names = [_label(data.column_labels[j], j) for j in columns]
-    left.set_xticks(range(len(columns)), names, rotation=90, fontsize=6.5, family=_fonts(FALLBACKS)[0])
-    left.set_yticks(range(count), [f"{k}: {_percent(shares[k])}" for k in shown.tolist()], fontsize=7)
+    names = [drawable(data.column_labels[j], j) for j in columns]
+    left.set_xticks(range(len(columns)), names, rotation=90, fontsize=6.5, family=families())
+    left.set_yticks(range(count), [f"{k}: {percent(shares[k])}" for k in shown.tolist()], fontsize=7)
     left.set_ylabel("factor: share of all", fontsize=8)
     left.set_title(f"top {each} columns of each factor" if each > 1 else "top column of each factor", fontsize=9)
     image = right.imshow(parts.T, aspect="auto", cmap="magma", vmin=0, vmax=1, interpolation="nearest")
@@ -230,12 +214,12 @@ def _loadings(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Trip
     bar.ax.tick_params(labelsize=7)
     right.set_yticks(range(count), [])
     if row_names:
-        names = [_label(data.row_labels[i], i, "row") for i in rows.tolist()]
-        right.set_xticks(range(len(rows)), names, rotation=90, fontsize=6.5, family=_fonts(FALLBACKS)[0])
+        names = [drawable(data.row_labels[i], i, "row") for i in rows.tolist()]
+        right.set_xticks(range(len(rows)), names, rotation=90, fontsize=6.5, family=families())
     else:
         right.set(xticks=[])
         right.set_xlabel("row", fontsize=8)
-    right.set_title(f"{len(rows)} of {N} rows" if len(rows) < N else _counted(N, "row"), fontsize=9)
+    right.set_title(f"{len(rows)} of {N} rows" if len(rows) < N else counted(N, "row"), fontsize=9)
     some = f" The {count} largest of {len(order)} factors." if count < len(order) else ""
     return Picture(
         "loadings",
@@ -357,7 +341,7 @@ def _density(
     if max(across[1] / across[0], upward[1] / upward[0]) < 1000:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_major_formatter("{x:g}")
             axis.set_minor_locator(NullLocator())
     if len(x) <= MOST_POINTS:
         axes.plot(x, y, ".", ms=4 if len(x) > 300 else 7, alpha=0.6, mew=0)
@@ -398,20 +382,19 @@ def _holdout(fit: Fit) -> Picture:
     ends = -0.6, (top * 1.3 if top > LINEAR else top * 1.04 + 0.6)
     line = np.concatenate([[0.0], np.geomspace(0.01, ends[1], 100)])
     left.plot(line, line, color="0.5", lw=0.8, zorder=0)
-    left.set(xlim=ends, ylim=ends, xlabel="true count", ylabel="predicted mean, 90% interval")
+    left.set(xlabel="true count", ylabel="predicted mean, 90% interval")
     if top > LINEAR:
         left.set_xscale("symlog", linthresh=1, linscale=1)
         left.set_yscale("symlog", linthresh=1, linscale=1)
         for axis in (left.xaxis, left.yaxis):
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_major_formatter("{x:g}")
     else:
         for axis in (left.xaxis, left.yaxis):
             axis.set_major_locator(MaxNLocator("auto", integer=True))
     left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, fontsize=8, frameon=False)
-    left.set_xlim(ends)
-    left.set_ylim(ends)
+    left.set(xlim=ends, ylim=ends)
     some = f"{len(at)} of {len(true)} hidden entries, evenly chosen"
-    every = _counted(len(true), "hidden entry", "hidden entries")
+    every = counted(len(true), "hidden entry", "hidden entries")
     left.set_title(some if len(at) < len(true) else every, fontsize=10)
     if hidden.at_random:
         right, bins = panels[1], 20 if len(true) >= 200 else 10
@@ -461,47 +444,6 @@ def _ranking(fit: Fit) -> Picture:
         f"{some}",
         figure,
     )
-
-
-# Words ----------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _fonts(fallbacks: tuple[str, ...]) -> tuple[list[str], frozenset[int]]:
-    """Return the fonts for labels, matplotlib's own first, and the letters that they have."""
-    installed = {font.name for font in fontManager.ttflist}
-    families = ["DejaVu Sans", *(name for name in fallbacks if name in installed)]
-    return families, frozenset().union(*(get_font(findfont(name)).get_charmap() for name in families))
-
-
-def _label(label: str, place: int, what: str = "column") -> str:
-    """Return a label on one line, cut to a length, with letters that can be drawn.
-
-    A label of which nothing can be drawn is called by its place. Dollars stay dollars: between two of them matplotlib
-    sets formulas.
-    """
-    letters = _fonts(FALLBACKS)[1]
-    text = "".join(each for each in " ".join(label.split()) if each.isprintable())
-    drawn = "".join(each if ord(each) in letters else LACKING for each in text)
-    if not drawn or (LACKING in drawn and not any(map(str.isalnum, drawn))):
-        drawn = f"{LACKING} {what} {place}" if drawn else f"{what} {place}"
-    width = np.cumsum([2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in drawn])
-    if width[-1] > LONGEST:
-        drawn = drawn[: int((width < LONGEST).sum())].rstrip() + "…"
-    return drawn.replace("$", r"\$")
-
-
-def _percent(part: float) -> str:
-    """Return a part as a percentage with two digits."""
-    if part <= 0:
-        return "0%"
-    if part < 0.000095:
-        return "<0.01%"
-    return f"{part:.0%}" if part >= 0.0995 else f"{part:.1%}" if part >= 0.00995 else f"{part:.2%}"
-
-
-def _counted(count: int, word: str, words: str | None = None) -> str:
-    return f"the one {word}" if count == 1 else f"all {count} {words or word + 's'}"
 
 
 def _numpy(values: Tensor) -> np.ndarray:
