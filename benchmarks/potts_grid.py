@@ -50,7 +50,7 @@ class Ours:
     def __call__(self) -> None:
         self.state = self.passing.start(1)
         for _ in range(SWEEPS):
-            self.state, self.bethe = self.passing.sweep(self.state)
+            self.state, self.residual, self.bethe = self.passing.sweep(self.state)
 
 
 class Plain:
@@ -111,7 +111,7 @@ def rows() -> Iterator[Row]:
         task = f"potts_grid BP, flag 100 x 100 x 3, {SWEEPS} sweeps, {name}"
         ends = ours.passing.probability(ours.state)[0]
         gap = float((ends - plain.marginals).abs().max())
-        note = f"largest change of a message in the last sweep {float(ours.state.residual[0]):.2g}; "
+        note = f"largest change of a message in the last sweep {float(ours.residual[0]):.2g}; "
         yield Row(task, mine, "plain version, PyTorch", theirs, f"{note}beliefs differ by at most {gap:.1g}")
         if (found := peer("pgmax", MODEL, data)) is not None:
             again, _ = in_turns(ours, lambda: None, 7)  # beside it in time

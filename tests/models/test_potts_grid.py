@@ -476,6 +476,8 @@ def test_forbidden_pairs_never_occur():
         ({"coupling": [[1.0]], "num_labels": 2}, "num_labels=2"),
         ({"coupling": [["a"]]}, "[0][0]"),
         ({"coupling": []}, "coupling"),
+        ({"coupling": [[1.0, 2.0], []]}, "not square: row 1"),
+        ({"coupling": 3.0}, "model.coupling is 3.0"),
         ({"num_labels": 0}, "num_labels"),
         ({"observation_strength": -1.0}, "observation_strength"),
         ({"observation_strength": INF}, "observation_strength"),

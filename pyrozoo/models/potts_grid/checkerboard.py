@@ -50,10 +50,7 @@ class Checkerboard:
         return pairs.flatten(2, 3)[:, :, : self.width]
 
     def pull(self, other: Tensor, colour: int) -> Tensor:
-        """Return the sum over the neighbours of every pixel of a colour, 0 or 1.
-
-        ``other`` has the values of the other colour, [C, H, half, K].
-        """
+        """Return the sum over the neighbours of every pixel of a colour, 0 or 1, which have values [C, H, half, K]."""
         other = other * self.exists[1 - colour]
         total = other.clone()  # beside, in the same packed column
         total[:, 1:] += other[:, :-1]

@@ -24,7 +24,7 @@ MOST_WORK = 2e6
 class PottsField(TorchDistribution):
     """log p(y) = sum over edges J(y_i, y_j), each edge once, *up to the normaliser*, which no method here needs.
 
-    Values are exact, by elimination, and therefore of small fields only.
+    Draws are exact, by elimination, and therefore of small fields only.
 
     Args:
         coupling: J.

@@ -17,6 +17,7 @@ from functools import partial
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.distributions import Categorical
 
 from pyrozoo.core.errors import NotApplicable
 
@@ -119,7 +120,7 @@ class Eliminated:
         # Lines run along the shorter side.
         self.turned = width > height
         self.unary = unary.transpose(0, 1) if self.turned else unary
-        self.coupling, self.labels = coupling, K
+        self.labels = K
         self.lines, self.side = self.unary.shape[:2]
         self.right = coupling.expand(self.lines, self.side - 1, K, K)
         self.below = coupling.expand(self.lines - 1, self.side, K, K)
@@ -159,12 +160,8 @@ class Eliminated:
 
     def draw(self, count: int) -> Int[Tensor, "count H W"]:
         """Draw independent labellings from torch's global generator: filter forward, draw backward."""
-
-        def choose(logits: Tensor) -> Tensor:
-            return torch.distributions.Categorical(logits=logits, validate_args=False).sample()
-
         last = torch.multinomial(self.tables[-1].softmax(0), count, replacement=True)
-        return self._backward(self.tables, last, choose)
+        return self._backward(self.tables, last, lambda each: Categorical(logits=each, validate_args=False).sample())
 
     def most_probable(self) -> Int[Tensor, "H W"]:
         """Return the labelling of the highest probability, the first of equal ones (Viterbi 1967)."""

@@ -58,7 +58,7 @@ class PottsGrid(Model):
 
     num_labels: int | None = whole(1, MOST_LABELS, optional=True)
     observation_strength: float = not_negative()
-    coupling: Sequence[Sequence[Any]] | None  # type: ignore[misc]  # a declared range is no default, which mypy does not know
+    coupling: Sequence[Sequence[Any]] | None  # type: ignore[misc]  # a declared range is no default
 
     def __post_init__(self) -> None:
         super().__post_init__()
