@@ -65,3 +65,19 @@ def percent(part: float) -> str:
 def counted(count: int, word: str, words: str | None = None) -> str:
     """Return how many all of them are: "the one row", "all 7 rows"."""
     return f"the one {word}" if count == 1 else f"all {count} {words or word + 's'}"
+
+
+def on_one_line(label: object, most: int) -> str:
+    """Return a label on one line, cut to a length."""
+    line = "".join(each for each in " ".join(str(label).split()) if each.isprintable())
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def short(label: object, most: int = 18) -> str:
+    """Return a label cut to a length, in the letters of matplotlib's own font.
+
+    Dollars stay dollars, and a leading underscore does not hide it from legends.
+    """
+    letters = _fonts(())[1]
+    drawn = "".join(each if ord(each) in letters else LACKING for each in on_one_line(label, most))
+    return (" " if drawn.startswith("_") else "") + drawn.replace("$", r"\$")

@@ -20,7 +20,7 @@ from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import Survey
-from pyrozoo.models.categorical_fa import beta_prior, bound, exact, laplace_em, likelihood, mc_em, vem
+from pyrozoo.models.categorical_fa import beta_prior, exact, laplace_em, likelihood, mc_em, vem
 from pyrozoo.models.categorical_fa.distributions import Answers, CovarianceTransform, InverseWishart
 from pyrozoo.models.categorical_fa.maximisation import Points, _Regression, log_prior
 from pyrozoo.models.categorical_fa.model import CategoricalFA
@@ -186,7 +186,7 @@ def test_derivatives_of_rows(name):
         noise = torch.randn(1, 40, d, 6, dtype=torch.float64)
     assert_derivatives(lambda at: likelihood.evaluate_rows(layout, block, p, at), z)
     for zeta in ("per_item", "per_row"):
-        assert_derivatives(lambda at, zeta=zeta: bound.evaluate_rows(layout, block, p, at, zeta), x)
+        assert_derivatives(lambda at, zeta=zeta: vem.evaluate_rows(layout, block, p, at, zeta), x)
     scales = torch.cat([x[..., :d], x[..., d:].exp()], -1)
     assert_derivatives(lambda at: mc_em.evaluate_rows(layout, block, p, at, noise), scales)
 
@@ -341,15 +341,15 @@ def test_bounds_stay_below_the_integral_and_per_item_above_per_row(name):
     d = p.mean.shape[1]
     truth = torch.cat([nodes.log_evidence for nodes in likelihood.integrals(layout, p)], 1)
     start = torch.zeros(1, 40, d, dtype=torch.float64), torch.ones(1, 40, d, dtype=torch.float64)
-    _, _, per_item = bound.maximise_rows(layout, block, p, *start, "per_item")
-    _, _, per_row = bound.maximise_rows(layout, block, p, *start, "per_row")
+    _, _, per_item = vem.maximise_rows(layout, block, p, *start, "per_item")
+    _, _, per_row = vem.maximise_rows(layout, block, p, *start, "per_row")
     assert (per_item <= truth + 1e-6).all()
     assert (per_row <= per_item + 1e-9).all()
     if not layout.counts.numel() and not name.startswith("fixed"):
         assert (per_row < per_item - 1e-3).any()
     with seeded(5):  # at points that are no maximum, too
         x = torch.randn(1, 40, 2 * d, dtype=torch.float64)
-    one, other = (bound.evaluate_rows(layout, block, p, x, zeta)[0] for zeta in ("per_item", "per_row"))
+    one, other = (vem.evaluate_rows(layout, block, p, x, zeta)[0] for zeta in ("per_item", "per_row"))
     assert (one <= truth).all()
     assert (other <= one + 1e-9).all()
 
@@ -358,7 +358,7 @@ def test_monte_carlo_bound_lies_between_the_bound_and_the_integral():
     _, _, layout, p, block, _ = prepared({})
     truth = torch.cat([nodes.log_evidence for nodes in likelihood.integrals(layout, p)], 1)
     start = torch.zeros(1, 40, 2, dtype=torch.float64), torch.ones(1, 40, 2, dtype=torch.float64)
-    mean, variance, below = bound.maximise_rows(layout, block, p, *start, "per_item")
+    mean, variance, below = vem.maximise_rows(layout, block, p, *start, "per_item")
     with seeded(6):
         half = torch.randn(1, 40, 2, 10_000, dtype=torch.float64)
     noise = torch.cat([half, -half], -1)

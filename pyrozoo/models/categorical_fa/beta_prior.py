@@ -5,7 +5,7 @@ With z_us ~ N(l, v) and beta_iks ~ N(p, w) independent, E exp(sum_s z_us beta_ik
     f = (1 - v w)^(-1/2) exp( (p^2 v + 2 p l + l^2 w) / (2 (1 - v w)) ),
 
 finite for v w < 1 only. An intercept is the loading of a coordinate that is one in every row: l = 1, v = 0. The
-normaliser is bounded as in ``bound.py``.
+normaliser is bounded as in ``vem.py``.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from pyrozoo.contracts.solver import Info
 from pyrozoo.core.errors import NotApplicable, SettingError
-from pyrozoo.models.categorical_fa.likelihood import Modes, find_modes, integrate, node_places, nodes_per_row
+from pyrozoo.models.categorical_fa.likelihood import NODES, Modes, find_modes, integrate, node_places, nodes_per_row
 from pyrozoo.models.categorical_fa.maximisation import EM, Globals, Points, log_prior
 from pyrozoo.models.categorical_fa.posterior import Posterior
-from pyrozoo.models.categorical_fa.quadrature import NODES
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -14,10 +13,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.ndimage import distance_transform_edt
@@ -28,6 +25,8 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
+from pyrozoo.drawing.labels import on_one_line, short
+from pyrozoo.drawing.names import name_inside, name_points
 from pyrozoo.models.categorical_fa.queries import affordable, response, scores
 from pyrozoo.models.categorical_fa.synthesis import association_error, judged, marginal_tv, shares
 
@@ -82,10 +81,6 @@ FLOOR = 0.2
 LEAST_GAP = 0.05
 """Least end of the scale of differences, so that small ones look small."""
 
-LACKING = "□"
-"""What stands for letters that the font lacks."""
-
-HALO = withStroke(linewidth=2, foreground="white")
 MARKS = "osD^vP*X"
 DATA, SYNTHETIC, BLANK = "0.35", "C1", "0.85"
 
@@ -95,7 +90,7 @@ def some_rows(fit: Fit) -> tuple[Survey, Float[np.ndarray, "n d"], Float[np.ndar
     survey, part = fit.data, fit.data
     if survey.shape[0] > MOST_ROWS:
         part = survey.batch(evenly(survey.shape[0], MOST_ROWS).to(survey.values.device))
-    layout = fit.posterior.on(part).layout
+    layout = fit.model.layout(part)
     mean, sd = scores(layout, affordable(layout, fit.aligned, MOST_DRAWS, LEAST_DRAWS, MOST_WORK))
     return part, _numpy(mean), _numpy(sd)
 
@@ -129,7 +124,7 @@ def association(fit: Fit) -> Picture:
     side = max(2.2, 0.125 * D) if named else 3.0
     figure = Figure(figsize=(3 * side + (2.7 if named else 1.8), side + (1.4 if named else 0.8)), layout="compressed")
     every = figure.subplots(1, 3)
-    labels = [_short(survey.column_labels[i], 18) for i in order]
+    labels = [short(survey.column_labels[i], 18) for i in order]
     images = []
     for axes, (title, matrix, colours, low, high) in zip(every, panels, strict=True):
         shown = np.ma.masked_array(matrix, blank)[np.ix_(order, order)]
@@ -182,7 +177,7 @@ def associations(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
         i, j = np.tril_indices(survey.shape[1], -1)
         seen, drawn = (_numpy(v)[i, j] for v in (survey.cramers_v(), survey.cramers_v(judged(fit))))
         axes.plot(seen, drawn, "o", color=f"C{place}", ms=3.5 if len(i) <= 500 else 1.5, alpha=0.6, mew=0)
-        axes.set_title(f"{_short(name, 26)}\nmean error {np.abs(drawn - seen).mean():.3f}", fontsize=8)
+        axes.set_title(f"{short(name, 26)}\nmean error {np.abs(drawn - seen).mean():.3f}", fontsize=8)
         most = max(most, float(seen.max()), float(drawn.max()))
     for axes in panels:
         axes.plot([0, 1], [0, 1], color="0.6", lw=0.8, zorder=0)
@@ -206,7 +201,7 @@ def marginals(fit: Fit) -> Picture:
     figure = (_bars if few else _diagonal)(survey, seen, drawn)
     one, other = np.concatenate(seen), np.concatenate(drawn)
     worst = int(np.abs(other - one).argmax())
-    category = _line(survey.coords["category"][worst], 50)
+    category = on_one_line(survey.coords["category"][worst], 50)
     moved = marginal_tv(survey, judged(fit))
     whiskers = " Whiskers are two standard errors of the data." if few else ""
     return Picture(
@@ -232,10 +227,10 @@ def _bars(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -> Fi
         error = 2 * np.sqrt(seen[item] * (1 - seen[item]) / max(1, answers[item]))
         axes.barh(place - 0.2, seen[item], 0.4, color=DATA, xerr=error, error_kw={"lw": 0.8, "ecolor": "black"})
         axes.barh(place + 0.2, drawn[item], 0.4, color=SYNTHETIC)
-        names = [_short(level, 20 if same else 14) for level in survey.levels[item]]
+        names = [short(level, 20 if same else 14) for level in survey.levels[item]]
         axes.set_yticks(place, names if not same or item % across == 0 else [""] * len(names), fontsize=7)
         axes.set(ylim=(longest[item // across] - 0.4, -0.6), xlim=(0, end))
-        axes.set_title(_short(survey.column_labels[item], 24), fontsize=8)
+        axes.set_title(short(survey.column_labels[item], 24), fontsize=8)
     handles = [Patch(color=DATA, label="the data"), Patch(color=SYNTHETIC, label="synthetic rows")]
     _legend(figure, handles, "lower center", ncols=2)
     return figure
@@ -305,11 +300,11 @@ class _Tips:
         item, code = self.item, self.code
         if self.marked and self.coloured:  # marks tell answers, so that items are named: at their longest direction
             _, first = np.unique(item[self.order], return_index=True)
-            return [(t, _short(self.titles[item[t]], 18)) for t in self.order[np.sort(first)]]
+            return [(t, short(self.titles[item[t]], 18)) for t in self.order[np.sort(first)]]
         if self.coloured:
-            return [(t, _short(self.levels[item[t]][code[t]], 14)) for t in self.order]
+            return [(t, short(self.levels[item[t]][code[t]], 14)) for t in self.order]
         return [
-            (t, f"{_short(self.titles[item[t]], 16)}={_short(self.levels[item[t]][code[t]], 10)}")
+            (t, f"{short(self.titles[item[t]], 16)}={short(self.levels[item[t]][code[t]], 10)}")
             for t in self.order[:MOST_TIPS]
         ]
 
@@ -328,7 +323,7 @@ def _biplot(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
     figure, axes = _plane(mean, tips)
     named = tips.named()
     points = [(tips.place[t], tips.place[t] - origin, text, tips.palette[item[t]]) for t, text in named]
-    kept = _name_points(figure, axes, points, tips.place)
+    kept = name_points(figure, axes, points, tips.place)
     which = "the first two of the latent dimensions" if model.latent_dimension > 2 else "the two latent dimensions"
     evenly = f" (grey, {len(mean)} of {survey.shape[0]})" if len(mean) < survey.shape[0] else " (grey)"
     left_out = " Names without room are left out." if kept < len(named) or not tips.coloured else ""
@@ -366,11 +361,11 @@ def _plane(mean: Float[np.ndarray, "n d"], tips: _Tips) -> tuple[Figure, Axes]:
     axes.axhline(tips.origin[1], color="0.9", lw=0.8, zorder=0)
     axes.axvline(tips.origin[0], color="0.9", lw=0.8, zorder=0)
     if legend:
-        handles = [Line2D([], [], color=palette[i], lw=2, label=_short(each, 22)) for i, each in enumerate(tips.titles)]
+        handles = [Line2D([], [], color=palette[i], lw=2, label=short(each, 22)) for i, each in enumerate(tips.titles)]
         _legend(figure, handles, "right upper", title="item", alignment="left")
     if tips.marked:
         handles = [
-            Line2D([], [], color="0.3", marker=MARKS[k], ls="", ms=5, label=_short(level, 22))
+            Line2D([], [], color="0.3", marker=MARKS[k], ls="", ms=5, label=short(level, 22))
             for k, level in enumerate(tips.levels[0])
         ]
         _legend(figure, handles, "right lower", title="answer", alignment="left")
@@ -416,7 +411,7 @@ def _curves(fit: Fit, mean: Float[np.ndarray, "n 1"]) -> Picture:
         axes.stackplot(z, prob[i], colors=_ramp(len(prob[i])), lw=0.4, edgecolor="white")
         axes.stairs(0.9 * FLOOR * counts / max(1, counts.max()) - FLOOR, edges, baseline=-FLOOR, fill=True, color="0.5")
         axes.set(xlim=(z[0], z[-1]), ylim=(-FLOOR, 1), yticks=[0, 0.5, 1])
-        axes.set_title(_short(titles[i], 24), fontsize=8)
+        axes.set_title(short(titles[i], 24), fontsize=8)
     if not same:
         figure.draw_without_rendering()
         for axes, i in zip(panels, chosen, strict=True):
@@ -442,7 +437,7 @@ def _name_bands(axes: Axes, z: np.ndarray, prob: Float[np.ndarray, "K G"], level
         place = int(wide[len(wide) // 2])
         if prob[k, place] >= 0.15:
             point = z[place], below[k, place] + 0.5 * prob[k, place]
-            _name_inside(axes, point, _short(levels[k], 14), colours[k], taken)
+            name_inside(axes, point, short(levels[k], 14), colours[k], taken)
 
 
 def _regions(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
@@ -466,7 +461,7 @@ def _regions(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
         axes.imshow(image, origin="lower", extent=(x[0], x[-1], y[0], y[-1]), interpolation="nearest", aspect="equal")
         axes.plot(*mean[:, :2].T, ".", color="black", ms=1.5, alpha=0.25, mew=0)
         axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-        axes.set_title(_short(titles[i], 28), fontsize=9)
+        axes.set_title(short(titles[i], 28), fontsize=9)
     if not _name_colours(figure, [levels[i] for i in chosen]):
         figure.draw_without_rendering()
         for axes, i in zip(panels, chosen, strict=True):
@@ -492,11 +487,12 @@ def _name_regions(
         depth = distance_transform_edt(np.pad(best == k, 1))[1:-1, 1:-1]
         row, column = np.unravel_index(depth.argmax(), depth.shape)
         if depth.max() >= 2:
-            _name_inside(axes, (x[column], y[row]), _short(levels[k], 14), None, taken)
+            name_inside(axes, (float(x[column]), float(y[row])), short(levels[k], 14), None, taken)
 
 
 def _response(fit: Fit, z: Float[np.ndarray, "G d"]) -> list[Float[np.ndarray, "K G"]]:
-    return [_numpy(each) for each in response(fit.posterior.layout, fit.aligned, torch.as_tensor(z), MOST_DRAWS)]
+    layout = fit.model.layout(fit.data.first(1))  # which gives the items
+    return [_numpy(each) for each in response(layout, fit.aligned, torch.as_tensor(z), MOST_DRAWS)]
 
 
 def _most_telling(
@@ -593,7 +589,7 @@ def covariances(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
         flat = _numpy(draws.flatten(0, 1))[:, row, column]
         if len(flat) > 1:
             axes.vlines(x, *np.quantile(flat, [0.05, 0.95], axis=0), color=f"C{i}", lw=1.2, alpha=0.6)
-        axes.plot(x, flat.mean(0), "o", color=f"C{i}", ms=4, label=_short(names[i], 26))
+        axes.plot(x, flat.mean(0), "o", color=f"C{i}", ms=4, label=short(names[i], 26))
     for edge in place[1:] - 0.5:
         axes.axvline(edge, color="0.92", lw=0.8, zorder=0)
     axes.axhline(0, color="0.7", lw=0.8, zorder=0)
@@ -621,7 +617,7 @@ def _prior(fit: Fit) -> tuple[Float[np.ndarray, d], Float[np.ndarray, d]]:
 
 def _panels(
     count: int, across: int, width: tuple[float, float], height: tuple[float, float], x: str, y: str, *,
-    layout: str = "constrained", **grid: Any,
+    layout: Literal["constrained", "compressed"] = "constrained", **grid: Any,
 ) -> tuple[Figure, list[Axes]]:  # fmt: skip
     """Return a figure of panels over one horizontal axis, what axes are named at the edges only.
 
@@ -662,91 +658,9 @@ def _name_colours(figure: Figure, levels: Sequence[tuple[str, ...]]) -> bool:
     if len(set(levels)) > 1 or len(levels[0]) > MOST_MARKED:
         return False
     ramp = zip(_ramp(len(levels[0])), levels[0], strict=True)
-    handles = [Patch(color=colour, label=_short(level, 24)) for colour, level in ramp]
+    handles = [Patch(color=colour, label=short(level, 24)) for colour, level in ramp]
     _legend(figure, handles, "lower center", ncols=min(4, len(handles)))
     return True
-
-
-def _name_points(
-    figure: Figure,
-    axes: Axes,
-    points: Sequence[tuple[np.ndarray, np.ndarray, str, str]],
-    marks: Float[np.ndarray, "P 2"],
-) -> int:
-    """Write names beside points, away from where their lines come from, as far as there is room; return how many.
-
-    Args:
-        figure: The figure.
-        axes: With their final limits.
-        points: Place, direction of its line, name and colour of each; the first ones go first.
-        marks: Points that no name may cover.
-    """
-    figure.draw_without_rendering()
-    frame = axes.get_window_extent()
-    pixel = figure.dpi / 72
-    covered = axes.transData.transform(marks)
-    taken: list[Bbox] = []
-    for point, direction, text, colour in points:
-        at = float(point[0]), float(point[1])
-        written = axes.annotate(text, at, xytext=(0, 0), textcoords="offset points", color=_darker(colour), fontsize=7,
-                                ha="center", va="center", zorder=5, path_effects=[HALO])  # fmt: skip
-        box = written.get_window_extent()
-        half = 0.5 * np.array([box.width, box.height])
-        centre = axes.transData.transform(point)
-        norm = float(np.linalg.norm(direction))
-        outward = direction / norm if norm > 0 else np.array([1.0, 0.0])
-        for offset in _offsets(outward, half, 5 * pixel):
-            tried = Bbox([centre + offset - half - pixel, centre + offset + half + pixel])
-            inside = frame.x0 <= tried.x0 and tried.x1 <= frame.x1 and frame.y0 <= tried.y0 and tried.y1 <= frame.y1
-            free = not any(tried.overlaps(other) for other in taken)
-            if inside and free and not any(tried.padded(pixel).contains(*each) for each in covered):
-                written.set_position(tuple(offset / pixel))
-                taken.append(tried)
-                break
-        else:
-            written.remove()
-    return len(taken)
-
-
-def _offsets(outward: np.ndarray, half: np.ndarray, gap: float) -> list[np.ndarray]:
-    """Return offsets of a name's centre from its point, by how well they continue the line."""
-    angles = np.arctan2(outward[1], outward[0]) + np.array([0, 0.5, -0.5, 1, -1, 1.5, -1.5])
-    result = []
-    for far in (1.0, 2.5):
-        for angle in angles:
-            way = np.array([np.cos(angle), np.sin(angle)])
-            # To where the box, moved out along the way, no longer holds the point.
-            reach = float(np.min(half / np.maximum(np.abs(way), 1e-6)))
-            result.append(way * (reach + far * gap))
-    return result
-
-
-def _name_inside(axes: Axes, point: tuple[float, float], text: str, ground: str | None, taken: list[Bbox]) -> None:
-    """Write a name on a point, moved to stay inside the axes, unless it would cover another one.
-
-    Args:
-        axes: Already drawn once.
-        point: Where.
-        text: What.
-        ground: The colour below; None: it varies, so that the name gets a ground of its own.
-        taken: Boxes of other names; the name's own is added.
-    """
-    light = ground is not None and float(np.dot(to_rgb(ground), (0.299, 0.587, 0.114))) < 0.5
-    box_of = {"boxstyle": "round,pad=0.15", "facecolor": "white", "alpha": 0.75, "edgecolor": "none"}
-    written = axes.text(*point, text, fontsize=7, ha="center", va="center", color="white" if light else "black",
-                        bbox=box_of if ground is None else None)  # fmt: skip
-    box, frame = written.get_window_extent(), axes.get_window_extent()
-    pad = 6.0
-    move = np.array([
-        max(0.0, frame.x0 + pad - box.x0) - max(0.0, box.x1 + pad - frame.x1),
-        max(0.0, frame.y0 + pad - box.y0) - max(0.0, box.y1 + pad - frame.y1),
-    ])  # fmt: skip
-    box = box.translated(*move).padded(2.0)
-    if any(box.overlaps(other) for other in taken) or box.width > frame.width:
-        written.remove()
-        return
-    written.set_position(tuple(axes.transData.inverted().transform(axes.transData.transform(point) + move)))
-    taken.append(box)
 
 
 def _ramp(size: int) -> list[str]:
@@ -758,29 +672,5 @@ def _colour(item: int) -> str:
     return f"C{item}" if item < 10 else ("black", "saddlebrown")[item - 10]
 
 
-def _darker(colour: str) -> tuple[float, ...]:
-    return tuple(0.7 * value for value in to_rgb(colour))
-
-
 def _numpy(values: Tensor) -> np.ndarray:
     return values.detach().double().cpu().numpy()
-
-
-def _short(label: object, most: int = 18) -> str:
-    """Return a label for a picture; dollars stay dollars, and a leading underscore does not hide it from legends."""
-    cut = _line(label, most)
-    known = _letters()
-    drawn = "".join(each if ord(each) in known else LACKING for each in cut)
-    return (" " if drawn.startswith("_") else "") + drawn.replace("$", r"\$")
-
-
-def _line(label: object, most: int) -> str:
-    """Return a label on one line, cut to a length."""
-    line = "".join(each for each in " ".join(str(label).split()) if each.isprintable())
-    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
-
-
-@cache
-def _letters() -> frozenset[int]:
-    """Return the letters that matplotlib's own font has."""
-    return frozenset(get_font(findfont("DejaVu Sans")).get_charmap())

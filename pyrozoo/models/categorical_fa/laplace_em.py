@@ -15,10 +15,9 @@ from pyrozoo.contracts.solver import Info
 from pyrozoo.core.errors import SettingError
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
-from pyrozoo.models.categorical_fa.likelihood import covariance_factor, evaluate_rows, find_modes
+from pyrozoo.models.categorical_fa.likelihood import covariance_factor, cubature, evaluate_rows, find_modes
 from pyrozoo.models.categorical_fa.maximisation import EM, Globals, Points, log_prior
 from pyrozoo.models.categorical_fa.posterior import Posterior
-from pyrozoo.models.categorical_fa.quadrature import cubature
 
 DELTA_ROUNDS = 3
 """Rounds of mean given covariance and covariance given mean in the delta variant."""

@@ -104,7 +104,7 @@ def log_prior(model: CategoricalFA, sites: Values) -> Float[Tensor, C]:
 
 def update_latent(
     model: CategoricalFA, sites: Values, count: int, first: Float[Tensor, "C d"], second: Float[Tensor, "C d d"]
-) -> Values:
+) -> dict[str, Tensor]:
     """Return mean and covariance of the latent vector at their joint mode, given sum E z and sum E z z^T over rows."""
     if model.intercepts and model.loadings == "free":
         return {}
@@ -144,9 +144,9 @@ class Points:
 PointBlocks = Callable[[], Iterator[Points]]
 
 
-def update_decoder(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> Values:
+def update_decoder(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> dict[str, Tensor]:
     """Return loadings and intercepts, then hidden units, after Newton steps up their expected log joint density."""
-    found: Values = {}
+    found: dict[str, Tensor] = {}
     if model.loadings == "free" or model.intercepts:
         found = _update_contrasts(model, layout, sites, points)
     if model.hidden_units:
@@ -154,7 +154,7 @@ def update_decoder(model: CategoricalFA, layout: Layout, sites: Values, points: 
     return found
 
 
-def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> Values:
+def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> dict[str, Tensor]:
     """Multinomial logistic regression of every item on the points, items of equal size in one batch."""
     p = layout.parameters(sites)
     free = model.loadings == "free"
@@ -263,7 +263,7 @@ def softmax(logits: Float[Tensor, "C n K Q"]) -> tuple[Float[Tensor, "C n K Q"],
     return (logits - logs.unsqueeze(2)).exp(), logs
 
 
-def _update_hidden(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> Values:
+def _update_hidden(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> dict[str, Tensor]:
     """Gauss-Newton steps for W and b: the curvature is that of the logits' likelihood, seen through the units."""
     H, d = model.hidden_units, model.latent_dimension
     p = layout.parameters(sites)

@@ -28,7 +28,7 @@ GRID_REACH, GRID_POINTS = 8.0, 401
 """Reach of the program's own grid in standard deviations of the prior, and its points."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CategoricalFA(Model):
     r"""Factor analysis of categorical answers, by a multinomial logit link.
 

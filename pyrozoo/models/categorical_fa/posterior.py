@@ -153,4 +153,6 @@ class Posterior(HandBuilt):
 
     def predict(self, draws: Values) -> AnswersPrediction:
         """Predict hidden answers from the observed answers of the same row."""
+        if self.data.hidden is None:
+            raise ValueError("the survey hides no answers")
         return predict(self.layout, draws, self.data.hidden)

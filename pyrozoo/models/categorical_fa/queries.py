@@ -15,8 +15,7 @@ from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Hidden
 from pyrozoo.math.association import cramers_v, starts
 from pyrozoo.models.categorical_fa.layout import BLOCK, Layout, Parameters
-from pyrozoo.models.categorical_fa.likelihood import Nodes, effort, integrals, split_draws
-from pyrozoo.models.categorical_fa.quadrature import normal_rule
+from pyrozoo.models.categorical_fa.likelihood import Nodes, effort, integrals, normal_rule, split_draws
 
 PRIOR_NODES = {1: 61, 2: 21, 3: 13}
 """Nodes per dimension for integrals over the prior, which answers do not narrow."""

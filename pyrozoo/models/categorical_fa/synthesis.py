@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,8 @@ def synthesize(fit: Fit, count: int, given: Mapping[str, str] | None = None) -> 
     Raises:
         SettingError: A column or level that the data do not have.
     """
-    data, layout, flat = fit.data, fit.posterior.layout, fit.draws.flat()
+    data, flat = fit.data, fit.draws.flat()
+    layout = fit.model.layout(data.first(1))  # which gives the items
     known = data.codes_of(given or {})
     total = len(next(iter(flat.values())))
     for start in range(0, count, CHUNK):
@@ -74,7 +76,7 @@ def _latent(fit: Fit, p: Parameters, count: int, known: Mapping[int, int]) -> Fl
     row = torch.full_like(fit.data.values[:1], torch.nan)
     for column, code in known.items():
         row[0, column] = code
-    layout = fit.posterior.on(dataclasses.replace(fit.data.first(1), values=row)).layout
+    layout = fit.model.layout(dataclasses.replace(fit.data.first(1), values=row))
     block = layout.block(slice(0, 1))
     modes = find_modes(layout, p, block)
     centre, factor = modes.mode.mT, modes.factor[:, 0]  # [C, d, 1], [C, d, d]
@@ -110,7 +112,8 @@ def _answers(layout: Layout, p: Parameters, z: Float[Tensor, "C d Q"]) -> Float[
 
 def judged(fit: Fit) -> Float[Tensor, "n D"]:
     """Return the synthetic rows by which a fit is judged, drawn once: figures, tables and pictures all ask."""
-    kept = fit.posterior.judged
+    posterior: Any = fit.posterior
+    kept = posterior.judged
     key = next(iter(fit.draws.values()))  # a fit's own, whoever holds it
     if key not in kept:
         with seeded(fit.seed + 1):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts import view
@@ -55,7 +57,7 @@ class View(view.View):
         if hidden is not None and len(hidden.values):
             at = logs[first[hidden.columns.cpu()] + hidden.values.cpu().long()]
             result["independent_holdout_elpd"] = float(at.mean())
-            best = fit.predict(survey).probabilities.argmax(-1)
+            best = _probabilities(fit, survey).argmax(-1)
             result["holdout_accuracy"] = float((best == hidden.values.long()).double().mean())
         if survey.test is not None:
             pointwise = fit.posterior.on(survey.test).pointwise(fit.draws.some(MOST_TESTED)).flatten(0, 1)
@@ -147,15 +149,21 @@ def _association(fit: Fit) -> pd.DataFrame:
 
 
 def _scores(fit: Fit, survey: Survey) -> pd.DataFrame:
-    mean, sd = (value.cpu().numpy() for value in scores(fit.posterior.on(survey).layout, fit.aligned))
+    mean, sd = (value.cpu().numpy() for value in scores(fit.model.layout(survey), fit.aligned))
     names = range(mean.shape[1])
     parts = [pd.DataFrame({"row": list(survey.row_labels)}), pd.DataFrame(mean, columns=[f"mean[{s}]" for s in names])]
     return pd.concat([*parts, pd.DataFrame(sd, columns=[f"sd[{s}]" for s in names])], axis=1)
 
 
+def _probabilities(fit: Fit, survey: Survey) -> Float[Tensor, "entry K"]:
+    prediction: Any = fit.predict(survey)
+    return prediction.probabilities
+
+
 def _answers(fit: Fit, survey: Survey) -> pd.DataFrame:
     """Return the hidden answers of a survey: most probable answer, its probability, and that of the true one."""
-    hidden, by_item = survey.hidden, fit.predict(survey).probabilities
+    hidden: Any = survey.hidden
+    by_item = _probabilities(fit, survey)
     best, true = by_item.argmax(-1), hidden.values.nan_to_num(nan=0.0).long()
     columns = hidden.columns.tolist()
 
