@@ -129,7 +129,7 @@ class Regressions:
 
 
 class Listed:
-    """The listed pairs, laid out for products; totals of rows and columns.
+    """The listed pairs, laid out for products; totals of rows, and of all.
 
     Args:
         data: The ratings.
@@ -137,17 +137,14 @@ class Listed:
     """
 
     def __init__(self, data: Ratings, offsets: bool):
-        self.shape, self.offsets, self.size = data.shape, offsets, len(data.values)
+        self.offsets, self.size = offsets, len(data.values)
         (N, M), r, pattern = data.shape, data.counts, data.pattern
-        self.squares = r.double().square().sum()
         wide = r.double()
-        self.sums, self.counts = {}, {}
-        for side, index, size in (("row", pattern.rows, N), ("column", pattern.columns, M)):
-            self.sums[side] = wide.new_zeros(size).index_add(0, index, wide)
-            self.counts[side] = torch.bincount(index, minlength=size).double()
+        self.squares = wide.square().sum()
+        self.sums = wide.new_zeros(N).index_add(0, pattern.rows, wide)
+        self.counts = torch.bincount(pattern.rows, minlength=N).double()
         self.matrices: dict[tuple[str, str], Tensor | tuple[Pattern, Tensor]] = {}
-        ones = torch.ones_like(r)
-        for name, values in (("mask", ones), ("ratings", r)):
+        for name, values in (("mask", torch.ones_like(r)), ("ratings", r)):
             if DENSE * self.size >= N * M:
                 dense = values.new_zeros(N, M)
                 dense[pattern.rows, pattern.columns] = values
@@ -172,10 +169,9 @@ class Listed:
         K = len(other.mean) - 1
         F = K * (K + 1) // 2
         # In place of the last coordinate, the offset of the other side, x has a 1.
-        ones = torch.ones_like(other.mean[:1])
-        x = torch.cat([other.mean[:K], ones])
-        cross = second[F:]  # E x b: E v b and E b^2, the last of which is none of x
-        cross = torch.cat([cross[:K], other.mean[K:]])
+        x = torch.cat([other.mean[:K], torch.ones_like(other.mean[:1])])
+        # E x b: E v b, which is among second moments, and E b for the 1.
+        cross = torch.cat([second[F : F + K], other.mean[K:]])
         sums = self.product("mask", side, torch.cat([second[:F], x, cross]))
         gram, lost = sums[: F + K + 1], sums[F + K + 1 :]
         return Regressions(gram, self.product("ratings", side, x) - lost)
@@ -196,8 +192,8 @@ class Listed:
         total = self.squares - 2 * (w * found.dot.double()).sum((0, 2)) + quadratic
         if not self.offsets:
             return total.clamp(min=0), total.new_zeros(total.shape)
-        a, count = rows.mean[-1].double(), self.counts["row"]
+        a = rows.mean[-1].double()
         square = a.square() if rows.covariance is None else a.square() + rows.covariance[-1, -1].double()
-        total = total - 2 * a @ self.sums["row"] + square @ count
-        first = self.sums["row"].sum() - a @ count - (w * gram[-L:]).sum((0, 2))
+        total = total - 2 * a @ self.sums + square @ self.counts
+        first = self.sums.sum() - a @ self.counts - (w * gram[-L:]).sum((0, 2))
         return total.clamp(min=0), first

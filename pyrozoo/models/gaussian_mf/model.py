@@ -67,16 +67,17 @@ class GaussianMF(Model):
         SettingError: On construction, naming the field that is out of range.
     """
 
+    # A declared range is no default, which mypy does not know.
     num_factors: int = whole()
     row_factor_variance: float = positive()
     column_factor_variance: float = positive()
     noise_variance: float = positive()
-    learn_noise: bool
+    learn_noise: bool  # type: ignore[misc]
     noise_shape: float = positive()
-    offsets: bool
+    offsets: bool  # type: ignore[misc]
     mean_variance: float = positive()
     offset_variance: float = positive()
-    hierarchical: bool
+    hierarchical: bool  # type: ignore[misc]
     degrees_of_freedom: float | None = positive(optional=True)
     mean_strength: float = positive()
 

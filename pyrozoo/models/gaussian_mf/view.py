@@ -15,6 +15,7 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.drawing.labels import drawable, families
 from pyrozoo.drawing.predictions import completion
 from pyrozoo.models.gaussian_mf.queries import SCORE_DRAWS, fold_in, predictive, recommend
 
@@ -29,9 +30,6 @@ MOST_LABELLED = 20
 
 GROUPS = 8
 """Groups of rows by how many ratings they have."""
-
-LONGEST = 24
-"""Letters of a label."""
 
 PARTS = {"train_nll": "C0", "validation_nll": "C1", "test_nll": "C3"}
 
@@ -128,9 +126,8 @@ def _curves(fit: Fit) -> Picture | None:
     best = int(np.nanargmax(fit.runs["objective"].to_numpy())) if len(fit.runs) and fit.kind != "samples" else None
     ends = []
     for name in known:
-        lines = [(chain, line.dropna(subset=[name])) for chain, line in fit.trace.groupby("chain")]
-        lines = [(chain, line) for chain, line in lines if best is None or chain == best]
-        for i, (_, line) in enumerate(lines):
+        chains = [line for chain, line in fit.trace.groupby("chain") if best is None or chain == best]
+        for i, line in enumerate(each.dropna(subset=[name]) for each in chains):
             label = name.removesuffix("_nll") if i == 0 else None
             left.plot(line["iteration"], line[name], color=PARTS[name], lw=1, label=label)
             right.plot(line["seconds"], line[name], color=PARTS[name], lw=1)
@@ -184,8 +181,7 @@ def _by_activity(fit: Fit) -> Picture | None:
 
 def _map(fit: Fit) -> Picture:
     """Draw the columns by their two largest factors, or along the only one."""
-    data = fit.data
-    values = _numpy(fit.aligned.means()["column_factors"])
+    data, values = fit.data, _numpy(fit.aligned.means()["column_factors"])
     figure = Figure(figsize=(7.5, 5), layout="constrained")
     axes = figure.subplots()
     y = values[:, 1] if values.shape[1] > 1 else np.zeros(len(values))
@@ -193,9 +189,8 @@ def _map(fit: Fit) -> Picture:
     middle = np.median(values[:, 0]), np.median(y)
     far = np.argsort(-np.hypot(values[:, 0] - middle[0], y - middle[1]), kind="stable")[:MOST_LABELLED]
     for j in far:
-        axes.annotate(
-            _short(data.column_labels[j]), (values[j, 0], y[j]), textcoords="offset points", xytext=(3, 2), fontsize=7
-        )
+        name, spot = drawable(data.column_labels[j], j), (values[j, 0], y[j])
+        axes.annotate(name, spot, (3, 2), textcoords="offset points", fontsize=7, family=families())
     axes.axhline(0, color="0.8", lw=0.8, zorder=0)
     axes.axvline(0, color="0.8", lw=0.8, zorder=0)
     second = "factor 1" if values.shape[1] > 1 else ""
@@ -223,7 +218,7 @@ def _offsets(fit: Fit) -> Picture:
     low, high = np.quantile(offsets[:, order], [0.05, 0.95], axis=0)
     y = np.arange(len(order))
     left.errorbar(mean[order], y, xerr=[mean[order] - low, high - mean[order]], fmt="o", ms=3, lw=1)
-    left.set_yticks(y, [_short(fit.data.column_labels[j]) for j in order], fontsize=7)
+    left.set_yticks(y, [drawable(fit.data.column_labels[j], j) for j in order], fontsize=7, family=families())
     left.invert_yaxis()
     left.axvline(0, color="0.7", lw=0.8)
     which = "Columns" if len(order) == len(mean) else f"The {MOST_NAMED} highest and lowest columns"
@@ -235,12 +230,6 @@ def _offsets(fit: Fit) -> Picture:
         "How much columns are liked beyond the mean of all ratings, with 90% intervals, and how generous rows are.",
         figure,
     )
-
-
-def _short(label: str) -> str:
-    # A dollar sign would begin a formula.
-    label = str(label).replace("$", r"\$")
-    return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
 
 
 def _numpy(values: Tensor) -> np.ndarray:
