@@ -26,26 +26,14 @@ from pyrozoo.drawing.labels import counted, drawable, families, percent
 from pyrozoo.models.poisson_mf import queries
 from pyrozoo.models.poisson_mf.queries import BLOCK, RATE_DRAWS, cell_rates, expected_rates, factors
 
-MOST_GENRES = 12
-"""Factors whose top columns are listed, the largest first."""
+MOST_GENRES, LISTED, ACROSS = 12, 8, 4
+"""Factors whose top columns are listed, the largest first; columns listed of each; lists side by side."""
 
-LISTED = 8
-"""Columns listed of each."""
+MOST_FACTORS, MOST_COLUMNS = 20, 60
+"""Factors of a heat map, the largest first, and columns, each of which is named."""
 
-ACROSS = 4
-"""Lists side by side."""
-
-MOST_FACTORS = 20
-"""Factors of a heat map, the largest first."""
-
-MOST_COLUMNS = 60
-"""Columns of a heat map; each is named."""
-
-MOST_SHARES = 60
-"""Rows whose factors are shown."""
-
-MOST_NAMED = 30
-"""Rows up to which each is named."""
+MOST_SHARES, MOST_NAMED = 60, 30
+"""Rows whose factors are shown, and rows up to which each is named."""
 
 IMAGE = 100, 1000
 """Most rows and columns of an image of rates."""
@@ -272,7 +260,7 @@ def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]
     less = bool(min(true.min(), inferred.min()) < low)
     figure.colorbar(image, ax=list(axes[:2]), pad=0.02, label="rate", extend="min" if less else "neither")
     ends = low / 1.15, high * 1.15
-    _density(figure, axes[2], true.ravel(), inferred.ravel(), ends, ends, "cells")
+    _density(figure, axes[2], true.ravel(), inferred.ravel(), ends, ends)
     axes[2].plot(ends, ends, color="C3", lw=1)
     axes[2].set(xlabel="true rate", ylabel="inferred rate", title="true against inferred")
     some = ""
@@ -293,7 +281,9 @@ def _listed_rates(fit: Fit) -> Picture:
     total = len(data.values)
     entries = data.values[evenly(total, MOST_CELLS).to(data.values.device)]
     observed, cells = _numpy(entries[:, 2]), entries[:, :2].long()
-    expected = _mean_rates(fit, cells)
+    theta, eta = factors(fit.draws, RATE_DRAWS)
+    parts = cells.split(max(1, BLOCK // len(theta)))
+    expected = np.concatenate([_numpy(cell_rates(theta, eta, part).mean(0)) for part in parts])
     low = max(float(np.quantile(expected, 0.001)), float(expected.max()) / DYNAMIC**2, 1e-6)
     across = min(low, float(expected.max()) / 2) / 1.3, float(expected.max()) * 1.3
     upward = 0.7, float(max(observed.max(), across[1], 2.0)) * 1.3
@@ -302,12 +292,13 @@ def _listed_rates(fit: Fit) -> Picture:
     x = np.geomspace(*across, 400)
     zero = np.exp(-x)
     ends = [poisson.ppf(zero + q * -np.expm1(-x), x).clip(min=1) for q in (0.05, 0.95)]
-    _density(figure, axes, expected, observed, across, upward, "cells")
+    _density(figure, axes, expected, observed, across, upward)
     for end in ends:
         axes.plot(x, end, color="C1", lw=1, label="90% of Poisson counts above 0" if end is ends[0] else None)
     axes.plot(x, x / -np.expm1(-x), color="C3", lw=1.4, label="their mean")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8, frameon=False)
-    outside = float(((observed < _at(expected, x, ends[0])) | (observed > _at(expected, x, ends[1]))).mean())
+    at = np.searchsorted(x, expected).clip(max=len(x) - 1)
+    outside = ((observed < ends[0][at]) | (observed > ends[1][at])).mean()
     axes.set(xlabel="expected count", ylabel="observed count")
     axes.set_title(f"{outside:.0%} of listed counts lie outside", fontsize=10)
     some = f" {len(observed)} of {total} cells, evenly chosen." if len(observed) < total else ""
@@ -319,23 +310,10 @@ def _listed_rates(fit: Fit) -> Picture:
     )
 
 
-def _mean_rates(fit: Fit, cells: Tensor) -> np.ndarray:
-    """Return the posterior mean rates of cells sorted by row."""
-    theta, eta = factors(fit.draws, RATE_DRAWS)
-    step = max(1, BLOCK // len(theta))
-    return np.concatenate([_numpy(cell_rates(theta, eta, part).mean(0)) for part in cells.split(step)])
-
-
-def _at(points: np.ndarray, x: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return a step function at points, those beyond its ends at the ends."""
-    return values[np.searchsorted(x, points).clip(max=len(x) - 1)]
-
-
 def _density(
-    figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray, across: tuple[float, float],
-    upward: tuple[float, float], what: str,
-) -> None:  # fmt: skip
-    """Draw few points, or count many in squares, on logarithmic axes; what lies beyond them is drawn at their ends."""
+    figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray, across: tuple[float, float], upward: tuple[float, float]
+) -> None:
+    """Draw few cells, or count many in squares, on logarithmic axes; what lies beyond them is drawn at their ends."""
     x, y = x.clip(*across), y.clip(*upward)
     axes.set(xscale="log", yscale="log", xlim=across, ylim=upward)
     if max(across[1] / across[0], upward[1] / upward[0]) < 1000:
@@ -353,7 +331,7 @@ def _density(
     squares = axes.pcolormesh(
         *edges, np.where(counts > 0, counts, np.nan), norm=LogNorm(1, max(2.0, counts.max())), cmap=BLUES
     )
-    figure.colorbar(squares, ax=axes, pad=0.02, label=what)
+    figure.colorbar(squares, ax=axes, pad=0.02, label="cells")
 
 
 # Hidden entries -------------------------------------------------------------------------------------------------------
