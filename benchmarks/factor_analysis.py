@@ -22,6 +22,7 @@ from pyrozoo.data.named import read_named
 from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis import em, gibbs
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.models.factor_analysis.posterior import Posterior
 from pyrozoo.run import catalog
 from pyrozoo.run.source import prepared
 
@@ -113,7 +114,7 @@ def sweeps_of(rows: int, columns: int, factors: int, count: int) -> None:
     generator = np.random.default_rng(0)
     values = generator.normal(size=(rows, columns)).astype(np.float32)
     values[generator.random(values.shape) < 0.1] = np.nan
-    solver = gibbs.Solver(model(factors), Table.of(values).to("cpu", torch.float32))
+    solver = gibbs.Solver(Posterior(model(factors), Table.of(values).to("cpu", torch.float32)))
     with seeded(0):
         state = solver.init(1)
         for _ in range(count):
@@ -122,7 +123,7 @@ def sweeps_of(rows: int, columns: int, factors: int, count: int) -> None:
 
 def effective_per_second(table: Table, how: str, warmup: int, sweeps: int) -> tuple[float, float]:
     """Return seconds a sweep, and the worst tenth's bulk ESS a second of mean, noise and W W^T of 60 pixels."""
-    solver = gibbs.Solver(model(), table, missing=how)  # type: ignore[arg-type]
+    solver = gibbs.Solver(Posterior(model(), table), missing=how)  # type: ignore[arg-type]
     busy = (table.filled.square().sum(0) > 1e6).nonzero().flatten()
     pixels = busy[torch.linspace(0, len(busy) - 1, 60).long()]
     kept = []
@@ -150,7 +151,7 @@ def rows() -> Iterator[Row]:
 
 def sweeps() -> Iterator[Row]:
     table = masked_mnist(model())
-    solver = gibbs.Solver(model(), table)
+    solver = gibbs.Solver(Posterior(model(), table))
     missing = torch.isnan(table.values)
     x = torch.where(missing, (table.filled.sum(0) / table.observed.sum(0)), table.filled)
     with seeded(0):
@@ -221,13 +222,14 @@ def trajectory(table: Table, iterations: int) -> list[tuple[float, float]]:
         **{**_defaults(), "num_factors": FACTORS, "noise_degrees": 1e6, "noise_scale": 0.015, "loadings_precision": 1.0}
     )
     found, away, started = [], 0.0, time.perf_counter()
-    solver = em.Solver(analysis, table)
+    posterior = Posterior(analysis, table)
+    solver = em.Solver(posterior)
     with seeded(0):
         state = solver.init(1)
         for _ in range(iterations):
             state, _ = solver.step(state)
             now = time.perf_counter()
-            mean = analysis.predict({s: v.unsqueeze(1) for s, v in solver.draws(state).items()}, table).mean
+            mean = posterior.predict({s: v.unsqueeze(1) for s, v in solver.answer(state).draws().items()}).mean
             found.append((now - started - away, float((mean - hidden.values).square().mean().sqrt())))
             away += time.perf_counter() - now
     return found

@@ -18,9 +18,8 @@ from pyrozoo.contracts.view import view_of
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.table import Table
-from pyrozoo.models.factor_analysis import figures
+from pyrozoo.models.factor_analysis import view
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
-from pyrozoo.models.factor_analysis.view import completed
 from tests.models.test_factor_analysis import make
 
 NAN = float("nan")
@@ -89,9 +88,9 @@ def test_images(holdout):
 
 
 def test_many_columns_have_no_correlation_and_no_labels():
-    found = named(fake(Table.of(low_rank(20, figures.MOST_CORRELATED + 1)), factors=3))
+    found = named(fake(Table.of(low_rank(20, view.MOST_CORRELATED + 1)), factors=3))
     assert set(found) == {"factors", "mean_and_noise", "scree"}
-    assert "correlation" in named(fake(Table.of(low_rank(20, figures.MOST_CORRELATED))))
+    assert "correlation" in named(fake(Table.of(low_rank(20, view.MOST_CORRELATED))))
 
 
 def test_sampling_has_errors_by_sweep():
@@ -119,11 +118,11 @@ def test_filled_pixels_are_those_of_the_prediction():
     table = images().hold_out(0.2, 0)
     fit = fake(table)
     rows = torch.tensor([3, 17, 29])
-    mean, sd = figures._fill(fit, rows)
+    mean, sd = view._fill(fit, rows)
     missing = table.values[rows].isnan()
     assert torch.equal(~mean.isnan(), missing)
     assert torch.equal(~sd.isnan(), missing)
-    assert torch.allclose(mean[missing], completed(fit, table)[rows][missing])
+    assert torch.allclose(mean[missing], view.completed(fit, table)[rows][missing])
     model, W = fit.model, fit.draws["loadings"][0, 0]
     assert isinstance(model, FactorAnalysis)
     assert model.isotropic
@@ -142,8 +141,8 @@ def test_pixels_that_nobody_knows_are_filled_too():
     assert len([axes for axes in picture.figure.axes if axes.get_ylabel() == "truth"]) == 0
     both = unknown.hold_out(0.1, 0)
     fit, rows = fake(both), torch.arange(0, 30, 3)
-    mean, _ = figures._fill(fit, rows)
-    assert torch.allclose(mean.nan_to_num(), torch.where(both.observed, 0.0, completed(fit, both))[rows])
+    mean, _ = view._fill(fit, rows)
+    assert torch.allclose(mean.nan_to_num(), torch.where(both.observed, 0.0, view.completed(fit, both))[rows])
     assert "truth" in [axes.get_ylabel() for axes in named(fit)["reconstruction"].figure.axes]
 
 
@@ -153,8 +152,8 @@ def test_images_shown_have_holes_of_every_kind():
     holes[:20, ::3, ::3] = True
     holes[20:40, 4] = True
     holes[40:50, 3:7, 3:7] = True
-    chosen = figures._images_to_show(holes.flatten(1), table)
-    assert len(chosen) == figures.MOST_IMAGES == len(set(chosen.tolist()))
+    chosen = view._images_to_show(holes.flatten(1), table)
+    assert len(chosen) == view.MOST_IMAGES == len(set(chosen.tolist()))
     assert [int(((chosen >= low) & (chosen < low + 20)).sum()) for low in (0, 20, 40)] == [4, 4, 2]
     assert chosen.max() < 50  # the last ten have no holes
 
@@ -172,16 +171,16 @@ def test_scree_counts_components():
 def test_spectrum_of_wide_and_tall_tables(shape):
     values = low_rank(*shape)
     expected = np.linalg.svd(values - values.mean(0), compute_uv=False) ** 2
-    shares = figures._variance_shares(torch.as_tensor(values))
+    shares = view._variance_shares(torch.as_tensor(values))
     assert np.allclose(shares[:7], (expected / expected.sum())[:7])
 
 
 def test_spectra_of_large_tables_take_some_rows(monkeypatch):
     table = Table.of(low_rank(50, 4))
-    monkeypatch.setattr(figures, "MOST_ROWS", 10)
-    assert figures._rows_for_spectrum(table).tolist() == [0, 5, 11, 16, 22, 27, 33, 38, 44, 49]
+    monkeypatch.setattr(view, "MOST_ROWS", 10)
+    assert view._rows_for_spectrum(table).tolist() == [0, 5, 11, 16, 22, 27, 33, 38, 44, 49]
     assert "10 of 50 rows" in named(fake(table))["scree"].caption
-    assert len(figures._rows_for_spectrum(Table.blank(1, 4))) == 1
+    assert len(view._rows_for_spectrum(Table.blank(1, 4))) == 1
 
 
 def test_columns_of_uneven_scales_are_standardised():
@@ -197,8 +196,8 @@ def test_wild_predictions_are_counted_not_named(monkeypatch):
     fit = fake(table)
     prediction = fit.predict(table)
     prediction.mean[7] = 1e6
-    monkeypatch.setattr(figures, "MOST_POINTS", 100)
-    monkeypatch.setattr(figures, "OUTSIDE", 0.01)
+    monkeypatch.setattr(view, "MOST_POINTS", 100)
+    monkeypatch.setattr(view, "OUTSIDE", 0.01)
     holdout = named(fit)["holdout"]
     assert "beyond the axes" in holdout.caption
     assert holdout.figure.axes[0].get_xlim()[1] < 1000
@@ -251,5 +250,5 @@ def test_more_factors_than_columns(method):
 
 
 def test_many_factors_show_the_first():
-    found = named(fake(images(), factors=figures.MOST_FACTORS + 3))
+    found = named(fake(images(), factors=view.MOST_FACTORS + 3))
     assert "the first 25 of 28 factors" in found["factors"].caption

@@ -17,7 +17,7 @@ from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis import em
-from pyrozoo.models.factor_analysis.likelihood import Layout, Moments
+from pyrozoo.models.factor_analysis.likelihood import Layout, Moments, augment
 from pyrozoo.models.factor_analysis.posterior import Posterior
 from pyrozoo.models.factor_analysis.regression import Prior, Regression, draw_noise, solve, spread
 
@@ -210,7 +210,7 @@ class _Filler:
 
     def fitted(self, factors: Float[Tensor, "C N M"], beta: Float[Tensor, "C D A"]) -> Float[Tensor, "C cell"]:
         """Return beta . a of every hole, by blocks of whole products: faster than gathering M numbers for each."""
-        augmented = torch.cat([factors, torch.ones_like(factors[..., :1])], -1)
+        augmented = augment(factors)
         (C, N, _), D = augmented.shape, beta.shape[1]
         if self.product.shape[0] != C or self.product.dtype != beta.dtype:
             self.product = beta.new_empty(C, min(N, self.ROWS), D)
@@ -227,7 +227,7 @@ class _Filler:
 
     def moments(self, factors: Float[Tensor, "C N M"]) -> Moments:
         """Return the sums that the columns' regressions need; one matrix of second moments for all."""
-        augmented = torch.cat([factors, torch.ones_like(factors[..., :1])], -1)
+        augmented = augment(factors)
         second, cross = augmented.mT @ augmented, self.values.mT @ augmented
         return Moments(second.unsqueeze(1), cross, second, factors, factors.new_zeros(len(factors)))
 

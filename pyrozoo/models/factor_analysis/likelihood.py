@@ -77,21 +77,11 @@ class Columns:
 
 @dataclass(frozen=True)
 class _Block:
-    """Patterns [first, last) of the rows [start, stop); ``index``: the pattern of each row, None when all have one."""
+    """Patterns, and the rows that have them; ``index``: the pattern of each row, None when all have one."""
 
-    first: int
-    last: int
-    start: int
-    stop: int
+    patterns: slice
+    rows: slice
     index: Int[Tensor, R] | None
-
-    @property
-    def rows(self) -> slice:
-        return slice(self.start, self.stop)
-
-    @property
-    def patterns(self) -> slice:
-        return slice(self.first, self.last)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +202,7 @@ class Layout:
             if last > first + 1:
                 counts = self.starts[first : last + 1].diff()
                 index = torch.repeat_interleave(torch.arange(last - first), counts).to(self.order.device)
-            yield _Block(first, last, starts[first], starts[last], index)
+            yield _Block(slice(first, last), slice(starts[first], starts[last]), index)
             first = last
 
     def _rows(self, columns: Columns) -> Iterator[tuple[_Block, Tensor, Tensor, Tensor]]:
@@ -240,8 +230,7 @@ class Layout:
         M, N = size - 1, len(self.values)
         packed = size * (size + 1) // 2
         groups, total = beta.new_zeros(C, len(self.sizes), packed), beta.new_zeros(C, packed)
-        cross = beta.new_zeros(C, D, M)
-        factors = beta.new_empty(C, N, M)
+        cross, factors = beta.new_zeros(C, D, M), beta.new_empty(C, N, M)
         # log p(x_n) = h^T J^-1 h / 2 - log|J| / 2 - sum (x - mu)^2 / (2 sigma^2) - ..., the last of which needs no rows
         squares = (self.squares.to(beta) * tau).sum(-1) - 2 * (self.sums * tau * beta[..., -1]).sum(-1)
         norms = (self.observations * (columns.log_noise + math.log(2 * math.pi))).sum(-1)
@@ -258,7 +247,7 @@ class Layout:
                 covariance, log_determinant = inverse_and_log_determinant(J, "the precision of the factors")
                 z = _times(covariance, h, block.index)
                 quadratic_form = (h * z).sum((1, 2))
-            second = _outer_sums(z, block.index, block.last - block.first)
+            second = _outer_sums(z, block.index, J.shape[1])
             if not draw:
                 second[..., : -M - 1] += counts[:, None] * pack(covariance)
             groups += self.seen[block.patterns].T @ second
@@ -272,8 +261,8 @@ class Layout:
     def pointwise(self, columns: Columns) -> Float[Tensor, "C N"]:
         """Return log p(x_n | columns) of every row of the table, the factors summed out; differentiable."""
         beta, tau = columns.coefficients, columns.precision
-        each = columns.log_noise + math.log(2 * math.pi)
-        norm = each.new_zeros(len(each), len(self.sizes)).index_add(1, self.group, each)
+        norms = columns.log_noise + math.log(2 * math.pi)
+        norm = norms.new_zeros(len(norms), len(self.sizes)).index_add(1, self.group, norms)
         parts = []
         for block, J, h, constant in self._rows(columns):
             L = safe_cholesky(J, "the precision of the factors")
@@ -296,9 +285,8 @@ class Layout:
         means, covariances = [], []
         for block, mean, covariance in self.posteriors(columns):
             means.append(mean)
-            count = block.stop - block.start
-            index = torch.zeros(count, dtype=torch.long) if block.index is None else block.index
-            covariances.append(covariance[:, index.to(mean.device)])
+            shared = block.index is None
+            covariances.append(covariance.expand(-1, mean.shape[1], -1, -1) if shared else covariance[:, block.index])
         return torch.cat(means, 1)[:, self.back], torch.cat(covariances, 1)[:, self.back]
 
 
@@ -324,6 +312,11 @@ def _patterns(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.argsort(pattern, kind="stable"), np.concatenate([[0], np.cumsum(sizes)]), pattern
 
 
+def augment(factors: Float[Tensor, "C N M"]) -> Float[Tensor, "C N A"]:
+    """Return (z, 1) of every row."""
+    return torch.cat([factors, torch.ones_like(factors[..., :1])], -1)
+
+
 def _times(matrices: Tensor, rows: Tensor, index: Tensor | None) -> Tensor:
     """Multiply each row [C, R, M] by the symmetric matrix of its pattern [C, P, M, M]."""
     if index is None:
@@ -347,7 +340,7 @@ def _triangular(L: Tensor, rows: Tensor, index: Tensor | None, *, transposed: bo
 
 def _outer_sums(z: Tensor, index: Tensor | None, patterns: int) -> Float[Tensor, "C P T"]:
     """Return sum of (z, 1) (z, 1)^T over the rows of every pattern, packed."""
-    augmented = torch.cat([z, torch.ones_like(z[..., :1])], -1)
+    augmented = augment(z)
     if index is None:
         return pack(augmented.mT @ augmented).unsqueeze(1)
     outer = packed_outer(augmented, augmented)

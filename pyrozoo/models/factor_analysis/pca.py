@@ -12,30 +12,10 @@ from torch import Tensor
 from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.core.errors import DataError
-from pyrozoo.data.table import Table
 from pyrozoo.models.factor_analysis.em import State
 from pyrozoo.models.factor_analysis.posterior import Posterior
 
 Fill = Literal["constant", "mean"]
-
-
-def filled(data: Table, fill: Fill | None, constant: float, method: str) -> Float[Tensor, "N D"]:
-    """Return the table without holes, or say why there is none.
-
-    Raises:
-        DataError: Values are missing and ``fill`` does not say what to put there.
-    """
-    if data.observed.all():
-        return data.values
-    if fill is None:
-        count = int((~data.observed).sum())
-        raise DataError(
-            f"{method} is exact only without missing values, and {data.name} misses {count}; solver.fill=mean or "
-            "solver.fill=constant fills them first (and needs more components: use em, cavi or gibbs instead)"
-        )
-    if fill == "constant":
-        return torch.where(data.observed, data.values, constant)
-    return torch.where(data.observed, data.values, data.filled.sum(0) / data.observed.sum(0))
 
 
 def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tensor, "D R"], Float[Tensor, D]]:
@@ -60,19 +40,29 @@ class Solver(SolverContract, kind="point", objective="explained_variance", of="r
     Args:
         fill: What to put in place of missing values: ``mean`` of the column or ``constant``; None refuses them.
         constant: The constant.
+
+    Raises:
+        DataError: Values are missing and ``fill`` does not say what to put there.
     """
 
     method: ClassVar[str] = "pca"
 
     def __init__(self, posterior: Posterior, *, fill: Fill | None = None, constant: float = 0.0):
         super().__init__(posterior)
-        self.values = filled(self.data, fill, constant, self.method)
+        data = self.data
+        if fill is None and not data.observed.all():
+            count = int((~data.observed).sum())
+            raise DataError(
+                f"{self.method} is exact only without missing values, and {data.name} misses {count}; solver.fill=mean "
+                "or solver.fill=constant fills them first (and needs more components: use em, cavi or gibbs instead)"
+            )
+        put = constant if fill == "constant" else data.filled.sum(0) / data.observed.sum(0)
+        self.values = torch.where(data.observed, data.values, put)
 
     def init(self, chains: int) -> State:
         """Return zeros: a closed form needs no start."""
-        (_, D), like = self.data.shape, self.values
-        zeros = like.new_zeros(chains, D)
-        return State(like.new_zeros(chains, D, self.model.num_factors), zeros, zeros)
+        zeros = self.values.new_zeros(chains, self.data.shape[1])
+        return State(zeros.unsqueeze(-1).expand(-1, -1, self.model.num_factors), zeros, zeros)
 
     def step(self, state: State) -> tuple[State, Info]:
         """Return the principal components and the share of variance that they explain."""
@@ -84,9 +74,13 @@ class Solver(SolverContract, kind="point", objective="explained_variance", of="r
         left = (total - loadings.square().sum(1)).clamp(min=noise_floor(total))
         whole = variances.sum()
         share = variances[:kept].sum() / whole if whole > 0 else torch.ones_like(whole)
-        new = State(*(each.expand(len(state.mean), *each.shape) for each in (loadings, mean, left)))
+        new = self.every_chain(state, loadings, mean, left)
         projection = None if self.data.hidden is None else partial(self._projected, new)
         return new, Info(share.expand(len(state.mean)), predictive=projection)
+
+    def every_chain(self, state: State, loadings: Tensor, mean: Tensor, noise: Tensor) -> State:
+        """Return one solution for as many chains as a state has."""
+        return State(*(each.expand(len(state.mean), *each.shape) for each in (loadings, mean, noise)))
 
     def answer(self, state: State) -> Answer:
         """Return the point."""

@@ -38,6 +38,5 @@ class Solver(PrincipalComponents, objective="log_likelihood"):
         # -N/2 (D log 2 pi + log|C| + tr(C^-1 S)) in the eigenvalues of C and S
         modelled = torch.cat([torch.maximum(variances[:kept], noise), noise.expand(D - kept)])
         objective = -0.5 * N * (D * math.log(2 * math.pi) + modelled.log().sum() + (variances / modelled).sum())
-        new = State(*(each.expand(len(state.mean), *each.shape) for each in (loadings, mean, noise.expand(D))))
         # Without a predictive: hidden entries are predicted from the draw, given the observed ones of their row.
-        return new, Info(objective.expand(len(state.mean)))
+        return self.every_chain(state, loadings, mean, noise.expand(D)), Info(objective.expand(len(state.mean)))

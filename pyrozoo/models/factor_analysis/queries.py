@@ -54,9 +54,9 @@ def predict(draws: Values, table: Table) -> Prediction:
         W = known.coefficients[..., :-1]
         mean, variance = (W.new_empty(len(W), len(place)) for _ in range(2))
         for block, z, covariance in layout.posteriors(known):
-            edges = torch.tensor([block.start, block.stop], device=place.device)
+            edges = torch.tensor([block.rows.start, block.rows.stop], device=place.device)
             start, stop = torch.searchsorted(place, edges).tolist()
-            local, d = place[start:stop] - block.start, columns[start:stop]
+            local, d = place[start:stop] - block.rows.start, columns[start:stop]
             pattern = torch.zeros_like(local) if block.index is None else block.index[local]
             mean[:, start:stop], variance[:, start:stop] = _cells(W, z, covariance, local, pattern, d)
         mean += known.coefficients[..., -1][:, columns] + layout.offset[columns]

@@ -1,18 +1,76 @@
-"""What is shown of a fitted factor analysis: loadings, factors of rows, predictions of holes."""
+"""What is shown of a fitted factor analysis: holes filled, loadings, factors of rows, spectra, errors, correlations."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from typing import Any
+
+import matplotlib
+import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.data.container import Hidden
 from pyrozoo.data.table import Table
-from pyrozoo.models.factor_analysis import figures
+from pyrozoo.math.mixture import NORMAL_95
+from pyrozoo.math.moments import column_moments
 from pyrozoo.models.factor_analysis.likelihood import Layout
+from pyrozoo.models.factor_analysis.pca import spectrum
 from pyrozoo.models.factor_analysis.queries import factors
+
+MOST_IMAGES = 10
+"""Images whose holes are shown filled."""
+
+MOST_FACTORS = 25
+"""Factors shown, the largest first."""
+
+MOST_LABELS = 40
+"""Columns up to which each is named and given an interval."""
+
+MOST_CORRELATED = 60
+"""Columns of a correlation matrix."""
+
+MOST_DRAWS = 200
+"""Values behind the implied correlation."""
+
+MOST_POINTS = 3000
+"""Hidden entries up to which each is a point; more are counted in hexagons."""
+
+MOST_ROWS = 5000
+"""Rows behind a spectrum."""
+
+MOST_WORK = 4e9
+"""Multiplications of a spectrum, up to a small factor: with many columns it takes fewer rows."""
+
+ENOUGH = 0.9
+"""Share of the variance by which spectra are compared."""
+
+UNEVEN = 10.0
+"""Ratio of the largest to the middle sd of columns from which they are drawn in units of their own."""
+
+OUTSIDE = 0.001
+"""Share of predictions at either end that may lie beyond the axes, so that one wild guess does not hide the rest."""
+
+SIGNED: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
+"""How numbers from -1 to 1 are painted."""
+
+Line = tuple[str, Tensor, Normalize, str, str]
+"""Label, images [row, column], scale, map of colours, and the colour of what is missing."""
+
+HOLE, BLANK = "#e79a92", "0.93"
+"""Missing pixels: a colour that no grey can be mistaken for; where there is nothing to show: a light grey."""
 
 
 class View(view.View):
@@ -29,7 +87,7 @@ class View(view.View):
         inside = (truth >= prediction.lower) & (truth <= prediction.upper)
         return {
             "reconstruction_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
-            "mean_imputation_rmse": figures.imputation_error(table),
+            "mean_imputation_rmse": _imputation_error(table),
             "coverage_90": inside.double().mean().item(),
         }
 
@@ -45,9 +103,9 @@ class View(view.View):
         }
         means = {name: value.mean((0, 1)).cpu().numpy() for name, value in columns.items()}
         result = {"loadings": pd.DataFrame({"column": list(table.column_labels), **means})}
-        result["factors"] = _factors(fit, table, fit.posterior.layout)
+        result["factors"] = _factors(fit, table)
         if table.test is not None:
-            result["test_factors"] = _factors(fit, table.test, Layout.of(table.test))
+            result["test_factors"] = _factors(fit, table.test)
         return result | self.predicted(fit)
 
     def pictures(self, fit: Fit) -> list[Picture]:
@@ -57,21 +115,23 @@ class View(view.View):
         """
         images = fit.data.image_shape is not None
         result = [
-            figures.reconstruction(fit) if images else None,
-            figures.factor_images(fit) if images else figures.factor_table(fit),
-            figures.moment_images(fit) if images else figures.moment_points(fit),
-            figures.scree(fit),
-            figures.errors(fit),
+            _reconstruction(fit) if images else None,
+            _factor_images(fit) if images else _factor_table(fit),
+            _moment_images(fit) if images else _moment_points(fit),
+            _scree(fit),
+            _errors(fit),
         ]
         for name, part in (("holdout", fit.data), ("completion", fit.data.test)):
             if part is not None and part.hidden is not None:
-                result.append(figures.holdout(name, fit, part))
+                result.append(_holdout(name, fit, part))
         if not images:
-            result.append(figures.correlation(fit))
+            result.append(_correlation(fit))
         return [picture for picture in result if picture is not None]
 
 
-def _factors(fit: Fit, table: Table, layout: Layout) -> pd.DataFrame:
+def _factors(fit: Fit, table: Table) -> pd.DataFrame:
+    posterior: Any = fit.posterior
+    layout = posterior.layout if table is fit.data else Layout.of(table)
     both = zip(("mean", "sd"), factors(layout, fit.aligned), strict=True)
     values = {f"{name}[{m}]": column for name, value in both for m, column in enumerate(value.cpu().numpy().T)}
     return pd.DataFrame({"row": list(table.row_labels), **values})
@@ -84,3 +144,477 @@ def completed(fit: Fit, table: Table) -> Float[Tensor, "N D"]:
         if part is not None and part.hidden is not None:
             values[part.hidden.rows, part.hidden.columns] = fit.predict(part).mean.to(values)
     return values
+
+
+def _reconstruction(fit: Fit) -> Picture | None:
+    """Draw images with holes, and how they are filled: those that the truth is known of, or else that nobody knows."""
+    table: Table = fit.data
+    known, whole = table.hidden is not None, _with_hidden(table)
+    holes = ~table.observed & ~whole.isnan() if known else ~table.observed
+    if not holes.any():
+        return None
+    rows = _images_to_show(holes, table)
+    masked, truth = table.values[rows], whole[rows]
+    mean, sd = _fill(fit, rows)
+    shown = truth[~truth.isnan()]
+    # The scale is that of the images: what a reconstruction has beyond it is cut off rather than greying all others.
+    low, high = (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 1.0)
+    grey = Normalize(low, high if high > low else low + 1)
+    spread = Normalize(0, max(float(sd[~sd.isnan()].max()), 1e-9))
+    lines = [
+        ("masked", masked, grey, "gray", HOLE),
+        ("reconstructed", torch.where(masked.isnan(), mean, masked), grey, "gray", HOLE),
+        *([("truth", truth, grey, "gray", HOLE)] if known else []),
+        ("predictive sd", sd, spread, "viridis", BLANK),
+    ]
+    return _strips(lines, [table.row_labels[i] for i in rows.tolist()], _shape(table), known)
+
+
+def _strips(lines: list[Line], labels: list[str], shape: tuple[int, int], known: bool) -> Picture:
+    """Draw lines of images, the last of them on a scale of its own."""
+    tile = min(1.8, 9.5 / len(labels))
+    height = min(2.0, max(0.3, tile * shape[0] / shape[1]))
+    tile = min(tile, max(0.3, height * shape[1] / shape[0]))
+    size = tile * len(labels) + 1.9, len(lines) * (height + 0.05) + 0.45
+    figure = Figure(figsize=size, layout="constrained")
+    every = figure.subplots(len(lines), 1)
+    for axes, (label, values, scale, colors, bad) in zip(every, lines, strict=True):
+        axes.imshow(_strip(values, shape, scale, colors, bad), interpolation="nearest", aspect="equal")
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=6)
+        _bare(axes)
+    if tile > 0.6:  # inches that a label takes
+        step = shape[1] + _gap(shape)
+        middles = [(shape[1] - 1) / 2 + i * step for i in range(len(labels))]
+        every[0].set_xticks(middles, [_short(label, 11) for label in labels], fontsize=7)
+        every[0].tick_params(length=0, labeltop=True, labelbottom=False)
+    for (_, _, scale, colors, _), axes in ((lines[0], list(every[:-1])), (lines[-1], [every[-1]])):
+        aspect = 25 * len(axes) / (len(lines) - 1)
+        figure.colorbar(matplotlib.cm.ScalarMappable(scale, colors), ax=axes, aspect=aspect, pad=0.01)
+    question = "where the truth has them" if known else "as one would draw them (nobody knows the truth)"
+    return Picture(
+        "reconstruction",
+        f"Red pixels were not shown to the fit, from scattered holes (left) to solid ones (right): do strokes go on "
+        f"{question}? The last line is how unsure the fit is: brightest where a stroke may or may not pass.",
+        figure,
+    )
+
+
+def _images_to_show(holes: Tensor, table: Table) -> Tensor:
+    """Choose images with holes, evenly from scattered holes to solid ones, so that every kind of mask is shown."""
+    rows = holes.any(1).nonzero().flatten()
+    images = holes[rows].unflatten(1, _shape(table))
+    pairs = (images[:, 1:] & images[:, :-1]).sum((1, 2)) + (images[:, :, 1:] & images[:, :, :-1]).sum((1, 2))
+    order = (pairs / images.sum((1, 2))).argsort(stable=True)
+    count = min(MOST_IMAGES, len(rows))
+    # The middles of equal parts: the ends of the order are its oddest images.
+    return rows[order[((torch.arange(count) + 0.5) * len(rows) / count).long().to(order.device)]]
+
+
+def _fill(fit: Fit, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return predictive mean and standard deviation of what is missing in some rows, NaN elsewhere, [row, column]."""
+    table: Table = fit.data
+    mean, sd = (torch.full_like(table.values[rows], torch.nan) for _ in range(2))
+
+    def put(prediction: Prediction, row: Tensor, column: Tensor, chosen: Tensor) -> None:
+        mean[row, column] = prediction.mean[chosen]
+        sd[row, column] = ((prediction.upper - prediction.lower) / (2 * NORMAL_95))[chosen]
+
+    if table.hidden is not None:
+        place = torch.full((table.shape[0],), -1, device=rows.device)
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        chosen = (place[table.hidden.rows] >= 0).nonzero().flatten()
+        put(fit.predict(table), place[table.hidden.rows[chosen]], table.hidden.columns[chosen], chosen)
+    row, column = (table.values[rows].isnan() & mean.isnan()).nonzero(as_tuple=True)
+    if len(row):  # missing to us too; of these rows only, the whole table may miss many more
+        unknown = Hidden(row, column, torch.full_like(mean[row, column], torch.nan))
+        part = replace(table.batch(rows), hidden=unknown)
+        put(fit.posterior.on(part).predict(fit.draws), row, column, torch.arange(len(row), device=row.device))
+    return mean, sd
+
+
+def _with_hidden(table: Table) -> Tensor:
+    """Return the values, hidden ones in their place."""
+    if table.hidden is None:
+        return table.values
+    values = table.values.clone()
+    values[table.hidden.rows, table.hidden.columns] = table.hidden.values
+    return values
+
+
+def _strip(values: Tensor, shape: tuple[int, int], scale: Normalize, colors: str, bad: str) -> np.ndarray:
+    """Return images side by side as one picture, [height, width of all, 3]; white between them."""
+    images = _numpy(values).reshape(-1, *shape)
+    painted = matplotlib.colormaps[colors](scale(np.nan_to_num(images)))[..., :3]
+    painted[np.isnan(images)] = to_rgb(bad)
+    between = np.ones((shape[0], _gap(shape), 3))
+    parts = [part for image in painted for part in (between, image)]
+    return np.concatenate(parts[1:], 1)
+
+
+def _gap(shape: tuple[int, int]) -> int:
+    return max(1, round(shape[1] / 14))
+
+
+def _factor_images(fit: Fit) -> Picture:
+    """Draw mean loadings as images."""
+    shape, mean, shares = _shape(fit.data), _numpy(fit.aligned.means()["loadings"]), _shares(fit)
+    count = min(MOST_FACTORS, mean.shape[1])
+    # Wide rather than tall, with the fewest places left over.
+    across = count if count <= 9 else min(range(6, 11), key=lambda width: (-count % width, -width))
+    down = math.ceil(count / across)
+    height = min(2.0, max(0.35, 1.0 * shape[0] / shape[1]))
+    close = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
+    figure = Figure(figsize=(1.02 * across + 0.9, down * (height + 0.24) + 0.1), layout=close)
+    every = figure.subplots(down, across, squeeze=False)
+    for m, axes in enumerate(every.flat):
+        if m >= count:
+            axes.set_axis_off()
+            continue
+        image = axes.imshow((mean[:, m] / (np.abs(mean[:, m]).max() or 1.0)).reshape(shape), **SIGNED)
+        axes.set_title(f"{m}: {shares[m]:.1%}", fontsize=8, pad=2)
+        _bare(axes)
+    bar = figure.colorbar(image, ax=list(every.flat), ticks=[-1, 0, 1], aspect=30, pad=0.01)
+    bar.ax.tick_params(labelsize=7)
+    return Picture(
+        "factors",
+        f"Mean loadings of {_counted(count, mean.shape[1])}, each on its own scale, with its share of the variance: "
+        "red pixels rise while blue ones fall (or the other way round: signs, and the rotation, are a convention). "
+        "Early factors should be broad contrasts of shape; specks of single pixels are noise.",
+        figure,
+    )
+
+
+def _factor_table(fit: Fit) -> Picture:
+    """Draw mean loadings of columns in units of their sd."""
+    W = fit.aligned["loadings"]
+    variance = _squared_lengths(W, -1) + fit.aligned["noise_variance"]
+    shown = _numpy(W.mean((0, 1)) / variance.mean((0, 1)).sqrt().unsqueeze(-1))[:, :MOST_FACTORS]
+    (D, count), shares = shown.shape, _shares(fit)
+    names = [f"{m}: {shares[m]:.0%}" for m in range(count)]
+    few = D <= MOST_LABELS
+    size = (2.6 + 0.42 * count, 1.5 + 0.2 * D) if few else (10, 1.4 + 0.22 * count)
+    figure = Figure(figsize=(max(size[0], 4.0), max(size[1], 2.0)), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shown if few else shown.T, aspect="auto", **SIGNED)
+    if few:
+        axes.set_yticks(range(D), [_short(label) for label in fit.data.column_labels], fontsize=8)
+        axes.set_xticks(range(count), names, fontsize=8, rotation=90 if count > 5 else 0)
+        axes.set_xlabel("factor: share of the variance")
+    else:
+        axes.set_yticks(range(count), names, fontsize=8)
+        axes.set(xlabel="column", ylabel="factor: share of the variance")
+    axes.set_title("loading / sd of the column", fontsize=10)
+    figure.colorbar(image, ax=axes, pad=0.02)
+    return Picture(
+        "factors",
+        f"Correlation of each column with {_counted(count, W.shape[-1])}, on one scale: columns of the same strong "
+        "colour in a factor move together, of opposite colours against each other. Signs, and the rotation, are a "
+        "convention.",
+        figure,
+    )
+
+
+def _shares(fit: Fit) -> np.ndarray:
+    """Return each factor's share of the model's variance of all columns."""
+    sizes = _squared_lengths(fit.aligned["loadings"], -2)
+    return _numpy((sizes / (sizes.sum(-1) + fit.aligned["noise_variance"].sum(-1)).unsqueeze(-1)).mean((0, 1)))
+
+
+def _squared_lengths(loadings: Tensor, dim: int) -> Tensor:
+    return torch.linalg.vector_norm(loadings, dim=dim).square()
+
+
+def _moment_images(fit: Fit) -> Picture:
+    """Draw mean and noise as images."""
+    shape, noise = _shape(fit.data), fit.draws["noise_variance"].sqrt()
+    figure = Figure(figsize=(8, min(6.0, max(1.2, 3.1 * shape[0] / shape[1] + 0.3))), layout="constrained")
+    panels = ("mean", fit.draws["mean"], "gray"), ("sd of the noise", noise, "magma")
+    for axes, (title, values, colors) in zip(figure.subplots(1, 2), panels, strict=True):
+        image = axes.imshow(_numpy(values.mean((0, 1))).reshape(shape), cmap=colors, interpolation="nearest")
+        axes.set_title(title)
+        _bare(axes)
+        figure.colorbar(image, ax=axes, shrink=0.95)
+    return Picture(
+        "mean_and_noise",
+        "The mean image, and what the factors leave unexplained of each pixel: bright noise marks pixels where "
+        "images differ in ways that these factors cannot follow.",
+        figure,
+    )
+
+
+def _moment_points(fit: Fit) -> Picture:
+    """Draw mean and noise of columns as points, with intervals where there are few."""
+    table, draws = fit.data, fit.draws
+    D = table.shape[1]
+    few, x = D <= MOST_LABELS, np.arange(D)
+    noise, units = draws["noise_variance"].sqrt(), _units(table)
+    spread = (_squared_lengths(draws["loadings"], -1) + draws["noise_variance"]).sqrt()
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2)
+    panels = (
+        ("mean", draws["mean"]) if units is None else ("mean / sd of the column", draws["mean"] / units[1]),
+        ("sd of the noise (dots) and of the whole column (dashes)", noise),
+    )
+    for axis, (title, values) in zip(axes, panels, strict=True):
+        flat = _numpy(values.flatten(0, 1))
+        if few and fit.kind != "point":
+            axis.vlines(x, *np.quantile(flat, [0.05, 0.95], axis=0), color="C0", lw=2, alpha=0.6)
+        axis.plot(x, flat.mean(0), "o", color="C0", ms=4 if few else 2)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlim(-0.5, D - 0.5)
+        if few:
+            axis.set_xticks(x, [_short(label) for label in table.column_labels], rotation=60, ha="right",
+                            rotation_mode="anchor", fontsize=8 if D <= 20 else 7)  # fmt: skip
+        else:
+            axis.set_xlabel("column")
+    axes[1].plot(x, _numpy(spread.mean((0, 1))), "_", color="C3", ms=8 if few else 4)
+    if units is None:
+        axes[1].set_ylim(bottom=0)
+    else:
+        axes[1].set_yscale("log")
+    intervals = " Bars are 90% intervals." if few and fit.kind != "point" else ""
+    return Picture(
+        "mean_and_noise",
+        "Where the noise lies far below the sd of the whole column, the factors explain the column; where they meet, "
+        f"it goes its own way.{intervals}",
+        figure,
+    )
+
+
+def _scree(fit: Fit) -> Picture | None:
+    """Draw the spectrum of the data with means in place of holes, and with the truth where it is known."""
+    table: Table = fit.data
+    num_factors, rows = fit.model.num_factors, _rows_for_spectrum(table)
+    units = _units(table)
+    middle, scale = units or (column_moments(table.values)[0], table.values.new_ones(()))
+    whole = _with_hidden(table)[rows]
+    holes = bool(table.values[rows].isnan().any())
+    sources = [(table.values[rows], "holes filled by means" if holes else "the data")]
+    if table.hidden is not None and bool((whole.isnan() != table.values[rows].isnan()).any()):
+        sources.append((whole, "hidden values put back" if whole.isnan().any() else "true data"))
+    lines = []
+    for values, label in reversed(sources):
+        shares = _variance_shares(torch.where(values.isnan(), 0.0, (values - middle) / scale))
+        if shares is None:
+            return None
+        # Rounding must not ask for a component more.
+        lines.append((label, shares, int((shares.cumsum() < ENOUGH - 1e-9).sum()) + 1))
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    end = max(np.count_nonzero(shares.cumsum() < 0.995) + 1 for _, shares, _ in lines)
+    small = 1.0
+    for label, shares, needed in lines:
+        shown = shares[: max(end, 2)]
+        x = np.arange(1, len(shown) + 1)
+        color = "C3" if label == sources[0][1] else "C0"
+        marker = "o" if len(shown) <= 40 else ""
+        left.plot(x, np.where(shown > 1e-9, shown, np.nan), color=color, marker=marker, ms=3)
+        right.plot(x, shown.cumsum(), color=color, marker=marker, ms=3, label=label)
+        right.plot([needed, needed], [0, ENOUGH], ":", color=color, lw=1)
+        small = min(small, float(shown[shown > 1e-9].min()))
+    left.set(xlabel="component", ylabel="share of the variance", title="Eigenvalues")
+    if small < 0.005:  # over few powers of ten a logarithmic axis has hardly a tick
+        left.set_yscale("log")
+    else:
+        left.set_ylim(bottom=0)
+    right.axhline(ENOUGH, color="0.6", lw=0.8, zorder=0)
+    right.set(xlabel="components", ylabel="share of the variance", title="Added up", ylim=(0, 1.03))
+    for axes in (left, right):
+        if num_factors <= end:
+            axes.axvline(num_factors, color="0.6", ls="--", lw=0.8, zorder=0, label="factors of the fit")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    right.legend(loc="lower right", fontsize=8)
+    need = "; ".join(f"{needed}" if label == "the data" else f"{needed} with {label}" for label, _, needed in lines)
+    lesson = " (means in place of holes break up what columns share)" if lines[-1][2] > lines[0][2] else ""
+    notes = [] if units is None else ["columns are standardised, for their sds differ much"]
+    if len(rows) < table.shape[0]:
+        notes.append(f"{len(rows)} of {table.shape[0]} rows, evenly chosen")
+    more = f" Here {'; '.join(notes)}." if notes else ""
+    return Picture(
+        "scree", f"Components that PCA needs for {ENOUGH:.0%} of the variance: {need}{lesson}.{more}", figure
+    )
+
+
+def _rows_for_spectrum(table: Table) -> Tensor:
+    N, D = table.shape
+    count = max(2, min(MOST_ROWS, int(max((MOST_WORK / D) ** 0.5, MOST_WORK / D**2))))
+    return evenly(N, count).to(table.values.device)
+
+
+def _variance_shares(values: Tensor) -> np.ndarray | None:
+    """Return the share of every principal component; None when there is no variance."""
+    N, D = values.shape
+    values = values.double() - values.double().mean(0)
+    # Wide ones turned into the space that the rows span; variances stay, and there are no D x D axes to compute.
+    variances = spectrum(values if N >= D else torch.linalg.qr(values.mT, mode="r")[1].mT)[2]
+    total = float(variances.sum())
+    return _numpy(variances) / total if total > 0 else None
+
+
+def _errors(fit: Fit) -> Picture | None:
+    """Draw the error of hidden entries over sweeps, where it was watched."""
+    known = [name for name in ("sweep_rmse", "average_rmse") if name in fit.trace and fit.trace[name].notna().any()]
+    if not known:
+        return None
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    every = figure.subplots(1, 2, sharey=True)
+    for axes, over in zip(every, ("iteration", "seconds"), strict=True):
+        for i, (_, line) in enumerate(fit.trace.groupby("chain")):
+            if "sweep_rmse" in known:
+                axes.plot(line[over], line["sweep_rmse"], color="C0", lw=0.8, alpha=0.7,
+                          label=None if i else "each sweep")  # fmt: skip
+            if "average_rmse" in known and i == 0:  # one average over all chains
+                axes.plot(line[over], line["average_rmse"], color="C3", lw=1.8, zorder=3, label="average of sweeps")
+        axes.set_xlabel("sweep" if over == "iteration" else over)
+    naive = None if fit.data.hidden is None else _imputation_error(fit.data)
+    if naive is not None:
+        for axes in every:
+            axes.axhline(naive, color="0.4", ls="--", lw=1, label="means of columns")
+    low = float(np.nanmin(fit.trace[known].to_numpy()))
+    # A bad start must not flatten what matters: everything below mean imputation, and most sweeps in any case.
+    high = max(float(np.nanquantile(fit.trace[known].to_numpy(), 0.98)), naive or 0.0)
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
+    every[0].set(ylim=(low - margin, high + margin), ylabel="RMSE of hidden entries", title="by sweep")
+    every[1].set_title("by time")
+    handles, names = every[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    last = fit.trace["average_rmse"].dropna() if "average_rmse" in known else fit.trace["sweep_rmse"].dropna()
+    ends = f"{float(last.iloc[-1]):.4g}" + ("" if naive is None else f", where means of columns give {naive:.4g}")
+    return Picture(
+        "reconstruction_error",
+        "Sweeps should soon reach a level and stay there, a rise being a fit to noise, and the average should lie "
+        f"below them, as what differs between sweeps cancels. It ends at {ends}.",
+        figure,
+    )
+
+
+def _holdout(name: str, fit: Fit, part: Table) -> Picture:
+    """Draw predictions of what a table hides against the truth, and whether they are calibrated."""
+    assert part.hidden is not None
+    prediction, hidden, units = fit.predict(part), part.hidden, _units(fit.data)
+    truth, mean, pit = (_numpy(value) for value in (hidden.values, prediction.mean, prediction.pit))
+    rmse, count = float(np.sqrt(((mean - truth) ** 2).mean())), len(truth)
+    if units is not None:
+        middle, scale = (_numpy(value[hidden.columns]) for value in units)
+        truth, mean = (truth - middle) / scale, (mean - middle) / scale
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    common = np.quantile(mean, [OUTSIDE, 1 - OUTSIDE]) if count > MOST_POINTS else (mean.min(), mean.max())
+    low, high = min(truth.min(), common[0]), max(truth.max(), common[1])
+    margin = 0.03 * (high - low) or 0.05 * abs(high) or 1.0
+    ends = low - margin, high + margin
+    outside = int(((mean < ends[0]) | (mean > ends[1])).sum())
+    if count > MOST_POINTS:
+        inside = (mean >= ends[0]) & (mean <= ends[1])
+        how: dict[str, Any] = {"gridsize": 45, "bins": "log", "mincnt": 1, "extent": (*ends, *ends)}
+        cells = left.hexbin(mean[inside], truth[inside], cmap="viridis", **how)
+        figure.colorbar(cells, ax=left, label="entries")
+    else:
+        left.plot(mean, truth, ".", ms=4, alpha=0.5)
+    left.plot(ends, ends, color="C3" if count > MOST_POINTS else "0.6", lw=0.8)
+    of = "" if units is None else ", in sds of its column"
+    title = f"RMSE {rmse:.4g}" if units is None else f"RMSE {rmse:.4g} in the units of the table"
+    left.set(xlabel=f"predicted mean{of}", ylabel=f"true value{of}", title=title, xlim=ends, ylim=ends)
+    bins = 20 if count >= 200 else 10
+    right.hist(pit, bins=bins, range=(0, 1), color="C0")
+    right.axhline(count / bins, color="0.4", lw=0.8)
+    right.set(xlabel="PIT", ylabel="entries", title="Calibration: flat is right", xlim=(0, 1))
+    what = "missing values in test rows" if name == "completion" else "hidden entries"
+    beyond = f" ({outside} predictions lie beyond the axes)" if outside else ""
+    return Picture(
+        name,
+        f"Prediction of {count} {what} from the rest of their rows: the truth should scatter evenly about the "
+        f"line{beyond}. A histogram high in the middle is too unsure of itself, high at both ends too sure.",
+        figure,
+    )
+
+
+def _correlation(fit: Fit) -> Picture | None:
+    """Draw the correlations that the model implies beside the observed ones."""
+    table: Table = fit.data
+    D = table.shape[1]
+    if not 1 < D <= MOST_CORRELATED:
+        return None
+    some = fit.draws.some(MOST_DRAWS).flat()
+    covariance = some["loadings"] @ some["loadings"].mT + torch.diag_embed(some["noise_variance"])
+    sd = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
+    implied = _numpy((covariance / (sd.unsqueeze(-1) * sd.unsqueeze(-2))).mean(0))
+    observed = pd.DataFrame(_numpy(table.values)).corr(min_periods=3).to_numpy()
+    figure = Figure(figsize=(9.6, 4.4 + (0.5 if D <= MOST_LABELS else 0)), layout="compressed")
+    every = figure.subplots(1, 2)
+    panels = ("implied by the model", implied), ("observed, complete pairs", observed)
+    for axes, (title, matrix) in zip(every, panels, strict=True):
+        axes.set_facecolor("0.8")  # where there is no correlation
+        image = axes.imshow(matrix, **SIGNED)
+        axes.set_title(title)
+        if D <= MOST_LABELS:
+            names = [_short(label, 14) for label in table.column_labels]
+            size = 8 if D <= 15 else 6
+            axes.set_xticks(range(D), names, rotation=90, fontsize=size)
+            axes.set_yticks(range(D), names if axes is every[0] else [], fontsize=size)
+        else:
+            axes.set(xlabel="column", xticks=[], yticks=[])
+    figure.colorbar(image, ax=list(every), shrink=0.85, pad=0.02, label="correlation")
+    gap = np.abs(np.where(np.tri(D, k=-1, dtype=bool), implied - observed, np.nan))
+    worst = ""
+    if not np.isnan(gap).all():
+        i, j = (int(index) for index in np.unravel_index(np.nanargmax(gap), gap.shape))
+        worst = (
+            f" They differ most for {table.column_labels[j]} and {table.column_labels[i]}: "
+            f"{implied[i, j]:.2f} against {observed[i, j]:.2f}."
+        )
+    grey = " (grey where none can be had)" if np.isnan(observed).any() else ""
+    return Picture(
+        "correlation",
+        f"Correlations that the model implies beside those of complete pairs of values{grey}: blocks that the data "
+        f"have and the model lacks ask for more factors.{worst}",
+        figure,
+    )
+
+
+def _imputation_error(table: Table) -> float:
+    """Return the root mean squared error of the means of columns in place of what is hidden."""
+    assert table.hidden is not None
+    means = column_moments(table.values)[0][table.hidden.columns]
+    return float((means - table.hidden.values).square().mean().sqrt())
+
+
+def _units(table: Table) -> tuple[Tensor, Tensor] | None:
+    """Return mean and sd of every column where they are too uneven for one scale; None where one does, as for images.
+
+    Constant columns get the sd 1.
+    """
+    if table.image_shape is not None:
+        return None
+    middle, variance, _ = column_moments(table.values)
+    sd = variance.sqrt()
+    varied = sd[sd > 0]
+    if not len(varied) or varied.max() < UNEVEN * varied.median():
+        return None
+    return middle, torch.where(sd > 0, sd, 1.0)
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.double().cpu().numpy()
+
+
+def _short(label: str, most: int = 18) -> str:
+    """Return a label cut to a length; dollars stay dollars, for between two of them matplotlib sets formulas."""
+    return (label if len(label) <= most else label[: most - 1] + "…").replace("$", r"\$")
+
+
+def _counted(count: int, total: int) -> str:
+    if count < total:
+        return f"the first {count} of {total} factors"
+    return f"all {count} factors" if count > 1 else "the one factor"
+
+
+def _shape(table: Table) -> tuple[int, int]:
+    assert table.image_shape is not None
+    return table.image_shape
+
+
+def _bare(axes: Axes) -> None:
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
