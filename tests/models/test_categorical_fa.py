@@ -236,19 +236,14 @@ def test_derivatives_of_the_regression_on_points(name):
     model, _, layout, p, block, _ = prepared(VARIANTS[name])
     with seeded(3):
         z, weights = torch.randn(1, 2, 40, 3).double(), torch.rand(1, 40, 3).double()
-    first = item = 0
-    for items, size in layout.groups:
-        place = slice(first, first + items * size)
-        regression = _Regression(
-            model, layout, p, lambda: iter([Points(block, z, weights)]), slice(item, item + items), place, size
-        )
+    for (items, size), (at, place) in zip(layout.groups, layout.slices(), strict=True):
+        regression = _Regression(model, layout, p, lambda: iter([Points(block, z, weights)]), at, place)
         parts = ([p.beta[:, place]] if regression.free else []) + (
             [p.offset[:, place, None]] if model.intercepts else []
         )
         x = torch.cat(parts, -1).unflatten(1, (items, size))[:, :, :-1].flatten(2)
         regression.evaluate(x)  # the part that does not change is summed once
         assert_derivatives(regression.evaluate, x + 0.1)
-        first, item = first + items * size, item + items
 
 
 def test_derivatives_of_both_sides_of_beta_prior():

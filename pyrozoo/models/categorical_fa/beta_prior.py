@@ -146,11 +146,8 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
     ) -> tuple[Float[Tensor, "C B F"], Float[Tensor, "C I B"]]:
         """Return log (m_ui / zeta_ui) for every contrast of every row, and log zeta at its best."""
         logs = log_expectation(rows, contrasts).mT  # [C, F, B]
-        whole = self.layout.scattered(logs)  # the last categories have e = 1
-        zeta = self.layout.log_sums(whole)
-        expanded = answers.expand_as(zeta)
-        weight = self.layout.spread(torch.where(expanded > 0, expanded.log() - zeta, -torch.inf))
-        return weight[:, self.layout.free].mT, zeta
+        zeta = self.layout.log_sums(self.layout.scattered(logs))  # the last categories have e = 1
+        return self.layout.log_weights(answers, zeta).mT, zeta
 
     def _ascend_contrasts(
         self, rows: tuple[Tensor, Tensor], contrasts: tuple[Tensor, Tensor], precision: Tensor

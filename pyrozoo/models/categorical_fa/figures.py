@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -258,55 +257,15 @@ def categories(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
     return _regions(fit, mean) if fit.model.hidden_units else _biplot(fit, mean)
 
 
-@dataclass(frozen=True)
-class _Tips:
-    """The directions of a biplot.
+class _Tip(NamedTuple):
+    """A direction of a biplot: where it ends, the item, how it looks and is called, and whether it has a line."""
 
-    Attributes:
-        titles: Items.
-        levels: Categories of each.
-        item: The item of every direction.
-        code: Its category.
-        origin: Where directions begin.
-        place: Where they end.
-        order: Longest first.
-    """
-
-    titles: list[str]
-    levels: list[tuple[str, ...]]
-    item: np.ndarray
-    code: np.ndarray
-    origin: Float[np.ndarray, 2]
-    place: Float[np.ndarray, "P 2"]
-    order: np.ndarray
-
-    @property
-    def coloured(self) -> bool:
-        """Whether every item has a colour."""
-        return len(self.titles) <= MOST_ITEMS
-
-    @property
-    def marked(self) -> bool:
-        """Whether every category has a mark: items have the same few."""
-        return len(set(self.levels)) == 1 and len(self.levels[0]) <= MOST_MARKED and len(self.titles) > 1
-
-    @property
-    def palette(self) -> list[str]:
-        """The colour of every item."""
-        return [_colour(i) for i in range(len(self.titles))] if self.coloured else ["C0"] * len(self.titles)
-
-    def named(self) -> list[tuple[int, str]]:
-        """Return directions with names, those that come first."""
-        item, code = self.item, self.code
-        if self.marked and self.coloured:  # marks tell answers, so that items are named: at their longest direction
-            _, first = np.unique(item[self.order], return_index=True)
-            return [(t, short(self.titles[item[t]], 18)) for t in self.order[np.sort(first)]]
-        if self.coloured:
-            return [(t, short(self.levels[item[t]][code[t]], 14)) for t in self.order]
-        return [
-            (t, f"{short(self.titles[item[t]], 16)}={short(self.levels[item[t]][code[t]], 10)}")
-            for t in self.order[:MOST_TIPS]
-        ]
+    place: Float[np.ndarray, 2]
+    item: int
+    colour: str
+    mark: str
+    name: str
+    strong: bool
 
 
 def _biplot(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
@@ -316,59 +275,64 @@ def _biplot(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
     origin = _prior(fit)[0][:2]
     radius, length = np.linalg.norm(mean[:, :2] - origin, axis=1), np.linalg.norm(loadings, axis=1)
     scale = 0.95 * (float(np.quantile(radius, 0.98)) or 1.0) / (float(length.max()) or 1.0)
-    item = np.repeat(np.arange(len(titles)), [len(each) for each in levels])
-    code = np.concatenate([np.arange(len(each)) for each in levels])
-    order = np.argsort(-length, kind="stable")
-    tips = _Tips(titles, levels, item, code, origin, origin + scale * loadings, order)
-    figure, axes = _plane(mean, tips)
-    named = tips.named()
-    points = [(tips.place[t], tips.place[t] - origin, text, tips.palette[item[t]]) for t, text in named]
-    kept = name_points(figure, axes, points, tips.place)
+    coloured, several = len(titles) <= MOST_ITEMS, len(titles) > 1
+    marked = several and len(set(levels)) == 1 and len(levels[0]) <= MOST_MARKED
+    palette = [(_colour(i) if coloured else "C0", short(title, 22)) for i, title in enumerate(titles)]
+    ends = [(i, k) for i, each in enumerate(levels) for k in range(len(each))]
+    tips: list[_Tip] = []
+    for rank, t in enumerate(np.argsort(-length, kind="stable")):
+        i, k = ends[t]
+        name = f"{short(titles[i], 16)}={short(levels[i][k], 10)}"
+        if coloured:  # marks tell answers, so that items are to be named
+            name = short(titles[i], 18) if marked else short(levels[i][k], 14)
+        mark = MARKS[k] if marked else "o"
+        tips.append(_Tip(origin + scale * loadings[t], i, palette[i][0], mark, name, coloured or rank < MOST_TIPS))
+    figure, axes = _plane(mean, origin, tips, 8.0 if coloured and several else 6.6)
+    if coloured and several:
+        handles = [Line2D([], [], color=colour, lw=2, label=title) for colour, title in palette]
+        _legend(figure, handles, "right upper", title="item", alignment="left")
+    if marked:
+        pairs = zip(MARKS, levels[0], strict=False)
+        handles = [Line2D([], [], color="0.3", marker=m, ls="", ms=5, label=short(level, 22)) for m, level in pairs]
+        _legend(figure, handles, "right lower", title="answer", alignment="left")
+    named = [tip for tip in tips if tip.strong]
+    if marked and coloured:  # once, at the longest of an item's directions
+        named = [tip for n, tip in enumerate(tips) if tip.item not in {other.item for other in tips[:n]}]
+    points = [(tip.place, tip.place - origin, tip.name, tip.colour) for tip in named]
+    kept = name_points(figure, axes, points, np.stack([tip.place for tip in tips]))
     which = "the first two of the latent dimensions" if model.latent_dimension > 2 else "the two latent dimensions"
-    evenly = f" (grey, {len(mean)} of {survey.shape[0]})" if len(mean) < survey.shape[0] else " (grey)"
-    left_out = " Names without room are left out." if kept < len(named) or not tips.coloured else ""
+    some = f" (grey, {len(mean)} of {survey.shape[0]})" if len(mean) < survey.shape[0] else " (grey)"
+    left_out = " Names without room are left out." if kept < len(named) or not coloured else ""
     turn = " Signs and the rotation are a convention." if model.loadings == "free" else ""
     return Picture(
         "categories",
-        f"Rows{evenly} in {which}, and the directions in which an answer becomes likelier against the others to its "
+        f"Rows{some} in {which}, and the directions in which an answer becomes likelier against the others to its "
         f"item (loadings, centred per item, times {scale:.2g}): answers that point the same way are given by the same "
         f"rows, and long directions tell rows apart.{turn}{left_out}",
         figure,
     )
 
 
-def _plane(mean: Float[np.ndarray, "n d"], tips: _Tips) -> tuple[Figure, Axes]:
-    """Draw rows and directions, with what colours and marks mean beside them."""
-    legend = tips.coloured and len(tips.titles) > 1
-    figure = Figure(figsize=(8.0 if legend else 6.6, 6.4), layout="constrained")
+def _plane(
+    mean: Float[np.ndarray, "n d"], origin: Float[np.ndarray, 2], tips: Sequence[_Tip], width: float
+) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, 6.4), layout="constrained")
     axes = figure.subplots()
     axes.plot(*mean[:, :2].T, "o", color="0.6", ms=2.5, alpha=0.5, mew=0, zorder=1)
-    palette, item, code = tips.palette, tips.item, tips.code
-    for rank, t in enumerate(tips.order):
-        strong = tips.coloured or rank < MOST_TIPS
-        if strong:
-            axes.plot(*np.stack([tips.origin, tips.place[t]]).T, color=palette[item[t]], lw=0.9, alpha=0.6, zorder=2)
-        mark = MARKS[code[t]] if tips.marked else "o"
-        axes.plot(*tips.place[t], mark, color=palette[item[t]], ms=5 if strong else 3.5, mew=0,
-                  alpha=1 if strong else 0.5, zorder=3)  # fmt: skip
-    every = np.concatenate([mean[:, :2], tips.place])
+    for tip in tips:
+        if tip.strong:
+            axes.plot(*np.stack([origin, tip.place]).T, color=tip.colour, lw=0.9, alpha=0.6, zorder=2)
+        size, alpha = (5.0, 1.0) if tip.strong else (3.5, 0.5)
+        axes.plot(*tip.place, tip.mark, color=tip.colour, ms=size, mew=0, alpha=alpha, zorder=3)
+    every = np.concatenate([mean[:, :2], [tip.place for tip in tips]])
     low, high = every.min(0), every.max(0)
     half = 0.5 * 1.16 * max(float((high - low).max()), 1e-3)
     (left, bottom), (right, top) = 0.5 * (low + high) - half, 0.5 * (low + high) + half
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="equal")
     axes.set(xlabel="latent dimension 0", ylabel="latent dimension 1")
     axes.tick_params(labelsize=8)
-    axes.axhline(tips.origin[1], color="0.9", lw=0.8, zorder=0)
-    axes.axvline(tips.origin[0], color="0.9", lw=0.8, zorder=0)
-    if legend:
-        handles = [Line2D([], [], color=palette[i], lw=2, label=short(each, 22)) for i, each in enumerate(tips.titles)]
-        _legend(figure, handles, "right upper", title="item", alignment="left")
-    if tips.marked:
-        handles = [
-            Line2D([], [], color="0.3", marker=MARKS[k], ls="", ms=5, label=short(level, 22))
-            for k, level in enumerate(tips.levels[0])
-        ]
-        _legend(figure, handles, "right lower", title="answer", alignment="left")
+    axes.axhline(origin[1], color="0.9", lw=0.8, zorder=0)
+    axes.axvline(origin[0], color="0.9", lw=0.8, zorder=0)
     return figure, axes
 
 

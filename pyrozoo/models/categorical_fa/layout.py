@@ -180,6 +180,13 @@ class Layout:
         parts = values.split([items * size for items, size in self.groups], 1)
         return [part.unflatten(1, group) for part, group in zip(parts, self.groups, strict=True)]
 
+    def slices(self) -> Iterator[tuple[slice, slice]]:
+        """Go through the groups: where their items are, and their categories."""
+        item = first = 0
+        for items, size in self.groups:
+            yield slice(item, item + items), slice(first, first + items * size)
+            item, first = item + items, first + items * size
+
     def sums(self, values: Float[Tensor, "C P *Q"]) -> Float[Tensor, "C I *Q"]:
         """Return sums over the categories of every item."""
         return _joined([part.sum(2) for part in self.by_item(values)])
@@ -230,6 +237,11 @@ class Layout:
         parts = values.split([items for items, _ in self.groups], 1)
         pairs = zip(parts, self.groups, strict=True)
         return _joined([p.unsqueeze(2).expand(-1, -1, size, *p.shape[2:]).flatten(1, 2) for p, (_, size) in pairs])
+
+    def log_weights(self, answers: Float[Tensor, "I B"], zeta: Float[Tensor, "C I B"]) -> Float[Tensor, "C F B"]:
+        """Return log (m_i / zeta_i) for every contrast, from log zeta."""
+        m = answers.expand_as(zeta)
+        return self.spread(torch.where(m > 0, m.log() - zeta, -torch.inf))[:, self.free]
 
     def totals(self) -> tuple[Float[Tensor, P], Float[Tensor, I]]:
         """Return how often every category was chosen and every item answered."""

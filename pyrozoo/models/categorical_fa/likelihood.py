@@ -252,14 +252,10 @@ def nodes_per_row(dimension: int, nodes: int | None = None) -> int:
     return normal_rule(dimension, torch.empty(0), nodes)[1].numel()
 
 
-def detached(p: Parameters) -> Parameters:
-    """Return the parameters without their derivatives."""
-    return Parameters(*(getattr(p, name).detach() for name in Parameters.__dataclass_fields__))
-
-
 def integrals(layout: Layout, p: Parameters, nodes: int | None = None) -> Iterator[Nodes]:
     """Integrate all rows, block by block."""
-    fixed, wide = detached(p), len(p.beta) * layout.num_categories
+    fixed = Parameters(*(value.detach() for value in vars(p).values()))
+    wide = len(p.beta) * layout.num_categories
     for block in layout.blocks(4 * wide):
         with torch.no_grad():
             modes = find_modes(layout, fixed, block)

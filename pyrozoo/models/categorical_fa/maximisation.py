@@ -157,37 +157,26 @@ def update_decoder(model: CategoricalFA, layout: Layout, sites: Values, points: 
 def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> dict[str, Tensor]:
     """Multinomial logistic regression of every item on the points, items of equal size in one batch."""
     p = layout.parameters(sites)
-    free = model.loadings == "free"
-    E = p.beta.shape[-1]
-    beta, offset = p.beta.clone(), p.offset.clone()
-    first = item = 0
-    for items, size in layout.groups:
-        place = slice(first, first + items * size)
-        regression = _Regression(model, layout, p, points, slice(item, item + items), place, size)
-        start = []
-        if free:
-            start.append(beta[:, place].unflatten(1, (items, size))[:, :, :-1])
-        if model.intercepts:
-            start.append(offset[:, place].unflatten(1, (items, size))[:, :, :-1, None])
-        x = maximise(regression.evaluate, torch.cat(start, -1).flatten(2), STEPS)[0].unflatten(2, (size - 1, -1))
-        if free:
-            beta[:, place].unflatten(1, (items, size))[:, :, :-1] = x[..., :E]
-        if model.intercepts:
-            offset[:, place].unflatten(1, (items, size))[:, :, :-1] = x[..., -1]
-        first, item = first + items * size, item + items
-    found = {"loadings": beta[:, layout.free]} if free else {}
-    return found | ({"intercepts": offset[:, layout.free]} if model.intercepts else {})
+    E, free = p.beta.shape[-1], model.loadings == "free"
+    kept = slice(0 if free else E, E + model.intercepts)
+    whole = torch.cat([p.beta, p.offset.unsqueeze(-1)], -1)
+    for items, place in layout.slices():
+        regression = _Regression(model, layout, p, points, items, place)
+        contrasts = whole[:, place].unflatten(1, (items.stop - items.start, -1))[:, :, :-1, kept]
+        x = maximise(regression.evaluate, contrasts.flatten(2), STEPS)[0]
+        contrasts.copy_(x.unflatten(2, contrasts.shape[2:]))
+    found = {"loadings": whole[..., :E][:, layout.free]} if free else {}
+    return found | ({"intercepts": whole[..., E][:, layout.free]} if model.intercepts else {})
 
 
 class _Regression:
     """The expected log joint density of one group of items as a function of their contrasts."""
 
     def __init__(
-        self, model: CategoricalFA, layout: Layout, p: Parameters, points: PointBlocks, items: slice, place: slice,
-        size: int,
-    ):  # fmt: skip
-        self.model, self.layout, self.p, self.points = model, layout, p, points
-        self.items, self.place, self.size = items, place, size
+        self, model: CategoricalFA, layout: Layout, p: Parameters, points: PointBlocks, items: slice, place: slice
+    ):
+        self.model, self.layout, self.p, self.points, self.items, self.place = model, layout, p, points, items, place
+        self.size = (place.stop - place.start) // (items.stop - items.start)
         self.free = model.loadings == "free"
         scale = [model.loading_scale] * (p.beta.shape[-1] if self.free else 0)
         self.precision = p.beta.new_tensor(scale + [model.intercept_scale] * model.intercepts).pow(-2)

@@ -154,9 +154,7 @@ class _Contrasts:
         for block in self.layout.blocks(len(mean) * self.layout.num_categories):
             m, v = mean[:, block.rows], variance[:, block.rows]
             zeta = self.layout.weights(exponents(p, m, v), block.answers, solver.zeta == "per_row")[1]
-            answers = block.answers.expand_as(zeta)
-            # What multiplies e_u: m / zeta of the category's item, as a logarithm.
-            weight = self.layout.spread(torch.where(answers > 0, answers.log() - zeta, -torch.inf))[:, place]
+            weight = self.layout.log_weights(block.answers, zeta)
             rows = torch.cat([m, torch.ones_like(m[..., :1])], -1)
             outer = rows.unsqueeze(-1) * rows.unsqueeze(-2)
             features = torch.cat(
