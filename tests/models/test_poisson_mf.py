@@ -21,6 +21,7 @@ from pyrozoo.core.seeds import seeded
 from pyrozoo.core.settings import wrong_values
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.triplets import Triplets
+from pyrozoo.inference.sample import Sample
 from pyrozoo.inference.state import take
 from pyrozoo.math import sparse
 from pyrozoo.math.multinomial import allot
