@@ -27,7 +27,8 @@ from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa import vem
 from pyrozoo.models.categorical_fa.layout import Layout, Parameters
 from pyrozoo.models.categorical_fa.model import CategoricalFA
-from pyrozoo.models.categorical_fa.queries import association_error, independent, marginal_tv
+from pyrozoo.models.categorical_fa.posterior import Posterior
+from pyrozoo.models.categorical_fa.synthesis import association_error, independent, marginal_tv
 from pyrozoo.program.trace import simulate
 from pyrozoo.run import catalog
 from pyrozoo.run.fit import Result
@@ -62,7 +63,7 @@ class OneByOne:
     def __init__(self, data: Survey, p: Parameters):
         self.beta, self.offset = p.beta[0].numpy(), p.offset[0].numpy()
         self.prior, self.mean = np.linalg.inv(p.covariance[0].numpy()), p.mean[0].numpy()
-        layout = Layout.of(model(self.beta.shape[1]), data)
+        layout = model(self.beta.shape[1]).layout(data)
         self.counts = layout.block(slice(0, ROWS_ALONE)).counts.T.numpy()
         self.squares = 0.5 * self.beta**2
 
@@ -109,10 +110,10 @@ def e_steps() -> Iterator[Row]:
     for d, categories in ((2, 3), (5, 4)):
         its = model(d)
         data = simulated(its, 1000, 100, categories)
-        layout = Layout.of(its, data)
+        posterior = Posterior(its, data)
+        layout = posterior.layout
         with seeded(0):
-            sites = its.initial(data, 1)
-        p = layout.parameters(its, sites)
+            p = layout.parameters(posterior.initial(1))
         zero = torch.zeros(1, 1000, d, dtype=torch.float64)
         textbook = OneByOne(data, p)
 

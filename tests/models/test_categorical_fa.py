@@ -18,6 +18,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
+from pyrozoo.core.settings import wrong_values
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import Survey
 from pyrozoo.models.categorical_fa import beta_prior, exact, laplace_em, likelihood, mc_em, vem
@@ -695,6 +696,8 @@ def test_new_rows_get_a_joint_density():
 
 
 def test_settings_out_of_range_are_named():
+    for field, value in wrong_values(CategoricalFA):
+        assert field in refused(SettingError, make, **{field: value})
     for field, value in (("latent_dimension", 0), ("loadings", "some"), ("loading_scale", 0.0), ("hidden_units", -1),
                          ("fixed_loadings", [[1.0]]), ("covariance_degrees", -1.0)):  # fmt: skip
         assert field in refused(SettingError, make, **{field: value})

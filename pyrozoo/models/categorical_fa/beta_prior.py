@@ -47,7 +47,7 @@ class State:
         contrast_variance: w.
         centre_mean: Of q(mu); empty with intercepts.
         centre_variance: The same.
-        loading_scale: gamma, where it is estimated; else empty.
+        loading_scale: gamma, the model's own unless it is estimated.
     """
 
     row_mean: Float[Tensor, "C N d"]
@@ -56,7 +56,7 @@ class State:
     contrast_variance: Float[Tensor, "C F A"]
     centre_mean: Float[Tensor, "C e"]
     centre_variance: Float[Tensor, "C e"]
-    loading_scale: Float[Tensor, "C estimates"]
+    loading_scale: Float[Tensor, "C 1"]
 
 
 class Solver(SolverContract, kind="variational", objective="elbo", of="result", monotone=True, state=State):
@@ -89,7 +89,7 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
         rows = mean.new_zeros(chains, self.layout.num_rows, self.model.latent_dimension)
         centre = sites.get("latent_mean", mean.new_zeros(chains, 0))
         start = rows if self.shift else rows + centre.unsqueeze(1)
-        scale = mean.new_full((chains, int(self.estimate_scale)), float(self.model.loading_scale))
+        scale = mean.new_full((chains, 1), float(self.model.loading_scale))
         small = min(SMALL, self.model.loading_scale**2, self.model.intercept_scale**2)
         return State(start, torch.full_like(rows, 0.5), mean, torch.full_like(mean, small), centre,
                      torch.full_like(centre, small), scale)  # fmt: skip
@@ -107,32 +107,21 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
             linear = block.counts[self.layout.free].T @ contrasts[0]
             found = _ascend(part, contrasts, weight, linear, centre.unsqueeze(1), rows[0].new_ones(d), d)
             rows[0][at], rows[1][at] = found
-        scales = [self._scale(state).expand(-1, d)]
+        scales = [state.loading_scale.expand(-1, d)]
         if self.shift:
             scales.append(torch.full_like(scales[0][:, :1], model.intercept_scale))
         precision = torch.cat(scales, -1).pow(-2).unsqueeze(1)
         contrasts = self._ascend_contrasts(rows, contrasts, precision)
-        new = dataclasses.replace(
-            state, row_mean=rows[0][..., :d].clone(), row_variance=rows[1][..., :d].clone(),
-            contrast_mean=contrasts[0], contrast_variance=contrasts[1],
-        )  # fmt: skip
+        mean, variance = rows[0][..., :d].clone(), rows[1][..., :d].clone()
+        centre, spread, scale = state.centre_mean, state.centre_variance, state.loading_scale
         if not self.shift:
-            count = self.layout.num_rows
-            variance = 1 / (count + model.mean_scale**-2)
-            new = dataclasses.replace(
-                new, centre_mean=new.row_mean.sum(1) * variance,
-                centre_variance=torch.full_like(new.centre_variance, variance),
-            )  # fmt: skip
+            each = 1 / (self.layout.num_rows + model.mean_scale**-2)
+            centre, spread = mean.sum(1) * each, torch.full_like(spread, each)
         if self.estimate_scale:
-            second = new.contrast_mean[..., :d].square() + new.contrast_variance[..., :d]
-            new = dataclasses.replace(new, loading_scale=second.mean((1, 2)).sqrt().unsqueeze(-1))
+            second = contrasts[0][..., :d].square() + contrasts[1][..., :d]
+            scale = second.mean((1, 2)).sqrt().unsqueeze(-1)
+        new = State(mean, variance, *contrasts, centre, spread, scale)
         return new, Info(self.bound(new))
-
-    def _scale(self, state: State) -> Float[Tensor, "C 1"]:
-        """Return gamma."""
-        if self.estimate_scale:
-            return state.loading_scale
-        return state.row_mean.new_full((len(state.row_mean), 1), float(self.model.loading_scale))
 
     def _whole_rows(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and variances of rows with the constant coordinate of the intercepts, copied."""
@@ -178,16 +167,14 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
             centre = spread = torch.zeros_like(state.row_mean[:, :1])
         total = total - _divergence(state.row_mean, state.row_variance, centre, torch.ones_like(centre), spread)
         loadings = state.contrast_mean[..., :d], state.contrast_variance[..., :d]
-        scale = self._scale(state).unsqueeze(-1).expand(-1, 1, d)
+        scale = state.loading_scale.unsqueeze(-1).expand(-1, 1, d)
         total = total - _divergence(*loadings, torch.zeros_like(scale), scale)
         if self.shift:
             intercepts = state.contrast_mean[..., d:], state.contrast_variance[..., d:]
             wide = torch.full_like(intercepts[0][:, :1], model.intercept_scale)
             return total - _divergence(*intercepts, torch.zeros_like(wide), wide)
-        wide = torch.full_like(state.centre_mean, model.mean_scale)[:, None]
-        return total - _divergence(
-            state.centre_mean[:, None], state.centre_variance[:, None], torch.zeros_like(wide), wide
-        )
+        wide = torch.full_like(centre, model.mean_scale)
+        return total - _divergence(centre, spread, torch.zeros_like(wide), wide)
 
     def finish(self, state: State) -> State:
         """Return the state without its rows, of which q of the global sites knows nothing."""
@@ -322,10 +309,6 @@ def _ascend(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Return means and variances of one side after a few Newton steps; trial steps out of the domain are shortened."""
     start = torch.cat([side[0][..., :open_], side[1][..., :open_].log()], -1)
-
-    def evaluate(x: Tensor) -> Evaluated:
-        return evaluate_side(x, side, other, weight, linear, centre, precision, open_)
-
-    x, _ = maximise(evaluate, start, STEPS)
+    x, _ = maximise(lambda at: evaluate_side(at, side, other, weight, linear, centre, precision, open_), start, STEPS)
     mean = torch.cat([x[..., :open_], side[0][..., open_:]], -1)
     return mean, torch.cat([x[..., open_:].exp(), side[1][..., open_:]], -1)

@@ -72,11 +72,10 @@ class Guide:
     def __call__(self, data: Survey) -> None:
         """Sample the global sites and the latent vectors."""
         for plate, sites in (("contrast", ("loadings", "intercepts")), ("hidden", ("hidden_weights", "hidden_biases"))):
-            if not any(site in self.sites for site in sites):
-                continue
-            with pyro.plate(plate, len(next(self.sites[site] for site in sites if site in self.sites)), dim=-1):
-                for site in sites:
-                    if site in self.sites:
+            there = [site for site in sites if site in self.sites]
+            if there:
+                with pyro.plate(plate, len(self.sites[there[0]]), dim=-1):
+                    for site in there:
                         pyro.sample(site, self._normal(site).to_event(self.sites[site].ndim - 1))
         if "latent_mean" in self.sites:
             pyro.sample("latent_mean", self._normal("latent_mean").to_event(1))

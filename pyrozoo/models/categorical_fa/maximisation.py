@@ -163,7 +163,7 @@ def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Values, point
     for items, place in layout.slices():
         regression = _Regression(model, layout, p, points, items, place)
         contrasts = whole[:, place].unflatten(1, (items.stop - items.start, -1))[:, :, :-1, kept]
-        x = maximise(regression.evaluate, contrasts.flatten(2), STEPS)[0]
+        x = maximise(regression.evaluate, contrasts.clone().flatten(2), STEPS)[0]
         contrasts.copy_(x.unflatten(2, contrasts.shape[2:]))
     found = {"loadings": whole[..., :E][:, layout.free]} if free else {}
     return found | ({"intercepts": whole[..., E][:, layout.free]} if model.intercepts else {})
