@@ -439,6 +439,11 @@ def test_maximum_likelihood_fits_better_and_predicts_worse():
     assert test["mle"] > test["em"] > test["gibbs"]
 
 
+def test_degrees_of_freedom_leave_the_precision_a_density():
+    with pytest.raises(SettingError, match=r"model\.degrees_of_freedom is 1\.0; it must be above num_factors - 1 = 1"):
+        dataclasses.replace(HIERARCHICAL, degrees_of_freedom=1.0)
+
+
 def test_mle_has_no_priors_to_learn():
     with pytest.raises(SettingError, match=r"model\.hierarchical=false"):
         mle.Solver(Posterior.of(HIERARCHICAL, simulated()))
