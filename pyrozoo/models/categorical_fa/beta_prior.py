@@ -47,7 +47,7 @@ class State:
         contrast_variance: w.
         centre_mean: Of q(mu); empty with intercepts.
         centre_variance: The same.
-        loading_scale: gamma, the model's own unless it is estimated.
+        loading_scale: gamma, where it is estimated; else empty.
     """
 
     row_mean: Float[Tensor, "C N d"]
@@ -56,7 +56,7 @@ class State:
     contrast_variance: Float[Tensor, "C F A"]
     centre_mean: Float[Tensor, "C e"]
     centre_variance: Float[Tensor, "C e"]
-    loading_scale: Float[Tensor, "C 1"]
+    loading_scale: Float[Tensor, "C estimates"]
 
 
 class Solver(SolverContract, kind="variational", objective="elbo", of="result", monotone=True, state=State):
@@ -89,7 +89,7 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
         rows = mean.new_zeros(chains, self.layout.num_rows, self.model.latent_dimension)
         centre = sites.get("latent_mean", mean.new_zeros(chains, 0))
         start = rows if self.shift else rows + centre.unsqueeze(1)
-        scale = mean.new_full((chains, 1), float(self.model.loading_scale))
+        scale = mean.new_full((chains, int(self.estimate_scale)), float(self.model.loading_scale))
         small = min(SMALL, self.model.loading_scale**2, self.model.intercept_scale**2)
         return State(start, torch.full_like(rows, 0.5), mean, torch.full_like(mean, small), centre,
                      torch.full_like(centre, small), scale)  # fmt: skip
@@ -107,7 +107,7 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
             linear = block.counts[self.layout.free].T @ contrasts[0]
             found = _ascend(part, contrasts, weight, linear, centre.unsqueeze(1), rows[0].new_ones(d), d)
             rows[0][at], rows[1][at] = found
-        scales = [state.loading_scale.expand(-1, d)]
+        scales = [self._scale(state).expand(-1, d)]
         if self.shift:
             scales.append(torch.full_like(scales[0][:, :1], model.intercept_scale))
         precision = torch.cat(scales, -1).pow(-2).unsqueeze(1)
@@ -122,6 +122,12 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
             scale = second.mean((1, 2)).sqrt().unsqueeze(-1)
         new = State(mean, variance, *contrasts, centre, spread, scale)
         return new, Info(self.bound(new))
+
+    def _scale(self, state: State) -> Float[Tensor, "C 1"]:
+        """Return gamma."""
+        if self.estimate_scale:
+            return state.loading_scale
+        return state.row_mean.new_full((len(state.row_mean), 1), float(self.model.loading_scale))
 
     def _whole_rows(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """Return means and variances of rows with the constant coordinate of the intercepts, copied."""
@@ -167,7 +173,7 @@ class Solver(SolverContract, kind="variational", objective="elbo", of="result", 
             centre = spread = torch.zeros_like(state.row_mean[:, :1])
         total = total - _divergence(state.row_mean, state.row_variance, centre, torch.ones_like(centre), spread)
         loadings = state.contrast_mean[..., :d], state.contrast_variance[..., :d]
-        scale = state.loading_scale.unsqueeze(-1).expand(-1, 1, d)
+        scale = self._scale(state).unsqueeze(-1).expand(-1, 1, d)
         total = total - _divergence(*loadings, torch.zeros_like(scale), scale)
         if self.shift:
             intercepts = state.contrast_mean[..., d:], state.contrast_variance[..., d:]
