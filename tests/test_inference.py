@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import pyrozoo
-from pyrozoo.contracts.method import Loop, Process, drive, read_checkpoint
+from pyrozoo.contracts.method import Loop
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
+from pyrozoo.inference.loop import Process, drive, read_checkpoint
 from pyrozoo.math.linear_algebra import safe_cholesky
 
 SIZES = {"rows": 60, "columns": 4, "num_components": 3, "progress": False}

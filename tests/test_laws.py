@@ -13,7 +13,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from pyrozoo.diagnostics.compare import _moments
 
 import pyrozoo
 from pyrozoo.contracts.method import Loop
@@ -23,6 +22,7 @@ from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
+from pyrozoo.diagnostics.compare import _moments
 from pyrozoo.diagnostics.predictive import FEWEST
 from pyrozoo.inference.nuts import Nuts
 from pyrozoo.inference.optimise import MONOTONE_TOLERANCE, Optimise

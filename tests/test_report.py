@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pyrozoo.diagnostics.compare import compare
 
 import pyrozoo
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.table import Table
+from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import verdict
 
 SIZES = {"rows": 80, "columns": 4, "num_components": 2, "progress": False}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -170,11 +170,21 @@ class Posterior:
         """Draw every site of the program, observed ones included, with some held at a value."""
         return simulate(self.program, self.data, given)
 
+    @cached_property
+    def cell_sites(self) -> tuple[str, ...]:
+        """Observed sites that are the cells of a table: one for all of them, or one for each column, in order."""
+        shape = tuple(self.data.values.shape)
+        shapes = {name: tuple(node["value"].shape) for name, node in self.observed_nodes.items()}
+        whole = tuple(name for name, each in shapes.items() if each == shape and len(shape) == 2)
+        if whole or len(shape) != 2:
+            return whole[:1]
+        return tuple(shapes) if list(shapes.values()) == [shape[:1]] * shape[1] else ()
+
     def filled(self, sites: Values) -> Any:
         """Return the data with what was simulated in the place of what is observed."""
         drawn = {name: sites[name] for name in self.observed_nodes}
-        if len(drawn) == 1 and self.data.values.shape == (value := next(iter(drawn.values()))).shape:
-            return replace(self.data, values=value)
+        if self.cell_sites and set(drawn) == set(self.cell_sites):
+            return replace(self.data, values=_table(drawn, self.cell_sites))
         return replace(self.data, replaced=drawn)
 
     def replica(self, given: Values) -> Any:
@@ -330,15 +340,13 @@ class Posterior:
         Raises:
             NotApplicable: No observed site has the shape of the data, or its cells are not independent given the rest.
         """
-        hidden = self.data.hidden
-        shape = tuple(self.data.values.shape)
-        site = next((n for n, x in self.observed_nodes.items() if tuple(x["value"].shape) == shape), None)
-        if site is None or self.observed_nodes[site]["fn"].event_dim:
+        sites = self.cell_sites
+        if not sites or any(self.observed_nodes[site]["fn"].event_dim for site in sites):
             raise NotApplicable("no observed site of the program has a distribution of its own for every hidden cell")
-        truth = self.data.filled.clone()
+        hidden, truth = self.data.hidden, self.data.filled.clone()
         truth[hidden.rows, hidden.columns] = hidden.values
         with seeded(0), torch.no_grad(), pyro.validation_enabled(False):
-            return predict_cells(self.program, site, Draws(draws), self.data, self.depth, truth, hidden)
+            return predict_cells(self.program, sites, Draws(draws), self.data, self.depth, truth, hidden)
 
     def watched(self, draws: Values) -> Values:
         """Return what to follow a run by: a part of the data -> log densities of entries of it, [chain, draw, entry].
@@ -355,6 +363,10 @@ def _seen(node: Mapping[str, Any], value: Tensor) -> Tensor:
     if mask is None or not isinstance(mask, Tensor) or node["fn"].event_dim:
         return value.double() if not value.is_floating_point() else value
     return torch.where(mask.expand_as(value), value.double(), math.nan)
+
+
+def _table(values: Values, sites: Sequence[str]) -> Tensor:
+    return values[sites[0]] if len(sites) == 1 else torch.stack([values[site] for site in sites], 1)
 
 
 class HandBuilt(Posterior):

@@ -38,6 +38,11 @@ class Symmetry:
 NONE = Symmetry()
 
 
+def axes_of(dim: str, dims: Sequence[str]) -> list[int]:
+    """Return the axes that a dimension has in a site; a second one has an underscore behind its name."""
+    return [axis for axis, name in enumerate(dims) if name.rstrip("_") == dim]
+
+
 @dataclass(frozen=True)
 class Relabel(Symmetry):
     """Labels along a dimension can be exchanged, in all sites that have it at once.
@@ -54,30 +59,27 @@ class Relabel(Symmetry):
     weight: str | None = None
 
     def _describe(self, flat: Values, sites: Sites) -> Tensor:
+        """Return what describes each label, [S, label, P]; sites with two axes of labels say nothing of one."""
         if self.features is not None:
             return self.features(flat)
         parts = []
-        for site in sorted(self._moved(sites)):
-            value = flat[site].movedim(1 + self._axis(sites[site]), 1).flatten(2) if flat[site].ndim > 2 else (
-                flat[site].unsqueeze(-1)
-            )  # fmt: skip
-            scale = value.flatten(0, 1).std(0, correction=0).mean()
-            parts.append(value / scale.clamp(min=1e-12))
+        for site, dims in sites.items():
+            axes = axes_of(self.dim, dims)
+            if len(axes) == 1:
+                value = (
+                    flat[site].movedim(1 + axes[0], 1).flatten(2) if flat[site].ndim > 2 else flat[site].unsqueeze(2)
+                )
+                scale = value.flatten(0, 1).std(0, correction=0).mean()
+                parts.append(value / scale.clamp(min=1e-12))
         return torch.cat(parts, -1)
-
-    def _axis(self, dims: Sequence[str]) -> int:
-        return list(dims).index(self.dim)
-
-    def _moved(self, sites: Sites) -> list[str]:
-        return [site for site, dims in sites.items() if self.dim in dims]
 
     def _permuted(self, flat: Values, sites: Sites, order: Tensor) -> dict[str, Tensor]:
         result = dict(flat)
-        for site in self._moved(sites):
-            axis = 1 + self._axis(sites[site])
-            shape = [1] * flat[site].ndim
-            shape[0], shape[axis] = order.shape
-            result[site] = torch.take_along_dim(flat[site], order.reshape(shape), axis)
+        for site, dims in sites.items():
+            for axis in axes_of(self.dim, dims):
+                shape = [1] * flat[site].ndim
+                shape[0], shape[1 + axis] = order.shape
+                result[site] = torch.take_along_dim(result[site], order.reshape(shape), 1 + axis)
         return result
 
     def align(self, draws: Draws, sites: Sites, reference: Draws | None = None) -> Draws:
@@ -94,16 +96,22 @@ class Relabel(Symmetry):
         return Draws({site: value.unflatten(0, draws.shape) for site, value in flat.items()})
 
     def invariants(self, draws: Draws, sites: Sites) -> dict[str, tuple[tuple[str, ...], Tensor]]:
-        """Return sites without the dimension, and of others the mean over labels and the spread between them."""
+        """Return sites without the dimension, and of others the mean over labels and the spread between them.
+
+        Of a site with two axes of labels it is the diagonal that is looked at: whether states stay, for example.
+        """
         result = {}
         for site, value in draws.items():
-            if self.dim not in sites[site]:
-                result[site] = tuple(sites[site]), value
+            axes = axes_of(self.dim, sites[site])
+            left = tuple(dim for i, dim in enumerate(sites[site]) if i not in axes)
+            if not axes:
+                result[site] = left, value
                 continue
-            axis = 2 + self._axis(sites[site])
-            left = tuple(dim for dim in sites[site] if dim != self.dim)
-            result[f"{site}_mean"] = left, value.mean(axis)
-            result[f"{site}_spread"] = left, value.std(axis, correction=0)
+            over = value.movedim(2 + axes[0], -1)
+            if len(axes) == 2:
+                over = value.diagonal(dim1=2 + axes[0], dim2=2 + axes[1])
+            result[f"{site}_mean"] = left, over.mean(-1)
+            result[f"{site}_spread"] = left, over.std(-1, correction=0)
         return result
 
 
@@ -143,7 +151,7 @@ class Rotate(Symmetry):
             if site not in draws:
                 continue
             # A dimension's second name, ``factor_``, is turned with it.
-            for axis in (i for i, dim in enumerate(dims) if dim.rstrip("_") == self.dim):
+            for axis in axes_of(self.dim, dims):
                 moved = result[site].movedim(2 + axis, -1)
                 turned = (moved.unsqueeze(-2) @ turn).squeeze(-2) if moved.ndim == 3 else _times(moved, turn)
                 result[site] = turned.movedim(-1, 2 + axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pyro.poutine as poutine
@@ -22,13 +23,13 @@ REPEATS = 5
 
 
 def predict_cells(
-    program: Program, site: str, draws: Draws, data: Any, depth: int, truth: Tensor, hidden: Any
+    program: Program, sites: Sequence[str], draws: Draws, data: Any, depth: int, truth: Tensor, hidden: Any
 ) -> Prediction:  # fmt: skip
     """Predict hidden cells; discrete sites are drawn given the observed cells.
 
     Args:
         program: The program.
-        site: Its observed site, a distribution for every cell.
+        sites: Its observed sites: one for all cells, or one for every column.
         draws: Site -> [chain, draw, *event].
         data: Its argument, hidden cells masked.
         depth: What its plates take.
@@ -39,20 +40,30 @@ def predict_cells(
         A mixture over draws, cell by cell.
     """
     at = hidden.rows, hidden.columns
+    columns = [truth] if len(sites) == 1 else list(truth.unbind(1))
     means, logs, samples = [], [], []
     for draw in draws.some(MOST_DRAWS).each():
         conditioned = config_enumerate(poutine.condition(program, data=draw), default="parallel")
         drawn = infer_discrete(conditioned, first_available_dim=-1 - depth, temperature=1)
-        fn: Any = poutine.trace(drawn).get_trace(data).nodes[site]["fn"]
-        while hasattr(fn, "_mask"):
-            fn = fn.base_dist
-        fn = fn.expand(truth.shape)
-        means.append(fn.mean[at])
-        logs.append(fn.log_prob(truth)[at])
-        samples += [fn.sample()[at] for _ in range(REPEATS)]
+        nodes: Any = poutine.trace(drawn).get_trace(data).nodes
+        found = [_bare(nodes[site]["fn"], column) for site, column in zip(sites, columns, strict=True)]
+        means.append(_joined([each.mean for each in found])[at])
+        logs.append(_joined([each.log_prob(column) for each, column in zip(found, columns, strict=True)])[at])
+        samples += [_joined([each.sample() for each in found])[at] for _ in range(REPEATS)]
     values = torch.stack(samples)
     ends = torch.quantile(values, values.new_tensor([0.05, 0.95]), dim=0, interpolation="nearest")
     x = hidden.values
     less, equal = (values < x).to(x.dtype).mean(0), (values == x).to(x.dtype).mean(0)
     log_density = torch.stack(logs).logsumexp(0) - math.log(len(logs))
     return Prediction(torch.stack(means).mean(0), ends[0], ends[1], log_density, less + torch.rand_like(x) * equal)
+
+
+def _bare(fn: Any, like: Tensor) -> Any:
+    """Return a distribution without its mask, of the shape of the cells."""
+    while hasattr(fn, "_mask"):
+        fn = fn.base_dist
+    return fn.expand(like.shape)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts), 1)
