@@ -6,24 +6,33 @@ import ast
 import dataclasses
 import graphlib
 import importlib
-import inspect
 from pathlib import Path
 
 import pytest
 import yaml
 
+from pyrozoo.contracts.method import Method
+from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import HandBuilt, posterior_class
+from pyrozoo.contracts.solver import Solver
+from pyrozoo.contracts.view import View
+from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import CONF, PACKAGE
+from pyrozoo.core.settings import wrong_values
+from pyrozoo.data.container import Data
 from pyrozoo.diagnostics.verdict import Thresholds
 from pyrozoo.run import catalog
-from tests.case import PAIRS
+from tests.case import PAIRS, refused
 
 ORDER = (
-    "core", "math", "program", "compiler", "contracts", "data", "models", "inference", "diagnostics", "report", "store",
-    "run", "studies", "command",
+    "core", "math", "program", "compiler", "contracts", "drawing", "data", "models", "inference", "diagnostics", "report", "store",
+    "run", "studies", "testing", "command",
 )  # fmt: skip
 """The rooms, from below: each imports itself and what is below it."""
 
-NEVER = {(room, "models") for room in ("inference", "diagnostics", "report", "store", "run", "studies", "command")}
+NEVER = {
+    (room, "models") for room in ("inference", "diagnostics", "report", "store", "run", "studies", "testing", "command")
+}
 DOORS = {"__init__", "__main__", "report/__main__"}
 
 
@@ -77,16 +86,54 @@ def test_conf_has_exactly_the_models_fields(model):
     assert settings["name"] == model
 
 
+def engine_of(method):
+    settings = catalog.settings("inference", method)
+    return getattr(importlib.import_module(f"pyrozoo.inference.{settings['engine']}"), settings["engine"].capitalize())
+
+
 @pytest.mark.parametrize("method", catalog.options("inference"))
 def test_conf_has_exactly_the_engines_settings(method):
-    settings = catalog.settings("inference", method)
-    engine = getattr(importlib.import_module(f"pyrozoo.inference.{settings['engine']}"), settings["engine"])
-    inner = {"model", "data", "solver", "make_guide", "method", "loop", "starts"}
-    parameters = {n: p for n, p in inspect.signature(engine).parameters.items() if n not in inner}
-    ours = set(settings) - set(catalog.ABOUT)
-    assert ours <= set(parameters)
-    assert {name for name, p in parameters.items() if p.default is p.empty} <= ours
+    settings, engine = catalog.settings("inference", method), engine_of(method)
+    inner = {field.name for field in dataclasses.fields(Method)} | {"starts"}
+    own = {field.name: field for field in dataclasses.fields(engine) if field.name not in inner}
+    stated = set(settings) - set(catalog.ABOUT)
+    assert stated <= set(own)
+    assert {name for name, field in own.items() if field.default is dataclasses.MISSING} <= stated
     assert settings["name"] == method
+    assert settings["needs"] == engine.needs
+
+
+@pytest.mark.parametrize("method", catalog.options("inference"))
+def test_wrong_values_of_methods_are_refused(method):
+    settings = {k: v for k, v in catalog.settings("inference", method).items() if k not in catalog.ABOUT}
+    for name, value in wrong_values(engine_of(method)):
+        message = refused(SettingError, engine_of(method).of, {**settings, "name": method, name: value})
+        assert f"inference.{name} is {value!r}; it must be" in message
+
+
+@pytest.mark.parametrize("model", catalog.models())
+def test_wrong_values_of_models_are_refused(model):
+    settings = {k: v for k, v in catalog.settings("model", model).items() if k != "name"}
+    for name, value in wrong_values(catalog.model_class(model)):
+        message = refused(SettingError, catalog.model_class(model).of, {**settings, name: value})
+        assert f"model.{name} is {value!r}; it must be" in message
+
+
+def test_contracts_ask_for_little():
+    abstract = {each.__name__: len(each.__abstractmethods__) for each in (Model, Solver, Data)}
+    assert abstract["Model"] == 1
+    assert abstract["Solver"] == 3
+    assert abstract["Data"] <= 4
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_function_body_is_longer_than_a_page(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            if body:
+                lines = (body[-1].end_lineno or 0) - body[0].lineno + 1
+                assert lines <= 60, f"{node.name} has {lines} lines"
 
 
 def test_conf_states_the_thresholds_of_verdicts():
@@ -95,20 +142,10 @@ def test_conf_states_the_thresholds_of_verdicts():
 
 
 @pytest.mark.parametrize("model", catalog.models())
-def test_every_model_answers_what_reports_ask(model):
-    expected = {
-        "queries": {"metrics": ["fit"], "tables": ["fit"], "compared": ["fits", "names"]},
-        "figures": {"pictures": ["fit"], "compared": ["fits", "names"]},
-        "synthesis": {"synthesize": ["fit", "count", "given"]},
-    }
-    for name, functions in expected.items():
-        if name == "synthesis" and not catalog.synthesizes(model):
-            continue
-        module = catalog.part(model, name)
-        for function, parameters in functions.items():
-            if function == "compared" and not hasattr(module, function):
-                continue
-            assert list(inspect.signature(getattr(module, function)).parameters) == parameters, f"{name}.{function}"
+def test_every_model_has_a_posterior_and_a_view_of_its_own(model):
+    its = catalog.model_class(model)
+    assert issubclass(posterior_class(its), HandBuilt)
+    assert issubclass(catalog.part(model, "view").View, View)
 
 
 def test_every_model_has_a_test_file():

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.compare import compare
@@ -178,7 +179,7 @@ def test_fits_in_single_and_double_precision_stand_side_by_side(fits):
 
 def test_comparison_aligns_labels(fits):
     flipped = pyrozoo.Result.of(fits[2], fits[2].settings)
-    flipped.draws = {site: value.flip(2) for site, value in fits[2].draws.items()}
+    flipped.draws = Draws({site: value.flip(2) for site, value in fits[2].draws.items()})
     frame = compare([fits[2], flipped]).parameters
     a, b = (frame[frame["fit"] == name]["mean"].to_numpy() for name in frame["fit"].unique())
     np.testing.assert_allclose(a, b)

@@ -103,6 +103,16 @@ def one_of(*choices: str, optional: bool = False, default: Any = dataclasses.MIS
     return _field(said, lambda v: isinstance(v, str) and v in choices, wrong, default, optional=optional)
 
 
+def stated() -> Any:
+    """Declare a field that only its annotation describes, among others with a range."""
+    return dataclasses.field()
+
+
+def flag(default: Any = dataclasses.MISSING) -> Any:
+    """Declare true or false."""
+    return _field("true or false", lambda value: isinstance(value, bool), ("yes", 1), default)
+
+
 @dataclass(frozen=True)
 class Settings:
     """A frozen dataclass whose fields are settings: making one checks them, by their declared range or annotation.

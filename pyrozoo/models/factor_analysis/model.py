@@ -17,7 +17,7 @@ from torch.distributions import constraints
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.symmetry import Rotate, Sites
 from pyrozoo.core.draws import Values
-from pyrozoo.core.settings import one_of, positive, whole
+from pyrozoo.core.settings import flag, one_of, positive, stated, whole
 from pyrozoo.data.table import Table
 
 
@@ -56,11 +56,11 @@ class FactorAnalysis(Model):
     num_factors: int = whole()
     prior: Literal["independent", "matrix_normal"] = one_of("independent", "matrix_normal")
     loadings_precision: float = positive()
-    loadings_covariance: Sequence[float] | Sequence[Sequence[float]] | None  # type: ignore[misc]
+    loadings_covariance: Sequence[float] | Sequence[Sequence[float]] | None = stated()
     mean_precision: float = positive()
     noise_degrees: float = positive()
     noise_scale: float = positive()
-    sum_out_factors: bool  # type: ignore[misc]
+    sum_out_factors: bool = flag()
 
     def __post_init__(self) -> None:
         super().__post_init__()

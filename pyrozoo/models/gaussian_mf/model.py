@@ -14,7 +14,7 @@ from torch import Tensor
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.symmetry import Rotate
 from pyrozoo.core.draws import Values
-from pyrozoo.core.settings import positive, whole
+from pyrozoo.core.settings import flag, positive, whole
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf.likelihood import ListedNormal, fitted
 
@@ -72,12 +72,12 @@ class GaussianMF(Model):
     row_factor_variance: float = positive()
     column_factor_variance: float = positive()
     noise_variance: float = positive()
-    learn_noise: bool  # type: ignore[misc]
+    learn_noise: bool = flag()
     noise_shape: float = positive()
-    offsets: bool  # type: ignore[misc]
+    offsets: bool = flag()
     mean_variance: float = positive()
     offset_variance: float = positive()
-    hierarchical: bool  # type: ignore[misc]
+    hierarchical: bool = flag()
     degrees_of_freedom: float | None = positive(optional=True)
     mean_strength: float = positive()
 

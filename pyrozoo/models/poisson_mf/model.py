@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.symmetry import Relabel, Sites
 from pyrozoo.core.draws import Draws
-from pyrozoo.core.settings import positive, whole
+from pyrozoo.core.settings import flag, positive, whole
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.likelihood import FactorPoisson
 
@@ -58,7 +58,7 @@ class PoissonMF(Model):
     row_rate: float = positive()
     column_shape: float = positive()
     column_rate: float = positive()
-    hierarchical: bool  # type: ignore[misc]  # a declared range is no default, which mypy does not know
+    hierarchical: bool = flag()
     rate_shape: float = positive()
 
     @property

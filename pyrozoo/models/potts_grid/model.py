@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.model import Model
 from pyrozoo.core.errors import NotApplicable, SettingError
-from pyrozoo.core.settings import not_negative, whole
+from pyrozoo.core.settings import not_negative, stated, whole
 from pyrozoo.data.grid import MOST_LABELS, Grid
 from pyrozoo.models.potts_grid.distributions import PottsField
 
@@ -58,7 +58,7 @@ class PottsGrid(Model):
 
     num_labels: int | None = whole(1, MOST_LABELS, optional=True)
     observation_strength: float = not_negative()
-    coupling: Sequence[Sequence[Any]] | None  # type: ignore[misc]  # a declared range is no default
+    coupling: Sequence[Sequence[Any]] | None = stated()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -14,11 +14,11 @@ from pyrozoo.contracts.view import view_of
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
+from pyrozoo.diagnostics.compare import Comparison, compare
 from pyrozoo.diagnostics.verdict import ORDER, USUAL, Line, Thresholds, worst
 from pyrozoo.report import html
 from pyrozoo.run.reference import load_run, serves
 from pyrozoo.store.run_directory import absent_row, write_table, write_text
-from pyrozoo.diagnostics.compare import Comparison, compare
 from pyrozoo.studies.compare.pictures import comparison_pictures
 
 SHORT = ("method", "status", "objective", "elbo", "elbo_gap", "khat", "mean_error", "sd_ratio_median", "overlap_median",

@@ -14,12 +14,12 @@ import pandas as pd
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.settings import check_types
+from pyrozoo.diagnostics.compare import Comparison
+from pyrozoo.diagnostics.compare import compare as compare_fits
 from pyrozoo.diagnostics.verdict import Thresholds
 from pyrozoo.report import html
 from pyrozoo.run.fit import load
 from pyrozoo.studies.compare.foreign import adopted
-from pyrozoo.diagnostics.compare import Comparison
-from pyrozoo.diagnostics.compare import compare as compare_fits
 from pyrozoo.studies.compare.page import (
     ABSENT,
     card_rows,
