@@ -17,8 +17,7 @@ from joblib.externals.loky import get_reusable_executor
 from omegaconf import OmegaConf
 
 import pyrozoo
-from pyrozoo import __main__ as command
-from pyrozoo.command import sweep
+from pyrozoo.command import arguments, compose, sweep
 from tests.test_command import run
 
 pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
@@ -70,11 +69,11 @@ def act(here, monkeypatch):
                 time.sleep(0.05)
             return what()
 
-        monkeypatch.setattr(command, "execute", execute)
+        monkeypatch.setattr(compose, "execute", execute)
 
-    cloudpickle.register_pickle_by_value(command)  # a job's process would import the command as it stands
+    cloudpickle.register_pickle_by_value(compose)  # a job's process would import the command as it stands
     yield install
-    cloudpickle.unregister_pickle_by_value(command)
+    cloudpickle.unregister_pickle_by_value(compose)
     get_reusable_executor().shutdown(kill_workers=True)
 
 
@@ -106,7 +105,7 @@ def test_an_interrupted_sweep_reports_what_has_finished(here, capfd, act):
 
 
 def test_a_launcher_that_is_not_installed(here, capsys, monkeypatch):
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(arguments, "find_spec", lambda name: None)
     code, _, err = run(capsys, *TWO, "hydra/launcher=submitit_slurm")
     assert (code, err.count("\n")) == (2, 1)
     assert "pip install 'pyrozoo[cluster]'" in err

@@ -6,10 +6,13 @@ import dataclasses
 import datetime
 import itertools
 import math
+from dataclasses import dataclass
 
 import arviz as az
 import numpy as np
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.stats.contingency import association
 
+from pyrozoo.contracts.model import Model
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Hidden
@@ -27,6 +31,7 @@ from pyrozoo.data.survey import MISSING, MOST_LEVELS, Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.association import cramers_v, pair_counts
+from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.run import catalog
 from pyrozoo.run.source import _read_test, read
 from tests.case import refused
@@ -530,23 +535,15 @@ def test_new_rows_are_read_as_the_survey_was(tmp_path):
 # -- simulation, and all of what settings ask for --
 
 
-class Coins:
-    """A stand-in for a model: answers are random, the truth is a site of their own."""
+@dataclass(frozen=True)
+class Coins(Model):
+    """Answers are random, the truth is a site of their own."""
 
-    container = Survey
-    observed_site = "answer"
-
-    def __call__(self, data):
-        import pyro
-        import pyro.distributions as dist
-
+    def __call__(self, data: Survey) -> None:
         chance = pyro.sample("chance", dist.Beta(1.0, 1.0))
         sizes = torch.tensor(data.categories)
-        with pyro.plate("column", len(sizes)), pyro.plate("row", data.shape[0]):
-            pyro.sample("answer", dist.Binomial(sizes - 1, chance))
-
-    def check(self, data):
-        data.refuse_degenerate()
+        with pyro.plate("column", len(sizes)), pyro.plate("row", data.shape[0]), pyro.poutine.mask(mask=data.observed):
+            pyro.sample("answer", dist.Binomial(sizes - 1, chance), obs=data.filled)
 
 
 def test_simulated_surveys_have_the_categories_asked_for():
@@ -564,7 +561,7 @@ def test_simulated_surveys_have_the_categories_asked_for():
     check_types(Survey.blank, {"categories": [2, 3]}, "data")
 
 
-def test_settings_make_surveys(tmp_path, monkeypatch):
+def test_settings_make_surveys(tmp_path):
     path, new = write(tmp_path, "a,b\nx,1\ny,2\n" + "x,2\n" * 8), write(tmp_path, "a,b\ny,?\n", "new.csv")
     asked = catalog.settings("data", "survey") | {"path": str(path), "holdout": 0.25}
     data = read(asked | {"test_path": str(new)}, Coins())
@@ -575,12 +572,11 @@ def test_settings_make_surveys(tmp_path, monkeypatch):
     assert "data.columns" in refused(SettingError, read, asked | {"columns": "a"}, Coins())
     constant = write(tmp_path, "a,b\nx,1\nx,2\n", "constant.csv")
     assert "constant.csv: column 'a' has one category only" in refused(
-        DataError, read, asked | {"path": str(constant)}, Coins()
+        DataError, read, asked | {"path": str(constant)}, CategoricalFA(latent_dimension=1)
     )
     codes = write(tmp_path, "a,b\n1,1\n2,?\n2,5\n", "codes.csv")
     table = read(catalog.settings("data", "table") | {"path": str(codes)}, Coins())
     assert table.levels == (("1", "2"), ("1", "5"))
-    monkeypatch.setattr("pyrozoo.run.source._generator", lambda model, truth: model)
     asked = catalog.settings("data", "simulated_survey")
     data = read(asked | {"rows": 50, "columns": 2, "categories": [2, 4]}, Coins())
     assert data.categories == (2, 4)
