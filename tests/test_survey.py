@@ -31,8 +31,8 @@ from pyrozoo.data.survey import MISSING, MOST_LEVELS, Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.association import cramers_v, pair_counts
-from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.run import catalog
+from pyrozoo.run.names import model_of
 from pyrozoo.run.source import _read_test, read
 from tests.case import refused
 
@@ -572,7 +572,7 @@ def test_settings_make_surveys(tmp_path):
     assert "data.columns" in refused(SettingError, read, asked | {"columns": "a"}, Coins())
     constant = write(tmp_path, "a,b\nx,1\nx,2\n", "constant.csv")
     assert "constant.csv: column 'a' has one category only" in refused(
-        DataError, read, asked | {"path": str(constant)}, CategoricalFA(latent_dimension=1)
+        DataError, read, asked | {"path": str(constant)}, model_of(catalog.settings("model", "categorical_fa"))
     )
     codes = write(tmp_path, "a,b\n1,1\n2,?\n2,5\n", "codes.csv")
     table = read(catalog.settings("data", "table") | {"path": str(codes)}, Coins())
