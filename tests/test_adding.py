@@ -72,7 +72,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def follow(copy: Path, told: list[tuple[str, str]]) -> None:
     """Copy the house, and do in it what blocks of the pages say; holes without a block stay."""
-    for part in ("pyrozoo", "conf", "tests", "docs/adding"):
+    for part in ("pyrozoo", "conf", "tests", "docs/adding", "examples"):
         shutil.copytree(HOME / part, copy / part)
     shutil.copy(HOME / "pyproject.toml", copy)
     for title, text in told:
@@ -103,10 +103,10 @@ def run(copy: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def commands(module: str) -> list[list[str]]:
-    """Return the arguments of every command of the pages that runs a module."""
+def commands(module: str, about: str = "latent_classes") -> list[list[str]]:
+    """Return the arguments of every command of the pages that runs a module on a model."""
     lines = [line for title, text in blocks(*PAGES) if title.endswith("then run") for line in text.splitlines()]
-    return [shlex.split(line)[3:] for line in lines if line.startswith(f"python -m {module} ")]
+    return [shlex.split(line)[3:] for line in lines if line.startswith(f"python -m {module} ") and about in line]
 
 
 def test_every_hole_has_its_block_and_every_block_its_hole():
@@ -160,6 +160,17 @@ def test_the_model_is_fitted_and_compared(house):
     assert (house / "sweep" / "report.html").is_file()
     files = {path.name for path in (house / "sweep").glob("*gibbs*/*/*")}
     assert {"classes.csv", "rows.csv", "holdout.csv", "missing.csv", "parameters.png"} <= files
+
+
+def test_one_file_is_a_model(house):
+    sweep, calibration = commands("pyrozoo", "examples/")
+    small = ["data.rows=30", "data.columns=2"]
+    said = run(house, "pyrozoo", *sweep, *small, "inference.draws=50", f"hydra.sweep.dir={house}/own")
+    assert set(pd.read_csv(house / "own" / "comparison.csv")["method"]) == {"svi", "laplace", "nuts"}, said
+    assert (house / "own" / "report.html").is_file()
+    quick = [argument for argument in calibration if not argument.startswith("simulations=")]
+    run(house, "pyrozoo", *quick, *small, "simulations=2", "inference.draws=100", f"hydra.run.dir={house}/ranks")
+    assert (house / "ranks" / "calibration.csv").is_file()
 
 
 LAWS = (

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
-
-from jaxtyping import Float
-from torch import Tensor
-
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import SettingError
-from pyrozoo.data.table import Table
-from pyrozoo.models.my_model.model import MyModel
-from pyrozoo.models.my_model.point import State, draws_of, log_prior, logits, statistics
+from pyrozoo.models.my_model.point import State, log_prior, statistics
+from pyrozoo.models.my_model.posterior import Posterior
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
     """EM for the posterior mode (Dempster, Laird and Rubin 1977, J. R. Stat. Soc. B 39, section 1.2 with a prior).
 
     The objective is log p(data, parameters) of the state before the step, rows' latent variables summed out: a
@@ -26,27 +18,21 @@ class Solver(SolverContract):
         SettingError: Hyper-parameters for which the M-step has no maximum inside.
     """
 
-    kind: ClassVar[Kind] = "point"
-    objective_name: ClassVar[str] = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = True
-    state_class: Any = State
-
-    def __init__(self, model: MyModel, data: Table):
-        ...  # FILL refuse: raise SettingError(f"model.FIELD is {value}; em needs ...")
-        self.model, self.data = model, data
+    def __init__(self, posterior: Posterior):
+        super().__init__(posterior)
+        ...  # FILL refuse: self.model.refuse("field", "em needs ...") where a hyper-parameter leaves no maximum
 
     def init(self, chains: int) -> State:
         """Return random starting points."""
-        return State(**self.model.initial(self.data, chains))
+        return State(**self.posterior.initial(chains))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
-        found = logits(state, self.data)
-        objective = found.logsumexp(-1).sum(-1) + log_prior(self.model, state)
-        share = found.softmax(-1)  # the E-step: p(z_i = k | x_i, state), [C, N, values]
-        ...  # FILL m_step: return State(the maximum of E log p(data, z, parameters) over parameters), objective
+        logits = self.posterior.logits(vars(state))
+        info = Info(logits.logsumexp(-1).sum(-1) + log_prior(self.posterior, state))
+        share = logits.softmax(-1)  # the E-step: p(z_i = k | x_i, state), [C, N, values]
+        ...  # FILL m_step: return State(the maximum over parameters of E log p(data, z, parameters)), info
 
-    def draws(self, state: State) -> Draws:
+    def answer(self, state: State) -> Answer:
         """Return the point itself."""
-        return draws_of(state)
+        return Answer(point=vars(state))

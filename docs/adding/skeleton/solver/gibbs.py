@@ -2,50 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
-
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.distributions import Categorical
 from torch.nn.functional import one_hot
 
-from pyrozoo.contracts.fit import Kind
+from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.core.draws import Draws
-from pyrozoo.data.table import Table
-from pyrozoo.models.my_model.model import MyModel
-from pyrozoo.models.my_model.point import State, draws_of, log_prior, logits, statistics
+from pyrozoo.models.my_model.point import State, log_prior, statistics
 
 # FILL imports: what your lines need beside these
 
 
-class Solver(SolverContract):
+class Solver(SolverContract, kind="samples", objective="log_joint", state=State):
     """Gibbs: rows' latent variables given the parameters, then the parameters given them.
 
     The objective is log p(data, parameters) of the state before the sweep, rows' latent variables summed out.
     """
 
-    kind: ClassVar[Kind] = "samples"
-    objective_name: ClassVar[str] = "log_joint"
-    objective_of: ClassVar[Literal["before", "after"]] = "before"
-    monotone: ClassVar[bool] = False
-    state_class: Any = State
-
-    def __init__(self, model: MyModel, data: Table):
-        self.model, self.data = model, data
-
     def init(self, chains: int) -> State:
         """Return random starting points."""
-        return State(**self.model.initial(self.data, chains))
+        return State(**self.posterior.initial(chains))
 
-    def step(self, state: State) -> tuple[State, Float[Tensor, C]]:
+    def step(self, state: State) -> tuple[State, Info]:
         """Do one sweep; return the log joint of the argument."""
-        found = logits(state, self.data)
-        objective = found.logsumexp(-1).sum(-1) + log_prior(self.model, state)
-        drawn = one_hot(Categorical(logits=found).sample(), found.shape[-1]).to(found.dtype)  # [C, N, values]
-        ...  # FILL draw: return State(a draw of every site given statistics(drawn, self.data)), objective
+        logits = self.posterior.logits(vars(state))
+        info = Info(logits.logsumexp(-1).sum(-1) + log_prior(self.posterior, state))
+        drawn = one_hot(Categorical(logits=logits).sample(), logits.shape[-1]).to(logits.dtype)  # [C, N, values]
+        ...  # FILL draw: return State(a draw of every site given statistics(drawn, self.posterior)), info
 
-    def draws(self, state: State) -> Draws:
+    def answer(self, state: State) -> Answer:
         """Return the parameters."""
-        return draws_of(state)
+        return Answer(point=vars(state))

@@ -1,0 +1,31 @@
+"""What is shown of a fitted my_model, beside what every model shows."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from pyrozoo.contracts import view
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.picture import Picture
+from pyrozoo.models.my_model.posterior import MOST_DRAWS
+
+
+class View(view.View):
+    """Tables and pictures of my_model."""
+
+    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+        """Return the parameters, the rows, and predictions of hidden and of missing cells."""
+        mean = {site: value.cpu().numpy() for site, value in fit.aligned.means().items()}
+        result = self.predicted(fit)
+        ...  # FILL tables: result["name"] = pd.DataFrame(...), with fit.data.row_labels or .column_labels
+        return result
+
+    def pictures(self, fit: Fit) -> list[Picture]:
+        """Return the model's own pictures; those that every model has are made elsewhere."""
+        mean = {site: value.cpu().numpy() for site, value in fit.aligned.means().items()}
+        figure = Figure(figsize=(6, 3), layout="constrained")
+        axes = figure.subplots()
+        ...  # FILL picture: draw mean["site"], numpy of shape [*event], on the axes; label both
+        caption = "..."  # FILL caption: one or two sentences on what to look for
+        return [Picture("parameters", caption, figure)]
