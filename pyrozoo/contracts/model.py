@@ -71,7 +71,7 @@ def container_of(model: Any) -> Any:
 def beside(model: type, name: str) -> ModuleType | None:
     """Return the module of that name beside a class of models, in its folder, or None."""
     folder, _, file = model.__module__.rpartition(".")
-    if file != "model" or find_spec(f"{folder}.{name}") is None:
+    if model.__module__ == __name__ or file != "model" or find_spec(f"{folder}.{name}") is None:
         return None
     return importlib.import_module(f"{folder}.{name}")
 
