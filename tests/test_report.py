@@ -13,10 +13,11 @@ import torch
 
 import pyrozoo
 from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import verdict
+from pyrozoo.report.plates import draw_plates
 
 SIZES = {"rows": 80, "columns": 4, "num_components": 2, "progress": False}
 FILES = {
@@ -90,6 +91,13 @@ def test_page_is_self_contained(fits, tmp_path):
     assert not re.findall(r"(?:src|href)=\"(?!data:)", text), "nothing is fetched"
     assert "Pareto k-hat" in text
     assert "Dirichlet" in text
+
+
+def test_a_field_too_large_to_be_drawn_from_its_prior_has_its_plates():
+    fit = pyrozoo.fit("potts_grid", "icm", rows=20, columns=20, progress=False)
+    with pytest.raises(NotApplicable):
+        fit.posterior.prior_draw()
+    assert {text.get_text() for text in draw_plates(fit.posterior).axes[0].texts} >= {"label", "image"}
 
 
 def test_labels_with_markup_are_escaped(tmp_path):

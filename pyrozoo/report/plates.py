@@ -11,9 +11,13 @@ import numpy as np
 import pyro.poutine as poutine
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, FancyBboxPatch
+from pyro.infer.autoguide.initialization import InitMessenger
 from pyro.infer.inspect import get_model_relations
+from torch import Tensor
 
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Values
+from pyrozoo.core.errors import NotApplicable
 
 COLUMNS = 4
 STEP_X, STEP_Y = 2.0, 1.35
@@ -31,15 +35,23 @@ def draw_plates(posterior: Posterior) -> Figure:
     Returns:
         The figure.
     """
+    start = {site: value[0] for site, value in posterior.initial(1).items()}
+
+    def drawn(site: Any) -> Tensor:
+        try:
+            return site["fn"].sample()
+        except (NotImplementedError, NotApplicable):  # a prior that cannot be drawn from, such as that of a large field
+            return start[site["name"]]
+
     # Who depends on whom is the same for any number of units.
-    relations = get_model_relations(posterior.program, (posterior.few,))
+    relations = get_model_relations(InitMessenger(drawn)(posterior.program), (posterior.few,))
     parents: dict[str, list[str]] = relations["sample_sample"]
     plates: dict[str, list[str]] = {}
     for name, sites in relations["plate_sample"].items():
         # Pyro shows a plate that is entered twice as a clone; it is one plate.
         members = plates.setdefault(name.removesuffix("__CLONE"), [])
         members += [site for site in sites if site in parents and site not in members]
-    sizes = _sizes(posterior)
+    sizes = _sizes(posterior, start)
     cells = _layout(parents, plates)
     across, down = (1 + max(axis) for axis in zip(*cells.values(), strict=True))
     figure = Figure(figsize=(2.2 * across + 0.6, 1.35 * down + 0.6), layout="constrained")
@@ -63,9 +75,7 @@ def draw_plates(posterior: Posterior) -> Figure:
     return figure
 
 
-def _sizes(posterior: Posterior) -> dict[str, int]:
-    # At starting values: not every prior can be drawn from.
-    start = {site: value[0] for site, value in posterior.initial(1).items()}
+def _sizes(posterior: Posterior, start: Values) -> dict[str, int]:
     nodes = poutine.trace(poutine.condition(posterior.program, data=start)).get_trace(posterior.data).nodes.values()
     return {frame.name: frame.full_size or frame.size for node in nodes if node["type"] == "sample"
             for frame in node["cond_indep_stack"]}  # fmt: skip
