@@ -26,6 +26,7 @@ from pyrozoo.data.named import read_named
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf import gibbs
 from pyrozoo.models.gaussian_mf.model import GaussianMF
+from pyrozoo.models.gaussian_mf.posterior import Posterior
 from pyrozoo.run import catalog
 
 FACTORS, SWEEPS = 5, 100
@@ -50,7 +51,7 @@ class Ours:
 
     def __call__(self) -> None:
         with seeded(0):
-            solver = gibbs.Solver(self.model, self.data)
+            solver = gibbs.Solver(Posterior(self.model, self.data))
             state, total = solver.init(1), 0
             sweeping = 0.0
             for sweep in range(SWEEPS):
@@ -85,7 +86,7 @@ class Textbook:
         i, j = data.values[:, :2].long().unbind(1)
         mask[i, j], ratings[i, j] = 1, data.counts
         with seeded(0):
-            start = m.initial(data, 1)
+            start = Posterior(m, data).initial(1)
             U, V, total = start["row_factors"][0], start["column_factors"][0], 0
             for sweep in range(SWEEPS):
                 U = self.side(mask, ratings, V, m.row_factor_variance)

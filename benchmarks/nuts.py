@@ -30,6 +30,7 @@ from pyrozoo import nuts
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.models.zip_mixture.posterior import Posterior
 
 CHAINS, ITERATIONS = 4, 1000
 PYRO_WARMUP, PYRO_DRAWS = 250, 500  # one chain: four of full length would take an hour, at the same rate
@@ -53,14 +54,14 @@ def zip_mixture_by_hand(sites: dict[str, Tensor], x: Tensor) -> Tensor:
     prior = dist.Dirichlet(two.expand(3)).log_prob(sites["weights"])
     prior = prior + dist.Beta(two, two).log_prob(sites["on_prob"]).sum()
     prior = prior + dist.Gamma(two, one).log_prob(sites["rate"]).sum()
-    return prior + zoo().pointwise_log_likelihood(draws, _table(x)).sum()
+    return prior + _posterior(x).pointwise(draws).sum()
 
 
-_TABLES: dict[int, Table] = {}
+_POSTERIORS: dict[int, Posterior] = {}
 
 
-def _table(x: Tensor) -> Table:
-    return _TABLES.setdefault(id(x), Table.of(x))
+def _posterior(x: Tensor) -> Posterior:
+    return _POSTERIORS.setdefault(id(x), Posterior(zoo(), Table.of(x)))
 
 
 def eight_schools(y: Tensor, sigma: Tensor) -> None:
@@ -104,8 +105,8 @@ def effective(task: str, draws: Arrays, data: Arrays) -> float:
     """Return the effective samples of the worst quantity that says something of the posterior."""
     if task == "zip_mixture":
         sites = {name: torch.from_numpy(np.asarray(draws[name])) for name in ("weights", "on_prob", "rate")}
-        table = Table.of(torch.from_numpy(data["x"]))
-        draws = {name: value.numpy() for name, value in zoo().invariants(sites, table).items()}
+        posterior = Posterior(zoo(), Table.of(torch.from_numpy(data["x"])))
+        draws = {name: value.numpy() for name, value in posterior.invariants(sites).items()}
     return min(float(az.ess(az.convert_to_dataset(value))["x"].min()) for value in draws.values())
 
 

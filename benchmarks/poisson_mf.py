@@ -26,6 +26,7 @@ from pyrozoo.data.named import read_named
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf import cavi, queries, stochastic_cavi
 from pyrozoo.models.poisson_mf.model import PoissonMF
+from pyrozoo.models.poisson_mf.posterior import Posterior
 from pyrozoo.run import catalog
 
 FACTORS = 40
@@ -62,13 +63,13 @@ class Stepper:
     """CAVI that goes on from where it is: each call makes so many steps."""
 
     def __init__(self, data: Triplets, factors: int, steps: int):
-        self.solver, self.steps = cavi.Solver(model(factors), data), steps
+        self.solver, self.steps = cavi.Solver(Posterior(model(factors), data)), steps
         with seeded(0):
             self.state = self.solver.init(1)
 
     def __call__(self) -> None:
         for _ in range(self.steps):
-            self.state, self.objective = self.solver.step(self.state)
+            self.state, _ = self.solver.step(self.state)
 
 
 def dense(x: Tensor, state: cavi.State, a: float, b: float) -> cavi.State:
@@ -172,11 +173,11 @@ def minibatch_memory(height: int, batches: int) -> None:
     """Hold the data of so many rows, ten plays each, and go through so many minibatches of them."""
     torch.set_num_threads(2)
     data = triplets(synthetic(10 * height, height, 2_000), torch.float32, height, 2_000)
-    solver = stochastic_cavi.Solver(model(20), data)
+    solver = stochastic_cavi.Solver(Posterior(model(20), data))
     state = solver.init(1)
     data.batch(torch.arange(1))  # where rows begin is looked up once
     for i in range(batches):
-        state, _ = solver.see(state, data.batch(torch.arange(solver.batch_size) + 256 * i), height / 256)
+        state, _ = solver.see(state, data.batch(torch.arange(solver.options.batch_size) + 256 * i), height / 256)
 
 
 def rows() -> Iterator[Row]:
@@ -201,7 +202,7 @@ def on_lastfm() -> Iterator[Row]:
     # The same start gives the same update: a benchmark of two different answers would say nothing.
     ahead = dense(x, start, 1.0, 0.5)
     torch.testing.assert_close(ahead.column_shape, ours.solver.step(start)[0].column_shape, rtol=1e-9, atol=1e-9)
-    assert abs(course(x, start, 1.0, 0.5)[1] / float(ours.solver.step(start)[1]) - 1) < 1e-9
+    assert abs(course(x, start, 1.0, 0.5)[1] / float(ours.solver.step(start)[1].objective) - 1) < 1e-9
     for name, theirs in (("without its ELBO", dense), ("with its ELBO term by term", course)):
         for precision, stepper in steppers.items():
             y, at = x.to(PRECISIONS[precision]), stepper.state
@@ -218,8 +219,8 @@ def on_lastfm() -> Iterator[Row]:
     with seeded(0):
         state = ours.solver.init(5)
     for _ in range(200):
-        state, elbo = ours.solver.step(state)
-    final = (elbo / data.counts.sum()).tolist()
+        state, info = ours.solver.step(state)
+    final = (info.objective / data.counts.sum()).tolist()
     yield Row(
         "poisson_mf CAVI, Last.fm, K=40, 5 starts x 200 iterations, float64", time.perf_counter() - started, "", None,
         f"ELBO per count {min(final):.4f} to {max(final):.4f}",
@@ -242,19 +243,19 @@ def on_synthetic() -> Iterator[Row]:
 
 def minibatches() -> Iterator[Row]:
     """Passes over the rows until the exact ELBO is within 1% of what 200 iterations of the batch reach."""
-    data, passes = lastfm(), {}
-    batch = cavi.Solver(model(), data)
+    posterior, passes = Posterior(model(), lastfm()), {}
+    batch = cavi.Solver(posterior)
     with seeded(0):
         state = batch.init(1)
     path = []
     started = time.perf_counter()
     for _ in range(200):
-        state, elbo = batch.step(state)
-        path.append(float(elbo))
+        state, info = batch.step(state)
+        path.append(float(info.objective))
     wanted = path[-1] - 0.01 * abs(path[-1])
     passes["batch"] = next(i + 1 for i, value in enumerate(path) if value >= wanted)
     theirs = (time.perf_counter() - started) * passes["batch"] / 200
-    solver = stochastic_cavi.Solver(model(), data)
+    solver = stochastic_cavi.Solver(posterior)
     seconds = 0.0
     with seeded(0):
         own = solver.init(1)
@@ -264,12 +265,12 @@ def minibatches() -> Iterator[Row]:
             started = time.perf_counter()
             own, _ = solver.step(own)
             seconds += time.perf_counter() - started
-            if float(batch.step(solver.finish(own))[1]) >= wanted:
+            if float(batch.step(solver.finish(own))[1].objective) >= wanted:
                 break
     yield Row(
         "poisson_mf stochastic_cavi, Last.fm, K=40, to within 1% of the batch's ELBO after 200 iterations", seconds,
         "our own cavi on all rows", theirs,
-        f"{count} passes over the data, cavi {passes['batch']}; minibatches of {solver.batch_size} rows",
+        f"{count} passes over the data, cavi {passes['batch']}; minibatches of {solver.options.batch_size} rows",
     )  # fmt: skip
 
 
