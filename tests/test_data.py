@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.named import locate, read_named
-from pyrozoo.data.readers.files import read_table
+from pyrozoo.data.readers.table import read_table
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.model import ZipMixture

@@ -11,7 +11,8 @@ from PIL import Image
 
 import pyrozoo
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.grid import Grid, pattern, read_picture
+from pyrozoo.data.grid import Grid, pattern
+from pyrozoo.data.readers.picture import read_picture
 from pyrozoo.data.table import Table
 from tests.case import refused
 

@@ -13,9 +13,10 @@ import torch
 import pyrozoo
 from pyrozoo.command.help import help_text
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.images import KINDS, circle_masks, image_table, line_masks, read_idx
+from pyrozoo.data.images import KINDS, circle_masks, image_table, line_masks
 from pyrozoo.data.images import mask_images as mask_images_with
 from pyrozoo.data.named import mnist, read_named
+from pyrozoo.data.readers.arrays import read_idx
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.run import catalog

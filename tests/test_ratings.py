@@ -20,7 +20,7 @@ from pyrozoo.data import ratings, triplets
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.named import jester, read_named
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.data.readers.files import read_ratings, read_triplets
+from pyrozoo.data.readers.lists import read_ratings, read_triplets
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.factor_analysis.model import FactorAnalysis

@@ -25,7 +25,7 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.named import read_named, votes
-from pyrozoo.data.readers.files import read_survey
+from pyrozoo.data.readers.survey import read_survey
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import MISSING, MOST_LEVELS, Survey
 from pyrozoo.data.table import Table

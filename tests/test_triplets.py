@@ -19,7 +19,7 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data import triplets
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.named import read_named
-from pyrozoo.data.readers.files import read_triplets
+from pyrozoo.data.readers.lists import read_triplets
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.model import PoissonMF
@@ -628,7 +628,7 @@ def test_values_are_read_as_python_reads_them(tmp_path):
 
 
 def test_a_long_list_is_read_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyrozoo.data.readers.files.RECORDS", 3)
+    monkeypatch.setattr("pyrozoo.data.readers.lists.RECORDS", 3)
     lines = [f"{i},x,{i + 1}" for i in range(10)]
     assert read_triplets(write(tmp_path, "\n".join(["r,c,v", *lines]))).counts.tolist() == list(range(1, 11))
     path = write(tmp_path, "\n".join(["r,c,v", *lines[:7], "a,b", *lines[7:]]))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NoReturn, Self
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,10 @@ from pyrozoo.core.prediction import Prediction
 Arrays = dict[str, tuple[tuple[str, ...], np.ndarray]]
 """Name -> (names of dimensions, array), as ArviZ stores it."""
 
+Stored = Mapping[str, np.ndarray]
+"""The same as it comes back: name -> array."""
 
 NOISE_STREAM = 1
-"""One seed serves noise, masks and hold-out; each of them draws from a stream of its own."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,8 @@ class Hidden:
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Hidden:
         """Return the entries on another device and in another precision."""
-        return replace(
-            self, rows=self.rows.to(device), columns=self.columns.to(device), values=self.values.to(device, dtype)
-        )
+        rows, columns, values = self.rows.to(device), self.columns.to(device), self.values.to(device, dtype)
+        return replace(self, rows=rows, columns=columns, values=values)
 
     def joined(self, other: Hidden | None, columns: int) -> Hidden:
         """Return both sets of entries, row by row, which is the order in which a run directory gives them back."""
@@ -70,7 +71,7 @@ class Hidden:
         return cls(row, column, known[row, column])
 
     @classmethod
-    def restore(cls, arrays: Mapping[str, np.ndarray], name: str, dtype: torch.dtype) -> Hidden | None:
+    def restore(cls, arrays: Stored, name: str, dtype: torch.dtype) -> Hidden | None:
         """Rebuild what ``stored`` returned; None where there is nothing of that name."""
         if name not in arrays:
             return None
@@ -159,44 +160,37 @@ class Data(abc.ABC):
             row_index=None if self.row_index is None else move(self.row_index),
         )
 
-    def with_image_shape(self, image_shape: Sequence[int]) -> Self:
-        """Return the data with rows as images; only a table can be.
+    @classmethod
+    def _meaningless(cls, setting: str) -> NoReturn:
+        raise SettingError(f"data{setting} has no meaning for {cls.__name__.lower()}")
 
-        Raises:
-            SettingError: Not a table.
-        """
-        raise SettingError(f"data.image_shape has no meaning for {type(self).__name__.lower()}")
+    def with_image_shape(self, image_shape: Sequence[int]) -> Self:
+        """Return the data with rows as images; of others than a table it is refused."""
+        self._meaningless(".image_shape")
 
     def with_noise(self, noise: float, seed: int) -> Self:
-        """Return the data with noise on what is observed; the container says what that is.
+        """Return the data with noise on what is observed; refused unless the container says what that is."""
+        self._meaningless(".noise")
 
-        Raises:
-            SettingError: Data of this kind have no noise, or it is out of range.
-        """
-        raise SettingError(f"data.noise has no meaning for {type(self).__name__.lower()}")
+    @staticmethod
+    def noise_of(seed: int) -> np.random.Generator:
+        """Return what noise is drawn from: one seed serves noise, masks and hold-out, each by a stream of its own."""
+        return np.random.default_rng((seed, NOISE_STREAM))
 
     def set_aside(self, fraction: float, seed: int) -> Self:
-        """Return the data with a random fraction set aside to follow a fit by; only of ratings can it be.
-
-        Raises:
-            SettingError: Not ratings.
-        """
-        raise SettingError(f"data.validation has no meaning for {type(self).__name__.lower()}")
+        """Return the data with a random fraction set aside to follow a fit by; of others than ratings it is refused."""
+        self._meaningless(".validation")
 
     def predictions(self, prediction: Prediction) -> pd.DataFrame:
         """Return a prediction of the hidden entries as a table with labels: true value, mean, 90% interval."""
-        hidden = self.hidden
+        hidden, likely = self.hidden, prediction
         assert hidden is not None
-        return pd.DataFrame(
-            {
-                "row": [self.row_labels[i] for i in hidden.rows.tolist()],
-                "column": [self.column_labels[i] for i in hidden.columns.tolist()],
-                "true": hidden.values.cpu(),
-                "mean": prediction.mean.cpu(),
-                "lower_90": prediction.lower.cpu(),
-                "upper_90": prediction.upper.cpu(),
-            }
-        )
+        names: dict[str, Any] = {
+            "row": [self.row_labels[i] for i in hidden.rows.tolist()],
+            "column": [self.column_labels[i] for i in hidden.columns.tolist()],
+        }
+        figures = {"true": hidden.values, "mean": likely.mean, "lower_90": likely.lower, "upper_90": likely.upper}
+        return pd.DataFrame(names | {name: value.cpu() for name, value in figures.items()})
 
     def cell(self, row: int, column: int) -> str:
         """Return how an error message names a cell."""
@@ -236,9 +230,7 @@ class Data(abc.ABC):
             SettingError: If the fraction is out of range, or data of this kind cannot be held out.
         """
         check_fraction(fraction)
-        if fraction:
-            raise SettingError(f"data.holdout has no meaning for {type(self).__name__.lower()}")
-        return self
+        return self._meaningless(".holdout") if fraction else self
 
     def with_test(self, test: Any) -> Self:
         """Return the data with new rows beside them.
@@ -247,6 +239,11 @@ class Data(abc.ABC):
             DataError: They do not have the same columns, or data of this kind have no rows.
         """
         raise DataError(f"{self.name}: new rows have no meaning for {type(self).__name__.lower()}")
+
+    def refuse_empty(self, what: str) -> None:
+        """Raise DataError unless the data have rows and columns."""
+        if 0 in self.shape:
+            raise DataError(f"{self.name}: {what} is empty ({self.shape[0]} rows, {self.shape[1]} columns)")
 
     def checked(self) -> Self:
         """Return the data themselves when they are usable at all.
@@ -275,10 +272,7 @@ class Data(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def restore(
-        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
-        site: str,
-    ) -> Self:  # fmt: skip
+    def restore(cls, observed: Stored, extra: Stored, coords: Mapping[str, Sequence[str]], site: str) -> Self:
         """Rebuild the data from what ``stored`` returned and the labels of its dimensions."""
 
     @classmethod
@@ -288,7 +282,7 @@ class Data(abc.ABC):
         Raises:
             SettingError: Data of this kind cannot be simulated by their size alone.
         """
-        raise SettingError(f"data=simulated has no meaning for {cls.__name__.lower()}")
+        cls._meaningless("=simulated")
 
     @classmethod
     @abc.abstractmethod
@@ -347,9 +341,8 @@ class Cells(Data):
 
     def first(self, count: int) -> Self:
         """Return the first rows as data of their own, without hidden entries."""
-        return self._bare(
-            values=self.values[:count], row_labels=self.row_labels[:count], total_rows=None, row_index=None
-        )
+        first = {"values": self.values[:count], "row_labels": self.row_labels[:count]}
+        return self._bare(**first, total_rows=None, row_index=None)
 
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
@@ -361,18 +354,9 @@ class Cells(Data):
         )
 
     def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
-        """Hide a random fraction of the observed entries; where columns stand alone each keeps at least one.
+        """Hide a random fraction of the observed entries (see ``Data``); where columns stand alone each keeps one.
 
-        Args:
-            fraction: In [0, 1).
-            seed: Of the choice.
-            of: All that is observed is listed: both are the same.
-
-        Returns:
-            The data with those entries missing and kept in ``hidden``, beside those that are there already.
-
-        Raises:
-            SettingError: If the fraction is out of range.
+        All that is observed is listed: ``of`` makes no difference.
         """
         check_fraction(fraction)
         if fraction == 0:
@@ -403,14 +387,11 @@ class Cells(Data):
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the values; hidden entries and test rows beside them."""
         extra: Arrays = {}
-        for prefix, part in (("", self), ("test_", self.test)):
-            if part is None:
-                continue
-            dims = f"{prefix}row", "column"
-            if prefix:
-                extra["test_observed"] = dims, part.values.cpu().numpy()
+        if self.test is not None:
+            extra["test_observed"] = ("test_row", "column"), self.test.values.cpu().numpy()
+        for prefix, part in zip(("", "test_"), self.with_new_rows, strict=False):
             if part.hidden is not None:
-                extra[f"{prefix}hidden"] = dims, part.hidden_cells()
+                extra[f"{prefix}hidden"] = (f"{prefix}row", "column"), part.hidden_cells()
         return {site: (self.dims, self.values.cpu().numpy())}, extra
 
     def hidden_cells(self) -> np.ndarray:
@@ -432,10 +413,54 @@ class Cells(Data):
             return False
         return alike(*(each.values.nan_to_num(nan=-1.5) for each in (self, other)))
 
+    @classmethod
+    def restore(cls, observed: Stored, extra: Stored, coords: Mapping[str, Sequence[str]], site: str) -> Self:
+        """Rebuild the data from what ``stored`` returned and the labels of its dimensions."""
+
+        def part(values: np.ndarray, prefix: str, **more: Any) -> Any:
+            more |= {"hidden": Hidden.of_cells(extra.get(f"{prefix}hidden")), **cls._own(extra, coords)}
+            return cls(torch.as_tensor(values), coords[f"{prefix}row"], coords["column"], **more)
+
+        test = part(extra["test_observed"], "test_", name="test rows") if "test_observed" in extra else None
+        true = {name.removeprefix("true_"): value for name, value in extra.items() if name.startswith("true_")}
+        return part(observed[site], "", test=test, truth={site: torch.as_tensor(value) for site, value in true.items()})
+
+    @classmethod
+    def _own(cls, extra: Stored, coords: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Return the container's own fields, of what ``stored`` returned."""
+        return {}
+
+    @classmethod
+    def blank(cls, rows: int, columns: int) -> Self:
+        """Return data of the given shape in which nothing is observed, to simulate into."""
+        check_size(rows, columns)
+        return cls(*numbered(np.full((rows, columns), np.nan)), "simulated")
+
+
+@dataclass(frozen=True, eq=False)
+class Coded(Cells):
+    """Cells whose values are codes, whole numbers from 0."""
+
+    def __post_init__(self) -> None:
+        if not self.values.is_floating_point():  # programs draw whole numbers; missing values need NaN
+            object.__setattr__(self, "values", self.values.double())
+
+    def check_codes(self, what: str, codes: str) -> None:
+        """Raise DataError when there are no cells, or one of them holds no code."""
+        self.refuse_empty(what)
+        self.refuse(torch.isinf(self.values), "is infinite")
+        self.refuse(self.filled < 0, f"is negative; {codes} count from 0")
+        self.refuse(self.filled != self.filled.round(), f"is not a whole number; {codes} are needed")
+
 
 def labels(word: str, count: int) -> list[str]:
     """Return default labels, ``row_0``, ``row_1``, ..."""
     return [f"{word}_{i}" for i in range(count)]
+
+
+def numbered(values: np.ndarray) -> tuple[Tensor, list[str], list[str]]:
+    """Return values with default labels of their rows and columns."""
+    return torch.as_tensor(values), labels("row", len(values)), labels("column", values.shape[1])
 
 
 def alike(one: Tensor, other: Tensor) -> bool:
@@ -456,10 +481,30 @@ def check_size(rows: int, columns: int) -> None:
         raise SettingError(f"data.rows and data.columns must be at least 1, not {rows} and {columns}")
 
 
-def check_not_empty(data: Data, what: str) -> None:
-    """Raise DataError unless the data have rows and columns."""
-    if 0 in data.shape:
-        raise DataError(f"{data.name}: {what} is empty ({data.shape[0]} rows, {data.shape[1]} columns)")
+def refuse_twice(names: Sequence[str], where: str, hint: str = "") -> None:
+    """Raise DataError naming a name that two columns have."""
+    for name, count in Counter(map(str, names)).items():
+        if count > 1:
+            raise DataError(f"{where}: column name {name!r} appears twice{hint}")
+
+
+def array_of(source: Any, name: str, wanted: str, *, matrix: bool = True) -> np.ndarray:
+    """Return an array, masked or not, of what a user has.
+
+    Raises:
+        DataError: Another container, rows of different lengths, or no matrix where one is needed.
+    """
+    if isinstance(source, Data):
+        raise DataError(f"{source.name}: {wanted} is needed, not {type(source).__name__.lower()}")
+    if isinstance(source, Tensor):
+        source = source.detach().cpu().numpy()
+    try:
+        array = source if np.ma.isMaskedArray(source) else np.asarray(source)
+    except ValueError:
+        raise DataError(f"{name}: the rows have different lengths") from None
+    if matrix and array.ndim != 2:
+        raise DataError(f"{name}: the array must have two axes (rows, columns), not shape {array.shape}")
+    return array
 
 
 def numeric(array: np.ndarray, where: str) -> np.ndarray:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import (
-    NOISE_STREAM,
     Arrays,
-    Cells,
-    Data,
-    Hidden,
+    Coded,
+    Stored,
+    array_of,
     check_fraction,
-    check_not_empty,
     check_size,
     labels,
+    numbered,
     numeric,
 )
-from pyrozoo.data.readers.files import read_numpy, read_table
 from pyrozoo.data.table import Table
 
 MOST_LABELS = 256
@@ -34,7 +30,7 @@ MOST_LABELS = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Grid(Cells):
+class Grid(Coded):
     """H by W pixels with a label each, a whole number from 0; NaN is a missing pixel. ``values`` has shape [H, W].
 
     Rows and columns are those of the image. The order of labels means something to a model that says so.
@@ -46,10 +42,6 @@ class Grid(Cells):
     name: str = "grid"
     levels: Sequence[str] = ()
     columns_stand_alone: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        if not self.values.is_floating_point():  # programs draw whole numbers; missing pixels need NaN
-            object.__setattr__(self, "values", self.values.double())
 
     @property
     def units(self) -> int:
@@ -84,11 +76,7 @@ class Grid(Cells):
         return Grid(*corner, self.name, levels=self.level_names)
 
     def batch(self, index: Tensor) -> Grid:
-        """Refuse.
-
-        Raises:
-            SettingError: A field cannot be split.
-        """
+        """Refuse: a field cannot be split."""
         raise SettingError("a grid has no minibatches: every pixel depends on its neighbours")
 
     def first(self, count: int) -> Grid:
@@ -108,7 +96,7 @@ class Grid(Cells):
         check_fraction(noise, "data.noise")
         if self.num_levels < 2:
             raise DataError(f"{self.name}: labels of an image with {self.num_levels} of them cannot be flipped")
-        generator = np.random.default_rng((seed, NOISE_STREAM))
+        generator = self.noise_of(seed)
         flipped = torch.as_tensor(generator.random(self.shape) < noise, device=self.values.device)
         others = torch.as_tensor(generator.integers(1, self.num_levels, self.shape)).to(self.values)
         noisy = torch.where(flipped, (self.values + others) % self.num_levels, self.values)
@@ -116,11 +104,7 @@ class Grid(Cells):
         return replace(self, values=noisy, levels=self.level_names, truth=truth | dict(self.truth))
 
     def with_test(self, test: Any) -> Grid:
-        """Refuse.
-
-        Raises:
-            DataError: A grid has no new rows.
-        """
+        """Refuse: there are no new rows."""
         raise DataError(f"{self.name}: a grid has no new rows to test on")
 
     def checked(self) -> Grid:
@@ -129,10 +113,7 @@ class Grid(Cells):
         Raises:
             DataError: No pixels, or a value that is no label.
         """
-        check_not_empty(self, "the grid")
-        self.refuse(torch.isinf(self.values), "is infinite")
-        self.refuse(self.filled < 0, "is negative; labels count from 0")
-        self.refuse(self.filled != self.filled.round(), "is not a whole number; labels are needed")
+        self.check_codes("the grid", "labels")
         most = len(self.levels) or MOST_LABELS
         self.refuse(self.filled >= most, f"is too large for a label; there are at most {most}, counted from 0")
         return self
@@ -151,26 +132,8 @@ class Grid(Cells):
         return result
 
     @classmethod
-    def restore(
-        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
-        site: str,
-    ) -> Grid:  # fmt: skip
-        """Rebuild a grid from what ``stored`` returned."""
-        truth = {
-            name.removeprefix("true_"): torch.as_tensor(value)
-            for name, value in extra.items()
-            if name.startswith("true_")
-        }
-        hidden = Hidden.of_cells(extra.get("hidden"))
-        values = torch.as_tensor(observed[site])
-        return cls(values, coords["row"], coords["column"], hidden=hidden, truth=truth, levels=coords["level"])
-
-    @classmethod
-    def blank(cls, rows: int, columns: int) -> Grid:
-        """Return a grid of the given shape in which nothing is observed, to simulate into."""
-        check_size(rows, columns)
-        values = torch.full((rows, columns), torch.nan, dtype=torch.float64)
-        return cls(values, labels("row", rows), labels("column", columns), "simulated")
+    def _own(cls, extra: Stored, coords: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        return {"levels": coords["level"]}
 
     @classmethod
     def of(cls, source: Any, name: str = "grid") -> Grid:
@@ -186,11 +149,7 @@ class Grid(Cells):
             return source.checked()
         if isinstance(source, Table):
             return cls(source.values, source.row_labels, source.column_labels, source.name).checked()
-        if isinstance(source, Data):
-            raise DataError(f"{source.name}: an image of labels is needed, not {type(source).__name__.lower()}")
-        if isinstance(source, Tensor):
-            source = source.detach().cpu().numpy()
-        array = source if np.ma.isMaskedArray(source) else np.asarray(source)
+        array = array_of(source, name, "an image of labels", matrix=False)
         notes: tuple[str, ...] = ()
         if array.ndim == 3 and array.shape[2] > 0:
             planes = numeric(array, name)
@@ -200,68 +159,10 @@ class Grid(Cells):
                 notes = (f"{double} pixels of {name} have two labels: the first is taken",)
             array = np.where(missing, np.nan, np.nan_to_num(planes).argmax(2).astype(np.float64))
         elif array.ndim != 2:
-            raise DataError(
-                f"{name}: the array must have two axes (rows, columns) or three (with one plane per label), "
-                f"not shape {array.shape}"
-            )
-        values = torch.as_tensor(numeric(array, name))
-        rows, columns = labels("row", len(array)), labels("column", array.shape[1])
-        found = cls(values, rows, columns, name, notes=notes).checked()
+            axes = "two axes (rows, columns) or three (with one plane per label)"
+            raise DataError(f"{name}: the array must have {axes}, not shape {array.shape}")
+        found = cls(*numbered(numeric(array, name)), name, notes=notes).checked()
         return replace(found, levels=found.level_names)
-
-
-def read_picture(path: str | Path, *, colours: int | None = None, key: str | None = None) -> Grid:
-    """Read an image file, each of whose colours becomes a label, dark ones first; transparent pixels are missing.
-
-    .npy, .npz, .csv and .tsv files hold labels, or for arrays of three axes one plane per label.
-
-    Args:
-        path: The file.
-        colours: Reduce the image to so many colours first (median cut); None: each colour is a label.
-        key: The array to take from an .npz file with several.
-
-    Returns:
-        The grid; ``levels`` are the colours.
-
-    Raises:
-        DataError: No such file, not an image, or more than ``MOST_LABELS`` colours.
-        SettingError: ``colours`` is out of range, or has no meaning for the file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"data.path: there is no file {path}")
-    ending = path.suffix.lower()
-    if ending in (".npy", ".npz", ".csv", ".tsv"):
-        if colours is not None:
-            raise SettingError(f"data.colours has no meaning for a {ending} file")
-        source = read_numpy(path, key) if ending in (".npy", ".npz") else read_table(path, header=False)
-        return replace(Grid.of(source, path.name), name=path.name)
-    if key is not None:
-        raise SettingError(f"data.key has no meaning for a {ending or 'image'} file")
-    try:
-        with Image.open(path) as image:
-            pixels = image.convert("RGBA")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path.name} is not a readable image ({(str(error).splitlines() or ['?'])[0]})") from None
-    seen = np.asarray(pixels)[..., 3] > 0
-    if colours is not None:
-        if not 1 <= colours <= MOST_LABELS:
-            raise SettingError(f"data.colours is {colours}; it must be from 1 to {MOST_LABELS}, or null")
-        pixels = pixels.convert("RGB").quantize(colours, dither=Image.Dither.NONE).convert("RGB")
-    rgb = np.asarray(pixels)[..., :3].astype(np.int64)
-    palette, label = np.unique(rgb[seen] @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
-    if len(palette) > MOST_LABELS:
-        raise DataError(
-            f"{path.name} has {len(palette)} colours, more than {MOST_LABELS}; data.colours=4 reduces it to four"
-        )
-    parts = np.stack([palette >> 16, palette >> 8 & 255, palette & 255], 1)
-    rank = np.empty(len(palette), dtype=np.int64)
-    order = np.lexsort((palette, parts @ np.array([299, 587, 114])))  # by luminance (ITU-R BT.601)
-    rank[order] = np.arange(len(palette))
-    values = np.full(seen.shape, np.nan)
-    values[seen] = rank[label]
-    names = [f"#{palette[i]:06x}" for i in order]
-    return replace(Grid.of(values, path.name), levels=names)
 
 
 def pattern(pattern: str, rows: int, columns: int, num_labels: int, missing: float = 0.0, seed: int = 0) -> Grid:
@@ -313,7 +214,6 @@ def _disks(x: np.ndarray, y: np.ndarray, count: int) -> np.ndarray:
     return np.where(inside, which, 0).astype(int)
 
 
-PATTERNS: Mapping[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
-    "spiral": _spiral, "stripes": _stripes, "disks": _disks,
-}  # fmt: skip
+Drawn = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
+PATTERNS: Mapping[str, Drawn] = {"spiral": _spiral, "stripes": _stripes, "disks": _disks}
 """Clean images: (x, y, labels) -> labels, before they are taken modulo their number."""

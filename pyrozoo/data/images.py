@@ -1,12 +1,9 @@
-"""Tables of images: rows are images, columns pixels. IDX files, and masks that hide part of every image."""
+"""Tables of images: rows are images, columns pixels; and masks that hide part of every image."""
 
 from __future__ import annotations
 
-import gzip
 import math
-import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,42 +21,6 @@ BLOCK = 1024
 
 MASK_STREAM = 2
 """One seed serves noise, masks and hold-out; each of them draws from a stream of its own."""
-
-
-def read_idx(path: str | Path) -> np.ndarray:
-    """Read an IDX file of unsigned bytes, as MNIST comes in, plain or compressed with gzip.
-
-    The format: two zero bytes, the type (8: unsigned byte), the number of axes, then the axes' lengths as big-endian
-    32-bit integers, then the values, last axis fastest (http://yann.lecun.com/exdb/mnist/).
-
-    Returns:
-        The values, uint8, in the shape that the header states.
-
-    Raises:
-        DataError: No such file, not IDX, not of unsigned bytes, or another length than the header states.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
-    content = path.read_bytes()
-    if content.startswith(b"\x1f\x8b"):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise DataError(f"{path.name} is not a readable gzip file, perhaps cut short ({error})") from None
-    if len(content) < 4 or content[:2] != b"\0\0" or content[3] == 0:
-        raise DataError(f"{path.name} is not an IDX file")
-    if content[2] != 8:
-        raise DataError(f"{path.name} is an IDX file of type {content[2]}; only unsigned bytes (type 8) are read")
-    start = 4 + 4 * content[3]
-    if len(content) < start:
-        raise DataError(f"{path.name} is truncated: its header is incomplete")
-    shape = [int(length) for length in np.frombuffer(content[4:start], ">u4")]
-    expected, found = math.prod(shape), len(content) - start
-    if found != expected:
-        about = "is truncated" if found < expected else "is longer than it should be"
-        raise DataError(f"{path.name} {about}: {found} bytes of values where its header states {expected}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def image_table(images: np.ndarray, name: str) -> Table:

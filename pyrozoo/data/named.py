@@ -21,9 +21,11 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Data, Hidden, labels
 from pyrozoo.data.grid import Grid, pattern
-from pyrozoo.data.images import image_table, read_idx
+from pyrozoo.data.images import image_table
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.data.readers.files import most_used, numbers, read_frame, read_numpy, read_survey
+from pyrozoo.data.readers.arrays import read_idx, read_numpy
+from pyrozoo.data.readers.lists import most_used, numbers, read_frame
+from pyrozoo.data.readers.survey import read_survey
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets

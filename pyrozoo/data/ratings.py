@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.container import Arrays, Hidden, alike, check_fraction, check_not_empty, check_size, labels
+from pyrozoo.data.container import Arrays, Hidden, alike, check_fraction, check_size, labels
 from pyrozoo.data.triplets import Repeated, Triplets
 
 WATCHED = 10_000
@@ -114,7 +114,7 @@ class Ratings(Triplets):
         Raises:
             DataError: No rows or columns, no ratings, or an infinite one.
         """
-        check_not_empty(self, "the matrix")
+        self.refuse_empty("the matrix")
         if not len(self.values):
             raise DataError(f"{self.name}: there is no rating")
         self.refuse(torch.isinf(self.counts), "is infinite")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import suggestion
-from pyrozoo.data.container import MOST_PAIRED, Arrays, Cells, Data, Hidden, check_not_empty, check_size, labels
+from pyrozoo.data.container import MOST_PAIRED, Arrays, Coded, Stored, array_of, check_size, labels, refuse_twice
 from pyrozoo.data.table import Table
 from pyrozoo.math.association import cramers_v, pair_counts, starts
 
@@ -34,7 +34,7 @@ AMBIGUOUS = "none"
 
 
 @dataclass(frozen=True, eq=False)
-class Survey(Cells):
+class Survey(Coded):
     """N rows by D columns of categories; NaN is a missing answer. ``values`` [N, D] holds codes, whole numbers from 0.
 
     Attributes:
@@ -49,8 +49,7 @@ class Survey(Cells):
     levels: Sequence[Sequence[str]] = ()
 
     def __post_init__(self) -> None:
-        if not self.values.is_floating_point():  # programs draw whole numbers; missing answers need NaN
-            object.__setattr__(self, "values", self.values.double())
+        super().__post_init__()
         levels = self.levels if len(self.levels) else self._numbered()
         object.__setattr__(self, "levels", tuple(tuple(str(level) for level in each) for each in levels))
         if len(self.levels) != self.shape[1]:
@@ -77,14 +76,10 @@ class Survey(Cells):
     @property
     def coords(self) -> dict[str, Sequence[str]]:
         """Return ArviZ coordinates: every category of every column, and the same without each column's last one."""
-        named = [
-            [f"{column}={level}" for level in each]
-            for column, each in zip(self.column_labels, self.levels, strict=True)
-        ]
-        return super().coords | {
-            "category": [name for each in named for name in each],
-            "contrast": [name for each in named for name in each[:-1]],
-        }
+        pairs = zip(self.column_labels, self.levels, strict=True)
+        named = [[f"{column}={level}" for level in each] for column, each in pairs]
+        ends = {"category": None, "contrast": -1}
+        return super().coords | {dim: [name for each in named for name in each[:end]] for dim, end in ends.items()}
 
     def codes_of(self, given: Mapping[str, Any]) -> dict[int, int]:
         """Return column's index -> code of what is given as column's name -> level's name.
@@ -113,8 +108,7 @@ class Survey(Cells):
         Raises:
             DataError: A category that occurs is not among those of its column.
         """
-        values, hidden = self.values.clone(), self.hidden
-        hidden_values = None if hidden is None else hidden.values.clone()
+        values, hidden = self.values.clone(), self.hidden and replace(self.hidden, values=self.hidden.values.clone())
         for column, (mine, other) in enumerate(zip(self.levels, levels, strict=True)):
             place = {level: code for code, level in enumerate(other)}
             code = torch.tensor([place.get(level, math.nan) for level in mine]).to(values)
@@ -124,19 +118,15 @@ class Survey(Cells):
                 if (unknown := new.isnan().nonzero().flatten()).numel():
                     at = int(unknown[0])
                     level, known = self.levels[column][int(old[at])], ", ".join(map(repr, levels[column]))
-                    raise DataError(
-                        f"{self.cell(int(rows[at]), column)}: {level!r} is a category never seen in training; "
-                        f"it knows {known}"
-                    )
+                    said = f"{level!r} is a category never seen in training; it knows {known}"
+                    raise DataError(f"{self.cell(int(rows[at]), column)}: {said}")
                 return new
 
             rows = self.observed[:, column].nonzero().flatten()
             values[rows, column] = translated(self.values[rows, column], rows)
-            if hidden is not None and hidden_values is not None:
+            if hidden is not None:
                 here = ((hidden.columns == column) & ~hidden.values.isnan()).nonzero().flatten()
-                hidden_values[here] = translated(hidden.values[here], hidden.rows[here])
-        if hidden is not None and hidden_values is not None:
-            hidden = replace(hidden, values=hidden_values)
+                hidden.values[here] = translated(hidden.values[here], hidden.rows[here])
         return replace(self, values=values, hidden=hidden, levels=levels)
 
     def with_test(self, test: Survey) -> Survey:
@@ -161,11 +151,8 @@ class Survey(Cells):
         Raises:
             DataError: No rows or columns, two columns of one name, or a value that is no code of a category.
         """
-        check_not_empty(self, "the survey")
-        _refuse_twice(self.column_labels, self.name)
-        self.refuse(torch.isinf(self.values), "is infinite")
-        self.refuse(self.filled < 0, "is negative; codes of categories count from 0")
-        self.refuse(self.filled != self.filled.round(), "is not a whole number; codes of categories are needed")
+        self.check_codes("the survey", "codes of categories")
+        refuse_twice(self.column_labels, self.name)
         sizes = torch.tensor(self.categories).to(self.values)
         self.refuse(self.observed & (self.filled >= sizes), "is too large for a code of its column's categories")
         names = self.coords["category"]
@@ -180,9 +167,8 @@ class Survey(Cells):
             if not seen:
                 raise DataError(f"{self.name}: column {column!r} has no answer at all: nothing can be learned of it")
             if len(each) < 2:
-                raise DataError(
-                    f"{self.name}: column {column!r} has one category only ({each[0]!r}): nothing can be learned of it"
-                )
+                why = f"has one category only ({each[0]!r}): nothing can be learned of it"
+                raise DataError(f"{self.name}: column {column!r} {why}")
 
     def same(self, other: Any) -> bool:
         """Return whether other data have the same categories and values, missing where these miss them."""
@@ -197,10 +183,8 @@ class Survey(Cells):
         codes = (self.values if values is None else values).detach().cpu()
         whole = codes.nan_to_num(nan=-1.0).to(torch.int16).numpy()
         index = pd.Index(list(self.row_labels)) if values is None else pd.RangeIndex(len(whole))
-        columns = {
-            column: pd.Categorical.from_codes(whole[:, column], categories=pd.Index(list(each), dtype=object))
-            for column, each in enumerate(self.levels)
-        }
+        named = enumerate(pd.Index(list(each), dtype=object) for each in self.levels)
+        columns = {column: pd.Categorical.from_codes(whole[:, column], categories=each) for column, each in named}
         return pd.DataFrame(columns, index=index).set_axis(list(self.column_labels), axis=1)
 
     def cramers_v(self, values: Tensor | None = None) -> Tensor:
@@ -238,30 +222,9 @@ class Survey(Cells):
         return observed, extra | {"categories": (("column",), np.array(self.categories))}
 
     @classmethod
-    def restore(
-        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
-        site: str,
-    ) -> Survey:  # fmt: skip
-        """Rebuild a survey from what ``stored`` returned."""
-        names, levels = iter(coords["category"]), []
-        for column, count in zip(coords["column"], extra["categories"].tolist(), strict=True):
-            levels.append([next(names).removeprefix(f"{column}=") for _ in range(count)])
-        truth = {
-            name.removeprefix("true_"): torch.as_tensor(value)
-            for name, value in extra.items()
-            if name.startswith("true_")
-        }
-
-        def part(values: np.ndarray, hidden: np.ndarray | None, rows: Sequence[str], name: str) -> Survey:
-            known = Hidden.of_cells(hidden)
-            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=known, levels=levels)
-
-        survey = replace(part(observed[site], extra.get("hidden"), coords["row"], "survey"), truth=truth)
-        if "test_observed" not in extra:
-            return survey
-        return replace(
-            survey, test=part(extra["test_observed"], extra.get("test_hidden"), coords["test_row"], "test rows")
-        )
+    def _own(cls, extra: Stored, coords: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        names, pairs = iter(coords["category"]), zip(coords["column"], extra["categories"].tolist(), strict=True)
+        return {"levels": [[next(names).removeprefix(f"{column}=") for _ in range(count)] for column, count in pairs]}
 
     @classmethod
     def blank(cls, rows: int, columns: int, categories: int | list[int] = 3) -> Survey:
@@ -282,9 +245,7 @@ class Survey(Cells):
         for size in sizes:
             if not 2 <= size <= MOST_LEVELS:
                 raise SettingError(f"data.categories holds {size}; it must be from 2 to {MOST_LEVELS}")
-        levels = [[str(level) for level in range(size)] for size in sizes]
-        values = torch.full((rows, columns), torch.nan, dtype=torch.float64)
-        return cls(values, labels("row", rows), labels("column", columns), "simulated", levels=levels)
+        return replace(super().blank(rows, columns), levels=[[str(i) for i in range(size)] for size in sizes])
 
     @classmethod
     def of(cls, source: Any, name: str = "survey") -> Survey:
@@ -304,27 +265,17 @@ class Survey(Cells):
             return source.checked()
         if isinstance(source, Table):
             return cls._of_table(source)
-        if isinstance(source, Data):
-            raise DataError(f"{source.name}: a survey (rows by columns) is needed, not {type(source).__name__.lower()}")
         if hasattr(source, "columns") and hasattr(source, "index"):
             columns = [source.iloc[:, i] for i in range(len(source.columns))]
             return cls._of_columns(columns, [str(i) for i in source.index], [str(c) for c in source.columns], name)
-        if isinstance(source, Tensor):
-            source = source.detach().cpu().numpy()
-        try:
-            array = source if np.ma.isMaskedArray(source) else np.asarray(source)
-        except ValueError:
-            raise DataError(f"{name}: the rows have different lengths") from None
-        if array.ndim != 2:
-            raise DataError(f"{name}: the array must have two axes (rows, columns), not shape {array.shape}")
+        array = array_of(source, name, "a survey (rows by columns)")
         if array.dtype.kind not in "biufOUT":
             raise DataError(f"{name} holds {array.dtype} values, not categories")
         if np.ma.isMaskedArray(array):
             mask, array = np.ma.getmaskarray(array), array.data.astype(object)
             array[mask] = None
-        columns = [
-            pd.Series(array[:, i], dtype=array.dtype if array.dtype == object else None) for i in range(array.shape[1])
-        ]
+        kind = array.dtype if array.dtype == object else None
+        columns = [pd.Series(array[:, i], dtype=kind) for i in range(array.shape[1])]
         return cls._of_columns(columns, labels("row", len(array)), labels("column", len(columns)), name)
 
     @classmethod
@@ -347,10 +298,8 @@ class Survey(Cells):
         cls, columns: Sequence[pd.Series], row_labels: Sequence[str], column_labels: Sequence[str], name: str
     ) -> Survey:
         """Make a survey of columns of labels."""
-        _refuse_twice(column_labels, name)
-        values = np.empty((len(row_labels), len(columns)))
-        levels: list[list[str]] = []
-        ambiguous = 0
+        refuse_twice(column_labels, name)
+        values, levels, ambiguous = np.empty((len(row_labels), len(columns))), [], 0
         for position, (column, label) in enumerate(zip(columns, column_labels, strict=True)):
 
             def cell(row: int, label: str = label) -> str:
@@ -358,6 +307,7 @@ class Survey(Cells):
 
             values[:, position], found, doubtful = _coded(column, cell)
             ambiguous += doubtful
+            levels.append(found)
             if len(found) > MOST_LEVELS:
                 about = (
                     "it looks like a numeric column; cut it into classes (pandas.cut), or leave it out by data.columns"
@@ -367,15 +317,12 @@ class Survey(Cells):
                 raise DataError(
                     f"{name}: column {label!r} has {len(found)} categories, more than {MOST_LEVELS}: {about}"
                 )
-            levels.append(found)
         survey = cls(torch.as_tensor(values), row_labels, column_labels, name, levels=levels).checked()
-        notes = []
-        if silent := int((~survey.observed.any(1)).sum()):
-            notes.append(f"{silent} rows of {name} have no answer")
+        silent = int((~survey.observed.any(1)).sum())
+        notes = [f"{silent} rows of {name} have no answer"] if silent else []
         if ambiguous:
-            notes.append(
-                f"{ambiguous} answers of {name} are spelled {AMBIGUOUS!r}, which is taken for a missing answer"
-            )
+            said = f"are spelled {AMBIGUOUS!r}, which is taken for a missing answer"
+            notes.append(f"{ambiguous} answers of {name} {said}")
         return replace(survey, notes=tuple(notes))
 
 
@@ -436,46 +383,30 @@ def _coded(column: pd.Series, cell: Callable[[int], str]) -> tuple[np.ndarray, l
             return label_of(value)
         except (ValueError, OverflowError) as error:
             about = str(error) if isinstance(error, ValueError) else "is too large"
-            raise DataError(
-                f"{cell(row())}: a value of type {type(value).__name__} {about}; "
-                "categories are text, finite numbers, true or false"
-            ) from None
+            wanted = "categories are text, finite numbers, true or false"
+            raise DataError(f"{cell(row())}: a value of type {type(value).__name__} {about}; {wanted}") from None
 
     ordered = isinstance(column.dtype, pd.CategoricalDtype)
     if ordered:
         codes, found = column.cat.codes.to_numpy().astype(np.int64), list(column.cat.categories)
     else:
         if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) not in ALIKE:
-            gone = column.isna().to_numpy()
-            cells = [
-                value if gone[i] or isinstance(value, str) else spelled(value, lambda i=i: i)  # type: ignore[misc]
-                for i, value in enumerate(column)
-            ]
+            plain = [gone or isinstance(value, str) for gone, value in zip(column.isna(), column, strict=True)]
+            cells = [each if plain[i] else spelled(each, lambda i=i: i) for i, each in enumerate(column)]  # type: ignore[misc]
             column = pd.Series(cells, dtype=object)
         # As an array where it is one: an index would spell 0.1 in single precision as 0.10000000149.
         codes, uniques = pd.factorize(column.to_numpy() if isinstance(column.dtype, np.dtype) else column)
         found = list(uniques)
     counts = np.bincount(codes[codes >= 0], minlength=len(found))
-    named = [
-        spelled(value, lambda i=i: int((codes == i).argmax())) if counts[i] else None  # type: ignore[misc]
-        for i, value in enumerate(found)
-    ]
+    firsts = [lambda i=i: int((codes == i).argmax()) for i in range(len(found))]
+    named = [spelled(value, firsts[i]) if counts[i] else None for i, value in enumerate(found)]
     kept = [level for level in named if level is not None]
     levels = list(dict.fromkeys(kept)) if ordered else in_order(kept)
     place = {level: float(code) for code, level in enumerate(levels)}
     # The last one is for the code -1, which pandas gives to what is missing.
     new = np.array([math.nan if level is None else place[level] for level in named] + [math.nan])
-    doubtful = sum(
-        int(counts[i]) for i, value in enumerate(found) if isinstance(value, str) and value.strip().lower() == AMBIGUOUS
-    )
-    return new[codes], levels, doubtful
-
-
-def _refuse_twice(column_labels: Sequence[str], name: str) -> None:
-    """Raise DataError naming a column name that two columns have."""
-    for label, count in pd.Series(list(column_labels), dtype=object).value_counts().items():
-        if count > 1:
-            raise DataError(f"{name}: column name {str(label)!r} appears twice")
+    doubtful = [isinstance(value, str) and value.strip().lower() == AMBIGUOUS for value in found]
+    return new[codes], levels, int(counts[np.array(doubtful, dtype=bool)].sum())
 
 
 def _line(message: str) -> str:

@@ -9,20 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.container import (
-    NOISE_STREAM,
-    Arrays,
-    Cells,
-    Data,
-    Hidden,
-    check_not_empty,
-    check_size,
-    labels,
-    numeric,
-)
+from pyrozoo.data.container import Arrays, Cells, Stored, array_of, numbered, numeric, refuse_twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +68,7 @@ class Table(Cells):
         """
         if not noise >= 0:
             raise SettingError(f"data.noise is {noise}; it must be at least 0")
-        drawn = np.random.default_rng((seed, NOISE_STREAM)).standard_normal(self.shape)
+        drawn = self.noise_of(seed).standard_normal(self.shape)
         drawn *= noise
         return replace(self, values=self.values + torch.as_tensor(drawn).to(self.values))
 
@@ -89,7 +78,7 @@ class Table(Cells):
         Raises:
             DataError: No rows or columns, or an infinite value.
         """
-        check_not_empty(self, "the table")
+        self.refuse_empty("the table")
         self.refuse(torch.isinf(self.values), "is infinite")
         return self
 
@@ -99,23 +88,12 @@ class Table(Cells):
         if empty:
             raise DataError(f"{self.name}: column {self.column_labels[empty[0]]!r} has no observed value")
 
-    def statistics(self, values: Tensor, site: str) -> Arrays:
-        """Return the table itself: predictive checks look at every value."""
-        return {site: (self.dims, values.float().cpu().numpy())}
-
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the values; hidden entries, test rows and the shape of images beside them."""
         observed, extra = super().stored(site)
         if self.image_shape is not None:
             extra["image_shape"] = ("height_width",), np.array(self.image_shape)
         return observed, extra
-
-    @classmethod
-    def blank(cls, rows: int, columns: int) -> Table:
-        """Return a table of the given shape in which nothing is observed, to simulate into."""
-        check_size(rows, columns)
-        values = torch.full((rows, columns), torch.nan, dtype=torch.float64)
-        return cls(values, labels("row", rows), labels("column", columns), "simulated")
 
     @classmethod
     def of(cls, source: Any, name: str = "table") -> Table:
@@ -126,40 +104,15 @@ class Table(Cells):
         """
         if isinstance(source, Table):
             return source.checked()
-        if isinstance(source, Data):
-            raise DataError(f"{source.name}: a table (rows by columns) is needed, not {type(source).__name__.lower()}")
         if hasattr(source, "columns") and hasattr(source, "index"):
-            for column in source.columns[source.columns.duplicated()]:
-                raise DataError(f"{name}: column name {str(column)!r} appears twice")
-            arrays = [numeric(source[column].to_numpy(na_value=np.nan), f"{name}: column {str(column)!r}")
-                      for column in source.columns]  # fmt: skip
+            refuse_twice(source.columns, name)
+            columns = {str(column): source[column].to_numpy(na_value=np.nan) for column in source.columns}
+            arrays = [numeric(array, f"{name}: column {column!r}") for column, array in columns.items()]
             array = np.stack(arrays, 1) if arrays else np.empty((len(source), 0))
-            values = torch.as_tensor(array)
-            return cls(values, [str(i) for i in source.index], [str(c) for c in source.columns], name).checked()
-        if isinstance(source, Tensor):
-            source = source.detach().cpu().numpy()
-        array = source if np.ma.isMaskedArray(source) else np.asarray(source)
-        if array.ndim != 2:
-            raise DataError(f"{name}: the array must have two axes (rows, columns), not shape {array.shape}")
-        values = torch.as_tensor(numeric(array, name))
-        return cls(values, labels("row", len(array)), labels("column", array.shape[1]), name).checked()
+            return cls(torch.as_tensor(array), [str(i) for i in source.index], [*columns], name).checked()
+        array = array_of(source, name, "a table (rows by columns)")
+        return cls(*numbered(numeric(array, name)), name).checked()
 
     @classmethod
-    def restore(
-        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
-        site: str,
-    ) -> Table:  # fmt: skip
-        """Rebuild a table from what ``stored`` returned."""
-        height_width = extra.get("image_shape")
-        shape = None if height_width is None else (int(height_width[0]), int(height_width[1]))
-
-        def part(values: np.ndarray, hidden: np.ndarray | None, rows: Sequence[str], name: str) -> Table:
-            known = Hidden.of_cells(hidden)
-            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=known, image_shape=shape)
-
-        table = part(observed[site], extra.get("hidden"), coords["row"], "table")
-        if "test_observed" not in extra:
-            return table
-        return replace(
-            table, test=part(extra["test_observed"], extra.get("test_hidden"), coords["test_row"], "test rows")
-        )
+    def _own(cls, extra: Stored, coords: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        return {"image_shape": tuple(map(int, extra["image_shape"]))} if "image_shape" in extra else {}

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.container import Arrays, Data, Hidden, alike, check_fraction, check_not_empty, check_size, labels
+from pyrozoo.data.container import Arrays, Data, Hidden, alike, check_fraction, check_size, labels
 from pyrozoo.data.table import Table
 from pyrozoo.math.sparse import Pattern
 
@@ -255,7 +255,7 @@ class Triplets(Data):
         Raises:
             DataError: No rows or columns, or an infinite value.
         """
-        check_not_empty(self, "the matrix")
+        self.refuse_empty("the matrix")
         self.refuse(torch.isinf(self.counts), "is infinite")
         return self
 

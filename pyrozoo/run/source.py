@@ -13,10 +13,12 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Data
-from pyrozoo.data.grid import read_picture
 from pyrozoo.data.images import mask_images
 from pyrozoo.data.named import read_named
-from pyrozoo.data.readers.files import read_ratings, read_survey, read_table, read_triplets
+from pyrozoo.data.readers.lists import read_ratings, read_triplets
+from pyrozoo.data.readers.picture import read_picture
+from pyrozoo.data.readers.survey import read_survey
+from pyrozoo.data.readers.table import read_table
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
