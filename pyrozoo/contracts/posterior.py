@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pyro
@@ -377,9 +377,28 @@ class HandBuilt(Posterior):
 
     Attributes:
         CHECKED_UNITS: Units on which the likelihood is held to the enumerated program.
+        wants: What its data are, in words, for who gives others.
     """
 
     CHECKED_UNITS = 100
+    wants: ClassVar[str] = "other data"
+
+    def check(self) -> None:
+        """Raise DataError unless the data are of the model's kind and usable at all."""
+        if not isinstance(self.data, self.model.container):
+            raise DataError(f"{self.model.name} needs {self.wants}, not {type(self.data).__name__.lower()}")
+        self.data.checked()
+
+    @property
+    def hidden(self) -> Any:
+        """The hidden entries of the data, which must hide some.
+
+        Raises:
+            ValueError: They hide none.
+        """
+        if self.data.hidden is None:
+            raise ValueError(f"{self.data.name}: no entries are hidden")
+        return self.data.hidden
 
     @cached_property
     def few(self) -> Any:

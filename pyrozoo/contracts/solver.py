@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, constraints
+from torch.distributions import Distribution, constraints, kl_divergence
 
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Values
+from pyrozoo.core.errors import SettingError
 
 Kind = Literal["point", "variational", "samples", "exact"]
 """What a fit's draws are: one best value, draws from an approximation q, (Markov chain) samples, independent draws from
@@ -66,6 +67,11 @@ class Independent:
         """Return the log density of one draw per chain, [chains]."""
         logs = [each.log_prob(values[site]) for site, each in self.q.items()]
         return torch.stack([log.flatten(1).sum(1) if log.ndim > 1 else log for log in logs]).sum(0)
+
+    def divergence(self, other: Mapping[str, Distribution]) -> Tensor:
+        """Return KL(self || other), summed over sites, [chains]."""
+        parts = [kl_divergence(each, other[site]) for site, each in self.q.items()]
+        return sum((part.flatten(1).sum(1) if part.ndim > 1 else part for part in parts[1:]), parts[0])
 
 
 def _inside(q: Distribution) -> Tensor:
@@ -160,3 +166,31 @@ class Solver(abc.ABC):
     def finish(self, state: Any) -> Any:
         """Return what ``answer`` takes in the end: the state, or more where that leaves something out."""
         return state
+
+
+class PointSolver(Solver):
+    """A solver whose state holds the sites themselves: it starts at random points, and its state is the answer.
+
+    Attributes:
+        at_least_one: Hyper-parameters that must be at least 1: below it the posterior has no mode, for EM.
+
+    Raises:
+        SettingError: One of them is below 1.
+    """
+
+    at_least_one: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, posterior: Posterior):
+        super().__init__(posterior)
+        for name in self.at_least_one:
+            value = getattr(self.model, name)
+            if min(value if isinstance(value, tuple) else (value,)) < 1:
+                raise SettingError(f"model.{name} is {value}; em needs >= 1, below which the posterior has no mode")
+
+    def init(self, chains: int) -> Any:
+        """Return random starting points (``Posterior.initial``)."""
+        return self.state_class(**self.posterior.initial(chains))
+
+    def answer(self, state: Any) -> Answer:
+        """Return the values of the sites."""
+        return Answer(point={site: getattr(state, site) for site in self.posterior.sites})

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 
@@ -20,10 +21,12 @@ class View:
     Attributes:
         synthesizes: Whether it can draw synthetic rows.
         most_cells: Cells up to which predictions are written out; of more there are figures and pictures only.
+        rows_have_own: Whether rows have parameters of their own, so that draws say nothing of new ones.
     """
 
     synthesizes = False
     most_cells: float = math.inf
+    rows_have_own = False
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures."""
@@ -33,15 +36,27 @@ class View:
         """Return what goes into tables/, name -> table: by default what was hidden, and what is missing, predicted."""
         return self.predicted(fit)
 
+    def parts(self, fit: Fit) -> list[tuple[str, str, Any]]:
+        """Return the data, and new rows if draws say anything of them, with the names of what is predicted there.
+
+        These are the name of entries whose value is known but hidden, and of those that nobody knows.
+        """
+        new = None if self.rows_have_own else fit.data.test
+        return [("holdout", "missing", fit.data), *([] if new is None else [("completion", "test_missing", new)])]
+
+    def hiding(self, fit: Fit) -> list[tuple[str, Any]]:
+        """Return what hides entries: ``holdout``, the data, and ``completion``, new rows."""
+        return [(name, part) for name, _, part in self.parts(fit) if part.hidden is not None]
+
     def predicted(self, fit: Fit) -> dict[str, pd.DataFrame]:
         """Return predictions of hidden cells, and of those that nobody knows, in the data and in new rows."""
         result = {}
-        for name, part in (("completion", fit.data.test), ("holdout", fit.data)):
-            if part is not None and part.hidden is not None and len(part.hidden.values) <= self.most_cells:
+        for name, part in self.hiding(fit):
+            if len(part.hidden.values) <= self.most_cells:
                 result[name] = part.predictions(fit.predict(part))
         # Cells that are missing in the user's own file: nobody knows their value, so there is a prediction only.
-        for name, part in (("missing", fit.data), ("test_missing", fit.data.test)):
-            unknown = None if part is None else part.missing
+        for _, name, part in self.parts(fit):
+            unknown = part.missing
             if unknown is not None and len(unknown.hidden.values) <= self.most_cells:
                 result[name] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
         return result
@@ -61,6 +76,11 @@ class View:
     def synthesize(self, fit: Fit, count: int, given: Mapping[str, str] | None) -> Iterator[Tensor]:
         """Yield synthetic rows, chunk by chunk, from torch's global generator."""
         raise NotImplementedError
+
+
+def numbered(name: str, values: Tensor) -> dict[str, np.ndarray]:
+    """Return the columns of a matrix by name: ``factor[0]``, ``factor[1]``, ..."""
+    return {f"{name}[{k}]": column for k, column in enumerate(values.cpu().numpy().T)}
 
 
 def view_of(model: Any) -> View:

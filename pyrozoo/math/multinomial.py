@@ -1,9 +1,9 @@
-"""Multinomial draws with a total of their own for each row, which torch does not have."""
+"""Multinomial draws with a total of their own for each row, which torch does not have, and draws of one of several."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -35,3 +35,11 @@ def allot(
         drawn = torch.binomial(parts.contiguous(), share)
         parts = torch.stack([drawn, parts - drawn], -1).flatten(-2)
     return parts[..., :K], level.squeeze(-1)
+
+
+def choose(prob: Float[Tensor, "*batch K"]) -> Int[Tensor, "*batch"]:
+    """Draw one of K for each, by inverting cumulative sums, from torch's global generator: one uniform each, not K."""
+    cumulative = prob.cumsum(-1)
+    uniform = torch.rand(prob.shape[:-1], dtype=prob.dtype, device=prob.device).unsqueeze(-1)
+    # Scaled by the total, so that rounding cannot choose one beyond the last.
+    return (cumulative[..., :-1] <= uniform * cumulative[..., -1:]).sum(-1)

@@ -21,7 +21,7 @@ from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.inference.state import plain
 from pyrozoo.models.zip_mixture import cavi, em, gibbs, queries
-from pyrozoo.models.zip_mixture.likelihood import Layout, weights_of, zero_is_on
+from pyrozoo.models.zip_mixture.likelihood import Layout, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from tests.case import Case, Oracle
 
@@ -165,7 +165,7 @@ def test_matrix_product_equals_the_dense_likelihood(missing):
     with seeded(0):
         draws = Posterior.of(model, table).initial(3)
     layout = Layout.of(table)
-    fast = layout.row_log_evidence(weights_of(draws, layout), draws["weights"].log())
+    fast = layout.row_log_evidence(layout.given(draws))
     for chain in range(3):
         draw = {site: value[chain] for site, value in draws.items()}
         slow = (dense_log_likelihood(draw, table) + draw["weights"].log()).logsumexp(1)
@@ -181,10 +181,10 @@ def test_complete_data_take_two_thirds_of_the_work_and_give_the_same(monkeypatch
     monkeypatch.setattr("pyrozoo.models.zip_mixture.likelihood.LARGEST_COMPACT_COUNT", 0)
     long = Layout.of(dataclasses.replace(table))
     assert (short.compact, long.compact) == (True, False)
-    arguments = weights_of(draws, long), draws["weights"].log()
-    for a, b in zip(short.expected_statistics(*arguments), long.expected_statistics(*arguments), strict=True):
+    arguments = long.given(draws)
+    for a, b in zip(short.expected_statistics(arguments), long.expected_statistics(arguments), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
-    rows = short.row_log_evidence(*arguments), long.row_log_evidence(*arguments)
+    rows = short.row_log_evidence(arguments), long.row_log_evidence(arguments)
     torch.testing.assert_close(*rows, rtol=1e-12, atol=1e-12)
 
 
@@ -193,10 +193,10 @@ def test_blocks_do_not_change_the_sums(simulated, monkeypatch):
     with seeded(0):
         draws = Posterior.of(model, simulated).initial(2)
     layout = Layout.of(simulated)
-    arguments = weights_of(draws, layout), draws["weights"].log()
-    whole = layout.expected_statistics(*arguments)
+    arguments = layout.given(draws)
+    whole = layout.expected_statistics(arguments)
     monkeypatch.setattr("pyrozoo.models.zip_mixture.likelihood.BLOCK_ELEMENTS", 1)
-    for a, b in zip(whole, layout.expected_statistics(*arguments), strict=True):
+    for a, b in zip(whole, layout.expected_statistics(arguments), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
@@ -278,7 +278,7 @@ def test_cavi_elbo_equals_a_monte_carlo_elbo(simulated):
     on, rate, pi = draws["on_prob"], draws["rate"], draws["weights"]
     expected = (weight_on * (on.log() - rate) + weight_x * rate.log() + weight_off * torch.log1p(-on)).sum((-1, -2))
     expected = expected + (r.sum(0) * pi.log()).sum(-1) + constant + fixed
-    from pyrozoo.models.zip_mixture.point import State, log_prior
+    from pyrozoo.models.zip_mixture.em import State, log_prior
 
     values = expected + log_prior(model, State(pi, on, rate)) - log_q
     error = values.std() / 100
@@ -315,7 +315,7 @@ def test_responsibilities_are_ratios_of_the_programs_joint():
         draw = {site: value[0] for site, value in Posterior.of(MODEL, TINY).initial(1).items()}
     layout = Layout.of(TINY)
     flat = {site: value[None] for site, value in draw.items()}
-    r, _ = layout.responsibilities(weights_of(flat, layout), flat["weights"].log(), slice(None))
+    r, _ = layout.responsibilities(layout.given(flat), slice(None))
 
     def joint(z):
         program = poutine.condition(MODEL, data={**draw, "assignment": torch.tensor(z)[:, None]})
@@ -335,7 +335,7 @@ def test_affinity_is_the_co_assignment(simulated):
     layout = Layout.of(simulated)
     matrix = queries.affinity(layout, draws)
     flat = {site: value.flatten(0, 1) for site, value in draws.items()}
-    r, _ = layout.responsibilities(weights_of(flat, layout), flat["weights"].log(), slice(None))
+    r, _ = layout.responsibilities(layout.given(flat), slice(None))
     expected = torch.einsum("isk,jsk->ij", r, r) / 4
     off = ~torch.eye(len(matrix), dtype=torch.bool)
     torch.testing.assert_close(matrix[off], expected[off])
@@ -383,7 +383,7 @@ def test_course_figures(need):
     # Read as observed zeros, the missing counts pull b with them: r and phi at x = 0, and E[x] = sum r phi lambda.
     test, draw = fit.data.test, {site: value[0, 0] for site, value in fit.draws.items()}
     zeros = Table(test.filled, test.row_labels, test.column_labels)
-    r = queries.assign(fit.draws, zeros)
+    r = queries.assign(Layout.of(zeros), fit.draws)
     phi = zero_is_on(draw["on_prob"].log(), draw["rate"], torch.log1p(-draw["on_prob"]))
     wrong = (r @ (phi * draw["rate"]))[test.hidden.rows, test.hidden.columns]
     assert float((wrong - test.hidden.values).square().mean().sqrt()) == pytest.approx(1.3211, abs=1e-3)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.math.multinomial import choose
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
-from pyrozoo.models.potts_grid.likelihood import draw
 from pyrozoo.models.potts_grid.posterior import Posterior
 
 
@@ -49,7 +49,7 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result",
 
     def choose(self, logits: Tensor) -> Tensor:
         """Draw labels given their neighbours."""
-        return draw(logits.softmax(-1))
+        return choose(logits.softmax(-1))
 
     def answer(self, state: State) -> Answer:
         """Return the labels."""

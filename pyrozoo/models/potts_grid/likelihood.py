@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pyrozoo.core.draws import Values
 from pyrozoo.data.grid import Grid
+from pyrozoo.math.multinomial import choose
 from pyrozoo.models.potts_grid.distributions import pairs
 from pyrozoo.models.potts_grid.model import PottsGrid
 
@@ -61,7 +62,7 @@ class Pixels:
 
     def sample(self) -> Values:
         """Draw one labelling per chain."""
-        return {"label": draw(self.prob)}
+        return {"label": choose(self.prob)}
 
     def log_prob(self, values: Values) -> Float[Tensor, C]:
         """Return the log probability of one labelling per chain."""
@@ -71,11 +72,3 @@ class Pixels:
 def shares(label: Int[Tensor, "S ..."], labels: int, dtype: torch.dtype) -> Float[Tensor, "... K"]:
     """Return the share of every label over the first axis: 1 or 0 for a point."""
     return torch.stack([(label == k).to(dtype).mean(0) for k in range(labels)], -1)
-
-
-def draw(prob: Float[Tensor, "*batch H W K"]) -> Int[Tensor, "*batch H W"]:
-    """Draw independent pixels, by inversion, from torch's global generator."""
-    cumulative = prob.cumsum(-1)
-    uniform = torch.rand(prob.shape[:-1], dtype=prob.dtype, device=prob.device).unsqueeze(-1)
-    # Scaled by the total, so that rounding cannot choose a label beyond the last.
-    return (cumulative[..., :-1] <= uniform * cumulative[..., -1:]).sum(-1)

@@ -46,9 +46,7 @@ class Guide:
         tiny, eps = torch.finfo(data.values.dtype).tiny, torch.finfo(data.values.dtype).eps
         on_mean = q["on_mean"].clamp(eps, 1 - eps)
         pyro.sample("weights", dist.Dirichlet(q["weights_mean"].clamp(min=eps) * q["weights_total"]))
-        with (
-            pyro.plate("component", self.model.num_components, dim=-2),
-            pyro.plate("column", data.shape[1], dim=-1),
-        ):
+        columns = pyro.plate("column", data.shape[1], dim=-1)
+        with pyro.plate("component", self.model.num_components, dim=-2), columns:
             pyro.sample("on_prob", dist.Beta(on_mean * q["on_total"], (1 - on_mean) * q["on_total"]))
             pyro.sample("rate", dist.Gamma(q["rate_shape"], q["rate_shape"] / q["rate_mean"].clamp(min=tiny)))

@@ -13,15 +13,17 @@ Nothing of size N x K x D is built; rows go through in blocks that stay in cache
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.exponential_family import log_sum_of_two
+from pyrozoo.math.multinomial import choose
 
 BLOCK_ELEMENTS = 2**18
 """Elements of a block of responsibilities (rows x chains x components): 2 MB in float64, about a core's cache."""
@@ -31,6 +33,11 @@ LARGEST_COMPACT_COUNT = 1e4
 
 LARGEST_FLOAT32_COUNT = 2**20
 """Above this, float32 loses tenths of a nat in one Poisson term."""
+
+Given = tuple[Float[Tensor, "C K F"], Float[Tensor, "C K"]]
+"""What multiplies the design, and log pi or its expectation."""
+
+Cells = Float[Tensor, "*C D"]
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,16 @@ class Layout:
         """Return whether the third part of the design is left out."""
         return self.design.shape[1] == 2 * len(self.reference)
 
-    def _logits(
-        self, weights: Float[Tensor, "C K F"], log_prior: Float[Tensor, "C K"]
-    ) -> tuple[Float[Tensor, "columns rows_of_product"], Float[Tensor, "C K"]]:
+    def given(self, points: Values) -> Given:
+        """Return what multiplies the design, and log pi, at points: site -> [chains, *event]."""
+        tiny = torch.finfo(points["rate"].dtype).tiny  # a rate or probability of 0 must not make 0 * inf in the product
+        rate, on = points["rate"].clamp(min=tiny), points["on_prob"].clamp(min=tiny)
+        weights = natural_weights(rate.log(), rate, on.log(), torch.log1p(-on), self.reference)
+        return weights, points["weights"].log()
+
+    def _logits(self, given: Given) -> tuple[Float[Tensor, "columns rows_of_product"], Float[Tensor, "C K"]]:
         """Return what multiplies the design, transposed, and what is added to the product."""
+        weights, log_prior = given
         if self.compact:
             total, positive, zero = weights.chunk(3, -1)
             weights, log_prior = torch.cat([total, positive - zero], -1), log_prior + zero.sum(-1)
@@ -82,18 +95,10 @@ class Layout:
         for start in range(0, self.design.shape[0], rows):
             yield slice(start, start + rows)
 
-    def responsibilities(
-        self, weights: Float[Tensor, "C K F"], log_prior: Float[Tensor, "C K"], rows: slice
-    ) -> tuple[Float[Tensor, "n C K"], Float[Tensor, "n C"]]:
-        """Return p(z_i = k | x_i) and log p(x_i) for a block of rows.
-
-        Args:
-            weights: What multiplies the design, from ``natural_weights``.
-            log_prior: log pi, or its expectation.
-            rows: The block.
-        """
-        product, added = self._logits(weights, log_prior)
-        logits = (self.design[rows] @ product).unflatten(1, log_prior.shape).add_(added)
+    def responsibilities(self, given: Given, rows: slice) -> tuple[Float[Tensor, "n C K"], Float[Tensor, "n C"]]:
+        """Return p(z_i = k | x_i) and log p(x_i) for a block of rows."""
+        product, added = self._logits(given)
+        logits = (self.design[rows] @ product).unflatten(1, added.shape).add_(added)
         top = logits.amax(-1, keepdim=True)
         r = logits.sub_(top).exp_()
         total = r.sum(-1, keepdim=True)
@@ -101,25 +106,23 @@ class Layout:
         return r, (top + total.log()).squeeze(-1) + self.constant[rows, None]
 
     def expected_statistics(
-        self, weights: Float[Tensor, "C K F"], log_prior: Float[Tensor, "C K"], sample: bool = False
-    ) -> tuple[Float[Tensor, "C K F"], Float[Tensor, "C K"], Float[Tensor, C]]:
+        self, given: Given, sample: bool = False
+    ) -> tuple[Float[Tensor, "C K F"], Float[Tensor, "C K"], Float[Tensor, C]]:  # fmt: skip
         """Sum the design over the rows of each component, weighted by responsibility or by a drawn assignment.
 
         Args:
-            weights: What multiplies the design.
-            log_prior: log pi, or its expectation.
+            given: What multiplies the design, and log pi or its expectation.
             sample: Draw one assignment per row and chain in place of the responsibilities.
 
         Returns:
             Sums [C, K, 3D] of x | 1[x>0] | 1[x=0], row counts [C, K], and sum_i log p(x_i) [C].
         """
-        C, K, _ = weights.shape
-        sums, counts = weights.new_zeros(C * K, self.design.shape[1]), weights.new_zeros(C, K)
-        evidence = weights.new_zeros(C)
+        (C, K), zeros = given[1].shape, given[1].new_zeros
+        sums, counts, evidence = zeros(C * K, self.design.shape[1]), zeros(C, K), zeros(C)
         for rows in self.blocks(C * K):
-            r, log_evidence = self.responsibilities(weights, log_prior, rows)
+            r, log_evidence = self.responsibilities(given, rows)
             if sample:
-                r = _one_hot_draw(r)
+                r = torch.zeros_like(r).scatter_(-1, choose(r).unsqueeze(-1), 1.0)
             sums.addmm_(r.flatten(1).T, self.design[rows])
             counts += r.sum(0)
             evidence += log_evidence.sum(0)
@@ -128,46 +131,23 @@ class Layout:
             result = torch.cat([result, (counts.unsqueeze(-1) - result.chunk(2, -1)[1]).clamp(min=0)], -1)
         return result, counts, evidence
 
-    def row_log_evidence(
-        self, weights: Float[Tensor, "C K F"], log_prior: Float[Tensor, "C K"]
-    ) -> Float[Tensor, "C N"]:
+    def row_log_evidence(self, given: Given) -> Float[Tensor, "C N"]:
         """Return log p(x_i) of every row under every chain."""
-        (product, added), parts = self._logits(weights, log_prior), []
-        for rows in self.blocks(log_prior.numel()):  # out of place: gradients flow through
-            logits = (self.design[rows] @ product).unflatten(1, log_prior.shape) + added
+        (product, added), parts = self._logits(given), []
+        for rows in self.blocks(added.numel()):  # out of place: gradients flow through
+            logits = (self.design[rows] @ product).unflatten(1, added.shape) + added
             parts.append(logits.logsumexp(-1) + self.constant[rows, None])
         return torch.cat(parts).T
 
 
-def _one_hot_draw(r: Float[Tensor, "n C K"]) -> Float[Tensor, "n C K"]:
-    """Draw one component per row and chain by inverting the cumulative sum: one uniform each, not K."""
-    uniform = torch.rand(r.shape[:-1], dtype=r.dtype, device=r.device).unsqueeze(-1)
-    below = r.cumsum(-1)[..., :-1] < uniform  # rounding leaves the last component the rest
-    z = below.sum(-1, keepdim=True)
-    return torch.zeros_like(r).scatter_(-1, z, 1.0)
-
-
 def natural_weights(
-    log_rate: Float[Tensor, "*C D"],
-    rate: Float[Tensor, "*C D"],
-    log_on: Float[Tensor, "*C D"],
-    log_off: Float[Tensor, "*C D"],
-    reference: Float[Tensor, D],
-) -> Float[Tensor, "*C three_D"]:
+    log_rate: Cells, rate: Cells, log_on: Cells, log_off: Cells, reference: Float[Tensor, D]
+) -> Float[Tensor, "*C three_D"]:  # fmt: skip
     """Return what multiplies the design: values for EM and Gibbs, expected values for CAVI."""
     on_zero = log_on - rate
     return torch.cat([log_rate - reference.log(), on_zero + reference, log_sum_of_two(on_zero, log_off)], -1)
 
 
-def weights_of(draws: Mapping[str, Tensor], layout: Layout) -> Float[Tensor, "C K F"]:
-    """Return the weights of points: site -> [chains, *event]."""
-    tiny = torch.finfo(draws["rate"].dtype).tiny  # a rate or probability of 0 must not make 0 * inf in the product
-    rate, on = draws["rate"].clamp(min=tiny), draws["on_prob"].clamp(min=tiny)
-    return natural_weights(rate.log(), rate, on.log(), torch.log1p(-on), layout.reference)
-
-
-def zero_is_on(
-    log_on: Float[Tensor, "*C D"], rate: Float[Tensor, "*C D"], log_off: Float[Tensor, "*C D"]
-) -> Float[Tensor, "*C D"]:
+def zero_is_on(log_on: Cells, rate: Cells, log_off: Cells) -> Cells:
     """Return phi = P(b = 1 | x = 0, z = k) = omega e^-lambda / (omega e^-lambda + 1 - omega)."""
     return torch.sigmoid(log_on - rate - log_off)

@@ -57,9 +57,7 @@ class ZipMixture(Model):
         super().__post_init__()
         given = self.weight_concentration
         if isinstance(given, Sequence) and len(given) != self.num_components:
-            self.refuse(
-                "weight_concentration", f"it must be one number, or {self.num_components} (model.num_components)"
-            )
+            self.refuse("weight_concentration", f"it must be one number, or model.num_components={self.num_components}")
 
     @property
     def symmetry(self) -> Relabel:
@@ -72,13 +70,12 @@ class ZipMixture(Model):
 
     def __call__(self, data: Table) -> None:
         """Run the program. Rows may be a minibatch; the assignment is enumerated."""
-        like, (N, D) = data.values, data.shape
+        like, number, (N, D) = data.values, data.values.new_tensor, data.shape
         weights = pyro.sample("weights", dist.Dirichlet(self.concentration(like)))
         columns = pyro.plate("column", D, dim=-1)
         with pyro.plate("component", self.num_components, dim=-2), columns:
-            prior = dist.Beta(like.new_tensor(self.on_prob_alpha), like.new_tensor(self.on_prob_beta))
-            on_prob = pyro.sample("on_prob", prior)
-            rate = pyro.sample("rate", dist.Gamma(like.new_tensor(self.rate_shape), like.new_tensor(self.rate_rate)))
+            on_prob = pyro.sample("on_prob", dist.Beta(number(self.on_prob_alpha), number(self.on_prob_beta)))
+            rate = pyro.sample("rate", dist.Gamma(number(self.rate_shape), number(self.rate_rate)))
         index = torch.arange(D, device=like.device)
         with pyro.plate("row", data.total_rows or N, subsample=torch.arange(N, device=like.device), dim=-2):
             z = pyro.sample("assignment", dist.Categorical(weights), infer={"enumerate": "parallel"})

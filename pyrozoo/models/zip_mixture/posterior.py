@@ -10,14 +10,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import HandBuilt
-from pyrozoo.core.draws import Values
-from pyrozoo.core.errors import DataError
+from pyrozoo.contracts.values import check_counts
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.table import Table
 from pyrozoo.math.moments import column_moments, row_mean_quantiles
-from pyrozoo.models.zip_mixture.likelihood import LARGEST_FLOAT32_COUNT, Layout, weights_of
+from pyrozoo.models.zip_mixture.likelihood import LARGEST_FLOAT32_COUNT, Layout
 from pyrozoo.models.zip_mixture.model import ZipMixture
-from pyrozoo.models.zip_mixture.queries import predict
+from pyrozoo.models.zip_mixture.queries import BLOCK_ELEMENTS, MOST_DRAWS, predict_cells
+
+MOST_ELEMENTS = 10**9
+"""Entries times draws times components of a prediction; draws are thinned to stay below (a minute's work)."""
 
 
 class Posterior(HandBuilt):
@@ -27,34 +31,29 @@ class Posterior(HandBuilt):
     data: Table
     observed = "counts"
     unit = "row"
-    sites: ClassVar = {
-        "weights": ("component",),
-        "on_prob": ("component", "column"),
-        "rate": ("component", "column"),
-    }
+    wants = "a table (rows by columns)"
+    sites: ClassVar = {"weights": ("component",), "on_prob": ("component", "column"), "rate": ("component", "column")}
     invariant_dims: ClassVar = {
-        "log_likelihood": (),
-        "column_mean": ("column",),
-        "column_zero": ("column",),
-        "column_variance": ("column",),
+        "log_likelihood": (), "column_mean": ("column",), "column_zero": ("column",), "column_variance": ("column",),
         "same_component": (),
-    }
+    }  # fmt: skip
 
     @cached_property
     def layout(self) -> Layout:
         """The table as the likelihood wants it."""
         return Layout.of(self.data)
 
+    @cached_property
+    def alpha(self) -> Float[Tensor, K]:
+        """The Dirichlet concentration of the weights."""
+        return self.model.concentration(self.data.values)
+
     def check(self) -> None:
         """Raise DataError unless every observed value is a count that the precision can hold."""
-        if not isinstance(self.data, Table):
-            raise DataError(f"zip_mixture needs a table (rows by columns), not {type(self.data).__name__}")
-        self.data.checked().refuse_empty_columns()
+        super().check()
+        self.data.refuse_empty_columns()
         for part in self.data.with_new_rows:
-            part.refuse(part.filled < 0, "is negative; counts are needed")
-            part.refuse(part.filled != part.filled.round(), "is not a whole number; counts are needed")
-            if part.values.dtype == torch.float32:
-                part.refuse(part.filled > LARGEST_FLOAT32_COUNT, "is too large for dtype=float32; use dtype=float64")
+            check_counts(part, part.filled, LARGEST_FLOAT32_COUNT)
 
     def initial(self, chains: int) -> Values:
         """Return starting values: each component half-way between a random row and the column means.
@@ -78,8 +77,7 @@ class Posterior(HandBuilt):
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_i | weights, on_prob, rate) of every row, the assignment summed out."""
-        flat = {site: value.flatten(0, 1) for site, value in draws.items()}
-        logs = self.layout.row_log_evidence(weights_of(flat, self.layout), flat["weights"].log())
+        logs = self.layout.row_log_evidence(self.layout.given(Draws(draws).flat()))
         return logs.unflatten(0, draws["weights"].shape[:2])
 
     def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Values:
@@ -110,5 +108,14 @@ class Posterior(HandBuilt):
         }
 
     def predict(self, draws: Values) -> Prediction:
-        """Predict hidden counts from the observed counts of the same row."""
-        return predict(draws, self.data)
+        """Predict hidden counts, in their order, from the observed counts of the same row.
+
+        E[x | x_obs] = sum_k p(k | x_obs) omega_k lambda_k, averaged over draws, with intervals.
+        """
+        hidden, K, count = self.hidden, self.model.num_components, len(self.hidden.rows)
+        flat = Draws(draws).some(min(MOST_DRAWS, max(50, MOST_ELEMENTS // (count * K + 1)))).flat()
+        values = max(200, min(MOST_DRAWS, 10**8 // (count + 1)))
+        step = max(1, BLOCK_ELEMENTS // (max(len(flat["weights"]), values) * K))
+        cells = zip(*(each.split(step) for each in (hidden.rows, hidden.columns, hidden.values)), strict=True)
+        with seeded(0):  # a query of one fit always answers the same
+            return Prediction.joined([predict_cells(flat, self.data, values, *each) for each in cells], hidden.values)

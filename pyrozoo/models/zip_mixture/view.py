@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import torch
-from matplotlib.figure import Figure
 
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.table import Table
-from pyrozoo.drawing.predictions import completion
+from pyrozoo.drawing.labels import short
+from pyrozoo.drawing.panels import array, panels
+from pyrozoo.drawing.predictions import completions
 from pyrozoo.models.zip_mixture.likelihood import Layout
 from pyrozoo.models.zip_mixture.queries import affinity, assign
 
 MOST_ROWS = 1000
 """Rows of the affinity matrix; more are thinned evenly."""
+
+MOST_NAMED = 12
+"""Columns up to which each is named."""
 
 
 class View(view.View):
@@ -28,13 +31,12 @@ class View(view.View):
         test = fit.data.test
         if test is None or test.hidden is None:
             return {}
-        truth = test.hidden.values
-        naive = test.filled.sum() / test.observed.sum()
-        prediction = fit.predict(test)
+        prediction, truth = fit.predict(test), test.hidden.values
+        naive = test.filled.sum() / test.observed.sum() - truth
         return {
-            "completion_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
+            "completion_rmse": prediction.rmse(truth),
             "completion_elpd": prediction.log_density.mean().item(),
-            "naive_rmse": (naive - truth).square().mean().sqrt().item(),
+            "naive_rmse": naive.square().mean().sqrt().item(),
         }
 
     def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
@@ -45,11 +47,8 @@ class View(view.View):
         """
         table = fit.data
         mean = {site: value.cpu().numpy() for site, value in fit.aligned.means().items()}
-        profiles = {
-            f"{site}[{label}]": mean[site][:, d]
-            for d, label in enumerate(table.column_labels)
-            for site in ("on_prob", "rate")
-        }
+        names = [(d, label, site) for d, label in enumerate(table.column_labels) for site in ("on_prob", "rate")]
+        profiles = {f"{site}[{label}]": mean[site][:, d] for d, label, site in names}
         components = {"component": range(len(mean["weights"])), "weight": mean["weights"], **profiles}
         result = {"components": pd.DataFrame(components), "clusters": _clusters(fit.aligned, table)}
         if table.test is not None:
@@ -58,72 +57,50 @@ class View(view.View):
 
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return components, the affinity of rows, and predictions of what was hidden."""
-        result = [_components(fit), _affinity(fit)]
-        for name, part, where in (("completion", fit.data.test, "test rows"), ("holdout", fit.data, "hidden entries")):
-            if part is not None and part.hidden is not None and len(part.hidden.values):
-                said = f"Prediction of {len(part.hidden.values)} missing counts in {where} from the rest of their rows."
-                result.append(completion(name, said, fit.predict(part), part.hidden.values, "count", jitter=0.25))
-        return result
+        return [_components(fit), _affinity(fit), *completions(fit, self.hiding(fit), "count", jitter=0.25)]
 
 
 def _clusters(aligned: Draws, table: Table) -> pd.DataFrame:
-    probability = assign(Layout.of(table), aligned).cpu().numpy()
-    frame = pd.DataFrame({"row": list(table.row_labels), "cluster": probability.argmax(1)})
-    for k in range(probability.shape[1]):
-        frame[f"probability[{k}]"] = probability[:, k]
-    return frame
+    probability = assign(Layout.of(table), aligned)
+    clusters = {"row": list(table.row_labels), "cluster": probability.argmax(1).cpu()}
+    return pd.DataFrame({**clusters, **view.numbered("probability", probability)})
 
 
 def _components(fit: Fit) -> Picture:
-    mean = {site: value.cpu().numpy() for site, value in fit.aligned.means().items()}
+    mean = {site: array(value) for site, value in fit.aligned.means().items()}
     K, D = mean["rate"].shape
-    labels = [f"{k}: {weight:.0%}" for k, weight in enumerate(mean["weights"])]
-    figure = Figure(figsize=(10, 1.6 + 0.35 * K), layout="constrained")
-    axes = figure.subplots(1, 3, sharey=True)
-    panels = (
+    shown = (
         ("probability of being on", mean["on_prob"], "Blues"),
         ("rate when on", mean["rate"], "Oranges"),
         ("mean count", mean["on_prob"] * mean["rate"], "Greens"),
     )
-    for axis, (title, values, colors) in zip(axes, panels, strict=True):
-        image = axis.imshow(values, aspect="auto", cmap=colors, vmin=0)
+    figure, axes = panels(10, 1.6 + 0.35 * K, 1, 3, sharey=True)
+    for axis, (title, values, colors) in zip(axes, shown, strict=True):
+        figure.colorbar(axis.imshow(values, aspect="auto", cmap=colors, vmin=0), ax=axis, shrink=0.85)
         axis.set(title=title, xlabel="column")
-        if D <= 12:
-            axis.set_xticks(range(D), fit.data.column_labels, rotation=60, ha="right", fontsize=7)
-        figure.colorbar(image, ax=axis, shrink=0.85)
-    axes[0].set_yticks(range(K), labels)
+        if D <= MOST_NAMED:
+            axis.set_xticks(range(D), list(map(short, fit.data.column_labels)), rotation=60, ha="right", fontsize=7)
+    axes[0].set_yticks(range(K), [f"{k}: {weight:.0%}" for k, weight in enumerate(mean["weights"])])
     axes[0].set_ylabel("component: weight")
-    return Picture(
-        "components", "Each component's profile over the columns; the weights are the shares of rows.", figure
-    )
+    said = "Each component's profile over the columns; the weights are the shares of rows."
+    return Picture("components", said, figure)
 
 
 def _affinity(fit: Fit) -> Picture:
-    N = fit.data.shape[0]
-    chosen = evenly(N, MOST_ROWS)
+    N, chosen = fit.data.shape[0], evenly(fit.data.shape[0], MOST_ROWS)
     layout = Layout.of(fit.data.batch(chosen))
     probability = assign(layout, fit.aligned)
     cluster = probability.argmax(1)
-    order = torch.argsort(cluster.double() - 0.999 * probability.amax(1), stable=True)
+    order = (cluster.double() - 0.999 * probability.amax(1)).argsort(stable=True)
     matrix = affinity(layout, fit.draws)[order][:, order].cpu().numpy()
-    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = panels(5.6, 4.8)
     image = axis.imshow(matrix, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
-    edges = np.cumsum(np.bincount(cluster.cpu().numpy()))[:-1]
-    for edge in edges:
+    for edge in np.cumsum(np.bincount(cluster.cpu().numpy()))[:-1]:
         axis.axhline(edge - 0.5, color="white", lw=0.5)
         axis.axvline(edge - 0.5, color="white", lw=0.5)
-    axis.set(
-        title="P(two rows share a component)",
-        xlabel="rows, by cluster",
-        ylabel="rows, by cluster",
-        xticks=[],
-        yticks=[],
-    )
+    axis.set(title="P(two rows share a component)", xticks=[], yticks=[])
+    axis.set(xlabel="rows, by cluster", ylabel="rows, by cluster")
     figure.colorbar(image, ax=axis, shrink=0.85)
     some = f" {len(chosen)} of {N} rows, evenly chosen." if len(chosen) < N else ""
-    return Picture(
-        "affinity",
-        f"Bright blocks on the diagonal are clear clusters; grey between them, rows that could be either.{some}",
-        figure,
-    )
+    said = f"Bright blocks on the diagonal are clear clusters; grey between them, rows that could be either.{some}"
+    return Picture("affinity", said, figure)
