@@ -5,22 +5,24 @@ A page asks with a comment on a line of its own, such as ``<!-- methods -->``; n
 
 from __future__ import annotations
 
-import ast
+import importlib
 import inspect
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pandas as pd
-import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 from pyrozoo.core.paths import CONF, PACKAGE
+from pyrozoo.diagnostics.verdict import Thresholds
 from pyrozoo.run import catalog
 
 HOME = PACKAGE.parent
@@ -75,106 +77,80 @@ def table(header: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *cells])
 
 
-def first_sentence(docstring: str | None) -> str:
+def first_line(docstring: str) -> str:
     """Return the first line of a docstring, without its full stop."""
-    return (docstring or "").strip().split("\n")[0].rstrip(".").replace("``", "`")
+    return docstring.split("\n")[0].rstrip(".").replace("``", "`")
 
 
-def about(model: str, method: str) -> str:
-    """Return what a method does for a model: in its file's own words where it has one."""
-    settings = catalog.settings("inference", method)
-    file = (
-        catalog.MODELS
-        / model
-        / f"{ {'solver': method, 'guide': settings.get('guide', 'guide')}.get(settings['needs']) }.py"
-    )
-    return (
-        first_sentence(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))))
-        if file.is_file()
-        else settings["summary"]
-    )
+def spelled(value: Any) -> str:
+    """Return a value as it is typed in a command."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
-def kind(model: str, method: str) -> str:
-    """Return what a method gives."""
-    if catalog.settings("inference", method)["needs"] != "solver":
-        return "samples" if method == "nuts" else "variational"
-    return str(catalog.part(model, method).Solver.kind)
+def declared(settings: type, values: Mapping[str, Any], prefix: str) -> str:
+    """Return the table of what a class of settings declares: default, range, and what its docstring says."""
+    meant = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(settings) or "", re.M))
+    rows = []
+    for field in fields(settings):
+        if field.name in values and field.name not in catalog.ABOUT:
+            allowed = field.metadata.get("range", "true or false" if field.type == "bool" else "")
+            said = " ".join(meant[field.name].replace("``", "`").split())
+            rows.append([f"`{prefix}{field.name}`", f"`{spelled(values[field.name])}`", allowed, said])
+    return table(["setting", "default", "range", "meaning"], rows) if rows else ""
 
 
-def solver_options(model: str, method: str) -> list[str]:
-    """Return the options of a model's own solver, as they are typed."""
-    if catalog.settings("inference", method)["needs"] != "solver":
-        return []
-    parameters = inspect.signature(catalog.part(model, method).Solver.__init__).parameters.values()
-    return [f"`solver.{p.name}={p.default}`" for p in parameters if p.default is not p.empty]
+def commented(path: Path, prefix: str = "") -> str:
+    """Return the table of a file of conf that no class declares: key, default and the comment above it."""
+    rows, comment = [], ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        found = re.match(r"(\w+): *(\S.*)", line)
+        if found and found[1] not in catalog.ABOUT:
+            said = comment.replace("<", "&lt;").replace("{", "&#123;")  # neither HTML nor attributes
+            rows.append([f"`{prefix}{found[1]}`", f"`{found[2]}`", said])
+        comment = f"{comment} {line[1:].strip()}".strip() if line.startswith("#") else ""
+    return table(["setting", "default", "meaning"], rows) if rows else ""
 
 
 def methods(model: str) -> str:
-    """Return the table of a model's methods."""
+    """Return the table of a model's methods: what each is in its file's own words, where it has one."""
     rows = []
     for method in catalog.methods(model):
-        settings = {k: v for k, v in catalog.settings("inference", method).items() if k not in catalog.ABOUT}
-        options = [f"`{k}={'null' if v is None else v}`" for k, v in settings.items()]
-        rows.append(
-            [
-                f"`{method}`",
-                kind(model, method),
-                about(model, method),
-                " ".join([*options, *solver_options(model, method)]),
-            ]
-        )
+        its, gives = catalog.settings("inference", method), "samples" if method == "nuts" else "variational"
+        options = {name: value for name, value in its.items() if name not in catalog.ABOUT}
+        file = {"solver": method, "guide": its.get("guide", "guide")}.get(its["needs"], "")
+        part = catalog.part(model, file) if file and catalog.has(model, file) else None
+        if its["needs"] == "solver":
+            gives, own = part.Solver.kind, inspect.signature(part.Solver.__init__).parameters.values()
+            options |= {f"solver.{each.name}": each.default for each in own if each.default is not each.empty}
+        typed = " ".join(f"`{name}={spelled(value)}`" for name, value in options.items())
+        rows.append([f"`{method}`", gives, first_line(part.__doc__) if part else its["summary"], typed])
     refused = "".join(f"\n\n`{name}` is refused: {reason}." for name, reason in catalog.refused(model).items())
     note = "\n\nOptions without a prefix are `inference.*`; those shown are the defaults."
     return table(["method", "gives", "what it is", "options"], rows) + note + refused
 
 
-def commented(path: Path) -> list[list[str]]:
-    """Return key, default and the comment above it, of a configuration file."""
-    rows, comment, outer = [], [], ""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if not line.strip():
-            comment = []
-        elif line.lstrip().startswith("#"):
-            comment.append(line.strip().removeprefix("#").strip())
-        elif found := re.match(r"( *)([\w/]+): *(.*)", line):
-            outer = outer if found[1] else found[2]
-            name = f"{outer}.{found[2]}" if found[1] else found[2]
-            if not name.startswith(("hydra", "defaults")) and found[3]:
-                said = " ".join(comment).replace("<", "&lt;").replace("{", "&#123;")  # neither HTML nor attributes
-                rows.append([f"`{name}`", f"`{found[3]}`", said])
-            comment = []
-    return rows
-
-
 def settings(model: str) -> str:
     """Return the table of a model's hyper-parameters."""
-    rows = [[name.replace("`", "`model.", 1), *rest] for name, *rest in commented(CONF / "model" / f"{model}.yaml")]
-    return table(["setting", "default", "meaning"], [row for row in rows if row[0] != "`model.name`"])
+    return declared(catalog.model_class(model), catalog.settings("model", model), "model.")
 
 
-def own_settings(_: str) -> str:
-    """Return the table of a run's own settings, but for the thresholds of verdicts."""
-    rows = [row for row in commented(CONF / "config.yaml") if not row[0].startswith("`verdict")]
-    return table(["setting", "default", "meaning"], rows)
+def inference(_: str) -> str:
+    """Return a table per method, of the settings of its engine."""
+    parts = []
+    for method in catalog.options("inference"):
+        its = catalog.settings("inference", method)
+        engine = getattr(importlib.import_module(f"pyrozoo.inference.{its['engine']}"), its["engine"].capitalize())
+        parts.append(f"### `inference={method}`\n\n{its['summary']}\n\n{declared(engine, its, 'inference.')}")
+    return "\n\n".join(parts)
 
 
-def group(name: str) -> Callable[[str], str]:
-    """Return what makes a table per choice of a group of settings."""
-
-    def tables(_: str) -> str:
-        parts = []
-        for choice in catalog.options(name):
-            path = CONF / name / f"{choice}.yaml"
-            said = catalog.settings(name, choice).get("summary") or first_sentence(catalog.described(name, choice))
-            rows = [row for row in commented(path) if row[0].strip("`") not in catalog.ABOUT]
-            body = table(
-                ["setting", "default", "meaning"], [[row[0].replace("`", f"`{name}.", 1), *row[1:]] for row in rows]
-            )
-            parts.append(f"### `{name}={choice}`\n\n{said}\n\n{body if rows else ''}")
-        return "\n\n".join(parts)
-
-    return tables
+def data(_: str) -> str:
+    """Return a table per choice of data."""
+    parts = []
+    for name in catalog.options("data"):
+        body = commented(CONF / "data" / f"{name}.yaml", "data.")
+        parts.append(f"### `data={name}`\n\n{catalog.described('data', name)}\n\n{body}")
+    return "\n\n".join(parts)
 
 
 def experiments(_: str) -> str:
@@ -209,31 +185,17 @@ def picture(model: str) -> str:
 
 def benchmarks(_: str) -> str:
     """Return the tables of benchmarks/results.csv."""
-    frame, parts = pd.read_csv(HOME / "benchmarks" / "results.csv"), []
+    frame, parts = pd.read_csv(HOME / "benchmarks" / "results.csv").fillna({"note": ""}), []
+    frame["ratio"] = frame["peer_seconds"] / frame["ours_seconds"]
+    columns = {"task": "task", "ours_seconds": "ours, s", "peer": "peer", "peer_seconds": "theirs, s", "ratio": "ratio",
+               "note": "note"}  # fmt: skip
     for name, part in frame.groupby("benchmark"):
-        rows = [
-            [
-                r.task,
-                _figure(r.ours_seconds),
-                r.peer,
-                _figure(r.peer_seconds),
-                _figure(r.peer_seconds / r.ours_seconds),
-                r.note,
-            ]
-            for r in part.fillna({"note": ""}).itertuples()
-        ]
-        last = part.iloc[-1]
-        said = (
-            f"{last['processors']} processors, {last['threads']} thread(s); {last['versions']}; {part['date'].max()}."
-        )
-        parts.append(
-            f"## {name}\n\n{table(['task', 'ours, s', 'peer', 'theirs, s', 'ratio', 'note'], rows)}\n\n*{said}*"
-        )
+        run = part.iloc[-1]
+        said = f"{run['processors']} processors, {run['threads']} thread(s); {run['versions']}; {part['date'].max()}."
+        rows = part[list(columns)].map(lambda cell: f"{cell:.3g}" if isinstance(cell, float) else cell)
+        shown = table(list(columns.values()), rows.replace("nan", "").to_numpy().tolist())
+        parts.append(f"## {name}\n\n{shown}\n\n*{said}*")
     return "\n\n".join(parts)
-
-
-def _figure(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:.3g}"
 
 
 def root(name: str) -> Callable[[str], str]:
@@ -241,19 +203,10 @@ def root(name: str) -> Callable[[str], str]:
     return lambda _: (HOME / name).read_text(encoding="utf-8").replace("](docs/", "](")
 
 
-def thresholds(_: str) -> str:
-    """Return the thresholds of the verdicts with what they mean."""
-    usual = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))["verdict"]
-    source = (PACKAGE / "diagnostics" / "verdict.py").read_text(encoding="utf-8")
-    (found,) = (n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "Thresholds")
-    meant = dict(re.findall(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", inspect.cleandoc(ast.get_docstring(found) or ""), re.M))
-    rows = [[f"`verdict.{k}`", "null" if v is None else v, " ".join(meant[k].split())] for k, v in usual.items()]
-    return table(["threshold", "default", "meaning"], rows)
-
-
 ASKED: dict[str, Callable[[str], str]] = {
     "benchmarks": benchmarks, "changes": root("CHANGELOG.md"), "contributing": root("CONTRIBUTING.md"),
     "experiments": experiments, "gallery": gallery, "methods": methods, "picture": picture, "settings": settings,
-    "own settings": own_settings, "settings of inference": group("inference"),
-    "settings of data": group("data"), "thresholds": thresholds, "zoo": zoo,
+    "own settings": lambda _: commented(CONF / "config.yaml"), "settings of inference": inference,
+    "settings of data": data, "thresholds": lambda _: declared(Thresholds, asdict(Thresholds()), "verdict."),
+    "zoo": zoo,
 }  # fmt: skip

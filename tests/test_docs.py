@@ -25,6 +25,9 @@ PAGES = {
 TEXT = PAGES.get("README.md", "")
 BLOCKS = {(kind, block): name for name, text in PAGES.items()
           for kind, block in re.findall(r"^```(sh|python|console)\n(.*?)^```", text, re.S | re.M)}  # fmt: skip
+FILES = {title: block for text in PAGES.values()
+         for title, block in re.findall(r'^```python title="(\w+\.py)"\n(.*?)^```', text, re.S | re.M)}  # fmt: skip
+"""Files that commands and examples of the pages take."""
 COMMANDS = list(dict.fromkeys(
     [line for kind, block in BLOCKS if kind == "sh" for line in block.strip().splitlines()]
     + [command for text in PAGES.values() for command in re.findall(r"\| `(python -m pyrozoo [^`]*)`", text)]
@@ -50,6 +53,15 @@ OPTIMISED = ("inference=em", "inference=cavi", "inference=stochastic_cavi", "inf
 POINTS = ("inference=em", "inference=vem", "inference=mc_em")
 
 
+@pytest.fixture
+def there(here):
+    """Work in a folder that has the pages' files."""
+    for name, text in FILES.items():
+        (here / name).write_text(text, encoding="utf-8")
+    (here / "examples").symlink_to(HOME / "examples")
+    return here
+
+
 def test_the_readme_is_found():
     assert len(OURS) >= 7
     assert len(re.findall(r"(?m)^python3 -m venv ", TEXT)) == 2, "the two install commands, which .ci/run runs whole"
@@ -61,12 +73,12 @@ def test_every_command_is_run_somewhere():
 
 
 @pytest.mark.parametrize("block", [pytest.param(b, id=n) for (kind, b), n in BLOCKS.items() if kind == "console"])
-def test_answers_are_what_the_pages_say(here, capsys, block):
-    (here / "counts.csv").write_text(re.search(r"```text\n(site,.*?)```", PAGES["docs/mistakes.md"], re.S)[1])
+def test_answers_are_what_the_pages_say(there, capsys, block):
+    (there / "counts.csv").write_text(re.search(r"```text\n(site,.*?)```", PAGES["docs/mistakes.md"], re.S)[1])
     for command, answer in re.findall(r"^\$ python -m pyrozoo (.*)\n(.*)$", block, re.M):
         code, out, err = run(capsys, *shlex.split(command))
         assert (code, out, err) == (2, "", answer + "\n")
-    assert not (here / "outputs").exists()
+    assert not (there / "outputs").exists()
 
 
 LONG = ("experiment=potts_bullseye", "experiment=potts_flag", "experiment=jester_svi", "experiment=jester_k_sweep",
@@ -79,7 +91,7 @@ LONG = ("experiment=potts_bullseye", "experiment=potts_flag", "experiment=jester
 @pytest.mark.parametrize(
     "command", [pytest.param(c, marks=pytest.mark.slow if c.startswith(LONG) else ()) for c in OURS]
 )
-def test_commands(here, capsys, request, need, command):
+def test_commands(there, capsys, request, need, command):
     arguments = shlex.split(command)
     if {"--cfg", "--help"} & set(arguments):
         code, out, err = run(capsys, *arguments)
@@ -122,6 +134,8 @@ def test_commands(here, capsys, request, need, command):
         arguments += ["inference.restarts=2", "inference.max_iterations=10"]
     if "experiment=digits_masked" in arguments:
         arguments += ["inference.warmup=5", "inference.draws=10"]
+    if "model=./my_model.py" in arguments and "inference=nuts" in arguments:
+        arguments += ["inference.warmup=100", "inference.draws=60"]
     if "inference=gibbs" in arguments and not arguments[0].startswith("experiment="):
         arguments += ["inference.warmup=50", "inference.draws=50", "inference.thin=1"]
     single = not arguments[0].startswith(("experiment=", "-m"))
@@ -169,28 +183,30 @@ def test_commands(here, capsys, request, need, command):
         assert code == 0, err
         rest = [each for each in swept.split(",") if each.removeprefix("inference=") not in slow]
     if slow and arguments[1].startswith("model="):
-        arguments = [",".join(rest) if a == swept else a for a in arguments] + ["inference.max_iterations=20"]
+        left = "inference=" + ",".join(each.removeprefix("inference=") for each in rest)
+        arguments = [left if a == swept else a for a in arguments] + ["inference.max_iterations=20"]
     arguments = ["model.num_components=1,2" if a.endswith("=1,2,3,4,5,6") else a for a in arguments]
     simulated = not any(a.startswith(("data=", "experiment=")) for a in arguments)
     code, _, err = run(capsys, *arguments, *(SMALL if simulated else []))
     assert code == 0, err
-    assert list(here.rglob("report.html"))
+    assert list(there.rglob("report.html"))
 
 
 @pytest.mark.parametrize("block", [pytest.param(b, id=n) for (kind, b), n in BLOCKS.items() if kind == "python"])
 @pytest.mark.usefixtures("undrawn")
-def test_python_examples(here, block):
-    names: dict = {}
-    exec(compile(block, "a page", "exec"), names)
+def test_python_examples(there, block):
+    names: dict = {"__name__": "a_page"}
+    exec(compile(block, "a page", "exec", dont_inherit=True), names)
     if "pyrozoo.nuts" in block:
         assert names["result"].posterior["true"].dims == ("chain", "draw", "school")
         assert names["result"].attrs["backend"] == "nutpie"
     elif "outputs/mine" in block:
-        assert (here / "outputs" / "mine" / "report.html").is_file()
+        assert (there / "outputs" / "mine" / "report.html").is_file()
 
 
-def test_pictures_and_files_that_it_names_exist():
+def test_pictures_and_files_that_pages_name_exist():
     for name in re.findall(r"!\[.*?\]\((.*?)\)", TEXT):
         assert (README.parent / name).is_file()
-    for name in ("constraints.txt", "LICENSE", "pyrozoo/types.py"):
-        assert (README.parent / name).is_file()
+    for text in PAGES.values():
+        for name in re.findall(r"`((?:pyrozoo|conf|tests|examples|benchmarks|notebooks)/[\w/]+(?:\.\w+|/))`", text):
+            assert (HOME / name).exists(), name
