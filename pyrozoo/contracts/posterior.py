@@ -29,6 +29,7 @@ from pyrozoo.program.trace import (
     depth_of,
     dims_of,
     is_deterministic,
+    log_density_at,
     log_joint,
     log_likelihood_by_unit,
     log_prior,
@@ -118,7 +119,8 @@ class Posterior:
     def observed_nodes(self) -> Mapping[str, Any]:
         """Observed sites as the first run has them."""
         nodes = sample_nodes(self.first_trace).items()
-        return {n: x for n, x in nodes if x["is_observed"] and not is_deterministic(x) and x["value"].numel()}
+        seen = {n: x for n, x in nodes if x["is_observed"] and not is_deterministic(x)}
+        return {n: x for n, x in seen.items() if x["value"].numel()}  # a factor has no value
 
     @property
     def observed(self) -> str:
@@ -246,7 +248,7 @@ class Posterior:
                 for site, value in drawn.items():
                     transform = biject_to(nodes[site]["fn"].support)
                     values[site] = transform(2 * torch.tanh(transform.inv(value) / 2))
-                joint = self.log_joint(Draws({s: v[None, None] for s, v in values.items()}))
+                joint = log_density_at(self.program, values, self.data, self.depth)
             if bool(joint.isfinite().all()):
                 return values
         raise NumericalError(f"the density of the program is finite at none of {ATTEMPTS} draws from its prior")
@@ -261,7 +263,8 @@ class Posterior:
 
     def log_density(self, draws: Values, pointwise: Tensor | None = None) -> Tensor:
         """Return log p(data, global sites) the fastest way there is, [chain, draw]."""
-        return over_draws(lambda one: self.log_joint({s: v[None, None] for s, v in one.items()}).squeeze(), draws)
+        with pyro.validation_enabled(False):
+            return over_draws(lambda one: log_density_at(self.program, one, self.data, self.depth), draws)
 
     def density(self, start: Values) -> FlatDensity:
         """Return the log joint density over a flat real vector.

@@ -51,7 +51,8 @@ class Relabel(Symmetry):
         dim: The dimension, such as ``component``.
         features: What describes each label for matching, on comparable scales: site -> [S, *event] to [S, label, P].
             None: all sites that have the dimension, each in units of its own spread.
-        weight: The site by which labels are ordered, largest first, where there is no reference.
+        weight: The site that holds the labels' probabilities: they are ordered by it, the likeliest first, where there
+            is no reference.
     """
 
     dim: str
@@ -110,7 +111,8 @@ class Relabel(Symmetry):
             over = value.movedim(2 + axes[0], -1)
             if len(axes) == 2:
                 over = value.diagonal(dim1=2 + axes[0], dim2=2 + axes[1])
-            result[f"{site}_mean"] = left, over.mean(-1)
+            if site != self.weight:  # probabilities have one mean, whatever they are
+                result[f"{site}_mean"] = left, over.mean(-1)
             result[f"{site}_spread"] = left, over.std(-1, correction=0)
         return result
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import NotApplicable, NumericalError
-from pyrozoo.program.trace import Program, anywhere, depth_of, dims_of, log_prior, plate_depth, priors
+from pyrozoo.program.trace import Program, anywhere, depth_of, dims_of, log_density_at, log_prior, plate_depth, priors
 
 
 class FlatDensity(abc.ABC):
@@ -211,10 +211,10 @@ class ProgramDensity(FlatDensity):
         self.program, self.args, self.kwargs = program, tuple(args), dict(kwargs or {})
         self.log_density = log_density
         first: Any = self._trace()
-        depth = depth_of(first)
+        self.depth = depth_of(first)
         try:
             _, self.enumerated, self.transforms, prototype = initialize_model(
-                program, self.args, self.kwargs, init_strategy=anywhere, max_plate_nesting=depth, initial_params={}
+                program, self.args, self.kwargs, init_strategy=anywhere, max_plate_nesting=self.depth, initial_params={}
             )
         except NotImplementedError as error:
             raise NotApplicable(f"NUTS cannot follow this program: {error}") from None
@@ -258,10 +258,11 @@ class ProgramDensity(FlatDensity):
 
     def potential(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Return minus the log joint density of unconstrained values by site, a scalar."""
-        if self.log_density is None:
-            return self.enumerated(dict(parts))
         values = self.constrain(parts)
-        total = self.log_density(values, *self.args, **self.kwargs)
+        if self.log_density is None:
+            total = log_density_at(lambda _: self.program(*self.args, **self.kwargs), values, None, self.depth)
+        else:
+            total = self.log_density(values, *self.args, **self.kwargs)
         for site, part in parts.items():
             total = total + self.transforms[site].inv.log_abs_det_jacobian(part, values[site]).sum()
         return -total

@@ -15,10 +15,10 @@ from pyrozoo.core.draws import Draws
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.program.trace import Program
 
-MOST_DRAWS = 200
+MOST_DRAWS = 100
 """Draws behind a prediction: each costs a run of the program."""
 
-REPEATS = 5
+REPEATS = 10
 """Values drawn at each of them, for intervals."""
 
 

@@ -8,9 +8,12 @@ from typing import Any, cast
 
 import pyro.poutine as poutine
 import torch
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer import config_enumerate
 from pyro.infer.mcmc.util import TraceEinsumEvaluator
 from pyro.ops.contract import contract_to_tensor
+from pyro.ops.rings import LogRing
+from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -30,7 +33,7 @@ def sample_nodes(trace: Any) -> dict[str, Any]:
 
 def is_deterministic(node: Mapping[str, Any]) -> bool:
     """Return whether a site is a function of others, which the program only records."""
-    return bool(node["infer"].get("_deterministic")) or (type(node["fn"]).__name__ == "Delta" and node["is_observed"])
+    return bool(node["infer"].get("_deterministic"))
 
 
 def simulate(program: Program, blank: Any, given: Values | None = None) -> dict[str, Tensor]:
@@ -132,9 +135,21 @@ def log_joint(program: Program, draws: Values, data: Any, depth: int) -> Tensor:
 def enumerated_trace(program: Program, values: Values, data: Any, depth: int) -> Any:
     """Trace the program at values of its sites, every discrete site left enumerated: no random number is drawn."""
     conditioned = poutine.condition(program, data=dict(values))
-    # Pyro marks sites in place, so a program that says how to enumerate keeps its word.
-    whole = poutine.enum(config_enumerate(conditioned, default="parallel"), first_available_dim=-1 - depth)
-    return poutine.trace(whole).get_trace(data)
+    with _Enumerate(first_available_dim=-1 - depth):
+        return poutine.trace(config_enumerate(conditioned, default="parallel")).get_trace(data)
+
+
+class _Enumerate(EnumMessenger):
+    """Enumeration that works under vmap, where ``data`` of a tensor, which Pyro's own looks at, is out of bounds."""
+
+    def _pyro_post_sample(self, msg: Any) -> None:
+        value, name = msg["value"], msg["name"]
+        if not isinstance(msg["fn"], TorchDistributionMixin) or value is None:
+            return
+        batch = value.shape[: value.dim() - msg["fn"].event_dim]
+        known = msg["infer"].setdefault("_dim_to_id", {})
+        known.update(self._param_dims.get(name, {}))
+        self._value_dims[name] = {d: i for d, i in known.items() if len(batch) >= -d and batch[d] > 1}
 
 
 def plate_depth(program: Program, data: Any) -> int:
@@ -168,25 +183,14 @@ def log_likelihood_by_unit(
     Returns:
         Log densities [unit], and names of plates; none where the units are of several kinds.
     """
-    trace = enumerated_trace(program, values, data, depth)
-    trace.compute_log_prob()
-    trace.pack_tensors()
-    held, plates = set(sites), trace.plate_to_symbol
-    summed = set(trace.symbol_to_dim) - set(plates.values())
-    terms = [
-        (frozenset(plates[f.name] for f in node["cond_indep_stack"] if f.vectorized), node["packed"]["log_prob"])
-        for name, node in sample_nodes(trace).items()
-        if name not in held and not is_deterministic(node)
-    ]
-    groups = _apart(terms, summed)
-    names = {symbol: name for name, symbol in plates.items()}
+    trace, summed, terms = _terms(program, values, data, depth)
+    held = set(sites)
+    groups = _apart([term for name, term in terms.items() if name not in held], summed)
+    names = {symbol: name for name, symbol in trace.plate_to_symbol.items()}
     parts, kinds = [], set()
     for group in groups:
         shared = frozenset.intersection(*(ordinal for ordinal, _ in group))
-        tree: OrderedDict[Any, list[Tensor]] = OrderedDict()
-        for ordinal, term in group:
-            tree.setdefault(ordinal, []).append(term)
-        found: Any = contract_to_tensor(tree, summed, target_ordinal=shared)
+        found: Any = _contracted(group, summed, shared)
         order = sorted(shared, key=lambda symbol: trace.symbol_to_dim[symbol])  # the outermost plate first
         sizes = {frame.name: frame.size for n in trace.nodes.values() if n["type"] == "sample"
                  for frame in n["cond_indep_stack"]}  # fmt: skip
@@ -194,6 +198,37 @@ def log_likelihood_by_unit(
         parts.append(whole.expand([sizes[names[symbol]] for symbol in order]).reshape(-1))
         kinds.add(tuple(names[symbol] for symbol in order))
     return torch.cat(parts), kinds.pop() if len(kinds) == 1 else ()
+
+
+class _Ring(LogRing):
+    _backend = "pyrozoo.program.log_einsum"
+
+
+def log_density_at(program: Program, values: Values, data: Any, depth: int) -> Tensor:
+    """Return log p(data, values), discrete sites summed out, a scalar: what ``log_joint`` says, under vmap too."""
+    _, summed, terms = _terms(program, values, data, depth)
+    return _contracted(terms.values(), summed, frozenset())
+
+
+def _terms(program: Program, values: Values, data: Any, depth: int) -> tuple[Any, set[str], dict[str, Term]]:
+    """Return the trace, what is to be summed out, and the log density of every site with its plates."""
+    trace = enumerated_trace(program, values, data, depth)
+    trace.compute_log_prob()
+    trace.pack_tensors()
+    plates = trace.plate_to_symbol
+    terms = {
+        name: (frozenset(plates[f.name] for f in node["cond_indep_stack"] if f.vectorized), node["packed"]["log_prob"])
+        for name, node in sample_nodes(trace).items()
+        if not is_deterministic(node)
+    }
+    return trace, set(trace.symbol_to_dim) - set(plates.values()), terms
+
+
+def _contracted(terms: Iterable[Term], summed: set[str], shared: frozenset[str]) -> Any:
+    tree: OrderedDict[Any, list[Tensor]] = OrderedDict()
+    for ordinal, term in terms:
+        tree.setdefault(ordinal, []).append(term)
+    return contract_to_tensor(tree, summed, target_ordinal=shared, ring=_Ring())
 
 
 Term = tuple[frozenset[str], Any]
