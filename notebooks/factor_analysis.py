@@ -105,13 +105,14 @@ comparison.pictures["errors"]
 # **Loadings are not identified.** $W R$ with factors $R^\top z$ says the same for every rotation $R$, and the prior does not mind either. A
 # sampler therefore walks around a circle, and the mean of "the loading of height on factor 0" is the mean of nothing. Left: draws
 # of that row of $W$, a colour per chain. Right: the same draws after each was turned onto the others
-# (`fit.model.canonical`), as every table and picture does. What the tailor should read is what turning cannot change.
+# (`fit.aligned`), as every table and picture does. What the tailor should read is what turning cannot change.
 
 # %%
 nuts = fits[-1]
 _, panels = plt.subplots(1, 2, figsize=(8, 4), sharex=True, sharey=True, layout="constrained")
-turned = nuts.model.canonical(nuts.draws)
-for panel, title, values in zip(panels, ("as drawn", "turned onto each other"), (nuts.draws, turned), strict=True):
+for panel, title, values in zip(
+    panels, ("as drawn", "turned onto each other"), (nuts.draws, nuts.aligned), strict=True
+):
     for chain in values["loadings"][:, :, 0].numpy():
         panel.plot(*chain.T, ".", ms=2)
     panel.set(title=title, xlabel="loading of height on factor 0", ylabel="on factor 1", aspect="equal")
@@ -137,7 +138,7 @@ comparison.pictures["spread"]
 # %%
 truth = np.square(true_loadings).sum(1) / (np.square(true_loadings).sum(1) + true_noise**2)
 bars = {"truth": truth} | {
-    f.method: f.invariants()["communality"].mean((0, 1)) for f in fits if f.method in ("nuts", "em", "pca", "ppca")
+    f.method: f.invariants.means()["communality"] for f in fits if f.method in ("nuts", "em", "pca", "ppca")
 }
 axes = pd.DataFrame(bars, index=columns).plot.bar(
     figsize=(8, 3), ylabel="communality", color=["0.3", "C0", "C1", "C3", "C2"], width=0.8, rot=0
@@ -156,8 +157,8 @@ covariance = true_loadings @ true_loadings.T + np.diag(true_noise**2)
 pairs = np.tril_indices(6, -1)
 _, panel = plt.subplots(figsize=(4.5, 4))
 for label, data, colour in (("gaps summed out", hidden, "C0"), ("gaps filled with 0", hidden.fillna(0), "C3")):
-    found = pyrozoo.fit("factor_analysis", "em", data=data, num_factors=2, restarts=min(restarts, 2)).draws
-    W, noise = found["loadings"][0, 0].numpy(), found["noise_variance"][0, 0].numpy()
+    found = pyrozoo.fit("factor_analysis", "em", data=data, num_factors=2, restarts=min(restarts, 2)).draws.means()
+    W, noise = found["loadings"].numpy(), found["noise_variance"].numpy()
     implied = W @ W.T + np.diag(noise)
     scales = [np.sqrt(np.outer(c.diagonal(), c.diagonal())) for c in (covariance, implied)]
     panel.plot((covariance / scales[0])[pairs], (implied / scales[1])[pairs], "o", color=colour, label=label)

@@ -155,7 +155,7 @@ plt.show()
 # %% [markdown]
 # **Factors are not identified.** $u_i^\top v_j$ stays when all $u$ and all $v$ are rotated alike. In the raw draws chains point in different
 # directions, and averages of raw factors are averages of nothing. Predictions do not care; factors are turned
-# onto each other (`fit.model.canonical`) before any table or picture shows them.
+# onto each other (`fit.aligned`) before any table or picture shows them.
 
 # %%
 for each in (gibbs, fits[-1]):
@@ -172,7 +172,7 @@ for each in (gibbs, fits[-1]):
 
 # %%
 def predicted(each):
-    d = {site: value.flatten(0, 1) for site, value in each.draws.items()}
+    d = each.draws.flat()
     rows, columns = d["row_offsets"].unsqueeze(-1), d["column_offsets"].unsqueeze(-2)
     return (d["mean"][:, None, None] + rows + columns + d["row_factors"] @ d["column_factors"].mT).mean(0).numpy()
 

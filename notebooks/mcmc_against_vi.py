@@ -123,7 +123,7 @@ stuck = pyrozoo.fit(
 for line in stuck.verdict:
     if line.about in ("R-hat", "labels", "ESS"):
         print(f"{line.level} {line.about}: {line.sentence}")
-variance = stuck.invariants()["column_variance"][..., 0]
+variance = stuck.invariants["column_variance"][..., 0]
 axes = plt.subplots(figsize=(8, 2.4))[1]
 axes.plot(variance.T, lw=0.8)
 axes.set(title="Variance of column a by the model: four chains", xlabel="draw")

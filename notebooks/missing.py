@@ -43,8 +43,7 @@ for share in shares:
     gappy = full.mask(rng.random(full.shape) < share)
     for name, reading in readings(gappy).items():
         fit = pyrozoo.fit("factor_analysis", "em", data=reading, num_factors=2, restarts=restarts)
-        variance = fit.invariants()["column_variance"][0, 0].numpy()
-        mean = fit.invariants()["column_mean"][0, 0].numpy()
+        mean, variance = (fit.invariants.means()[name].numpy() for name in ("column_mean", "column_variance"))
         found.append((share, name, np.abs(mean - offset).mean(), np.mean(variance / np.diag(covariance))))
 found = pd.DataFrame(found, columns=["share lost", "reading", "error of means", "variance / truth"])
 panels = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")[1]
@@ -86,7 +85,7 @@ ratings = np.where(rated, truth + 0.4 * rng.normal(size=truth.shape), np.nan)
 def predicted(matrix):
     """Return what a fit predicts for every pair, rated or not."""
     fit = pyrozoo.fit("gaussian_mf", "em", data=matrix, num_factors=2, offsets=True, restarts=restarts)
-    draw = {site: value[0, 0].numpy() for site, value in fit.draws.items()}
+    draw = {site: value.numpy() for site, value in fit.draws.means().items()}
     means = draw["mean"] + draw["row_offsets"][:, None] + draw["column_offsets"]
     return means + draw["row_factors"] @ draw["column_factors"].T
 
@@ -121,7 +120,7 @@ readings_of_plays = {
 print(f"{np.mean(plays == 0):.0%} of the counts are 0; mean of the lost ones {plays[lost].mean():.2f}")
 for name, matrix in readings_of_plays.items():
     fit = pyrozoo.fit("poisson_mf", "cavi", data=matrix, num_factors=3, restarts=restarts)
-    mean = (fit.draws["row_factors"] @ fit.draws["column_factors"].transpose(-1, -2)).mean((0, 1)).numpy()
+    mean = (fit.draws["row_factors"] @ fit.draws["column_factors"].mT).mean((0, 1)).numpy()
     print(f"{name:<38} mean predicted {mean[lost].mean():.2f}, RMSE {np.sqrt(np.mean((mean - plays)[lost] ** 2)):.2f}")
 
 # %% [markdown]
@@ -137,7 +136,7 @@ hot = full["oven"] + rng.normal(size=rows) > full["oven"].mean() + 1
 failing = full.assign(oven=full["oven"].mask(hot))
 fit = pyrozoo.fit("factor_analysis", "em", data=failing, num_factors=2, restarts=restarts)
 print(f"mean of the oven: truth {full['oven'].mean():.2f}, of what was recorded {failing['oven'].mean():.2f}, ", end="")
-print(f"by the model {float(fit.invariants()['column_mean'][0, 0, 0]):.2f}")
+print(f"by the model {float(fit.invariants.means()['column_mean'][0]):.2f}")
 
 # %% [markdown]
 # Better than the mean of what was recorded, since the other sensors tell of the heat, and still not right. A gap that depends on its own value needs a model of the gap.

@@ -117,8 +117,8 @@ by_name = {each.method: each for each in fits}
 
 def rates(each):
     labels = pd.Index(each.data.row_labels), pd.Index(each.data.column_labels)
-    theta, eta = (each.draws[site].flatten(0, 1) for site in ("row_factors", "column_factors"))
-    return (theta @ eta.mT).numpy(), labels
+    draws = each.draws.flat()
+    return (draws["row_factors"] @ draws["column_factors"].mT).numpy(), labels
 
 
 quiet = few.sum(axis=1).loc[lambda total: total > 0].nsmallest(8).index
@@ -164,10 +164,7 @@ comparison.pictures["spread"]
 
 # %%
 _, panel = plt.subplots(figsize=(6.5, 3))
-aligned = {
-    method: by_name[method].model.canonical(by_name[method].draws)["row_factors"].flatten(0, 1)
-    for method in ("nuts", "laplace")
-}
+aligned = {method: by_name[method].aligned.flat()["row_factors"] for method in ("nuts", "laplace")}
 row, genre = divmod(int(aligned["nuts"].mean(0).argmin()), 2)
 for method, colour in (("nuts", "C2"), ("laplace", "C4")):
     amount = aligned[method][:, row, genre].numpy()
@@ -187,8 +184,8 @@ plt.show()
 # %% [markdown]
 # **Genres have neither number nor scale.** Numbering them otherwise changes nothing; nor, but for the priors, does doubling all amounts of a
 # genre while halving its weights. Left: draws by Gibbs slide along amounts that fall as weights rise. Middle: to one of its four chains genre 0 is
-# mostly rock, to the others mostly jazz. (Chains of NUTS agreed here, which is luck.) Right: in tables and pictures the weights of a genre
-# sum to 1, so that amounts are expected plays, and genres are numbered alike (`fit.model.canonical`).
+# mostly rock, to the others mostly jazz. (Whether chains of NUTS agree is luck, too.) Right: in tables and pictures the weights of a genre
+# sum to 1, so that amounts are expected plays, and genres are numbered alike (`fit.aligned`).
 
 # %%
 gibbs = by_name["gibbs"]
@@ -198,8 +195,7 @@ _, panels = plt.subplots(1, 3, figsize=(10.5, 3.2), layout="constrained")
 for chain in range(len(amounts)):
     panels[0].plot(weights[chain], amounts[chain], ".", ms=2)
 panels[0].set(title="scale, as drawn", xlabel="all weights of genre 0", ylabel="all amounts of genre 0")
-turned = gibbs.model.canonical(gibbs.draws)
-for panel, title, values in zip(panels[1:], ("number, as drawn", "aligned"), (gibbs.draws, turned), strict=True):
+for panel, title, values in zip(panels[1:], ("number, as drawn", "aligned"), (gibbs.draws, gibbs.aligned), strict=True):
     weight = values["column_factors"][..., 0]
     for chain in weight[..., rock].sum(-1) / weight.sum(-1):
         panel.plot(chain, lw=0.6)

@@ -163,7 +163,7 @@ methods = {"exact": {}, "cavi": {}, "bp": {}, "gibbs": {"draws": draws, "warmup"
 fields = [pyrozoo.fit("potts_grid", method, **free, **own) for method, own in methods.items()]
 panels = plt.subplots(1, 4, figsize=(11, 2.8), layout="constrained", sharey=True)[1]
 for axes, fit in zip(panels, fields):
-    share = fit.invariants()["label_share"][..., 0]
+    share = fit.invariants["label_share"][..., 0]
     axes.hist(
         list(share),
         bins=np.linspace(0, 1, 21),
@@ -173,7 +173,7 @@ for axes, fit in zip(panels, fields):
     axes.set(title=fit.method, xlabel="share of land", xlim=(0, 1))
 panels[0].set_ylabel("share of the draws")
 plt.show()
-land = fields[3].invariants()["label_share"][..., 0].mean(1)
+land = fields[3].invariants["label_share"][..., 0].mean(1)
 print("gibbs, mean share of land by chain:", *[f"{value:.2f}" for value in land])
 print(
     f"R-hat {fields[3].metrics['rhat_max_invariants']:.2f}, effective draws {fields[3].metrics['ess_bulk_min_invariants']:.0f}"

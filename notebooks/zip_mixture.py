@@ -125,7 +125,7 @@ comparison.pictures["spread"]
 # **Labels switch.** Nothing in the model says which component is number 0. In a sampler that runs long enough numbers change places, and the
 # mean of "the rate of component 0" over such draws is the mean of nothing. Here chains of NUTS found tops that are the same up to
 # numbering: raw R-hat says that they disagree, R-hat after alignment that they do not. Compare only what numbering cannot change, or align first
-# (`fit.model.canonical`), as every table and picture here does.
+# (`fit.aligned`), as every table and picture here does.
 
 # %%
 nuts = fits[-1]
@@ -145,8 +145,8 @@ truth = np.array([0.5, 0.3, 0.2]) @ (lives * rate)
 axes = pd.DataFrame(
     {
         "truth": truth,
-        "gaps summed out": gaps.invariants()["column_mean"][0, 0],
-        "gaps filled with 0": zeros.invariants()["column_mean"][0, 0],
+        "gaps summed out": gaps.invariants.means()["column_mean"],
+        "gaps filled with 0": zeros.invariants.means()["column_mean"],
     },
     index=species,
 ).plot.bar(figsize=(8, 3), ylabel="mean count", color=["0.3", "C0", "C3"])
