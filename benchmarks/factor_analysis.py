@@ -24,7 +24,7 @@ from pyrozoo.models.factor_analysis import em, gibbs
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.posterior import Posterior
 from pyrozoo.run import catalog
-from pyrozoo.run.source import prepared
+from pyrozoo.run.source import PREPARATION, prepared
 
 FACTORS, SWEEPS = 50, 5
 
@@ -40,9 +40,8 @@ def _defaults() -> dict:
 def masked_mnist(model: FactorAnalysis) -> Table:
     """Return the data of experiment=mnist_masked."""
     settings = catalog.settings("data", "mnist") | {"noise": 3.0, "masks": ["line", "circle", "speckle"]}
-    common = ("holdout", "seed", "image_shape", "noise", "masks", "mask_line_distance", "mask_circle_spread",
-              "mask_circle_radius", "mask_speckle")  # fmt: skip
-    table = prepared(read_named(settings), model, **{name: settings[name] for name in common})
+    preparation = {name: settings.get(name, usual) for name, usual in PREPARATION.items()}
+    table = prepared(read_named(settings), model, **preparation)
     return table.to("cpu", torch.float32)
 
 
