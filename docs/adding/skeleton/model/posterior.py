@@ -12,7 +12,6 @@ from torch import Tensor
 from pyrozoo.contracts.posterior import HandBuilt
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
-from pyrozoo.core.seeds import seeded
 from pyrozoo.data.table import Table
 from pyrozoo.models.my_model.model import MyModel
 
@@ -29,6 +28,7 @@ class Posterior(HandBuilt):
     data: Table
     observed = "cells"
     unit = "row"
+    wants = "a table (rows by columns)"
     sites: ClassVar = {
         ...  # FILL sites: "site": ("dimension", ...), a line per global site; local latent variables are none
     }
@@ -50,6 +50,12 @@ class Posterior(HandBuilt):
         """Return log p(x_i | draw) of every row, its latent variable summed out."""
         return self.logits(draws).logsumexp(-1)
 
+    def check(self) -> None:
+        """Raise DataError, naming cell or column, unless the model can use the data, and new rows beside them."""
+        super().check()
+        for part in self.data.with_new_rows:
+            ...  # FILL refuse: part.refuse(WHERE, "is ...; ... is needed"), WHERE [N, D] bool, false where missing
+
     def checks(self, replica: Tensor) -> Values:
         """Return statistics by which the data are compared with data simulated from a fit, name -> [...]."""
         seen = replica.where(self.data.observed, torch.nan)
@@ -57,12 +63,8 @@ class Posterior(HandBuilt):
 
     def predict(self, draws: Values) -> Prediction:
         """Predict the hidden entries from the observed entries of the same row."""
-        hidden, draws = self.data.hidden, Draws(draws).some(MOST_DRAWS).flat()
-        x = hidden.values
+        hidden, draws = self.hidden, Draws(draws).some(MOST_DRAWS).flat()
         rows, position = hidden.rows.unique(return_inverse=True)
         share = self.on(self.data.batch(rows)).logits(draws).softmax(-1)[:, position]
         # share: p(z_i = k | observed entries of the row, draw), [draw, entry, values]
-        with seeded(0):  # a query of one fit always answers the same
-            uniform = torch.rand_like(x)
-        ...  # FILL predict: mean, lower, upper, log_density, pit, each [entry], as Prediction explains them
-        return Prediction(mean, lower, upper, log_density, pit)
+        ...  # FILL predict: return Prediction.of_levels(...), .of_counts(...) or Prediction(...) of hidden.values

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.picture import Picture
+from pyrozoo.drawing.panels import array, panels
+from pyrozoo.drawing.predictions import completions
 from pyrozoo.models.my_model.posterior import MOST_DRAWS
 
 
@@ -16,16 +17,15 @@ class View(view.View):
 
     def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
         """Return the parameters, the rows, and predictions of hidden and of missing cells."""
-        mean = {site: value.cpu().numpy() for site, value in fit.aligned.means().items()}
+        mean = {site: array(value) for site, value in fit.aligned.means().items()}
         result = self.predicted(fit)
         ...  # FILL tables: result["name"] = pd.DataFrame(...), with fit.data.row_labels or .column_labels
         return result
 
     def pictures(self, fit: Fit) -> list[Picture]:
-        """Return the model's own pictures; those that every model has are made elsewhere."""
-        mean = {site: value.cpu().numpy() for site, value in fit.aligned.means().items()}
-        figure = Figure(figsize=(6, 3), layout="constrained")
-        axes = figure.subplots()
+        """Return the parameters, and predictions of what was hidden."""
+        mean = {site: array(value) for site, value in fit.aligned.means().items()}
+        figure, axes = panels(6, 3)
         ...  # FILL picture: draw mean["site"], numpy of shape [*event], on the axes; label both
         caption = "..."  # FILL caption: one or two sentences on what to look for
-        return [Picture("parameters", caption, figure)]
+        return [Picture("parameters", caption, figure), *completions(fit, self.hiding(fit), "value")]

@@ -6,22 +6,17 @@ import torch
 from torch.distributions import Categorical
 from torch.nn.functional import one_hot
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
-from pyrozoo.models.my_model.point import State, log_prior, statistics
+from pyrozoo.contracts.solver import Info, PointSolver
+from pyrozoo.models.my_model.em import State, log_prior, statistics
 
 # FILL imports: what your lines need beside these
 
 
-class Solver(SolverContract, kind="samples", objective="log_joint", state=State):
+class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
     """Gibbs: rows' latent variables given the parameters, then the parameters given them.
 
     The objective is log p(data, parameters) of the state before the sweep, rows' latent variables summed out.
     """
-
-    def init(self, chains: int) -> State:
-        """Return random starting points."""
-        return State(**self.posterior.initial(chains))
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one sweep; return the log joint of the argument."""
@@ -29,7 +24,3 @@ class Solver(SolverContract, kind="samples", objective="log_joint", state=State)
         info = Info(logits.logsumexp(-1).sum(-1) + log_prior(self.posterior, state))
         drawn = one_hot(Categorical(logits=logits).sample(), logits.shape[-1]).to(logits.dtype)  # [C, N, values]
         ...  # FILL draw: return State(a draw of every site given statistics(drawn, self.posterior)), info
-
-    def answer(self, state: State) -> Answer:
-        """Return the parameters."""
-        return Answer(point=vars(state))
