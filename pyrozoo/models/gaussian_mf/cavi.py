@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma, Normal
 
+from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
@@ -44,7 +44,7 @@ class State:
     column_inverse_scale: Float[Tensor, "C K K"]
 
 
-class Solver(SolverContract, kind="variational", objective="elbo", of="result", monotone=True, state=State):
+class Solver(solver.Solver, kind="variational", objective="elbo", of="result", monotone=True, state=State):
     """CAVI: q(U) q(V) q(mu) q(s^2) q(m, Lambda), each row's and each column's block with a full covariance.
 
     Row i: S_i^-1 = E Lambda + E tau sum E x x^T, m_i = S_i (E Lambda m + E tau sum E x (r - mu - b)) (Lim and Teh 2007,

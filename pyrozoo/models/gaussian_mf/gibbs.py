@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mf.likelihood import Regressions, Side, expected
 from pyrozoo.models.gaussian_mf.point import SIDES, Conditional, NormalWishart, Point
@@ -19,7 +18,7 @@ from pyrozoo.models.gaussian_mf.posterior import Posterior
 from pyrozoo.models.gaussian_mf.queries import noise_variance
 
 
-class Solver(SolverContract, kind="samples", objective="log_joint", of="result"):
+class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
     """Gibbs (Salakhutdinov and Mnih 2008, section 3.3): rows, columns, mean, noise, means and precisions of factors.
 
     With offsets a row's factors and its offset are one block, and constants move freely between the mean and the
@@ -31,10 +30,6 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result")
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
         self.listed, self.state_class = posterior.listed, point.state_class(tuple(posterior.sites))
-
-    def init(self, chains: int) -> Any:
-        """Return random starting points (``Posterior.initial``)."""
-        return self.state_class(**self.posterior.initial(chains))
 
     def step(self, state: Any) -> tuple[Any, Info]:
         """Draw every block in turn; return the log joint of the result."""
@@ -102,10 +97,6 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result")
     def hyper(self, found: NormalWishart) -> tuple[Tensor, Tensor]:
         """Draw from the normal-Wishart."""
         return found.draw()
-
-    def answer(self, state: Any) -> Answer:
-        """Return the sampler's values."""
-        return Answer(point=vars(state))
 
     def predictive(self, state: Any) -> tuple[Tensor, Tensor]:
         """Return mean and variance of every hidden rating given the state."""

@@ -9,16 +9,17 @@ N x M x K is built. Vectors and matrices of rows are stored with the row as last
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
-from pyro.distributions import Normal, TorchDistribution, constraints
+from pyro.distributions import Normal, constraints
 from torch import Tensor
 
 from pyrozoo.core.draws import Values
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.sparse import Pattern
+from pyrozoo.program.whole import Whole
 
 Side = Literal["row", "column"]
 Name = Literal["mask", "ratings"]
@@ -55,7 +56,7 @@ def expected(draws: Values, pairs: Int[Tensor, "entry 2"]) -> Float[Tensor, "*b 
     return product + mean.unsqueeze(-1) + a.index_select(-1, i) + b.index_select(-1, j)
 
 
-class ListedNormal(TorchDistribution):
+class ListedNormal(Whole):
     """r_e ~ N(mean_e, variance) for listed pairs e; a value is a list of entries, as ``Ratings.values``.
 
     Batch shape (entry,), event shape (3,): row, column, rating.
@@ -66,19 +67,11 @@ class ListedNormal(TorchDistribution):
         entries: Whose rows and columns a draw has.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.real_vector
-    has_rsample = False
 
     def __init__(self, mean: Float[Tensor, entry], variance: Float[Tensor, ""], entries: Float[Tensor, "entry 3"]):
         self.normal, self.pairs = Normal(mean, variance.sqrt(), validate_args=False), entries[:, :2]
-        super().__init__(mean.shape, torch.Size((3,)), validate_args=False)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> ListedNormal:
-        """Return itself: the pairs are already the batch."""
-        if torch.Size(batch_shape) != self.batch_shape:
-            raise NotImplementedError("the listed pairs are the batch; there is no other")
-        return self
+        super().__init__(mean.shape, (3,))
 
     def log_prob(self, value: Tensor) -> Float[Tensor, entry]:
         """Return the log density of each rating."""

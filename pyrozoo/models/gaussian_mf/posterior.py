@@ -12,17 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import HandBuilt
+from pyrozoo.contracts.values import check_moderate
 from pyrozoo.core.draws import Draws, Values
-from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.alignment import log_orbit
 from pyrozoo.models.gaussian_mf.likelihood import Listed, expected, fitted, linear
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.queries import log_densities, noise_variance, predictive
-
-LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
-"""Ratings whose squares can still be added up."""
 
 BLOCK = 2**22
 """Ratings, over draws, whose density is computed at a time."""
@@ -35,13 +32,11 @@ class Posterior(HandBuilt):
     data: Ratings
     observed = "ratings"
     unit = "row"
+    wants = "ratings (row, column, rating)"
     invariant_dims: ClassVar = {
-        "log_likelihood": (),
-        "noise_variance": (),
-        "row_prediction": ("row",),
-        "column_prediction": ("column",),
+        "log_likelihood": (), "noise_variance": (), "row_prediction": ("row",), "column_prediction": ("column",),
         "cell_prediction": ("cell",),
-    }
+    }  # fmt: skip
 
     @cached_property
     def sites(self) -> Mapping[str, tuple[str, ...]]:
@@ -64,11 +59,9 @@ class Posterior(HandBuilt):
 
     def check(self) -> None:
         """Raise DataError unless there are ratings whose squares the precision can add up."""
-        if not isinstance(self.data, Ratings):
-            raise DataError(f"gaussian_mf needs ratings (row, column, rating), not {type(self.data).__name__}")
+        super().check()
         for part in self.data.with_new_rows:
-            limit = LARGEST[part.values.dtype]
-            part.refuse(part.counts.abs() > limit, f"is too large (at most {limit:g} in this precision)")
+            check_moderate(part, part.counts)
 
     def initial(self, chains: int) -> Values:
         """Return starting values: factors from normals whose products have the spread of the ratings, no offsets."""
@@ -134,14 +127,8 @@ class Posterior(HandBuilt):
         }
 
     def predict(self, draws: Values) -> Prediction:
-        """Predict hidden ratings.
-
-        Raises:
-            ValueError: The data hide none.
-        """
-        hidden = self.data.hidden
-        if hidden is None:
-            raise ValueError("the data hide no entries")
+        """Predict hidden ratings."""
+        hidden = self.hidden
         return predictive(self.model, draws, torch.stack([hidden.rows, hidden.columns], 1), hidden.values)
 
     def watched(self, draws: Values) -> dict[str, Tensor]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.core.draws import Draws, Values, evenly
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.drawing.tables import TOP, of_pairs, recommended
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mf.likelihood import Listed, expected, linear
@@ -28,14 +28,8 @@ MOST_DRAWS = 1000
 SCORE_DRAWS = 100
 """Posterior draws behind the expected ratings of whole rows."""
 
-TOP = 10
-"""Columns recommended to each row."""
-
-MOST_ROWS = 2000
-"""Rows whose recommendations are written; of more, so many are chosen evenly."""
-
 BLOCK = 2**22
-"""Numbers of gathered factors, or scores, held at a time."""
+"""Numbers of gathered factors held at a time."""
 
 
 def noise_variance(model: GaussianMF, draws: Values) -> Float[Tensor, "*b"]:
@@ -66,16 +60,14 @@ def predictive(
     some = Draws(draws).some(MOST_DRAWS).flat()
     variance, parts = noise_variance(model, some)[:, None], []
     per_block = max(1, BLOCK // model.num_factors)
-    for index in torch.arange(len(pairs)).split(max(1, min(per_block, 2**16))):
+    for index in torch.arange(len(pairs)).split(max(1, min(per_block, 2**16))) if len(pairs) else ():
         running = RunningPrediction(truth[index])
         step = max(1, per_block // len(index))
         for start in range(0, len(variance), step):
             part = {site: value[start : start + step] for site, value in some.items()}
             running.add(expected(part, pairs[index]), variance[start : start + step])
         parts.append(running.prediction())
-    if not parts:
-        return Prediction(*[truth.new_zeros(0)] * 5)
-    return Prediction(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Prediction)})
+    return Prediction.joined(parts, truth)
 
 
 def predictions(
@@ -101,20 +93,13 @@ def predictions(
             if label not in place:
                 raise DataError(f"{data.name} has no {what} {label!r}")
     index = torch.tensor([[place[label] for label, place in zip(pair, places, strict=True)] for pair in pairs])
-    return _frame(model, draws, data, index.reshape(-1, 2))
+    index = index.reshape(-1, 2)
+    return of_pairs(data, index, _unknown(model, draws, data, index))
 
 
-def _frame(model: GaussianMF, draws: Values, data: Ratings, pairs: Tensor) -> pd.DataFrame:
-    found = predictive(model, draws, pairs, data.values.new_full((len(pairs),), torch.nan))
-    return pd.DataFrame(
-        {
-            "row": [data.row_labels[i] for i in pairs[:, 0].tolist()],
-            "column": [data.column_labels[j] for j in pairs[:, 1].tolist()],
-            "mean": found.mean.cpu(),
-            "lower_90": found.lower.cpu(),
-            "upper_90": found.upper.cpu(),
-        }
-    )
+def _unknown(model: GaussianMF, draws: Values, data: Ratings, pairs: Tensor) -> Prediction:
+    """Predict pairs whose ratings nobody knows."""
+    return predictive(model, draws, pairs, data.values.new_full((len(pairs),), torch.nan))
 
 
 def recommend(
@@ -128,40 +113,22 @@ def recommend(
         data: What has been rated.
         rows: Which rows; None: all, or an even choice of very many.
         count: Columns per row.
-        seen: Whether rated columns may be recommended too.
+        seen: Whether columns that the row has rated follow after all others.
 
     Returns:
         One line per row and rank: mean and 90% predictive interval of the rating, and whether it was rated.
     """
-    N, M = data.shape
     some = Draws(draws).some(SCORE_DRAWS)
-    chosen = evenly(N, MOST_ROWS) if rows is None else torch.as_tensor(rows)
     U, V, mean, a, b = linear(some.flat())
-    picked, marked, ranks = [], [], []
-    for index in chosen.split(max(1, BLOCK // M)):
-        # Means over draws of u_i . v_j, one product per draw: never draws x rows x columns.
-        score = b.mean(0) + (a[:, index] + mean[:, None]).mean(0)[:, None]
+
+    def score(index: Tensor) -> Tensor:
+        """Return means over draws of u_i . v_j, one product per draw: never draws x rows x columns."""
+        total = b.mean(0) + (a[:, index] + mean[:, None]).mean(0)[:, None]
         for u, v in zip(U[:, index], V, strict=True):
-            score.addmm_(u, v.T, alpha=1 / len(U))
-        old = _rated(data, index)
-        if not seen:
-            score = score.masked_fill(old, -torch.inf)
-        best, order = score.topk(min(count, M), 1)
-        keep = torch.isfinite(best)
-        picked.append(torch.stack([index[:, None].expand_as(order), order], -1)[keep])
-        marked.append(old.gather(1, order)[keep])
-        ranks.append(torch.arange(1, order.shape[1] + 1, device=order.device).expand_as(order)[keep])
-    frame = _frame(model, some, data, torch.cat(picked))
-    frame.insert(1, "rank", torch.cat(ranks).cpu().numpy())
-    return frame.assign(rated=torch.cat(marked).cpu().numpy())
+            total.addmm_(u, v.T, alpha=1 / len(U))
+        return total
 
-
-def _rated(data: Ratings, index: Tensor) -> Bool[Tensor, "n M"]:
-    """Return which columns some rows have rated."""
-    part = data.batch(index)
-    old = torch.zeros(part.shape, dtype=torch.bool, device=data.values.device)
-    old[part.pattern.rows, part.pattern.columns] = True
-    return old
+    return recommended(data, score, lambda each: _unknown(model, some, data, each), rows, count, seen, "rated")
 
 
 def fold_in(posterior: Posterior, draws: Values, rows: Ratings, most: int = SCORE_DRAWS) -> Draws:

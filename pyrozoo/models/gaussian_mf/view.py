@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from pyrozoo.contracts import view
@@ -16,6 +15,7 @@ from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.drawing.labels import drawable, families
+from pyrozoo.drawing.panels import array, over_run, panels
 from pyrozoo.drawing.predictions import completion
 from pyrozoo.models.gaussian_mf.queries import SCORE_DRAWS, fold_in, predictive, recommend
 
@@ -37,6 +37,8 @@ PARTS = {"train_nll": "C0", "validation_nll": "C1", "test_nll": "C3"}
 class View(view.View):
     """Figures, tables and pictures of a factorization."""
 
+    rows_have_own = True
+
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: negative log predictive densities per rating, and the test error.
 
@@ -57,7 +59,7 @@ class View(view.View):
         if data.hidden is not None:
             found, truth = fit.predict(data), data.hidden.values
             result["test_nll"] = -found.log_density.mean().item()
-            result["test_rmse"] = (found.mean - truth).square().mean().sqrt().item()
+            result["test_rmse"] = found.rmse(truth)
             result["baseline_rmse"] = (_baseline(data) - truth).square().mean().sqrt().item()
         return result
 
@@ -76,21 +78,13 @@ class View(view.View):
         if data.test is not None:
             new = fold_in(fit.posterior, fit.draws, data.test)
             result["test_recommendations"] = recommend(fit.model, new, data.test)
-        # Of the data only, not of new rows, for which the fit's draws have no factors.
-        if data.hidden is not None:
-            result["holdout"] = data.predictions(fit.predict(data))
-        if (unknown := data.missing) is not None:
-            result["missing"] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
-        return result
+        return result | self.predicted(fit)
 
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return densities while the method ran, held-out ratings, factors and offsets."""
         found, hidden = [_curves(fit)], fit.data.hidden
         if hidden is not None and len(hidden.values):
-            said = (
-                f"{len(hidden.values)} held-out ratings against their predictions. Right: calibrated predictions make "
-                "flat bars; a hill says that intervals are too wide, ends that rise that they are too narrow."
-            )
+            said = f"{len(hidden.values)} held-out ratings against their predictions"
             found.append(completion("holdout", said, fit.predict(fit.data), hidden.values, "rating"))
             found.append(_by_activity(fit))
         found.append(_map(fit))
@@ -110,10 +104,9 @@ def _baseline(data: Ratings) -> Tensor:
 
 def _factors(aligned: Draws, labels: Sequence[str], side: str) -> pd.DataFrame:
     """Return posterior means of factors, draws turned onto each other, and of offsets."""
-    means = {site: value.cpu().numpy() for site, value in aligned.means().items()}
-    offsets = {"offset": means[f"{side}_offsets"]} if f"{side}_offsets" in means else {}
-    factors = {f"factor[{k}]": column for k, column in enumerate(means[f"{side}_factors"].T)}
-    return pd.DataFrame({side: list(labels), **offsets, **factors})
+    means = aligned.means()
+    offsets = {"offset": means[f"{side}_offsets"].cpu().numpy()} if f"{side}_offsets" in means else {}
+    return pd.DataFrame({side: list(labels), **offsets, **view.numbered("factor", means[f"{side}_factors"])})
 
 
 def _curves(fit: Fit) -> Picture | None:
@@ -121,22 +114,15 @@ def _curves(fit: Fit) -> Picture | None:
     known = [name for name in PARTS if name in fit.trace and fit.trace[name].notna().any()]
     if not known:
         return None
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
-    best = int(np.nanargmax(fit.runs["objective"].to_numpy())) if len(fit.runs) and fit.kind != "samples" else None
-    ends = []
-    for name in known:
-        chains = [line for chain, line in fit.trace.groupby("chain") if best is None or chain == best]
-        for i, line in enumerate(each.dropna(subset=[name]) for each in chains):
-            label = name.removesuffix("_nll") if i == 0 else None
-            left.plot(line["iteration"], line[name], color=PARTS[name], lw=1, label=label)
-            right.plot(line["seconds"], line[name], color=PARTS[name], lw=1)
-            ends.append(line[name].to_numpy())
-    values = np.concatenate(ends)
+    trace = fit.trace
+    if len(fit.runs) and fit.kind != "samples":
+        trace = trace[trace["chain"] == int(np.nanargmax(fit.runs["objective"].to_numpy()))]
+    curves = [(trace, name, name.removesuffix("_nll"), {"color": PARTS[name], "lw": 1}) for name in known]
+    figure, left, _ = over_run(curves, "iteration", "negative log density per rating")
+    values = trace[known].to_numpy()
+    values = values[~np.isnan(values)]
     low, high = np.quantile(values, [0.0, 0.9]) if len(values) > 20 else (values.min(), values.max())
     left.set_ylim(low - 0.05 * (high - low + 1e-3), high + 0.3 * (high - low + 1e-3))
-    left.set(xlabel="iteration", ylabel="negative log density per rating", title="By iteration")
-    right.set(xlabel="seconds", title="By time")
     left.legend()
     how = (
         "averaged over the sweeps so far, and anew from the end of the warm-up" if fit.kind == "samples"
@@ -153,10 +139,9 @@ def _curves(fit: Fit) -> Picture | None:
 def _by_activity(fit: Fit) -> Picture | None:
     """Draw the error of held-out ratings by how many other ratings their row has."""
     data, hidden = fit.data, fit.data.hidden
-    count = _numpy(torch.bincount(data.pattern.rows, minlength=data.shape[0])[hidden.rows])
+    count = array(torch.bincount(data.pattern.rows, minlength=data.shape[0])[hidden.rows])
     found = fit.predict(data)
-    error = _numpy((found.mean - hidden.values).square())
-    width = _numpy(found.upper - found.lower)
+    error, width = array((found.mean - hidden.values).square()), array(found.upper - found.lower)
     edges = np.unique(np.quantile(count, np.linspace(0, 1, GROUPS + 1)))
     if len(edges) < 3:
         return None
@@ -165,8 +150,7 @@ def _by_activity(fit: Fit) -> Picture | None:
     middle = [np.median(count[each]) for each in groups]
     rmse = [np.sqrt(error[each].mean()) for each in groups]
     sd = [width[each].mean() / (2 * 1.645) for each in groups]
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panels(6, 3.2)
     axes.plot(middle, rmse, "o-", color="C3", label="error that was made (RMSE)")
     axes.plot(middle, sd, "s--", color="C0", label="error that was expected")
     axes.set(xlabel="other ratings of the same row", title="Rows with few ratings are predicted worse: is it known?")
@@ -181,9 +165,8 @@ def _by_activity(fit: Fit) -> Picture | None:
 
 def _map(fit: Fit) -> Picture:
     """Draw the columns by their two largest factors, or along the only one."""
-    data, values = fit.data, _numpy(fit.aligned.means()["column_factors"])
-    figure = Figure(figsize=(7.5, 5), layout="constrained")
-    axes = figure.subplots()
+    data, values = fit.data, array(fit.aligned.means()["column_factors"])
+    figure, axes = panels(7.5, 5)
     y = values[:, 1] if values.shape[1] > 1 else np.zeros(len(values))
     axes.plot(values[:, 0], y, "o", ms=4, color="C0")
     middle = np.median(values[:, 0]), np.median(y)
@@ -207,14 +190,12 @@ def _map(fit: Fit) -> Picture:
 
 def _offsets(fit: Fit) -> Picture:
     """Draw the columns with the highest and lowest offsets, with intervals, and the offsets of rows."""
-    offsets = _numpy(fit.draws["column_offsets"].flatten(0, 1))
-    rows = _numpy(fit.draws["row_offsets"].mean((0, 1)))
+    offsets, rows = array(fit.draws["column_offsets"].flatten(0, 1)), array(fit.draws["row_offsets"].mean((0, 1)))
     mean = offsets.mean(0)
     order = np.argsort(-mean, kind="stable")
     if len(order) > 2 * MOST_NAMED:
         order = np.concatenate([order[:MOST_NAMED], order[-MOST_NAMED:]])
-    figure = Figure(figsize=(9, max(2.4, 0.22 * len(order) + 0.9)), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[3, 2])
+    figure, (left, right) = panels(9, max(2.4, 0.22 * len(order) + 0.9), 1, 2, width_ratios=[3, 2])
     low, high = np.quantile(offsets[:, order], [0.05, 0.95], axis=0)
     y = np.arange(len(order))
     left.errorbar(mean[order], y, xerr=[mean[order] - low, high - mean[order]], fmt="o", ms=3, lw=1)
@@ -230,7 +211,3 @@ def _offsets(fit: Fit) -> Picture:
         "How much columns are liked beyond the mean of all ratings, with 90% intervals, and how generous rows are.",
         figure,
     )
-
-
-def _numpy(values: Tensor) -> np.ndarray:
-    return values.detach().double().cpu().numpy()

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma
 
+from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Answer, Independent, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.math.special import GammaFunctions
 from pyrozoo.models.poisson_mf.factors import Factor, expected_rate, factor, rates_given, rates_shape
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
@@ -36,7 +36,7 @@ class HierarchicalState(State):
     column_rates_rate: Float[Tensor, "C M"]
 
 
-class Solver(SolverContract, kind="variational", objective="elbo", monotone=True, state=State):
+class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State):
     """CAVI (Gopalan, Hofman and Blei 2015, section 3; the plain model: Cemgil 2009, section 3).
 
     With A = exp E log theta, B = exp E log eta and s = A B^T at the listed cells, R = x / s: the expected counts of

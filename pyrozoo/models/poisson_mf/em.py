@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 
 from pyrozoo.contracts.solver import Info
-from pyrozoo.core.errors import SettingError
 from pyrozoo.models.poisson_mf.factors import rates_given
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
 from pyrozoo.models.poisson_mf.point import PointSolver, State, log_prior, prior_rates
-from pyrozoo.models.poisson_mf.posterior import Posterior
 
 
 class Solver(PointSolver, kind="point", objective="log_joint", monotone=True):
@@ -23,11 +21,7 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True):
         SettingError: A shape below 1, for which the posterior has no mode.
     """
 
-    def __init__(self, posterior: Posterior):
-        super().__init__(posterior)
-        for name in ("row_shape", "column_shape"):
-            if (value := getattr(self.model, name)) < 1:
-                raise SettingError(f"model.{name} is {value}; em needs >= 1, below which the posterior has no mode")
+    at_least_one = "row_shape", "column_shape"
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""

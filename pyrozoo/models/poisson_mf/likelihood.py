@@ -7,15 +7,15 @@ last sum over all cells is one of K products of totals, so that only listed and 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
-from pyro.distributions import TorchDistribution
 from pyro.distributions import constraints as C
 from torch import Tensor
 
 from pyrozoo.data.triplets import Triplets
+from pyrozoo.program.whole import Whole
 
 LARGEST_FLOAT32_COUNT = 2**24
 """Larger counts are not whole numbers in single precision."""
@@ -125,7 +125,7 @@ def expected_total(
     return total if unknown is None else total - unknown.sampled(row_factors, column_factors).sum(-1)
 
 
-class FactorPoisson(TorchDistribution):
+class FactorPoisson(Whole):
     """x_nm ~ Poisson(sum_k theta_nk eta_mk), independently; a value is a list of entries, as ``Triplets.values``.
 
     Batch shape (N,): the log density of every row. Unobserved pairs count for nothing.
@@ -136,19 +136,11 @@ class FactorPoisson(TorchDistribution):
         data: Says which pairs are unobserved; its own values are recognised and not sorted again.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
     support = C.independent(C.nonnegative, 2)
-    has_rsample = False
 
     def __init__(self, row_factors: Float[Tensor, "N K"], column_factors: Float[Tensor, "M K"], data: Triplets):
         self.row_factors, self.column_factors, self.data = row_factors, column_factors, data
-        super().__init__(row_factors.shape[:1], data.values.shape, validate_args=False)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> FactorPoisson:
-        """Return itself: rows are already the batch."""
-        if torch.Size(batch_shape) != self.batch_shape:
-            raise NotImplementedError("the rows are the batch; there is no other")
-        return self
+        super().__init__(row_factors.shape[:1], data.values.shape)
 
     def log_prob(self, value: Tensor) -> Float[Tensor, N]:
         """Return the log density of each row."""

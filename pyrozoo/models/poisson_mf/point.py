@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.solver import Answer
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts import solver
 from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.models.poisson_mf.posterior import Posterior
 
@@ -31,20 +30,12 @@ class HierarchicalState(State):
     column_rates: Float[Tensor, "C M"]
 
 
-class PointSolver(SolverContract, state=State):
+class PointSolver(solver.PointSolver, state=State):
     """A solver whose state is a point."""
 
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
         self.state_class = HierarchicalState if self.model.hierarchical else State
-
-    def init(self, chains: int) -> State:
-        """Return random starting points (``Posterior.initial``)."""
-        return self.state_class(**self.posterior.initial(chains))
-
-    def answer(self, state: State) -> Answer:
-        """Return the point itself."""
-        return Answer(point=vars(state))
 
 
 def prior_rates(model: PoissonMF, state: State) -> tuple[Tensor | float, Tensor | float]:

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import HandBuilt
+from pyrozoo.contracts.values import check_counts
 from pyrozoo.core.draws import Draws, Values
-from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.factors import rates_given
@@ -30,13 +30,10 @@ class Posterior(HandBuilt):
     data: Triplets
     observed = "counts"
     unit = "row"
+    wants = "triplets (row, column, count)"
     invariant_dims: ClassVar = {
-        "log_likelihood": (),
-        "total": (),
-        "row_total": ("row",),
-        "column_total": ("column",),
-        "cell_rate": ("cell",),
-    }
+        "log_likelihood": (), "total": (), "row_total": ("row",), "column_total": ("column",), "cell_rate": ("cell",),
+    }  # fmt: skip
 
     @property
     def sites(self) -> Mapping[str, tuple[str, ...]]:
@@ -46,15 +43,9 @@ class Posterior(HandBuilt):
 
     def check(self) -> None:
         """Raise DataError unless every listed value is a count that the precision can hold."""
-        if not isinstance(self.data, Triplets):
-            raise DataError(f"poisson_mf needs triplets (row, column, count), not {type(self.data).__name__}")
-        self.data.checked()
+        super().check()
         for part in self.data.with_new_rows:
-            x = part.counts
-            part.refuse(x < 0, "is negative; counts are needed")
-            part.refuse(x != x.round(), "is not a whole number; counts are needed")
-            if x.dtype == torch.float32:
-                part.refuse(x > LARGEST_FLOAT32_COUNT, "is too large for dtype=float32; use dtype=float64")
+            check_counts(part, part.counts, LARGEST_FLOAT32_COUNT)
 
     def initial(self, chains: int) -> Values:
         """Return starting values: factors all of one size that gives the data's mean, times Uniform(0.5, 1.5)."""
@@ -107,6 +98,5 @@ class Posterior(HandBuilt):
 
     def predict(self, draws: Values) -> Prediction:
         """Predict the hidden counts, in their order."""
-        if (hidden := self.data.hidden) is None:
-            raise ValueError("the data hide no entries")
+        hidden = self.hidden
         return predictive(*factors(draws), torch.stack([hidden.rows, hidden.columns], 1), hidden.values)

@@ -17,6 +17,7 @@ from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.triplets import Triplets
+from pyrozoo.drawing.tables import TOP, listed, recommended
 from pyrozoo.math.sparse import Pattern
 from pyrozoo.models.poisson_mf.factors import fit_rows
 from pyrozoo.models.poisson_mf.model import PoissonMF
@@ -30,14 +31,11 @@ PREDICTIVE_DRAWS = 1000
 BLOCK = 2**22
 """Rates held at a time."""
 
-TOP = 10
-"""Columns shown of each factor, and recommended to each row."""
-
 SIMILAR = 5
 """Neighbours shown of each column."""
 
 MOST_ROWS = 2000
-"""Rows whose recommendations are written, and by which ranking is judged; of more, so many are chosen evenly."""
+"""Rows by which ranking is judged; of more, so many are chosen evenly."""
 
 MOST_COLUMNS = 5000
 """Columns whose neighbours are written: those with the largest totals."""
@@ -84,8 +82,6 @@ def predictive(
         cells: Rows and columns, in any order.
         x: Their true counts; NaN where nobody knows them.
     """
-    if not len(cells):
-        return Prediction(*[x.new_zeros(0)] * 5)
     order = (cells[:, 0] * eta.shape[1] + cells[:, 1]).argsort()
     S, total = len(theta), max(200, min(PREDICTIVE_DRAWS, 4 * 10**7 // (len(cells) + 1)))
     repeats = -(-total // S)
@@ -93,20 +89,17 @@ def predictive(
         parts = [
             _block(cell_rates(theta, eta, cells[index]), x[index], repeats)
             for index in order.split(max(1, BLOCK // (S * repeats)))
+            if len(index)
         ]
-    back = order.argsort()
-    return Prediction(*(torch.cat(part)[back] for part in zip(*parts, strict=True)))
+    return Prediction.joined(parts, x).at(order.argsort())
 
 
-def _block(rates: Float[Tensor, "S cell"], x: Float[Tensor, cell], repeats: int) -> tuple[Tensor, ...]:
-    """Return mean, ends of the 90% interval, log density and randomised PIT of some cells."""
+def _block(rates: Float[Tensor, "S cell"], x: Float[Tensor, cell], repeats: int) -> Prediction:
+    """Predict some cells, with so many counts for every rate."""
     tiny = torch.finfo(rates.dtype).tiny
     log_mass = torch.xlogy(x, rates.clamp(min=tiny)) - rates - torch.lgamma(x + 1)
-    counts = torch.poisson(rates.repeat(repeats, 1))
-    ends = torch.quantile(counts, counts.new_tensor([0.05, 0.95]), dim=0, interpolation="nearest")
-    less, equal = (counts < x).to(x.dtype).mean(0), (counts == x).to(x.dtype).mean(0)
     log_density = log_mass.logsumexp(0) - math.log(len(rates))
-    return rates.mean(0), ends[0], ends[1], log_density, less + torch.rand_like(x) * equal
+    return Prediction.of_counts(rates.mean(0), log_density, torch.poisson(rates.repeat(repeats, 1)), x)
 
 
 def genres(mean: Values, data: Triplets, count: int = TOP) -> pd.DataFrame:
@@ -177,40 +170,12 @@ def recommend(
     Returns:
         One line per row and rank: mean and 90% predictive interval of the count, and whether it was seen.
     """
-    N, M = data.shape
-    chosen = evenly(N, MOST_ROWS) if rows is None else torch.as_tensor(rows, dtype=torch.long)
     theta, eta = factors(draws, RATE_DRAWS)
-    picked, marked = [], []
-    for index in chosen.split(max(1, BLOCK // M)):
-        score, old = expected_rates(theta[:, index], eta), _seen(data, index)
-        order = torch.where(old, score - 2 * score.max() - 1, score).argsort(dim=1, descending=True, stable=True)
-        order = order[:, : min(count, M)]
-        picked.append(torch.stack([index[:, None].expand_as(order), order], -1))
-        marked.append(old.gather(1, order))
-    cells, old = torch.cat(picked), torch.cat(marked)
-    rank = torch.arange(1, cells.shape[1] + 1).expand(old.shape)
-    keep = torch.ones_like(old) if seen else ~old
-    flat, rank, old = cells[keep], rank[keep], old[keep]
-    prediction = predictive(theta, eta, flat, eta.new_full((len(flat),), torch.nan))  # the draws that ranked them
-    return pd.DataFrame(
-        {
-            "row": [data.row_labels[i] for i in flat[:, 0].tolist()],
-            "rank": rank.cpu(),
-            "column": [data.column_labels[j] for j in flat[:, 1].tolist()],
-            "mean": prediction.mean.cpu(),
-            "lower_90": prediction.lower.cpu(),
-            "upper_90": prediction.upper.cpu(),
-            "seen": old.cpu(),
-        }
-    )
 
+    def predict(cells: Tensor) -> Prediction:  # by the draws that ranked them
+        return predictive(theta, eta, cells, eta.new_full((len(cells),), torch.nan))
 
-def _seen(data: Triplets, index: Tensor) -> Bool[Tensor, "n M"]:
-    """Return which columns some rows list."""
-    part = data.batch(index)
-    old = torch.zeros(part.shape, dtype=torch.bool, device=data.values.device)
-    old[part.pattern.rows, part.pattern.columns] = True
-    return old
+    return recommended(data, scores(draws, data)[0], predict, rows, count, seen, "seen")
 
 
 def fold_in(model: PoissonMF, draws: Values, rows: Triplets, most: int = RATE_DRAWS) -> Values:
@@ -260,7 +225,7 @@ def wanted_and_seen(data: Triplets) -> Iterator[tuple[Tensor, Bool[Tensor, "n M"
         mine = index[place] == rows
         wanted = torch.zeros(len(index), M, dtype=torch.bool, device=index.device)
         wanted[place[mine], columns[mine]] = True
-        yield index, wanted, _seen(data, index)
+        yield index, wanted, listed(data, index)
 
 
 def ranking(data: Triplets, score: Scores) -> dict[str, float]:

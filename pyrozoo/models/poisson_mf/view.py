@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -23,6 +21,8 @@ from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.drawing.labels import counted, drawable, families, percent
+from pyrozoo.drawing.panels import array, bar, grid, panels
+from pyrozoo.drawing.predictions import calibration
 from pyrozoo.models.poisson_mf import queries
 from pyrozoo.models.poisson_mf.queries import BLOCK, RATE_DRAWS, cell_rates, expected_rates, factors
 
@@ -66,6 +66,8 @@ BLUES = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0.25, 1, 256)))
 class View(view.View):
     """Figures, tables and pictures of a factorization."""
 
+    rows_have_own = True
+
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: the ELBO per count, and how well hidden columns are ranked."""
         data, result = fit.data, {}
@@ -97,14 +99,6 @@ class View(view.View):
             result["test_row_factors"] = _parts(aligned.means()["row_factors"], data.test)
         return result | self.predicted(fit)
 
-    def predicted(self, fit: Fit) -> dict[str, pd.DataFrame]:
-        """Return predictions in the data only: the draws have no factors of new rows, which are folded in."""
-        hidden, unknown = fit.data.hidden, fit.data.missing
-        result = {} if hidden is None else {"holdout": fit.data.predictions(fit.predict(fit.data))}
-        if unknown is not None:
-            result["missing"] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
-        return result
-
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return genres, loadings, rates (true ones where they are known), and what was hidden."""
         data: Triplets = fit.data
@@ -125,9 +119,8 @@ class View(view.View):
 def _parts(theta: Float[Tensor, "N K"], data: Triplets) -> pd.DataFrame:
     """Return each row's expected total and the factors' parts of it."""
     total = theta.sum(1, keepdim=True)
-    frame = pd.DataFrame({"row": list(data.row_labels), "expected_total": total[:, 0].cpu()})
-    shares = (theta / total).cpu()
-    return pd.concat([frame, pd.DataFrame({f"factor[{k}]": shares[:, k] for k in range(shares.shape[1])})], axis=1)
+    rows = {"row": list(data.row_labels), "expected_total": total[:, 0].cpu()}
+    return pd.DataFrame({**rows, **view.numbered("factor", theta / total)})
 
 
 # Factors --------------------------------------------------------------------------------------------------------------
@@ -136,18 +129,12 @@ def _parts(theta: Float[Tensor, "N K"], data: Triplets) -> pd.DataFrame:
 def _genres(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Triplets) -> Picture:
     shares, order = _shares(theta)
     count, lines = min(MOST_GENRES, len(order)), min(LISTED, len(eta))
-    across = min(ACROSS, count)
-    down = math.ceil(count / across)
     close = ConstrainedLayoutEngine(wspace=0.04, hspace=0.04)
-    figure = Figure(figsize=(max(2.7 * across, 3.0), down * (0.42 + 0.17 * lines)), layout=close)
-    every = figure.subplots(down, across, squeeze=False)
-    for place, axes in enumerate(every.flat):
+    figure, every = grid(count, ACROSS, (2.7 if count > 1 else 3.0, 0.42 + 0.17 * lines), layout=close)
+    for axes, k in zip(every, order.tolist(), strict=False):
         axes.set_axis_off()
-        if place >= count:
-            continue
-        k = int(order[place])
         weights, top = (each[:lines] for each in eta[:, k].sort(descending=True, stable=True))
-        sizes, y = _numpy(weights), np.arange(lines)
+        sizes, y = array(weights), np.arange(lines)
         axes.barh(y, sizes / (sizes.max() or 1.0), height=0.84, color="#c6dbef")
         for i, j in enumerate(top.tolist()):
             style = {"va": "center_baseline", "fontsize": 7.5}
@@ -172,34 +159,30 @@ def _loadings(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Trip
     each = min(M, LISTED, MOST_COLUMNS // count)
     tops = eta[:, shown].argsort(dim=0, descending=True, stable=True)[:each].T.flatten().tolist()
     columns = list(dict.fromkeys(tops))
-    weights = _numpy(eta[columns][:, shown].T)
+    weights = array(eta[columns][:, shown].T)
     rows = evenly(N, MOST_SHARES)
-    parts = _numpy((theta[rows] / theta[rows].sum(1, keepdim=True)).nan_to_num()[:, shown])
+    parts = array((theta[rows] / theta[rows].sum(1, keepdim=True)).nan_to_num()[:, shown])
     sorted_rows = _by_dominant(parts, parts.max(1))
     rows, parts = rows[torch.as_tensor(sorted_rows)], parts[sorted_rows]
 
     row_names = len(rows) <= MOST_NAMED
     width = max(1.2, 0.12 * len(columns)), max(1.0, 0.12 * len(rows) if row_names else 3.2)
     size = max(5.0, sum(width) + 2.8), 2.3 + 0.19 * count
-    figure = Figure(figsize=size, layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=width)
+    figure, (left, right) = panels(*size, 1, 2, width_ratios=width)
     thin = max(8.0, 7 * (size[1] - 1.2))
     # One column may be most of its factor; the scale ends where half of the factors have their largest weight.
     peaks = weights.max(1)
     top = float(np.median(peaks)) or float(peaks.max()) or 1.0
     image = left.imshow(weights, aspect="auto", cmap="viridis", norm=PowerNorm(0.5, 0, top), interpolation="nearest")
-    bar = figure.colorbar(image, ax=left, pad=0.01, aspect=thin, extend="max" if peaks.max() > top else "neither")
-    bar.set_label("weight (√ scale)", fontsize=7)
-    bar.ax.tick_params(labelsize=7)
+    more = "max" if peaks.max() > top else "neither"
+    bar(figure, image, left, "weight (√ scale)", pad=0.01, aspect=thin, extend=more)
     names = [drawable(data.column_labels[j], j) for j in columns]
     left.set_xticks(range(len(columns)), names, rotation=90, fontsize=6.5, family=families())
     left.set_yticks(range(count), [f"{k}: {percent(shares[k])}" for k in shown.tolist()], fontsize=7)
     left.set_ylabel("factor: share of all", fontsize=8)
     left.set_title(f"top {each} columns of each factor" if each > 1 else "top column of each factor", fontsize=9)
     image = right.imshow(parts.T, aspect="auto", cmap="magma", vmin=0, vmax=1, interpolation="nearest")
-    bar = figure.colorbar(image, ax=right, pad=0.02, aspect=thin)
-    bar.set_label("part of the row's total", fontsize=7)
-    bar.ax.tick_params(labelsize=7)
+    bar(figure, image, right, "part of the row's total", pad=0.02, aspect=thin)
     right.set_yticks(range(count), [])
     if row_names:
         names = [drawable(data.row_labels[i], i, "row") for i in rows.tolist()]
@@ -222,7 +205,7 @@ def _shares(theta: Float[Tensor, "N K"]) -> tuple[np.ndarray, Tensor]:
     """Return each factor's part of all that is expected, and the factors by falling part."""
     mass = theta.sum(0)
     shares = (mass / mass.sum()).nan_to_num()
-    return _numpy(shares), shares.argsort(descending=True, stable=True).cpu()
+    return array(shares), shares.argsort(descending=True, stable=True).cpu()
 
 
 def _by_dominant(parts: np.ndarray, size: np.ndarray) -> np.ndarray:
@@ -239,17 +222,16 @@ def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]
     chosen = []
     for part, most in zip((of_rows, of_columns), IMAGE, strict=True):
         index = evenly(len(part), most)
-        values = _numpy(part[index][:, largest])
+        values = array(part[index][:, largest])
         chosen.append(index[torch.as_tensor(_by_dominant(values, values.sum(1)))])
     rows, columns = chosen
-    true = _numpy(theta[rows] @ eta[columns].T)
+    true = array(theta[rows] @ eta[columns].T)
     left, right = factors(fit.draws, RATE_DRAWS)
-    inferred = _numpy(expected_rates(left[:, rows], right[:, columns]))
+    inferred = array(expected_rates(left[:, rows], right[:, columns]))
 
     high = float(max(true.max(), inferred.max())) or 1.0
     low = min(max(float(np.quantile(true, 0.01)), min(FAINT, high / DYNAMIC)), high / 10)
-    figure = Figure(figsize=(11, 3.7), layout="constrained")
-    axes = figure.subplots(1, 3, width_ratios=[1, 1, 1.05])
+    figure, axes = panels(11, 3.7, 1, 3, width_ratios=[1, 1, 1.05])
     for axis, values, title in zip(axes, (true, inferred), ("true rates", "inferred, posterior mean"), strict=False):
         image = axis.imshow(
             values.clip(min=low), aspect="auto", cmap="viridis", norm=LogNorm(low, high),
@@ -280,15 +262,14 @@ def _listed_rates(fit: Fit) -> Picture:
     data: Triplets = fit.data
     total = len(data.values)
     entries = data.values[evenly(total, MOST_CELLS).to(data.values.device)]
-    observed, cells = _numpy(entries[:, 2]), entries[:, :2].long()
+    observed, cells = array(entries[:, 2]), entries[:, :2].long()
     theta, eta = factors(fit.draws, RATE_DRAWS)
     parts = cells.split(max(1, BLOCK // len(theta)))
-    expected = np.concatenate([_numpy(cell_rates(theta, eta, part).mean(0)) for part in parts])
+    expected = np.concatenate([array(cell_rates(theta, eta, part).mean(0)) for part in parts])
     low = max(float(np.quantile(expected, 0.001)), float(expected.max()) / DYNAMIC**2, 1e-6)
     across = min(low, float(expected.max()) / 2) / 1.3, float(expected.max()) * 1.3
     upward = 0.7, float(max(observed.max(), across[1], 2.0)) * 1.3
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panels(6.4, 4.4)
     x = np.geomspace(*across, 400)
     zero = np.exp(-x)
     ends = [poisson.ppf(zero + q * -np.expm1(-x), x).clip(min=1) for q in (0.05, 0.95)]
@@ -338,19 +319,16 @@ def _density(
 
 
 def _holdout(fit: Fit) -> Picture:
-    hidden = fit.data.hidden
-    prediction = fit.predict(fit.data)
-    true, mean, lower, upper = (
-        _numpy(each) for each in (hidden.values, prediction.mean, prediction.lower, prediction.upper)
-    )
+    hidden, found = fit.data.hidden, fit.predict(fit.data)
+    true, mean, lower, upper = map(array, (hidden.values, found.mean, found.lower, found.upper))
     hit = (lower <= true) & (true <= upper)
     order = np.lexsort((mean, true))  # by count, then by mean: an even choice has small and large ones
     at = order[evenly(len(order), MOST_INTERVALS).numpy()]
     x, mean, lower, upper, inside = true[at], mean[at], lower[at], upper[at], hit[at]
     beside = _spread(x)
-    figure = Figure(figsize=(9 if hidden.at_random else 5.4, 3.8), layout="constrained")
-    panels = figure.subplots(1, 2 if hidden.at_random else 1, squeeze=False)[0]
-    left = panels[0]
+    across = 2 if hidden.at_random else 1
+    figure, axes = panels(5.4 if across == 1 else 9, 3.8, 1, across, squeeze=False)
+    left = axes[0, 0]
     for which, color, label in ((inside, "C0", "the interval holds the truth"), (~inside, "C3", "it does not")):
         if not which.any():
             continue
@@ -375,11 +353,7 @@ def _holdout(fit: Fit) -> Picture:
     every = counted(len(true), "hidden entry", "hidden entries")
     left.set_title(some if len(at) < len(true) else every, fontsize=10)
     if hidden.at_random:
-        right, bins = panels[1], 20 if len(true) >= 200 else 10
-        right.hist(_numpy(prediction.pit), bins=bins, range=(0, 1), color="C0")
-        right.axhline(len(true) / bins, color="0.4", lw=0.8)
-        right.set(xlabel="randomised PIT", ylabel="entries", xlim=(0, 1))
-        right.set_title("calibration: flat is right", fontsize=10)
+        calibration(axes[0, 1], found.pit, randomised=True)
         rest = (
             f"the intervals hold {hit.mean():.0%} of all, and should hold 90% or, counts being whole, somewhat more. A "
             "histogram high at both ends is too sure of itself, high in the middle not sure enough."
@@ -402,8 +376,7 @@ def _spread(x: np.ndarray) -> np.ndarray:
 def _ranking(fit: Fit) -> Picture:
     curves = queries.recall_curves(fit.data, queries.scores(fit.draws, fit.data), MOST_RECOMMENDED)
     k = np.arange(1, curves.shape[1] + 1)
-    figure = Figure(figsize=(6.2, 3.8), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panels(6.2, 3.8)
     lines = (("C0", "-", "the fit"), ("C1", "-", "popularity"), ("0.6", ":", "chance"))
     for curve, (color, style, label) in zip(curves, lines, strict=True):
         axes.plot(k, curve, color=color, ls=style, label=label)
@@ -422,7 +395,3 @@ def _ranking(fit: Fit) -> Picture:
         f"{some}",
         figure,
     )
-
-
-def _numpy(values: Tensor) -> np.ndarray:
-    return values.double().cpu().numpy()

@@ -62,7 +62,7 @@ class View(view.View):
 
 def _clusters(aligned: Draws, table: Table) -> pd.DataFrame:
     probability = assign(Layout.of(table), aligned)
-    clusters = {"row": list(table.row_labels), "cluster": probability.argmax(1).cpu()}
+    clusters = {"row": list(table.row_labels), "cluster": probability.argmax(1).cpu().numpy()}
     return pd.DataFrame({**clusters, **view.numbered("probability", probability)})
 
 
