@@ -88,10 +88,10 @@ class Posterior:
             NotApplicable: Another run has other sites.
         """
         with torch.random.fork_rng(), pyro.validation_enabled(False):
-            runs = [poutine.trace(InitMessenger(anywhere)(self.program)).get_trace(self.data) for _ in range(2)]
-        if sample_nodes(runs[0]).keys() != sample_nodes(runs[1]).keys():
-            odd = sorted(sample_nodes(runs[0]).keys() ^ sample_nodes(runs[1]).keys())[0]
-            raise NotApplicable(f"the program has the site {odd!r} in some runs only: its course must not be random")
+            runs = [poutine.trace(InitMessenger(anywhere)(self.program)).get_trace(self.data) for _ in range(4)]
+        sites = [sample_nodes(each).keys() for each in runs]
+        if odd := sorted(set().union(*sites) - set(sites[0]).intersection(*sites)):
+            raise NotApplicable(f"the program has the site {odd[0]!r} in some runs only: its course must not be random")
         return runs[0]
 
     @property

@@ -439,7 +439,7 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
     """
     rows = judged(invariants, fit.kind)
     rows = rows.iloc[evenly(len(rows), MOST_SCALARS).numpy()]
-    if not len(rows):
+    if not len(rows) or np.isnan(fit.seconds):  # a fit from elsewhere that says no time
         return pd.DataFrame()
     if fit.kind != "samples" and own:
         return pd.DataFrame()

@@ -183,52 +183,66 @@ def log_likelihood_by_unit(
     Returns:
         Log densities [unit], and names of plates; none where the units are of several kinds.
     """
-    trace, summed, terms = _terms(program, values, data, depth)
-    held = set(sites)
-    groups = _apart([term for name, term in terms.items() if name not in held], summed)
+    trace = enumerated_trace(program, values, data, depth)
+    nodes = {name: node for name, node in _dense(trace).items() if name not in set(sites)}
+    if not _enumerates(trace):  # every element of every site is a unit, in plates or not
+        kinds = {tuple(dims_of(node)[: node["log_prob"].ndim]) for node in nodes.values()}
+        parts = [node["log_prob"].reshape(-1) for node in nodes.values()]
+        return torch.cat(parts), kinds.pop() if len(kinds) == 1 else ()
+    summed, terms = _terms(trace, nodes)
     names = {symbol: name for name, symbol in trace.plate_to_symbol.items()}
     parts, kinds = [], set()
-    for group in groups:
+    for group in _apart(terms, summed):
         shared = frozenset.intersection(*(ordinal for ordinal, _ in group))
-        found: Any = _contracted(group, summed, shared)
+        found = _contracted(trace, group, summed, shared)
         order = sorted(shared, key=lambda symbol: trace.symbol_to_dim[symbol])  # the outermost plate first
-        sizes = {frame.name: frame.size for n in trace.nodes.values() if n["type"] == "sample"
-                 for frame in n["cond_indep_stack"]}  # fmt: skip
-        whole = found.permute([found._pyro_dims.index(symbol) for symbol in order])
-        parts.append(whole.expand([sizes[names[symbol]] for symbol in order]).reshape(-1))
+        parts.append(found.permute([found._pyro_dims.index(symbol) for symbol in order]).reshape(-1))
         kinds.add(tuple(names[symbol] for symbol in order))
     return torch.cat(parts), kinds.pop() if len(kinds) == 1 else ()
 
 
-class _Ring(LogRing):
-    _backend = "pyrozoo.program.log_einsum"
-
-
 def log_density_at(program: Program, values: Values, data: Any, depth: int) -> Tensor:
     """Return log p(data, values), discrete sites summed out, a scalar: what ``log_joint`` says, under vmap too."""
-    _, summed, terms = _terms(program, values, data, depth)
-    return _contracted(terms.values(), summed, frozenset())
-
-
-def _terms(program: Program, values: Values, data: Any, depth: int) -> tuple[Any, set[str], dict[str, Term]]:
-    """Return the trace, what is to be summed out, and the log density of every site with its plates."""
     trace = enumerated_trace(program, values, data, depth)
+    nodes = _dense(trace)
+    if not _enumerates(trace):
+        return torch.stack([node["log_prob"].sum() for node in nodes.values()]).sum()
+    summed, terms = _terms(trace, nodes)
+    return _contracted(trace, terms, summed, frozenset())
+
+
+def _dense(trace: Any) -> dict[str, Any]:
+    """Return the sites that have a density, with their log densities."""
     trace.compute_log_prob()
+    return {name: node for name, node in sample_nodes(trace).items() if not is_deterministic(node)}
+
+
+def _enumerates(trace: Any) -> bool:
+    return any("_enumerate_dim" in node["infer"] for node in sample_nodes(trace).values())
+
+
+def _terms(trace: Any, nodes: Mapping[str, Any]) -> tuple[set[str], list[Term]]:
+    """Return what is to be summed out, and the log density of every site with its plates."""
     trace.pack_tensors()
     plates = trace.plate_to_symbol
-    terms = {
-        name: (frozenset(plates[f.name] for f in node["cond_indep_stack"] if f.vectorized), node["packed"]["log_prob"])
-        for name, node in sample_nodes(trace).items()
-        if not is_deterministic(node)
-    }
-    return trace, set(trace.symbol_to_dim) - set(plates.values()), terms
+    terms = [
+        (frozenset(plates[f.name] for f in node["cond_indep_stack"] if f.vectorized), node["packed"]["log_prob"])
+        for node in nodes.values()
+    ]
+    return set(trace.symbol_to_dim) - set(plates.values()), terms
 
 
-def _contracted(terms: Iterable[Term], summed: set[str], shared: frozenset[str]) -> Any:
+def _contracted(trace: Any, terms: Iterable[Term], summed: set[str], shared: frozenset[str]) -> Any:
+    frames = [f for node in sample_nodes(trace).values() for f in node["cond_indep_stack"] if f.vectorized]
+    sizes = {trace.plate_to_symbol[frame.name]: frame.size for frame in frames}
     tree: OrderedDict[Any, list[Tensor]] = OrderedDict()
     for ordinal, term in terms:
         tree.setdefault(ordinal, []).append(term)
-    return contract_to_tensor(tree, summed, target_ordinal=shared, ring=_Ring())
+    return contract_to_tensor(tree, summed, target_ordinal=shared, ring=_Ring(dim_to_size=sizes))
+
+
+class _Ring(LogRing):
+    _backend = "pyrozoo.program.log_einsum"
 
 
 Term = tuple[frozenset[str], Any]
