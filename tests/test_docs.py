@@ -208,5 +208,5 @@ def test_pictures_and_files_that_pages_name_exist():
     for name in re.findall(r"!\[.*?\]\((.*?)\)", TEXT):
         assert (README.parent / name).is_file()
     for text in PAGES.values():
-        for name in re.findall(r"`((?:pyrozoo|conf|tests|examples|benchmarks|notebooks)/[\w/]+(?:\.\w+|/))`", text):
+        for name in re.findall(r"`((?:pyrozoo|conf|tests|examples|benchmarks|notebooks)/[a-z_/]+(?:\.\w+|/))`", text):
             assert (HOME / name).exists(), name

@@ -9,7 +9,7 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.picture import Picture
 from pyrozoo.drawing.panels import array, panels
 from pyrozoo.drawing.predictions import completions
-from pyrozoo.models.my_model.posterior import MOST_DRAWS
+from pyrozoo.models.my_model.posterior import MOST_DRAWS, Posterior
 
 
 class View(view.View):
