@@ -550,7 +550,7 @@ MISTAKES = [
     (["-m", "task=fit,calibrate"], "all runs of a sweep have one task"),
     (["task=fit", "simulations=3"], "simulations=3 is a setting of task=calibrate"),
     (["task=calibrate", "simulations=0"], "simulations is 0"),
-    (["task=calibrate", "simulations=many"], "config.simulations is 'many'"),
+    (["task=calibrate", "simulations=many"], "simulations is 'many'"),
     (["task=calibrate", "data=jester"], "data=jester is not simulated"),
     (["task=calibrate", "data=table", "data.path=x.csv"], "data=table is not simulated"),
     (["task=calibrate", "data.holdout=0.1"], "data.holdout is 0.1"),

@@ -21,3 +21,8 @@ class NotApplicable(UserError):
 
 class NumericalError(UserError):
     """A computation could not be carried out in floating point; the message says where and what to try."""
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says in one line, at least what it is."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

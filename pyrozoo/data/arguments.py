@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.core.errors import DataError
-from pyrozoo.data.container import Arrays, Data
+from pyrozoo.data.container import Arrays, Data, Stored
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,37 +55,27 @@ class Arguments(Data):
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Arguments:
         """Return the arguments on another device; a program states its own precision, which is left as it is."""
 
-        def move(value: Any) -> Any:
-            return value.to(device) if isinstance(value, Tensor) else value
+        def moved(given: Mapping[Any, Any]) -> dict[Any, Any]:
+            return {k: value.to(device) if isinstance(value, Tensor) else value for k, value in given.items()}
 
-        return replace(
-            self,
-            args=tuple(move(each) for each in self.args),
-            kwargs={name: move(value) for name, value in self.kwargs.items()},
-            replaced={site: move(value) for site, value in self.replaced.items()},
-        )
+        args = tuple(moved(dict(enumerate(self.args))).values())
+        return replace(self, args=args, kwargs=moved(self.kwargs), replaced=moved(self.replaced))
 
     def same(self, other: Any) -> bool:
         """Return whether other arguments are the same."""
-        if (
-            not isinstance(other, Arguments)
-            or len(self.args) != len(other.args)
-            or self.kwargs.keys() != other.kwargs.keys()
-        ):
+        if not isinstance(other, Arguments):
             return False
-        pairs = [*zip(self.args, other.args, strict=True), *((v, other.kwargs[k]) for k, v in self.kwargs.items())]
-        pairs += [(value, other.replaced.get(site)) for site, value in self.replaced.items()]
-        return all(_equal(*pair) for pair in pairs)
+        mine, theirs = ({**dict(enumerate(each.args)), **each.kwargs} for each in (self, other))
+        pairs = [(value, other.replaced.get(site)) for site, value in self.replaced.items()]
+        pairs += [(value, theirs.get(name)) for name, value in mine.items()]
+        return mine.keys() == theirs.keys() and all(_equal(*pair) for pair in pairs)
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return nothing: what is observed is stored by site, and arguments may be anything."""
         return {}, {}
 
     @classmethod
-    def restore(
-        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
-        site: str,
-    ) -> Arguments:  # fmt: skip
+    def restore(cls, observed: Stored, extra: Stored, coords: Mapping[str, Sequence[str]], site: str) -> Arguments:
         """Refuse: arguments may be anything, and are not stored."""
         raise DataError("a program's arguments are not stored: load(directory, model=..., args=...) gives them")
 
@@ -96,8 +86,7 @@ class Arguments(Data):
 
 
 def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor | np.ndarray):
-        return isinstance(other, Tensor | np.ndarray) and one.shape == other.shape and bool(
-            (torch.as_tensor(one) == torch.as_tensor(other)).all()
-        )  # fmt: skip
-    return one is other or bool(one == other)
+    if not isinstance(one, Tensor | np.ndarray):
+        return one is other or bool(one == other)
+    alike = isinstance(other, Tensor | np.ndarray) and one.shape == other.shape
+    return alike and bool((torch.as_tensor(one) == torch.as_tensor(other)).all())

@@ -32,25 +32,15 @@ def image_table(images: np.ndarray, name: str) -> Table:
     if images.ndim != 3:
         raise DataError(f"{name}: images must have three axes (image, height, width), not shape {images.shape}")
     count, height, width = images.shape
-    return Table(
-        torch.as_tensor(images.reshape(count, -1).astype(np.float64)),
-        labels("image", count),
-        [f"pixel_{i}_{j}" for i in range(height) for j in range(width)],
-        name,
-        image_shape=(height, width),
-    )
+    pixels = [f"pixel_{i}_{j}" for i in range(height) for j in range(width)]
+    values = torch.as_tensor(images.reshape(count, -1).astype(np.float64))
+    return Table(values, labels("image", count), pixels, name, image_shape=(height, width))
 
 
 def mask_images(
-    table: Table,
-    kinds: Sequence[str],
-    *,
-    seed: int,
-    line_distance: float,
-    circle_spread: float,
-    circle_radius: Sequence[float],
-    speckle: float,
-) -> Table:
+    table: Table, kinds: Sequence[str], *, seed: int, line_distance: float, circle_spread: float,
+    circle_radius: Sequence[float], speckle: float,
+) -> Table:  # fmt: skip
     """Hide part of every image; the kinds of masks share the images evenly, in random order.
 
     line: pixels near a line through the middle of the image, its direction uniform. circle: pixels in a circle around a
@@ -79,18 +69,15 @@ def mask_images(
             raise SettingError(f"data.masks has no kind {kind!r}; {suggestion(str(kind), KINDS)}")
     if table.image_shape is None:
         raise SettingError(f"data.masks needs images; set data.image_shape to the height and width of {table.name}'s")
-    if not line_distance > 0:
-        raise SettingError(f"data.mask_line_distance is {line_distance}; it must be positive")
-    if not circle_spread >= 0:
-        raise SettingError(f"data.mask_circle_spread is {circle_spread}; it must be at least 0")
-    if not _is_radius(circle_radius):
-        raise SettingError(
-            f"data.mask_circle_radius is {list(circle_radius)}; it must be three numbers: "
-            "an offset of at least 0, a positive shape, a positive rate"
-        )
-    if not 0 <= speckle < 1:
-        raise SettingError(f"data.mask_speckle is {speckle}; it must be in [0, 1)")
-
+    radius = "three numbers: an offset of at least 0, a positive shape, a positive rate"
+    for name, value, holds, wanted in (
+        ("line_distance", line_distance, line_distance > 0, "positive"),
+        ("circle_spread", circle_spread, circle_spread >= 0, "at least 0"),
+        ("circle_radius", list(circle_radius), _is_radius(circle_radius), radius),
+        ("speckle", speckle, 0 <= speckle < 1, "in [0, 1)"),
+    ):
+        if not holds:
+            raise SettingError(f"data.mask_{name} is {value}; it must be {wanted}")
     generator = np.random.default_rng((seed, MASK_STREAM))
     count, height, width = table.shape[0], *table.image_shape
     kind_of = generator.permutation(np.arange(count) % len(kinds))

@@ -17,7 +17,7 @@ import pandas as pd
 import pooch
 import torch
 
-from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.errors import DataError, SettingError, first_line
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Data, Hidden, labels
 from pyrozoo.data.grid import Grid, pattern
@@ -57,9 +57,9 @@ def locate(entry: Mapping[str, Any]) -> Path:
                     raise DataError(f"{name} in {FOLDER_VARIABLE} has SHA-256 {digest}, not {sha256}")
                 return local
     if not entry.get("url"):
+        where = f"{entry['source_page']} (terms: {entry['terms']})"
         raise DataError(
-            f"{entry['file']} cannot be downloaded; get it from {entry['source_page']} (terms: {entry['terms']}) "
-            f"and set {FOLDER_VARIABLE} to its folder"
+            f"{entry['file']} cannot be downloaded; get it from {where} and set {FOLDER_VARIABLE} to its folder"
         )
     try:
         # One file under a fixed name: nothing is unpacked, so nothing can be written outside the cache.
@@ -68,11 +68,9 @@ def locate(entry: Mapping[str, Any]) -> Path:
             path=pooch.os_cache("pyrozoo"), progressbar=False,
         )  # fmt: skip
     except (OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"{entry['file']} could not be downloaded from {entry['url']} ({reason}); "
-            f"put it into a folder and set {FOLDER_VARIABLE} to it"
-        ) from None
+        cure = f"put it into a folder and set {FOLDER_VARIABLE} to it"
+        failed = f"{entry['file']} could not be downloaded from {entry['url']} ({first_line(error)})"
+        raise DataError(f"{failed}; {cure}") from None
     return Path(fetched)
 
 
@@ -94,33 +92,32 @@ def zip_mixture_course(path: Path) -> Table:
     with np.load(path, allow_pickle=False) as arrays:
         shown, missing = arrays["Y_MD_obs"].astype(float), arrays["Y_MD_miss"].astype(float)
         train = Table.of(arrays["X_ND"], path.stem)
-    hidden_columns = missing.shape[1]
     values = np.concatenate([np.full_like(missing, np.nan), shown], 1)
-    rows, columns = np.indices(missing.shape)
-    test = Table(
-        torch.as_tensor(values),
-        labels("test_row", len(values)),
-        train.column_labels,
-        f"{path.stem} test rows",
-        hidden=Hidden(
-            torch.as_tensor(rows.ravel()), torch.as_tensor(columns.ravel()), torch.as_tensor(missing.ravel())
-        ),
-    )
     if values.shape[1] != train.shape[1]:
         raise DataError(
-            f"{path.name}: test rows have {hidden_columns} + {shown.shape[1]} columns, not {train.shape[1]}"
+            f"{path.name}: test rows have {missing.shape[1]} + {shown.shape[1]} columns, not {train.shape[1]}"
         )
-    return Table(train.values, train.row_labels, train.column_labels, train.name, test=test)
+    rows, columns, cells = (torch.as_tensor(each.ravel()) for each in (*np.indices(missing.shape), missing))
+    names = labels("test_row", len(values)), train.column_labels, f"{path.stem} test rows"
+    return replace(train, test=Table(torch.as_tensor(values), *names, hidden=Hidden(rows, columns, cells)))
 
 
 def mnist(path: Path, images: int | None) -> Table:
     """Parse MNIST images, values 0..255, from their IDX file or an .npz with ``images``: the first ones, or all."""
-    if images is not None and images < 1:
-        raise SettingError(f"data.images is {images}; it must be at least 1, or null")
+    _check_count("images", images)
     array = read_numpy(path, "images") if path.suffix == ".npz" else read_idx(path)
-    if images is not None and images > len(array):
-        raise DataError(f"{path.name} holds {len(array)} images; data.images asks for {images}")
-    return image_table(array[:images], path.name)
+    return image_table(_first(path, "images", images, array), path.name)
+
+
+def _check_count(what: str, count: int | None) -> None:
+    if count is not None and count < 1:
+        raise SettingError(f"data.{what} is {count}; it must be at least 1, or null")
+
+
+def _first(path: Path, what: str, count: int | None, array: np.ndarray) -> np.ndarray:
+    if count is not None and count > len(array):
+        raise DataError(f"{path.name} holds {len(array)} {what}; data.{what} asks for {count}")
+    return array[:count]
 
 
 def digits() -> Table:
@@ -155,8 +152,7 @@ def jester(path: Path, readers: int | None = None) -> Ratings:
 
     One line per reader: how many jokes it rated, then every rating, 99 where there is none.
     """
-    if readers is not None and readers < 1:
-        raise SettingError(f"data.readers is {readers}; it must be at least 1, or null")
+    _check_count("readers", readers)
     try:
         frame = pd.read_csv(path, header=None, compression="zip", dtype=np.float64)
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
@@ -171,9 +167,7 @@ def jester(path: Path, readers: int | None = None) -> Ratings:
         raise DataError(f"{path.name}: line {int(wrong.argmax()) + 1} does not hold as many ratings as it says")
     if not np.nanmax(np.abs(ratings), initial=0.0) <= 10:
         raise DataError(f"{path.name} holds ratings outside [-10, 10]")
-    if readers is not None and readers > len(ratings):
-        raise DataError(f"{path.name} holds {len(ratings)} readers; data.readers asks for {readers}")
-    ratings = ratings[:readers]
+    ratings = _first(path, "readers", readers, ratings)
     names = labels("reader", len(ratings)), labels("joke", 100)
     return Ratings.of(Table(torch.as_tensor(ratings), *names, "jester"))
 
@@ -222,14 +216,5 @@ def votes(path: Path) -> Survey:
     return replace(survey, column_labels=["party", *BILLS], levels=levels, name="votes")
 
 
-PARSERS: dict[str, Callable[..., Data]] = {
-    "zip_mixture_course": zip_mixture_course,
-    "mnist": mnist,
-    "digits": digits,
-    "lastfm": lastfm,
-    "jester": jester,
-    "label_image": label_image,
-    "pattern": pattern,
-    "election": election,
-    "votes": votes,
-}
+_KNOWN = (zip_mixture_course, mnist, digits, lastfm, jester, label_image, pattern, election, votes)
+PARSERS: dict[str, Callable[..., Data]] = {parser.__name__: parser for parser in _KNOWN}

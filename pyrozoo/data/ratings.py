@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.container import Arrays, Hidden, alike, check_fraction, check_size, labels
+from pyrozoo.data.container import Arrays, Hidden, Stored, alike, check_fraction, check_size, labels
 from pyrozoo.data.triplets import Repeated, Triplets
 
 WATCHED = 10_000
@@ -66,8 +66,8 @@ class Ratings(Triplets):
                 parts[name] = torch.stack([part.rows, part.columns], 1), part.values
         result = {}
         for name, (pairs, values) in parts.items():
-            count = len(values)
-            at = torch.linspace(0, count - 1, min(count, WATCHED), dtype=torch.float64, device=values.device).long()
+            last, count = len(values) - 1, min(len(values), WATCHED)
+            at = torch.linspace(0, last, count, dtype=torch.float64, device=values.device).long()
             result[name] = pairs[at], values[at]
         return result
 
@@ -77,20 +77,12 @@ class Ratings(Triplets):
         return moved if self.validation is None else replace(moved, validation=self.validation.to(device, dtype))
 
     def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
-        """Hide a random fraction of the ratings; ``of`` makes no difference, since all that is observed is listed.
-
-        Raises:
-            SettingError: If the fraction is out of range.
-        """
+        """Hide a random fraction of the ratings; ``of`` makes no difference, since all that is observed is listed."""
         at = self._choice(fraction, seed)
         return self.hide(self.values[at, :2].long()) if len(at) else self
 
     def set_aside(self, fraction: float, seed: int) -> Self:
-        """Move a random fraction of the ratings to ``validation``.
-
-        Raises:
-            SettingError: If the fraction is out of range.
-        """
+        """Move a random fraction of the ratings to ``validation``."""
         at = self._choice(fraction, seed, "data.validation")
         if not len(at):
             return self
@@ -101,6 +93,7 @@ class Ratings(Triplets):
         return replace(self, values=self.values[keep], validation=aside)
 
     def _choice(self, fraction: float, seed: int, setting: str = "data.holdout") -> Tensor:
+        """Choose ratings at random, or raise SettingError when the fraction is out of range."""
         check_fraction(fraction, setting)
         order = np.random.default_rng(seed).permutation(len(self.values))
         count = round(fraction * len(order))
@@ -136,17 +129,13 @@ class Ratings(Triplets):
         A row or a column without ratings has the mean of all.
         """
         ratings = values[:, 2].double()
-        mean = ratings.mean()
+        mean, sd = ratings.mean(), ratings.std(correction=0)
         result: Arrays = {}
-        for axis, (name, size) in enumerate(zip(("row", "column"), self.shape, strict=True)):
+        for axis, (name, size) in enumerate(zip(self.dims, self.shape, strict=True)):
             index = values[:, axis].long()
-            count = torch.bincount(index, minlength=size)
-            total = torch.zeros(size, dtype=torch.float64, device=values.device).index_add(0, index, ratings)
+            count, total = torch.bincount(index, minlength=size), ratings.new_zeros(size).index_add(0, index, ratings)
             result[f"mean_by_{name}"] = (name,), torch.where(count > 0, total / count.clamp(min=1), mean).cpu().numpy()
-        return result | {
-            "rating_mean": ((), mean.cpu().numpy()),
-            "rating_sd": ((), ratings.std(correction=0).cpu().numpy()),
-        }
+        return result | {"rating_mean": ((), mean.cpu().numpy()), "rating_sd": ((), sd.cpu().numpy())}
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the ratings; pairs asked about, hidden ones, those set aside and test rows beside them."""
@@ -154,10 +143,7 @@ class Ratings(Triplets):
         return observed, extra if self.validation is None else extra | self.validation.stored("validation")
 
     @classmethod
-    def restore(
-        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
-        site: str,
-    ) -> Self:  # fmt: skip
+    def restore(cls, observed: Stored, extra: Stored, coords: Mapping[str, Sequence[str]], site: str) -> Self:
         """Rebuild the data from what ``stored`` returned."""
         data = super().restore(observed, extra, coords, site)
         return replace(data, validation=Hidden.restore(extra, "validation", data.values.dtype))
@@ -194,8 +180,6 @@ def _suspicious(ratings: Tensor) -> str | None:
         apart = gap > max(APART * float(steps.sum()), STEPS * float(steps.max()))
         if apart and int(at.sum()) > max(2.0, OFTEN * len(ratings)):
             value = f"{float(sign * extreme):.10g}"
-            return (
-                f"the {which} value, {value}, stands apart from all others and occurs {int(at.sum())} times: "
-                f"if it means that there is no rating, say data.unknown={value}"
-            )
+            odd = f"the {which} value, {value}, stands apart from all others and occurs {int(at.sum())} times"
+            return f"{odd}: if it means that there is no rating, say data.unknown={value}"
     return None

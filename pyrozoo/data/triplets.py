@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.container import Arrays, Data, Hidden, alike, check_fraction, check_size, labels
+from pyrozoo.data.container import Arrays, Data, Hidden, Stored, alike, check_fraction, check_size, labels
 from pyrozoo.data.table import Table
 from pyrozoo.math.sparse import Pattern
 
@@ -66,27 +66,25 @@ class Triplets(Data):
 
     @cached_property
     def log_factorial(self) -> Tensor:
-        """Return the sum of log x! over the listed cells, a scalar."""
+        """Return the sum of them, a scalar."""
         return self.log_factorials.sum()
 
     @cached_property
     def pattern(self) -> Pattern:
         """Return where the listed cells are."""
-        rows, columns = self.values[:, :2].long().unbind(1)
-        return Pattern.of(rows, columns, *self.shape)
+        return Pattern.of(self.values[:, 0].long(), self.values[:, 1].long(), *self.shape)
 
     @cached_property
     def unobserved_pattern(self) -> Pattern | None:
         """Return where the unobserved cells are, or None when there are none."""
         if self.unobserved is None or not len(self.unobserved):
             return None
-        rows, columns = self.unobserved.unbind(1)
-        return Pattern.of(rows, columns, *self.shape)
+        return Pattern.of(self.unobserved[:, 0], self.unobserved[:, 1], *self.shape)
 
     @property
     def observed_cells(self) -> int:
         """Return how many cells are observed, zeros among them."""
-        return self.shape[0] * self.shape[1] - (0 if self.unobserved is None else len(self.unobserved))
+        return math.prod(self.shape) - (0 if self.unobserved is None else len(self.unobserved))
 
     def seen(self, values: Tensor) -> Tensor:
         """Return those of listed cells, [entry, 3], such as simulated ones, that these data observe."""
@@ -132,19 +130,14 @@ class Triplets(Data):
 
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
-        values = _take_rows(self.pattern, index, self.values)
-        unobserved = None
+        values, names, gone = _take_rows(self.pattern, index, self.values), self.row_labels, None
         if self.unobserved is not None and self.unobserved_pattern is not None:
-            unobserved = _take_rows(self.unobserved_pattern, index, self.unobserved)
+            taken = _take_rows(self.unobserved_pattern, index, self.unobserved)
+            gone = taken if len(taken) else None
         return type(self)(
-            values,
-            [self.row_labels[i] for i in index.tolist()],
-            self.column_labels,
-            self.name,
-            total_rows=self.shape[0] if self.total_rows is None else self.total_rows,
-            row_index=self.rows[index],
-            unobserved=unobserved if unobserved is not None and len(unobserved) else None,
-        )
+            values, [names[i] for i in index.tolist()], self.column_labels, self.name, row_index=self.rows[index],
+            total_rows=self.shape[0] if self.total_rows is None else self.total_rows, unobserved=gone,
+        )  # fmt: skip
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Self:
         """Return the data on another device and in another precision.
@@ -166,9 +159,6 @@ class Triplets(Data):
             of: ``all`` cells, which is fair to zeros and costs a number per cell; or ``listed`` ones, as is usual for
                 recommendations, where what is hidden is known not to be zero.
 
-        Returns:
-            The data with those cells unobserved and kept in ``hidden``, beside those that are there already.
-
         Raises:
             SettingError: If the fraction is out of range, or the cells are too many.
         """
@@ -183,11 +173,9 @@ class Triplets(Data):
             count = round(fraction * N * M)
             if count > MOST_HIDDEN:
                 digits = 1 - math.floor(math.log10(MOST_HIDDEN / (N * M)))
-                most = math.floor(MOST_HIDDEN / (N * M) * 10**digits) / 10**digits
-                raise SettingError(
-                    f"data.holdout would hide {count} of {N} x {M} cells, most of them zeros; "
-                    f"use data.holdout_of=listed, or at most {most:.2g}"
-                )
+                most = f"at most {math.floor(MOST_HIDDEN / (N * M) * 10**digits) / 10**digits:.2g}"
+                many = f"data.holdout would hide {count} of {N} x {M} cells, most of them zeros"
+                raise SettingError(f"{many}; use data.holdout_of=listed, or {most}")
             places = torch.as_tensor(np.sort(generator.choice(N * M, count, replace=False)), device=self.values.device)
             if self.unobserved is not None:
                 places = places[~torch.isin(places, _places(self.unobserved, M))]
@@ -207,17 +195,11 @@ class Triplets(Data):
         places, mine = _places(pairs, M), _places(self.values[:, :2].long(), M)
         at = torch.searchsorted(mine, places).clamp(max=max(0, len(mine) - 1))
         listed = mine[at] == places if len(mine) else torch.zeros_like(places, dtype=torch.bool)
-        values = self.values.new_zeros(len(pairs))
-        values[listed] = self.values[at[listed], 2]
-        keep = torch.ones(len(mine), dtype=torch.bool, device=mine.device)
-        keep[at[listed]] = False
-        hidden = Hidden(pairs[:, 0], pairs[:, 1], values, at_random)
-        return replace(
-            self,
-            values=self.values[keep],
-            unobserved=_joined(self.unobserved, pairs, M),
-            hidden=hidden.joined(self.hidden, M),
-        )
+        values, keep = self.values.new_zeros(len(pairs)), torch.ones(len(mine), dtype=torch.bool, device=mine.device)
+        values[listed], keep[at[listed]] = self.values[at[listed], 2], False
+        hidden = Hidden(pairs[:, 0], pairs[:, 1], values, at_random).joined(self.hidden, M)
+        gone = pairs if self.unobserved is None else _sorted(torch.cat([self.unobserved, pairs]), M)[0]
+        return replace(self, values=self.values[keep], unobserved=gone, hidden=hidden)
 
     def with_test(self, test: Any) -> Self:
         """Return the data with new rows beside them, their columns matched by label.
@@ -230,22 +212,22 @@ class Triplets(Data):
         if unknown and list(test.column_labels) == labels("column", test.shape[1]) and test.shape[1] == self.shape[1]:
             place, unknown = dict(zip(test.column_labels, range(test.shape[1]), strict=True)), []
         if unknown:
-            raise DataError(
-                f"{test.name}: the new rows list column {unknown[0]!r}, which {self.name} does not have"
-                + (f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else "")
-            )
+            more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+            which = f"column {unknown[0]!r}, which {self.name} does not have{more}"
+            raise DataError(f"{test.name}: the new rows list {which}")
         order = torch.tensor([place[label] for label in test.column_labels], dtype=torch.long)
-        pairs = test.values[:, :2].long()
-        moved = torch.stack([pairs[:, 0], order[pairs[:, 1]]], 1)
-        unobserved = test.unobserved
+
+        def moved(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+            return _sorted(torch.stack([rows, order[columns]], 1), self.shape[1])
+
+        pairs, at = moved(*test.values[:, :2].long().unbind(1))
+        values = torch.cat([pairs.to(test.values.dtype), test.values[at, 2:]], 1)
+        unobserved, hidden = test.unobserved, test.hidden
         if unobserved is not None:
-            unobserved = _sorted(torch.stack([unobserved[:, 0], order[unobserved[:, 1]]], 1), self.shape[1])[0]
-        moved, at = _sorted(moved, self.shape[1])
-        values = torch.cat([moved.to(test.values.dtype), test.values[at, 2:]], 1)
-        hidden = test.hidden
+            unobserved = moved(*unobserved.unbind(1))[0]
         if hidden is not None:
-            cells, at = _sorted(torch.stack([hidden.rows, order[hidden.columns]], 1), self.shape[1])
-            hidden = Hidden(cells[:, 0], cells[:, 1], hidden.values[at], hidden.at_random)
+            cells, at = moved(hidden.rows, hidden.columns)
+            hidden = replace(hidden, rows=cells[:, 0], columns=cells[:, 1], values=hidden.values[at])
         new = replace(test, values=values, column_labels=self.column_labels, unobserved=unobserved, hidden=hidden)
         return replace(self, test=new)
 
@@ -269,38 +251,28 @@ class Triplets(Data):
         """Return whether other triplets list the same cells and values, with the same pairs unobserved."""
         if not isinstance(other, Triplets) or other.shape != self.shape:
             return False
-        mine, theirs = (
-            (each.values, each.values.new_zeros(0, 2) if each.unobserved is None else each.unobserved)
-            for each in (self, other)
-        )
-        return alike(mine[0], theirs[0]) and alike(mine[1], theirs[1])
+        pairs = [self.values.new_zeros(0, 2) if u is None else u for u in (self.unobserved, other.unobserved)]
+        return alike(self.values, other.values) and alike(*pairs)
 
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return the totals of rows and of columns, and the share of zeros, over the observed cells."""
-        N, M = self.shape
         values = self.seen(values)
         counts = values[:, 2].double()
-        totals = [
-            torch.zeros(n, dtype=counts.dtype, device=counts.device).index_add(0, values[:, axis].long(), counts)
-            for axis, n in enumerate((N, M))
-        ]
-        return {
-            "row_total": (("row",), totals[0].cpu().numpy()),
-            "column_total": (("column",), totals[1].cpu().numpy()),
-            "share_of_zeros": ((), np.asarray(1 - len(counts) / max(self.observed_cells, 1))),
-        }
+        result: Arrays = {"share_of_zeros": ((), np.asarray(1 - len(counts) / max(self.observed_cells, 1)))}
+        for axis, (name, size) in enumerate(zip(self.dims, self.shape, strict=True)):
+            total = counts.new_zeros(size).index_add(0, values[:, axis].long(), counts)
+            result[f"{name}_total"] = (name,), total.cpu().numpy()
+        return result
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the listed cells; unobserved and hidden ones and test rows beside them."""
         extra: Arrays = {}
-        for prefix, part in (("", self), ("test_", self.test)):
-            if part is None:
-                continue
-            if prefix:
-                extra["test_entries"] = ("test_entry", "triplet"), part.values.cpu().numpy()
-                # Something with the dimension of the new rows, so that their labels are stored.
-                name = "mean_by_row" if self.lists_zeros else "row_total"
-                extra[f"test_{name}"] = ("test_row",), part.statistics(part.values, site)[name][1]
+        if self.test is not None:
+            extra["test_entries"] = ("test_entry", "triplet"), self.test.values.cpu().numpy()
+            # Something with the dimension of the new rows, so that their labels are stored.
+            name = "mean_by_row" if self.lists_zeros else "row_total"
+            extra[f"test_{name}"] = ("test_row",), self.test.statistics(self.test.values, site)[name][1]
+        for prefix, part in zip(("", "test_"), self.with_new_rows, strict=False):
             if part.unobserved is not None:
                 extra[f"{prefix}unobserved"] = (f"{prefix}pair", "row_column"), part.unobserved.cpu().numpy()
             if part.hidden is not None:
@@ -308,22 +280,17 @@ class Triplets(Data):
         return {site: (("entry", "triplet"), self.values.cpu().numpy())}, extra
 
     @classmethod
-    def restore(
-        cls, observed: Mapping[str, np.ndarray], extra: Mapping[str, np.ndarray], coords: Mapping[str, Sequence[str]],
-        site: str,
-    ) -> Self:  # fmt: skip
+    def restore(cls, observed: Stored, extra: Stored, coords: Mapping[str, Sequence[str]], site: str) -> Self:
         """Rebuild the data from what ``stored`` returned."""
 
-        def part(values: np.ndarray, rows: Sequence[str], prefix: str, name: str) -> Any:
-            unobserved = extra.get(f"{prefix}unobserved")
-            known = Hidden.restore(extra, f"{prefix}hidden", torch.as_tensor(values).dtype)
-            pairs = None if unobserved is None else torch.as_tensor(unobserved)
-            return cls(torch.as_tensor(values), rows, coords["column"], name, hidden=known, unobserved=pairs)
+        def part(array: np.ndarray, prefix: str, **more: Any) -> Any:
+            values, pairs = torch.as_tensor(array), extra.get(f"{prefix}unobserved")
+            more["hidden"] = Hidden.restore(extra, f"{prefix}hidden", values.dtype)
+            more["unobserved"] = None if pairs is None else torch.as_tensor(pairs)
+            return cls(values, coords[f"{prefix}row"], coords["column"], **more)
 
-        data = part(observed[site], coords["row"], "", "triplets")
-        if "test_entries" not in extra:
-            return data
-        return replace(data, test=part(extra["test_entries"], coords["test_row"], "test_", "test rows"))
+        test = part(extra["test_entries"], "test_", name="test rows") if "test_entries" in extra else None
+        return part(observed[site], "", test=test)
 
     @classmethod
     def blank(cls, rows: int, columns: int) -> Self:
@@ -345,14 +312,13 @@ class Triplets(Data):
         Raises:
             DataError: Not numbers, or unusable (see ``checked``).
         """
-        if isinstance(source, Triplets):
-            if type(source) is not cls:
-                theirs, ours = ("zero", "unknown") if cls.lists_zeros else ("unknown", "zero")
-                raise DataError(
-                    f"{source.name}: an absent pair is {theirs} in {type(source).__name__.lower()}; this model needs "
-                    f"{cls.__name__.lower()}, where it is {ours}: use data={cls.__name__.lower()}"
-                )
+        if isinstance(source, cls) and type(source) is cls:
             return source.checked()
+        if isinstance(source, Triplets):
+            theirs, ours = ("zero", "unknown") if cls.lists_zeros else ("unknown", "zero")
+            kind, needed = (each.__name__.lower() for each in (type(source), cls))
+            absent = f"an absent pair is {theirs} in {kind}; this model needs {needed}, where it is {ours}"
+            raise DataError(f"{source.name}: {absent}: use data={needed}")
         if isinstance(source, pd.DataFrame) and sorted(map(str, source.columns)) == sorted(NAMES):
             return cls.of_columns(*(source[each] for each in NAMES), name=name)
         if hasattr(source, "tocoo"):
@@ -368,14 +334,15 @@ class Triplets(Data):
         listed = table.observed if cls.lists_zeros else table.observed.logical_and(table.filled != 0)
         row, column = listed.nonzero(as_tuple=True)
         values = torch.cat([torch.stack([row, column], 1).to(table.values.dtype), table.values[row, column, None]], 1)
-        data = cls(values, table.row_labels, table.column_labels, table.name, notes=table.notes, truth=table.truth)
-        unobserved = (~table.observed).nonzero()
+        hidden, unobserved = table.hidden, (~table.observed).nonzero()
         if cls.lists_zeros:  # all absent pairs are unknown, and none was asked about but those that are hidden
-            hidden = table.hidden
             pairs = unobserved[:0] if hidden is None else torch.stack([hidden.rows, hidden.columns], 1)
-            unobserved = _sorted(pairs, data.shape[1])[0]
-        data = replace(data, hidden=table.hidden, unobserved=unobserved if len(unobserved) else None)
-        return (replace(data, test=cls.of(table.test)) if table.test is not None else data).checked()
+            unobserved = _sorted(pairs, table.shape[1])[0]
+        test = None if table.test is None else cls.of(table.test)
+        return cls(
+            values, table.row_labels, table.column_labels, table.name, hidden=hidden, test=test, truth=table.truth,
+            notes=table.notes, unobserved=unobserved if len(unobserved) else None,
+        ).checked()  # fmt: skip
 
     @classmethod
     def of_columns(
@@ -411,21 +378,16 @@ class Triplets(Data):
             at = int(bad.argmax())
             raise DataError(f"{name}: row {names[0][i[at]]!r}, column {names[1][j[at]]!r}: {numbers[at]:g} is infinite")
         row, column, value, again = _listed(i, j, numbers, repeated)
-        if again is not None and repeated == "refuse":
-            one, other, times = again
-            raise DataError(
-                f"{name}: row {names[0][one]!r}, column {names[1][other]!r} is listed {times} times; "
-                "data.repeated=sum adds them up, data.repeated=mean averages them"
-            )
         notes: tuple[str, ...] = ()
         if again is not None:
-            notes = (
-                f"{len(numbers) - len(value)} entries repeat a pair of row and column: values were {_DONE[repeated]}",
-            )
-        called, headed = (
-            _distinct([(given or {}).get(label, label) for label in each], each)
-            for each, given in zip(names, (row_labels, column_labels), strict=True)
-        )
+            if repeated == "refuse":
+                where = f"row {names[0][again[0]]!r}, column {names[1][again[1]]!r}"
+                cure = "data.repeated=sum adds them up, data.repeated=mean averages them"
+                raise DataError(f"{name}: {where} is listed {again[2]} times; {cure}")
+            count = len(numbers) - len(value)
+            notes = (f"{count} entries repeat a pair of row and column: values were {_DONE[repeated]}",)
+        given = zip(names, (row_labels or {}, column_labels or {}), strict=True)
+        called, headed = (_distinct([labels.get(each, each) for each in own], own) for own, labels in given)
         return cls._assembled(row, column, value, called, headed, name, notes)
 
     @classmethod
@@ -454,19 +416,11 @@ def _numbered(column: np.ndarray, what: str, name: str) -> tuple[np.ndarray, lis
     spelled = [str(each) for each in found]
     if (lost := (codes < 0) | np.array([*(not each for each in spelled), True])[codes]).any():
         raise DataError(f"{name}: entry {int(lost.argmax()) + 1} has no {what}")
-    keys = {each: (_or_nan(each), each) for each in spelled}
-    if any(math.isnan(number) for number, _ in keys.values()):
-        keys = {each: (0.0, each) for each in spelled}
-    names = sorted(keys, key=keys.__getitem__)
+    numbers = [float(each) if _is_number(each) else math.nan for each in spelled]
+    order = [0.0] * len(numbers) if any(map(math.isnan, numbers)) else numbers
+    names = [name for _, name in sorted({*zip(order, spelled, strict=True)})]
     place = {each: i for i, each in enumerate(names)}
     return np.array([place[each] for each in spelled])[codes], names
-
-
-def _or_nan(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def _numbers(values: np.ndarray, name: str) -> np.ndarray:
@@ -480,7 +434,8 @@ def _numbers(values: np.ndarray, name: str) -> np.ndarray:
         return given.astype(np.float64)
     except (TypeError, ValueError):
         at = next(i for i, each in enumerate(given) if not _is_number(each))
-        raise DataError(f"{name}: entry {at + 1}: the value {_one_line(values[at])} is not a number") from None
+        value = values[at].item() if isinstance(values[at], np.generic) else values[at]
+        raise DataError(f"{name}: entry {at + 1}: the value {' '.join(repr(value).split())} is not a number") from None
 
 
 def _is_number(value: Any) -> bool:
@@ -489,10 +444,6 @@ def _is_number(value: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return True
-
-
-def _one_line(value: Any) -> str:
-    return " ".join(repr(value.item() if isinstance(value, np.generic) else value).split())
 
 
 def _listed(
@@ -524,10 +475,6 @@ def _places(pairs: Tensor, width: int) -> Tensor:
 def _sorted(pairs: Tensor, width: int) -> tuple[Tensor, Tensor]:
     order = _places(pairs, width).argsort()
     return pairs[order], order
-
-
-def _joined(first: Tensor | None, second: Tensor, width: int) -> Tensor:
-    return second if first is None else _sorted(torch.cat([first, second]), width)[0]
 
 
 def _take_rows(pattern: Pattern, index: Tensor, entries: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.view import view_of
 from pyrozoo.core.draws import evenly
-from pyrozoo.core.errors import DataError
+from pyrozoo.core.errors import DataError, first_line
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.verdict import Line
@@ -48,6 +48,21 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
         frame.to_csv(temporary, index=False)
 
 
+def write_pictures(directory: Path, pictures: Sequence[Picture], suffix: str = "") -> list[dict[str, str]]:
+    """Write pictures into figures/, and return them for a page."""
+    drawn = [(picture, html.png(picture)) for picture in pictures]
+    for picture, image in drawn:
+        with replacing(directory / "figures" / f"{picture.name}{suffix}.png") as temporary:
+            temporary.write_bytes(image)
+    return html.figures(drawn)
+
+
+def write_report(directory: Path, template: str, values: Mapping[str, Any]) -> None:
+    """Write report.html, with the versions of what computed it."""
+    known = ", ".join(f"{name} {number}" for name, number in versions().items())
+    write_text(directory / "report.html", html.page(template, {"versions": known, **values}))
+
+
 def write_run(
     fit: Fit, data: az.InferenceData, directory: Path, config: str, lines: Sequence[Line], *,
     synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
@@ -67,25 +82,22 @@ def write_run(
     """
     fresh = not directory.exists() or set(directory.iterdir()) <= {directory / CONFIG.parts[0]}
     try:
-        _write(fit, data, directory, config)
+        write_text(directory / CONFIG, config)
+        with replacing(directory / "posterior.nc") as temporary:
+            data.to_netcdf(str(temporary), engine="h5netcdf")
+        write_table(directory / "trace.csv", fit.trace)
+        write_table(directory / "runs.csv", fit.runs)
         write_page(fit, data, directory, config, lines)
         if view_of(fit.model).synthesizes:
-            count = synthetic_rows or fit.data.shape[0]
-            path = directory / "tables" / "synthetic.csv"
+            path, count = directory / "tables" / "synthetic.csv", synthetic_rows or fit.data.shape[0]
             write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress))
-        _finish(fit, directory)
+        write_text(directory / "metrics.json", json.dumps(fit.metrics, indent=1, allow_nan=False) + "\n")
+        if fit.status != "interrupted":
+            (directory / CHECKPOINT).unlink(missing_ok=True)
     except BaseException:
         if fresh:  # nothing half written; a directory that held anything before is left alone
             shutil.rmtree(directory, ignore_errors=True)
         raise
-
-
-def _write(fit: Fit, data: az.InferenceData, directory: Path, config: str) -> None:
-    write_text(directory / CONFIG, config)
-    with replacing(directory / "posterior.nc") as temporary:
-        data.to_netcdf(str(temporary), engine="h5netcdf")
-    write_table(directory / "trace.csv", fit.trace)
-    write_table(directory / "runs.csv", fit.runs)
 
 
 def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, lines: Sequence[Line]) -> None:
@@ -103,30 +115,21 @@ def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, l
     tables = tables_of(fit)
     for name, frame in tables.items():
         write_table(directory / "tables" / f"{name}.csv", frame)
-    drawn = [(picture, html.png(picture)) for picture in pictures_of(fit, data)]
-    for picture, image in drawn:
-        with replacing(directory / "figures" / f"{picture.name}.png") as temporary:
-            temporary.write_bytes(image)
-    text = html.page(
-        "run.html.j2",
-        {
-            "title": f"{fit.model_name} by {fit.method}",
-            "lead": f"{fit.data.name}: {fit.data.size}; {fit.kind}; {fit.status} after {fit.iterations} iterations "
-            f"in {fit.seconds:.2f} s; seed {fit.seed}",
-            "lines": lines,
-            "notes": [note for note in str(data.attrs["notes"]).split("; ") if note],
-            "metrics": html.table(
-                pd.DataFrame({"figure": list(fit.metrics), "value": [html.number(v) for v in fit.metrics.values()]})
-            ),
-            "plates": html.figures(drawn[-1:])[0],
-            "story": type(fit.model).__doc__,
-            "pictures": html.figures(drawn[:-1]),
-            "tables": {name: html.table(frame, 12) for name, frame in {"summary": summary, **tables}.items()},
-            "settings": config,
-            "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
-        },
-    )
-    write_text(directory / "report.html", text)
+    *pictures, plates = write_pictures(directory, pictures_of(fit, data))
+    figures = {"figure": list(fit.metrics), "value": [html.number(value) for value in fit.metrics.values()]}
+    ended = f"{fit.status} after {fit.iterations} iterations in {fit.seconds:.2f} s; seed {fit.seed}"
+    write_report(directory, "run.html.j2", {
+        "title": f"{fit.model_name} by {fit.method}",
+        "lead": f"{fit.data.name}: {fit.data.size}; {fit.kind}; {ended}",
+        "lines": lines,
+        "notes": [note for note in str(data.attrs["notes"]).split("; ") if note],
+        "metrics": html.table(pd.DataFrame(figures)),
+        "plates": plates,
+        "story": type(fit.model).__doc__,
+        "pictures": pictures,
+        "tables": {name: html.table(frame, 12) for name, frame in {"summary": summary, **tables}.items()},
+        "settings": config,
+    })  # fmt: skip
 
 
 def tables_of(fit: Fit) -> dict[str, pd.DataFrame]:
@@ -140,40 +143,35 @@ def pictures_of(fit: Fit, data: az.InferenceData) -> list[Picture]:
     return [*view_of(fit.model).pictures(fit), *standard_pictures(fit, data), plates]
 
 
-def _finish(fit: Fit, directory: Path) -> None:
-    """Write what says that all is there."""
-    write_text(directory / "metrics.json", json.dumps(fit.metrics, indent=1, allow_nan=False) + "\n")
-    if fit.status != "interrupted":
-        (directory / CHECKPOINT).unlink(missing_ok=True)
-
-
 def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
     """Return a line per parameter: moments and intervals; R-hat and ESS for samples only."""
     shown = _summarised(data)
     chains, count = fit.draws.shape
-    if chains * count == 1:
-        # One value has no spread: ask for the mean alone.
-        frame = az.summary(shown, kind="stats", stat_funcs={"mean": np.mean}, extend=False, round_to="none")
-    elif fit.kind != "samples" or count < 4:
-        frame = az.summary(shown, kind="stats", hdi_prob=0.9, round_to="none")
-    else:
-        with np.errstate(all="ignore"):  # constants have no R-hat
-            frame = az.summary(shown, hdi_prob=0.9, round_to="none")
-    return frame.rename_axis("parameter").reset_index()
+    asked: dict[str, Any] = {"hdi_prob": 0.9}
+    if fit.kind != "samples" or count < 4:
+        asked["kind"] = "stats"
+    if chains * count == 1:  # one value has no spread: ask for the mean alone
+        asked = {"kind": "stats", "stat_funcs": {"mean": np.mean}, "extend": False}
+    with np.errstate(all="ignore"):  # constants have no R-hat
+        return az.summary(shown, round_to="none", **asked).rename_axis("parameter").reset_index()
 
 
 def _summarised(data: az.InferenceData) -> xr.Dataset:
     """Return the posterior with large sites thinned along their first dimension, evenly."""
     posterior = data["posterior"]
     for name, value in posterior.items():
-        size = int(np.prod(value.shape[2:]))
-        if size > MOST_SUMMARISED:
-            dim = value.dims[2]
-            keep = max(1, MOST_SUMMARISED * value.sizes[dim] // size)
-            index = evenly(value.sizes[dim], keep).numpy()
+        if (size := int(np.prod(value.shape[2:]))) > MOST_SUMMARISED:
+            dim, whole = value.dims[2], value.shape[2]
+            index = evenly(whole, max(1, MOST_SUMMARISED * whole // size)).numpy()
             some = value.isel({dim: index}).rename({dim: f"some_{dim}"})
             posterior = posterior.drop_vars(str(name)).assign({str(name): some})
     return posterior
+
+
+def report_of(directory: Path, target: Path) -> str:
+    """Return the address of a run's own page on one in a folder above it; empty where there is none."""
+    there = directory.is_relative_to(target) and (directory / "report.html").is_file()
+    return (directory.relative_to(target) / "report.html").as_posix() if there else ""
 
 
 def write_failure(directory: Path, status: str, error: str, model: str, method: str) -> None:
@@ -215,6 +213,10 @@ def read_config(directory: Path) -> dict[str, Any]:
     return config
 
 
+ABSENT = ("run", "model", "method", "status", "error")
+"""What is said of a run without a fit."""
+
+
 def absent_row(directory: Path, error: DataError) -> dict[str, str]:
     """Say why a sweep's job directory has no fit: run, model, method, status, error."""
     row = {"run": directory.name, "model": "", "method": "", "status": "failed", "error": str(error)}
@@ -246,13 +248,14 @@ def read_run(
     try:
         data = az.from_netcdf(str(directory / "posterior.nc"))
         attributes = dict(data.attrs)
-        model = (
-            find(attributes["model"], config)(**json.loads(attributes["settings"])) if given is None else given.model
-        )
-        fit = from_inference_data(data, model, None if given is None else given.data)
+        if given is None:
+            model, known = find(attributes["model"], config)(**json.loads(attributes["settings"])), None
+        else:
+            model, known = given.model, given.data
+        fit = from_inference_data(data, model, known)
         fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{directory} cannot be read ({(str(error).splitlines() or ['?'])[0]})") from None
+        raise DataError(f"{directory} cannot be read ({first_line(error)})") from None
     fit.metrics = metrics
     fit.objective_name, fit.objective = metrics["objective_name"], metrics.get("objective", float("nan"))
     fit.iterations = metrics["iterations"]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pyrozoo.core.errors import DataError
-from pyrozoo.data.readers.delimited import existing, first_line
+from pyrozoo.core.errors import DataError, first_line
+from pyrozoo.data.readers.delimited import existing
 
 NUMPY = (".npy", ".npz")
 

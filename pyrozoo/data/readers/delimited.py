@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.errors import DataError, SettingError, first_line
 from pyrozoo.data.container import labels, refuse_twice
 from pyrozoo.data.survey import MISSING
 
@@ -26,11 +26,6 @@ def existing(path: str | Path) -> Path:
     if not path.is_file():
         raise DataError(f"data.path: there is no file {path}")
     return path
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def separator(delimiter: str | None, ending: str) -> str:

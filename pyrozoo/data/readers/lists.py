@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.errors import DataError, SettingError, first_line
 from pyrozoo.data.container import refuse_twice
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.readers.delimited import (
     complete,
     existing,
-    first_line,
     header_of,
     number,
     position,

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.errors import DataError, SettingError, first_line
 from pyrozoo.data.grid import MOST_LABELS, Grid
 from pyrozoo.data.readers.arrays import NUMPY, read_numpy
-from pyrozoo.data.readers.delimited import existing, first_line
+from pyrozoo.data.readers.delimited import existing
 from pyrozoo.data.readers.table import read_table
 
 

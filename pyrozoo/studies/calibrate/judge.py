@@ -31,6 +31,9 @@ SHORT = 0.1
 INVARIANT, PARAMETER = "invariant", "parameter"
 """Groups of quantities: functions that no relabelling or rotation changes, and raw elements of sites."""
 
+RAW = "raw parameters"
+"""What the latter are called in a verdict."""
+
 FITS = ("simulation", "kind", "status", "seconds", "draws", "effective_draws", "error")
 """What is kept of every fit of a calibration beside its ranks."""
 
@@ -57,11 +60,10 @@ def places(draws: Values, most: int | None = None) -> dict[str, tuple[str, tuple
     total = sum(value[0, 0].numel() for value in draws.values())
     result = {}
     for name, value in draws.items():
-        shape = tuple(value.shape[2:])
-        size = value[0, 0].numel()
+        shape, size = tuple(value.shape[2:]), value[0, 0].numel()
         few = size if most is None or total <= most else max(1, min(size, most * size // total))
         for flat in evenly(size, few).tolist() if size else ():
-            index = tuple(int(i) for i in np.unravel_index(flat, shape)) if shape else ()
+            index = tuple(map(int, np.unravel_index(flat, shape))) if shape else ()
             result[f"{name}[{', '.join(map(str, index))}]" if index else name] = name, index
     return result
 
@@ -133,26 +135,26 @@ def summarise(ranks: pd.DataFrame, invariants: Collection[str]) -> pd.DataFrame:
         mean_rank and mean_z, spread (sd of the ranks over that of a uniform: above 1 draws are too narrow) and
         spread_z, data_sets.
     """
-    rows = []
-    for name in ranks.columns:
-        values = ranks[name].dropna().to_numpy()
-        group = INVARIANT if name.split("[")[0] in invariants else PARAMETER
-        rows.append({"quantity": name, "group": group, **_tests(values)})
-    columns = ["quantity", "group", "p", "p_uniform", "mean_rank", "mean_z", "spread", "spread_z", "data_sets"]
-    frame = pd.DataFrame(rows, columns=columns)
+    groups = {name: INVARIANT if name.split("[")[0] in invariants else PARAMETER for name in ranks.columns}
+    rows = [
+        {"quantity": name, "group": group, **_tests(ranks[name].dropna().to_numpy())} for name, group in groups.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["quantity", "group", *FIGURES, "data_sets"])
     for _, members in frame.groupby("group"):
         frame.loc[members.index, "p"] = _holm(members["p"].to_numpy(dtype=float))
     frame.insert(2, "verdict", [_word(row) for row in frame.itertuples()])
     return frame
 
 
+FIGURES = ("p", "p_uniform", "mean_rank", "mean_z", "spread", "spread_z")
+
+
 def _tests(values: np.ndarray) -> dict[str, float]:
-    count = len(values)
-    result: dict[str, float] = dict.fromkeys(("p", "p_uniform", "mean_rank", "mean_z", "spread", "spread_z"), np.nan)
+    count, result = len(values), dict.fromkeys(FIGURES, np.nan)
     if count > 1:
-        variance = 12 * values.var(ddof=1)
+        variance, bins = 12 * values.var(ddof=1), bins_for(count)
         result |= {
-            "p_uniform": _chi_square(values, bins_for(count)),
+            "p_uniform": float(stats.chisquare(np.histogram(values, bins, (0, 1))[0]).pvalue),
             "mean_rank": values.mean(),
             "mean_z": (values.mean() - 0.5) * np.sqrt(12 * count),
             "spread": np.sqrt(variance),
@@ -183,10 +185,6 @@ def _word(row: Any) -> str:
     if abs(row.mean_z) >= abs(row.spread_z):
         return "biased low" if row.mean_z > 0 else "biased high"
     return "too narrow" if row.spread_z > 0 else "too wide"
-
-
-def _chi_square(values: np.ndarray, bins: int) -> float:
-    return float(stats.chisquare(np.histogram(values, bins, (0, 1))[0]).pvalue)
 
 
 def histogram_band(count: int, bins: int, level: float = 0.99) -> tuple[float, float]:
@@ -224,24 +222,18 @@ def sentences(summary: pd.DataFrame, fits: pd.DataFrame) -> list[Line]:
     lines = [_data_sets(len(good))]
     short = _short(good)
     if len(good) >= FEWEST and len(summary):
-        names = summary["quantity"] == "log_likelihood"
+        names, sampled = summary["quantity"] == "log_likelihood", set(good["kind"]) == {"samples"}
         lines += [_log_likelihood(row, short) for row in summary[names].itertuples()]
-        groups = ((INVARIANT, "invariants", summary[~names]), (PARAMETER, "raw parameters", summary))
-        for group, about, part in groups:
+        for group, about, part in ((INVARIANT, "invariants", summary[~names]), (PARAMETER, RAW, summary)):
             rows = part[part["group"] == group]
-            if len(rows):
-                lines.append(_group(about, rows, short, sampled=set(good["kind"]) == {"samples"}))
-    lines += [line for line in (_effective(good), _unfinished(good), _failed(fits)) if line is not None]
-    return lines
+            lines += [_group(about, rows, short, sampled)] if len(rows) else []
+    return [*lines, *_effective(good), *_unfinished(good), *_failed(fits)]
 
 
 def _data_sets(count: int) -> Line:
     if count < FEWEST:
-        return Line(
-            "warn",
-            "data sets",
-            f"{count} data sets are too few to judge anything; {FEWEST} show gross faults, 200 more.",
-        )
+        said = f"{count} data sets are too few to judge anything; {FEWEST} show gross faults, 200 more."
+        return Line("warn", "data sets", said)
     # Three standard errors of the spread, whose square has variance 0.8 / N
     said = f"{count} data sets show a spread that is off by {1.5 * np.sqrt(0.8 / count):.0%} or more"
     return Line("pass" if count >= MANY else "warn", "data sets", f"{said}; smaller faults need more of them.")
@@ -257,19 +249,18 @@ def _p(value: float) -> str:
     return f"p = {value:.2g}" if value > 1e-16 else "p < 1e-16"
 
 
+LIKELIHOOD = {
+    "calibrated": "The truth's log-likelihood ranks evenly among those of the draws ({}): the data are used.",
+    "biased low": "Most draws explain the data worse than the truth does ({}): they are scattered too far, as when "
+    "data are not used in full.",
+    "biased high": "Most draws explain the data better than the truth does ({}): they follow its noise.",
+}
+"""What a word says of the log-likelihood, with its p-value; of the others the word itself is told."""
+
+
 def _log_likelihood(row: Any, short: bool) -> Line:
-    p = _p(row.p)
-    if row.verdict == "calibrated":
-        said = f"The truth's log-likelihood ranks evenly among those of the draws ({p}): the data are used."
-    elif row.verdict == "biased low":
-        said = (
-            f"Most draws explain the data worse than the truth does ({p}): they are scattered too far, as when data "
-            "are not used in full."
-        )
-    elif row.verdict == "biased high":
-        said = f"Most draws explain the data better than the truth does ({p}): they follow its noise."
-    else:
-        said = f"The log-likelihood is {row.verdict} ({p}): {WORDS[row.verdict]}."
+    other = f"The log-likelihood is {row.verdict} ({{}}): {WORDS[row.verdict]}."
+    said = LIKELIHOOD.get(row.verdict, other).format(_p(row.p))
     return Line(_level(row.p, [row.verdict], short), "log-likelihood", said)
 
 
@@ -279,13 +270,12 @@ def _group(about: str, rows: pd.DataFrame, short: bool, sampled: bool) -> Line:
         which = "It is" if len(rows) == 1 else f"All {len(rows)} are"
         return Line("pass", about, f"{which} calibrated (smallest corrected {_p(rows['p'].min())}).")
     parts = []
-    for word, members in wrong.groupby("verdict", sort=False):
-        named = members["quantity"].head(3).tolist()
-        more = f" and {len(members) - 3} more" if len(members) > 3 else ""
-        parts.append(f"{word}: {', '.join(named)}{more}")
+    for word, named in wrong.groupby("verdict", sort=False)["quantity"]:
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
+        parts.append(f"{word}: {', '.join(named.head(3))}{more}")
     said = f"{len(wrong)} of {len(rows)} are not calibrated; {'; '.join(parts)} (smallest {_p(wrong['p'].min())})."
     level = _level(float(wrong["p"].min()), wrong["verdict"].tolist(), short)
-    if about == "raw parameters" and sampled:
+    if about == RAW and sampled:
         return Line("warn", about, f"{said} Chains that stay in one labelling do that; invariants decide.")
     return Line(level, about, said)
 
@@ -296,39 +286,32 @@ def _short(good: pd.DataFrame) -> bool:
     return bool((good["effective_draws"] < good["draws"])[known].mean() > SHORT) if known.any() else False
 
 
-def _effective(good: pd.DataFrame) -> Line | None:
+def _effective(good: pd.DataFrame) -> list[Line]:
     known = good[good["effective_draws"].notna()]
     if not len(known):
-        return None
+        return []
     few = known[known["effective_draws"] < known["draws"]]
-    kept = int(known["draws"].max())
+    ranked = f"the {int(known['draws'].max())} draws that are ranked"
     if not len(few):
-        return Line("pass", "effective draws", f"Every fit made at least as many as the {kept} draws that are ranked.")
-    return Line(
-        "warn", "effective draws",
-        f"{len(few)} of {len(known)} fits made fewer than the {kept} draws that are ranked (the median of these "
-        f"{few['effective_draws'].median():.0f}): ranks pile up at both ends for that alone. Run longer "
-        "(inference.draws, inference.thin).",
-    )  # fmt: skip
+        return [Line("pass", "effective draws", f"Every fit made at least as many as {ranked}.")]
+    median = f"the median of these {few['effective_draws'].median():.0f}"
+    said = f"{len(few)} of {len(known)} fits made fewer than {ranked} ({median}): ranks pile up at both ends for that "
+    return [Line("warn", "effective draws", f"{said}alone. Run longer (inference.draws, inference.thin).")]
 
 
-def _unfinished(good: pd.DataFrame) -> Line | None:
+def _unfinished(good: pd.DataFrame) -> list[Line]:
     odd = good[~good["status"].isin(["converged", "completed"])]
     if not len(odd):
-        return None
+        return []
     fell = int((odd["status"] == "objective_decreased").sum())
-    level: Level = "fail" if fell else "warn"
     what = f"; in {fell} the objective fell, which it never may" if fell else ""
-    return Line(level, "convergence", f"{len(odd)} of {len(good)} fits ended before they had converged{what}.")
+    said = f"{len(odd)} of {len(good)} fits ended before they had converged{what}."
+    return [Line("fail" if fell else "warn", "convergence", said)]
 
 
-def _failed(fits: pd.DataFrame) -> Line | None:
+def _failed(fits: pd.DataFrame) -> list[Line]:
     errors = fits.loc[fits["error"] != "", "error"]
     if not len(errors):
-        return None
-    level: Level = "fail" if len(errors) > 0.05 * len(fits) else "warn"
-    return Line(
-        level, "failures",
-        f"{len(errors)} of {len(fits)} data sets could not be fitted and are left out, which may hide what is wrong: "
-        f"{errors.iloc[0]}",
-    )  # fmt: skip
+        return []
+    said = f"{len(errors)} of {len(fits)} data sets could not be fitted and are left out, which may hide what is wrong"
+    return [Line("fail" if len(errors) > 0.05 * len(fits) else "warn", "failures", f"{said}: {errors.iloc[0]}")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,23 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pyrozoo.core.errors import DataError
-from pyrozoo.core.paths import replacing
+from pyrozoo.core.errors import DataError, first_line
 from pyrozoo.core.picture import Picture
-from pyrozoo.diagnostics.verdict import LEVELS, Line
+from pyrozoo.diagnostics.verdict import Line, worst
 from pyrozoo.report import html
+from pyrozoo.report.panels import panels
 from pyrozoo.run import catalog
-from pyrozoo.store.inference_data import versions
-from pyrozoo.store.run_directory import absent_row, read_config, write_table, write_text
+from pyrozoo.store.run_directory import (
+    ABSENT,
+    CONFIG,
+    absent_row,
+    read_config,
+    report_of,
+    write_pictures,
+    write_report,
+    write_table,
+    write_text,
+)
 from pyrozoo.studies.calibrate.judge import (
     FAIL,
     FEWEST,
@@ -71,54 +81,94 @@ def read_ranks(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         frame = pd.read_csv(path, dtype=texts, float_precision="round_trip")
         fits = frame[list(FITS)].fillna(dict.fromkeys(texts, ""))
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({(str(error).splitlines() or ['?'])[0]})") from None
+        raise DataError(f"{path} cannot be read ({first_line(error)})") from None
     ranks = frame.drop(columns=list(FITS)).astype(float)
     return fits, ranks.set_index(pd.Index(fits["simulation"], name="simulation"))
 
 
-def write_calibration(
-    directory: Path, model: str, method: str, settings: Mapping[str, Any], summary: pd.DataFrame, fits: pd.DataFrame,
-    ranks: pd.DataFrame, status: str,
-) -> None:  # fmt: skip
-    """Write ranks.csv, calibration.csv, figures/ranks.png, figures/ecdf.png and report.html.
+@dataclass(frozen=True)
+class Calibration:
+    """How the truth ranks among a method's draws; printing it shows the verdict and a table.
 
-    Args:
-        directory: Where to.
+    Attributes:
         model: The model's name.
         method: The method's name.
-        settings: All settings.
-        summary: As ``diagnostics.calibrate.summarise`` returns it.
-        fits: Rows of ``diagnostics.calibrate.FITS``.
-        ranks: Scaled ranks, simulation x quantity.
+        settings: All settings, as conf/config.yaml composes them.
+        ranks: Scaled ranks of the truth among the draws, simulation x quantity; NaN where a data set has no such
+            quantity or could not be fitted.
+        fits: A row per simulation: ``studies.calibrate.judge.FITS``.
         status: completed or interrupted.
+        invariants: Names of the tensors that are invariants; other quantities are raw parameters.
     """
-    write_ranks(directory, fits, ranks)
+
+    model: str
+    method: str
+    settings: Mapping[str, Any]
+    ranks: pd.DataFrame
+    fits: pd.DataFrame
+    status: str
+    invariants: frozenset[str] = frozenset()
+
+    @cached_property
+    def summary(self) -> pd.DataFrame:
+        """A row per quantity: see ``studies.calibrate.judge.summarise``."""
+        return summarise(self.ranks, self.invariants)
+
+    @property
+    def sentences(self) -> list[Line]:
+        """The verdict, line by line."""
+        return sentences(self.summary, self.fits)
+
+    def __repr__(self) -> str:
+        shown = self.summary[["quantity", "group", "verdict", "p", "mean_rank", "spread"]]
+        lines = [f"  {line.level:<4}  {line.about}: {line.sentence}" for line in self.sentences]
+        title = f"Calibration of {self.model} by {self.method}: {len(self.ranks)} data sets, {self.status}"
+        return "\n".join([title, *lines, shown.to_string(index=False, float_format="{:.3g}".format)])
+
+    def save(self, directory: str | Path, config: str | None = None) -> Path:
+        """Write ranks.csv, calibration.csv, figures and report.html.
+
+        Args:
+            directory: Where to; made when missing.
+            config: The configuration to store, YAML; its own settings when left out.
+
+        Returns:
+            The directory.
+        """
+        directory = Path(directory)
+        text = yaml.safe_dump(dict(self.settings), sort_keys=False)
+        write_text(directory / CONFIG, config or text)
+        write_ranks(directory, self.fits, self.ranks)
+        alike = self.summary["data_sets"].nunique() == 1  # then the page says above how many there are
+        shown = self.summary.drop(columns=["data_sets"]) if alike else self.summary
+        _write(
+            directory, f"Calibration: {self.model} by {self.method}", _lead(self.settings, self.fits, self.status),
+            self.summary, [_histograms(self), _ecdfs(self)] if len(self.ranks.columns) else [], lines=self.sentences,
+            table=html.table(shown, 200), mode=_mode(self.method, self.fits), settings=text,
+        )  # fmt: skip
+        return directory
+
+
+def _write(
+    directory: Path, title: str, lead: str, summary: pd.DataFrame, pictures: Sequence[Picture], **values: Any
+) -> None:
+    """Write calibration.csv, pictures and report.html."""
     write_table(directory / SUMMARY, summary)
-    pictures = [_histograms(summary, ranks), _ecdfs(summary, ranks)] if len(ranks.columns) else []
-    text = html.page(
-        "calibration.html.j2",
-        {
-            "title": f"Calibration: {model} by {method}",
-            "lead": _lead(settings, fits, status),
-            "lines": sentences(summary, fits),
-            "pictures": _drawn(directory, pictures),
-            "table": html.table(summary.drop(columns=_same(summary)), 200),
-            "words": _words(summary["verdict"]),
-            "limits": {"warn": WARN, "fail": FAIL, "fewest": FEWEST},
-            "mode": _mode(method, fits),
-            "settings": yaml.safe_dump(dict(settings), sort_keys=False),
-            "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
-        },
-    )
-    write_text(directory / "report.html", text)
+    found = set(summary["verdict"]) if len(summary) else set()
+    write_report(directory, "calibration.html.j2", {
+        "title": title,
+        "lead": lead,
+        "pictures": write_pictures(directory, pictures),
+        "words": {word: meaning for word, meaning in WORDS.items() if word in found},
+        "limits": {"warn": WARN, "fail": FAIL, "fewest": FEWEST},
+        **values,
+    })  # fmt: skip
 
 
 def _lead(settings: Mapping[str, Any], fits: pd.DataFrame, status: str) -> str:
-    shape = ", ".join(
-        f"{value} {key}" if key in ("rows", "columns") else f"{key} {value}"
-        for key, value in settings["data"].items()
-        if key in ("rows", "columns", "categories") or (key == "missing" and value)
-    )
+    words = ("rows", "columns", "categories")
+    told = {k: v for k, v in settings["data"].items() if k in words or (k == "missing" and v)}
+    shape = ", ".join(f"{v} {k}" if k in ("rows", "columns") else f"{k} {v}" for k, v in told.items())
     kept = fits["draws"].max() if len(fits) else 0
     return (
         f"{len(fits)} data sets ({shape}) drawn from the model's own program, fitted one by one, and the truth ranked "
@@ -126,40 +176,22 @@ def _lead(settings: Mapping[str, Any], fits: pd.DataFrame, status: str) -> str:
     )
 
 
+DRAWS = {
+    "samples": "A sampler's draws: as many effective ones were made as are ranked, or as its settings allow, and those "
+    "that are ranked are evenly chosen from them.",
+    "exact": "Independent draws from what the method says is the posterior.",
+}
+"""What is ranked, by the kind of the fits."""
+
+
 def _mode(method: str, fits: pd.DataFrame) -> str:
-    kinds = set(fits.loc[fits["error"] == "", "kind"])
-    what = {
-        "samples": "A sampler's draws: as many effective ones were made as are ranked, or as its settings allow, and "
-        "those that are ranked are evenly chosen from them.",
-        "exact": "Independent draws from what the method says is the posterior.",
-    }
-    if kinds & set(what):
-        return what[kinds.pop()]
-    if catalog.settings("inference", method).get("engine") == "optimise" and "draws" not in catalog.settings(
-        "inference", method
-    ):
-        return (
-            f"{method} finds a mode of the log joint; the draws are those of Laplace's Gaussian around it, in "
-            "unconstrained space."
-        )
+    kinds, inference = set(fits.loc[fits["error"] == "", "kind"]), catalog.settings("inference", method)
+    if kinds & set(DRAWS):
+        return DRAWS[kinds.pop()]
+    if inference.get("engine") == "optimise" and "draws" not in inference:
+        around = "the draws are those of Laplace's Gaussian around it, in unconstrained space."
+        return f"{method} finds a mode of the log joint; {around}"
     return "Independent draws from the approximation q."
-
-
-def _same(summary: pd.DataFrame) -> list[str]:
-    """Return the column of the number of data sets when all quantities have as many, which the page says above."""
-    return ["data_sets"] if summary["data_sets"].nunique() == 1 else []
-
-
-def _words(found: pd.Series) -> dict[str, str]:
-    return {word: meaning for word, meaning in WORDS.items() if word in set(found)}
-
-
-def _drawn(directory: Path, pictures: Sequence[Picture]) -> list[dict[str, str]]:
-    drawn = [(picture, html.png(picture)) for picture in pictures]
-    for picture, image in drawn:
-        with replacing(directory / "figures" / f"{picture.name}.png") as temporary:
-            temporary.write_bytes(image)
-    return html.figures(drawn)
 
 
 def _shown(summary: pd.DataFrame, most: int) -> list[str]:
@@ -176,31 +208,26 @@ def _shown(summary: pd.DataFrame, most: int) -> list[str]:
     return [name for name in names if name in chosen]
 
 
-def _histograms(summary: pd.DataFrame, ranks: pd.DataFrame) -> Picture:
+def _histograms(calibration: Calibration) -> Picture:
     """Draw a histogram of ranks per quantity, with what a uniform's bars do in 99 of 100 cases."""
+    summary, ranks = calibration.summary, calibration.ranks
     names = _shown(summary, MOST_PANELS)
     words, groups = (summary.set_index("quantity")[key] for key in ("verdict", "group"))
-    across = min(4, len(names))
-    down = -(-len(names) // across)
-    figure = Figure(figsize=(2.6 * max(across, 2), 1.75 * down + 0.5), layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False, sharex=True).ravel()
-    for axes, name in zip(panels, names, strict=False):
+    figure, grid = panels(len(names), 4, 2.6, 1.75, 0.5, least=2, sharex=True)
+    for axes, name in zip(grid, names, strict=True):
         values = ranks[name].dropna().to_numpy()
         bins = bins_for(len(values))
         low, high = histogram_band(len(values), bins)
         fine = words[name] in ("calibrated", "too few")
         axes.axhspan(low, high, color="0.88", zorder=0)
         axes.axhline(len(values) / bins, color="0.6", lw=0.8, zorder=1)
-        axes.hist(values, bins, (0, 1), color=GOOD if fine else BAD, alpha=0.8, zorder=2, rwidth=0.92)
+        axes.hist(values, bins=bins, range=(0, 1), color=GOOD if fine else BAD, alpha=0.8, zorder=2, rwidth=0.92)
         said = name + ("" if groups[name] == INVARIANT else " (raw)") + ("" if fine else f"\n{words[name]}")
         axes.set_title(said, fontsize=9, color="black" if fine else BAD)
-        axes.set(xlim=(0, 1), xticks=[0, 0.5, 1])
         axes.tick_params(labelsize=7)
-        axes.set_ylim(0, max(axes.get_ylim()[1], 1.15 * high))
-    for axes in panels[len(names) :]:
-        axes.axis("off")
-    for i in range(max(0, len(names) - across), len(names)):  # the lowest of every column
-        panels[i].tick_params(labelbottom=True)
+        axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(0, max(axes.get_ylim()[1], 1.15 * high)))
+    for axes in grid[-4:]:  # the lowest of every column
+        axes.tick_params(labelbottom=True)
     figure.supxlabel("rank of the truth among the draws, as a share", fontsize=9)
     figure.supylabel("data sets", fontsize=9)
     left = len(summary) - len(names)
@@ -214,8 +241,9 @@ def _histograms(summary: pd.DataFrame, ranks: pd.DataFrame) -> Picture:
     )
 
 
-def _ecdfs(summary: pd.DataFrame, ranks: pd.DataFrame) -> Picture:
+def _ecdfs(calibration: Calibration) -> Picture:
     """Draw ECDFs of ranks less the uniform's, with the band that holds the whole of a uniform's in 95 of 100 cases."""
+    summary, ranks = calibration.summary, calibration.ranks
     groups = [group for group in GROUPS if (summary["group"] == group).any()]
     figure = Figure(figsize=(4.9 * max(len(groups), 1.4), 4.2), layout="constrained")
     row = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
@@ -234,8 +262,7 @@ def _ecdfs(summary: pd.DataFrame, ranks: pd.DataFrame) -> Picture:
             style = {"zorder": 3, "label": name} if name in named else {"zorder": 2, "alpha": 0.7}
             width = 2 if main else 1.3 if name in named else 0.8
             axes.plot(POINTS, ecdf_difference(values, POINTS), color=color, lw=width, **style)
-        others = len(rows) - len(named)
-        if others:
+        if others := len(rows) - len(named):
             axes.plot([], [], color=GREY, lw=0.8, label=f"{others} other{'s' if others > 1 else ''}")
         axes.set(title=GROUPS[group], xlabel="rank of the truth, as a share", xlim=(0, 1))
         axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3)
@@ -265,17 +292,11 @@ def is_calibration(directory: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """A calibration read back."""
+class _Found(Calibration):
+    """A calibration read back, with its name and the address of its own page."""
 
-    name: str
-    model: str
-    method: str
-    fits: pd.DataFrame
-    ranks: pd.DataFrame
-    summary: pd.DataFrame
-    lines: list[Line]
-    link: str
+    name: str = ""
+    link: str = ""
 
 
 def compare_calibrations(directories: Sequence[Path], target: Path) -> pd.DataFrame:
@@ -295,32 +316,19 @@ def compare_calibrations(directories: Sequence[Path], target: Path) -> pd.DataFr
             found.append(_read(directory, target))
         except DataError as error:
             absent.append(absent_row(directory, error))
-    missing = pd.DataFrame(absent, columns=["run", "model", "method", "status", "error"])
-    tables = [each.summary.assign(run=each.name, model=each.model, method=each.method) for each in found]
-    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["run", "model", "method"])
+    missing = pd.DataFrame(absent, columns=list(ABSENT))
     first = ["run", "model", "method"]
-    write_table(target / SUMMARY, whole[[*first, *(c for c in whole.columns if c not in first)]])
-    rows = [_overview(each) for each in found]
-    text = html.page(
-        "calibration.html.j2",
-        {
-            "title": f"Calibration: {', '.join(dict.fromkeys(each.model for each in found)) or 'nothing'}",
-            "lead": f"{len(found)} calibrations; runs without one: {len(missing)}. Methods of one model with the same "
-            "settings saw the same data sets.",
-            "lines": [],
-            "overview": html.table(pd.DataFrame(rows)),
-            "cards": [{"name": each.name, "lines": each.lines, "link": each.link} for each in found],
-            "absent": html.table(missing),
-            "pictures": _drawn(target, [_overlay(found)] if found else []),
-            "table": None,
-            "words": _words(whole["verdict"]) if len(whole) else {},
-            "limits": {"warn": WARN, "fail": FAIL, "fewest": FEWEST},
-            "mode": "",
-            "settings": "",
-            "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
-        },
-    )
-    write_text(target / "report.html", text)
+    tables = [each.summary.assign(run=each.name, model=each.model, method=each.method) for each in found]
+    whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=first)
+    columns = [*first, *(c for c in whole.columns if c not in first)]
+    models = ", ".join(dict.fromkeys(each.model for each in found)) or "nothing"
+    lead = f"{len(found)} calibrations; runs without one: {len(missing)}. Methods of one model with the same settings "
+    _write(
+        target, f"Calibration: {models}", f"{lead}saw the same data sets.", whole[columns],
+        [_overlay(found)] if found else [], lines=[], overview=html.table(pd.DataFrame(map(_overview, found))),
+        cards=[{"name": each.name, "lines": each.sentences, "link": each.link} for each in found],
+        absent=html.table(missing), table=None, mode="", settings="",
+    )  # fmt: skip
     return missing
 
 
@@ -338,27 +346,21 @@ def _read(directory: Path, target: Path) -> _Found:
         model, method = config["model"]["name"], config["inference"]["name"]
     except (KeyError, TypeError):
         raise DataError(f"{directory} has no readable configuration") from None
-    summary = summarise(ranks, _invariants(directory, ranks))
-    inside = directory.is_relative_to(target) and (directory / "report.html").is_file()
-    link = (directory.relative_to(target) / "report.html").as_posix() if inside else ""
-    return _Found(directory.name, model, method, fits, ranks, summary, sentences(summary, fits), link)
-
-
-def _invariants(directory: Path, ranks: pd.DataFrame) -> set[str]:
-    """Return the names of invariants: as the summary says, which one cut short has not written."""
-    if not (directory / SUMMARY).is_file():
-        return {str(name).split("[")[0] for name in ranks.columns}
-    rows = pd.read_csv(directory / SUMMARY)
-    return {str(name).split("[")[0] for name in rows.loc[rows["group"] == INVARIANT, "quantity"]}
+    names, summary = pd.Series(ranks.columns.astype(str), dtype=object), directory / SUMMARY
+    if summary.is_file():  # one cut short has not written it
+        rows = pd.read_csv(summary)
+        names = rows.loc[rows["group"] == INVARIANT, "quantity"].astype(str)
+    link = report_of(directory, target)
+    invariants = frozenset(names.str.split("[").str[0])
+    return _Found(model, method, config, ranks, fits, "", invariants, directory.name, link)
 
 
 def _overview(found: _Found) -> dict[str, Any]:
     log = found.summary.set_index("quantity").loc[LOG_LIKELIHOOD] if LOG_LIKELIHOOD in found.ranks else None
     invariants = found.summary[found.summary["group"] == INVARIANT]
-    judged = [line.level for line in found.lines]
     return {
         "run": found.name,
-        "verdict": max(judged, key=LEVELS.index),
+        "verdict": worst(found.sentences),
         "log_likelihood": "" if log is None else log["verdict"],
         "invariants_calibrated": f"{(invariants['verdict'] == 'calibrated').sum()} of {len(invariants)}",
         "smallest_p": invariants["p"].min(),

@@ -12,14 +12,12 @@ import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 import pyro
 import torch
-import yaml
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
@@ -28,16 +26,14 @@ from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError, UserError
-from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seed_of, seeded
-from pyrozoo.core.settings import check_types
+from pyrozoo.core.settings import Settings, check_types, flag, whole
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.diagnostics.verdict import Line
 from pyrozoo.run import catalog
 from pyrozoo.run.fit import as_model, configuration, engine_fit, known_as
 from pyrozoo.run.names import check_names, method_of, model_of
 from pyrozoo.run.source import PREPARATION, container_of
-from pyrozoo.store.run_directory import CONFIG, read_config, write_text
+from pyrozoo.store.run_directory import read_config
 from pyrozoo.studies.calibrate.judge import (
     FITS,
     Places,
@@ -45,10 +41,9 @@ from pyrozoo.studies.calibrate.judge import (
     places,
     scalars,
     scaled_ranks,
-    sentences,
-    summarise,
 )
-from pyrozoo.studies.calibrate.page import RANKS, TASK, read_ranks, write_calibration, write_ranks
+from pyrozoo.studies.calibrate.page import RANKS, TASK, Calibration, read_ranks, write_ranks
+from pyrozoo.studies.study import Study
 
 SIZES = {"rows": 50, "columns": 4}
 """Of the data sets, unless others are asked for: a calibration makes hundreds of fits."""
@@ -77,63 +72,6 @@ CHANGEABLE = ("simulations", "progress", "threads")
 
 SAME = ("model", "inference", "data", "solver", "seed", "device", "dtype", "posterior_megabytes")
 """What makes a calibration what it is."""
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How the truth ranks among a method's draws; printing it shows the verdict and a table.
-
-    Attributes:
-        model: The model's name.
-        method: The method's name.
-        settings: All settings, as conf/config.yaml composes them.
-        ranks: Scaled ranks of the truth among the draws, simulation x quantity; NaN where a data set has no such
-            quantity or could not be fitted.
-        fits: A row per simulation: ``studies.calibrate.judge.FITS``.
-        status: completed or interrupted.
-        invariants: Names of the tensors that are invariants; other quantities are raw parameters.
-    """
-
-    model: str
-    method: str
-    settings: Mapping[str, Any]
-    ranks: pd.DataFrame
-    fits: pd.DataFrame
-    status: str
-    invariants: frozenset[str] = frozenset()
-
-    @cached_property
-    def summary(self) -> pd.DataFrame:
-        """A row per quantity: see ``studies.calibrate.judge.summarise``."""
-        return summarise(self.ranks, self.invariants)
-
-    @property
-    def sentences(self) -> list[Line]:
-        """The verdict, line by line."""
-        return sentences(self.summary, self.fits)
-
-    def __repr__(self) -> str:
-        shown = self.summary[["quantity", "group", "verdict", "p", "mean_rank", "spread"]]
-        lines = [f"  {line.level:<4}  {line.about}: {line.sentence}" for line in self.sentences]
-        title = f"Calibration of {self.model} by {self.method}: {len(self.ranks)} data sets, {self.status}"
-        return "\n".join([title, *lines, shown.to_string(index=False, float_format="{:.3g}".format)])
-
-    def save(self, directory: str | Path, config: str | None = None) -> Path:
-        """Write ranks, summary, pictures and report.
-
-        Args:
-            directory: Where to; made when missing.
-            config: The configuration to store, YAML; its own settings when left out.
-
-        Returns:
-            The directory.
-        """
-        directory = Path(directory)
-        write_text(directory / CONFIG, config or yaml.safe_dump(dict(self.settings), sort_keys=False))
-        write_calibration(
-            directory, self.model, self.method, self.settings, self.summary, self.fits, self.ranks, self.status
-        )
-        return directory
 
 
 def calibrate(
@@ -194,51 +132,38 @@ def calibrate(
         UserError: What the fits raised, if none of the first few succeeded.
     """
     model, data = as_model(model, data, args, kwargs)
-    blank = None if data is None else container_of(model_of_name(model), data).of(data)
+    given, known = (None, model) if isinstance(model, str) else (model, known_as(model))
+    blank = None
+    if data is not None:
+        fitted = model_of(catalog.model_settings(known)) if given is None else given
+        blank = container_of(fitted, data).of(data)
     usual: dict[str, Any] = {"holdout": 0.0, **(SIZES if blank is None else {})}
-    source = data_choice(model if isinstance(model, str) else known_as(model)) if blank is None else blank
     config = configuration(
-        model, method, source, {**usual, **settings}, seed=seed, device={"name": device}, dtype=dtype, threads=threads,
-        progress=progress, posterior_megabytes=posterior_megabytes, solver=dict(solver or {}),
+        model, method, data_choice(known) if blank is None else blank, {**usual, **settings}, seed=seed,
+        device={"name": device}, dtype=dtype, threads=threads, progress=progress,
+        posterior_megabytes=posterior_megabytes, solver=dict(solver or {}),
     )  # fmt: skip
     config["data"] |= {key: value for key, value in {"rows": rows, "columns": columns}.items() if value is not None}
     config = {"task": TASK, "simulations": simulations, **config}
-    folder = None if directory is None else Path(directory)
-    if resume:
-        if folder is None:
-            raise SettingError("resume needs the directory of the calibration")
-        before = stored(folder)
+    study = _study(directory)
+    if (folder := study.asked(resume)) is not None and resume:
+        before = read_config(folder)
+        if before.get("task") != TASK:
+            raise DataError(f"{folder} is not the directory of a calibration")
         for key in SAME:
             if before.get(key, config[key]) != config[key]:
-                raise SettingError(f"{key} is not that of the calibration in {folder}; {_only()}")
-    return run(config, directory=folder, resume=resume, model=None if isinstance(model, str) else model, blank=blank)
+                study.refuse(key)
+    return run(config, directory=folder, resume=resume, model=given, blank=blank)
 
 
-def model_of_name(model: str | Model) -> Model:
-    """Return a model itself, or the one of that name with its usual settings."""
-    return model_of(catalog.model_settings(model)) if isinstance(model, str) else model
+def _study(directory: str | Path | None) -> Study:
+    return Study("calibration", None if directory is None else Path(directory), RANKS, ", ".join(CHANGEABLE))
 
 
 def data_choice(model: str) -> str:
     """Return the choice of conf/data that lists what data simulated from a model need."""
     default = catalog.default_data(model)
     return default if catalog.settings("data", default)["source"] == "simulated" else "simulated"
-
-
-def stored(directory: Path) -> dict[str, Any]:
-    """Return the configuration of the calibration in a directory.
-
-    Raises:
-        DataError: There is none.
-    """
-    config = read_config(directory)
-    if config.get("task") != TASK:
-        raise DataError(f"{directory} is not the directory of a calibration")
-    return config
-
-
-def _only() -> str:
-    return f"a resumed calibration can change {', '.join(CHANGEABLE)} and nothing else"
 
 
 def fill(config: Any) -> None:
@@ -293,57 +218,43 @@ def run(
     """
     threads = torch.get_num_threads()
     try:
-        return _run(config, directory, resume, _prepared(config, model, blank))
+        return _carried_out(_study(directory), config, resume, _prepared(config, model, blank))
     finally:
         torch.set_num_threads(threads)  # fits set it
 
 
-def _run(config: Mapping[str, Any], directory: Path | None, resume: bool, plan: _Plan) -> Calibration:
-    model, method = config["model"]["name"], config["inference"]["name"]
-    records: list[dict[str, Any]] = []
-    if directory is not None:
-        if (directory / RANKS).is_file():
-            if not resume:
-                raise SettingError(f"{directory} holds a calibration already; resume goes on with it")
-            records = [_record(*each) for each in zip(*_rows(directory), strict=True)]
-        if not (directory / CONFIG).exists():  # the command has written its own
-            write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+def _carried_out(study: Study, config: Mapping[str, Any], resume: bool, plan: _Plan) -> Calibration:
+    records: list[dict[Any, Any]] = []
+    if study.begun(resume) and study.directory is not None:
+        rows = zip(*(frame.to_dict("records") for frame in read_ranks(study.directory)), strict=True)
+        records = [{**fit, "ranks": ranks} for fit, ranks in rows]
+    study.remember(config, again=False)  # the command has written its own
     count = max([config["simulations"], *(record["simulation"] + 1 for record in records)])
     names = [*plan.invariants, *plan.parameters]
-    status = "completed"
     done = {record["simulation"] for record in records}
-    try:
-        with bar(count, f"{method} of {model}, data sets", shown=config["progress"], initial=len(done)) as shown:
-            for number in (each for each in range(count) if each not in done):
-                records.append(_simulation(plan, number))
-                _give_up(records, count)
-                if directory is not None and not all(record["error"] for record in records):
-                    write_ranks(directory, *_frames(records, names))
-                shown.update()
-    except KeyboardInterrupt:
-        status = "interrupted"
+
+    def work(number: int) -> None:
+        records.append(_simulation(plan, number))
+        _give_up(records, count)
+        if study.directory is not None and not all(record["error"] for record in records):
+            write_ranks(study.directory, *_frames(records, names))
+
+    model, method = config["model"]["name"], config["inference"]["name"]
+    status = study.carry_out(
+        [number for number in range(count) if number not in done], work, total=count, done=len(done),
+        what=f"{method} of {model}, data sets", shown=config["progress"],
+    )  # fmt: skip
     invariants = frozenset(source for source, _ in plan.invariants.values())
     fits, ranks = _frames(records, names)
     return Calibration(model, method, {**config, "simulations": count}, ranks, fits, status, invariants)
 
 
-def _rows(directory: Path) -> tuple[list[dict[Any, Any]], list[dict[Any, Any]]]:
-    fits, ranks = read_ranks(directory)
-    return fits.to_dict("records"), ranks.to_dict("records")
-
-
-def _record(fit: Mapping[Any, Any], ranks: Mapping[Any, Any]) -> dict[str, Any]:
-    return {**fit, "ranks": {name: value for name, value in ranks.items() if not math.isnan(value)}}
-
-
 def _frames(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return what is kept of the fits, and ranks of the quantities that any of them has, by simulation."""
     ordered = sorted(records, key=lambda record: record["simulation"])
-    there = [name for name in names if any(name in record["ranks"] for record in ordered)]
-    fits = pd.DataFrame([{key: record[key] for key in FITS} for record in ordered], columns=list(FITS))
     index = pd.Index([record["simulation"] for record in ordered], name="simulation", dtype=int)
-    ranks = pd.DataFrame([record["ranks"] for record in ordered], columns=there, index=index, dtype=float)
-    return fits, ranks
+    ranks = pd.DataFrame([each["ranks"] for each in ordered], columns=[*names], index=index, dtype=float)
+    return pd.DataFrame(ordered, columns=list(FITS)), ranks.dropna(axis=1, how="all")
 
 
 def _give_up(records: Sequence[Mapping[str, Any]], count: int) -> None:
@@ -354,25 +265,20 @@ def _give_up(records: Sequence[Mapping[str, Any]], count: int) -> None:
 
 def _prepared(config: Mapping[str, Any], given: Model | None, blank: Any) -> _Plan:
     """Check the configuration and make what all simulations share, before any work."""
-    check_types(_check, {key: config[key] for key in ("simulations", "seed", "progress")}, "config")
-    if config["simulations"] < 1:
-        raise SettingError(f"simulations is {config['simulations']}; it must be at least 1")
-    if not 0 <= config["seed"] < 2**63:
-        raise SettingError(f"seed is {config['seed']}; it must be between 0 and 2^63")
-    for key, why in (
-        ("checkpoint_every", "the ranks are written after every simulation"),
-        ("synthetic_rows", "a calibration draws no synthetic rows"),
-        ("synthetic_given", "a calibration draws no synthetic rows"),
-    ):
+    _Own.check({key: config[key] for key in ("simulations", "seed", "progress")})
+    for key in ("checkpoint_every", "synthetic_rows", "synthetic_given"):
         if config.get(key) is not None:
+            rows = "a calibration draws no synthetic rows"
+            why = rows if key.startswith("synthetic") else "the ranks are written after every simulation"
             raise SettingError(f"{key} has no meaning for task=calibrate: {why}")
     name, method, inference = config["model"]["name"], config["inference"]["name"], config["inference"]
     if given is None:
         check_names(config["model"], method)
     if problem := no_draws(name, method):
-        raise NotApplicable(f"{problem}; {name} can be calibrated by {', '.join(_calibrated(name))}")
-    check_types(_check_draws, {key: inference[key] for key in ("draws", "chains") if key in inference}, "inference")
-    mode = _is_point(name, method)
+        able = [each for each in catalog.methods(name) if no_draws(name, each) is None]
+        raise NotApplicable(f"{problem}; {name} can be calibrated by {', '.join(able)}")
+    _Sampled.check(inference)
+    mode = _point(name, method) is not None
     model = model_of(config["model"]) if given is None else given
     shape = _shape(config["data"], model) if blank is None else {"blank": blank}
     kept = KEPT if mode else min(KEPT, inference.get("draws", KEPT) * inference.get("chains", 1))
@@ -390,12 +296,22 @@ def _prepared(config: Mapping[str, Any], given: Model | None, blank: Any) -> _Pl
     return _Plan(model, prepared, shape, given is not None, mode, kept, invariants, parameters, identified)
 
 
-def _check(simulations: int, seed: int, progress: bool) -> None:
-    """A calibration's own settings; see ``check_types``."""
+@dataclass(frozen=True)
+class _Own(Settings):
+    """A calibration's own settings."""
+
+    simulations: int = whole()
+    seed: int = whole(0, 2**63 - 1)
+    progress: bool = flag()
 
 
-def _check_draws(draws: int, chains: int) -> None:
+@dataclass(frozen=True)
+class _Sampled(Settings):
     """Settings of a method that are looked at before its engine does."""
+
+    prefix = "inference."
+    draws: int = whole()
+    chains: int = whole()
 
 
 def _shape(settings: Mapping[str, Any], model: Model) -> dict[str, Any]:
@@ -406,9 +322,8 @@ def _shape(settings: Mapping[str, Any], model: Model) -> dict[str, Any]:
     """
     rest = dict(settings)
     if (source := rest.pop("source")) != "simulated":
-        raise SettingError(
-            f"data.source is {source}: a calibration draws its data from the model's own program (data=simulated)"
-        )
+        how = "a calibration draws its data from the model's own program (data=simulated)"
+        raise SettingError(f"data.source is {source}: {how}")
     if rest.pop("truth", None) is not None:
         raise SettingError("data.truth: a calibration simulates with the model that it fits, model.*, and no other")
     for key, usual in PREPARATION.items():
@@ -420,30 +335,23 @@ def _shape(settings: Mapping[str, Any], model: Model) -> dict[str, Any]:
     return rest
 
 
-def _is_point(model: str, method: str) -> bool:
-    return getattr(_solver(model, method), "kind", "") == "point"
-
-
-def _solver(model: str, method: str) -> Any:
-    """Return the model's own solver for a method, or None when the method is a generic one."""
-    needs = catalog.settings("inference", method)["needs"]
-    return catalog.part(model, method).Solver if needs == "solver" else None
+def _point(model: str, method: str) -> Any:
+    """Return the model's own solver for a method if it finds a point, else None."""
+    generic = catalog.settings("inference", method)["needs"] != "solver"
+    solver = None if generic else catalog.part(model, method).Solver
+    return solver if getattr(solver, "kind", "") == "point" else None
 
 
 def no_draws(model: str, method: str) -> str | None:
     """Return why a method has nothing to rank the truth among, in one line, or None."""
-    if not _is_point(model, method):
+    if (solver := _point(model, method)) is None:
         return None
-    found, said = _solver(model, method).objective_name, f"{method} of {model} finds a point, which has no draws"
+    found, said = solver.objective_name, f"{method} of {model} finds a point, which has no draws"
     if found != "log_joint":
         return f"{said}, and Laplace's Gaussian needs a mode of the log joint, not of the {found.replace('_', ' ')}"
     if "laplace" not in catalog.methods(model):
         return f"{said}, and Laplace's Gaussian is not to be had: {catalog.refused(model).get('laplace', 'no laplace')}"
     return None
-
-
-def _calibrated(model: str) -> list[str]:
-    return [method for method in catalog.methods(model) if no_draws(model, method) is None]
 
 
 def _identified(posterior: Posterior) -> bool:
@@ -476,26 +384,24 @@ def _simulation(plan: _Plan, number: int) -> dict[str, Any]:
     """
     truth, data = _simulated(plan.model, plan.shape, plan.config["seed"], number)
     seed = seed_of(plan.config["seed"], number, FIT, zlib.crc32(plan.config["inference"]["name"].encode()))
-    row = {"simulation": number, "kind": "", "status": "failed", "seconds": math.nan, "draws": 0,
-           "effective_draws": math.nan}  # fmt: skip
+    row = {"simulation": number, "kind": "", "status": "failed", "seconds": math.nan, "draws": 0, "error": ""}
+    row |= {"effective_draws": math.nan, "ranks": {}}
     try:
         fit, seconds, found, effective = _fitted(plan, data, seed)
     except (DataError, NumericalError) as error:
-        return {**row, "error": str(error), "ranks": {}}
+        return {**row, "error": str(error)}
     except UserError as error:
         raise type(error)(f"data set {number}: {error}" if number else str(error)) from None
-    like = next(value for value in found.values())
     sites = {site: fit.draws[site] for site in fit.posterior.sites}
     if fit.kind in ("samples", "exact") or plan.identified:
         found |= scalars(sites, plan.parameters)
-    chosen = evenly(like.numel(), plan.kept)
+    chosen = evenly(next(iter(found.values())).numel(), plan.kept)
     true = {s: v.to(sites[s].device, sites[s].dtype) for s, v in truth.items()}
     with seeded(seed_of(plan.config["seed"], number, TIES)):
         known = {**scalars(_invariants(fit.posterior, true), plan.invariants), **scalars(true, plan.parameters)}
         ranks = scaled_ranks({name: value.flatten()[chosen.to(value.device)] for name, value in found.items()}, known)
     row |= {"kind": fit.kind, "status": fit.status, "seconds": seconds, "draws": len(chosen)}
-    ranks = {name: value for name, value in ranks.items() if not math.isnan(value)}
-    return {**row, "effective_draws": effective, "error": "", "ranks": ranks}
+    return {**row, "effective_draws": effective, "ranks": ranks}
 
 
 def _invariants(posterior: Posterior, draws: Values) -> Draws:
@@ -513,15 +419,12 @@ def _fitted(plan: _Plan, data: Any, seed: int) -> tuple[Fit, float, dict[str, Te
     Returns:
         The fit, seconds over all runs, the invariants that are ranked, [chain, draw], and the least ESS of them.
     """
-    inference = plan.config["inference"]
-    chain = "warmup" in inference
-    draws = inference["draws"] if chain else 0
+    inference, seconds = dict(plan.config["inference"]), 0.0
+    chain, most = "warmup" in inference, inference.get("draws", 0)
     if chain:
-        draws = min(draws, max(4, math.ceil(FIRST * WANTED / max(1, inference["chains"]))))
-    seconds = 0.0
+        inference["draws"] = min(most, max(4, math.ceil(FIRST * WANTED / max(1, inference["chains"]))))
     while True:
-        changed = {**inference, "draws": draws} if chain else inference
-        config = {**plan.config, "inference": changed, "seed": seed}
+        config = {**plan.config, "inference": inference, "seed": seed}
         fit = engine_fit(config, data=data, **({"model": plan.model} if plan.own else {}))
         seconds += fit.seconds
         if fit.status == "interrupted":  # what half a fit says is no posterior
@@ -531,10 +434,10 @@ def _fitted(plan: _Plan, data: Any, seed: int) -> tuple[Fit, float, dict[str, Te
             seconds += fit.seconds
         found = scalars(_invariants(fit.posterior, fit.draws), plan.invariants)
         effective = effective_draws(found) if fit.kind == "samples" else math.nan
-        if not chain or effective >= WANTED or draws >= inference["draws"]:
+        if not chain or effective >= WANTED or inference["draws"] >= most:
             return fit, seconds, found, effective
         factor = 2.0 if math.isnan(effective) else 1.5 * WANTED / max(effective, 1.0)
-        draws = min(inference["draws"], math.ceil(draws * factor))
+        inference = {**inference, "draws": min(most, math.ceil(inference["draws"] * factor))}
 
 
 def _gaussian(plan: _Plan, fit: Fit, seed: int) -> Fit:
