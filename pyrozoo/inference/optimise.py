@@ -17,7 +17,7 @@ from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.inference.loop import Process, drive, fit_of
-from pyrozoo.inference.state import affordable, join, take, thinned
+from pyrozoo.inference.state import affordable, join, revived, take, thinned
 from pyrozoo.inference.watching import DRAWS, due, watch, watches
 
 MONOTONE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
@@ -137,8 +137,8 @@ class _Optimisation(Process):
 
     def restore(self, saved: dict[str, Any]) -> None:
         make = self.solver.state_class
-        states = {name: make(**saved.pop(name)) for name in ("current", "evaluated")}
-        finished = [(index, make(**each)) for index, each in saved.pop("finished")]
+        states = {name: revived(make, saved.pop(name)) for name in ("current", "evaluated")}
+        finished = [(index, revived(make, each)) for index, each in saved.pop("finished")]
         self.now = State(**states, **saved, finished=finished)
 
 

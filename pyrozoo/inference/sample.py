@@ -15,7 +15,7 @@ from pyrozoo.contracts.solver import Info, Solver
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.settings import whole
 from pyrozoo.inference.loop import Process, drive, fit_of, last_objectives
-from pyrozoo.inference.state import affordable, plain, thinned
+from pyrozoo.inference.state import affordable, plain, revived, thinned
 from pyrozoo.inference.watching import LEAST, RunningDensity, watches
 from pyrozoo.math.mixture import RunningPrediction
 
@@ -150,7 +150,7 @@ class _Sampling(Process):
         if saved["predicted"] and self.hidden is not None:
             predicted = RunningPrediction(self.hidden.values)
             predicted.restore(saved["predicted"])
-        current = self.solver.state_class(**saved["current"])
+        current = revived(self.solver.state_class, saved["current"])
         rest = {"current": current, "storage": storage, "predicted": predicted, "density": density}
         self.now = State(**{**saved, **rest})
 

@@ -31,6 +31,11 @@ def plain(value: Any) -> Any:
     return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
+def revived(state: Any, saved: dict[str, Any]) -> Any:
+    """Make a solver's state again from what ``plain`` said; what earlier versions kept beside it is left out."""
+    return state(**{f.name: saved[f.name] for f in fields(state)})
+
+
 def affordable(draws: int, one: Values, megabytes: float | None) -> int:
     """Return how many draws, at most ``draws``, fit into so many megabytes; one has the size of ``one``."""
     if megabytes is None:
