@@ -75,26 +75,12 @@ SAME = ("model", "inference", "data", "solver", "seed", "device", "dtype", "post
 
 
 def calibrate(
-    model: str | Model | Callable[..., Any],
-    method: str,
-    *,
-    simulations: int = 200,
-    rows: int | None = None,
-    columns: int | None = None,
-    data: Any = None,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: Literal["cpu", "cuda", "auto"] = "cpu",
-    dtype: Literal["float64", "float32"] = "float64",
-    threads: int | None = 1,
-    posterior_megabytes: float = 200,
-    solver: Mapping[str, Any] | None = None,
-    progress: bool = True,
-    directory: str | Path | None = None,
-    resume: bool = False,
-    **settings: Any,
-) -> Calibration:
+    model: str | Model | Callable[..., Any], method: str, *, simulations: int = 200, rows: int | None = None,
+    columns: int | None = None, data: Any = None, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None,
+    seed: int = 0, device: Literal["cpu", "cuda", "auto"] = "cpu", dtype: Literal["float64", "float32"] = "float64",
+    threads: int | None = 1, posterior_megabytes: float = 200, solver: Mapping[str, Any] | None = None,
+    progress: bool = True, directory: str | Path | None = None, resume: bool = False, **settings: Any,
+) -> Calibration:  # fmt: skip
     """Check by simulation whether a method's posterior is calibrated.
 
     Args:

@@ -60,30 +60,18 @@ def summarise(estimates: pd.DataFrame) -> pd.DataFrame:
     for (setting, method, quantity), part in frame.groupby(["setting", "method", "quantity"], sort=False):
         there = frame[frame["setting"] == setting]
         base = reference(there["method"])
-        error = part["estimate"] - part["truth"]
-        bias, se = _mean(error)
-        row = {
-            "setting": setting,
-            "method": method,
-            "quantity": quantity,
-            "data_sets": len(part),
-            "mean": part["estimate"].mean(),
-            "se": se,
-            "sd": part["estimate"].std(),
-            "truth": part["truth"].mean(),
-            "bias": bias,
-            "z": bias / se if se > 0 else np.nan,
-            "seconds": part["seconds"].mean(),
-            "unfinished": int((~part["status"].isin(FINISHED)).sum()),
-            "reference": base or "",
-            "difference": np.nan,
-            "difference_se": np.nan,
-        }
+        bias, se = _mean(part["estimate"] - part["truth"])
+        apart = np.nan, np.nan
         if base is not None and method != base:
             other = there[(there["method"] == base) & (there["quantity"] == quantity)]
             pairs = part.merge(other, on="simulation", suffixes=("", "_of_reference"))
-            row["difference"], row["difference_se"] = _mean(pairs["estimate"] - pairs["estimate_of_reference"])
-        rows.append(row)
+            apart = _mean(pairs["estimate"] - pairs["estimate_of_reference"])
+        mean, sd = part["estimate"].mean(), part["estimate"].std()
+        unfinished = int((~part["status"].isin(FINISHED)).sum())
+        rows.append((
+            setting, method, quantity, len(part), mean, se, sd, part["truth"].mean(), bias,
+            bias / se if se > 0 else np.nan, part["seconds"].mean(), unfinished, base or "", *apart,
+        ))  # fmt: skip
     return pd.DataFrame(rows, columns=SUMMARY)
 
 
@@ -104,16 +92,9 @@ def shares(estimates: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for (setting, method), part in fitted(estimates).groupby(["setting", "method"], sort=False):
-        products = pd.DataFrame(
-            {
-                "simulation": part["simulation"],
-                "cross": part["estimate"] * part["truth"],
-                "square": part["truth"] ** 2,
-            }
-        )
-        sums = products.groupby("simulation", sort=False).sum()
-        share, se = _mean(sums["cross"] / sums["square"].where(sums["square"] > 0))
-        rows.append({"setting": setting, "method": method, "share": share, "se": se, "data_sets": len(sums)})
+        products = part.assign(cross=part["estimate"] * part["truth"], square=part["truth"] ** 2)
+        sums = products.groupby("simulation", sort=False)[["cross", "square"]].sum()
+        rows.append((setting, method, *_mean(sums["cross"] / sums["square"].where(sums["square"] > 0)), len(sums)))
     return pd.DataFrame(rows, columns=["setting", "method", "share", "se", "data_sets"])
 
 
@@ -129,27 +110,22 @@ def sentences(estimates: pd.DataFrame) -> dict[str, list[str]]:
     """
     summary = summarise(estimates)
     settings = list(summary.groupby("setting", sort=False))
-    against = []
+    against = [_sides(str(setting), part) for setting, part in settings]
     if len(summary) and (least := int(summary["data_sets"].min())) < ENOUGH:
-        against.append(
-            f"From {_counted(least, 'data set')}, a standard error is little more than a guess: "
-            f"{ENOUGH} or more would do."
-        )
-    against += [_sides(str(setting), part) for setting, part in settings]
-    bases = dict.fromkeys(base for base in summary["reference"] if base)
+        few = "1 data set" if least == 1 else f"{least} data sets"
+        guess = "a standard error is little more than a guess"
+        against.insert(0, f"From {few}, {guess}: {ENOUGH} or more would do.")
+    bases, methods = (
+        dict.fromkeys(base for base in summary["reference"] if base),
+        shares(estimates).groupby("method", sort=False),
+    )
     result = {
         "Against the truth": against,
         f"Against {' or '.join(bases)} on the same data sets": [_pairs(str(name), part) for name, part in settings],
-        "From setting to setting": [
-            _across(str(method), part) for method, part in shares(estimates).groupby("method", sort=False)
-        ],
+        "From setting to setting": [_across(str(method), part) for method, part in methods],
     }
     told = {title: [line for line in lines if line] for title, lines in result.items()}
     return {title: lines for title, lines in told.items() if lines}
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def _sides(setting: str, part: pd.DataFrame) -> str:
@@ -165,10 +141,9 @@ def _sides(setting: str, part: pd.DataFrame) -> str:
                 sides[side].append(f"{method}{which}")
         if (z.abs() <= FAR).all():
             sides["within"].append(str(method))
-    return (
-        f"{setting}: more than {FAR:g} standard errors below the truth: {_listed(sides['below'])}; "
-        f"above it: {_listed(sides['above'])}; within: {_listed(sides['within'])}."
-    )
+    below, above, within = (", ".join(names) or "none" for names in sides.values())
+    far = f"more than {FAR:g} standard errors below the truth: {below}"
+    return f"{setting}: {far}; above it: {above}; within: {within}."
 
 
 def _pairs(setting: str, part: pd.DataFrame) -> str:
@@ -180,9 +155,7 @@ def _pairs(setting: str, part: pd.DataFrame) -> str:
         far = int(each["difference"].abs().to_numpy().argmax())
         value = plus_minus(each["difference"].iloc[far], each["difference_se"].iloc[far], signed=True)
         told.append(f"{method} {value}" + (f" ({each['quantity'].iloc[far]})" if several else ""))
-    if not told:
-        return ""
-    return f"{setting}: {'largest differences ' if several else ''}{', '.join(told)}."
+    return f"{setting}: {'largest differences ' if several else ''}{', '.join(told)}." if told else ""
 
 
 def _across(method: str, part: pd.DataFrame) -> str:
@@ -190,22 +163,11 @@ def _across(method: str, part: pd.DataFrame) -> str:
     part = part.dropna(subset=["share", "se"])
     if len(part) < 2:
         return ""
-    share, names = part["share"].to_numpy(), part["setting"].tolist()
-    most, least = int(share.argmax()), int(share.argmin())
-    noise = FAR * float(np.hypot(part["se"].iloc[most], part["se"].iloc[least]))
-    if share[most] - share[least] <= noise:
-        return (
-            f"{method} recovers {100 * share[least]:.0f}% to {100 * share[most]:.0f}% of the truth: "
-            "the settings do not differ by more than their noise."
-        )
-    return (
-        f"{method} recovers most of the truth, {100 * share[most]:.0f}%, in '{names[most]}', "
-        f"and least, {100 * share[least]:.0f}%, in '{names[least]}'."
-    )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names) or "none"
+    most, least = part.loc[part["share"].idxmax()], part.loc[part["share"].idxmin()]
+    high, low = (f"{100 * each['share']:.0f}%" for each in (most, least))
+    if most["share"] - least["share"] <= FAR * float(np.hypot(most["se"], least["se"])):
+        return f"{method} recovers {low} to {high} of the truth: the settings do not differ by more than their noise."
+    return f"{method} recovers most of the truth, {high}, in '{most['setting']}', and least, {low}, in '{least['setting']}'."
 
 
 def plus_minus(value: float, error: float, signed: bool = False) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,16 @@ import numpy as np
 import pandas as pd
 import yaml
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from pyrozoo.core.errors import DataError
-from pyrozoo.core.paths import replacing
+from pyrozoo.core.draws import evenly
+from pyrozoo.core.errors import DataError, first_line
 from pyrozoo.core.picture import Picture
 from pyrozoo.report import html
-from pyrozoo.store.inference_data import versions
-from pyrozoo.store.run_directory import write_table, write_text
+from pyrozoo.report.panels import panels
+from pyrozoo.store.run_directory import write_pictures, write_report, write_table, write_text
 from pyrozoo.studies.compare.pictures import MOST_NAMED
 from pyrozoo.studies.recover.judge import FAR, FIGURES, fitted, plus_minus, refused, sentences, shares, summarise
+from pyrozoo.studies.study import Study
 
 ESTIMATES = "estimates.csv"
 
@@ -43,63 +44,87 @@ def read_estimates(directory: Path) -> pd.DataFrame:
     texts = {name: str for name in ("setting", "method", "kind", "status", "quantity", "error")}
     missing = {name: [""] for name in FIGURES}
     try:
-        return pd.read_csv(
-            path, dtype=texts, float_precision="round_trip", keep_default_na=False, na_values=missing
-        )  # fmt: skip
+        return pd.read_csv(path, dtype=texts, float_precision="round_trip", keep_default_na=False, na_values=missing)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({(str(error).splitlines() or ['?'])[0]})") from None
+        raise DataError(f"{path} cannot be read ({first_line(error)})") from None
 
 
-def write_recovery(
-    directory: Path, experiment: str, study: Mapping[str, Any], estimates: pd.DataFrame, status: str
-) -> None:
-    """Write estimates.csv, summary.csv, figures/recovery.png, report.html and, when all is there, metrics.json.
+def study_in(directory: str | Path | None) -> Study:
+    """Return where a recovery study is kept."""
+    return Study("study", None if directory is None else Path(directory), ESTIMATES, "simulations and methods")
 
-    Args:
-        directory: The study directory.
+
+def as_stored(experiment: str, study: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a study's directory."""
+    return {"experiment": experiment, "recovery": dict(study)}
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What methods recovered of the truth; printing it shows a table.
+
+    Attributes:
         experiment: The study's name.
         study: Its settings.
-        estimates: Rows of ``diagnostics.recovery.COLUMNS``.
+        estimates: Rows of ``studies.recover.judge.COLUMNS``.
         status: completed or interrupted.
     """
-    summary = summarise(estimates)
-    write_table(directory / ESTIMATES, estimates)
-    write_table(directory / "summary.csv", summary)
-    pictures = [picture(estimates, summary)] if len(summary) else []
-    drawn = [(each, html.png(each)) for each in pictures]
-    for each, image in drawn:
-        with replacing(directory / "figures" / f"{each.name}.png") as temporary:
-            temporary.write_bytes(image)
-    fits = fitted(estimates).drop_duplicates(["setting", "simulation", "method"])
-    seconds = float(fits["seconds"].sum())
-    counts = summary.groupby("setting", sort=False)["data_sets"].max()
-    sets = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}" if len(counts) else "0"
-    text = html.page(
-        "recovery.html.j2",
-        {
-            "title": f"Recovery: {experiment}",
-            "lead": f"{study['model']}: {summary['method'].nunique()} methods on {sets} data sets in each of "
-            f"{len(counts)} settings, simulated from a known truth; {len(fits)} fits in {seconds:.0f} s; "
-            f"seed {study['seed']}; {status}",
-            "claim": study.get("conclusion", ""),
-            "sentences": sentences(estimates),
+
+    experiment: str
+    study: Mapping[str, Any]
+    estimates: pd.DataFrame
+    status: str
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """A row per setting, method and quantity: see ``studies.recover.judge.summarise``."""
+        return summarise(self.estimates)
+
+    @property
+    def sentences(self) -> dict[str, list[str]]:
+        """What the estimates show, in plain words."""
+        return sentences(self.estimates)
+
+    @property
+    def picture(self) -> Picture:
+        """The estimates of every setting and method against the truth."""
+        return picture(self.estimates, self.summary)
+
+    def __repr__(self) -> str:
+        return f"Share of the truth recovered:\n{share_table(self.estimates).to_string(index=False)}"
+
+    def save(self, directory: str | Path) -> Path:
+        """Write estimates.csv, summary.csv, figures/recovery.png, report.html and, when all is there, metrics.json."""
+        directory, summary, estimates = Path(directory), self.summary, self.estimates
+        study_in(directory).remember(as_stored(self.experiment, self.study))
+        write_table(directory / ESTIMATES, estimates)
+        write_table(directory / "summary.csv", summary)
+        fits = fitted(estimates).drop_duplicates(["setting", "simulation", "method"])
+        seconds = float(fits["seconds"].sum())
+        counts = summary.groupby("setting", sort=False)["data_sets"].max()
+        sets = " to ".join(dict.fromkeys((str(counts.min()), str(counts.max())))) if len(counts) else "0"
+        known = f"{len(counts)} settings, simulated from a known truth; {len(fits)} fits in {seconds:.0f} s"
+        write_report(directory, "recovery.html.j2", {
+            "title": f"Recovery: {self.experiment}",
+            "lead": f"{self.study['model']}: {summary['method'].nunique()} methods on {sets} data sets in each of "
+            f"{known}; seed {self.study['seed']}; {self.status}",
+            "claim": self.study.get("conclusion", ""),
+            "sentences": self.sentences,
             "share": _shown(share_table(estimates)),
             "estimates": _shown(_wide(summary, _estimate_cell, truth=True)),
             "far": f"{FAR:g}",
             "kinds": _kinds(estimates),
-            "pictures": html.figures(drawn),
+            "pictures": write_pictures(directory, [self.picture] if len(summary) else []),
             "differences": _shown(_wide(summary.dropna(subset=["difference"]), _difference_cell)),
             "references": ", ".join(dict.fromkeys(each for each in summary["reference"] if each)),
             "seconds": _shown(_wide(summary.drop_duplicates(["setting", "method"]), _seconds_cell, quantity=False)),
             "refused": html.table(refused(estimates)),
-            "settings": html.table(_settings(study)),
-            "config": yaml.safe_dump(dict(study), sort_keys=False),
-            "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
-        },
-    )
-    write_text(directory / "report.html", text)
-    metrics = {"experiment": experiment, "fits": len(fits), "seconds": seconds, "status": status}
-    write_text(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+            "settings": html.table(_settings(self.study)),
+            "config": yaml.safe_dump(dict(self.study), sort_keys=False),
+        })  # fmt: skip
+        metrics = {"experiment": self.experiment, "fits": len(fits), "seconds": seconds, "status": self.status}
+        write_text(directory / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+        return directory
 
 
 def _shown(frame: pd.DataFrame) -> dict[str, Any]:
@@ -174,35 +199,27 @@ def picture(estimates: pd.DataFrame, summary: pd.DataFrame) -> Picture:
         summary[name].drop_duplicates().tolist() for name in ("setting", "method", "quantity")
     )
     if len(quantities) > MOST_NAMED:
-        quantities = [quantities[i] for i in np.linspace(0, len(quantities) - 1, MOST_NAMED).round().astype(int)]
+        quantities = [quantities[i] for i in evenly(len(quantities), MOST_NAMED)]
     # A truth that differs between data sets has no line: errors are drawn in place of estimates.
     fixed = bool((rows.groupby(["setting", "quantity"])["truth"].nunique() == 1).all())
     truths = rows.groupby("setting")["truth"]
     alike = not fixed or bool(truths.min().max() <= truths.max().min())
-    across = min(2, len(settings))
-    down = -(-len(settings) // across)
-    figure = Figure(figsize=(4.6 * across, down * (0.5 * len(methods) + 0.8) + 0.5), layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False, sharey=True, sharex=alike).ravel()
-    for axes in panels[len(settings) :]:
-        axes.axis("off")
-    for axes, setting in zip(panels, settings, strict=False):
-        _panel(
-            axes, rows[rows["setting"] == setting], summary[summary["setting"] == setting], methods, quantities, fixed
-        )  # fmt: skip
+    figure, grid = panels(len(settings), 2, 4.6, 0.5 * len(methods) + 0.8, 0.5, sharey=True, sharex=alike)
+    for axes, setting in zip(grid, settings, strict=True):
+        here, means = (frame[frame["setting"] == setting] for frame in (rows, summary))
+        _panel(axes, here, means, methods, quantities, fixed)
         axes.set_title(setting, fontsize=11)
-    panels[0].set_yticks(range(len(methods)), methods)
-    panels[0].set_ylim(len(methods) - 0.5, -0.5)
+    grid[0].set_yticks(range(len(methods)), methods)
+    grid[0].set_ylim(len(methods) - 0.5, -0.5)
     what = "estimate" if fixed else "estimate - truth"
-    for axes in panels[max(0, len(settings) - across) : len(settings)]:
+    for axes in grid[-2:]:
         axes.set_xlabel(what if len(quantities) > 1 else f"{quantities[0]}: {what}")
-    handles = {
-        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
+    handles = {label: handle for axes in grid
+               for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
     if len(handles) > 1:
-        named = [name for name in quantities if name in handles]
-        figure.legend(
-            [handles[name] for name in named], named, loc="outside lower center", ncols=4, fontsize=9, frameon=False
-        )  # fmt: skip
+        named = {name: handles[name] for name in quantities if name in handles}
+        style = {"loc": "outside lower center", "ncols": 4, "fontsize": 9, "frameon": False}
+        figure.legend([*named.values()], [*named], **style)
     return Picture(
         "recovery",
         "Means over data sets with two standard errors, and below them every data set as a faint dot; dashed lines are "

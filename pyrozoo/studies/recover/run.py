@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,63 +18,42 @@ from torch import Tensor
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.core.errors import DataError, NotApplicable, SettingError, UserError
-from pyrozoo.core.picture import Picture
-from pyrozoo.core.progress import bar
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError, UserError, first_line
 from pyrozoo.core.seeds import seed_of, seeded
-from pyrozoo.core.settings import check_types, suggestion
+from pyrozoo.core.settings import Settings, check_types, stated, suggestion, whole
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.run import catalog
 from pyrozoo.run.fit import configuration, engine_fit
 from pyrozoo.run.names import model_of
-from pyrozoo.store.run_directory import CONFIG, read_config, write_table, write_text
-from pyrozoo.studies.recover.judge import COLUMNS, sentences, summarise
-from pyrozoo.studies.recover.page import ESTIMATES, picture, read_estimates, share_table, write_recovery
-
-EXTENDABLE = ("simulations", "methods")
-"""What a resumed study may change; anything else would make it another study."""
+from pyrozoo.store.run_directory import read_config, write_table
+from pyrozoo.studies.recover.judge import COLUMNS
+from pyrozoo.studies.recover.page import ESTIMATES, Recovery, as_stored, read_estimates, study_in
+from pyrozoo.studies.study import Study
 
 
 @dataclass(frozen=True)
-class Recovery:
-    """What methods recovered of the truth; printing it shows a table.
+class _Stated(Settings):
+    """What a study states."""
 
-    Attributes:
-        experiment: The study's name.
-        study: Its settings.
-        estimates: Rows of ``diagnostics.recovery.COLUMNS``.
-        status: completed or interrupted.
-    """
+    prefix = "recovery."
+    model: str
+    simulations: int = whole()
+    seed: int = whole(0)
+    sites: Sequence[str] = stated()
+    methods: Mapping = stated()
+    settings: Sequence[Mapping] = stated()
+    conclusion: str = ""
 
-    experiment: str
-    study: Mapping[str, Any]
-    estimates: pd.DataFrame
-    status: str
 
-    @property
-    def summary(self) -> pd.DataFrame:
-        """A row per setting, method and quantity: see ``diagnostics.recovery.summarise``."""
-        return summarise(self.estimates)
+@dataclass(frozen=True)
+class _Part(Settings):
+    """What it states of one of its settings."""
 
-    @property
-    def sentences(self) -> dict[str, list[str]]:
-        """What the estimates show, in plain words."""
-        return sentences(self.estimates)
-
-    @property
-    def picture(self) -> Picture:
-        """The estimates of every setting and method against the truth."""
-        return picture(self.estimates, self.summary)
-
-    def __repr__(self) -> str:
-        return f"Share of the truth recovered:\n{share_table(self.estimates).to_string(index=False)}"
-
-    def save(self, directory: str | Path) -> Path:
-        """Write estimates, summary, picture and report."""
-        directory = Path(directory)
-        _write_config(directory, self.experiment, self.study)
-        write_recovery(directory, self.experiment, self.study, self.estimates, self.status)
-        return directory
+    prefix = "recovery.settings."
+    name: str
+    model: Mapping
+    shape: Mapping
+    truth: Mapping
 
 
 @dataclass(frozen=True)
@@ -97,17 +76,10 @@ class _Setting:
 
 
 def recover(
-    settings: str | Mapping[str, Any],
-    *,
-    simulations: int | None = None,
-    methods: Sequence[str] | None = None,
-    seed: int | None = None,
-    rows: int | None = None,
-    threads: int | None = None,
-    progress: bool = True,
-    directory: str | Path | None = None,
-    resume: bool = False,
-) -> Recovery:
+    settings: str | Mapping[str, Any], *, simulations: int | None = None, methods: Sequence[str] | None = None,
+    seed: int | None = None, rows: int | None = None, threads: int | None = None, progress: bool = True,
+    directory: str | Path | None = None, resume: bool = False,
+) -> Recovery:  # fmt: skip
     """Fit methods to data sets simulated from a stated truth.
 
     Args:
@@ -136,36 +108,35 @@ def recover(
     check_types(recover, {"threads": threads, "progress": progress}, "config")
     asked = {"simulations": simulations, "methods": methods, "seed": seed, "rows": rows}
     check_types(recover, asked, "recovery")
-    name, study = _named(settings)
-    folder = None if directory is None else Path(directory)
+    name, stated = _named(settings)
+    study = study_in(directory)
     before: dict[str, Any] | None = None
-    if resume:
-        if folder is None:
-            raise SettingError("resume needs the directory of the study")
+    if (folder := study.asked(resume)) is not None and resume:
         before = _stored(folder, name)
-        study = before | {"methods": before["methods"] if methods is None else study["methods"] | before["methods"]}
-    study = _changed(study, simulations, methods, seed, rows)
-    places = _prepared(study)
-    whole = study
+        known = before["methods"] if methods is None else stated["methods"] | before["methods"]
+        stated = before | {"methods": known}
+    stated = _changed(stated, simulations, methods, seed, rows)
+    places = _prepared(stated)
+    whole = stated if before is None else _extended(before, stated, study)
     estimates: list[dict[str, Any]] = []
-    if folder is not None:
-        if before is not None:
-            whole = _extended(before, study, folder)
-        if (folder / ESTIMATES).is_file():
-            if not resume:
-                raise SettingError(f"{folder} holds a study already; resume goes on with it")
-            estimates += [
-                dict(zip(COLUMNS, row, strict=True)) for row in read_estimates(folder).itertuples(index=False)
-            ]
-        _write_config(folder, name, whole)
-    status = "completed"
-    try:
-        for rows_of_fit in _fits(study, places, estimates, threads, progress):
-            estimates += rows_of_fit
-            if folder is not None:
-                write_table(folder / ESTIMATES, pd.DataFrame(estimates, columns=COLUMNS))
-    except KeyboardInterrupt:
-        status = "interrupted"
+    if study.begun(resume) and folder is not None:
+        rows_there = read_estimates(folder).itertuples(index=False)
+        estimates += [dict(zip(COLUMNS, row, strict=True)) for row in rows_there]
+    study.remember(as_stored(name, whole))
+    done = {(row["setting"], row["simulation"], row["method"]) for row in estimates}
+    total = stated["simulations"] * len(places) * len(stated["methods"])
+    left = [(index, number, [m for m in stated["methods"] if (place.name, number, m) not in done])
+            for number in range(stated["simulations"]) for index, place in enumerate(places)]  # fmt: skip
+
+    def work(one: _One) -> None:
+        estimates.extend(_rows(one, stated, threads))
+        if folder is not None:
+            write_table(folder / ESTIMATES, pd.DataFrame(estimates, columns=COLUMNS))
+
+    status = study.carry_out(
+        _data_sets(stated, places, left), work, total=total, done=total - sum(len(each) for *_, each in left),
+        what="fits", shown=progress, said=lambda one: f"{one.method}, {one.setting.name}",
+    )  # fmt: skip
     return Recovery(name, whole, _ordered(estimates, whole), status)
 
 
@@ -178,30 +149,13 @@ def _named(settings: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return settings, dict(catalog.settings("experiment", settings)["recovery"])
 
 
-def _check(
-    model: str, simulations: int, seed: int, sites: Sequence[str], methods: Mapping, settings: Sequence[Mapping],
-    conclusion: str = "",
-) -> None:  # fmt: skip
-    """The settings of a study; see ``check_types``."""
-
-
-def _check_setting(name: str, model: Mapping, shape: Mapping, truth: Mapping) -> None:
-    """One of its settings."""
-
-
 def _changed(
     study: dict[str, Any], simulations: int | None, methods: Sequence[str] | None, seed: int | None, rows: int | None
 ) -> dict[str, Any]:
     """Return the study with changes, and with everything about it but models and truths checked."""
     asked = {"simulations": simulations, "seed": seed}
     study = study | {key: value for key, value in asked.items() if value is not None}
-    check_types(_check, study, "recovery", "a study")
-    for key in ("model", "simulations", "seed", "sites", "methods", "settings"):
-        if key not in study:
-            raise SettingError(f"recovery.{key} is missing")
-    for key, least in (("simulations", 1), ("seed", 0)):
-        if study[key] < least:
-            raise SettingError(f"recovery.{key} is {study[key]}; it must be at least {least}")
+    _Stated.of(study, "a study")
     if problem := catalog.check_choice("model", study["model"]):
         raise SettingError(f"recovery.{problem}")
     for method in methods or ():
@@ -215,7 +169,7 @@ def _changed(
         for key in own:
             if key not in valid:
                 raise SettingError(f"recovery.methods.{method} has no setting {key!r}; {suggestion(key, valid)}")
-    names = [_checked_name(setting) for setting in study["settings"]]
+    names = [_Part.of(setting, "a setting").name for setting in study["settings"]]
     if not names or not study["methods"] or not study["sites"]:
         raise SettingError("recovery needs at least one of settings, methods and sites")
     if len(set(names)) < len(names):
@@ -223,15 +177,6 @@ def _changed(
     if rows is not None:
         study["settings"] = [s | {"shape": {**s["shape"], "rows": rows}} for s in study["settings"]]
     return study
-
-
-def _checked_name(setting: Mapping[str, Any]) -> str:
-    """Check the parts of one setting; return its name."""
-    check_types(_check_setting, setting, "recovery.settings", "a setting")
-    for key in ("name", "model", "shape", "truth"):
-        if key not in setting:
-            raise SettingError(f"recovery.settings {setting.get('name', '')!r}: {key} is missing")
-    return setting["name"]
 
 
 def _prepared(study: Mapping[str, Any]) -> list[_Setting]:
@@ -273,11 +218,6 @@ def _prepare(study: Mapping[str, Any], setting: Mapping[str, Any]) -> _Setting:
     return _Setting(setting["name"], model, setting["shape"], truth, symmetric)
 
 
-def _write_config(directory: Path, name: str, study: Mapping[str, Any]) -> None:
-    content = {"experiment": name, "recovery": dict(study)}
-    write_text(directory / CONFIG, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
-
-
 def _stored(directory: Path, name: str) -> dict[str, Any]:
     """Return the settings of the study in a directory.
 
@@ -293,84 +233,78 @@ def _stored(directory: Path, name: str) -> dict[str, Any]:
     return config["recovery"]
 
 
-def _extended(before: Mapping[str, Any], study: Mapping[str, Any], directory: Path) -> dict[str, Any]:
-    """Return the study that a directory holds together with what is asked for now.
+def _extended(before: Mapping[str, Any], stated: Mapping[str, Any], study: Study) -> dict[str, Any]:
+    """Return the study that a directory holds together with what is asked for now, unless that is another study."""
+    for key, said in (("seed", "seed"), ("settings", "rows")):
+        if before[key] != stated[key]:
+            study.refuse(f"recovery.{said}")
+    most = max(before["simulations"], stated["simulations"])
+    return {**stated, "methods": before["methods"] | stated["methods"], "simulations": most}
 
-    Raises:
-        SettingError: What is asked for is another study.
+
+class _One(NamedTuple):
+    """One fit of a study: a method, and the data that it is given.
+
+    Attributes:
+        setting: The setting.
+        place: Seed of the study, and numbers of setting and data set: what seeds of its own derive from.
+        method: The method.
+        data: The data set, with its truth.
     """
-    for key in ("seed", "settings"):
-        if before[key] != study[key]:
-            what = "seed" if key == "seed" else "rows"
-            raise SettingError(
-                f"recovery.{what} is not that of the study in {directory}; "
-                f"a resumed study can change {' and '.join(EXTENDABLE)} and nothing else"
-            )
-    methods = before["methods"] | study["methods"]
-    return {**study, "methods": methods, "simulations": max(before["simulations"], study["simulations"])}
+
+    setting: _Setting
+    place: tuple[int, int, int]
+    method: str
+    data: Any
 
 
-def _fits(
-    study: Mapping[str, Any], places: Sequence[_Setting], there: Sequence[Mapping[str, Any]], threads: int | None,
-    progress: bool,
-) -> Iterator[list[dict[str, Any]]]:  # fmt: skip
-    """Make the fits that are not there yet, data set by data set, and yield the rows of each.
+def _data_sets(
+    study: Mapping[str, Any], places: Sequence[_Setting], left: Sequence[tuple[int, int, list[str]]]
+) -> Iterator[_One]:
+    """Yield the fits that are not there yet, data set by data set.
 
     All settings have their first data set before any has its second: what an interrupted study has is balanced.
     """
-    done = {(row["setting"], row["simulation"], row["method"]) for row in there}
-    plan = [
-        (index, number, [m for m in study["methods"] if (setting.name, number, m) not in done])
-        for number in range(study["simulations"])
-        for index, setting in enumerate(places)
-    ]
-    total = len(plan) * len(study["methods"])
-    done_before = total - sum(len(methods) for *_, methods in plan)
-    with bar(total, "fits", shown=progress, initial=done_before) as shown:
-        for index, number, methods in plan:
-            if not methods:
-                continue
-            setting, place = places[index], (study["seed"], index, number)
+    for index, number, methods in left:
+        setting, place = places[index], (study["seed"], index, number)
+        if methods:
             try:
                 data = simulate_data(setting.model, seed=seed_of(*place), given=setting.truth, **setting.shape)
             except (ValueError, RuntimeError) as error:  # torch's, of a truth outside the support of its prior
-                reason = (str(error).splitlines() or ["?"])[0]
-                raise SettingError(f"recovery.settings {setting.name!r}: nothing can be simulated: {reason}") from None
-            for method in methods:
-                if not shown.disable:
-                    shown.set_postfix_str(f"{method}, {setting.name}", refresh=False)
-                row = {"setting": setting.name, "simulation": number, "method": method}
-                own = dict(study["methods"][method])
-                solver = own.pop("solver", {})
-                try:
-                    seed = seed_of(*place, zlib.crc32(method.encode()))
-                    config = configuration(
-                        setting.model, method, data, own, seed=seed, threads=threads, progress=False, solver=solver
-                    )
-                    fit = engine_fit(config, model=setting.model, data=data)
-                except NotApplicable as error:
-                    yield [row | _absent(error)]
-                except UserError as error:
-                    raise type(error)(f"{method}, {setting.name!r}, data set {number}: {error}") from None
-                else:
-                    if fit.status == "interrupted":  # what half a fit says is no estimate
-                        raise KeyboardInterrupt
-                    yield [row | each for each in _rows(fit, data.truth, study["sites"], setting.symmetric)]
-                shown.update()
+                why = f"nothing can be simulated: {first_line(error)}"
+                raise SettingError(f"recovery.settings {setting.name!r}: {why}") from None
+        yield from (_One(setting, place, method, data) for method in methods)
 
 
-def _absent(error: NotApplicable) -> dict[str, Any]:
-    blank = {"kind": "", "seconds": float("nan"), "quantity": "", "estimate": float("nan"), "truth": float("nan")}
-    return {**blank, "status": "not_applicable", "error": str(error)}
+def _rows(one: _One, study: Mapping[str, Any], threads: int | None) -> list[dict[str, Any]]:
+    """Make a fit, and return a row per quantity; of one that does not apply, one with the reason."""
+    setting, method, number = one.setting, one.method, one.place[-1]
+    own = dict(study["methods"][method])
+    solver = own.pop("solver", {})
+    row = {"setting": setting.name, "simulation": number, "method": method}
+    try:
+        config = configuration(
+            setting.model, method, one.data, own, seed=seed_of(*one.place, zlib.crc32(method.encode())),
+            threads=threads, progress=False, solver=solver,
+        )  # fmt: skip
+        fit = engine_fit(config, model=setting.model, data=one.data)
+    except NotApplicable as error:
+        nothing = dict.fromkeys(("seconds", "estimate", "truth"), float("nan"))
+        return [{**row, **nothing, "kind": "", "quantity": "", "status": "not_applicable", "error": str(error)}]
+    except UserError as error:
+        raise type(error)(f"{method}, {setting.name!r}, data set {number}: {error}") from None
+    if fit.status == "interrupted":  # what half a fit says is no estimate
+        raise KeyboardInterrupt
+    return [row | each for each in _estimates(fit, one.data.truth, study["sites"], setting.symmetric)]
 
 
-def _rows(
+def _estimates(
     fit: Fit, truth: Mapping[str, Tensor], sites: Sequence[str], symmetric: frozenset[str]
 ) -> Iterator[dict[str, Any]]:
     """Yield the mean of the draws of every element of the sites, labels and rotations aligned to the truth."""
     true = {site: truth[site][None, None] for site in fit.posterior.sites}
     draws = fit.posterior.align(fit.draws, true)
-    about = {"kind": fit.kind, "status": fit.status, "seconds": fit.seconds}
+    about = {"kind": fit.kind, "status": fit.status, "seconds": fit.seconds, "error": ""}
     for site in sites:
         means = draws[site].double().flatten(0, 1).mean(0)
         for index in np.ndindex(*means.shape):
@@ -378,19 +312,13 @@ def _rows(
                 continue
             quantity = f"{site}[{', '.join(map(str, index))}]" if index else site
             values = {"estimate": float(means[index]), "truth": float(truth[site][index])}
-            yield {**about, "quantity": quantity, **values, "error": ""}
+            yield {**about, "quantity": quantity, **values}
 
 
 def _ordered(estimates: Sequence[Mapping[str, Any]], study: Mapping[str, Any]) -> pd.DataFrame:
     """Return estimates by setting, method and data set, in the study's order, whatever the order of the work."""
-    frame = pd.DataFrame(estimates, columns=COLUMNS)
     settings, methods = [setting["name"] for setting in study["settings"]], list(study["methods"])
-    keys = pd.DataFrame(
-        {
-            "setting": frame["setting"].map({name: i for i, name in enumerate(settings)}),
-            "method": frame["method"].map({name: i for i, name in enumerate(methods)}),
-            "simulation": frame["simulation"],
-        }
+    ordered = sorted(
+        estimates, key=lambda row: (settings.index(row["setting"]), methods.index(row["method"]), row["simulation"])
     )
-    order = keys.sort_values(["setting", "method", "simulation"], kind="stable").index
-    return frame.loc[order].reset_index(drop=True)
+    return pd.DataFrame(ordered, columns=COLUMNS)
