@@ -115,10 +115,8 @@ def sentences(estimates: pd.DataFrame) -> dict[str, list[str]]:
         few = "1 data set" if least == 1 else f"{least} data sets"
         guess = "a standard error is little more than a guess"
         against.insert(0, f"From {few}, {guess}: {ENOUGH} or more would do.")
-    bases, methods = (
-        dict.fromkeys(base for base in summary["reference"] if base),
-        shares(estimates).groupby("method", sort=False),
-    )
+    bases = dict.fromkeys(base for base in summary["reference"] if base)
+    methods = shares(estimates).groupby("method", sort=False)
     result = {
         "Against the truth": against,
         f"Against {' or '.join(bases)} on the same data sets": [_pairs(str(name), part) for name, part in settings],
@@ -163,11 +161,11 @@ def _across(method: str, part: pd.DataFrame) -> str:
     part = part.dropna(subset=["share", "se"])
     if len(part) < 2:
         return ""
-    most, least = part.loc[part["share"].idxmax()], part.loc[part["share"].idxmin()]
-    high, low = (f"{100 * each['share']:.0f}%" for each in (most, least))
-    if most["share"] - least["share"] <= FAR * float(np.hypot(most["se"], least["se"])):
+    ends = [part.iloc[int(at)] for at in (part["share"].argmax(), part["share"].argmin())]
+    (high, most), (low, least) = ((f"{100 * each['share']:.0f}%", each["setting"]) for each in ends)
+    if ends[0]["share"] - ends[1]["share"] <= FAR * float(np.hypot(ends[0]["se"], ends[1]["se"])):
         return f"{method} recovers {low} to {high} of the truth: the settings do not differ by more than their noise."
-    return f"{method} recovers most of the truth, {high}, in '{most['setting']}', and least, {low}, in '{least['setting']}'."
+    return f"{method} recovers most of the truth, {high}, in '{most}', and least, {low}, in '{least}'."
 
 
 def plus_minus(value: float, error: float, signed: bool = False) -> str:
