@@ -25,10 +25,11 @@ from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.compare import _moments
 from pyrozoo.diagnostics.predictive import FEWEST
 from pyrozoo.inference.nuts import Nuts
-from pyrozoo.inference.optimise import MONOTONE_TOLERANCE, Optimise
+from pyrozoo.inference.optimise import Optimise
 from pyrozoo.inference.sample import Sample
 from pyrozoo.inference.state import take
 from pyrozoo.run import catalog
+from pyrozoo.testing import laws
 from pyrozoo.testing.samplers import calibration_ranks, geweke, uniformity
 from tests.case import PAIRS, case, pairs, solver_class
 
@@ -118,26 +119,13 @@ def larger(model: str, missing: float = 0.0, seed: int = 5):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_hand_built_density_is_the_programs(model):
-    its, data = case(model).model, larger(model, missing=0.2)
-    draws = prior_draws(model, data, 16)
-    ours = Posterior.of(its, data).pointwise(draws).sum(-1) + Posterior.of(its, data).log_prior(draws)
-    torch.testing.assert_close(ours, Posterior.of(its, data).log_joint(draws), rtol=1e-10, atol=0)
+    laws.one_density(Posterior.of(case(model).model, larger(model, missing=0.2)))
 
 
 @pytest.mark.parametrize(("model", "method"), JOINTS)
 def test_solvers_objective_is_the_programs_joint(model, method):
-    solver_type = solver_class(model, method)
-    its, data = case(model).model, larger(model, missing=0.2)
-    solver = solver_type(Posterior.of(its, data))
-    with seeded(0):
-        state = solver.init(16)
-        for _ in range(3):
-            state, _ = solver.step(state)
-        new, info = solver.step(state)
-        objective = info.objective
-    at = state if solver.objective_of == "argument" else new
-    draws = {site: value[None] for site, value in solver.answer(at).draws().items()}
-    torch.testing.assert_close(objective[None], Posterior.of(its, data).log_joint(draws), rtol=1e-10, atol=0)
+    posterior = Posterior.of(case(model).model, larger(model, missing=0.2))
+    laws.objective_is_the_joint(solver_class(model, method)(posterior))
 
 
 # 2. Oracle ------------------------------------------------------------------------------------------------------------
@@ -187,19 +175,8 @@ def test_point_estimates_beat_every_exact_draw(model, method):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("model", "method"), MONOTONE)
 def test_objectives_never_fall(model, method, dtype):
-    solver_type = solver_class(model, method)
     data = larger(model, missing=0.2).to("cpu", dtype)
-    solver = solver_type(Posterior.of(case(model).model, data))
-    with seeded(0):
-        state = solver.init(8)
-    objectives = []
-    for _ in range(150):
-        state, info = solver.step(state)
-        objective = info.objective
-        objectives.append(objective.double())
-    path = torch.stack(objectives)
-    assert ((path[1:] - path[:-1]) >= -MONOTONE_TOLERANCE[dtype] * path[1:].abs()).all()
-    assert (path[-1] > path[0]).all()
+    laws.never_falls(solver_class(model, method)(Posterior.of(case(model).model, data)))
 
 
 class Falling:
@@ -428,15 +405,7 @@ def test_samples_report_rhat_raw_and_aligned(model, method):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_canonical_keeps_invariants_and_is_idempotent(model):
-    its, data = case(model).model, larger(model)
-    draws = prior_draws(model, data, 20)
-    once = Posterior.of(its, None).align(draws)
-    for name, value in Posterior.of(its, data).invariants(draws).items():
-        torch.testing.assert_close(Posterior.of(its, data).invariants(once)[name], value, rtol=1e-9, atol=1e-9)
-    toward = Posterior.of(its, None).align(draws, reference=once)
-    again = Posterior.of(its, None).align(toward, reference=once)
-    for site in Posterior.of(its, None).sites:
-        torch.testing.assert_close(again[site], toward[site])
+    laws.symmetric(Posterior.of(case(model).model, larger(model)))
 
 
 # 8. Missing -----------------------------------------------------------------------------------------------------------
@@ -456,13 +425,7 @@ def test_intervals_cover_what_is_hidden(model, method):
 
 @pytest.mark.parametrize("model", [m for m in MODELS if case(m).model.container in (Table, Survey)])
 def test_a_unit_without_any_value_changes_no_likelihood(model):
-    its, data = case(model).model, larger(model, missing=0.1)
-    draws = prior_draws(model, data, 4)
-    values = torch.cat([data.values, torch.full_like(data.values[:1], torch.nan)])
-    longer = dataclasses.replace(data, values=values, row_labels=[*data.row_labels, "empty"], truth={})
-    pointwise = Posterior.of(its, longer).pointwise(draws)
-    assert (pointwise[..., -1].abs() < 1e-12).all()
-    torch.testing.assert_close(pointwise[..., :-1], Posterior.of(its, data).pointwise(draws))
+    laws.missing_means_missing(Posterior.of(case(model).model, larger(model, missing=0.1)))
 
 
 # 9. Bad input ---------------------------------------------------------------------------------------------------------

@@ -425,6 +425,11 @@ class HandBuilt(Posterior):
         """The name of the observed site."""
         return (self.observed,)
 
+    @property
+    def cell_sites(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The observed site: it has the shape of the data."""
+        return (self.observed,)
+
     def filled(self, sites: Values) -> Any:
         """Return the data with simulated values."""
         return replace(self.data, values=sites[self.observed])

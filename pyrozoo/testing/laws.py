@@ -23,8 +23,8 @@ from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.settings import wrong_values
+from pyrozoo.data.container import Cells
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.data.table import Table
 from pyrozoo.inference.optimise import MONOTONE_TOLERANCE
 from pyrozoo.run import catalog
 from pyrozoo.run.fit import known_as
@@ -98,9 +98,9 @@ def symmetric(posterior: Posterior) -> None:
 
 
 def missing_means_missing(posterior: Posterior) -> None:
-    """Law 8: a row without any value says nothing, and changes nothing that other rows say. Of tables only."""
+    """Law 8: a row without any value says nothing, and changes nothing that other rows say. Of tables and surveys."""
     data = posterior.data
-    if not isinstance(data, Table) or not posterior.cell_sites or posterior.unit != "row":
+    if not isinstance(data, Cells) or posterior.unit != "row" or not posterior.cell_sites:
         return
     draws = prior_draws(posterior, 4)
     empty = torch.full_like(data.values[:1], math.nan)
