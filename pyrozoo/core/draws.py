@@ -55,6 +55,12 @@ class Draws(dict[str, Tensor]):
         for start in range(0, self.shape[1], max(1, size)):
             yield Draws({site: value[:, start : start + max(1, size)] for site, value in self.items()})
 
+    def flat_blocks(self, size: int) -> Iterator[dict[str, Tensor]]:
+        """Cut all chains, one after another, into blocks of at most so many draws, site -> [block, *event]."""
+        flat, (chains, count) = self.flat(), self.shape
+        for start in range(0, chains * count, max(1, size)):
+            yield {site: value[start : start + max(1, size)] for site, value in flat.items()}
+
     def each(self) -> Iterator[dict[str, Tensor]]:
         """Go through the draws one by one, site -> [*event]."""
         chains, count = self.shape

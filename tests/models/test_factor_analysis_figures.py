@@ -18,6 +18,7 @@ from pyrozoo.contracts.view import view_of
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.table import Table
+from pyrozoo.drawing import predictions
 from pyrozoo.models.factor_analysis import view
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from tests.models.test_factor_analysis import make
@@ -196,8 +197,8 @@ def test_wild_predictions_are_counted_not_named(monkeypatch):
     fit = fake(table)
     prediction = fit.predict(table)
     prediction.mean[7] = 1e6
-    monkeypatch.setattr(view, "MOST_POINTS", 100)
-    monkeypatch.setattr(view, "OUTSIDE", 0.01)
+    monkeypatch.setattr(predictions, "MOST_POINTS", 100)
+    monkeypatch.setattr(predictions, "OUTSIDE", 0.01)
     holdout = named(fit)["holdout"]
     assert "beyond the axes" in holdout.caption
     assert holdout.figure.axes[0].get_xlim()[1] < 1000

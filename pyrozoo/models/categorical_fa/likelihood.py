@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.core.draws import Values
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.math.linear_algebra import packed_outer, unpack
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import BLOCK, Block, Layout, Parameters
@@ -264,16 +264,14 @@ def integrals(layout: Layout, p: Parameters, nodes: int | None = None) -> Iterat
 
 
 def split_draws(draws: Values, layout: Layout) -> Iterator[Parameters]:
-    """Go through draws [S, *event], as many at a time as fit."""
+    """Go through draws, chains one after another, as many at a time as fit."""
     work = layout.num_categories * nodes_per_row(layout.dimension) * min(layout.num_rows, 64)
-    at_once = max(1, 4 * BLOCK // max(1, work))
-    parts = {site: value.split(at_once) for site, value in draws.items()}
-    for k in range(len(next(iter(parts.values())))):
-        yield layout.parameters({site: value[k] for site, value in parts.items()})
+    for part in Draws(draws).flat_blocks(4 * BLOCK // max(1, work)):
+        yield layout.parameters(part)
 
 
 def pointwise(layout: Layout, draws: Values) -> Float[Tensor, "S N"]:
-    """Return log p(x_u | draw) of every row at draws [S, *event], the latent vector summed out."""
+    """Return log p(x_u | draw) of every row at S draws, chains one after another, the latent vector summed out."""
     each = (torch.cat([nodes.log_evidence for nodes in integrals(layout, p)], 1) for p in split_draws(draws, layout))
     return torch.cat(list(each))
 

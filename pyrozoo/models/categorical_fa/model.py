@@ -216,7 +216,7 @@ class CategoricalFA(Model):
         d, like = self.latent_dimension, values
         if d > 1:
             layout = self.layout(dataclasses.replace(data, values=values, hidden=None, test=None))
-            return pointwise(layout, {site: value.unsqueeze(0) for site, value in draws.items()}).squeeze(0)
+            return pointwise(layout, {site: value[None, None] for site, value in draws.items()}).squeeze(0)
         t = torch.linspace(-GRID_REACH, GRID_REACH, GRID_POINTS, dtype=like.dtype, device=like.device).unsqueeze(-1)
         step = 2 * GRID_REACH / (GRID_POINTS - 1)
         log_weight = math.log(step) - 0.5 * t.square().sum(-1) - 0.5 * math.log(2 * math.pi)

@@ -121,7 +121,7 @@ class Posterior(HandBuilt):
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_u | globals) of every row, the latent vector integrated out by quadrature."""
         draws = Draws(draws)
-        return pointwise(self.layout, draws.flat()).unflatten(0, draws.shape)
+        return pointwise(self.layout, draws).unflatten(0, draws.shape)
 
     @property
     def effort(self) -> float:

@@ -31,10 +31,10 @@ def _over_prior(layout: Layout, draws: Values, function: Callable[[Tensor, Tenso
     """Return function(probabilities [S, P, G] at nodes of the prior, weights [G]) of all draws, [chain, draw, ...]."""
     draws, d = Draws(draws), layout.dimension
     t, w = normal_rule(d, layout.like, PRIOR_NODES.get(d))
-    at_once = max(1, BLOCK // (layout.num_categories * max(len(w), layout.num_categories)))
-    flat, found = Draws({site: value.unsqueeze(0) for site, value in draws.flat().items()}), []
-    for part in flat.blocks(at_once):
-        p = layout.parameters(part.flat())
+    at_once = BLOCK // (layout.num_categories * max(len(w), layout.num_categories))
+    found = []
+    for part in draws.flat_blocks(at_once):
+        p = layout.parameters(part)
         z = p.mean.unsqueeze(-1) + torch.linalg.cholesky(p.covariance) @ t
         prob, _ = layout.softmax(p.logits(p.features(z)))
         found.append(function(prob[:, layout.place], w))
@@ -58,7 +58,7 @@ def affordable(layout: Layout, draws: Values, most: int, least: int, work: float
 
 def _by_draws(layout: Layout, draws: Values) -> Iterator[tuple[Parameters, Nodes]]:
     """Integrate all rows under some of the draws."""
-    for p in split_draws(affordable(layout, draws, MOST_DRAWS, LEAST_DRAWS, MOST_WORK).flat(), layout):
+    for p in split_draws(affordable(layout, draws, MOST_DRAWS, LEAST_DRAWS, MOST_WORK), layout):
         for nodes in integrals(layout, p):
             yield p, nodes
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.models.factor_analysis.expansion import expansion
 from pyrozoo.models.factor_analysis.likelihood import Columns
@@ -27,7 +27,7 @@ class State:
     scale: Float[Tensor, "C D"]
 
 
-class Solver(SolverContract, kind="variational", objective="elbo", monotone=True, state=State):
+class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State):
     """CAVI with q(z_n) normal of full covariance and q(w_d, mu_d, sigma_d^2) normal-inverse-gamma (Bishop 1999, ICANN).
 
     Each step ends with a parameter expansion, chosen to raise the same bound (``expansion.py``). The objective is the
@@ -60,13 +60,9 @@ class Solver(SolverContract, kind="variational", objective="elbo", monotone=True
 
     def columns(self, state: State) -> Columns:
         """Return the columns' expectations, as the rows see them."""
-        like, degrees = state.mean, self.degrees.to(state.mean)
-        return Columns(
-            like,
-            degrees / state.scale,
-            (state.scale / 2).log() - torch.digamma(degrees / 2),
-            torch.cholesky_inverse(state.factor),
-        )
+        degrees = self.degrees.to(state.mean)
+        log_noise = (state.scale / 2).log() - torch.digamma(degrees / 2)
+        return Columns(state.mean, degrees / state.scale, log_noise, torch.cholesky_inverse(state.factor))
 
     def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then q(w, mu, sigma^2); return the ELBO of the argument."""

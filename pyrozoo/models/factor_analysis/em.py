@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.models.factor_analysis.expansion import expansion
 from pyrozoo.models.factor_analysis.posterior import Posterior
 from pyrozoo.models.factor_analysis.regression import Prior
@@ -23,7 +22,7 @@ class State:
     noise_variance: Float[Tensor, "C D"]
 
 
-class Solver(SolverContract, kind="point", objective="log_joint", monotone=True, state=State):
+class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, state=State):
     """EM for the MAP of loadings, mean and noise (Rubin and Thayer 1982, Psychometrika 47, with priors and holes).
 
     E-step: z_n | observed x_n. M-step: a ridge regression per column on its observed rows, then
@@ -35,10 +34,6 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
         super().__init__(posterior)
         self.layout, self.prior = posterior.layout, Prior(self.model, posterior.layout)
         self.kappa = self.model.loadings_precision if self.model.isotropic else None
-
-    def init(self, chains: int) -> State:
-        """Return random starting points (``Posterior.initial``)."""
-        return State(**self.posterior.initial(chains))
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
@@ -55,7 +50,3 @@ class Solver(SolverContract, kind="point", objective="log_joint", monotone=True,
         )  # fmt: skip
         beta = (beta @ turn.mT).to(state.mean)
         return State(beta[..., :-1], beta[..., -1], noise.to(state.mean)), Info(objective)
-
-    def answer(self, state: State) -> Answer:
-        """Return the point itself."""
-        return Answer(point=vars(state))

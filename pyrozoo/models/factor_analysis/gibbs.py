@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis import em
@@ -29,7 +28,7 @@ class State(em.State):
     factors: Float[Tensor, "C N M"]
 
 
-class Solver(SolverContract, kind="samples", objective="log_joint_with_factors", of="result", state=State):
+class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of="result", state=State):
     """Gibbs sampling of p(W, mu, sigma^2, Z | observed X); Z in the order of the table's rows.
 
     A sweep draws the missing values given all else (``impute`` only), then Z, then the columns, then a shift of the
@@ -95,10 +94,6 @@ class Solver(SolverContract, kind="samples", objective="log_joint_with_factors",
             residual = residual - self.filler.residual_of_imputed(self._fitted(new))
         predictive = partial(self._predictive, new) if self.filler and self.data.hidden is not None else None
         return new, Info(self._log_joint(beta, noise, second, residual), predictive=predictive)
-
-    def answer(self, state: State) -> Answer:
-        """Return the parameters."""
-        return Answer(point={site: getattr(state, site) for site in self.posterior.sites})
 
     def _draw_factors_of_filled(self, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
         """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""

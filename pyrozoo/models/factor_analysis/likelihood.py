@@ -290,12 +290,6 @@ class Layout:
         return torch.cat(means, 1)[:, self.back], torch.cat(covariances, 1)[:, self.back]
 
 
-def in_blocks(flat: Values, size: int) -> Iterator[dict[str, Tensor]]:
-    """Cut points, site -> [S, *event], into blocks of at most so many."""
-    for start in range(0, len(flat["mean"]), size):
-        yield {site: value[start : start + size] for site, value in flat.items()}
-
-
 def _patterns(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sort rows by their pattern: the order, the start of every pattern (and the end), the pattern of every row.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -19,6 +19,7 @@ from pyrozoo.contracts.symmetry import Rotate, Sites
 from pyrozoo.core.draws import Values
 from pyrozoo.core.settings import flag, one_of, positive, stated, whole
 from pyrozoo.data.table import Table
+from pyrozoo.program.whole import Whole
 
 
 @dataclass(frozen=True)
@@ -106,12 +107,8 @@ class FactorAnalysis(Model):
         with pyro.plate("column", D, dim=-1):
             noise = pyro.sample("noise_variance", dist.InverseGamma(half, half * self.noise_scale))
             mean = pyro.sample("mean", dist.Normal(0.0, (noise / self.mean_precision).sqrt()))
-            loadings = pyro.sample(
-                "loadings",
-                dist.MultivariateNormal(
-                    like.new_zeros(self.num_factors), scale_tril=noise.sqrt()[..., None, None] * scale
-                ),
-            )
+            zero, root = like.new_zeros(self.num_factors), noise.sqrt()[..., None, None] * scale
+            loadings = pyro.sample("loadings", dist.MultivariateNormal(zero, scale_tril=root))
         with pyro.plate("row", data.total_rows or N, subsample=torch.arange(N, device=like.device), dim=-1):
             if self.sum_out_factors:
                 pyro.sample("values", RowNormal(loadings, mean, noise, data.observed), obs=data.filled)
@@ -138,7 +135,7 @@ def _scaled(flat: Values) -> Float[Tensor, "S D M"]:
     return flat["loadings"] * (level / noise.sqrt()).unsqueeze(-1)
 
 
-class RowNormal(dist.TorchDistribution):
+class RowNormal(Whole):
     """x_n ~ N(mean, W W^T + diag(noise)), of which only the observed entries count in ``log_prob``.
 
     Samples are whole rows. N x D x M numbers when something is missing: for programs and tests; solvers do without.
@@ -150,7 +147,6 @@ class RowNormal(dist.TorchDistribution):
         observed: Which entries have a value.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.real_vector
     has_rsample = True
 
@@ -159,13 +155,7 @@ class RowNormal(dist.TorchDistribution):
         observed: Bool[Tensor, "N D"],
     ):  # fmt: skip
         self.loadings, self.mean_, self.noise_variance, self.observed = loadings, mean, noise_variance, observed
-        super().__init__(observed.shape[:-1], observed.shape[-1:], validate_args=False)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> RowNormal:
-        """Return the distribution itself: its rows are a batch already."""
-        if torch.Size(batch_shape) != self.batch_shape:
-            raise NotImplementedError("rows of a table cannot be expanded")
-        return self
+        super().__init__(observed.shape[:-1], observed.shape[-1:])
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw whole rows."""

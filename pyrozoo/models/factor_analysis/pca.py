@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.core.errors import DataError
 from pyrozoo.models.factor_analysis.em import State
 from pyrozoo.models.factor_analysis.posterior import Posterior
@@ -30,7 +29,7 @@ def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tens
     return mean, axes.mT, variances
 
 
-class Solver(SolverContract, kind="point", objective="explained_variance", of="result", monotone=True, state=State):
+class Solver(PointSolver, kind="point", objective="explained_variance", of="result", monotone=True, state=State):
     """PCA by singular value decomposition of the centred table (Jolliffe 2002, chapter 3).
 
     Loadings are the first M principal axes times the root of their variances; noise is what they leave, column by
@@ -81,10 +80,6 @@ class Solver(SolverContract, kind="point", objective="explained_variance", of="r
     def every_chain(self, state: State, loadings: Tensor, mean: Tensor, noise: Tensor) -> State:
         """Return one solution for as many chains as a state has."""
         return State(*(each.expand(len(state.mean), *each.shape) for each in (loadings, mean, noise)))
-
-    def answer(self, state: State) -> Answer:
-        """Return the point."""
-        return Answer(point=vars(state))
 
     def _projected(self, state: State) -> tuple[Tensor, Tensor]:
         """Return hidden entries of the projection of the filled rows, and what is left of the variance."""

@@ -10,18 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import HandBuilt
+from pyrozoo.contracts.values import check_moderate
 from pyrozoo.core.draws import Draws, Values
-from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import MOST_PAIRED
 from pyrozoo.data.table import Table
 from pyrozoo.math.moments import column_moments, row_mean_quantiles
-from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout, in_blocks
+from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.queries import predict
-
-LARGEST = {torch.float64: 1e100, torch.float32: 1e12}
-"""Values whose squares and products can still be added up."""
 
 START_ROWS = 2000
 """Rows behind a starting point."""
@@ -34,18 +31,12 @@ class Posterior(HandBuilt):
     data: Table
     observed = "values"
     unit = "row"
-    sites: ClassVar = {
-        "loadings": ("column", "factor"),
-        "mean": ("column",),
-        "noise_variance": ("column",),
-    }
+    wants = "a table (rows by columns)"
+    sites: ClassVar = {"loadings": ("column", "factor"), "mean": ("column",), "noise_variance": ("column",)}
     invariant_dims: ClassVar = {
-        "log_likelihood": (),
-        "column_mean": ("column",),
-        "column_variance": ("column",),
-        "communality": ("column",),
+        "log_likelihood": (), "column_mean": ("column",), "column_variance": ("column",), "communality": ("column",),
         "covariance": ("pair",),
-    }
+    }  # fmt: skip
 
     @cached_property
     def layout(self) -> Layout:
@@ -54,12 +45,10 @@ class Posterior(HandBuilt):
 
     def check(self) -> None:
         """Raise DataError unless every column has a value and no value is too large to square."""
-        if not isinstance(self.data, Table):
-            raise DataError(f"factor_analysis needs a table (rows by columns), not {type(self.data).__name__}")
-        self.data.checked().refuse_empty_columns()
+        super().check()
+        self.data.refuse_empty_columns()
         for part in self.data.with_new_rows:
-            limit = LARGEST[part.values.dtype]
-            part.refuse(part.filled.abs() > limit, f"is too large (at most {limit:g} in this precision)")
+            check_moderate(part, part.filled)
 
     def initial(self, chains: int) -> Values:
         """Return starting values: principal axes of random halves of the rows, holes at the mean, turned at random.
@@ -67,16 +56,12 @@ class Posterior(HandBuilt):
         Random halves and random turns make chains differ; the likelihood has one mode but for rotations, so that
         starts close to it lose nothing and spare hundreds of sweeps.
         """
-        layout, like, M = self.layout, self.data.values, self.model.num_factors
-        N, D = self.data.shape
+        m, layout, like, M, (N, D) = self.model, self.layout, self.data.values, self.model.num_factors, self.data.shape
         # A column without variation has noise of the prior's scale rather than none.
-        count = layout.observations.clamp(min=1)
-        variance = (layout.squares.to(like) + self.model.noise_degrees * self.model.noise_scale) / (
-            count + self.model.noise_degrees
-        )
-        loadings = (
-            0.1 * (variance / M).sqrt()[:, None] * torch.randn(chains, D, M, dtype=like.dtype, device=like.device)
-        )
+        count = layout.observations.clamp(min=1) + m.noise_degrees
+        variance = (layout.squares.to(like) + m.noise_degrees * m.noise_scale) / count
+        random = torch.randn(chains, D, M, dtype=like.dtype, device=like.device)
+        loadings = 0.1 * (variance / M).sqrt()[:, None] * random
         for chain in range(chains):
             rows = torch.randperm(N, device=like.device)[: max(min(N, 2), min(N // 2, START_ROWS))]
             some = layout.values[rows]
@@ -95,9 +80,8 @@ class Posterior(HandBuilt):
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_n | loadings, mean, noise_variance) of every row, the factors summed out."""
         at_once = max(1, BLOCK_ELEMENTS // (len(self.layout.sizes) * (self.model.num_factors + 1) ** 2))
-        parts = in_blocks(Draws(draws).flat(), at_once)
-        pointwise = torch.cat([self.layout.pointwise(self.layout.known(part)) for part in parts])
-        return pointwise.unflatten(0, draws["mean"].shape[:2])
+        parts = (self.layout.known(part) for part in Draws(draws).flat_blocks(at_once))
+        return torch.cat([self.layout.pointwise(part) for part in parts]).unflatten(0, Draws(draws).shape)
 
     @property
     def effort(self) -> float:
@@ -139,4 +123,4 @@ class Posterior(HandBuilt):
 
     def predict(self, draws: Values) -> Prediction:
         """Predict hidden values from the observed values of the same row."""
-        return predict(draws, self.data)
+        return predict(draws, self.data, self.hidden)

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
+from pyrozoo.data.container import Hidden
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import pack, packed_outer
 from pyrozoo.math.mixture import RunningPrediction
-from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout, in_blocks
+from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout
 
 MOST_DRAWS, LEAST_DRAWS = 400, 10
 """Posterior draws behind a prediction: the more the fewer the rows, columns and factors."""
@@ -26,25 +27,23 @@ def _batches(draws: Values, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:
     """Yield draws as the rows see them, as many at once as memory allows, with their noise variances."""
     (D, M), (P, G) = draws["loadings"].shape[2:], layout.seen.shape
     work = 2.0 * P * G * M**2 + 2.0 * P * M**3 + 4.0 * layout.values.numel() * M
-    flat = Draws(draws).some(int(min(MOST_DRAWS, max(LEAST_DRAWS, MOST_WORK / work)))).flat()
+    some = Draws(draws).some(int(min(MOST_DRAWS, max(LEAST_DRAWS, MOST_WORK / work))))
     size = max(layout.values.numel(), D * M, G * (M + 1) ** 2)
-    for part in in_blocks(flat, max(1, BLOCK_ELEMENTS // size)):
+    for part in some.flat_blocks(BLOCK_ELEMENTS // size):
         yield layout.known(part), part["noise_variance"]
 
 
-def predict(draws: Values, table: Table) -> Prediction:
+def predict(draws: Values, table: Table, hidden: Hidden) -> Prediction:
     """Predict hidden values: x_nd | observed x_n ~ N(w_d . E z_n + mu_d, w_d^T J_n^-1 w_d + sigma_d^2), over draws.
 
     Args:
         draws: Site -> [chain, draw, *event].
-        table: Its hidden entries are predicted from the observed ones of the same row; the rows may be new.
+        table: Rows, which may be new.
+        hidden: Its hidden entries, which are predicted from the observed ones of the same row.
 
     Returns:
         The prediction of every hidden entry, in their order; intervals are a normal's with the mixture's moments.
     """
-    hidden = table.hidden
-    if hidden is None:
-        raise ValueError("the table hides no entries")
     rows, position = hidden.rows.unique(return_inverse=True)
     layout = Layout.of(table.batch(rows))
     place, order = layout.back[position].sort(stable=True)
@@ -61,8 +60,7 @@ def predict(draws: Values, table: Table) -> Prediction:
             mean[:, start:stop], variance[:, start:stop] = _cells(W, z, covariance, local, pattern, d)
         mean += known.coefficients[..., -1][:, columns] + layout.offset[columns]
         result.add(mean, variance + noise[:, columns])
-    found, back = result.prediction(), order.argsort()
-    return Prediction(*(getattr(found, name)[back] for name in ("mean", "lower", "upper", "log_density", "pit")))
+    return result.prediction().at(order.argsort())
 
 
 def _cells(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, to_rgb
-from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from torch import Tensor
 
@@ -24,6 +21,9 @@ from pyrozoo.core.picture import Picture
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.table import Table
+from pyrozoo.drawing.labels import counted, short
+from pyrozoo.drawing.panels import array, bar, bare, grid, over_run, panels
+from pyrozoo.drawing.predictions import completions
 from pyrozoo.math.mixture import NORMAL_95
 from pyrozoo.math.moments import column_moments
 from pyrozoo.models.factor_analysis.likelihood import Layout
@@ -45,9 +45,6 @@ MOST_CORRELATED = 60
 MOST_DRAWS = 200
 """Values behind the implied correlation."""
 
-MOST_POINTS = 3000
-"""Hidden entries up to which each is a point; more are counted in hexagons."""
-
 MOST_ROWS = 5000
 """Rows behind a spectrum."""
 
@@ -59,9 +56,6 @@ ENOUGH = 0.9
 
 UNEVEN = 10.0
 """Ratio of the largest to the middle sd of columns from which they are drawn in units of their own."""
-
-OUTSIDE = 0.001
-"""Share of predictions at either end that may lie beyond the axes, so that one wild guess does not hide the rest."""
 
 SIGNED: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -1, "vmax": 1, "interpolation": "nearest"}
 """How numbers from -1 to 1 are painted."""
@@ -86,7 +80,7 @@ class View(view.View):
         prediction, truth = fit.predict(table), hidden.values
         inside = (truth >= prediction.lower) & (truth <= prediction.upper)
         return {
-            "reconstruction_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
+            "reconstruction_rmse": prediction.rmse(truth),
             "mean_imputation_rmse": _imputation_error(table),
             "coverage_90": inside.double().mean().item(),
         }
@@ -95,13 +89,9 @@ class View(view.View):
         """Return loadings, factors of all rows, old and new, and predictions of hidden and missing cells."""
         table, draws = fit.data, fit.aligned
         explained, noise = draws["loadings"].square().sum(-1), draws["noise_variance"]
-        columns = {
-            "mean": draws["mean"],
-            "noise_sd": noise.sqrt(),
-            "communality": explained / (explained + noise),
-            **{f"factor[{m}]": value for m, value in enumerate(draws["loadings"].unbind(-1))},
-        }
+        columns = {"mean": draws["mean"], "noise_sd": noise.sqrt(), "communality": explained / (explained + noise)}
         means = {name: value.mean((0, 1)).cpu().numpy() for name, value in columns.items()}
+        means |= view.numbered("factor", draws["loadings"].mean((0, 1)))
         result = {"loadings": pd.DataFrame({"column": list(table.column_labels), **means})}
         result["factors"] = _factors(fit, table)
         if table.test is not None:
@@ -121,9 +111,7 @@ class View(view.View):
             _scree(fit),
             _errors(fit),
         ]
-        for name, part in (("holdout", fit.data), ("completion", fit.data.test)):
-            if part is not None and part.hidden is not None:
-                result.append(_holdout(name, fit, part))
+        result += completions(fit, self.hiding(fit), "value", _units(fit.data))
         if not images:
             result.append(_correlation(fit))
         return [picture for picture in result if picture is not None]
@@ -132,9 +120,8 @@ class View(view.View):
 def _factors(fit: Fit, table: Table) -> pd.DataFrame:
     posterior: Any = fit.posterior
     layout = posterior.layout if table is fit.data else Layout.of(table)
-    both = zip(("mean", "sd"), factors(layout, fit.aligned), strict=True)
-    values = {f"{name}[{m}]": column for name, value in both for m, column in enumerate(value.cpu().numpy().T)}
-    return pd.DataFrame({"row": list(table.row_labels), **values})
+    mean, sd = factors(layout, fit.aligned)
+    return pd.DataFrame({"row": list(table.row_labels), **view.numbered("mean", mean), **view.numbered("sd", sd)})
 
 
 def completed(fit: Fit, table: Table) -> Float[Tensor, "N D"]:
@@ -175,17 +162,15 @@ def _strips(lines: list[Line], labels: list[str], shape: tuple[int, int], known:
     tile = min(1.8, 9.5 / len(labels))
     height = min(2.0, max(0.3, tile * shape[0] / shape[1]))
     tile = min(tile, max(0.3, height * shape[1] / shape[0]))
-    size = tile * len(labels) + 1.9, len(lines) * (height + 0.05) + 0.45
-    figure = Figure(figsize=size, layout="constrained")
-    every = figure.subplots(len(lines), 1)
+    figure, every = panels(tile * len(labels) + 1.9, len(lines) * (height + 0.05) + 0.45, len(lines))
     for axes, (label, values, scale, colors, bad) in zip(every, lines, strict=True):
         axes.imshow(_strip(values, shape, scale, colors, bad), interpolation="nearest", aspect="equal")
         axes.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=6)
-        _bare(axes)
+        bare(axes)
     if tile > 0.6:  # inches that a label takes
         step = shape[1] + _gap(shape)
         middles = [(shape[1] - 1) / 2 + i * step for i in range(len(labels))]
-        every[0].set_xticks(middles, [_short(label, 11) for label in labels], fontsize=7)
+        every[0].set_xticks(middles, [short(label, 11) for label in labels], fontsize=7)
         every[0].tick_params(length=0, labeltop=True, labelbottom=False)
     for (_, _, scale, colors, _), axes in ((lines[0], list(every[:-1])), (lines[-1], [every[-1]])):
         aspect = 25 * len(axes) / (len(lines) - 1)
@@ -243,7 +228,7 @@ def _with_hidden(table: Table) -> Tensor:
 
 def _strip(values: Tensor, shape: tuple[int, int], scale: Normalize, colors: str, bad: str) -> np.ndarray:
     """Return images side by side as one picture, [height, width of all, 3]; white between them."""
-    images = _numpy(values).reshape(-1, *shape)
+    images = array(values).reshape(-1, *shape)
     painted = matplotlib.colormaps[colors](scale(np.nan_to_num(images)))[..., :3]
     painted[np.isnan(images)] = to_rgb(bad)
     between = np.ones((shape[0], _gap(shape), 3))
@@ -257,24 +242,18 @@ def _gap(shape: tuple[int, int]) -> int:
 
 def _factor_images(fit: Fit) -> Picture:
     """Draw mean loadings as images."""
-    shape, mean, shares = _shape(fit.data), _numpy(fit.aligned.means()["loadings"]), _shares(fit)
+    shape, mean, shares = _shape(fit.data), array(fit.aligned.means()["loadings"]), _shares(fit)
     count = min(MOST_FACTORS, mean.shape[1])
     # Wide rather than tall, with the fewest places left over.
     across = count if count <= 9 else min(range(6, 11), key=lambda width: (-count % width, -width))
-    down = math.ceil(count / across)
     height = min(2.0, max(0.35, 1.0 * shape[0] / shape[1]))
     close = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03)
-    figure = Figure(figsize=(1.02 * across + 0.9, down * (height + 0.24) + 0.1), layout=close)
-    every = figure.subplots(down, across, squeeze=False)
-    for m, axes in enumerate(every.flat):
-        if m >= count:
-            axes.set_axis_off()
-            continue
+    figure, every = grid(count, across, (1.02, height + 0.24), (0.9, 0.1), layout=close)
+    for m, axes in enumerate(every):
         image = axes.imshow((mean[:, m] / (np.abs(mean[:, m]).max() or 1.0)).reshape(shape), **SIGNED)
         axes.set_title(f"{m}: {shares[m]:.1%}", fontsize=8, pad=2)
-        _bare(axes)
-    bar = figure.colorbar(image, ax=list(every.flat), ticks=[-1, 0, 1], aspect=30, pad=0.01)
-    bar.ax.tick_params(labelsize=7)
+        bare(axes)
+    bar(figure, image, figure.axes, ticks=[-1, 0, 1], aspect=30, pad=0.01)
     return Picture(
         "factors",
         f"Mean loadings of {_counted(count, mean.shape[1])}, each on its own scale, with its share of the variance: "
@@ -288,16 +267,15 @@ def _factor_table(fit: Fit) -> Picture:
     """Draw mean loadings of columns in units of their sd."""
     W = fit.aligned["loadings"]
     variance = _squared_lengths(W, -1) + fit.aligned["noise_variance"]
-    shown = _numpy(W.mean((0, 1)) / variance.mean((0, 1)).sqrt().unsqueeze(-1))[:, :MOST_FACTORS]
+    shown = array(W.mean((0, 1)) / variance.mean((0, 1)).sqrt().unsqueeze(-1))[:, :MOST_FACTORS]
     (D, count), shares = shown.shape, _shares(fit)
     names = [f"{m}: {shares[m]:.0%}" for m in range(count)]
     few = D <= MOST_LABELS
     size = (2.6 + 0.42 * count, 1.5 + 0.2 * D) if few else (10, 1.4 + 0.22 * count)
-    figure = Figure(figsize=(max(size[0], 4.0), max(size[1], 2.0)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panels(max(size[0], 4.0), max(size[1], 2.0))
     image = axes.imshow(shown if few else shown.T, aspect="auto", **SIGNED)
     if few:
-        axes.set_yticks(range(D), [_short(label) for label in fit.data.column_labels], fontsize=8)
+        axes.set_yticks(range(D), list(map(short, fit.data.column_labels)), fontsize=8)
         axes.set_xticks(range(count), names, fontsize=8, rotation=90 if count > 5 else 0)
         axes.set_xlabel("factor: share of the variance")
     else:
@@ -317,7 +295,7 @@ def _factor_table(fit: Fit) -> Picture:
 def _shares(fit: Fit) -> np.ndarray:
     """Return each factor's share of the model's variance of all columns."""
     sizes = _squared_lengths(fit.aligned["loadings"], -2)
-    return _numpy((sizes / (sizes.sum(-1) + fit.aligned["noise_variance"].sum(-1)).unsqueeze(-1)).mean((0, 1)))
+    return array((sizes / (sizes.sum(-1) + fit.aligned["noise_variance"].sum(-1)).unsqueeze(-1)).mean((0, 1)))
 
 
 def _squared_lengths(loadings: Tensor, dim: int) -> Tensor:
@@ -327,12 +305,12 @@ def _squared_lengths(loadings: Tensor, dim: int) -> Tensor:
 def _moment_images(fit: Fit) -> Picture:
     """Draw mean and noise as images."""
     shape, noise = _shape(fit.data), fit.draws["noise_variance"].sqrt()
-    figure = Figure(figsize=(8, min(6.0, max(1.2, 3.1 * shape[0] / shape[1] + 0.3))), layout="constrained")
-    panels = ("mean", fit.draws["mean"], "gray"), ("sd of the noise", noise, "magma")
-    for axes, (title, values, colors) in zip(figure.subplots(1, 2), panels, strict=True):
-        image = axes.imshow(_numpy(values.mean((0, 1))).reshape(shape), cmap=colors, interpolation="nearest")
+    figure, every = panels(8, min(6.0, max(1.2, 3.1 * shape[0] / shape[1] + 0.3)), 1, 2)
+    shown = ("mean", fit.draws["mean"], "gray"), ("sd of the noise", noise, "magma")
+    for axes, (title, values, colors) in zip(every, shown, strict=True):
+        image = axes.imshow(array(values.mean((0, 1))).reshape(shape), cmap=colors, interpolation="nearest")
         axes.set_title(title)
-        _bare(axes)
+        bare(axes)
         figure.colorbar(image, ax=axes, shrink=0.95)
     return Picture(
         "mean_and_noise",
@@ -344,30 +322,28 @@ def _moment_images(fit: Fit) -> Picture:
 
 def _moment_points(fit: Fit) -> Picture:
     """Draw mean and noise of columns as points, with intervals where there are few."""
-    table, draws = fit.data, fit.draws
-    D = table.shape[1]
+    table, draws, D = fit.data, fit.draws, fit.data.shape[1]
     few, x = D <= MOST_LABELS, np.arange(D)
     noise, units = draws["noise_variance"].sqrt(), _units(table)
     spread = (_squared_lengths(draws["loadings"], -1) + draws["noise_variance"]).sqrt()
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2)
-    panels = (
+    figure, axes = panels(10, 3.6, 1, 2)
+    shown = (
         ("mean", draws["mean"]) if units is None else ("mean / sd of the column", draws["mean"] / units[1]),
         ("sd of the noise (dots) and of the whole column (dashes)", noise),
     )
-    for axis, (title, values) in zip(axes, panels, strict=True):
-        flat = _numpy(values.flatten(0, 1))
+    for axis, (title, values) in zip(axes, shown, strict=True):
+        flat = array(values.flatten(0, 1))
         if few and fit.kind != "point":
             axis.vlines(x, *np.quantile(flat, [0.05, 0.95], axis=0), color="C0", lw=2, alpha=0.6)
         axis.plot(x, flat.mean(0), "o", color="C0", ms=4 if few else 2)
         axis.set_title(title, fontsize=10)
         axis.set_xlim(-0.5, D - 0.5)
         if few:
-            axis.set_xticks(x, [_short(label) for label in table.column_labels], rotation=60, ha="right",
+            axis.set_xticks(x, list(map(short, table.column_labels)), rotation=60, ha="right",
                             rotation_mode="anchor", fontsize=8 if D <= 20 else 7)  # fmt: skip
         else:
             axis.set_xlabel("column")
-    axes[1].plot(x, _numpy(spread.mean((0, 1))), "_", color="C3", ms=8 if few else 4)
+    axes[1].plot(x, array(spread.mean((0, 1))), "_", color="C3", ms=8 if few else 4)
     if units is None:
         axes[1].set_ylim(bottom=0)
     else:
@@ -399,8 +375,7 @@ def _scree(fit: Fit) -> Picture | None:
             return None
         # Rounding must not ask for a component more.
         lines.append((label, shares, int((shares.cumsum() < ENOUGH - 1e-9).sum()) + 1))
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = panels(10, 3.4, 1, 2)
     end = max(np.count_nonzero(shares.cumsum() < 0.995) + 1 for _, shares, _ in lines)
     small = 1.0
     for label, shares, needed in lines:
@@ -448,83 +423,39 @@ def _variance_shares(values: Tensor) -> np.ndarray | None:
     # Wide ones turned into the space that the rows span; variances stay, and there are no D x D axes to compute.
     variances = spectrum(values if N >= D else torch.linalg.qr(values.mT, mode="r")[1].mT)[2]
     total = float(variances.sum())
-    return _numpy(variances) / total if total > 0 else None
+    return array(variances) / total if total > 0 else None
 
 
 def _errors(fit: Fit) -> Picture | None:
     """Draw the error of hidden entries over sweeps, where it was watched."""
-    known = [name for name in ("sweep_rmse", "average_rmse") if name in fit.trace and fit.trace[name].notna().any()]
-    if not known:
+    trace, each = fit.trace, {"color": "C0", "lw": 0.8, "alpha": 0.7}
+    one = trace[trace["chain"] == trace["chain"].min()]  # one average over all chains
+    curves = (
+        (trace, "sweep_rmse", "each sweep", each),
+        (one, "average_rmse", "average of sweeps", {"color": "C3", "lw": 1.8, "zorder": 3}),
+    )
+    shown = [curve for curve in curves if curve[1] in trace and trace[curve[1]].notna().any()]
+    if not shown:
         return None
-    figure = Figure(figsize=(10, 3.4), layout="constrained")
-    every = figure.subplots(1, 2, sharey=True)
-    for axes, over in zip(every, ("iteration", "seconds"), strict=True):
-        for i, (_, line) in enumerate(fit.trace.groupby("chain")):
-            if "sweep_rmse" in known:
-                axes.plot(line[over], line["sweep_rmse"], color="C0", lw=0.8, alpha=0.7,
-                          label=None if i else "each sweep")  # fmt: skip
-            if "average_rmse" in known and i == 0:  # one average over all chains
-                axes.plot(line[over], line["average_rmse"], color="C3", lw=1.8, zorder=3, label="average of sweeps")
-        axes.set_xlabel("sweep" if over == "iteration" else over)
+    figure, *every = over_run(shown, "sweep", "RMSE of hidden entries")
     naive = None if fit.data.hidden is None else _imputation_error(fit.data)
     if naive is not None:
         for axes in every:
             axes.axhline(naive, color="0.4", ls="--", lw=1, label="means of columns")
-    low = float(np.nanmin(fit.trace[known].to_numpy()))
+    values = trace[[column for _, column, _, _ in shown]].to_numpy()
+    low = float(np.nanmin(values))
     # A bad start must not flatten what matters: everything below mean imputation, and most sweeps in any case.
-    high = max(float(np.nanquantile(fit.trace[known].to_numpy(), 0.98)), naive or 0.0)
+    high = max(float(np.nanquantile(values, 0.98)), naive or 0.0)
     margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    every[0].set(ylim=(low - margin, high + margin), ylabel="RMSE of hidden entries", title="by sweep")
-    every[1].set_title("by time")
+    every[0].set_ylim(low - margin, high + margin)
     handles, names = every[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-    last = fit.trace["average_rmse"].dropna() if "average_rmse" in known else fit.trace["sweep_rmse"].dropna()
+    last = trace[shown[-1][1]].dropna()
     ends = f"{float(last.iloc[-1]):.4g}" + ("" if naive is None else f", where means of columns give {naive:.4g}")
     return Picture(
         "reconstruction_error",
         "Sweeps should soon reach a level and stay there, a rise being a fit to noise, and the average should lie "
         f"below them, as what differs between sweeps cancels. It ends at {ends}.",
-        figure,
-    )
-
-
-def _holdout(name: str, fit: Fit, part: Table) -> Picture:
-    """Draw predictions of what a table hides against the truth, and whether they are calibrated."""
-    assert part.hidden is not None
-    prediction, hidden, units = fit.predict(part), part.hidden, _units(fit.data)
-    truth, mean, pit = (_numpy(value) for value in (hidden.values, prediction.mean, prediction.pit))
-    rmse, count = float(np.sqrt(((mean - truth) ** 2).mean())), len(truth)
-    if units is not None:
-        middle, scale = (_numpy(value[hidden.columns]) for value in units)
-        truth, mean = (truth - middle) / scale, (mean - middle) / scale
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    common = np.quantile(mean, [OUTSIDE, 1 - OUTSIDE]) if count > MOST_POINTS else (mean.min(), mean.max())
-    low, high = min(truth.min(), common[0]), max(truth.max(), common[1])
-    margin = 0.03 * (high - low) or 0.05 * abs(high) or 1.0
-    ends = low - margin, high + margin
-    outside = int(((mean < ends[0]) | (mean > ends[1])).sum())
-    if count > MOST_POINTS:
-        inside = (mean >= ends[0]) & (mean <= ends[1])
-        how: dict[str, Any] = {"gridsize": 45, "bins": "log", "mincnt": 1, "extent": (*ends, *ends)}
-        cells = left.hexbin(mean[inside], truth[inside], cmap="viridis", **how)
-        figure.colorbar(cells, ax=left, label="entries")
-    else:
-        left.plot(mean, truth, ".", ms=4, alpha=0.5)
-    left.plot(ends, ends, color="C3" if count > MOST_POINTS else "0.6", lw=0.8)
-    of = "" if units is None else ", in sds of its column"
-    title = f"RMSE {rmse:.4g}" if units is None else f"RMSE {rmse:.4g} in the units of the table"
-    left.set(xlabel=f"predicted mean{of}", ylabel=f"true value{of}", title=title, xlim=ends, ylim=ends)
-    bins = 20 if count >= 200 else 10
-    right.hist(pit, bins=bins, range=(0, 1), color="C0")
-    right.axhline(count / bins, color="0.4", lw=0.8)
-    right.set(xlabel="PIT", ylabel="entries", title="Calibration: flat is right", xlim=(0, 1))
-    what = "missing values in test rows" if name == "completion" else "hidden entries"
-    beyond = f" ({outside} predictions lie beyond the axes)" if outside else ""
-    return Picture(
-        name,
-        f"Prediction of {count} {what} from the rest of their rows: the truth should scatter evenly about the "
-        f"line{beyond}. A histogram high in the middle is too unsure of itself, high at both ends too sure.",
         figure,
     )
 
@@ -538,17 +469,16 @@ def _correlation(fit: Fit) -> Picture | None:
     some = fit.draws.some(MOST_DRAWS).flat()
     covariance = some["loadings"] @ some["loadings"].mT + torch.diag_embed(some["noise_variance"])
     sd = covariance.diagonal(dim1=-2, dim2=-1).sqrt()
-    implied = _numpy((covariance / (sd.unsqueeze(-1) * sd.unsqueeze(-2))).mean(0))
-    observed = pd.DataFrame(_numpy(table.values)).corr(min_periods=3).to_numpy()
-    figure = Figure(figsize=(9.6, 4.4 + (0.5 if D <= MOST_LABELS else 0)), layout="compressed")
-    every = figure.subplots(1, 2)
-    panels = ("implied by the model", implied), ("observed, complete pairs", observed)
-    for axes, (title, matrix) in zip(every, panels, strict=True):
+    implied = array((covariance / (sd.unsqueeze(-1) * sd.unsqueeze(-2))).mean(0))
+    observed = pd.DataFrame(array(table.values)).corr(min_periods=3).to_numpy()
+    figure, every = panels(9.6, 4.4 + (0.5 if D <= MOST_LABELS else 0), 1, 2, layout="compressed")
+    shown = ("implied by the model", implied), ("observed, complete pairs", observed)
+    for axes, (title, matrix) in zip(every, shown, strict=True):
         axes.set_facecolor("0.8")  # where there is no correlation
         image = axes.imshow(matrix, **SIGNED)
         axes.set_title(title)
         if D <= MOST_LABELS:
-            names = [_short(label, 14) for label in table.column_labels]
+            names = [short(label, 14) for label in table.column_labels]
             size = 8 if D <= 15 else 6
             axes.set_xticks(range(D), names, rotation=90, fontsize=size)
             axes.set_yticks(range(D), names if axes is every[0] else [], fontsize=size)
@@ -594,27 +524,12 @@ def _units(table: Table) -> tuple[Tensor, Tensor] | None:
     return middle, torch.where(sd > 0, sd, 1.0)
 
 
-def _numpy(values: Tensor) -> np.ndarray:
-    return values.double().cpu().numpy()
-
-
-def _short(label: str, most: int = 18) -> str:
-    """Return a label cut to a length; dollars stay dollars, for between two of them matplotlib sets formulas."""
-    return (label if len(label) <= most else label[: most - 1] + "…").replace("$", r"\$")
-
-
 def _counted(count: int, total: int) -> str:
     if count < total:
         return f"the first {count} of {total} factors"
-    return f"all {count} factors" if count > 1 else "the one factor"
+    return counted(count, "factor")
 
 
 def _shape(table: Table) -> tuple[int, int]:
     assert table.image_shape is not None
     return table.image_shape
-
-
-def _bare(axes: Axes) -> None:
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)

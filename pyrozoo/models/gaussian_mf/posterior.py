@@ -88,16 +88,13 @@ class Posterior(HandBuilt):
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return the log density of each row's ratings given all parameters."""
-        data, flat, parts = self.data, Draws(draws).flat(), []
-        noise, n = noise_variance(self.model, flat), len(data.values)
+        data, draws, parts = self.data, Draws(draws), []
         per_row = torch.bincount(data.pattern.rows, minlength=data.shape[0]).to(data.values.dtype)
-        for start in range(0, len(noise), step := max(1, BLOCK // max(n, 1))):
-            part = slice(start, start + step)
-            residual = data.counts - fitted({site: value[part] for site, value in flat.items()}, data.pattern)
-            s = noise[part, None]
-            squares = data.pattern.row_sums(residual.square())
+        for part in draws.flat_blocks(BLOCK // max(len(data.values), 1)):
+            s = noise_variance(self.model, part).unsqueeze(-1)
+            squares = data.pattern.row_sums((data.counts - fitted(part, data.pattern)).square())
             parts.append(-0.5 * (squares / s + per_row * (2 * math.pi * s).log()))
-        return torch.cat(parts).unflatten(0, draws["row_factors"].shape[:2])
+        return torch.cat(parts).unflatten(0, draws.shape)
 
     @property
     def effort(self) -> float:

@@ -57,15 +57,12 @@ def predictive(
         pairs: Rows and columns, in any order.
         truth: Their ratings; NaN where nobody knows them.
     """
-    some = Draws(draws).some(MOST_DRAWS).flat()
-    variance, parts = noise_variance(model, some)[:, None], []
+    some, parts = Draws(draws).some(MOST_DRAWS), []
     per_block = max(1, BLOCK // model.num_factors)
     for index in torch.arange(len(pairs)).split(max(1, min(per_block, 2**16))) if len(pairs) else ():
         running = RunningPrediction(truth[index])
-        step = max(1, per_block // len(index))
-        for start in range(0, len(variance), step):
-            part = {site: value[start : start + step] for site, value in some.items()}
-            running.add(expected(part, pairs[index]), variance[start : start + step])
+        for part in some.flat_blocks(per_block // len(index)):
+            running.add(expected(part, pairs[index]), noise_variance(model, part)[:, None])
         parts.append(running.prediction())
     return Prediction.joined(parts, truth)
 

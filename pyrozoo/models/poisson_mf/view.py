@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -137,7 +139,7 @@ def _genres(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Triple
         sizes, y = array(weights), np.arange(lines)
         axes.barh(y, sizes / (sizes.max() or 1.0), height=0.84, color="#c6dbef")
         for i, j in enumerate(top.tolist()):
-            style = {"va": "center_baseline", "fontsize": 7.5}
+            style: dict[str, Any] = {"va": "center_baseline", "fontsize": 7.5}
             axes.text(0.012, i, drawable(data.column_labels[j], j), family=families(), **style)
             axes.text(1.2, i, percent(sizes[i]), ha="right", color="0.45", **style)
         axes.set(xlim=(0, 1.2), ylim=(lines - 0.5, -0.5))
