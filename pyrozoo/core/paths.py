@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -17,6 +16,8 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 
 def version(package: str = "pyrozoo") -> str:
     """Return the version of a package, of one that is not installed ``?``: a run does not need to know."""
+    from importlib import metadata  # a tenth of the time that help takes
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -75,7 +75,7 @@ def _literal(path: Path, name: str) -> Any:
 
 def title(model: str) -> str:
     """Return the first line of the model's package docstring."""
-    if source := own.source_of(model):
+    if source := source_of(model):
         return own.declared(source)[2]
     docstring = ast.get_docstring(ast.parse((MODELS / model / "__init__.py").read_text(encoding="utf-8")))
     return (docstring or model).splitlines()[0]
