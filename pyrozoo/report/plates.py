@@ -16,7 +16,6 @@ from pyro.infer.inspect import get_model_relations
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
 
 COLUMNS = 4
@@ -75,7 +74,7 @@ def draw_plates(posterior: Posterior) -> Figure:
     return figure
 
 
-def _sizes(posterior: Posterior, start: Values) -> dict[str, int]:
+def _sizes(posterior: Posterior, start: dict[str, Tensor]) -> dict[str, int]:
     nodes = poutine.trace(poutine.condition(posterior.program, data=start)).get_trace(posterior.data).nodes.values()
     return {frame.name: frame.full_size or frame.size for node in nodes if node["type"] == "sample"
             for frame in node["cond_indep_stack"]}  # fmt: skip
