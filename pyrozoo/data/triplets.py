@@ -258,11 +258,11 @@ class Triplets(Data):
         """Return the totals of rows and of columns, and the share of zeros, over the observed cells."""
         values = self.seen(values)
         counts = values[:, 2].double()
-        result: Arrays = {"share_of_zeros": ((), np.asarray(1 - len(counts) / max(self.observed_cells, 1)))}
+        result: Arrays = {}
         for axis, (name, size) in enumerate(zip(self.dims, self.shape, strict=True)):
             total = counts.new_zeros(size).index_add(0, values[:, axis].long(), counts)
             result[f"{name}_total"] = (name,), total.cpu().numpy()
-        return result
+        return result | {"share_of_zeros": ((), np.asarray(1 - len(counts) / max(self.observed_cells, 1)))}
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the listed cells; unobserved and hidden ones and test rows beside them."""

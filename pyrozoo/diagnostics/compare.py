@@ -79,6 +79,10 @@ class Comparison:
     names: tuple[str, ...]
     fits: tuple[Fit, ...]
 
+    def fit(self, name: str) -> Fit:
+        """Return the fit of a name."""
+        return self.fits[self.names.index(name)]
+
     @property
     def reference(self) -> str | None:
         """Return the reference of the fits, the first one where they have several, or None."""

@@ -29,3 +29,9 @@ def panels(
     for axes in grid[count:]:
         axes.axis("off")
     return figure, list(grid[:count])
+
+
+def in_a_row(count: int, width: float, height: float, **shared: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure of a size, in inches, and so many panels side by side."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(1, count, squeeze=False, **shared)[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -72,17 +73,11 @@ def adopted(
     whole = [*fits, *([reference] if reference is not None else [])]
     ours = next((each for each in whole if isinstance(each, Fit)), None)
     foreign = [each for each in whole if not isinstance(each, Fit)]
-    if not foreign:
-        return [each for each in fits if isinstance(each, Fit)], reference if isinstance(reference, Fit) else None
+    if not whole:
+        return [], None
     posterior = _shared(foreign) if ours is None else ours.posterior
-    count = 0
-    result: list[Fit] = []
-    for each in whole:
-        if isinstance(each, Fit):
-            result.append(each)
-        else:
-            count += 1
-            result.append(_adopt(each, posterior, ours, count))
+    count = itertools.count(1)
+    result = [each if isinstance(each, Fit) else _adopt(each, posterior, ours, next(count)) for each in whole]
     return (result[:-1], result[-1]) if reference is not None else (result, None)
 
 
@@ -107,16 +102,14 @@ def _adopt(data: az.InferenceData, posterior: Posterior, ours: Fit | None, numbe
     draws, there = {}, _posterior(data)
     for site in posterior.sites:
         if site not in there:
-            raise SettingError(
-                f"InferenceData {number} has no {site!r} in its posterior; it has {', '.join(map(str, there))}"
-            )
+            has = ", ".join(map(str, there))
+            raise SettingError(f"InferenceData {number} has no {site!r} in its posterior; it has {has}")
         value = torch.as_tensor(np.asarray(there[site].values))
         if ours is not None:
             expected = ours.draws[site].shape[2:]
             if value.shape[2:] != expected:
-                raise SettingError(
-                    f"InferenceData {number}: {site} has shape {tuple(value.shape[2:])}, not {tuple(expected)}"
-                )
+                shapes = f"{tuple(value.shape[2:])}, not {tuple(expected)}"
+                raise SettingError(f"InferenceData {number}: {site} has shape {shapes}")
             value = value.to(ours.draws[site].dtype)
         draws[site] = value
     attributes = {**data.attrs, **there.attrs}
@@ -131,17 +124,7 @@ def _adopt(data: az.InferenceData, posterior: Posterior, ours: Fit | None, numbe
         iterations=int(np.prod(next(iter(draws.values())).shape[:2])), seconds=seconds, seed=0, sample_stats=known,
         notes=[f"no {' and no '.join(lacking)} in what was given"] if lacking else [],
     )  # fmt: skip
-    about: dict[str, Any] = {
-        "model": fit.model_name,
-        "method": library,
-        "kind": "samples",
-        "status": "completed",
-        "seed": 0,
-    }
-    figures = {
-        name: value for name, value in convergence(fit).items() if not (isinstance(value, float) and np.isnan(value))
-    }
-    fit.metrics = {**about, "iterations": fit.iterations, **figures}
-    if not np.isnan(seconds):
-        fit.metrics["seconds"] = seconds
+    about = {name: getattr(fit, name) for name in ("method", "kind", "status", "seed", "iterations")}
+    figures = {"model": fit.model_name, **about, **convergence(fit), "seconds": seconds}
+    fit.metrics = {n: value for n, value in figures.items() if not (isinstance(value, float) and np.isnan(value))}
     return fit

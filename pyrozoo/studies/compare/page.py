@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,12 @@ import pandas as pd
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.view import view_of
 from pyrozoo.core.errors import DataError
-from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.compare import Comparison, compare
-from pyrozoo.diagnostics.verdict import ORDER, USUAL, Line, Thresholds, worst
+from pyrozoo.diagnostics.verdict import LEVELS, ORDER, USUAL, Thresholds, worst
 from pyrozoo.report import html
 from pyrozoo.run.reference import load_run, serves
-from pyrozoo.store.run_directory import absent_row, write_table, write_text
+from pyrozoo.store.run_directory import ABSENT, absent_row, report_of, write_pictures, write_report, write_table
 from pyrozoo.studies.compare.pictures import comparison_pictures
 
 SHORT = ("method", "status", "objective", "elbo", "elbo_gap", "khat", "mean_error", "sd_ratio_median", "overlap_median",
@@ -26,48 +25,55 @@ SHORT = ("method", "status", "objective", "elbo", "elbo_gap", "khat", "mean_erro
          "ess_bulk_min_invariants", "ess_per_second", "seconds_to_error", "seconds")  # fmt: skip
 """Figures that the page shows; comparison.csv has all."""
 
-ABSENT = ("run", "model", "method", "status", "error")
-"""What is said of a run without a fit."""
 
 MOST_ROWS = 200
 
 
 def write_comparison(
-    directory: Path, comparisons: Sequence[Comparison], absent: pd.DataFrame, links: dict[int, str]
-) -> None:
+    directory: Path, comparisons: Sequence[Comparison], missing: Sequence[Mapping[str, str]] = (),
+    links: Mapping[int, str] | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Write comparison.csv, cards.csv, parameters.csv, invariants.csv, figures and report.html.
 
     Args:
         directory: Where to.
         comparisons: One per model and data set.
-        absent: Runs without a fit: run, model, method, status, error.
+        missing: What is said of runs without a fit.
         links: id of a fit -> address of its own report.
+
+    Returns:
+        The runs without a fit: run, model, method, status, error.
     """
-    parts = [
-        _write_part(directory, each, suffix, links)
-        for each, suffix in zip(comparisons, _suffixes(comparisons), strict=True)
-    ]
+    absent, named = pd.DataFrame(missing, columns=list(ABSENT)), zip(comparisons, _suffixes(comparisons), strict=True)
+    parts = [_write_part(directory, each, suffix, links or {}) for each, suffix in named]
     frames = [each.table for each in comparisons] + ([absent] if len(absent) or not comparisons else [])
     # Whole numbers stay whole beside rows that lack them.
     write_table(directory / "comparison.csv", pd.concat(frames, ignore_index=True).convert_dtypes())
-    cards = [card_rows(each) for each in comparisons]
-    write_table(directory / "cards.csv", pd.concat(cards) if cards else pd.DataFrame(columns=list(CARD)))
+    write_table(directory / "cards.csv", pd.concat([pd.DataFrame(columns=list(CARD)), *map(card_rows, comparisons)]))
     models = ", ".join(dict.fromkeys(each.fits[0].model_name for each in comparisons)) or "no fit"
-    count = sum(len(each.names) for each in comparisons)
-    lead = f"{count} fit{'s' if count != 1 else ''}"
+    lead = _counted(sum(len(each.names) for each in comparisons), "fit")
     if len(absent):
-        lead += f", {len(absent)} run{'s' if len(absent) != 1 else ''} without one"
-    text = html.page(
-        "comparison.html.j2",
-        {
-            "title": f"Comparison: {models}",
-            "lead": f"{lead}. Every figure of every fit is in comparison.csv, every sentence in cards.csv.",
-            "absent": html.table(absent),
-            "parts": parts,
-            "thresholds": _thresholds(comparisons[0].limits if comparisons else USUAL),
-        },
-    )
-    write_text(directory / "report.html", text)
+        lead += f", {_counted(len(absent), 'run')} without one"
+    limits = comparisons[0].limits if comparisons else USUAL
+    write_report(directory, "comparison.html.j2", {
+        "title": f"Comparison: {models}",
+        "lead": f"{lead}. Every figure of every fit is in comparison.csv, every sentence in cards.csv.",
+        "absent": html.table(absent),
+        "parts": parts,
+        "thresholds": html.table(pd.DataFrame(_thresholds(limits), columns=["threshold", "value"])),
+    })  # fmt: skip
+    return absent
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def _thresholds(limits: Thresholds) -> list[tuple[str, str]]:
+    values = dataclasses.asdict(limits)
+    if limits.khat is None:
+        values["khat"] = "min(1 - 1/log10 S, 0.7)"
+    return [(name, html.number(value)) for name, value in values.items()]
 
 
 def _suffixes(comparisons: Sequence[Comparison]) -> Iterator[str]:
@@ -78,7 +84,7 @@ def _suffixes(comparisons: Sequence[Comparison]) -> Iterator[str]:
         yield f"_{model}{number}" if len(comparisons) > 1 else ""
 
 
-def _write_part(directory: Path, each: Comparison, suffix: str, links: dict[int, str]) -> dict[str, Any]:
+def _write_part(directory: Path, each: Comparison, suffix: str, links: Mapping[int, str]) -> dict[str, Any]:
     """Write the tables and pictures of one comparison; return what the page says of it."""
     name = each.fits[0].model_name
     write_table(directory / f"parameters{suffix}.csv", each.parameters)
@@ -88,10 +94,7 @@ def _write_part(directory: Path, each: Comparison, suffix: str, links: dict[int,
     tables = tables_of(each)
     for title, frame in tables.items():
         write_table(directory / "tables" / f"{title}{suffix}.csv", frame)
-    drawn = [(picture, html.png(picture)) for picture in pictures_of(each)]
-    for picture, image in drawn:
-        with replacing(directory / "figures" / f"{picture.name}{suffix}.png") as temporary:
-            temporary.write_bytes(image)
+    pictures = write_pictures(directory, pictures_of(each), suffix)
     short = each.table[["fit", *(c for c in SHORT if c in each.table and each.table[c].notna().any())]]
     data = each.fits[0].data
     return {
@@ -104,7 +107,7 @@ def _write_part(directory: Path, each: Comparison, suffix: str, links: dict[int,
             {"name": n, "level": worst(list(lines)), "lines": lines, "link": links.get(id(fit), "")}
             for n, fit, lines in zip(each.names, each.fits, each.cards, strict=True)
         ],
-        "pictures": html.figures(drawn),
+        "pictures": pictures,
         "pairwise": html.table(each.pairwise),
         "invariants": html.table(_shown(each.invariants), MOST_ROWS),
         "parameters": html.table(_shown(each.parameters), MOST_ROWS),
@@ -137,12 +140,9 @@ def overview(each: Comparison) -> dict[str, Any]:
     about = [word for word in ORDER if word in there]
     rows = []
     for name, lines in zip(each.names, each.cards, strict=True):
-        found: dict[str, Line] = {}
-        for line in lines:
-            known = found.get(line.about)
-            if known is None or worst([known, line]) != known.level:
-                found[line.about] = line
-        rows.append({"name": name, "level": worst(list(lines)), "cells": [found.get(word) for word in about]})
+        by = {word: [line for line in lines if line.about == word] for word in about}
+        cells = [max(found, key=lambda line: LEVELS.index(line.level), default=None) for found in by.values()]
+        rows.append({"name": name, "level": worst(list(lines)), "cells": cells})
     return {"columns": about, "rows": rows}
 
 
@@ -160,13 +160,6 @@ def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop(columns=[c for c in left_out if c in frame])
 
 
-def _thresholds(limits: Thresholds) -> dict[str, Any]:
-    values = dataclasses.asdict(limits)
-    if limits.khat is None:
-        values["khat"] = "min(1 - 1/log10 S, 0.7)"
-    return html.table(pd.DataFrame({"threshold": list(values), "value": [html.number(v) for v in values.values()]}))
-
-
 def reference_sentence(comparison: Comparison) -> str:
     """Say what the fits are held to."""
     named = dict.fromkeys(name for name in comparison.references if name is not None)
@@ -178,11 +171,8 @@ def reference_sentence(comparison: Comparison) -> str:
     sentences = []
     for name in named:
         row = comparison.table.iloc[comparison.names.index(name)]
-        what = row.get("reference_is") or "the only fit"
-        poor = not row.get("reference_good", 1)
-        sentences.append(
-            f"Reference: {name} ({what})" + (", no good one: errors are only as good as it is" if poor else "")
-        )
+        good = "" if row.get("reference_good", 1) else ", no good one: errors are only as good as it is"
+        sentences.append(f"Reference: {name} ({row.get('reference_is') or 'the only fit'}){good}")
     lacking = [n for n, r in zip(comparison.names, comparison.references, strict=True) if r is None]
     if lacking:
         sentences.append(f"without a reference: {', '.join(lacking)}")
@@ -216,17 +206,11 @@ def compare_directories(
         except DataError as error:
             absent.append(absent_row(directory, error))
             continue
-        if (directory / "report.html").is_file() and directory.is_relative_to(target):
-            links[id(fit)] = (directory.relative_to(target) / "report.html").as_posix()
+        links[id(fit)] = report_of(directory, target)
         group = next((g for g in alike if g[0].model_name == fit.model_name and g[0].data.same(fit.data)), None)
         alike.append([fit]) if group is None else group.append(fit)
-    held = [stored is not None and serves(stored, group) for group in alike]
+    held = [stored if stored is not None and serves(stored, group) else None for group in alike]
     if stored is not None and alike and not any(held):
         compare(alike[0], reference=stored, limits=limits)  # says what is wrong with it
-    comparisons = [
-        compare(group, reference=stored if fits_it else None, limits=limits)
-        for group, fits_it in zip(alike, held, strict=True)
-    ]
-    missing = pd.DataFrame(absent, columns=list(ABSENT))
-    write_comparison(target, comparisons, missing, links)
-    return missing
+    comparisons = [compare(group, reference=it, limits=limits) for group, it in zip(alike, held, strict=True)]
+    return write_comparison(target, comparisons, absent, links)

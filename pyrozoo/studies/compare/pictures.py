@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import arviz as az
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
+from pyrozoo.report.panels import in_a_row, panels
 
 CHOOSE_BY = ("elbo", "loo_elpd", "holdout_elpd", "objective", "train_nll", "test_nll")
 """Figures by which a hyper-parameter may be chosen, or seen to overfit; of negative log densities less is better."""
@@ -32,26 +34,17 @@ SMALLEST = 1e-2
 
 def comparison_pictures(comparison: Comparison) -> list[Picture]:
     """Return the pictures of a comparison."""
-    pictures = [
-        *_choices(comparison),
-        _errors(comparison),
-        _spread(comparison),
-        _densities(comparison),
-        _forest(comparison),
-        _race(comparison),
-        _quality(comparison),
-        _distances(comparison),
-    ]
-    return [picture for picture in pictures if picture is not None]
+    makers = (_errors, _spread, _densities, _forest, _race, _quality, _distances)
+    return [*_choices(comparison), *(made for make in makers if (made := make(comparison)) is not None)]
 
 
 def _color(comparison: Comparison, name: str) -> str:
     return f"C{comparison.names.index(name) % 10}"
 
 
-def _line(comparison: Comparison, name: str) -> str:
-    """Return a line style: colours come again after ten fits."""
-    return ("-", "--", ":")[comparison.names.index(name) // 10 % 3]
+def _titled(axes: Axes, title: str, below: str, **style: Any) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(below, **style)
 
 
 def _beside(axes: Axes) -> None:
@@ -66,23 +59,19 @@ def _choices(comparison: Comparison) -> list[Picture]:
     for name in varied_fields(comparison.fits):
         if not pd.api.types.is_numeric_dtype(table[name]) or not measures:
             continue
-        across = min(3, len(measures))
-        down = -(-len(measures) // across)
-        figure = Figure(figsize=(3.2 * across, 2.8 * down), layout="constrained")
-        panels = figure.subplots(down, across, squeeze=False).ravel()
-        for axes in panels[len(measures) :]:
-            axes.axis("off")
+        figure, grid = panels(len(measures), 3, 3.2, 2.8)
         best = []
-        for axes, measure in zip(panels, measures, strict=False):
+        for axes, measure in zip(grid, measures, strict=True):
             for i, (method, part) in enumerate(table.groupby("method", sort=False)):
                 line = part.sort_values(name)
                 axes.plot(line[name], line[measure], "o-", ms=3, color=f"C{i}", label=str(method))
-            axes.set_title(measure.replace("_", " "), fontsize=10)
+            words = measure.replace("_", " ")
+            axes.set_title(words, fontsize=10)
             axes.set_xlabel(name.replace("_", " "), fontsize=8)
             values = table[measure].astype(float).to_numpy()
             top = table.iloc[int(np.nanargmin(values) if measure.endswith("_nll") else np.nanargmax(values))]
-            best.append(f"{measure.replace('_', ' ')}: {top[name]} ({top['method']})")
-        panels[0].legend(fontsize=8)
+            best.append(f"{words}: {top[name]} ({top['method']})")
+        grid[0].legend(fontsize=8)
         pictures.append(Picture(f"choice_{name}", f"Best {name.replace('_', ' ')} by {'; by '.join(best)}.", figure))
     return pictures
 
@@ -107,14 +96,12 @@ def _errors(comparison: Comparison) -> Picture | None:
     others, rows = _held_to(comparison), _rows(comparison)
     if not others:
         return None
-    height = 1.3 + 0.34 * len(others)
-    figure = Figure(figsize=(9, max(2.6, height)), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure, (left, right) = in_a_row(2, 9, max(2.6, 1.3 + 0.34 * len(others)), sharey=True)
     generator = np.random.default_rng(0)
     for i, name in enumerate(others):
-        part = judged(rows[name], comparison.fits[comparison.names.index(name)].kind)
+        part = judged(rows[name], comparison.fit(name).kind)
         at = i + generator.uniform(-0.22, 0.22, len(part))
-        style = {"color": _color(comparison, name), "ms": 4, "alpha": 0.8}
+        style: dict[str, Any] = {"color": _color(comparison, name), "ms": 4, "alpha": 0.8}
         left.plot(part["error_in_sd"].clip(-BEYOND, BEYOND), at, ".", **style)
         if part["sd_ratio"].notna().any():
             right.plot(part["sd_ratio"].clip(1 / BEYOND, BEYOND), at, ".", **style)
@@ -129,10 +116,8 @@ def _errors(comparison: Comparison) -> Picture | None:
     ticks = [t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10) if right.get_xlim()[0] <= t <= right.get_xlim()[1]]
     right.set_xticks(ticks, [f"{t:g}" for t in ticks])
     right.minorticks_off()
-    left.set_xlabel("error of the mean, in sds of the reference")
-    right.set_xlabel("sd / sd of the reference")
-    left.set_title("Means", fontsize=11)
-    right.set_title("Spread", fontsize=11)
+    _titled(left, "Means", "error of the mean, in sds of the reference")
+    _titled(right, "Spread", "sd / sd of the reference")
     left.set_yticks(range(len(others)), others, fontsize=9)
     left.invert_yaxis()
     return Picture(
@@ -146,21 +131,21 @@ def _errors(comparison: Comparison) -> Picture | None:
 
 def _spread(comparison: Comparison) -> Picture | None:
     """Draw the sds of parameters and invariants against the reference's."""
-    others = [n for n in _held_to(comparison) if comparison.fits[comparison.names.index(n)].kind != "point"]
+    others = [n for n in _held_to(comparison) if comparison.fit(n).kind != "point"]
     if not others or len(comparison.names) > MOST_NAMED:
         return None
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    panels = figure.subplots(1, 2)
+    figure, row = in_a_row(2, 9, 4)
     titles = ("Invariants", "Parameters, labels and rotations aligned")
-    for axes, frame, title in zip(panels, (comparison.invariants, comparison.parameters), titles, strict=True):
+    for axes, frame, title in zip(row, (comparison.invariants, comparison.parameters), titles, strict=True):
         known = frame[(frame["sd"] > 0) & (frame["reference_sd"] > 0)]
         for name in others:
             part = known[known["fit"] == name]
             part = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(len(part), 400)).astype(int))]
-            style = {"ms": 6, "mew": 0, "alpha": 0.9, "color": _color(comparison, name)}
+            style: dict[str, Any] = {"ms": 6, "mew": 0, "alpha": 0.9, "color": _color(comparison, name)}
             axes.plot(part["reference_sd"], part["sd"], ".", label=name, **style)
         if len(known):
-            ends = [known[["sd", "reference_sd"]].min().min() / 1.3, known[["sd", "reference_sd"]].max().max() * 1.3]
+            both = known[["sd", "reference_sd"]]
+            ends = [both.min().min() / 1.3, both.max().max() * 1.3]
             axes.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
             axes.fill_between(ends, [0.5 * e for e in ends], ends, color="0.93", zorder=0, lw=0)
             axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
@@ -169,10 +154,9 @@ def _spread(comparison: Comparison) -> Picture | None:
                     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
                     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
                     axis.set_minor_formatter(NullFormatter())
-        axes.set_title(title, fontsize=11)
-        axes.set_xlabel("sd by the reference", fontsize=9)
-    panels[0].set_ylabel("sd by the method", fontsize=9)
-    _beside(panels[1])
+        _titled(axes, title, "sd by the reference", fontsize=9)
+    row[0].set_ylabel("sd by the method", fontsize=9)
+    _beside(row[1])
     return Picture(
         "spread",
         "Marginal standard deviations. Below the line a method is too sure of itself; the grey wedge reaches down to "
@@ -188,42 +172,32 @@ def _densities(comparison: Comparison) -> Picture | None:
     picked = _telling(comparison)
     if not picked:
         return None
-    across = min(3, len(picked))
-    down = -(-len(picked) // across)
-    figure = Figure(figsize=(3.3 * across, 2.4 * down + 0.4), layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False).ravel()
+    figure, grid = panels(len(picked), 3, 3.3, 2.4, 0.4)
     rows, base = _rows(comparison), comparison.reference
-    for axes in panels[len(picked) :]:
-        axes.axis("off")
-    for axes, quantity in zip(panels, picked, strict=False):
+    for axes, quantity in zip(grid, picked, strict=True):
         shown = []
         for name, fit in zip(comparison.names, comparison.fits, strict=True):
-            part = rows[name]
-            place = int((part["quantity"] == quantity).to_numpy().argmax())
-            row = part.iloc[place]
-            color = _color(comparison, name)
+            place = int((rows[name]["quantity"] == quantity).to_numpy().argmax())
+            row, color = rows[name].iloc[place], _color(comparison, name)
             if fit.kind == "point" or not row["sd"] > ROUNDING * abs(row["mean"]):
                 axes.axvline(row["mean"], color=color, lw=1.4, ls=":", label=name)
                 continue
-            grid, density = _density(fit, place)
-            reference = name == base
-            axes.plot(
-                grid, density, color=color, lw=2.2 if reference else 1.3, label=name, zorder=3 if reference else 2
-            )
-            if reference:
-                axes.fill_between(grid, density, color=color, alpha=0.15, lw=0)
+            x, density = _density(fit, place)
+            line: dict[str, Any] = {"lw": 2.2, "zorder": 3} if name == base else {"lw": 1.3, "zorder": 2}
+            axes.plot(x, density, color=color, label=name, **line)
+            if name == base:
+                axes.fill_between(x, density, color=color, alpha=0.15, lw=0)
             shown.append((row["mean"] - 4 * row["sd"], row["mean"] + 4 * row["sd"]))
-        if shown:
-            low, high = np.array(shown).T
-            axes.set_xlim(np.median(low), np.median(high)) if base is None else axes.set_xlim(
-                *_around(rows[base], quantity)
-            )
+        if shown and base is None:
+            axes.set_xlim(*np.median(shown, axis=0))
+        elif shown and base is not None:  # what lies farther off than six sds is out of the picture
+            row = rows[base][rows[base]["quantity"] == quantity].iloc[0]
+            axes.set_xlim(row["mean"] - 6 * row["sd"], row["mean"] + 6 * row["sd"])
         axes.set_yticks([])
         axes.locator_params(axis="x", nbins=4)
         axes.tick_params(labelsize=8)
         axes.set_title(_short(quantity), fontsize=9)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
     filled = f" {base} is the reference, filled." if base is not None else ""
     return Picture(
         "densities",
@@ -233,23 +207,15 @@ def _densities(comparison: Comparison) -> Picture | None:
     )
 
 
-def _around(frame: pd.DataFrame, quantity: str) -> tuple[float, float]:
-    """Return six sds about the reference's mean: what lies farther off is out of the picture."""
-    row = frame[frame["quantity"] == quantity].iloc[0]
-    return row["mean"] - 6 * row["sd"], row["mean"] + 6 * row["sd"]
-
-
 def _telling(comparison: Comparison) -> list[str]:
     """Return the quantities on which fits differ most, the log-likelihood always among them."""
-    frame = comparison.invariants
-    wide = frame.groupby("quantity", sort=False)
+    wide = comparison.invariants.groupby("quantity", sort=False)
     sd = wide["sd"].median()
     known = sd[sd > 0].index
     apart = (wide["mean"].max() - wide["mean"].min())[known] / sd[known]
     ratio = np.log(wide["sd"].max()[known] / wide["sd"].min()[known])
     order = (apart + ratio).sort_values(ascending=False, kind="stable").index.tolist()
-    first = [q for q in order if q == "log_likelihood"]
-    return [*first, *(q for q in order if q not in first)][:MOST_DENSITIES]
+    return sorted(order, key=lambda quantity: quantity != "log_likelihood")[:MOST_DENSITIES]
 
 
 def _density(fit: Fit, place: int) -> tuple[np.ndarray, np.ndarray]:
@@ -271,23 +237,23 @@ def _forest(comparison: Comparison) -> Picture | None:
     frame = comparison.invariants
     if len(comparison.names) > MOST_NAMED or len(set(comparison.references)) > 1:
         return None
-    picked = _evenly(frame["quantity"].drop_duplicates().tolist(), MOST_FORESTED)
-    centred = comparison.reference or comparison.names[0]
-    figure = Figure(figsize=(9, (0.2 + 0.045 * len(comparison.names)) * len(picked) + 1.4), layout="constrained")
-    axes = figure.subplots()
+    quantities = frame["quantity"].drop_duplicates().tolist()
+    picked = [quantities[i] for i in evenly(len(quantities), MOST_FORESTED)]
+    centred, count = comparison.reference or comparison.names[0], len(picked)
+    figure, (axes,) = in_a_row(1, 9, (0.2 + 0.045 * len(comparison.names)) * count + 1.4)
     base = frame[frame["fit"] == centred].drop_duplicates("quantity").set_index("quantity").reindex(picked)
     centre, scale = base["mean"], base["sd"].where(base["sd"] > 0).fillna(base["mean"].abs() * 0.1 + 1e-9)
     for i, name in enumerate(comparison.names):
         part = frame[frame["fit"] == name].drop_duplicates("quantity").set_index("quantity").reindex(picked)
-        y = np.arange(len(picked)) + 0.7 * (i / max(1, len(comparison.names) - 1) - 0.5)
+        y = np.arange(count) + 0.7 * (i / max(1, len(comparison.names) - 1) - 0.5)
         color = _color(comparison, name)
         x, low, high = ((part[c] - centre) / scale for c in ("mean", "lower_90", "upper_90"))
         axes.hlines(y, low.clip(-BEYOND, BEYOND), high.clip(-BEYOND, BEYOND), color=color, lw=1.4)
         axes.plot(x.clip(-BEYOND, BEYOND), y, "o", ms=3.5, color=color, label=name)
-    for edge in range(1, len(picked)):
+    for edge in range(1, count):
         axes.axhline(edge - 0.5, color="0.93", lw=0.8, zorder=0)
-    axes.set_yticks(np.arange(len(picked)), [_short(q) for q in picked], fontsize=8)
-    axes.set_ylim(len(picked) - 0.5, -0.5)
+    axes.set_yticks(np.arange(count), [_short(q) for q in picked], fontsize=8)
+    axes.set_ylim(count - 0.5, -0.5)
     axes.axvline(0, color="0.7", lw=0.8, zorder=0)
     axes.set_xlabel(f"distance from {centred}, in its sds (beyond {BEYOND:g} drawn at {BEYOND:g})")
     _beside(axes)
@@ -299,37 +265,29 @@ def _forest(comparison: Comparison) -> Picture | None:
     )
 
 
-def _evenly(items: Sequence[str], count: int) -> list[str]:
-    """Choose evenly, keeping order."""
-    if len(items) <= count:
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
-
-
 def _race(comparison: Comparison) -> Picture | None:
     """Draw objectives against seconds; beside it, where there is a reference, the error of means against seconds."""
     named = [n for n, fit in zip(comparison.names, comparison.fits, strict=True) if len(fit.trace)]
     if not named or len(comparison.names) > MOST_NAMED:
         return None
     errors = [n for n, curve in zip(comparison.names, comparison.curves, strict=True) if len(curve)]
-    figure = Figure(figsize=(10 if errors else 7, 3.8), layout="constrained")
-    panels = figure.subplots(1, 2 if errors else 1, squeeze=False)[0]
-    left, levels = panels[0], []
+    figure, (left, *rest) = in_a_row(2 if errors else 1, 10 if errors else 7, 3.8)
+    levels = []
     for name in named:
-        fit = comparison.fits[comparison.names.index(name)]
+        fit = comparison.fit(name)
         line = _progress(fit)
         objective = fit.objective_name.replace("mean_", "").replace("_", " ")
-        style = {"color": _color(comparison, name), "ls": _line(comparison, name), "lw": 1.3}
-        left.plot(line["seconds"].clip(lower=1e-4), line["objective"], label=f"{name}: {objective}", **style)
-        left.plot(max(line["seconds"].iloc[-1], 1e-4), line["objective"].iloc[-1], "o", ms=4, color=style["color"])
-        levels.append(float(line["objective"].iloc[-1]))
+        color, style = _color(comparison, name), ("-", "--", ":")[comparison.names.index(name) // 10 % 3]
+        seconds, level = line["seconds"].clip(lower=1e-4), float(line["objective"].iloc[-1])
+        left.plot(seconds, line["objective"], style, label=f"{name}: {objective}", color=color, lw=1.3)
+        left.plot(seconds.iloc[-1], level, "o", ms=4, color=color)
+        levels.append(level)
     low, high = min(levels), max(levels)
     room = max(high - low, 1e-3 * abs(high), 1e-9)
     left.set(xscale="log", ylim=(low - 1.5 * room, high + 0.3 * room), xlabel="seconds", ylabel="objective")
     left.set_title("Objective", fontsize=11)
     left.legend(fontsize=7, loc="lower right")
-    if errors:
-        right = panels[1]
+    for right in rest:
         for name in errors:
             curve = comparison.curves[comparison.names.index(name)]
             shape = "-" if len(curve) > 1 else "o"
@@ -339,42 +297,34 @@ def _race(comparison: Comparison) -> Picture | None:
         right.set(xscale="log", yscale="log", xlabel="seconds", ylabel="largest error of a mean, in sds")
         right.set_title("Error", fontsize=11)
         _beside(right)
+    said = (
+        " Right: the largest error of an invariant's mean. Samplers go on falling, by half for four times the seconds; "
+        "searches (dots) have one answer, with the error that their approximation has. "
+        f"The grey line is {comparison.limits.time_error:g} sd."
+    )
     return Picture(
         "race",
         "Left: what each method climbs, against the clock; objectives of different kinds (in the legend) do not share "
-        "a scale, the time at which each flattens does."
-        + (
-            " Right: the largest error of an invariant's mean. Samplers go on falling, by half for four times the "
-            "seconds; searches (dots) have one answer, with the error that their approximation has. "
-            f"The grey line is {comparison.limits.time_error:g} sd."
-            if errors
-            else ""
-        ),
+        f"a scale, the time at which each flattens does.{said if errors else ''}",
         figure,
     )
 
 
 def _progress(fit: Fit) -> pd.DataFrame:
     """Return the best objective over restarts so far, or of a sampler the mean over chains, in the order of time."""
-    trace = fit.trace[["seconds", "objective", "iteration"]].dropna()
+    trace = fit.trace[["seconds", "objective", "iteration"]].dropna().sort_values("seconds").reset_index(drop=True)
     if fit.kind == "samples":
-        block = max(1, len(trace) // 200)
-        ordered = trace.sort_values("seconds").reset_index(drop=True)
-        return ordered.groupby(ordered.index // block).mean()
-    best = trace.sort_values("seconds")
-    return best.assign(objective=best["objective"].cummax()) if fit.kind != "exact" else best
+        return trace.groupby(trace.index // max(1, len(trace) // 200)).mean()
+    return trace.assign(objective=trace["objective"].cummax()) if fit.kind != "exact" else trace
 
 
 def _quality(comparison: Comparison) -> Picture | None:
     """Draw what a user of predictions looks at, against the seconds that it took."""
-    table = comparison.table
-    metric = next(
-        (m for m in ("holdout_elpd", "completion_elpd", "loo_elpd") if m in table and table[m].notna().any()), None
-    )
+    table, metrics = comparison.table, ("holdout_elpd", "completion_elpd", "loo_elpd")
+    metric = next((m for m in metrics if m in table and table[m].notna().any()), None)
     if metric is None:
         return None
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = in_a_row(1, 9, 3.2)
     named = "fit" if len(table) <= MOST_NAMED else "method"
     for i, (name, part) in enumerate(table.groupby(named, sort=False)):
         if part[metric].notna().any():
@@ -396,12 +346,12 @@ def _distances(comparison: Comparison) -> Picture | None:
     for one, other, distance in zip(frame["fit"], frame["other"], frame["median_distance"], strict=True):
         i, j = names.index(one), names.index(other)
         apart[i, j] = apart[j, i] = distance
-    figure = Figure(figsize=(1.6 + 0.75 * len(names), 1.2 + 0.55 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(apart, cmap="Blues", vmin=0, vmax=max(2.0, float(np.nanmax(apart))), aspect="auto")
+    figure, (axes,) = in_a_row(1, 1.6 + 0.75 * len(names), 1.2 + 0.55 * len(names))
+    most = max(2.0, float(np.nanmax(apart)))
+    axes.imshow(apart, cmap="Blues", vmin=0, vmax=most, aspect="auto")
     for i, j in zip(*np.nonzero(~np.isnan(apart)), strict=True):
-        dark = apart[i, j] > 0.6 * max(2.0, float(np.nanmax(apart)))
-        axes.text(j, i, f"{apart[i, j]:.2f}", ha="center", va="center", fontsize=9, color="white" if dark else "0.2")
+        color = "white" if apart[i, j] > 0.6 * most else "0.2"
+        axes.text(j, i, f"{apart[i, j]:.2f}", ha="center", va="center", fontsize=9, color=color)
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right", fontsize=9)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_title("Distances", fontsize=11)

@@ -21,7 +21,6 @@ from pyrozoo.report import html
 from pyrozoo.run.fit import load
 from pyrozoo.studies.compare.foreign import adopted
 from pyrozoo.studies.compare.page import (
-    ABSENT,
     card_rows,
     levels,
     pictures_of,
@@ -77,10 +76,8 @@ class ComparisonResult:
 
     def save(self, directory: str | Path) -> Path:
         """Write comparison.csv and report.html."""
-        directory = Path(directory)
-        nothing = pd.DataFrame(columns=list(ABSENT))
-        write_comparison(directory, [self.comparison], nothing, {})
-        return directory
+        write_comparison(Path(directory), [self.comparison])
+        return Path(directory)
 
 
 def compare(
