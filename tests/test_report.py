@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 
 import arviz as az
 import numpy as np
@@ -98,6 +99,14 @@ def test_a_field_too_large_to_be_drawn_from_its_prior_has_its_plates():
     with pytest.raises(NotApplicable):
         fit.posterior.prior_draw()
     assert {text.get_text() for text in draw_plates(fit.posterior).axes[0].texts} >= {"label", "image"}
+
+
+@pytest.mark.parametrize("value", [torch.full((2, 50), 3.7), -1e6 + 1e-9 * torch.rand(2, 50, dtype=torch.float64)])
+def test_traces_of_what_hardly_moves_are_drawn(value):
+    from pyrozoo.report.pictures import _traces
+
+    drawn = _traces(SimpleNamespace(invariants={"log_likelihood": value})).figure
+    assert sum(patch.get_path().vertices[:, 1].max() for patch in drawn.axes[1].patches) >= 50
 
 
 def test_labels_with_markup_are_escaped(tmp_path):

@@ -112,9 +112,12 @@ def _traces(fit: Fit) -> Picture:
     figure = Figure(figsize=(9, 2.2 * len(invariants)), layout="constrained")
     rows = figure.subplots(len(invariants), 2, squeeze=False, width_ratios=[3, 1])
     for (line, histogram), (name, value) in zip(rows, invariants.items(), strict=True):
-        for chain in value.double().cpu().numpy():
+        chains = value.double().cpu().numpy()
+        low, high = chains.min(), chains.max()
+        room = max(0.0, 1e-9 * max(1.0, abs(high)) - (high - low))  # bins of a constant need a width
+        for chain in chains:
             line.plot(chain, lw=0.6, alpha=0.8)
-            histogram.hist(chain, bins=30, histtype="step")
+            histogram.hist(chain, bins=30, range=(low - room, high + room), histtype="step")
         line.set(title=name.replace("_", " "), xlabel="draw")
     return Picture(
         "traces", "Quantities that labels cannot change, chain by chain: the chains should lie over each other.", figure
