@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.math.linear_algebra import standard_normal
@@ -59,7 +59,7 @@ class State:
     loading_scale: Float[Tensor, "C estimates"]
 
 
-class Solver(SolverContract, kind="variational", objective="elbo", of="result", monotone=True, state=State):
+class Solver(solver.Solver, kind="variational", objective="elbo", of="result", monotone=True, state=State):
     """Variational inference with fully factorised normals for rows, loadings, intercepts and the latent mean.
 
     In turn: zeta and rows, zeta and contrasts, the latent mean, gamma; each raises the same bound, Newton steps with

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints, transforms
 
 from pyrozoo.math.linear_algebra import standard_normal
+from pyrozoo.program.whole import Whole
 
 
 class _CovarianceMatrix(constraints.Constraint):
@@ -85,7 +86,7 @@ def _(_: _CovarianceMatrix) -> CovarianceTransform:
     return CovarianceTransform()
 
 
-class InverseWishart(dist.TorchDistribution):
+class InverseWishart(Whole):
     """Sigma ~ IW(nu, psi I): density prop. to |Sigma|^-(nu + d + 1)/2 exp(-psi tr(Sigma^-1) / 2).
 
     Args:
@@ -94,19 +95,12 @@ class InverseWishart(dist.TorchDistribution):
         dimension: d.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
     support = covariance_matrix
     has_rsample = True
 
     def __init__(self, degrees: Tensor, scale: Tensor, dimension: int):
         self.degrees, self.scale = degrees, scale
-        super().__init__(torch.Size(), torch.Size((dimension, dimension)), validate_args=False)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> InverseWishart:
-        """Return the distribution itself."""
-        if torch.Size(batch_shape):
-            raise NotImplementedError("there is one covariance matrix")
-        return self
+        super().__init__((), (dimension, dimension))
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw by Bartlett's decomposition of Sigma^-1 (Anderson 2003, section 7.2)."""
@@ -129,7 +123,7 @@ class InverseWishart(dist.TorchDistribution):
         )  # fmt: skip
 
 
-class Answers(dist.TorchDistribution):
+class Answers(Whole):
     """Independent categorical answers to items of different numbers of categories, of which the observed ones count.
 
     Args:
@@ -138,7 +132,6 @@ class Answers(dist.TorchDistribution):
         sizes: Number of categories of every item.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.real_vector
 
     def __init__(self, logits: Float[Tensor, "*batch P"], observed: Bool[Tensor, "N D"], sizes: tuple[int, ...]):
@@ -154,11 +147,7 @@ class Answers(dist.TorchDistribution):
             else:
                 logs = logits[..., (starts[items].unsqueeze(-1) + torch.arange(size)).to(device)]
             self.groups.append((items.to(device), logs.log_softmax(-1)))
-        super().__init__(logits.shape[:-1], torch.Size([len(sizes)]), validate_args=False)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Answers:
-        """Return the distribution itself: its rows are a batch already."""
-        return self
+        super().__init__(logits.shape[:-1], [len(sizes)])
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw whole rows."""
@@ -193,7 +182,7 @@ class Answers(dist.TorchDistribution):
         return [found[item] for item in range(len(self.sizes))]
 
 
-class Rows(dist.TorchDistribution):
+class Rows(Whole):
     """Rows of answers with the latent vector summed out.
 
     Args:
@@ -202,18 +191,11 @@ class Rows(dist.TorchDistribution):
         shape: N and D.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.real_vector
 
     def __init__(self, draw: Callable[[], Tensor], log_density: Callable[[Tensor], Tensor], shape: tuple[int, int]):
         self.draw, self.log_density = draw, log_density
-        super().__init__(torch.Size(shape[:1]), torch.Size(shape[1:]), validate_args=False)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Rows:
-        """Return the distribution itself: its rows are a batch already."""
-        if torch.Size(batch_shape) != self.batch_shape:
-            raise NotImplementedError("rows of a survey cannot be expanded")
-        return self
+        super().__init__(shape[:1], shape[1:])
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw whole rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +18,6 @@ from matplotlib.transforms import Bbox
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial.distance import squareform
-from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import evenly
@@ -26,6 +25,7 @@ from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
 from pyrozoo.drawing.labels import on_one_line, short
 from pyrozoo.drawing.names import name_inside, name_points
+from pyrozoo.drawing.panels import array, bar, grid, panels
 from pyrozoo.models.categorical_fa.queries import affordable, response, scores
 from pyrozoo.models.categorical_fa.synthesis import association_error, judged, marginal_tv, shares
 
@@ -91,7 +91,7 @@ def some_rows(fit: Fit) -> tuple[Survey, Float[np.ndarray, "n d"], Float[np.ndar
         part = survey.batch(evenly(survey.shape[0], MOST_ROWS).to(survey.values.device))
     layout = fit.model.layout(part)
     mean, sd = scores(layout, affordable(layout, fit.aligned, MOST_DRAWS, LEAST_DRAWS, MOST_WORK))
-    return part, _numpy(mean), _numpy(sd)
+    return part, array(mean), array(sd)
 
 
 # Association ----------------------------------------------------------------------------------------------------------
@@ -108,24 +108,22 @@ def item_order(association: np.ndarray) -> np.ndarray:
 def association(fit: Fit) -> Picture:
     """Draw the association of every pair of items in the data and in synthetic rows, and the difference."""
     survey, D = fit.data, fit.data.shape[1]
-    seen, drawn = _numpy(survey.cramers_v()), _numpy(survey.cramers_v(judged(fit)))
+    seen, drawn = array(survey.cramers_v()), array(survey.cramers_v(judged(fit)))
     order = item_order(seen)
-    common = _numpy(survey.observed.double().mT @ survey.observed.double())
+    common = array(survey.observed.double().mT @ survey.observed.double())
     blank = (common == 0) | np.eye(D, dtype=bool)  # an item with itself says nothing
     most = max(float(np.max(np.where(blank, 0.0, np.maximum(seen, drawn)))), LEAST_GAP)
     apart = max(float(np.max(np.where(blank, 0.0, np.abs(drawn - seen)))), LEAST_GAP)
-    panels = (
+    matrices = (
         ("the data", seen, "viridis", 0.0, most),
         ("synthetic rows", drawn, "viridis", 0.0, most),
         ("synthetic - data", drawn - seen, "RdBu_r", -apart, apart),
     )
     named = D <= MOST_NAMED
-    side = max(2.2, 0.125 * D) if named else 3.0
-    figure = Figure(figsize=(3 * side + (2.7 if named else 1.8), side + (1.4 if named else 0.8)), layout="compressed")
-    every = figure.subplots(1, 3)
-    labels = [short(survey.column_labels[i], 18) for i in order]
-    images = []
-    for axes, (title, matrix, colours, low, high) in zip(every, panels, strict=True):
+    side, beside = (max(2.2, 0.125 * D), (2.7, 1.4)) if named else (3.0, (1.8, 0.8))
+    figure, every = panels(3 * side + beside[0], side + beside[1], 1, 3, layout="compressed")
+    labels, images = [short(survey.column_labels[i], 18) for i in order], []
+    for axes, (title, matrix, colours, low, high) in zip(every, matrices, strict=True):
         shown = np.ma.masked_array(matrix, blank)[np.ix_(order, order)]
         colour_map = mpl.colormaps[colours].with_extremes(bad=BLANK)
         images.append(axes.imshow(shown, cmap=colour_map, vmin=low, vmax=high, interpolation="nearest"))
@@ -135,13 +133,8 @@ def association(fit: Fit) -> Picture:
             axes.set_yticks(range(D), labels if axes is every[0] else [], fontsize=7)
         else:
             axes.set(xticks=[], yticks=[], xlabel=f"{D} items")
-    for image, at, pad, label in (
-        (images[1], list(every[:2]), 0.02, "Cramér's V"),
-        (images[2], every[2], 0.03, "difference"),
-    ):
-        bar = figure.colorbar(image, ax=at, shrink=0.8, pad=pad)
-        bar.set_label(label, fontsize=8)
-        bar.ax.tick_params(labelsize=7)
+    bar(figure, images[1], list(every[:2]), "Cramér's V", 8, shrink=0.8, pad=0.02)
+    bar(figure, images[2], every[2], "difference", 8, shrink=0.8, pad=0.03)
     return Picture("association", _association_caption(fit, common), figure)
 
 
@@ -167,20 +160,18 @@ def associations(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
     shown = several[:MOST_FITS]
     if not shown:
         return None
-    figure, panels = _panels(
-        len(shown), 4, (2.4, 0.6), (2.9, 0.2), "V in the data", "V in synthetic rows", layout="compressed", sharey=True
-    )
+    more = {"layout": "compressed", "sharey": True}
+    figure, every = _panels(len(shown), 4, (2.4, 2.9), (0.6, 0.2), "V in the data", "V in synthetic rows", **more)
     most = 0.1
-    for axes, (place, fit, name) in zip(panels, shown, strict=True):
+    for axes, (place, fit, name) in zip(every, shown, strict=True):
         survey = fit.data
         i, j = np.tril_indices(survey.shape[1], -1)
-        seen, drawn = (_numpy(v)[i, j] for v in (survey.cramers_v(), survey.cramers_v(judged(fit))))
+        seen, drawn = (array(v)[i, j] for v in (survey.cramers_v(), survey.cramers_v(judged(fit))))
         axes.plot(seen, drawn, "o", color=f"C{place}", ms=3.5 if len(i) <= 500 else 1.5, alpha=0.6, mew=0)
         axes.set_title(f"{short(name, 26)}\nmean error {np.abs(drawn - seen).mean():.3f}", fontsize=8)
         most = max(most, float(seen.max()), float(drawn.max()))
-    for axes in panels:
-        axes.plot([0, 1], [0, 1], color="0.6", lw=0.8, zorder=0)
-        axes.set(xlim=(0, 1.05 * most), ylim=(0, 1.05 * most), aspect="equal")
+    for axes in every:
+        _equal(axes, 1.05 * most)
     some = f" The first {MOST_FITS} of {len(several)} fits." if len(several) > MOST_FITS else ""
     return Picture(
         "associations",
@@ -196,7 +187,7 @@ def associations(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
 def marginals(fit: Fit) -> Picture:
     """Draw the share of every category in the data and in synthetic rows."""
     survey, few = fit.data, fit.data.shape[1] <= MOST_BARS
-    seen, drawn = ([_numpy(each) for each in shares(survey, values)] for values in (survey.values, judged(fit)))
+    seen, drawn = ([array(each) for each in shares(survey, values)] for values in (survey.values, judged(fit)))
     figure = (_bars if few else _diagonal)(survey, seen, drawn)
     one, other = np.concatenate(seen), np.concatenate(drawn)
     worst = int(np.abs(other - one).argmax())
@@ -217,11 +208,11 @@ def _bars(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -> Fi
     longest = [max(sizes[i : i + across]) for i in range(0, D, across)]
     heights = [0.2 + 0.17 * size for size in longest]
     tall = sum(heights) / len(heights) + 0.35
-    figure, panels = _panels(D, across, (2.5, 0.0), (tall, 0.6), "share", "", gridspec_kw={"height_ratios": heights})
+    figure, every = _panels(D, across, (2.5, tall), (0.0, 0.6), "share", "", gridspec_kw={"height_ratios": heights})
     same = len(set(survey.levels)) == 1  # then the first column names them for all
     answers = survey.observed.sum(0).tolist()
     end = 1.08 * max(float(each.max()) for each in (*seen, *drawn))
-    for item, axes in enumerate(panels):
+    for item, axes in enumerate(every):
         place = np.arange(sizes[item])
         error = 2 * np.sqrt(seen[item] * (1 - seen[item]) / max(1, answers[item]))
         axes.barh(place - 0.2, seen[item], 0.4, color=DATA, xerr=error, error_kw={"lw": 0.8, "ecolor": "black"})
@@ -236,13 +227,11 @@ def _bars(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -> Fi
 
 
 def _diagonal(survey: Survey, seen: list[np.ndarray], drawn: list[np.ndarray]) -> Figure:
-    figure = Figure(figsize=(5.4, 5.0), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panels(5.4, 5.0)
     x, y = np.concatenate(seen), np.concatenate(drawn)
     axes.plot(x, y, "o", color=SYNTHETIC, ms=4 if len(x) <= 300 else 2, alpha=0.6, mew=0)
-    end = 1.05 * max(float(x.max()), float(y.max()))
-    axes.plot([0, end], [0, end], color="0.6", lw=0.8, zorder=0)
-    axes.set(xlabel="share in the data", ylabel="share in synthetic rows", xlim=(0, end), ylim=(0, end), aspect="equal")
+    _equal(axes, 1.05 * max(float(x.max()), float(y.max())))
+    axes.set(xlabel="share in the data", ylabel="share in synthetic rows")
     axes.set_title(f"{len(x)} categories of {survey.shape[1]} items", fontsize=10)
     return figure
 
@@ -316,8 +305,7 @@ def _biplot(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
 def _plane(
     mean: Float[np.ndarray, "n d"], origin: Float[np.ndarray, 2], tips: Sequence[_Tip], width: float
 ) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, 6.4), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panels(width, 6.4)
     axes.plot(*mean[:, :2].T, "o", color="0.6", ms=2.5, alpha=0.5, mew=0, zorder=1)
     for tip in tips:
         if tip.strong:
@@ -350,7 +338,7 @@ def _directions(fit: Fit) -> tuple[list[str], list[tuple[str, ...]], Float[np.nd
     else:
         free = np.array([k < len(each) - 1 for each in levels for k in range(len(each))])
         loadings = np.zeros((len(free), model.width))
-        loadings[free] = _numpy(fit.aligned.means()["loadings"])
+        loadings[free] = array(fit.aligned.means()["loadings"])
     parts = np.split(loadings[:, :2], np.cumsum([len(each) for each in levels])[:-1])
     return titles, levels, np.concatenate([part - part.mean(0) for part in parts])
 
@@ -368,17 +356,17 @@ def _curves(fit: Fit, mean: Float[np.ndarray, "n 1"]) -> Picture:
     z = centre + sd * t
     prob = _response(fit, z[:, None])
     chosen, titles, levels = _most_telling(fit, prob, np.exp(-0.5 * t**2), MOST_ITEMS)
-    figure, panels = _panels(len(chosen), 4, (2.5, 0.0), (1.9, 0.9), "latent variable", "probability", sharey=True)
+    figure, every = _panels(len(chosen), 4, (2.5, 1.9), (0.0, 0.9), "latent variable", "probability", sharey=True)
     same = _name_colours(figure, [levels[i] for i in chosen])
     counts, edges = np.histogram(np.clip(mean[:, 0], z[0], z[-1]), bins=40, range=(z[0], z[-1]))
-    for axes, i in zip(panels, chosen, strict=True):
+    for axes, i in zip(every, chosen, strict=True):
         axes.stackplot(z, prob[i], colors=_ramp(len(prob[i])), lw=0.4, edgecolor="white")
         axes.stairs(0.9 * FLOOR * counts / max(1, counts.max()) - FLOOR, edges, baseline=-FLOOR, fill=True, color="0.5")
         axes.set(xlim=(z[0], z[-1]), ylim=(-FLOOR, 1), yticks=[0, 0.5, 1])
         axes.set_title(short(titles[i], 24), fontsize=8)
     if not same:
         figure.draw_without_rendering()
-        for axes, i in zip(panels, chosen, strict=True):
+        for axes, i in zip(every, chosen, strict=True):
             _name_bands(axes, z, prob[i], levels[i])
     one = "; all items are alike" if fit.model.exchangeable and fit.data.shape[1] > 1 else ""
     few = f"; the {len(chosen)} of {len(titles)} items that tell most of it" if len(chosen) < len(titles) else one
@@ -414,10 +402,9 @@ def _regions(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
     prob = _response(fit, z)
     weight = np.exp(-0.5 * (t[:, None] ** 2 + t**2)).ravel()
     chosen, titles, levels = _most_telling(fit, prob, weight, MOST_REGIONS)
-    figure, panels = _panels(
-        len(chosen), 3, (3.0, 0.4), (3.0, 0.4), "latent dimension 0", "latent dimension 1", sharey=True
-    )
-    for axes, i in zip(panels, chosen, strict=True):
+    names = "latent dimension 0", "latent dimension 1"
+    figure, every = _panels(len(chosen), 3, (3.0, 3.0), (0.4, 0.4), *names, sharey=True)
+    for axes, i in zip(every, chosen, strict=True):
         colours = np.array([to_rgb(colour) for colour in _ramp(len(prob[i]))])
         best, size = prob[i].argmax(0), len(prob[i])
         sure = 0.25 + 0.75 * (prob[i].max(0) * size - 1) / (size - 1)
@@ -428,7 +415,7 @@ def _regions(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
         axes.set_title(short(titles[i], 28), fontsize=9)
     if not _name_colours(figure, [levels[i] for i in chosen]):
         figure.draw_without_rendering()
-        for axes, i in zip(panels, chosen, strict=True):
+        for axes, i in zip(every, chosen, strict=True):
             _name_regions(axes, x, y, prob[i], levels[i])
     few = f" Shown are the {len(chosen)} of {len(titles)} items that tell most." if len(chosen) < len(titles) else ""
     rest = ", the others at their means" if fit.model.latent_dimension > 2 else ""
@@ -456,7 +443,7 @@ def _name_regions(
 
 def _response(fit: Fit, z: Float[np.ndarray, "G d"]) -> list[Float[np.ndarray, "K G"]]:
     layout = fit.model.layout(fit.data.first(1))  # which gives the items
-    return [_numpy(each) for each in response(layout, fit.aligned, torch.as_tensor(z), MOST_DRAWS)]
+    return [array(each) for each in response(layout, fit.aligned, torch.as_tensor(z), MOST_DRAWS)]
 
 
 def _most_telling(
@@ -491,16 +478,15 @@ def uncertainty(fit: Fit, part: Survey, sd: Float[np.ndarray, "n d"]) -> Picture
     across = min(3, shown)
     blocks, each = -(-shown // across), 1 + missing
     size = 3.1 * across + (2.0 if across == 1 else 0.4), 2.3 * blocks * each + 0.3
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(blocks * each, across, squeeze=False)
-    for axes in grid.flat:
+    figure, every = panels(*size, blocks * each, across, squeeze=False)
+    for axes in every.flat:
         axes.set_axis_off()
         axes.tick_params(labelsize=7)
     told = 1 - (sd**2).mean(0) / prior**2
     jitter = np.random.default_rng(0).uniform(-0.3, 0.3, len(answers))
     for s in range(shown):
         block, column = divmod(s, across)
-        top, *below = grid[block * each : (block + 1) * each, column]
+        top, *below = every[block * each : (block + 1) * each, column]
         end = 1.08 * max(float(sd[:, s].max()), prior[s])
         top.set_axis_on()
         top.hist(sd[:, s], bins=40, range=(0, end), color="C0")
@@ -519,9 +505,8 @@ def uncertainty(fit: Fit, part: Survey, sd: Float[np.ndarray, "n d"]) -> Picture
             axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(figure, [Line2D([], [], color="C3", ls="--", lw=1.2, label="sd before any answer")], "lower center")
     first = f" The first {shown} of {d} dimensions." if shown < d else ""
-    by_answers = (
-        " Rows of few answers lie to the left in the lower panels (jittered), near the line." if missing else ""
-    )
+    few = "Rows of few answers lie to the left in the lower panels (jittered), near the line."
+    by_answers = f" {few}" if missing else ""
     return Picture(
         "uncertainty",
         "What the answers tell of a row: its sds should lie far left of the dashed line, which is where a row without "
@@ -544,13 +529,12 @@ def covariances(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
     known = (fit.data.truth.get("latent_covariance") for _, fit, _ in shown)
     truth = next((each for each in known if each is not None and each.shape == shape), None)
     place = np.arange(len(row))
-    figure = Figure(figsize=(min(12.0, max(5.0, 2.4 + 0.1 * len(row) * (len(shown) + 2))), 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = panels(min(12.0, max(5.0, 2.4 + 0.1 * len(row) * (len(shown) + 2))), 3.6)
     if truth is not None:
-        axes.hlines(_numpy(truth)[row, column], place - 0.45, place + 0.45, color="black", lw=1.2, label="the truth")
+        axes.hlines(array(truth)[row, column], place - 0.45, place + 0.45, color="black", lw=1.2, label="the truth")
     for k, (i, _, draws) in enumerate(shown):
         x = place + 0.7 * ((k + 0.5) / len(shown) - 0.5)
-        flat = _numpy(draws.flatten(0, 1))[:, row, column]
+        flat = array(draws.flatten(0, 1))[:, row, column]
         if len(flat) > 1:
             axes.vlines(x, *np.quantile(flat, [0.05, 0.95], axis=0), color=f"C{i}", lw=1.2, alpha=0.6)
         axes.plot(x, flat.mean(0), "o", color=f"C{i}", ms=4, label=short(names[i], 26))
@@ -576,40 +560,28 @@ def _prior(fit: Fit) -> tuple[Float[np.ndarray, d], Float[np.ndarray, d]]:
     """Return mean and standard deviation of the latent vector of a row without answers."""
     mean, like = fit.aligned.means(), torch.ones(fit.model.latent_dimension)
     covariance = mean.get("latent_covariance", torch.diag(like))
-    return _numpy(mean.get("latent_mean", 0 * like)), _numpy(covariance.diagonal().sqrt())
+    return array(mean.get("latent_mean", 0 * like)), array(covariance.diagonal().sqrt())
 
 
 def _panels(
-    count: int, across: int, width: tuple[float, float], height: tuple[float, float], x: str, y: str, *,
-    layout: Literal["constrained", "compressed"] = "constrained", **grid: Any,
+    count: int, across: int, each: tuple[float, float], beside: tuple[float, float], x: str, y: str, **more: Any
 ) -> tuple[Figure, list[Axes]]:  # fmt: skip
-    """Return a figure of panels over one horizontal axis, what axes are named at the edges only.
-
-    Args:
-        count: Panels.
-        across: In a line, at most.
-        width: Of a panel, and beside all of them.
-        height: The same.
-        x: Name of horizontal axes.
-        y: Name of vertical axes.
-        layout: Of the figure.
-        grid: More for ``Figure.subplots``.
-    """
-    across = min(across, count)
-    down = -(-count // across)
-    size = width[0] * max(2, across) + width[1], height[0] * down + height[1]
-    figure = Figure(figsize=size, layout=layout)
-    every = figure.subplots(down, across, squeeze=False, sharex=True, **grid).flat
+    """Return a grid of panels (see ``grid``) over one horizontal axis, what axes are named at the edges only."""
+    figure, every = grid(count, across, each, beside, least=2, sharex=True, **more)
     for k, axes in enumerate(every):
         axes.tick_params(labelsize=7)
-        if k >= count:
-            axes.set_axis_off()
-        elif k + across >= count:  # nothing below
+        if k + min(across, count) >= count:  # nothing below
             axes.set_xlabel(x, fontsize=8)
             axes.tick_params(labelbottom=True)
         if k % across == 0:
             axes.set_ylabel(y, fontsize=8)
-    return figure, list(every[:count])
+    return figure, every
+
+
+def _equal(axes: Axes, end: float) -> None:
+    """Draw the diagonal of two equal axes from 0."""
+    axes.plot([0, end], [0, end], color="0.6", lw=0.8, zorder=0)
+    axes.set(xlim=(0, end), ylim=(0, end), aspect="equal")
 
 
 def _legend(figure: Figure, handles: Sequence[Any] | None, where: str, **more: Any) -> None:
@@ -634,7 +606,3 @@ def _ramp(size: int) -> list[str]:
 
 def _colour(item: int) -> str:
     return f"C{item}" if item < 10 else ("black", "saddlebrown")[item - 10]
-
-
-def _numpy(values: Tensor) -> np.ndarray:
-    return values.detach().double().cpu().numpy()

@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.solver import Answer
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import PointSolver
 from pyrozoo.core.draws import Values
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.distributions import InverseWishart
@@ -47,7 +46,7 @@ RANKS = {"loadings": 3, "intercepts": 2, "latent_mean": 2, "latent_covariance": 
          "hidden_biases": 2}  # fmt: skip
 
 
-class EM(SolverContract):
+class EM(PointSolver):
     """What solvers by EM have in common: states that hold the global sites, and the M-step on points."""
 
     def __init__(self, posterior: Posterior):
@@ -78,10 +77,6 @@ class EM(SolverContract):
         """Return the sites after an M-step, given sum E z and sum E z z^T over rows, and points that stand for q."""
         latent = update_latent(self.model, sites, self.layout.num_rows, first, second)
         return {**sites, **latent, **update_decoder(self.model, self.layout, sites, points)}
-
-    def answer(self, state: Any) -> Answer:
-        """Return the sites."""
-        return Answer(point=self.sites(state))
 
 
 def log_prior(model: CategoricalFA, sites: Values) -> Float[Tensor, C]:

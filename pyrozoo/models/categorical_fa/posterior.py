@@ -34,14 +34,11 @@ class Posterior(HandBuilt):
     data: Survey
     observed = "answers"
     unit = "row"
+    wants = "a survey (categorical columns)"
     invariant_dims: ClassVar = {
-        "log_likelihood": (),
-        "marginal_probability": ("category",),
-        "association": ("pair",),
-        "latent_variance": ("factor",),
-        "latent_correlation": ("factor_pair",),
-        "loading_scale": (),
-    }
+        "log_likelihood": (), "marginal_probability": ("category",), "association": ("pair",),
+        "latent_variance": ("factor",), "latent_correlation": ("factor_pair",), "loading_scale": (),
+    }  # fmt: skip
 
     @cached_property
     def sites(self) -> Mapping[str, tuple[str, ...]]:
@@ -59,9 +56,8 @@ class Posterior(HandBuilt):
 
     def check(self) -> None:
         """Raise DataError unless the items can carry the latent dimensions and the loadings stated for them."""
-        if not isinstance(self.data, Survey):
-            raise DataError(f"categorical_fa needs a survey (categorical columns), not {type(self.data).__name__}")
-        self.data.checked().refuse_degenerate()
+        super().check()
+        self.data.refuse_degenerate()
         d, items = self.model.latent_dimension, self.data.shape[1]
         if d > items:
             raise DataError(f"{self.data.name}: model.latent_dimension is {d}, more than the {items} items there are")
@@ -77,9 +73,8 @@ class Posterior(HandBuilt):
             wanted = [len(item) for item in stated]
         for label, size, there in zip(data.column_labels, data.categories, wanted, strict=True):
             if size != there:
-                raise DataError(
-                    f"{data.name}: column {label!r} has {size} categories; the fixed loadings are for {there}"
-                )
+                said = f"column {label!r} has {size} categories; the fixed loadings are for {there}"
+                raise DataError(f"{data.name}: {said}")
 
     def refuse_hidden(self, method: str, reason: str) -> None:
         """Raise NotApplicable when there are hidden units, naming a method that cannot do with them."""
@@ -153,6 +148,4 @@ class Posterior(HandBuilt):
 
     def predict(self, draws: Values) -> AnswersPrediction:
         """Predict hidden answers from the observed answers of the same row."""
-        if self.data.hidden is None:
-            raise ValueError("the survey hides no answers")
-        return predict(self.layout, draws, self.data.hidden)
+        return predict(self.layout, draws, self.hidden)

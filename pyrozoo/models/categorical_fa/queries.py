@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
-from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Hidden
 from pyrozoo.math.association import cramers_v, starts
 from pyrozoo.models.categorical_fa.layout import BLOCK, Layout, Parameters
@@ -140,17 +139,5 @@ def predict(layout: Layout, draws: Values, hidden: Hidden) -> AnswersPrediction:
     each = prob[position.unsqueeze(-1), first + torch.minimum(level, size - 1)]
     total = torch.where(level < size, each, 0.0).sum(-1, keepdim=True)
     probabilities = torch.where(level < size, each / total, -1.0)
-
-    each = probabilities.clamp(min=0)
-    cumulative = each.cumsum(-1)
-    truth = hidden.values.nan_to_num(nan=0.0).long().unsqueeze(-1)  # missing answers have no truth
-    at = each.gather(-1, truth).squeeze(-1)
-    below = cumulative.gather(-1, truth).squeeze(-1) - at
-
-    def quantile(share: float) -> Tensor:
-        return torch.minimum((cumulative < share).sum(-1), size.squeeze(-1) - 1).to(each.dtype)
-
-    with seeded(0):  # a query of one fit always answers the same
-        pit = below + torch.rand_like(at) * at
-    mean = (each * level.to(each.dtype)).sum(-1)
-    return AnswersPrediction(mean, quantile(0.05), quantile(0.95), at.log(), pit, probabilities)
+    found = Prediction.of_levels(probabilities.clamp(min=0), hidden.values, size.squeeze(-1))
+    return AnswersPrediction(**vars(found), probabilities=probabilities)

@@ -16,6 +16,7 @@ from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
+from pyrozoo.drawing.panels import array
 from pyrozoo.math.association import starts
 from pyrozoo.models.categorical_fa import figures, synthesis
 from pyrozoo.models.categorical_fa.queries import scores
@@ -71,10 +72,8 @@ class View(view.View):
         """Return loadings, scores of rows, the likeliest answer where one is missing or hidden, association, shares."""
         survey, result = fit.data, {"categories": _categories(fit)}
         if fit.model.loadings == "fixed":
-            covariance = fit.aligned.means()["latent_covariance"].cpu().numpy()
-            names = [f"factor[{s}]" for s in range(len(covariance))]
-            frame = pd.DataFrame(covariance, columns=names).assign(factor=names)
-            result["latent_covariance"] = frame[["factor", *names]]
+            columns = view.numbered("factor", fit.aligned.means()["latent_covariance"])
+            result["latent_covariance"] = pd.DataFrame({"factor": list(columns), **columns})
         if survey.shape[1] > 1:
             result["association"] = _association(fit)
         for prefix, part in zip(("", "test_"), survey.with_new_rows, strict=False):
@@ -117,15 +116,9 @@ class View(view.View):
 def _categories(fit: Fit) -> pd.DataFrame:
     """Return every category with its share in the data and among synthetic rows, intercept and loadings."""
     survey, mean = fit.data, fit.aligned.means()
-    seen, drawn = (torch.cat(synthesis.shares(survey, values)).cpu().numpy() for values in (survey.values, judged(fit)))
-    frame = pd.DataFrame(
-        {
-            "column": np.repeat(survey.column_labels, survey.categories),
-            "category": [level for levels in survey.levels for level in levels],
-            "share": seen,
-            "synthetic_share": drawn,
-        }
-    )
+    seen, drawn = (array(torch.cat(synthesis.shares(survey, values))) for values in (survey.values, judged(fit)))
+    rows = {"column": np.repeat(survey.column_labels, survey.categories), "category": np.concatenate(survey.levels)}
+    frame = pd.DataFrame({**rows, "share": seen, "synthetic_share": drawn})
     free = np.array([k < size - 1 for size in survey.categories for k in range(size)])
     columns = {"intercept": mean["intercepts"]} if fit.model.intercepts else {}
     if fit.model.loadings == "free":
@@ -141,18 +134,14 @@ def _categories(fit: Fit) -> pd.DataFrame:
 def _association(fit: Fit) -> pd.DataFrame:
     survey, names = fit.data, np.array(fit.data.column_labels)
     i, j = np.tril_indices(survey.shape[1], -1)
-    data, drawn = (v.cpu().numpy()[i, j] for v in (survey.cramers_v(), survey.cramers_v(judged(fit))))
-    frame = pd.DataFrame(
-        {"column": names[j], "other_column": names[i], "cramers_v": data, "synthetic_cramers_v": drawn}
-    )
-    return frame.sort_values("cramers_v", ascending=False, ignore_index=True)
+    data, drawn = (array(v)[i, j] for v in (survey.cramers_v(), survey.cramers_v(judged(fit))))
+    pairs = {"column": names[j], "other_column": names[i], "cramers_v": data, "synthetic_cramers_v": drawn}
+    return pd.DataFrame(pairs).sort_values("cramers_v", ascending=False, ignore_index=True)
 
 
 def _scores(fit: Fit, survey: Survey) -> pd.DataFrame:
-    mean, sd = (value.cpu().numpy() for value in scores(fit.model.layout(survey), fit.aligned))
-    names = range(mean.shape[1])
-    parts = [pd.DataFrame({"row": list(survey.row_labels)}), pd.DataFrame(mean, columns=[f"mean[{s}]" for s in names])]
-    return pd.concat([*parts, pd.DataFrame(sd, columns=[f"sd[{s}]" for s in names])], axis=1)
+    mean, sd = scores(fit.model.layout(survey), fit.aligned)
+    return pd.DataFrame({"row": list(survey.row_labels), **view.numbered("mean", mean), **view.numbered("sd", sd)})
 
 
 def _probabilities(fit: Fit, survey: Survey) -> Float[Tensor, "entry K"]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.models.potts_grid.likelihood import Pixels
 from pyrozoo.models.potts_grid.messages import Passing, State
 from pyrozoo.models.potts_grid.posterior import Posterior
 
 
-class Solver(SolverContract, kind="variational", objective="log_evidence_bethe", state=State):
+class Solver(solver.Solver, kind="variational", objective="log_evidence_bethe", state=State):
     """Loopy sum-product: all messages at once, sweep after sweep (Pearl 1988; Yedidia, Freeman and Weiss 2005).
 
     The message from i to j is sum_k exp(J(k, l) + c 1[x_i = k]) prod over the other neighbours of i of their messages,

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.likelihood import Pixels
 from pyrozoo.models.potts_grid.posterior import Posterior
@@ -23,7 +23,7 @@ class State:
     white: Float[Tensor, "C H half K"]
 
 
-class Solver(SolverContract, kind="variational", objective="elbo", of="result", monotone=True, state=State):
+class Solver(solver.Solver, kind="variational", objective="elbo", of="result", monotone=True, state=State):
     """log q(y_i = k) = c 1[x_i = k] + sum over neighbours sum_l q(y_nbr = l) J(k, l) + constant.
 
     Jaakkola 2001, in Opper and Saad, Advanced mean field methods, chapter 10; Bishop 2006, eq. 10.9. Pixels of one

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from pyro.distributions import constraints
-from pyro.distributions.torch_distribution import TorchDistribution
 from torch import Tensor
 
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.models.potts_grid.elimination import Eliminated, at_most, work
+from pyrozoo.program.whole import Whole
 
 MOST_FIELDS = 2**20
 """Labellings that enumeration lists."""
@@ -21,7 +20,7 @@ MOST_WORK = 2e6
 """Multiplications that one draw from the prior may take; simulations draw hundreds."""
 
 
-class PottsField(TorchDistribution):
+class PottsField(Whole):
     """log p(y) = sum over edges J(y_i, y_j), each edge once, *up to the normaliser*, which no method here needs.
 
     Draws are exact, by elimination, and therefore of small fields only.
@@ -31,19 +30,12 @@ class PottsField(TorchDistribution):
         shape: Height and width.
     """
 
-    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     support = constraints.independent(constraints.nonnegative_integer, 2)
     has_enumerate_support = True
 
     def __init__(self, coupling: Float[Tensor, "K K"], shape: tuple[int, int]):
         self.coupling = coupling
-        super().__init__(torch.Size(), torch.Size(shape), validate_args=False)
-
-    def expand(self, batch_shape: Sequence[int], _instance: object = None) -> PottsField:
-        """Return the same distribution; there are no batches of fields."""
-        if batch_shape:
-            raise NotImplementedError("a PottsField has no batch dimensions")
-        return self
+        super().__init__((), shape)
 
     def log_prob(self, value: Int[Tensor, "*batch H W"]) -> Float[Tensor, "*batch"]:
         """Return the unnormalised log density."""

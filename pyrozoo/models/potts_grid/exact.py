@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.models.potts_grid.elimination import Eliminated, Marginals, refuse_large
@@ -43,7 +43,7 @@ class Exactly:
         return self.potentials.log_joint(values["label"]) - self.log_evidence
 
 
-class Solver(SolverContract, kind="exact", objective="log_evidence", of="result", state=State):
+class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result", state=State):
     """Elimination of pixels along the shorter side (see ``elimination``).
 
     Raises:

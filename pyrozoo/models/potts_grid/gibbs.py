@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Int
 from torch import Tensor
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.math.multinomial import choose
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.posterior import Posterior
@@ -21,7 +20,7 @@ class State:
     label: Int[Tensor, "C H W"]
 
 
-class Solver(SolverContract, kind="samples", objective="log_joint", of="result", state=State):
+class Solver(PointSolver, kind="samples", objective="log_joint", of="result", state=State):
     """Given its neighbours, a pixel is k with probability prop. to exp(c 1[x = k] + sum over neighbours J(k, y_nbr)).
 
     Geman and Geman 1984, IEEE PAMI 6, section VIII; pixels of one colour are independent given the other's, so each
@@ -38,10 +37,6 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result",
         self.model.refuse_hard(*self.stuck)
         self.potentials, self.board = posterior.potentials, Checkerboard(posterior.potentials)
 
-    def init(self, chains: int) -> State:
-        """Start from random labels."""
-        return State(**self.posterior.initial(chains))
-
     def step(self, state: State) -> tuple[State, Info]:
         """Choose one colour, then the other; the objective is the program's log joint of the new labels."""
         label = self.board.sweep(state.label, self.choose)
@@ -50,7 +45,3 @@ class Solver(SolverContract, kind="samples", objective="log_joint", of="result",
     def choose(self, logits: Tensor) -> Tensor:
         """Draw labels given their neighbours."""
         return choose(logits.softmax(-1))
-
-    def answer(self, state: State) -> Answer:
-        """Return the labels."""
-        return Answer(point=vars(state))

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from pyrozoo.contracts.solver import Answer, Info
-from pyrozoo.contracts.solver import Solver as SolverContract
+from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.models.potts_grid import messages
 from pyrozoo.models.potts_grid.posterior import Posterior
 
@@ -22,7 +21,7 @@ class State(messages.State):
     log_joint: Float[Tensor, C]
 
 
-class Solver(SolverContract, kind="point", objective="log_joint", of="result", monotone=True, state=State):
+class Solver(PointSolver, kind="point", objective="log_joint", of="result", monotone=True, state=State):
     """Belief propagation with the largest term in place of sums (Weiss and Freeman 2001, IEEE Trans. Inf. Theory 47).
 
     After every sweep each pixel takes the label of its largest belief; the best labelling so far is kept. Converged
@@ -56,7 +55,3 @@ class Solver(SolverContract, kind="point", objective="log_joint", of="result", m
         best = torch.where(better, value, state.log_joint)
         label = torch.where(better[:, None, None], label, state.label)
         return State(sent.messages, label, best), Info(best, residual)
-
-    def answer(self, state: State) -> Answer:
-        """Return the best labelling so far."""
-        return Answer(point={"label": state.label})

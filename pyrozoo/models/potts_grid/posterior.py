@@ -13,7 +13,6 @@ from pyrozoo.contracts.posterior import HandBuilt
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
-from pyrozoo.core.seeds import seeded
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.distributions import pairs
 from pyrozoo.models.potts_grid.likelihood import Potentials, shares
@@ -27,6 +26,7 @@ class Posterior(HandBuilt):
     data: Grid
     observed = "image"
     unit = "pixel"
+    wants = "an image of labels"
     sites: ClassVar = {"label": ("row", "column")}
     invariant_dims: ClassVar = {
         "log_likelihood": (),
@@ -46,11 +46,8 @@ class Posterior(HandBuilt):
 
     def check(self) -> None:
         """Raise DataError unless the data are an image of labels, no more than the model has."""
-        data = self.data
-        if not isinstance(data, Grid):
-            raise DataError(f"potts_grid needs an image of labels, not {type(data).__name__.lower()}")
-        data.checked()
-        K = self.model.labels(data)
+        super().check()
+        data, K = self.data, self.model.labels(self.data)
         if data.num_levels > K:
             data.refuse(data.filled >= K, f"is a label beyond the {K} that the model has (model.num_labels)")
             names = ", ".join(data.level_names[:8])
@@ -89,20 +86,9 @@ class Posterior(HandBuilt):
 
     def predict(self, draws: Values) -> Prediction:
         """Predict the labels seen at hidden pixels, as numbers: p(x = l) is the mean over draws of p(x = l | y)."""
-        hidden, K = self.data.hidden, self.model.labels(self.data)
-        if hidden is None:
-            raise ValueError("the image hides no pixels")
+        hidden, K = self.hidden, self.model.labels(self.data)
         dtype = hidden.values.dtype
         clean = shares(draws["label"].flatten(0, 1)[:, hidden.rows, hidden.columns], K, dtype)  # [entry, K]
         other = torch.exp(-torch.as_tensor(self.model.log_channel_normaliser(self.data), dtype=dtype))
         # Seen as it is, or as any label at all with equal probability.
-        prob = other + clean * (1 - K * other)
-        cumulative = prob.cumsum(-1)
-        truth = hidden.values.long().clamp(0, K - 1).unsqueeze(-1)
-        at = prob.gather(-1, truth).squeeze(-1)
-        below = cumulative.gather(-1, truth).squeeze(-1) - at
-        mean = (prob * torch.arange(K, dtype=dtype, device=prob.device)).sum(-1)
-        lower, upper = ((cumulative < level).sum(-1).clamp(max=K - 1).to(dtype) for level in (0.05, 0.95))
-        with seeded(0):  # a query of one fit always answers the same
-            pit = below + torch.rand_like(at) * at
-        return Prediction(mean, lower, upper, at.log(), pit)
+        return Prediction.of_levels(other + clean * (1 - K * other), hidden.values, K)

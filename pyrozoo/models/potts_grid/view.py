@@ -18,6 +18,7 @@ from torch import Tensor
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.picture import Picture
+from pyrozoo.drawing.panels import array, grid
 from pyrozoo.models.potts_grid import elimination
 from pyrozoo.models.potts_grid.likelihood import Potentials, shares
 
@@ -131,16 +132,12 @@ def _panels(fit: Fit, count: int) -> tuple[Figure, list[Axes]]:
     """Return a figure with room for so many images of the data's shape."""
     height, width = fit.data.shape
     columns = min(4 if width < 2 * height else 2, count)
-    lines, side = -(-count // columns), 9.0 / columns
-    tall = lines * (side * min(2.0, max(0.25, height / width)) + 0.4) + 0.4
-    figure = Figure(figsize=(9.0, tall), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in grid[:count]:
+    side = 9.0 / columns
+    figure, panels = grid(count, columns, (side, side * min(2.0, max(0.25, height / width)) + 0.4), (0.0, 0.4))
+    for axes in panels:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color("0.7")
-    for axes in grid[count:]:
-        axes.axis("off")
-    return figure, list(grid[:count])
+    return figure, panels
 
 
 def _images(fit: Fit, images: list[tuple[Tensor, str]], more: int = 0) -> tuple[Figure, list[Axes]]:
@@ -150,7 +147,7 @@ def _images(fit: Fit, images: list[tuple[Tensor, str]], more: int = 0) -> tuple[
     colours = ListedColormap([to_rgb(name) if name.startswith("#") else default[k] for k, name in enumerate(names)])
     colours.set_bad(MISSING)
     for axes, (label, title) in zip(panels, images, strict=False):
-        values = np.ma.masked_invalid(label.cpu().double().numpy())
+        values = np.ma.masked_invalid(array(label))
         axes.imshow(values, cmap=colours, vmin=-0.5, vmax=colours.N - 0.5, interpolation="nearest")
         axes.set_title(title, fontsize=9)
     patches = [Patch(facecolor=colours(k), edgecolor="0.5", label=name) for k, name in enumerate(names[:12])]
