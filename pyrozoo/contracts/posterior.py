@@ -403,6 +403,14 @@ class HandBuilt(Posterior):
             raise ValueError(f"{self.data.name}: no entries are hidden")
         return self.data.hidden
 
+    def uniform(self, *shape: int) -> Tensor:
+        """Draw numbers from 0 to 1, in the data's precision and on their device, from torch's global generator."""
+        return torch.rand(shape, dtype=self.data.values.dtype, device=self.data.values.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Draw standard normal numbers likewise."""
+        return torch.randn(shape, dtype=self.data.values.dtype, device=self.data.values.device)
+
     @cached_property
     def few(self) -> Any:
         """One unit: priors of global sites do not depend on how many there are."""

@@ -26,14 +26,9 @@ from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.posterior import Posterior
 
-STEPS = 3
-"""Newton steps for rows given contrasts, and for contrasts given rows, between updates of zeta."""
-
-MOST = 0.999
-"""What the product v w may come up to in a trial step: beyond 1 there is no expectation."""
-
-SMALL = 0.05
-"""Variance of loadings at the start."""
+STEPS, MOST, SMALL = 3, 0.999, 0.05
+"""Newton steps for rows given contrasts, and for contrasts given rows, between updates of zeta; what the product v w
+may come up to in a trial step, for beyond 1 there is no expectation; variance of loadings at the start."""
 
 
 @dataclass(frozen=True)

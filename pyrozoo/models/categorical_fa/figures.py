@@ -29,56 +29,33 @@ from pyrozoo.drawing.panels import array, bar, grid, panels
 from pyrozoo.models.categorical_fa.queries import affordable, response, scores
 from pyrozoo.models.categorical_fa.synthesis import association_error, judged, marginal_tv, shares
 
-MOST_NAMED = 24
-"""Items up to which matrices of their association name them."""
+MOST_NAMED, MOST_ORDERED, MOST_BARS = 24, 200, 16
+"""Items up to which matrices of their association name them; neighbours in the tree of items are ordered too, which
+takes long beyond; and shares are bars, where those of more are points along a diagonal."""
 
-MOST_ORDERED = 200
-"""Items up to which neighbours in the tree of items are ordered too; beyond, that takes long."""
+MOST_ITEMS, MOST_REGIONS = 12, 6
+"""Items with colours or panels of their own, and those of which the most probable category is drawn over the plane."""
 
-MOST_BARS = 16
-"""Items up to which shares are bars; those of more are points along a diagonal."""
+MOST_TIPS, MOST_MARKED = 24, 8
+"""Categories that are named where items have no colours of their own; categories of all items alike up to which each
+has a mark of its own."""
 
-MOST_ITEMS = 12
-"""Items with colours or panels of their own."""
+MOST_ROWS, MOST_DRAWS = 2000, 50
+"""Rows whose scores are drawn, evenly chosen; posterior draws behind response curves and scores."""
 
-MOST_REGIONS = 6
-"""Items of which the most probable category is drawn over the plane."""
+MOST_WORK, LEAST_DRAWS = 1e9, 4
+"""Multiplications behind scores, a few seconds, and draws behind them in any case, where there are so many."""
 
-MOST_TIPS = 24
-"""Categories that are named where items have no colours of their own."""
-
-MOST_MARKED = 8
-"""Categories of all items alike up to which each has a mark of its own."""
-
-MOST_ROWS = 2000
-"""Rows whose scores are drawn, evenly chosen."""
-
-MOST_DRAWS = 50
-"""Posterior draws behind response curves and scores."""
-
-MOST_DIMENSIONS = 6
-"""Latent dimensions whose uncertainty is drawn, the first ones."""
-
-MOST_FITS = 8
-"""Fits whose association is drawn."""
-
-MOST_ELEMENTS = 36
-"""Elements of a latent covariance that are drawn: all of eight dimensions."""
-
-MOST_WORK = 1e9
-"""Multiplications behind scores, unless that left fewer than ``LEAST_DRAWS`` draws: few seconds."""
-
-LEAST_DRAWS = 4
-"""Values behind scores in any case, where there are so many."""
+MOST_DIMENSIONS, MOST_FITS, MOST_ELEMENTS = 6, 8, 36
+"""Latent dimensions whose uncertainty is drawn, the first ones; fits whose association is drawn; elements of a latent
+covariance that are drawn: all of eight dimensions."""
 
 REACH, CURVE_POINTS, PLANE_POINTS = 3.0, 121, 101
 """How far curves and planes reach, in standard deviations of the latent vector, and their points along one axis."""
 
-FLOOR = 0.2
-"""Depth of the histograms of scores below response curves, which end at 0 and 1."""
-
-LEAST_GAP = 0.05
-"""Least end of the scale of differences, so that small ones look small."""
+FLOOR, LEAST_GAP = 0.2, 0.05
+"""Depth of the histograms of scores below response curves, which end at 0 and 1; least end of the scale of differences,
+so that small ones look small."""
 
 MARKS = "osD^vP*X"
 DATA, SYNTHETIC, BLANK = "0.35", "C1", "0.85"

@@ -18,11 +18,8 @@ from pyrozoo.models.categorical_fa.laplace_em import Solver
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.posterior import Posterior
 
-STEPS = 3
-"""Laplace EM iterations before the first gradient."""
-
-SCALE = 0.1
-"""Standard deviation of the global sites at the start."""
+STEPS, SCALE = 3, 0.1
+"""Laplace EM iterations before the first gradient; standard deviation of the global sites at the start."""
 
 
 class Guide:

@@ -26,11 +26,9 @@ dimension, of 1e-3 in two (1e-4 on average) and of a few 1e-3 in three: the step
 polynomials follow slowly. Rows of many answers, whose posterior is near normal, are off by less.
 """
 
-NEGLIGIBLE = 1e-13
-"""Nodes with less than this share of the weight are left out beyond one dimension: the corners of the grid."""
-
-POINTS = 1024
-"""Quasi-random points beyond three dimensions."""
+NEGLIGIBLE, POINTS = 1e-13, 1024
+"""Share of the weight below which nodes are left out beyond one dimension, the corners of the grid; quasi-random points
+beyond three dimensions."""
 
 
 @cache

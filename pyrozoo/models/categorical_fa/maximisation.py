@@ -23,11 +23,9 @@ from pyrozoo.models.categorical_fa.likelihood import moments
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.posterior import Posterior
 
-STEPS = 1
-"""Newton steps of an M-step: the next E-step moves its goal anyway (Lange 1995, J. R. Stat. Soc. B 57)."""
-
-ROUNDS = 3
-"""Rounds of mean given covariance and covariance given mean, which converge at once where rows are many."""
+STEPS, ROUNDS = 1, 3
+"""Newton steps of an M-step: the next E-step moves its goal anyway (Lange 1995, J. R. Stat. Soc. B 57). Rounds of mean
+given covariance and covariance given mean, which converge at once where rows are many."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 import torch
@@ -20,11 +20,9 @@ from pyrozoo.models.categorical_fa.likelihood import effort, pointwise
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.queries import AnswersPrediction, associations, marginal_probabilities, predict
 
-MOST_ASSOCIATED = 20
-"""Items up to which the association of every pair is an invariant."""
-
-LARGEST_START = 0.5
-"""Standard deviation of loadings at the start: small enough for every row to be undecided."""
+MOST_ASSOCIATED, LARGEST_START = 20, 0.5
+"""Items up to which the association of every pair is an invariant; standard deviation of loadings at the start, small
+enough for every row to be undecided."""
 
 
 class Posterior(HandBuilt):
@@ -94,11 +92,7 @@ class Posterior(HandBuilt):
     def initial(self, chains: int) -> Values:
         """Return starting values: small random loadings, intercepts from the shares of categories, a random scale."""
         m, layout, like = self.model, self.layout, self.data.values
-        d, H = m.latent_dimension, m.hidden_units
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(chains, *shape, dtype=like.dtype, device=like.device)
-
+        d, H, normal = m.latent_dimension, m.hidden_units, partial(self.normal, chains)
         # Half an answer more for each category, so that none has probability zero.
         shares = layout.by_item((layout.totals()[0] + 0.5).log().unsqueeze(0))
         against_last = torch.cat([(part - part[:, -1:]).flatten() for (part,) in shares])[layout.free]

@@ -19,11 +19,9 @@ from pyrozoo.models.categorical_fa.likelihood import Nodes, effort, integrals, n
 PRIOR_NODES = {1: 61, 2: 21, 3: 13}
 """Nodes per dimension for integrals over the prior, which answers do not narrow."""
 
-MOST_DRAWS, LEAST_DRAWS = 200, 10
-"""Posterior draws behind a prediction: the more the fewer the rows and categories."""
-
-MOST_WORK = 3e9
-"""Multiplications that a prediction may take, unless that left fewer than ``LEAST_DRAWS``: several seconds."""
+MOST_DRAWS, LEAST_DRAWS, MOST_WORK = 200, 10, 3e9
+"""Posterior draws behind a prediction, the more the fewer the rows and categories, and at least; multiplications that
+it may take, several seconds, unless that left fewer."""
 
 
 def _over_prior(layout: Layout, draws: Values, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:

@@ -18,17 +18,12 @@ from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.models.categorical_fa.layout import Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import find_modes, log_likelihood, log_normal
 
-DRAWS = 64
-"""Posterior draws behind one chunk of rows; every chunk chooses anew."""
+DRAWS, CHUNK = 64, 2**16
+"""Posterior draws behind one chunk of rows, where every chunk chooses anew; rows drawn at a time."""
 
-CHUNK = 2**16
-"""Rows drawn at a time."""
-
-MOVES = 40
-"""Metropolis steps of every row's latent vector, where some answers are given."""
-
-FREEDOM = 5
-"""Degrees of freedom of the proposals: tails that no posterior of a row exceeds."""
+MOVES, FREEDOM = 40, 5
+"""Metropolis steps of every row's latent vector, where some answers are given; and degrees of freedom of the proposals:
+tails that no posterior of a row exceeds."""
 
 JUDGED_ROWS = 20_000
 """Synthetic rows that fidelity is judged by: the error of a share is below 0.004."""

@@ -22,14 +22,8 @@ from pyrozoo.models.categorical_fa import figures, synthesis
 from pyrozoo.models.categorical_fa.queries import scores
 from pyrozoo.models.categorical_fa.synthesis import association_error, coinciding, independent, judged, marginal_tv
 
-MOST_CELLS = 100_000
-"""Missing answers written out."""
-
-MOST_SCORED = 50_000
-"""Rows whose scores are written out."""
-
-MOST_TESTED = 200
-"""Values behind the joint density of new rows."""
+MOST_CELLS, MOST_SCORED, MOST_TESTED = 100_000, 50_000, 200
+"""Missing answers written out; rows whose scores are written out; draws behind the joint density of new rows."""
 
 LADDER = ("objective_name", "objective", "holdout_elpd", "independent_holdout_elpd", "holdout_accuracy",
           "mean_marginal_tv", "mean_association_error", "independent_association_error", "seconds")  # fmt: skip

@@ -1,3 +1,1 @@
 """Bayesian factor analysis: rows of real numbers with holes, explained by a few factors."""
-
-REFUSED: dict[str, str] = {}

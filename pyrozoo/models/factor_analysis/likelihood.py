@@ -32,11 +32,8 @@ from pyrozoo.math.linear_algebra import (
     unpack,
 )
 
-BLOCK_ELEMENTS = 2**22
-"""Entries of the M x M matrices held at once: 32 MB in float64."""
-
-SHARED = 16
-"""Rows from which a pattern of holes is worth a block of its own."""
+BLOCK_ELEMENTS, SHARED = 2**22, 16
+"""Entries of the M x M matrices held at once: 32 MB in float64; rows from which a pattern of holes is worth a block."""
 
 
 @dataclass(frozen=True)

@@ -60,14 +60,13 @@ class Posterior(HandBuilt):
         # A column without variation has noise of the prior's scale rather than none.
         count = layout.observations.clamp(min=1) + m.noise_degrees
         variance = (layout.squares.to(like) + m.noise_degrees * m.noise_scale) / count
-        random = torch.randn(chains, D, M, dtype=like.dtype, device=like.device)
-        loadings = 0.1 * (variance / M).sqrt()[:, None] * random
+        loadings = 0.1 * (variance / M).sqrt()[:, None] * self.normal(chains, D, M)
         for chain in range(chains):
             rows = torch.randperm(N, device=like.device)[: max(min(N, 2), min(N // 2, START_ROWS))]
             some = layout.values[rows]
             _, size, axes = torch.svd_lowrank(some, q=min(M + 5, *some.shape), niter=2)
             rank = min(M, len(size))
-            turn = torch.linalg.qr(torch.randn(M, M, dtype=like.dtype, device=like.device))[0]
+            turn = torch.linalg.qr(self.normal(M, M))[0]
             principal = axes[:, :rank] * size[:rank] / max(1, len(rows)) ** 0.5
             loadings[chain] += principal @ turn[:rank]
         explained = loadings.square().sum(-1)

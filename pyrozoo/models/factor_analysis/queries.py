@@ -16,11 +16,9 @@ from pyrozoo.math.linear_algebra import pack, packed_outer
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout
 
-MOST_DRAWS, LEAST_DRAWS = 400, 10
-"""Posterior draws behind a prediction: the more the fewer the rows, columns and factors."""
-
-MOST_WORK = 1e11
-"""Multiplications that a prediction may take, unless that left fewer than ``LEAST_DRAWS``: a few seconds."""
+MOST_DRAWS, LEAST_DRAWS, MOST_WORK = 400, 10, 1e11
+"""Posterior draws behind a prediction, the more the fewer the rows, columns and factors, and at least; multiplications
+that it may take, a few seconds, unless that left fewer."""
 
 
 def _batches(draws: Values, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:

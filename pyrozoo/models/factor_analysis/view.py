@@ -30,29 +30,16 @@ from pyrozoo.models.factor_analysis.likelihood import Layout
 from pyrozoo.models.factor_analysis.pca import spectrum
 from pyrozoo.models.factor_analysis.queries import factors
 
-MOST_IMAGES = 10
-"""Images whose holes are shown filled."""
+MOST_IMAGES, MOST_FACTORS = 10, 25
+"""Images whose holes are shown filled; factors shown, the largest first."""
 
-MOST_FACTORS = 25
-"""Factors shown, the largest first."""
+MOST_LABELS, MOST_CORRELATED, MOST_DRAWS = 40, 60, 200
+"""Columns up to which each is named and given an interval; columns of a correlation matrix; draws behind the one that
+the model implies."""
 
-MOST_LABELS = 40
-"""Columns up to which each is named and given an interval."""
-
-MOST_CORRELATED = 60
-"""Columns of a correlation matrix."""
-
-MOST_DRAWS = 200
-"""Values behind the implied correlation."""
-
-MOST_ROWS = 5000
-"""Rows behind a spectrum."""
-
-MOST_WORK = 4e9
-"""Multiplications of a spectrum, up to a small factor: with many columns it takes fewer rows."""
-
-ENOUGH = 0.9
-"""Share of the variance by which spectra are compared."""
+MOST_ROWS, MOST_WORK, ENOUGH = 5000, 4e9, 0.9
+"""Rows behind a spectrum; its multiplications, up to a small factor, so that with many columns it takes fewer rows; and
+the share of the variance by which spectra are compared."""
 
 UNEVEN = 10.0
 """Ratio of the largest to the middle sd of columns from which they are drawn in units of their own."""

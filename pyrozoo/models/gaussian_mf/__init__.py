@@ -1,3 +1,1 @@
 """Gaussian matrix factorization: ratings of columns by rows, of which few are known, explained by a few factors."""
-
-REFUSED: dict[str, str] = {}

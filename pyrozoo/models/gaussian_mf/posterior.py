@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 import torch
@@ -68,11 +68,7 @@ class Posterior(HandBuilt):
         K, like, r = self.model.num_factors, self.data.values, self.data.counts
         sizes = dict(zip(("row", "column"), self.data.shape, strict=True))
         variance = float(r.var(correction=0)) or self.model.noise_variance
-        scale = (variance / K) ** 0.25
-
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(chains, *shape, dtype=like.dtype, device=like.device)
-
+        scale, normal = (variance / K) ** 0.25, partial(self.normal, chains)
         result = {f"{side}_factors": scale * normal(size, K) for side, size in sizes.items()}
         if self.model.learn_noise:
             result["noise_variance"] = like.new_full((chains,), variance) * (0.5 + torch.rand(chains).to(like))

@@ -22,11 +22,9 @@ from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mf.likelihood import Listed, expected, linear
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 
-MOST_DRAWS = 1000
-"""Posterior draws used by a prediction; more change nothing that a reader could see."""
-
-SCORE_DRAWS = 100
-"""Posterior draws behind the expected ratings of whole rows."""
+MOST_DRAWS, SCORE_DRAWS = 1000, 100
+"""Posterior draws used by a prediction, of which more change nothing that a reader could see; and behind the expected
+ratings of whole rows."""
 
 BLOCK = 2**22
 """Numbers of gathered factors held at a time."""

@@ -19,17 +19,12 @@ from pyrozoo.drawing.panels import array, over_run, panels
 from pyrozoo.drawing.predictions import completion
 from pyrozoo.models.gaussian_mf.queries import SCORE_DRAWS, fold_in, predictive, recommend
 
-TRAIN = 200_000
-"""Ratings behind the density of those that were fitted; of more, so many are chosen evenly."""
+TRAIN, GROUPS = 200_000, 8
+"""Ratings behind the density of those that were fitted: of more, so many are chosen evenly; and groups of rows by how
+many ratings they have."""
 
-MOST_NAMED = 12
-"""Columns named at either end."""
-
-MOST_LABELLED = 20
-"""Columns named on the map: those furthest from the middle."""
-
-GROUPS = 8
-"""Groups of rows by how many ratings they have."""
+MOST_NAMED, MOST_LABELLED = 12, 20
+"""Columns named at either end of the offsets, and on the map: those furthest from the middle."""
 
 PARTS = {"train_nll": "C0", "validation_nll": "C1", "test_nll": "C3"}
 

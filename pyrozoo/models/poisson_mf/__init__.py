@@ -1,3 +1,1 @@
 """Poisson matrix factorization: sparse counts of rows by columns, explained by a few non-negative factors."""
-
-REFUSED: dict[str, str] = {}

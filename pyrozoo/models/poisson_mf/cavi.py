@@ -48,16 +48,13 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
         self.state_class = HierarchicalState if self.model.hierarchical else State
-        self.rows, self.columns = GammaFunctions(), GammaFunctions()
+        self.functions = {"row": GammaFunctions(), "column": GammaFunctions()}
 
     def init(self, chains: int) -> State:
         """Return Gamma parameters drawn Uniform(0.5, 1.5) times the prior's."""
-        m, (N, M), like = self.model, self.data.shape, self.data.values
+        m, (N, M), uniform = self.model, self.data.shape, self.posterior.uniform
         sides = (m.row_shape, N), (m.row_rate, N), (m.column_shape, M), (m.column_rate, M)
-        random = [
-            value * (0.5 + torch.rand(chains, size, m.num_factors, dtype=like.dtype, device=like.device))
-            for value, size in sides
-        ]
+        random = [value * (0.5 + uniform(chains, size, m.num_factors)) for value, size in sides]
         return self.with_rates(random[0] / random[1], *random)
 
     def with_rates(
@@ -70,7 +67,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
     def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then q(theta), q(eta), q(xi), q(omega); return the ELBO of the argument."""
         m, data, given = self.model, self.data, vars(state)
-        rows, columns = self.row_factor(state), self.column_factor(state)
+        rows, columns = self.factor(state, "row"), self.factor(state, "column")
         of_rows, of_columns, evidence = shared(rows.log.exp(), columns.log.exp(), data, (rows.log, columns.log))
         elbo = evidence - expected_total(rows.mean, columns.mean, data) + rows.bound + columns.bound
         b = expected_rate(m, m.row_shape, m.row_rate, given.get("row_rates_rate"))
@@ -80,23 +77,16 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         column_shape, column_rate = m.column_shape + of_columns, d + column_exposure(theta, data)
         return self.with_rates(theta, row_shape, row_rate, column_shape, column_rate), Info(elbo)
 
-    def row_factor(self, state: State) -> Factor:
-        """Return what is needed of q(theta)."""
-        m, xi = self.model, vars(state).get("row_rates_rate")
-        return factor(m, state.row_shape, state.row_rate, m.row_shape, m.row_rate, xi, self.rows)
-
-    def column_factor(self, state: Any) -> Factor:
-        """Return what is needed of q(eta), of any state that holds it."""
-        m, omega = self.model, vars(state).get("column_rates_rate")
-        return factor(m, state.column_shape, state.column_rate, m.column_shape, m.column_rate, omega, self.columns)
+    def factor(self, state: Any, side: str) -> Factor:
+        """Return what is needed of q(theta) (``side`` is row) or of q(eta) (column), of any state that holds it."""
+        shape, rate, xi = (vars(state).get(f"{side}_{name}") for name in ("shape", "rate", "rates_rate"))
+        prior = getattr(self.model, f"{side}_shape"), getattr(self.model, f"{side}_rate")
+        return factor(self.model, shape, rate, *prior, xi, self.functions[side])
 
     def factors(self, state: State) -> dict[str, Gamma]:
         """Return q of every site."""
-        m = self.model
-        q = {
-            "row_factors": Gamma(state.row_shape, state.row_rate),
-            "column_factors": Gamma(state.column_shape, state.column_rate),
-        }
+        m, rows = self.model, Gamma(state.row_shape, state.row_rate)
+        q = {"row_factors": rows, "column_factors": Gamma(state.column_shape, state.column_rate)}
         if isinstance(state, HierarchicalState):
             xi, omega = state.row_rates_rate, state.column_rates_rate
             q["row_rates"] = Gamma(torch.full_like(xi, rates_shape(m, m.row_shape)), xi)

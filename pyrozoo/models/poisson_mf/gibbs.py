@@ -9,9 +9,9 @@ from torch.distributions import Gamma
 
 from pyrozoo.contracts.solver import Info
 from pyrozoo.math.multinomial import allot
+from pyrozoo.models.poisson_mf.em import PointSolver, State, log_prior, prior_rates
 from pyrozoo.models.poisson_mf.factors import rates_given
 from pyrozoo.models.poisson_mf.likelihood import BLOCK, column_exposure, expected_total, row_exposure
-from pyrozoo.models.poisson_mf.point import PointSolver, State, log_prior, prior_rates
 
 
 class Solver(PointSolver, kind="samples", objective="log_joint"):

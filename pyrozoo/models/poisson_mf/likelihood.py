@@ -23,11 +23,8 @@ LARGEST_FLOAT32_COUNT = 2**24
 BLOCK = 2**18
 """Numbers of a block of listed cells by factors: what stays in the cache of one core."""
 
-SIMULATED = 2**22
-"""Cells simulated at a time."""
-
-EVENTS_PER_CELL = 0.25
-"""With fewer expected events per cell, events are drawn instead of cells."""
+SIMULATED, EVENTS_PER_CELL = 2**22, 0.25
+"""Cells simulated at a time; with fewer expected events per cell, events are drawn instead of cells."""
 
 
 def pointwise(

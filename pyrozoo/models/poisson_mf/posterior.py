@@ -49,11 +49,9 @@ class Posterior(HandBuilt):
 
     def initial(self, chains: int) -> Values:
         """Return starting values: factors all of one size that gives the data's mean, times Uniform(0.5, 1.5)."""
-        (N, M), K, like = self.data.shape, self.model.num_factors, self.data.values
+        (N, M), K = self.data.shape, self.model.num_factors
         scale = (max(float(self.data.counts.sum()), 1.0) / (N * M) / K) ** 0.5
-        theta, eta = (
-            scale * (0.5 + torch.rand(chains, size, K, dtype=like.dtype, device=like.device)) for size in (N, M)
-        )
+        theta, eta = (scale * (0.5 + self.uniform(chains, size, K)) for size in (N, M))
         rates = [shape / rate for shape, rate in rates_given(self.model, theta, eta)]
         return dict(zip(self.sites, (theta, eta, *rates), strict=True))
 

@@ -22,29 +22,16 @@ from pyrozoo.math.sparse import Pattern
 from pyrozoo.models.poisson_mf.factors import fit_rows
 from pyrozoo.models.poisson_mf.model import PoissonMF
 
-MOST_DRAWS = 1000
-"""Posterior draws used by a prediction; more change nothing that a reader could see."""
+MOST_DRAWS, RATE_DRAWS, BLOCK = 1000, 100, 2**22
+"""Posterior draws used by a prediction, and values behind its intervals: more change nothing that a reader could see.
+With very many cells values are fewer, but never below 200 (quantiles to about 2%). Posterior draws behind the
+expected rates of whole rows. Rates held at a time."""
 
-PREDICTIVE_DRAWS = 1000
-"""Values behind a predictive interval; with very many cells fewer, but never below 200 (quantiles to about 2%)."""
+SIMILAR, MOST_COLUMNS = 5, 5000
+"""Neighbours shown of each column, and columns for which they are written: those with the largest totals."""
 
-BLOCK = 2**22
-"""Rates held at a time."""
-
-SIMILAR = 5
-"""Neighbours shown of each column."""
-
-MOST_ROWS = 2000
-"""Rows by which ranking is judged; of more, so many are chosen evenly."""
-
-MOST_COLUMNS = 5000
-"""Columns whose neighbours are written: those with the largest totals."""
-
-RATE_DRAWS = 100
-"""Posterior draws behind the expected rates of whole rows."""
-
-RANKED = 20
-"""How many recommendations are judged."""
+MOST_ROWS, RANKED = 2000, 20
+"""Rows by which ranking is judged: of more, so many are chosen evenly; and how many recommendations are judged."""
 
 Scores = Callable[[Tensor], Tensor]
 """Rows [n] -> how much each column is recommended to them, [n, M], at least 0."""
@@ -83,7 +70,7 @@ def predictive(
         x: Their true counts; NaN where nobody knows them.
     """
     order = (cells[:, 0] * eta.shape[1] + cells[:, 1]).argsort()
-    S, total = len(theta), max(200, min(PREDICTIVE_DRAWS, 4 * 10**7 // (len(cells) + 1)))
+    S, total = len(theta), max(200, min(MOST_DRAWS, 4 * 10**7 // (len(cells) + 1)))
     repeats = -(-total // S)
     with seeded(0):  # a query of one fit always answers the same
         parts = [
@@ -116,20 +103,17 @@ def genres(mean: Values, data: Triplets, count: int = TOP) -> pd.DataFrame:
     """
     eta, mass = mean["column_factors"], mean["row_factors"].sum(0)
     everything = (eta * mass).sum(1) / mass.sum()
-    weights, order = eta.sort(dim=0, descending=True, stable=True)
-    rows = [
-        {
-            "factor": k,
-            "share": float(mass[k] / mass.sum()),
-            "rank": rank + 1,
-            "column": data.column_labels[int(order[rank, k])],
-            "weight": float(weights[rank, k]),
-            "lift": float(weights[rank, k] / everything[order[rank, k]]),
-        }
-        for k in range(eta.shape[1])
-        for rank in range(min(count, len(eta)))
-    ]
-    return pd.DataFrame(rows)
+    weights, order = (each[:count].T for each in eta.sort(dim=0, descending=True, stable=True))
+    (K, ranks), columns = order.shape, order.flatten()
+    rows = {
+        "factor": np.repeat(np.arange(K), ranks),
+        "share": (mass / mass.sum()).repeat_interleave(ranks),
+        "rank": np.tile(np.arange(1, ranks + 1), K),
+        "column": [data.column_labels[j] for j in columns.tolist()],
+        "weight": weights.flatten(),
+        "lift": weights.flatten() / everything[columns],
+    }
+    return pd.DataFrame({name: each.cpu().numpy() if isinstance(each, Tensor) else each for name, each in rows.items()})
 
 
 def similar(mean: Values, data: Triplets, count: int = SIMILAR) -> pd.DataFrame:

@@ -85,9 +85,9 @@ class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State
 
     def init(self, chains: int) -> Any:
         """Return q(eta) as CAVI starts it."""
-        m, M, like = self.model, self.data.shape[1], self.data.values
-        random = 0.5 + torch.rand(2, chains, M, m.num_factors, dtype=like.dtype, device=like.device)
-        return self.of_columns(m.column_shape * random[0], m.column_rate * random[1], like.new_zeros(chains))
+        m, zero = self.model, self.data.values.new_zeros(chains)
+        random = 0.5 + self.posterior.uniform(2, chains, self.data.shape[1], m.num_factors)
+        return self.of_columns(m.column_shape * random[0], m.column_rate * random[1], zero)
 
     def step(self, state: Any) -> tuple[Any, Info]:
         """Pass over all rows in a random order of minibatches; return the estimate of the ELBO."""
@@ -96,11 +96,11 @@ class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State
         for index in torch.randperm(N, device=device).split(self.options.batch_size):
             state, bound = self.see(state, self.data.batch(index), N / len(index))
             total = total + bound
-        return state, Info(total + self.column_factor(state).bound)
+        return state, Info(total + self.factor(state, "column").bound)
 
     def see(self, state: Any, batch: Triplets, scale: float) -> tuple[Any, Float[Tensor, C]]:
         """Fit the rows of a minibatch and move q(eta); return their part of the bound."""
-        m, own, columns = self.model, self.options, self.column_factor(state)
+        m, own, columns = self.model, self.options, self.factor(state, "column")
         rows = fit_rows(m, columns.log, columns.mean, batch, steps=own.local_steps, tol=own.local_tol)
         theta = rows.shape / rows.rate
         rho = (state.seen + 1 + own.delay).pow(-own.forgetting)[:, None, None]
@@ -117,7 +117,7 @@ class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State
 
     def finish(self, state: Any) -> cavi.State:
         """Return CAVI's state with q(theta) of every row at its optimum given q(eta)."""
-        columns, tol = self.column_factor(state), self.options.local_tol / 10
+        columns, tol = self.factor(state, "column"), self.options.local_tol / 10
         found = [
             fit_rows(self.model, columns.log, columns.mean, self.data.batch(index), steps=FINAL_STEPS, tol=tol)
             for index in torch.arange(self.data.shape[0], device=state.seen.device).split(self.options.batch_size)

@@ -40,20 +40,13 @@ MOST_SHARES, MOST_NAMED = 60, 30
 IMAGE = 100, 1000
 """Most rows and columns of an image of rates."""
 
-MOST_POINTS = 2000
-"""Cells up to which each is a point; more are counted in squares."""
+MOST_POINTS, MOST_CELLS, MOST_INTERVALS = 2000, 50_000, 300
+"""Cells up to which each is a point, more are counted in squares; listed cells whose counts are compared with what is
+expected; and hidden entries shown with intervals."""
 
-MOST_CELLS = 50_000
-"""Listed cells whose counts are compared with what is expected."""
-
-FAINT = 0.01
-"""Rate below which cells are hardly ever above 0, so that the data say next to nothing of how far below."""
-
-DYNAMIC = 1e4
-"""Largest over smallest rate that colours tell apart where all are faint."""
-
-MOST_INTERVALS = 300
-"""Hidden entries shown with intervals."""
+FAINT, DYNAMIC = 0.01, 1e4
+"""Rate below which cells are hardly ever above 0, so that the data say next to nothing of how far below; largest over
+smallest rate that colours tell apart where all are faint."""
 
 LINEAR = 20
 """Largest count up to which axes of counts are linear: over few powers of ten a logarithmic one has hardly a tick."""

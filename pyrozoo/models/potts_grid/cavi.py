@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -41,8 +40,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
 
     def init(self, chains: int) -> State:
         """Start from equal probabilities, and from random ones."""
-        unary = self.potentials.unary
-        random = torch.randn(chains, *unary.shape, dtype=unary.dtype, device=unary.device)
+        random = self.posterior.normal(chains, *self.potentials.unary.shape)
         random[0] = 0.0
         return State(*self.board.pack(random.softmax(-1)))
 

@@ -13,11 +13,9 @@ from pyrozoo.core.errors import NotApplicable
 from pyrozoo.models.potts_grid.elimination import Eliminated, at_most, work
 from pyrozoo.program.whole import Whole
 
-MOST_FIELDS = 2**20
-"""Labellings that enumeration lists."""
-
-MOST_WORK = 2e6
-"""Multiplications that one draw from the prior may take; simulations draw hundreds."""
+MOST_FIELDS, MOST_WORK = 2**20, 2e6
+"""Labellings that enumeration lists; multiplications that one draw from the prior may take: simulations draw
+hundreds."""
 
 
 class PottsField(Whole):

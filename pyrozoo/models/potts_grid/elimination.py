@@ -21,11 +21,8 @@ from torch.distributions import Categorical
 
 from pyrozoo.core.errors import NotApplicable
 
-MOST_TABLE = 2**24
-"""Numbers in a step's table, K^(m+1)."""
-
-MOST_BYTES = 4e9
-"""Memory of all tables that are kept at a time."""
+MOST_TABLE, MOST_BYTES = 2**24, 4e9
+"""Numbers in a step's table, K^(m+1); memory of all tables that are kept at a time."""
 
 Reduce = Callable[[Tensor], Tensor]
 """Sums or maximises over the first axis of a table."""

@@ -22,11 +22,9 @@ from pyrozoo.drawing.panels import array, grid
 from pyrozoo.models.potts_grid import elimination
 from pyrozoo.models.potts_grid.likelihood import Potentials, shares
 
-MOST_WORK = 1e8
-"""Multiplications that exact answers may take beside a fit: a few seconds."""
-
-MOST_LINES = 20_000
-"""Pixels listed in a table; of a larger image the picture shows all."""
+MOST_WORK, MOST_LINES, MOST_PANELS = 1e8, 20_000, 8
+"""Multiplications that exact answers may take beside a fit, a few seconds; pixels listed in a table, where the picture
+shows all; labels whose probabilities are drawn, of more the first ones."""
 
 STANDING = {"log_evidence": "exact", "elbo": "a lower bound", "log_evidence_bethe": "an estimate, no bound"}
 """What objectives on the scale of the log evidence say of log Z."""
@@ -34,8 +32,6 @@ STANDING = {"log_evidence": "exact", "elbo": "a lower bound", "log_evidence_beth
 LADDER = ("log_z", "log_z_error", "max_marginal_error", "mean_marginal_error", "label_accuracy", "residual", "seconds")
 
 MISSING = "white"
-MOST_PANELS = 8
-"""Labels whose probabilities are drawn; of more, the first ones."""
 
 
 class View(view.View):

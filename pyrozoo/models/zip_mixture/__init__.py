@@ -1,3 +1,1 @@
 """Mixture of zero-inflated Poissons: rows of counts with too many zeros, grouped into clusters."""
-
-REFUSED: dict[str, str] = {}

@@ -68,11 +68,10 @@ class Posterior(HandBuilt):
         order = torch.rand(chains, N, device=data.values.device).argsort(1)
         picked = order[:, torch.arange(K, device=order.device) % N]
         rows = torch.where(data.observed, data.filled, mean)[picked]
-        jitter = torch.rand(chains, K, D, dtype=rows.dtype, device=rows.device)
         return {
             "weights": data.values.new_full((chains, K), 1 / K),
             "on_prob": (0.5 * (rows > 0) + 0.5 * positive).clamp(0.05, 0.95),
-            "rate": (0.5 + jitter) * 0.5 * (rows + mean) + 0.1,
+            "rate": (0.5 + self.uniform(chains, K, D)) * 0.5 * (rows + mean) + 0.1,
         }
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
