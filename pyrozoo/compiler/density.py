@@ -24,15 +24,9 @@ from pyrozoo.compiler.tape import Untraceable, record
 from pyrozoo.core.paths import replacing
 
 FLAGS = [
-    "-std=gnu11",
-    "-shared",
-    "-fPIC",
-    "-march=native",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-fopenmp-simd",
+    "-std=gnu11", "-shared", "-fPIC", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd",
     "-Werror=incompatible-pointer-types",
-]
+]  # fmt: skip
 # Where the C library has vector mathematics, loops call it; elsewhere the plain functions do.
 VARIANTS = (["-O3", "-DZOO_VECTOR_MATH", "-lmvec", "-lm"], ["-O3", "-lm"])
 
@@ -64,13 +58,7 @@ def _processor() -> str:
 
 
 def build(text: str) -> Path:
-    """Compile C source into a shared library, or find it compiled.
-
-    Args:
-        text: The source.
-
-    Returns:
-        The library's path.
+    """Compile C source into a shared library, or find it compiled, and return its path.
 
     Raises:
         Untraceable: There is no compiler, or it refuses.

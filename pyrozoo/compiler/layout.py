@@ -6,19 +6,7 @@ import math
 from collections import defaultdict
 from dataclasses import replace
 
-from pyrozoo.compiler.steps import (
-    Batched,
-    Buffer,
-    Gather,
-    Literal,
-    Operand,
-    Pointwise,
-    Product,
-    Reduce,
-    Scatter,
-    Step,
-    View,
-)
+from pyrozoo.compiler.steps import Batched, Buffer, Gather, Product, Scatter, Step, View
 
 SHORT = 32
 """Rows below this length are exchanged for longer dimensions."""
@@ -91,7 +79,13 @@ def laid_out(steps: list[Step], buffers: list[Buffer], keep: set[int]) -> tuple[
             order = sorted(home.dims, key=lambda d: -home.new[d])
             whole = content.as_strided([home.shape[d] for d in order], [home.old[d] for d in order])
             buffers[number] = replace(buffers[number], constant=whole.contiguous().flatten())
-    return [_moved(step, homes) for step in steps], buffers
+
+    def moved(view: View) -> View:
+        new = homes[view.buffer].moved(view) if view.buffer in homes else view
+        assert new is not None
+        return new
+
+    return [step.seen(moved) for step in steps], buffers
 
 
 def _home(known: list[View], size: int) -> _Home | None:
@@ -110,24 +104,3 @@ def _home(known: list[View], size: int) -> _Home | None:
         home = _Home(view.shape, view.strides)
         return home if all(home.moved(each) is not None for each in known) else None
     return None
-
-
-def _moved(step: Step, homes: dict[int, _Home]) -> Step:
-    def view(old: View) -> View:
-        new = homes[old.buffer].moved(old) if old.buffer in homes else old
-        assert new is not None
-        return new
-
-    def gather(old: Gather) -> Gather:
-        return Gather(view(old.base), tuple((view(index), stride, size) for index, stride, size in old.indices))
-
-    def operand(old: Operand) -> Operand:
-        return old if isinstance(old, Literal) else view(old) if isinstance(old, View) else gather(old)
-
-    if isinstance(step, Pointwise):
-        return Pointwise(view(step.out), step.expression, tuple(operand(each) for each in step.operands))
-    if isinstance(step, Reduce):
-        return Reduce(view(step.out), step.kind, view(step.operand))
-    if isinstance(step, Scatter):
-        return Scatter(gather(step.place), operand(step.values), step.accumulate)
-    return step

@@ -26,68 +26,49 @@ from pyrozoo.compiler.steps import (
 from pyrozoo.compiler.tape import Call, Tape, Untraceable, name, storage
 
 # What a result is of its operands. NaN goes through everything, as in ATen.
+_SIGNS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "mul": "*"}
+_BITS = {"and": "&", "or": "|", "xor": "^"}
+_SAME = (
+    "acos", "asin", "atan", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2", "expm1", "floor", "isinf", "log",
+    "log10", "log1p", "log2", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+)  # fmt: skip
+"""Functions that C has under the same name."""
+
 POINTWISE = {
+    **{word: f"{word}({{0}})" for word in _SAME},
+    **{word: f"({{0}} {sign} {{1}})" for word, sign in _SIGNS.items()},
+    **{f"bitwise_{word}": f"({{0}} {sign} {{1}})" for word, sign in _BITS.items()},
+    **{f"logical_{word}": f"(({{0}} != 0) {sign} ({{1}} != 0))" for word, sign in _BITS.items()},
+    "_to_copy": "{0}",
     "abs": "fabs({0})",
-    "acos": "acos({0})",
     "addcdiv": "({0} + {3} * {1} / {2})",
     "addcmul": "({0} + {3} * {1} * {2})",
-    "asin": "asin({0})",
-    "atan": "atan({0})",
     "atan2": "atan2({0}, {1})",
-    "bitwise_and": "({0} & {1})",
-    "bitwise_or": "({0} | {1})",
-    "bitwise_xor": "({0} ^ {1})",
-    "ceil": "ceil({0})",
     "clone": "{0}",
-    "cos": "cos({0})",
-    "cosh": "cosh({0})",
+    "copy": "{1}",
     "digamma": "zoo_digamma({0})",
-    "eq": "({0} == {1})",
-    "erf": "erf({0})",
-    "erfc": "erfc({0})",
-    "exp": "exp({0})",
-    "exp2": "exp2({0})",
-    "expm1": "expm1({0})",
-    "floor": "floor({0})",
-    "ge": "({0} >= {1})",
-    "gt": "({0} > {1})",
-    "isinf": "isinf({0})",
     "isnan": "({0} != {0})",
-    "le": "({0} <= {1})",
     "lgamma": "zoo_lgamma({0})",
-    "log": "log({0})",
-    "log10": "log10({0})",
-    "log1p": "log1p({0})",
-    "log2": "log2({0})",
-    "logical_and": "(({0} != 0) & ({1} != 0))",
+    "lift_fresh_copy": "{0}",
     "logical_not": "({0} == 0)",
-    "logical_or": "(({0} != 0) | ({1} != 0))",
-    "logical_xor": "(({0} != 0) ^ ({1} != 0))",
-    "lt": "({0} < {1})",
     "masked_fill": "({1} ? {2} : {0})",
     "maximum": "(({0} > {1} || {0} != {0}) ? {0} : {1})",
     "minimum": "(({0} < {1} || {0} != {0}) ? {0} : {1})",
-    "mul": "({0} * {1})",
-    "ne": "({0} != {1})",
     "neg": "(-{0})",
     "reciprocal": "(1.0 / {0})",
     "relu": "(({0} > 0 || {0} != {0}) ? {0} : 0)",
     "round": "nearbyint({0})",
     "rsqrt": "(1.0 / sqrt({0}))",
+    "sgn": "(({0} > 0) - ({0} < 0))",
     "sigmoid": "(1.0 / (1.0 + exp(-{0})))",
     "sigmoid_backward": "({0} * (1.0 - {1}) * {1})",
     "sign": "(({0} > 0) - ({0} < 0))",
-    "sgn": "(({0} > 0) - ({0} < 0))",
-    "sin": "sin({0})",
-    "sinh": "sinh({0})",
-    "sqrt": "sqrt({0})",
-    "tan": "tan({0})",
-    "tanh": "tanh({0})",
+    "special_expit": "(1.0 / (1.0 + exp(-{0})))",
+    "square": "({0} * {0})",
     "tanh_backward": "({0} * (1.0 - {1} * {1}))",
-    "trunc": "trunc({0})",
     "where": "({0} ? {1} : {2})",
+    "xlogy": "({1} != {1} ? NAN : ({0} == 0 ? 0 : {0} * log({1})))",
 }
-POINTWISE |= {"_to_copy": "{0}", "copy": "{1}", "lift_fresh_copy": "{0}", "special_expit": POINTWISE["sigmoid"]}
 
 VIEWS = {
     "_linalg_check_errors", "_reshape_alias", "_unsafe_view", "alias", "as_strided", "detach", "diagonal", "expand",
@@ -101,8 +82,7 @@ _TRANSLATIONS: dict[str, Callable[[Lowering, Call, Any], None]] = {}
 
 def _translation(*names: str) -> Callable[[Any], Any]:
     def register(function: Any) -> Any:
-        for each in names:
-            _TRANSLATIONS[each] = function
+        _TRANSLATIONS.update(dict.fromkeys(names, function))
         return function
 
     return register
@@ -125,8 +105,10 @@ class Lowering:
         self._numbers: dict[int, int] = {}
         self._alive: list[Any] = []  # tensors made here; their memory is their identity, too
         self._view(tape.vector)
-        for whole, copy in tape.initial:
-            self._restore(whole, copy)
+        for whole, copy in tape.initial:  # memory that is written later gets its first content, every time
+            out = self._view(whole)
+            self.buffers[out.buffer] = Buffer(out.dtype, out.shape[0], None)
+            self.steps.append(Pointwise(out, "{0}", (self._view(copy),)))
         for call in tape.calls:
             self._translate(call)
         self.value, self.gradient = self._view(tape.value), self._view(tape.gradient)
@@ -134,12 +116,6 @@ class Lowering:
         for number in {view.buffer for step in self.steps for view in step.reads()} - written:
             if self.buffers[number].constant is None:
                 raise Untraceable("it uses a result that has no translation into C")
-
-    def _restore(self, whole: Tensor, copy: Tensor) -> None:
-        """Give memory that is written later its first content, every time."""
-        out = self._view(whole)
-        self.buffers[out.buffer] = Buffer(out.dtype, out.shape[0], None)
-        self.steps.append(Pointwise(out, "{0}", (self._view(copy),)))
 
     def _view(self, tensor: Tensor) -> View:
         """Return where a tensor lies; memory met for the first time is a buffer from here on."""
@@ -164,20 +140,17 @@ class Lowering:
             return self._view(value)
         if isinstance(value, bool | int):
             return Literal(str(int(value)))
-        if math.isnan(value) or math.isinf(value):
-            return Literal("NAN" if math.isnan(value) else ("INFINITY" if value > 0 else "(-INFINITY)"))
-        return Literal(f"({float(value)!r})")
+        named = {"nan": "NAN", "inf": "INFINITY", "-inf": "(-INFINITY)"}
+        return Literal(named.get(repr(float(value)), f"({float(value)!r})"))
 
     def _translate(self, call: Call) -> None:
         word = name(call.operation)
-        if word in VIEWS:
-            return
-        results = [leaf for leaf in tree_leaves(call.result) if isinstance(leaf, Tensor)]
-        base = _base(word)
-        if not any(result.numel() for result in results):
+        base, results = _base(word), [leaf for leaf in tree_leaves(call.result) if isinstance(leaf, Tensor)]
+        if word in VIEWS or not any(result.numel() for result in results):
             return
         if base in POINTWISE:
-            self.pointwise(results[0], POINTWISE[base], [*call.args, *_extra(base, call)])
+            factor = [call.kwargs.get("value", 1)] if base in ("addcmul", "addcdiv") else []
+            self.pointwise(results[0], POINTWISE[base], [*call.args, *factor])
         else:
             _TRANSLATIONS[base](self, call, call.result)
 
@@ -189,20 +162,15 @@ class Lowering:
             expression = "({0} < 0 ? -{0} : {0})"
         self.steps.append(Pointwise(out, expression, tuple(each.expanded(out.shape) for each in ready)))
 
-    def fill(self, result: Tensor, value: float) -> None:
-        """Add a step that fills a tensor."""
-        self.pointwise(result, "{0}", [value])
-
-    def copy(self, result: Tensor, source: Tensor) -> None:
-        """Add a step that copies a tensor."""
+    def copy(self, result: Tensor, source: Tensor | float) -> None:
+        """Add a step that copies a tensor, or fills one with a number."""
         self.pointwise(result, "{0}", [source])
 
     def reduce(self, result: Tensor, kind: str, source: Tensor, dims: Sequence[int]) -> None:
         """Add a step that reduces ``source`` over dimensions; ``result`` may or may not keep them."""
-        dims = sorted(d % max(source.ndim, 1) for d in dims) if source.ndim else []
+        gone = {d % source.ndim for d in dims} if source.ndim else set()
         out, operand = self._view(result), self._view(source)
-        kept = [d for d in range(source.ndim) if d not in dims]
-        strides = [0] * source.ndim
+        kept, strides = [d for d in range(source.ndim) if d not in gone], [0] * source.ndim
         own = out.strides if result.ndim == len(kept) else [out.strides[d] for d in kept]
         for d, stride in zip(kept, own, strict=True):
             strides[d] = stride if source.shape[d] > 1 else 0
@@ -214,14 +182,11 @@ class Lowering:
         """Return indices with truth values turned into the places where they are true."""
         result: list[Tensor | None] = []
         for index in indices:
-            if index is None or index.dtype != torch.bool:
-                result.append(index)
-                continue
-            if storage(index) in self.tape.depends:
+            truth = index if index is not None and index.dtype == torch.bool else None
+            if truth is not None and storage(truth) in self.tape.depends:
                 raise Untraceable("a shape depends on values of its sites (indexing by a condition on them)")
-            places = index.nonzero().unbind(1)
-            self._alive.append(places)
-            result += places
+            result += [index] if truth is None else truth.nonzero().unbind(1)
+        self._alive.append(result)
         return result
 
     def gathered(self, tensor: Tensor, indices: Sequence[Tensor | None], shape: Sequence[int]) -> Gather:
@@ -248,12 +213,9 @@ class Lowering:
     def along(self, tensor: Tensor, dim: int, index: Tensor) -> Gather:
         """Return the elements that ``tensor.gather(dim, index)`` names."""
         view, places = self._view(tensor), self._view(index)
-        if not tensor.ndim:
-            return Gather(view._replace(shape=(), strides=()), ((places, 0, 1),))
         strides = tuple(0 if d == dim else s for d, s in enumerate(view.strides))
-        return Gather(
-            view._replace(shape=places.shape, strides=strides), ((places, view.strides[dim], view.shape[dim]),)
-        )
+        where = (places, view.strides[dim], view.shape[dim]) if tensor.ndim else (places, 0, 1)
+        return Gather(view._replace(shape=places.shape if tensor.ndim else (), strides=strides), (where,))
 
     def scatter(self, place: Gather, values: Any, accumulate: bool) -> None:
         """Add a step that writes or adds to elements of memory."""
@@ -273,16 +235,13 @@ class Lowering:
         self, routine: str, result: Tensor, operands: Sequence[Tensor], inner: int, sizes: Sequence[int] = ()
     ) -> None:
         """Add a call of a routine for every member of a batch."""
-        out = self._view(result)
-        ready = []
-        for tensor in operands:
-            view = self._view(tensor)
+        out, ready = self._view(result), []
+        for view in map(self._view, operands):
             lead = len(view.shape) - inner
-            batch = View(view.buffer, view.dtype, view.shape[:lead], view.strides[:lead], view.offset)
+            batch = view._replace(shape=view.shape[:lead], strides=view.strides[:lead])
             batch = batch.expanded(out.shape[: len(out.shape) - inner])
-            ready.append(
-                view._replace(shape=batch.shape + view.shape[lead:], strides=batch.strides + view.strides[lead:])
-            )
+            shape, strides = batch.shape + view.shape[lead:], batch.strides + view.strides[lead:]
+            ready.append(view._replace(shape=shape, strides=strides))
         self.steps.append(Batched(routine, out, tuple(ready), inner, tuple(sizes)))
 
 
@@ -298,11 +257,6 @@ def _base(word: str) -> str:
     return word if known or not word.endswith("_") else word[:-1]
 
 
-def _extra(word: str, call: Call) -> list[Any]:
-    """Return operands that are keyword arguments."""
-    return [call.kwargs.get("value", 1)] if word in ("addcmul", "addcdiv") else []
-
-
 def _argument(call: Call, position: int, word: str, default: Any = None) -> Any:
     return call.args[position] if len(call.args) > position else call.kwargs.get(word, default)
 
@@ -314,38 +268,26 @@ def _add(to: Lowering, call: Call, out: Tensor) -> None:
     if word == "rsub":
         a, b = b, a
     sign = "+" if word == "add" else "-"
-    if alpha == 1:
-        to.pointwise(out, f"({{0}} {sign} {{1}})", [a, b])
-    else:
-        to.pointwise(out, f"({{0}} {sign} {{2}} * {{1}})", [a, b, alpha])
+    factor = "" if alpha == 1 else "{2} * "
+    to.pointwise(out, f"({{0}} {sign} {factor}{{1}})", [a, b, alpha])
 
 
 @_translation("div")
 def _div(to: Lowering, call: Call, out: Tensor) -> None:
-    mode = call.kwargs.get("rounding_mode", call.args[2] if len(call.args) > 2 else None)
-    whole = "((double){0} / {1})"
-    to.pointwise(out, {None: whole, "floor": f"floor{whole}", "trunc": f"trunc{whole}"}[mode], call.args[:2])
+    to.pointwise(out, f"{_argument(call, 2, 'rounding_mode') or ''}((double){{0}} / {{1}})", call.args[:2])
 
 
 @_translation("pow")
 def _pow(to: Lowering, call: Call, out: Tensor) -> None:
     base, exponent = call.args[:2]
-    short = {1: "{0}", 2: "({0} * {0})", 3: "({0} * {0} * {0})", -1: "(1.0 / {0})", 0.5: "sqrt({0})"}
-    short |= {
-        -0.5: "(1.0 / sqrt({0}))",
-        -2: "(1.0 / ({0} * {0}))",
-        4: "(({0} * {0}) * ({0} * {0}))",
-        0: "(0 * {0} + 1)",
-    }
+    short = {
+        1: "{0}", 2: "({0} * {0})", 3: "({0} * {0} * {0})", 4: "(({0} * {0}) * ({0} * {0}))", 0: "(0 * {0} + 1)",
+        -1: "(1.0 / {0})", -2: "(1.0 / ({0} * {0}))", 0.5: "sqrt({0})", -0.5: "(1.0 / sqrt({0}))",
+    }  # fmt: skip
     if not isinstance(exponent, Tensor) and exponent in short and isinstance(base, Tensor):
         to.pointwise(out, short[exponent], [base])
     else:
         to.pointwise(out, "pow({0}, {1})", [base, exponent])
-
-
-@_translation("square")
-def _square(to: Lowering, call: Call, out: Tensor) -> None:
-    to.pointwise(out, "({0} * {0})", call.args)
 
 
 @_translation("bitwise_not")
@@ -367,35 +309,18 @@ def _clamp(to: Lowering, call: Call, out: Tensor) -> None:
         to.pointwise(out, "({0} > {2} ? {2} : ({0} < {1} ? {1} : {0}))", [call.args[0], least, most])
 
 
-@_translation("xlogy")
-def _xlogy(to: Lowering, call: Call, out: Tensor) -> None:
-    to.pointwise(out, "({1} != {1} ? NAN : ({0} == 0 ? 0 : {0} * log({1})))", call.args)
-
-
-@_translation("zero")
-def _zero(to: Lowering, call: Call, out: Tensor) -> None:
-    to.fill(out, 0.0)
-
-
-@_translation("fill")
+@_translation("zero", "fill")
 def _fill(to: Lowering, call: Call, out: Tensor) -> None:
-    to.pointwise(out, "{0}", [call.args[1]])
+    to.copy(out, _argument(call, 1, "value", 0.0))
 
 
-@_translation("sum", "amax", "amin", "prod", "any", "all")
+@_translation("sum", "amax", "amin", "prod", "any", "all", "mean")
 def _reduction(to: Lowering, call: Call, out: Tensor) -> None:
-    source, dims = call.args[0], _argument(call, 1, "dim")
-    kind = {"amax": "max", "amin": "min", "any": "any", "all": "all"}.get(name(call.operation), name(call.operation))
+    source, dims, word = call.args[0], _argument(call, 1, "dim"), name(call.operation)
     dims = [dims] if isinstance(dims, int) else (list(dims) if dims else list(range(source.ndim)))
-    to.reduce(out, kind, source, dims)
-
-
-@_translation("mean")
-def _mean(to: Lowering, call: Call, out: Tensor) -> None:
-    source, dims = call.args[0], _argument(call, 1, "dim")
-    dims = [dims] if isinstance(dims, int) else (list(dims) if dims else list(range(source.ndim)))
-    to.reduce(out, "sum", source, dims)
-    to.pointwise(out, "({0} / {1})", [out, float(source.numel() // max(out.numel(), 1))])
+    to.reduce(out, {"amax": "max", "amin": "min", "mean": "sum"}.get(word, word), source, dims)
+    if word == "mean":
+        to.pointwise(out, "({0} / {1})", [out, float(source.numel() // max(out.numel(), 1))])
 
 
 @_translation("index", "_unsafe_index")
@@ -474,38 +399,23 @@ def _pad(to: Lowering, call: Call, out: Tensor) -> None:
         # A negative width cuts the source.
         source = source.narrow(dim, max(-before, 0), source.shape[dim] + min(before, 0) + min(after, 0))
         inside = inside.narrow(dim, max(before, 0), source.shape[dim])
-    to.fill(out, _argument(call, 2, "value", 0.0))
+    to.copy(out, _argument(call, 2, "value", 0.0))
     to.copy(inside, source)
 
 
-@_translation("slice_backward")
-def _slice_backward(to: Lowering, call: Call, out: Tensor) -> None:
-    gradient, _, dim, start, end, step = call.args
-    to.fill(out, 0.0)
-    to.copy(torch.ops.aten.slice.Tensor(out, dim, start, end, step), gradient)
-
-
-@_translation("select_backward")
-def _select_backward(to: Lowering, call: Call, out: Tensor) -> None:
-    gradient, _, dim, index = call.args
-    to.fill(out, 0.0)
-    to.copy(out.select(dim, index), gradient)
-
-
-@_translation("diagonal_backward")
-def _diagonal_backward(to: Lowering, call: Call, out: Tensor) -> None:
+@_translation("slice_backward", "select_backward", "diagonal_backward")
+def _part_backward(to: Lowering, call: Call, out: Tensor) -> None:
     gradient, _, *where = call.args
-    to.fill(out, 0.0)
-    to.copy(out.diagonal(*where), gradient)
+    part: dict[str, Any] = {"slice": torch.ops.aten.slice.Tensor, "select": Tensor.select, "diagonal": Tensor.diagonal}
+    to.copy(out, 0.0)
+    to.copy(part[name(call.operation).removesuffix("_backward")](out, *where), gradient)
 
 
 @_translation("diag_embed")
 def _diag_embed(to: Lowering, call: Call, out: Tensor) -> None:
-    offset, first, second = (
-        _argument(call, i, w, d) for i, w, d in ((1, "offset", 0), (2, "dim1", -2), (3, "dim2", -1))
-    )
-    to.fill(out, 0.0)
-    to.copy(out.diagonal(offset, first, second), call.args[0])
+    where = ((1, "offset", 0), (2, "dim1", -2), (3, "dim2", -1))
+    to.copy(out, 0.0)
+    to.copy(out.diagonal(*(_argument(call, *each) for each in where)), call.args[0])
 
 
 @_translation("flip")
@@ -543,7 +453,7 @@ def _extreme(to: Lowering, call: Call, out: Any) -> None:
     values, indices = out
     if not source.ndim:
         to.copy(values, source)
-        return to.fill(indices, 0)
+        return to.copy(indices, 0)
     dim = call.args[1] % source.ndim
     if values.ndim == source.ndim:
         values, indices = values.squeeze(dim), indices.squeeze(dim)
@@ -562,19 +472,13 @@ def _arg(to: Lowering, call: Call, out: Tensor) -> None:
     to.batched(kind, out.unsqueeze(-1), [source.movedim(dim, -1)], 1, [source.shape[dim]])
 
 
-@_translation("mm", "bmm")
-def _mm(to: Lowering, call: Call, out: Tensor) -> None:
-    to.product(out, *call.args)
-
-
-@_translation("mv")
-def _mv(to: Lowering, call: Call, out: Tensor) -> None:
-    to.product(out.unsqueeze(1), call.args[0], call.args[1].unsqueeze(1))
-
-
-@_translation("dot")
-def _dot(to: Lowering, call: Call, out: Tensor) -> None:
-    to.product(out.view(1, 1), call.args[0].unsqueeze(0), call.args[1].unsqueeze(1))
+@_translation("mm", "bmm", "mv", "dot")
+def _matrices(to: Lowering, call: Call, out: Tensor) -> None:
+    left, right = call.args
+    if right.ndim == 1:  # a column, and in a dot product a row before it
+        left, right = left if left.ndim == 2 else left.unsqueeze(0), right.unsqueeze(1)
+        out = out.view(1, 1) if out.ndim == 0 else out.unsqueeze(1)
+    to.product(out, left, right)
 
 
 @_translation("linalg_cholesky_ex")
@@ -588,10 +492,8 @@ def _cholesky(to: Lowering, call: Call, out: Any) -> None:
 
 @_translation("linalg_solve_triangular")
 def _solve_triangular(to: Lowering, call: Call, out: Tensor) -> None:
-    matrix, right = call.args[:2]
-    upper, left, unit = (
-        call.kwargs.get(word, d) for word, d in (("upper", False), ("left", True), ("unitriangular", False))
-    )
+    (matrix, right), given = call.args[:2], {"upper": False, "left": True, "unitriangular": False} | call.kwargs
+    upper, left, unit = (given[word] for word in ("upper", "left", "unitriangular"))
     if not left:  # X A = B is A' X' = B'
         matrix, right, out, upper = matrix.mT, right.mT, out.mT, not upper
     to.batched("solve_triangular", out, [matrix, right], 2, [*out.shape[-2:], int(upper), int(unit)])
@@ -600,9 +502,8 @@ def _solve_triangular(to: Lowering, call: Call, out: Tensor) -> None:
 @_translation("triangular_solve")
 def _old_solve_triangular(to: Lowering, call: Call, out: Any) -> None:
     right, matrix = call.args[:2]
-    upper, transposed, unit = (_argument(call, i, w, d) for i, w, d in (
-        (2, "upper", True), (3, "transpose", False), (4, "unitriangular", False)
-    ))  # fmt: skip
+    asked = ((2, "upper", True), (3, "transpose", False), (4, "unitriangular", False))
+    upper, transposed, unit = (_argument(call, *each) for each in asked)
     matrix, upper = (matrix.mT, not upper) if transposed else (matrix, upper)
     sizes = [*out[0].shape[-2:], int(upper), int(unit)]
     to.batched("solve_triangular", out[0], [matrix, right], 2, sizes)

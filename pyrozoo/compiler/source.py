@@ -29,22 +29,14 @@ ALIGNMENT = 64
 
 STARTS = {"sum": "0", "prod": "1", "any": "0", "all": "1"}
 EXTREMES = {
-    "double": ("-INFINITY", "INFINITY"),
-    "float": ("-INFINITY", "INFINITY"),
-    "long long": ("LLONG_MIN", "LLONG_MAX"),
-    "int": ("INT_MIN", "INT_MAX"),
-    "short": ("SHRT_MIN", "SHRT_MAX"),
-    "signed char": ("SCHAR_MIN", "SCHAR_MAX"),
+    "double": ("-INFINITY", "INFINITY"), "float": ("-INFINITY", "INFINITY"), "long long": ("LLONG_MIN", "LLONG_MAX"),
+    "int": ("INT_MIN", "INT_MAX"), "short": ("SHRT_MIN", "SHRT_MAX"), "signed char": ("SCHAR_MIN", "SCHAR_MAX"),
     "unsigned char": ("0", "UCHAR_MAX"),
-}
+}  # fmt: skip
 COMBINE = {
-    "sum": "{0} + {1}",
-    "prod": "{0} * {1}",
-    "max": "({1} > {0} ? {1} : {0})",
-    "min": "({1} < {0} ? {1} : {0})",
-    "any": "({0} | ({1} != 0))",
-    "all": "({0} & ({1} != 0))",
-}
+    "sum": "{0} + {1}", "prod": "{0} * {1}", "max": "({1} > {0} ? {1} : {0})", "min": "({1} < {0} ? {1} : {0})",
+    "any": "({0} | ({1} != 0))", "all": "({0} & ({1} != 0))",
+}  # fmt: skip
 SIMD = {"sum": "+", "prod": "*", "max": "max", "min": "min", "any": "|", "all": "&"}
 
 
@@ -76,8 +68,8 @@ def _before(steps: list[Step]) -> list[set[int]]:
     return result
 
 
-def _fusible(step: Step) -> bool:
-    return isinstance(step, Pointwise | Reduce)
+FUSIBLE = Pointwise | Reduce
+"""What can share a loop."""
 
 
 def _joins(step: Step, other: Step) -> bool:
@@ -87,10 +79,8 @@ def _joins(step: Step, other: Step) -> bool:
     shared = other.out.buffer
     touched = [view for view in (*step.reads(), step.writes()) if view.buffer == shared]
     touched += [view for view in other.reads() if view.buffer == step.writes().buffer]
-    gathered = {
-        view for operand in getattr(step, "operands", ()) if isinstance(operand, Gather) for view in [operand.base]
-    }
-    gathered |= {view for operand in other.operands if isinstance(operand, Gather) for view in [operand.base]}
+    operands = (*getattr(step, "operands", ()), *other.operands)
+    gathered = {operand.base for operand in operands if isinstance(operand, Gather)}
     own = {shared: _place(other.out), step.writes().buffer: _place(step.writes())}
     if isinstance(step, Reduce) and step.out.buffer in {view.buffer for view in (*other.reads(), other.out)}:
         return False
@@ -114,13 +104,12 @@ def schedule(steps: list[Step]) -> list[list[int]]:
         ready = [i for i in left if before[i] <= done]
         first = min(ready, key=lambda i: (math.prod(steps[i].domain), i))
         loop = [first]
-        if _fusible(steps[first]):
+        if isinstance(steps[first], FUSIBLE):
             domain, member = steps[first].domain, {first}
             for i in left:
                 step = steps[i]
-                if i == first or not _fusible(step) or step.domain != domain or not before[i] <= done | member:
-                    continue
-                if all(_joins(step, steps[j]) for j in before[i] & member):
+                fits = i != first and isinstance(step, FUSIBLE) and step.domain == domain and before[i] <= done | member
+                if fits and all(_joins(step, steps[j]) for j in before[i] & member):
                     loop.append(i)
                     member.add(i)
         done |= set(loop)
@@ -144,7 +133,6 @@ class Source:
         self.steps, self.buffers = laid_out(lowering.steps, lowering.buffers, outputs)
         self.loops = schedule(self.steps)
         self.at = {i: number for number, loop in enumerate(self.loops) for i in loop}
-        self.constants: list[torch.Tensor] = []
         self.routines: set[str] = set()
         self._kept()
         self._place_buffers()
@@ -154,7 +142,7 @@ class Source:
         narrow = self.buffers[0].dtype != torch.float64
         vector = [f"  float x[{size}];", f"  for (long i = 0; i < {size}; i++) x[i] = (float)x0[i];"]
         copied = f"g[i] = ({self._memory(gradient.buffer)})[i * {gradient.strides[0]} + {gradient.offset}];"
-        lines = [
+        self.text = "\n".join([
             files("pyrozoo.compiler").joinpath("prelude.h").read_text(encoding="utf-8"),
             *sorted(self.routines),
             *(text.replace("KERNEL", name, 1) for text, name in self.kernels.items()),
@@ -169,34 +157,22 @@ class Source:
             "  return bad;",
             "}",
             "",
-        ]
-        self.text = "\n".join(lines)
+        ])  # fmt: skip
 
     def _kept(self) -> None:
         """Find the buffers that must lie in memory: those read outside the loop that writes them, or in other ways."""
         writers: dict[int, list[int]] = defaultdict(list)
-        readers: dict[int, list[tuple[int, View]]] = defaultdict(list)
+        loops: dict[int, set[int]] = defaultdict(set)  # that read or write a buffer
         for i, step in enumerate(self.steps):
             writers[step.writes().buffer].append(i)
-            for view in step.reads():
-                readers[view.buffer].append((i, view))
-        self.register: set[int] = set()
-        outputs = {self.lowering.value.buffer, self.lowering.gradient.buffer}
-        for buffer, by in writers.items():
-            step = self.steps[by[0]]
-            single = len(by) == 1 and isinstance(step, Pointwise) and buffer not in outputs
-            if single and all(self.at[i] == self.at[by[0]] for i, _ in readers[buffer]):
-                self.register.add(buffer)
-        first: dict[int, int] = {}
-        last: dict[int, int] = {}
-        for i, step in enumerate(self.steps):
             for view in (*step.reads(), step.writes()):
-                at = self.at[i]
-                first[view.buffer] = min(first.get(view.buffer, at), at)
-                last[view.buffer] = max(last.get(view.buffer, at), at)
+                loops[view.buffer].add(self.at[i])
+        outputs = {self.lowering.value.buffer, self.lowering.gradient.buffer}
+        alone = {b for b, by in writers.items() if len(by) == len(loops[b]) == 1 and b not in outputs}
+        self.register = {b for b in alone if isinstance(self.steps[writers[b][0]], Pointwise)}
         for buffer in outputs:
-            last[buffer] = len(self.loops)
-        self.span = {b: (first[b], last[b]) for b in writers if b not in self.register}
+            loops[buffer].add(len(self.loops))
+        self.span = {b: (min(loops[b]), max(loops[b])) for b in writers if b not in self.register}
 
     def _place_buffers(self) -> None:
         """Give buffers places in the work space; those that are never alive together may share one."""
@@ -217,11 +193,8 @@ class Source:
             self.offsets[buffer] = at
             taken.append((at, at + size, end))
             self.work = max(self.work, at + size)
-        self.positions: dict[int, int] = {}
-        for number, each in enumerate(buffers):
-            if each.constant is not None:
-                self.positions[number] = len(self.constants)
-                self.constants.append(each.constant)
+        kept = {number: each.constant for number, each in enumerate(buffers) if each.constant is not None}
+        self.positions, self.constants = {number: i for i, number in enumerate(kept)}, list(kept.values())
 
     def _memory(self, buffer: int) -> str:
         """Return the C expression of where a buffer lies."""
@@ -235,15 +208,12 @@ class Source:
     def _call(self, loop: list[int]) -> str:
         """Return the call of a loop's kernel, a C function of the memory that it reads and writes."""
         steps = [self.steps[i] for i in loop]
-        if _fusible(steps[0]):
+        if isinstance(steps[0], FUSIBLE):
             body = Nest(self, steps).lines()
         elif isinstance(steps[0], Scatter):
             body = self._scatter(steps[0])
-        elif isinstance(steps[0], Product):
-            body = self._product(steps[0])
         else:
-            assert isinstance(steps[0], Batched)
-            body = self._batched(steps[0])
+            body = self._product(steps[0]) if isinstance(steps[0], Product) else self._batched(steps[0])
         text = "\n".join(f"  {line}" for line in body)
         # Buffers are numbered anew as they come, so that the same work on other memory is the same text.
         order = list(dict.fromkeys(int(number) for number in re.findall(r"\b[bh](\d+)(?=\b|_)", text)))
@@ -430,18 +400,4 @@ def collapsed(steps: list[Step]) -> tuple[list[Step], tuple[int, ...]]:
     def view(old: View) -> View:
         return old._replace(shape=new, strides=tuple(old.strides[group[-1]] for group in groups))
 
-    def operand(old: Operand) -> Operand:
-        if isinstance(old, View):
-            return view(old)
-        if isinstance(old, Gather):
-            return Gather(view(old.base), tuple((view(v), s, n) for v, s, n in old.indices))
-        return old
-
-    result: list[Step] = []
-    for step in steps:
-        if isinstance(step, Pointwise):
-            result.append(Pointwise(view(step.out), step.expression, tuple(operand(each) for each in step.operands)))
-        else:
-            assert isinstance(step, Reduce)
-            result.append(Reduce(view(step.out), step.kind, view(step.operand)))
-    return result, new
+    return [step.seen(view) for step in steps], new

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 C_TYPES = {
-    torch.float64: "double",
-    torch.float32: "float",
-    torch.int64: "long long",
-    torch.int32: "int",
-    torch.int16: "short",
-    torch.int8: "signed char",
-    torch.uint8: "unsigned char",
-    torch.bool: "unsigned char",
-}
+    torch.float64: "double", torch.float32: "float", torch.int64: "long long", torch.int32: "int",
+    torch.int16: "short", torch.int8: "signed char", torch.uint8: "unsigned char", torch.bool: "unsigned char",
+}  # fmt: skip
 
 
 class View(NamedTuple):
@@ -59,8 +53,7 @@ class Gather:
 
     def expanded(self, domain: Sequence[int]) -> Gather:
         """Return it broadcast to a shape."""
-        indices = tuple((view.expanded(domain), stride, size) for view, stride, size in self.indices)
-        return Gather(self.base.expanded(domain), indices)
+        return seen(self, lambda view: view.expanded(domain))
 
 
 @dataclass(frozen=True)
@@ -84,8 +77,46 @@ def views(operand: Operand) -> list[View]:
     return [operand.base, *(view for view, _, _ in operand.indices)] if isinstance(operand, Gather) else []
 
 
+def seen(operand: Any, view: Callable[[View], View]) -> Any:
+    """Return an operand with its memory seen in another way; what is no memory stays."""
+    if isinstance(operand, View):
+        return view(operand)
+    if isinstance(operand, Gather):
+        indices = tuple((view(index), stride, size) for index, stride, size in operand.indices)
+        return Gather(view(operand.base), indices)
+    return tuple(seen(each, view) for each in operand) if isinstance(operand, tuple) else operand
+
+
+class _Loop:
+    """What every step has.
+
+    Attributes:
+        out: Where it writes.
+    """
+
+    out: View
+
+    @property
+    def domain(self) -> tuple[int, ...]:
+        """Return the shape of the loop."""
+        return self.writes().shape
+
+    def reads(self) -> list[View]:
+        """Return the memory that it reads."""
+        raise NotImplementedError
+
+    def writes(self) -> View:
+        """Return the memory that it writes."""
+        return self.out
+
+    def seen(self, view: Callable[[View], View]) -> Any:
+        """Return the step with its memory seen in another way."""
+        parts = {name: seen(getattr(self, name), view) for name in self.__dataclass_fields__}  # type: ignore[attr-defined]
+        return type(self)(**parts)
+
+
 @dataclass(frozen=True)
-class Pointwise:
+class Pointwise(_Loop):
     """``out[i] = expression(operands[i])`` for every i of a shape.
 
     Attributes:
@@ -98,22 +129,13 @@ class Pointwise:
     expression: str
     operands: tuple[Operand, ...]
 
-    @property
-    def domain(self) -> tuple[int, ...]:
-        """Return the shape of the loop."""
-        return self.out.shape
-
     def reads(self) -> list[View]:
         """Return the memory that it reads."""
         return [view for operand in self.operands for view in views(operand)]
 
-    def writes(self) -> View:
-        """Return the memory that it writes."""
-        return self.out
-
 
 @dataclass(frozen=True)
-class Reduce:
+class Reduce(_Loop):
     """Sum, product, largest or smallest over dimensions along which ``out`` has stride 0.
 
     Attributes:
@@ -126,22 +148,13 @@ class Reduce:
     kind: str
     operand: View
 
-    @property
-    def domain(self) -> tuple[int, ...]:
-        """Return the shape of the loop."""
-        return self.out.shape
-
     def reads(self) -> list[View]:
         """Return the memory that it reads."""
         return [self.operand]
 
-    def writes(self) -> View:
-        """Return the memory that it writes."""
-        return self.out
-
 
 @dataclass(frozen=True)
-class Scatter:
+class Scatter(_Loop):
     """``out[place(i)] = values[i]`` or ``+=`` one after another, since places may repeat.
 
     Attributes:
@@ -154,11 +167,6 @@ class Scatter:
     values: Operand
     accumulate: bool
 
-    @property
-    def domain(self) -> tuple[int, ...]:
-        """Return the shape of the loop."""
-        return self.place.base.shape
-
     def reads(self) -> list[View]:
         """Return the memory that it reads."""
         return [*views(self.place), *views(self.values)]
@@ -169,7 +177,7 @@ class Scatter:
 
 
 @dataclass(frozen=True)
-class Product:
+class Product(_Loop):
     """``out[b, i, j] = sum_k left[b, i, k] right[b, k, j]``."""
 
     out: View
@@ -185,13 +193,9 @@ class Product:
         """Return the memory that it reads."""
         return [self.left, self.right]
 
-    def writes(self) -> View:
-        """Return the memory that it writes."""
-        return self.out
-
 
 @dataclass(frozen=True)
-class Batched:
+class Batched(_Loop):
     """A routine of the C prelude, called for each member of a batch with pointers and strides.
 
     Attributes:
@@ -208,18 +212,9 @@ class Batched:
     inner: int
     sizes: tuple[int, ...]
 
-    @property
-    def domain(self) -> tuple[int, ...]:
-        """Return the shape of the result."""
-        return self.out.shape
-
     def reads(self) -> list[View]:
         """Return the memory that it reads."""
         return list(self.operands)
-
-    def writes(self) -> View:
-        """Return the memory that it writes."""
-        return self.out
 
 
 Step = Pointwise | Reduce | Scatter | Product | Batched
