@@ -19,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.math.linear_algebra import standard_normal
@@ -89,7 +88,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         return State(start, torch.full_like(rows, 0.5), mean, torch.full_like(mean, small), centre,
                      torch.full_like(centre, small), scale)  # fmt: skip
 
-    def step(self, state: State) -> tuple[State, Info]:
+    def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q(z), q(beta, a), q(mu) and gamma; return the bound of the result."""
         model, d = self.model, self.model.latent_dimension
         rows = self._whole_rows(state.row_mean, state.row_variance)
@@ -116,7 +115,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
             second = contrasts[0][..., :d].square() + contrasts[1][..., :d]
             scale = second.mean((1, 2)).sqrt().unsqueeze(-1)
         new = State(mean, variance, *contrasts, centre, spread, scale)
-        return new, Info(self.bound(new))
+        return new, solver.Info(self.bound(new))
 
     def _scale(self, state: State) -> Float[Tensor, "C 1"]:
         """Return gamma."""
@@ -181,12 +180,12 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         """Return the state without its rows, of which q of the global sites knows nothing."""
         return dataclasses.replace(state, row_mean=state.row_mean[:, :0], row_variance=state.row_variance[:, :0])
 
-    def answer(self, state: State) -> Answer:
+    def answer(self, state: State) -> solver.Answer:
         """Return q of the global sites, and the model with the scale of the loadings that was estimated, if it was."""
         model = None
         if self.estimate_scale:
             model = dataclasses.replace(self.model, loading_scale=float(state.loading_scale[0]))
-        return Answer(q=Factors(state, self.model.latent_dimension, self.shift), model=model)
+        return solver.Answer(q=Factors(state, self.model.latent_dimension, self.shift), model=model)
 
 
 @dataclass(frozen=True)

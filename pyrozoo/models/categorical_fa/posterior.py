@@ -14,11 +14,18 @@ from torch.utils.weak import WeakIdKeyDictionary
 from pyrozoo.contracts.posterior import HandBuilt
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import DataError, NotApplicable
+from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.survey import Survey
+from pyrozoo.math.association import starts
 from pyrozoo.models.categorical_fa.layout import Layout
 from pyrozoo.models.categorical_fa.likelihood import effort, pointwise
 from pyrozoo.models.categorical_fa.model import CategoricalFA
-from pyrozoo.models.categorical_fa.queries import AnswersPrediction, associations, marginal_probabilities, predict
+from pyrozoo.models.categorical_fa.queries import (
+    AnswersPrediction,
+    answer_probabilities,
+    associations,
+    marginal_probabilities,
+)
 
 MOST_ASSOCIATED, LARGEST_START = 20, 0.5
 """Items up to which the association of every pair is an invariant; standard deviation of loadings at the start, small
@@ -141,5 +148,15 @@ class Posterior(HandBuilt):
         return result
 
     def predict(self, draws: Values) -> AnswersPrediction:
-        """Predict hidden answers from the observed answers of the same row."""
-        return predict(self.layout, draws, self.hidden)
+        """Predict hidden answers: p(x_ui = k | observed answers of the row), averaged over draws."""
+        hidden, sizes = self.hidden, self.layout.columns
+        rows, position = hidden.rows.unique(return_inverse=True)
+        prob = answer_probabilities(self.layout.part(rows), draws)
+        first = starts(sizes, prob.device)[hidden.columns].unsqueeze(-1)
+        size = torch.tensor(sizes, device=prob.device)[hidden.columns].unsqueeze(-1)
+        level = torch.arange(max(sizes), device=prob.device)
+        each = prob[position.unsqueeze(-1), first + torch.minimum(level, size - 1)]
+        total = torch.where(level < size, each, 0.0).sum(-1, keepdim=True)
+        probabilities = torch.where(level < size, each / total, -1.0)
+        found = Prediction.of_levels(probabilities.clamp(min=0), hidden.values, size.squeeze(-1))
+        return AnswersPrediction(**vars(found), probabilities=probabilities)

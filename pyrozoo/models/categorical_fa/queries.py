@@ -11,8 +11,7 @@ from torch import Tensor
 
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
-from pyrozoo.data.container import Hidden
-from pyrozoo.math.association import cramers_v, starts
+from pyrozoo.math.association import cramers_v
 from pyrozoo.models.categorical_fa.layout import BLOCK, Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import Nodes, effort, integrals, normal_rule, split_draws
 
@@ -116,26 +115,3 @@ class AnswersPrediction(Prediction):
     """
 
     probabilities: Float[Tensor, "entry K"]
-
-
-def predict(layout: Layout, draws: Values, hidden: Hidden) -> AnswersPrediction:
-    """Predict hidden answers: p(x_ui = k | observed answers of the row), averaged over draws.
-
-    Args:
-        layout: Of the rows, which may be new.
-        draws: Site -> [chain, draw, *event].
-        hidden: The answers to predict.
-
-    Returns:
-        The prediction of every hidden answer.
-    """
-    rows, position = hidden.rows.unique(return_inverse=True)
-    prob = answer_probabilities(layout.part(rows), draws)
-    first = starts(layout.columns, prob.device)[hidden.columns].unsqueeze(-1)
-    size = torch.tensor(layout.columns, device=prob.device)[hidden.columns].unsqueeze(-1)
-    level = torch.arange(max(layout.columns), device=prob.device)
-    each = prob[position.unsqueeze(-1), first + torch.minimum(level, size - 1)]
-    total = torch.where(level < size, each, 0.0).sum(-1, keepdim=True)
-    probabilities = torch.where(level < size, each / total, -1.0)
-    found = Prediction.of_levels(probabilities.clamp(min=0), hidden.values, size.squeeze(-1))
-    return AnswersPrediction(**vars(found), probabilities=probabilities)

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.models.factor_analysis.expansion import expansion
 from pyrozoo.models.factor_analysis.likelihood import Columns
@@ -64,7 +63,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         log_noise = (state.scale / 2).log() - torch.digamma(degrees / 2)
         return Columns(state.mean, degrees / state.scale, log_noise, torch.cholesky_inverse(state.factor))
 
-    def step(self, state: State) -> tuple[State, Info]:
+    def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q(z), then q(w, mu, sigma^2); return the ELBO of the argument."""
         columns = self.columns(state)
         moments = self.layout.moments(columns)
@@ -85,7 +84,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
             half = unturn.mT.unsqueeze(1) @ factor
             factor = safe_cholesky(half @ half.mT, "the precision of the loadings")
         like = state.mean
-        return State(factor.to(like), mean.to(like), found.scale.to(like)), Info(objective)
+        return State(factor.to(like), mean.to(like), found.scale.to(like)), solver.Info(objective)
 
     def divergence(self, state: State) -> Float[Tensor, C]:
         """Return KL(q || p) of the columns."""
@@ -104,6 +103,6 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         )  # fmt: skip
         return normal + gamma.sum(-1)
 
-    def answer(self, state: State) -> Answer:
+    def answer(self, state: State) -> solver.Answer:
         """Return q."""
-        return Answer(q=self.regression(state))
+        return solver.Answer(q=self.regression(state))

@@ -15,10 +15,11 @@ from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import MOST_PAIRED
 from pyrozoo.data.table import Table
+from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.math.moments import column_moments, row_mean_quantiles
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
-from pyrozoo.models.factor_analysis.queries import predict
+from pyrozoo.models.factor_analysis.queries import batches, cells
 
 START_ROWS = 2000
 """Rows behind a starting point."""
@@ -121,5 +122,24 @@ class Posterior(HandBuilt):
         }
 
     def predict(self, draws: Values) -> Prediction:
-        """Predict hidden values from the observed values of the same row."""
-        return predict(draws, self.data, self.hidden)
+        """Predict hidden values from the observed values of the same row; intervals are a normal's.
+
+        x_nd | observed x_n ~ N(w_d . E z_n + mu_d, w_d^T J_n^-1 w_d + sigma_d^2), a mixture over draws.
+        """
+        hidden = self.hidden
+        rows, position = hidden.rows.unique(return_inverse=True)
+        layout = Layout.of(self.data.batch(rows))
+        place, order = layout.back[position].sort(stable=True)
+        columns, result = hidden.columns[order], RunningPrediction(hidden.values[order])
+        for known, noise in batches(draws, layout):
+            W = known.coefficients[..., :-1]
+            mean, variance = (W.new_empty(len(W), len(place)) for _ in range(2))
+            for block, z, covariance in layout.posteriors(known):
+                edges = torch.tensor([block.rows.start, block.rows.stop], device=place.device)
+                start, stop = torch.searchsorted(place, edges).tolist()
+                local, d = place[start:stop] - block.rows.start, columns[start:stop]
+                pattern = torch.zeros_like(local) if block.index is None else block.index[local]
+                mean[:, start:stop], variance[:, start:stop] = cells(W, z, covariance, local, pattern, d)
+            mean += known.coefficients[..., -1][:, columns] + layout.offset[columns]
+            result.add(mean, variance + noise[:, columns])
+        return result.prediction().at(order.argsort())

@@ -1,4 +1,4 @@
-"""What can be asked of a fitted factor analysis: factors of rows, reconstructions, predictions of holes."""
+"""What can be asked of a fitted factor analysis: factors of rows, reconstructions, and what predictions are made of."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.core.draws import Draws, Values
-from pyrozoo.core.prediction import Prediction
-from pyrozoo.data.container import Hidden
-from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import pack, packed_outer
-from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout
 
 MOST_DRAWS, LEAST_DRAWS, MOST_WORK = 400, 10, 1e11
@@ -21,7 +17,7 @@ MOST_DRAWS, LEAST_DRAWS, MOST_WORK = 400, 10, 1e11
 that it may take, a few seconds, unless that left fewer."""
 
 
-def _batches(draws: Values, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:
+def batches(draws: Values, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:
     """Yield draws as the rows see them, as many at once as memory allows, with their noise variances."""
     (D, M), (P, G) = draws["loadings"].shape[2:], layout.seen.shape
     work = 2.0 * P * G * M**2 + 2.0 * P * M**3 + 4.0 * layout.values.numel() * M
@@ -31,37 +27,7 @@ def _batches(draws: Values, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:
         yield layout.known(part), part["noise_variance"]
 
 
-def predict(draws: Values, table: Table, hidden: Hidden) -> Prediction:
-    """Predict hidden values: x_nd | observed x_n ~ N(w_d . E z_n + mu_d, w_d^T J_n^-1 w_d + sigma_d^2), over draws.
-
-    Args:
-        draws: Site -> [chain, draw, *event].
-        table: Rows, which may be new.
-        hidden: Its hidden entries, which are predicted from the observed ones of the same row.
-
-    Returns:
-        The prediction of every hidden entry, in their order; intervals are a normal's with the mixture's moments.
-    """
-    rows, position = hidden.rows.unique(return_inverse=True)
-    layout = Layout.of(table.batch(rows))
-    place, order = layout.back[position].sort(stable=True)
-    columns = hidden.columns[order]
-    result = RunningPrediction(hidden.values[order])
-    for known, noise in _batches(draws, layout):
-        W = known.coefficients[..., :-1]
-        mean, variance = (W.new_empty(len(W), len(place)) for _ in range(2))
-        for block, z, covariance in layout.posteriors(known):
-            edges = torch.tensor([block.rows.start, block.rows.stop], device=place.device)
-            start, stop = torch.searchsorted(place, edges).tolist()
-            local, d = place[start:stop] - block.rows.start, columns[start:stop]
-            pattern = torch.zeros_like(local) if block.index is None else block.index[local]
-            mean[:, start:stop], variance[:, start:stop] = _cells(W, z, covariance, local, pattern, d)
-        mean += known.coefficients[..., -1][:, columns] + layout.offset[columns]
-        result.add(mean, variance + noise[:, columns])
-    return result.prediction().at(order.argsort())
-
-
-def _cells(
+def cells(
     W: Tensor, z: Tensor, covariance: Tensor, row: Tensor, pattern: Tensor, column: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return w_d . z_n and w_d^T cov_n w_d of some cells, [C, cell]."""
@@ -88,7 +54,7 @@ def factors(layout: Layout, draws: Values) -> tuple[Float[Tensor, "N M"], Float[
     """
     count, first = 0, layout.values.new_zeros(len(layout.values), draws["loadings"].shape[-1])
     second = first.clone()
-    for known, _ in _batches(draws, layout):
+    for known, _ in batches(draws, layout):
         for block, z, covariance in layout.posteriors(known):
             variance = covariance.diagonal(dim1=-2, dim2=-1)
             variance = variance if block.index is None else variance[:, block.index]
@@ -102,7 +68,7 @@ def factors(layout: Layout, draws: Values) -> tuple[Float[Tensor, "N M"], Float[
 def reconstruct(layout: Layout, draws: Values) -> Float[Tensor, "N D"]:
     """Return E[w_d . z_n + mu_d | observed x_n] of every cell: rows, old or new, without noise and holes."""
     count, total = 0, torch.zeros_like(layout.values)
-    for known, _ in _batches(draws, layout):
+    for known, _ in batches(draws, layout):
         for block, z, _covariance in layout.posteriors(known):
             total[block.rows] += (z @ known.coefficients[..., :-1].mT + known.coefficients[..., -1:].mT).sum(0)
         count += len(known.coefficients)

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.distributions import Gamma, Normal
 
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
@@ -91,7 +90,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         covariance = unpack(packed, mean.shape[-1])
         return Block(mean.permute(2, 0, 1).contiguous(), covariance.permute(2, 3, 0, 1).contiguous())
 
-    def step(self, state: State) -> tuple[State, Info]:
+    def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q of rows, columns, mean, noise and of what stands above; return the ELBO of the result."""
         model, listed = self.model, self.listed
         now = {side: self.block(state, side) for side in SIDES}
@@ -120,7 +119,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
                 math.log(model.mean_variance) + (mean.square() + variance) / model.mean_variance - 1 - variance.log()
             )
         new = self.stored(state, now, above, mean=mean, mean_variance=variance, noise_scale=scale)
-        return new, Info(elbo.to(state.mean.dtype))
+        return new, solver.Info(elbo.to(state.mean.dtype))
 
     def shift(self, mean: Float[Tensor, C], side: Block) -> Float[Tensor, C]:
         """Move a constant from the offsets to the mean, in place, where it raises the bound; return the mean."""
@@ -181,9 +180,9 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
                 new[f"{side}_centre"], new[f"{side}_inverse_scale"] = above[side].mean, above[side].inverse_scale
         return replace(state, **{name: value.to(state.mean.dtype) for name, value in new.items()})
 
-    def answer(self, state: State) -> Answer:
+    def answer(self, state: State) -> solver.Answer:
         """Return q."""
-        return Answer(q=Q(self.posterior, self.noise_shape, state))
+        return solver.Answer(q=Q(self.posterior, self.noise_shape, state))
 
 
 @dataclass(frozen=True)

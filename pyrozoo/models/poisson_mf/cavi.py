@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributions import Gamma
 
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Answer, Independent, Info
 from pyrozoo.math.special import GammaFunctions
 from pyrozoo.models.poisson_mf.factors import Factor, expected_rate, factor, rates_given, rates_shape
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
@@ -64,7 +63,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         given = rates_given(self.model, theta, column_shape / column_rate) if self.model.hierarchical else []
         return self.state_class(row_shape, row_rate, column_shape, column_rate, *(rate for _, rate in given))
 
-    def step(self, state: State) -> tuple[State, Info]:
+    def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q(z), then q(theta), q(eta), q(xi), q(omega); return the ELBO of the argument."""
         m, data, given = self.model, self.data, vars(state)
         rows, columns = self.factor(state, "row"), self.factor(state, "column")
@@ -75,7 +74,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         row_shape, row_rate = m.row_shape + of_rows, b + row_exposure(columns.mean, data)
         theta = row_shape / row_rate
         column_shape, column_rate = m.column_shape + of_columns, d + column_exposure(theta, data)
-        return self.with_rates(theta, row_shape, row_rate, column_shape, column_rate), Info(elbo)
+        return self.with_rates(theta, row_shape, row_rate, column_shape, column_rate), solver.Info(elbo)
 
     def factor(self, state: Any, side: str) -> Factor:
         """Return what is needed of q(theta) (``side`` is row) or of q(eta) (column), of any state that holds it."""
@@ -93,6 +92,6 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
             q["column_rates"] = Gamma(torch.full_like(omega, rates_shape(m, m.column_shape)), omega)
         return q
 
-    def answer(self, state: State) -> Answer:
+    def answer(self, state: State) -> solver.Answer:
         """Return q."""
-        return Answer(q=Independent(self.factors(state)))
+        return solver.Answer(q=solver.Independent(self.factors(state)))

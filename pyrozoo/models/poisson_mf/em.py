@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Info
 from pyrozoo.models.poisson_mf.factors import rates_given
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
 from pyrozoo.models.poisson_mf.model import PoissonMF
@@ -80,7 +79,7 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True):
 
     at_least_one = "row_shape", "column_shape"
 
-    def step(self, state: State) -> tuple[State, Info]:
+    def step(self, state: State) -> tuple[State, solver.Info]:
         """Do one E-step and M-step; return the objective of the argument."""
         m, data = self.model, self.data
         theta, eta = state.row_factors, state.column_factors
@@ -91,4 +90,4 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True):
         theta = ((m.row_shape - 1 + of_rows) / (b + row_exposure(eta, data))).clamp(min=tiny)
         eta = ((m.column_shape - 1 + of_columns) / (d + column_exposure(theta, data))).clamp(min=tiny)
         rates = [(shape - 1) / rate for shape, rate in rates_given(m, theta, eta)]
-        return self.state_class(theta, eta, *rates), Info(objective)
+        return self.state_class(theta, eta, *rates), solver.Info(objective)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.models.potts_grid.likelihood import Pixels
 from pyrozoo.models.potts_grid.messages import Passing, State
 from pyrozoo.models.potts_grid.posterior import Posterior
@@ -34,12 +33,12 @@ class Solver(solver.Solver, kind="variational", objective="log_evidence_bethe", 
         """Start from messages that say nothing, and from random ones."""
         return self.passing.start(chains)
 
-    def step(self, state: State) -> tuple[State, Info]:
+    def step(self, state: State) -> tuple[State, solver.Info]:
         """Send all messages once."""
         new, residual, log_z = self.passing.sweep(state)
-        return new, Info(log_z - self.normaliser, residual)
+        return new, solver.Info(log_z - self.normaliser, residual)
 
-    def answer(self, state: State) -> Answer:
+    def answer(self, state: State) -> solver.Answer:
         """Return the beliefs, and their product."""
         prob = self.passing.probability(state)
-        return Answer(q=Pixels(prob), expectations={"label_probability": prob})
+        return solver.Answer(q=Pixels(prob), expectations={"label_probability": prob})

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.likelihood import Pixels
 from pyrozoo.models.potts_grid.posterior import Posterior
@@ -44,7 +43,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         random[0] = 0.0
         return State(*self.board.pack(random.softmax(-1)))
 
-    def step(self, state: State) -> tuple[State, Info]:
+    def step(self, state: State) -> tuple[State, solver.Info]:
         """Update black given white, then white given the new black."""
         board = self.board
         pulled = board.pull(state.white @ self.potentials.coupling, 0)
@@ -56,9 +55,9 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         logits = board.unary[1] + board.pull(black @ self.potentials.coupling, 1)
         other = logits.logsumexp(-1, keepdim=True) * board.exists[1]
         bound = half.sum((1, 2, 3)) + other.sum((1, 2, 3))
-        return State(black, logits.softmax(-1)), Info(bound - self.potentials.normaliser)
+        return State(black, logits.softmax(-1)), solver.Info(bound - self.potentials.normaliser)
 
-    def answer(self, state: State) -> Answer:
+    def answer(self, state: State) -> solver.Answer:
         """Return q."""
         prob = self.board.unpack((state.black, state.white))
-        return Answer(q=Pixels(prob), expectations={"label_probability": prob})
+        return solver.Answer(q=Pixels(prob), expectations={"label_probability": prob})

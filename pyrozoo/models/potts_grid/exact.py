@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.models.potts_grid.elimination import Eliminated, Marginals, refuse_large
@@ -63,14 +62,14 @@ class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result",
         """Return a state in which nothing is known yet."""
         return State(self.potentials.unary.new_full((chains,), torch.nan))
 
-    def step(self, state: State) -> tuple[State, Info]:
+    def step(self, state: State) -> tuple[State, solver.Info]:
         """Eliminate all pixels and compute the marginals: here, where it is timed."""
         self.eliminated = Eliminated(self.potentials.unary, self.potentials.coupling)
         if self.model.hard and float(self.eliminated.log_z) < 0.5 * FORBIDDEN:
             raise DataError(f"{self.data.name}: no labelling avoids the pairs that model.coupling forbids (-inf)")
         self.marginals = self.eliminated.marginals()
         new = State((self.eliminated.log_z - self.potentials.normaliser).expand(len(state.log_evidence)))
-        return new, Info(new.log_evidence)
+        return new, solver.Info(new.log_evidence)
 
     @cached_property
     def expectations(self) -> Values:
@@ -84,8 +83,8 @@ class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result",
             "neighbours_probability": (pairs + pairs.T) / (2 * edges),
         }
 
-    def answer(self, state: State) -> Answer:
+    def answer(self, state: State) -> solver.Answer:
         """Return the posterior, and what is known of it."""
         chains = len(state.log_evidence)
         known = {name: value.expand(chains, *value.shape) for name, value in self.expectations.items()}
-        return Answer(q=Exactly(self.potentials, self.eliminated, state.log_evidence), expectations=known)
+        return solver.Answer(q=Exactly(self.potentials, self.eliminated, state.log_evidence), expectations=known)

@@ -11,8 +11,7 @@ from torch import Tensor
 from pyrozoo.core.draws import Values
 from pyrozoo.data.grid import Grid
 from pyrozoo.math.multinomial import choose
-from pyrozoo.models.potts_grid.distributions import pairs
-from pyrozoo.models.potts_grid.model import PottsGrid
+from pyrozoo.models.potts_grid.model import PottsGrid, pairs
 
 
 @dataclass(frozen=True)

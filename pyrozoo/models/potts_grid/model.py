@@ -11,20 +11,26 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from pyro.distributions import constraints
 from torch import Tensor
 
 from pyrozoo.contracts.model import Model
 from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.core.settings import not_negative, stated, whole
 from pyrozoo.data.grid import MOST_LABELS, Grid
-from pyrozoo.models.potts_grid.distributions import PottsField
+from pyrozoo.models.potts_grid.elimination import Eliminated, at_most, work
+from pyrozoo.program.whole import Whole
 
 SAME, ADJACENT = 10.0, 2.0
 """The coupling unless another is given: of neighbours with equal labels, and with labels one apart."""
 
 FORBIDDEN = -1e9
 """What solvers take for minus infinity: exp of it is 0 in every precision, and it times 0 is 0."""
+
+MOST_FIELDS, MOST_WORK = 2**20, 2e6
+"""Labellings that enumeration lists; multiplications that one draw from the prior may take: simulations draw
+hundreds."""
 
 
 @dataclass(frozen=True)
@@ -121,3 +127,59 @@ class PottsGrid(Model):
         logits = self.observation_strength * data.values.new_ones(self.labels(data)).diag()
         channel = dist.Categorical(logits=(logits - self.log_channel_normaliser(data))[label])
         pyro.sample("image", channel.mask(data.observed).to_event(2), obs=data.filled)
+
+
+class PottsField(Whole):
+    """log p(y) = sum over edges J(y_i, y_j), each edge once, *up to the normaliser*, which no method here needs.
+
+    Draws are exact, by elimination, and therefore of small fields only.
+
+    Args:
+        coupling: J.
+        shape: Height and width.
+    """
+
+    support = constraints.independent(constraints.nonnegative_integer, 2)
+    has_enumerate_support = True
+
+    def __init__(self, coupling: Float[Tensor, "K K"], shape: tuple[int, int]):
+        self.coupling = coupling
+        super().__init__((), shape)
+
+    def log_prob(self, value: Int[Tensor, "*batch H W"]) -> Float[Tensor, "*batch"]:
+        """Return the unnormalised log density."""
+        return pairs(value, self.coupling)
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Int[Tensor, "H W"]:
+        """Draw exactly.
+
+        Raises:
+            NotApplicable: The field is too large for that.
+        """
+        if sample_shape:
+            raise NotImplementedError("one draw at a time")
+        height, width = shape = (self.event_shape[0], self.event_shape[1])
+        labels = len(self.coupling)
+        if work(shape, labels) > MOST_WORK:
+            most = at_most(shape, labels, lambda smaller: work(smaller, labels) <= MOST_WORK)
+            raise NotApplicable(f"a field of {height} x {width} pixels cannot be drawn from the prior: {most}")
+        return Eliminated(self.coupling.new_zeros(height, width, labels), self.coupling).draw(1)[0]
+
+    def enumerate_support(self, expand: bool = True) -> Int[Tensor, "S H W"]:
+        """Return every labelling.
+
+        Raises:
+            NotImplementedError: There are more than ``MOST_FIELDS``.
+        """
+        labels, size, device = len(self.coupling), self.event_shape.numel(), self.coupling.device
+        if labels**size > MOST_FIELDS:
+            raise NotImplementedError(f"{labels}^{size} labellings are too many to list")
+        code = torch.arange(labels**size, device=device).unsqueeze(1)
+        powers = labels ** torch.arange(size - 1, -1, -1, device=device)
+        return (code // powers % labels).reshape(-1, *self.event_shape)
+
+
+def pairs(label: Int[Tensor, "*batch H W"], coupling: Float[Tensor, "K K"]) -> Float[Tensor, "*batch"]:
+    """Return the sum of J over the edges of fields, each edge once."""
+    across = coupling[label[..., :, :-1], label[..., :, 1:]].sum((-2, -1))
+    return across + coupling[label[..., :-1, :], label[..., 1:, :]].sum((-2, -1))

@@ -14,9 +14,8 @@ from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.grid import Grid
-from pyrozoo.models.potts_grid.distributions import pairs
 from pyrozoo.models.potts_grid.likelihood import Potentials, shares
-from pyrozoo.models.potts_grid.model import PottsGrid
+from pyrozoo.models.potts_grid.model import PottsGrid, pairs
 
 
 class Posterior(HandBuilt):

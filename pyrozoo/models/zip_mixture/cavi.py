@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Gamma
 
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Answer, Independent, Info
 from pyrozoo.math.exponential_family import expected_log_beta, expected_log_dirichlet, expected_log_gamma
 from pyrozoo.models.zip_mixture.likelihood import natural_weights, zero_is_on
 from pyrozoo.models.zip_mixture.posterior import Posterior
@@ -36,10 +35,10 @@ class State:
         return cls(posterior.alpha + counts, *beta, m.rate_shape + total, m.rate_rate + on)
 
     @property
-    def q(self) -> Independent:
+    def q(self) -> solver.Independent:
         """The factors as one distribution."""
         on, rate = Beta(self.on_alpha, self.on_beta), Gamma(self.shape, self.rate)
-        return Independent({"weights": Dirichlet(self.concentration), "on_prob": on, "rate": rate})
+        return solver.Independent({"weights": Dirichlet(self.concentration), "on_prob": on, "rate": rate})
 
 
 class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State):
@@ -64,7 +63,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         weights = self.posterior.alpha + INITIAL_ROWS * start["weights"]
         return State(weights, *beta, m.rate_shape + on * start["rate"], m.rate_rate + on)
 
-    def step(self, state: State) -> tuple[State, Info]:
+    def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q(z, b), then q(pi), q(omega), q(lambda); return the ELBO of the argument."""
         log_on, log_off = expected_log_beta(state.on_alpha, state.on_beta)
         log_rate, rate = expected_log_gamma(state.shape, state.rate), state.shape / state.rate
@@ -74,8 +73,8 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         total, positive, zero = sums.chunk(3, -1)
         on = positive + zero_is_on(log_on, rate, log_off) * zero
         new = State.given(self.posterior, counts, total, on, positive + zero)
-        return new, Info(evidence - state.q.divergence(self.prior))
+        return new, solver.Info(evidence - state.q.divergence(self.prior))
 
-    def answer(self, state: State) -> Answer:
+    def answer(self, state: State) -> solver.Answer:
         """Return q."""
-        return Answer(q=state.q)
+        return solver.Answer(q=state.q)
