@@ -67,6 +67,35 @@ def packed_outer(left: Float[Tensor, "*batch n"], right: Float[Tensor, "*batch n
     return left.index_select(-1, i) * right.index_select(-1, j)
 
 
+def lower_factor(matrix: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
+    """Return the lower Cholesky factor, not a number where there is none.
+
+    Samplers try points where there is none, and take a density that is not a number for a divergence; a solver's
+    objective that is not a number is an error of its engine. A jitter would hide both.
+    """
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    return torch.where((info > 0)[..., None, None], torch.nan, factor)
+
+
+def covariance_factor(curvature: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
+    """Return L with L L^T the inverse of a symmetric positive definite matrix."""
+    flipped = lower_factor(curvature.flip((-1, -2))).flip((-1, -2))  # upper: U U^T
+    eye = torch.eye(curvature.shape[-1], dtype=curvature.dtype, device=curvature.device)
+    return torch.linalg.solve_triangular(flipped, eye.expand_as(curvature), upper=True).mT
+
+
+def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tensor, "D R"], Float[Tensor, D]]:
+    """Return mean, principal axes (as many as rows or columns) and variances around the mean / N, largest first."""
+    N, D = values.shape
+    mean = values.mean(0)
+    # A tall matrix has the singular values and axes of its R factor.
+    centred = values - mean if N < D else torch.linalg.qr(values - mean, mode="r")[1]
+    _, size, axes = torch.linalg.svd(centred, full_matrices=False)
+    variances = values.new_zeros(D)
+    variances[: len(size)] = size.square() / N
+    return mean, axes.mT, variances
+
+
 LEAF = 8
 
 

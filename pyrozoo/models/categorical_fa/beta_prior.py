@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -23,11 +24,15 @@ from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.math.newton import Evaluated, maximise
+from pyrozoo.models.categorical_fa.layout import Block
 from pyrozoo.models.categorical_fa.posterior import Posterior
 
 STEPS, MOST, SMALL = 3, 0.999, 0.05
 """Newton steps for rows given contrasts, and for contrasts given rows, between updates of zeta; what the product v w
 may come up to in a trial step, for beyond 1 there is no expectation; variance of loadings at the start."""
+
+Normals = tuple[Float[Tensor, "C n A"], Float[Tensor, "C n A"]]
+"""Means and variances of independent normals, of rows or of contrasts."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,8 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         rows = self._whole_rows(state.row_mean, state.row_variance)
         contrasts = state.contrast_mean, state.contrast_variance
         centre = state.centre_mean if state.centre_mean.shape[1] else state.row_mean.new_zeros(len(state.row_mean), d)
-        for block in self.layout.blocks(len(state.row_mean) * self.layout.num_categories * (d + 2)):
-            at = (slice(None), block.rows)
-            part = rows[0][at], rows[1][at]
-            weight, _ = self._weights(block.answers, part, contrasts)
-            linear = block.counts[self.layout.free].T @ contrasts[0]
+        for block, part, weight, _ in self._parts(rows, contrasts, d):
+            linear, at = block.counts[self.layout.free].T @ contrasts[0], (slice(None), block.rows)
             found = _ascend(part, contrasts, weight, linear, centre.unsqueeze(1), rows[0].new_ones(d), d)
             rows[0][at], rows[1][at] = found
         scales = [self._scale(state).expand(-1, d)]
@@ -123,31 +125,30 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
             return state.loading_scale
         return state.row_mean.new_full((len(state.row_mean), 1), float(self.model.loading_scale))
 
-    def _whole_rows(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    def _whole_rows(self, mean: Tensor, variance: Tensor) -> Normals:
         """Return means and variances of rows with the constant coordinate of the intercepts, copied."""
         if not self.shift:
             return mean.clone(), variance.clone()
         one = torch.ones_like(mean[..., :1])
         return torch.cat([mean, one], -1), torch.cat([variance, torch.zeros_like(one)], -1)
 
-    def _weights(
-        self, answers: Float[Tensor, "I B"], rows: tuple[Tensor, Tensor], contrasts: tuple[Tensor, Tensor]
-    ) -> tuple[Float[Tensor, "C B F"], Float[Tensor, "C I B"]]:
-        """Return log (m_ui / zeta_ui) for every contrast of every row, and log zeta at its best."""
-        logs = log_expectation(rows, contrasts).mT  # [C, F, B]
-        zeta = self.layout.log_sums(self.layout.scattered(logs))  # the last categories have e = 1
-        return self.layout.log_weights(answers, zeta).mT, zeta
+    def _parts(self, rows: Normals, contrasts: Normals, size: int) -> Iterator[tuple[Block, Normals, Tensor, Tensor]]:
+        """Go through blocks of rows, with q of them, log (m_ui / zeta_ui) for every contrast, and log zeta at its best.
 
-    def _ascend_contrasts(
-        self, rows: tuple[Tensor, Tensor], contrasts: tuple[Tensor, Tensor], precision: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        linear = torch.zeros_like(contrasts[0])
-        weights = []
-        for block in self.layout.blocks(len(linear) * self.layout.num_categories * (linear.shape[-1] + 2)):
+        The last two are [C, B, F] and [C, I, B].
+        """
+        layout = self.layout
+        for block in layout.blocks(len(rows[0]) * layout.num_categories * (size + 2)):
             part = rows[0][:, block.rows], rows[1][:, block.rows]
-            weights.append(self._weights(block.answers, part, contrasts)[0].mT)
+            # The last categories have e = 1.
+            zeta = layout.log_sums(layout.scattered(log_expectation(part, contrasts).mT))
+            yield block, part, layout.log_weights(block.answers, zeta).mT, zeta
+
+    def _ascend_contrasts(self, rows: Normals, contrasts: Normals, precision: Tensor) -> Normals:
+        linear, weights, A = torch.zeros_like(contrasts[0]), [], contrasts[0].shape[-1]
+        for block, part, weight, _ in self._parts(rows, contrasts, A):
+            weights.append(weight.mT)
             linear += block.counts[self.layout.free] @ part[0]
-        A = linear.shape[-1]
         zero = torch.zeros_like(linear[:, :1])
         return _ascend(contrasts, rows, torch.cat(weights, -1), linear, zero, precision[:, 0], A)
 
@@ -157,9 +158,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         rows = self._whole_rows(state.row_mean, state.row_variance)
         contrasts = state.contrast_mean, state.contrast_variance
         total = state.row_mean.new_zeros(len(state.row_mean))
-        for block in self.layout.blocks(len(total) * self.layout.num_categories * (d + 2)):
-            part = rows[0][:, block.rows], rows[1][:, block.rows]
-            zeta = self._weights(block.answers, part, contrasts)[1]
+        for block, part, _, zeta in self._parts(rows, contrasts, d):
             linear = block.counts[self.layout.free].T @ contrasts[0]
             total = total + (linear * part[0]).sum((1, 2)) - (block.answers * zeta).sum((1, 2))
         centre, spread = state.centre_mean.unsqueeze(1), state.centre_variance.unsqueeze(1)
@@ -229,10 +228,7 @@ def _divergence(
     return 0.5 * each.sum((1, 2))
 
 
-def log_expectation(
-    rows: tuple[Float[Tensor, "C B A"], Float[Tensor, "C B A"]],
-    contrasts: tuple[Float[Tensor, "C F A"], Float[Tensor, "C F A"]],
-) -> Float[Tensor, "C B F"]:
+def log_expectation(rows: Normals, contrasts: Normals) -> Float[Tensor, "C B F"]:
     """Return log E exp(z_u . beta_k) for independent normals, infinite where some product of variances reaches 1."""
     (mean, variance), (centre, spread) = rows, contrasts
     total = mean @ centre.mT
@@ -251,7 +247,7 @@ def log_expectation(
 
 
 def evaluate_side(
-    x: Float[Tensor, "C B A2"], fixed: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor],
+    x: Float[Tensor, "C B A2"], fixed: Normals, other: Normals,
     weight: Float[Tensor, "C B F"], linear: Float[Tensor, "C B A"], centre: Tensor, precision: Tensor, open_: int,
 ) -> Evaluated:  # fmt: skip
     r"""Return the part of the bound that depends on one side (rows, or contrasts), its gradient and curvature.
@@ -304,9 +300,8 @@ def evaluate_side(
 
 
 def _ascend(
-    side: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], weight: Tensor, linear: Tensor, centre: Tensor,
-    precision: Tensor, open_: int,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    side: Normals, other: Normals, weight: Tensor, linear: Tensor, centre: Tensor, precision: Tensor, open_: int
+) -> Normals:  # fmt: skip
     """Return means and variances of one side after a few Newton steps; trial steps out of the domain are shortened."""
     start = torch.cat([side[0][..., :open_], side[1][..., :open_].log()], -1)
     x, _ = maximise(lambda at: evaluate_side(at, side, other, weight, linear, centre, precision, open_), start, STEPS)

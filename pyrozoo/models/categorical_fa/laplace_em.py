@@ -13,9 +13,10 @@ from torch import Tensor
 
 from pyrozoo.contracts.solver import Info
 from pyrozoo.core.errors import SettingError
+from pyrozoo.math.linear_algebra import covariance_factor
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
-from pyrozoo.models.categorical_fa.likelihood import covariance_factor, cubature, evaluate_rows, find_modes
+from pyrozoo.models.categorical_fa.likelihood import cubature, evaluate_rows, find_modes
 from pyrozoo.models.categorical_fa.maximisation import EM, Globals, Points, log_prior
 from pyrozoo.models.categorical_fa.posterior import Posterior
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.core.draws import Draws, Values
-from pyrozoo.math.linear_algebra import packed_outer, unpack
+from pyrozoo.math.linear_algebra import covariance_factor, lower_factor, packed_outer, unpack
 from pyrozoo.math.newton import Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import BLOCK, Block, Layout, Parameters
 
@@ -168,23 +168,6 @@ def find_modes(
         start = p.mean.unsqueeze(1).expand(-1, block.counts.shape[1], -1)
     mode, (value, _, curvature) = maximise(lambda z: evaluate_rows(layout, block, p, z), start)
     return Modes(block, mode, covariance_factor(curvature), value)
-
-
-def lower_factor(matrix: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
-    """Return the lower Cholesky factor, not a number where there is none.
-
-    Samplers try points where there is none, and take a density that is not a number for a divergence; a solver's
-    objective that is not a number is an error of its engine. A jitter would hide both.
-    """
-    factor, info = torch.linalg.cholesky_ex(matrix)
-    return torch.where((info > 0)[..., None, None], torch.nan, factor)
-
-
-def covariance_factor(curvature: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:
-    """Return L with L L^T the inverse of a symmetric positive definite matrix."""
-    flipped = lower_factor(curvature.flip((-1, -2))).flip((-1, -2))  # upper: U U^T
-    eye = torch.eye(curvature.shape[-1], dtype=curvature.dtype, device=curvature.device)
-    return torch.linalg.solve_triangular(flipped, eye.expand_as(curvature), upper=True).mT
 
 
 @dataclass(frozen=True)

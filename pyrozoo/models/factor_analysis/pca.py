@@ -6,27 +6,15 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.core.errors import DataError
+from pyrozoo.math.linear_algebra import spectrum
 from pyrozoo.models.factor_analysis.em import State
 from pyrozoo.models.factor_analysis.posterior import Posterior
 
 Fill = Literal["constant", "mean"]
-
-
-def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tensor, "D R"], Float[Tensor, D]]:
-    """Return mean, principal axes (as many as rows or columns) and variances around the mean / N, largest first."""
-    N, D = values.shape
-    mean = values.mean(0)
-    # A tall matrix has the singular values and axes of its R factor.
-    centred = values - mean if N < D else torch.linalg.qr(values - mean, mode="r")[1]
-    _, size, axes = torch.linalg.svd(centred, full_matrices=False)
-    variances = values.new_zeros(D)
-    variances[: len(size)] = size.square() / N
-    return mean, axes.mT, variances
 
 
 class Solver(PointSolver, kind="point", objective="explained_variance", of="result", monotone=True, state=State):

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 
 from pyrozoo.contracts.solver import Info
+from pyrozoo.math.linear_algebra import spectrum
+from pyrozoo.models.factor_analysis import pca
 from pyrozoo.models.factor_analysis.em import State
-from pyrozoo.models.factor_analysis.pca import Solver as PrincipalComponents
-from pyrozoo.models.factor_analysis.pca import noise_floor, spectrum
 
 
-class Solver(PrincipalComponents, objective="log_likelihood"):
+class Solver(pca.Solver, objective="log_likelihood"):
     """Maximum likelihood of W and one noise variance for all columns (Tipping and Bishop 1999, J. R. Stat. Soc. B 61).
 
     W = U_M (Lambda_M - s^2 I)^1/2 with s^2 the mean of the discarded eigenvalues of the covariance; no priors. At most
@@ -31,7 +31,7 @@ class Solver(PrincipalComponents, objective="log_likelihood"):
         mean, axes, variances = spectrum(self.values)
         N, D = self.values.shape
         kept = min(self.model.num_factors, D - 1, axes.shape[1])
-        floor = noise_floor(variances)
+        floor = pca.noise_floor(variances)
         noise = variances[kept:].mean().clamp(min=floor)
         loadings = torch.zeros_like(state.loadings[0])
         loadings[:, :kept] = axes[:, :kept] * (variances[:kept] - noise).clamp(min=0).sqrt()

@@ -24,10 +24,10 @@ from pyrozoo.data.table import Table
 from pyrozoo.drawing.labels import counted, short
 from pyrozoo.drawing.panels import array, bar, bare, grid, over_run, panels
 from pyrozoo.drawing.predictions import completions
+from pyrozoo.math.linear_algebra import spectrum
 from pyrozoo.math.mixture import NORMAL_95
 from pyrozoo.math.moments import column_moments
 from pyrozoo.models.factor_analysis.likelihood import Layout
-from pyrozoo.models.factor_analysis.pca import spectrum
 from pyrozoo.models.factor_analysis.queries import factors
 
 MOST_IMAGES, MOST_FACTORS = 10, 25
