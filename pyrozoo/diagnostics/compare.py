@@ -126,13 +126,12 @@ def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresh
     """
     if not fits:
         raise SettingError("there is nothing to compare")
-    given = None
+    given = None if reference is None else len(fits)
     if reference is not None:
         check_reference(fits[0].model, fits[0].data, reference)
         if reference.model not in [fit.model for fit in fits]:
             raise SettingError("reference: it has other hyper-parameters than any of the fits")
         fits = [*fits, reference]
-        given = len(fits) - 1
     if len({fit.model_name for fit in fits}) > 1:
         raise SettingError(f"fits of different models cannot be compared: {', '.join(f.model_name for f in fits)}")
     if any(not fits[0].data.same(fit.data) for fit in fits[1:]):
@@ -148,23 +147,18 @@ def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresh
         if chosen is None and len(group) > 1:
             pairs.append(_pairwise([held[i].invariants for i in group]))
     pairwise = pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=list(PAIR))
-    results = [held[i] for i in range(len(fits))]
-    beside = [
-        {**each.figures, **_nearest(pairwise, name), **_held_out(fits, names, i)}
-        for i, (name, each) in enumerate(zip(names, results, strict=True))
-    ]
-    table = pd.DataFrame(
-        {"fit": name, **fit.metrics, **more, **{f: _scalar(getattr(fit.model, f)) for f in varied}}
-        for name, fit, more in zip(names, fits, beside, strict=True)
-    )
-    leading = [*varied, *(c for c in COLUMNS if c in table)]
+    order, results = range(len(fits)), [held[i] for i in range(len(fits))]
+    beside = [{**results[i].figures, **_nearest(pairwise, names[i]), **_held_out(fits, names, i)} for i in order]
+    own = [{f: _scalar(getattr(fit.model, f)) for f in varied} for fit in fits]
+    table = pd.DataFrame({"fit": names[i], **fits[i].metrics, **beside[i], **own[i]} for i in order)
+    leading = ["fit", *varied, *(c for c in COLUMNS if c in table)]
     return Comparison(
-        table=table[["fit", *leading, *(c for c in table if c not in leading and c != "fit")]],
+        table=table[[*leading, *(c for c in table if c not in leading)]],
         parameters=pd.concat([each.parameters for each in results], ignore_index=True),
         invariants=pd.concat([each.invariants for each in results], ignore_index=True),
         pairwise=pairwise,
-        references=tuple(references[i] for i in range(len(fits))),
-        cards=tuple(tuple(verdict({**f.metrics, **more}, limits)) for f, more in zip(fits, beside, strict=True)),
+        references=tuple(references[i] for i in order),
+        cards=tuple(tuple(verdict({**fits[i].metrics, **beside[i]}, limits)) for i in order),
         curves=tuple(each.curve for each in results),
         limits=limits,
         names=names,
@@ -197,9 +191,10 @@ def _hold(
         mine = _moments(names[i], fits[i], aligned, draws), _moments(names[i], fits[i], fits[i].invariants)
         held[i] = _Held(*mine, curve=pd.DataFrame(), figures={})
     if base is not None:
-        known = held[base].parameters, held[base].invariants
+        parameters, invariants = held[base].parameters, held[base].invariants
         for i, each in held.items():
-            each.parameters, each.invariants = _against(each.parameters, known[0]), _against(each.invariants, known[1])
+            each.parameters = _against(each.parameters, parameters)
+            each.invariants = _against(each.invariants, invariants)
             each.curve = error_curve(fits[i], each.invariants, own=base == i)
     for i, each in held.items():
         each.figures = _figures(fits, names, i, chosen, each, limits) | _evidence(fits, names, group, i)
@@ -231,22 +226,14 @@ def _groups(fits: Sequence[Fit]) -> list[list[int]]:
 def _names(fits: Sequence[Fit], given: int | None) -> tuple[str, ...]:
     """Name fits by method, adding what tells two of one method apart: settings, solver options, seed, position."""
     labels = [fit.method if i != given else f"{fit.method} (stored)" for i, fit in enumerate(fits)]
-    differing = varied_fields(fits)
-    if differing:
-        labels = [
-            f"{n} {', '.join(f'{f}={getattr(fit.model, f)}' for f in differing)}"
-            for n, fit in zip(labels, fits, strict=True)
-        ]
-    if len(set(labels)) < len(labels):
-        options = [{k.removeprefix(SOLVER): v for k, v in fit.metrics.items() if k.startswith(SOLVER)} for fit in fits]
-        told = [", ".join(f"{k}={v}" for k, v in each.items()) for each in options]
-        labels = [
-            f"{n} {option}" if option and labels.count(n) > 1 else n for n, option in zip(labels, told, strict=True)
-        ]
-    if len(set(labels)) < len(labels):
-        labels = [f"{n} seed={fit.seed}" if labels.count(n) > 1 else n for n, fit in zip(labels, fits, strict=True)]
-    if len(set(labels)) < len(labels):
-        labels = [f"{n} #{i}" if labels.count(n) > 1 else n for i, n in enumerate(labels)]
+    if differing := varied_fields(fits):
+        fields = [", ".join(f"{f}={getattr(fit.model, f)}" for f in differing) for fit in fits]
+        labels = [f"{label} {each}" for label, each in zip(labels, fields, strict=True)]
+    own = [{k.removeprefix(SOLVER): v for k, v in fit.metrics.items() if k.startswith(SOLVER)} for fit in fits]
+    options = [", ".join(f"{k}={v}" for k, v in each.items()) for each in own]
+    for more in (options, [f"seed={fit.seed}" for fit in fits], [f"#{i}" for i in range(len(fits))]):
+        told = zip(labels, more, strict=True)
+        labels = [f"{n} {each}" if each and labels.count(n) > 1 else n for n, each in told]
     return tuple(labels)
 
 
@@ -263,22 +250,17 @@ def _scalar(value: object) -> object:
 def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, limits: Thresholds) -> _Reference | None:
     """Choose what the fits of a group are held to."""
 
-    def met(i: int) -> bool:
-        figures = fits[i].metrics
-        ess = min(float(figures["ess_bulk_min_invariants"]), float(figures["ess_tail_min_invariants"]))
-        if figures.get("divergences"):
-            return False
-        return float(figures["rhat_max_invariants"]) < limits.rhat_good and ess >= limits.ess
-
     def sampler(i: int) -> _Reference:
-        if "rhat_max_invariants" not in fits[i].metrics:
+        metrics = fits[i].metrics
+        if "rhat_max_invariants" not in metrics:
             return _Reference(i, False, "one chain, or too few draws, of which nothing can be said")
-        rhat, ess = (float(fits[i].metrics[f"{n}_invariants"]) for n in ("rhat_max", "ess_bulk_min"))
-        figures = f"R-hat {min(rhat, 1e3):.4f} and {ess:.0f} effective draws on invariants"
-        if count := fits[i].metrics.get("divergences"):
+        rhat, bulk, tail = (float(metrics[f"{n}_invariants"]) for n in ("rhat_max", "ess_bulk_min", "ess_tail_min"))
+        figures = f"R-hat {min(rhat, 1e3):.4f} and {bulk:.0f} effective draws on invariants"
+        if count := metrics.get("divergences"):
             figures = f"{count} divergences, {figures}"
+        good = not count and rhat < limits.rhat_good and min(bulk, tail) >= limits.ess
         wanted = f"no divergences, R-hat < {limits.rhat_good:g} and {limits.ess:g} effective draws"
-        return _Reference(i, met(i), figures if met(i) else f"{figures}, where {wanted} are wanted")
+        return _Reference(i, good, figures if good else f"{figures}, where {wanted} are wanted")
 
     if given is not None:
         fit = fits[given]
@@ -291,11 +273,10 @@ def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, lim
         if fits[i].kind == "exact":
             return _Reference(i, True, "independent draws from the posterior itself")
     samplers = [i for i in group if "rhat_max_invariants" in fits[i].metrics]
-    if good := [i for i in samplers if met(i)]:
+    if good := [i for i in samplers if sampler(i).good]:
         return sampler(max(good, key=lambda i: float(fits[i].metrics["ess_bulk_min_invariants"])))
-    if samplers:
-        return sampler(min(samplers, key=lambda i: float(fits[i].metrics["rhat_max_invariants"])))
-    return None
+    best = min(samplers, key=lambda i: float(fits[i].metrics["rhat_max_invariants"]), default=None)
+    return None if best is None else sampler(best)
 
 
 def _against(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
@@ -325,21 +306,17 @@ def _moments(name: str, fit: Fit, draws: Draws, raw: Draws | None = None) -> pd.
     for site, value in draws.items():
         flat = value.flatten(0, 1).double().cpu()
         one = len(flat) < 2 or fit.kind == "point"
-        mean = flat.mean(0)
-        sd = torch.full_like(mean, torch.nan) if one else flat.std(0)
+        mean, unknown = flat.mean(0), torch.full_like(flat[0], torch.nan)
+        sd = unknown if one else flat.std(0)
+        ends = (unknown, unknown) if one else torch.as_tensor(np.quantile(flat.numpy(), [0.05, 0.95], axis=0))
         columns = {"mean": mean, "sd": sd, "mcse": _mcse(fit, {site: value}, sd)}
-        ends = torch.full((2, *mean.shape), torch.nan) if one else torch.as_tensor(_ends(flat))
         columns |= {"lower_90": ends[0], "upper_90": ends[1]}
         if raw is not None:
             plain = raw[site].flatten(0, 1).double().cpu()
-            columns |= {"raw_mean": plain.mean(0), "raw_sd": torch.full_like(mean, torch.nan) if one else plain.std(0)}
+            columns |= {"raw_mean": plain.mean(0), "raw_sd": unknown if one else plain.std(0)}
         rows: dict[str, Any] = {"fit": name, "quantity": _labels(site, fit, value)}
         frames.append(pd.DataFrame(rows | {key: each.flatten().numpy() for key, each in columns.items()}))
     return pd.concat(frames, ignore_index=True)
-
-
-def _ends(flat: Tensor) -> np.ndarray:
-    return np.quantile(flat.numpy(), [0.05, 0.95], axis=0)
 
 
 def _mcse(fit: Fit, draws: Values, sd: Tensor) -> Tensor:
@@ -376,14 +353,14 @@ def _figures(
     fits: Sequence[Fit], names: Sequence[str], i: int, chosen: _Reference | None, held: _Held, limits: Thresholds
 ) -> Metrics:
     """Return the figures of a fit beside its reference; what a verdict says is made from them."""
+    if len(fits) == 1:
+        return {}
     if chosen is None:
-        return {"reference": "", "reference_is": "none"} if len(fits) > 1 else {}
+        return {"reference": "", "reference_is": "none"}
     result: Metrics = {
         "reference": names[chosen.index], "reference_is": chosen.what, "reference_good": int(chosen.good),
         "is_reference": int(chosen.index == i),
     }  # fmt: skip
-    if len(fits) == 1:
-        return {}
     rows = judged(held.invariants, fits[i].kind)
     if chosen.index != i and len(rows):
         result |= _means(rows) | _spread(rows)
@@ -443,10 +420,8 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
     """
     rows = judged(invariants, fit.kind)
     rows = rows.iloc[evenly(len(rows), MOST_SCALARS).numpy()]
-    if not len(rows) or np.isnan(fit.seconds):  # a fit from elsewhere that says no time
-        return pd.DataFrame()
-    if fit.kind != "samples" and own:
-        return pd.DataFrame()
+    if not len(rows) or np.isnan(fit.seconds) or (fit.kind != "samples" and own):
+        return pd.DataFrame()  # one from elsewhere says no time
     if fit.kind != "samples":
         error = float(rows["error_in_sd"].abs().max())
         return pd.DataFrame({"seconds": [_settled(fit)], "error": [error]})
@@ -492,18 +467,17 @@ def _evidence(fits: Sequence[Fit], names: Sequence[str], group: Sequence[int], i
     """Return the gap of a fit's ELBO to the log evidence of its group, where anything is known of that."""
     if "elbo" not in fits[i].metrics:
         return {}
-    for j in group:
-        if fits[j].objective_name == "log_evidence":
-            known, noise, how = fits[j].objective, 0.0, f"exact, by {names[j]}"
-            break
-    else:
-        close = [j for j in group if _weighable(fits[j].metrics)]
-        if not close:
-            return {}
+    exact = next((j for j in group if fits[j].objective_name == "log_evidence"), None)
+    close = [j for j in group if _weighable(fits[j].metrics)]
+    if exact is not None:
+        known, noise, how = fits[exact].objective, 0.0, f"exact, by {names[exact]}"
+    elif close:
         # Weighted means are too low rather than too high, on average: the highest is the nearest.
         best = max(close, key=lambda j: float(fits[j].metrics["log_evidence_weighted"]))
         known, noise = (float(fits[best].metrics[f"log_evidence_weighted{end}"]) for end in ("", "_se"))
         how = f"draws of {names[best]}, weighted; at least {known:.2f} ± {noise:.2f}"
+    else:
+        return {}
     gap = known - float(fits[i].metrics["elbo"])
     return {
         "log_evidence": known, "evidence_is": how, "elbo_gap": gap,

@@ -39,18 +39,8 @@ def evaluate(fit: Fit) -> Metrics:
     Raises:
         DataError: From the model, if the data cannot be predicted.
     """
-    result: Metrics = {
-        "model": fit.model_name,
-        "method": fit.method,
-        "kind": fit.kind,
-        "status": fit.status,
-        "objective_name": fit.objective_name,
-        "objective": fit.objective,
-        "iterations": fit.iterations,
-        "seconds": fit.seconds,
-        "seed": fit.seed,
-        **fit.metrics,
-    }
+    own = ("method", "kind", "status", "objective_name", "objective", "iterations", "seconds", "seed")
+    result: Metrics = {"model": fit.model_name, **{name: getattr(fit, name) for name in own}, **fit.metrics}
     if fit.data.hidden is not None and len(fit.data.hidden.values):
         result |= holdout(fit.predict(fit.data), fit.data.hidden)
     if fit.kind != "point" and fit.draws.shape[0] * fit.draws.shape[1] >= 20:
@@ -169,27 +159,20 @@ def convergence(fit: Fit) -> Metrics:
     result: Metrics = {"chains": chains, "draws": draws}
     if draws < 4:
         return result
-    aligned = dataset(some(fit.aligned))
-    invariants = dataset(some(fit.invariants))
+    aligned, invariants = dataset(some(fit.aligned)), dataset(some(fit.invariants))
+    ours = {"": aligned, "_invariants": invariants}
     with np.errstate(all="ignore"):  # constants, such as the weight of a single component, have no R-hat
-        result |= _chains(fit, aligned, invariants) if chains > 1 else {}
-    for name, data in (("", aligned), ("_invariants", invariants)):
-        result[f"ess_bulk_min{name}"] = _worst(az.ess(data, method="bulk"), np.nanmin)
-        result[f"ess_tail_min{name}"] = _worst(az.ess(data, method="tail"), np.nanmin)
+        for name, data in {"_raw": dataset(some(fit.draws)), **ours}.items() if chains > 1 else ():
+            result[f"rhat_max{name}"] = _worst(az.rhat(data), np.nanmax)
+    for name, data in ours.items():
+        for part in ("bulk", "tail"):
+            result[f"ess_{part}_min{name}"] = _worst(az.ess(data, method=part), np.nanmin)
     result["ess_per_second"] = float(result["ess_bulk_min_invariants"]) / max(fit.seconds, 1e-9)
     if "diverging" in fit.sample_stats:
         result["divergences"] = int(fit.sample_stats["diverging"].sum())
     if "energy" in fit.sample_stats:
         result["ebfmi_min"] = float(np.min(az.bfmi(fit.sample_stats["energy"].cpu().numpy())))
     return result
-
-
-def _chains(fit: Fit, aligned: xr.Dataset, invariants: xr.Dataset) -> Metrics:
-    return {
-        "rhat_max_raw": _worst(az.rhat(dataset(some(fit.draws))), np.nanmax),
-        "rhat_max": _worst(az.rhat(aligned), np.nanmax),
-        "rhat_max_invariants": _worst(az.rhat(invariants), np.nanmax),
-    }
 
 
 def _worst(data: Mapping[str, xr.DataArray], choose: Callable[..., float]) -> float:
