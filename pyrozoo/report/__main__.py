@@ -76,8 +76,8 @@ def rebuild(arguments: Sequence[str]) -> Path:
         raise SettingError(f"{runs[0]} holds a calibration: python -m pyrozoo resume={runs[0]} writes its report anew")
     if alone and "output" not in settings:
         return _run(runs[0], settings, limits)
-    target = directories[0] if len(directories) == 1 and not alone else _new()
-    target = Path(settings["output"]) if "output" in settings else target
+    new = Path("outputs") / "comparisons" / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
+    target = Path(settings.get("output", directories[0] if len(directories) == 1 and not alone else new))
     if calibrations:
         compare_calibrations(runs, target)
         return target / "report.html"
@@ -97,10 +97,6 @@ def _number(argument: str) -> float | None:
         raise SettingError(f"{key} is {value!r}; it must be a number") from None
 
 
-def _new() -> Path:
-    return Path("outputs") / "comparisons" / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
-
-
 def _run(directory: Path, settings: dict[str, str], limits: dict[str, Any]) -> Path:
     """Write the page of one run anew."""
     import yaml
@@ -109,10 +105,8 @@ def _run(directory: Path, settings: dict[str, str], limits: dict[str, Any]) -> P
     from pyrozoo.store.run_directory import write_page
 
     fit, data, config = load_run(directory)
-    asked = {
-        "reference": settings.get("reference", config.get("reference")),
-        "verdict": (config.get("verdict") or {}) | limits,
-    }
+    reference = settings.get("reference", config.get("reference"))
+    asked = {"reference": reference, "verdict": (config.get("verdict") or {}) | limits}
     write_page(fit, data, directory, yaml.safe_dump(config, sort_keys=False), judge(fit, asked))
     return directory / "report.html"
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import arviz as az
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws, Values
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.picture import Picture
+from pyrozoo.report.panels import in_a_row
 
 MOST_LINES = 40
 MOST_POINTS = 2000
@@ -31,17 +35,14 @@ def standard_pictures(fit: Fit, data: az.InferenceData) -> list[Picture]:
 
 
 def _objective(fit: Fit) -> Picture:
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    figure, (left, right) = in_a_row(2, 9, 3.4, sharey=True)
     lines = list(fit.trace.groupby("chain"))
-    shown = (
-        lines
-        if len(lines) <= MOST_LINES
-        else [lines[i] for i in np.linspace(0, len(lines) - 1, MOST_LINES).astype(int)]
-    )
+    shown = [lines[i] for i in np.linspace(0, len(lines) - 1, min(len(lines), MOST_LINES)).astype(int)]
     best = int(np.nanargmax(fit.runs["objective"].to_numpy())) if len(fit.runs) and fit.kind != "samples" else None
     for chain, line in shown + [each for each in lines if each[0] == best]:
-        style = {"color": "C3", "lw": 1.8, "zorder": 3} if chain == best else {"color": "C0", "lw": 0.8, "alpha": 0.5}
+        style: dict[str, Any] = {"color": "C0", "lw": 0.8, "alpha": 0.5}
+        if chain == best:
+            style = {"color": "C3", "lw": 1.8, "zorder": 3}
         left.plot(line["iteration"], line["objective"], **style)
         right.plot(line["seconds"], line["objective"], **style)
     if len(fit.trace):
@@ -57,17 +58,12 @@ def _objective(fit: Fit) -> Picture:
 
 
 def _restarts(fit: Fit) -> Picture:
-    figure = Figure(figsize=(6, 3), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = in_a_row(1, 6, 3)
     gaps = (fit.runs["objective"].max() - fit.runs["objective"]).dropna()
     axes.hist(gaps, bins=min(30, max(5, len(gaps) // 4)), color="C0")
-    near = int((gaps < 0.1).sum())
     axes.set(xlabel="below the best restart", ylabel="restarts", title=f"Where {len(gaps)} restarts ended")
-    return Picture(
-        "restarts",
-        f"{near} of {len(gaps)} restarts end within 0.1 of the best. One restart is a lottery ticket.",
-        figure,
-    )
+    near = f"{int((gaps < 0.1).sum())} of {len(gaps)} restarts end within 0.1 of the best"
+    return Picture("restarts", f"{near}. One restart is a lottery ticket.", figure)
 
 
 def _posterior(fit: Fit) -> Picture:
@@ -77,7 +73,7 @@ def _posterior(fit: Fit) -> Picture:
     for axes, (site, value) in zip(np.atleast_1d(figure.subplots(len(aligned), 1)), aligned.items(), strict=True):
         flat = value.flatten(0, 1).reshape(-1, max(1, value[0, 0].numel())).double().cpu().numpy()
         size = flat.shape[1]
-        x = np.linspace(0, size - 1, min(size, MOST_POINTS)).round().astype(int)
+        x = evenly(size, MOST_POINTS).numpy()
         thinned |= len(x) < size
         flat = flat[:, x]
         if fit.kind != "point":
@@ -119,50 +115,46 @@ def _traces(fit: Fit) -> Picture:
             line.plot(chain, lw=0.6, alpha=0.8)
             histogram.hist(chain, bins=30, range=(low - room, high + room), histtype="step")
         line.set(title=name.replace("_", " "), xlabel="draw")
-    return Picture(
-        "traces", "Quantities that labels cannot change, chain by chain: the chains should lie over each other.", figure
-    )
+    said = "Quantities that labels cannot change, chain by chain: the chains should lie over each other."
+    return Picture("traces", said, figure)
 
 
 def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
     observed = data["observed_data"][fit.posterior.observed].values
     seen = ~np.isnan(observed)
     simulated = data["posterior_predictive"][fit.posterior.observed].values[0]
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = in_a_row(2, 9, 3.2)
     top = int(np.nanquantile(observed, 0.999)) + 2
     bins = np.arange(top + 1) - 0.5 if top <= 60 else np.linspace(observed[seen].min(), observed[seen].max(), 41)
-    densities = np.stack([np.histogram(each[seen], bins, density=True)[0] for each in simulated])
+    actual, *densities = (np.histogram(each[seen], bins, density=True)[0] for each in (observed, *simulated))
     centres = (bins[1:] + bins[:-1]) / 2
-    left.bar(
-        centres,
-        np.histogram(observed[seen], bins, density=True)[0],
-        width=np.diff(bins) * 0.9,
-        color="0.8",
-        label="data",
-    )
-    low, middle, high = np.quantile(densities, [0.05, 0.5, 0.95], axis=0)
-    left.errorbar(centres, middle, [middle - low, high - middle], fmt=".", color="C0", label="simulated, 90%")
+    left.bar(centres, actual, width=np.diff(bins) * 0.9, color="0.8", label="data")
+    _bars(left, centres, np.stack(densities), label="simulated, 90%")
     left.set(xlabel=fit.posterior.observed, title="All values")
     left.legend()
-    masked = np.where(seen, simulated, np.nan)
-    means = np.nanmean(masked, axis=1)
-    low, middle, high = np.quantile(means, [0.05, 0.5, 0.95], axis=0)
     actual = np.nanmean(observed, axis=0)
-    right.errorbar(actual, middle, [middle - low, high - middle], fmt=".", color="C0")
+    low, high = _bars(right, actual, np.nanmean(np.where(seen, simulated, np.nan), axis=1))
     ends = [min(actual.min(), low.min()), max(actual.max(), high.max())]
     right.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
     right.set(xlabel="data", ylabel="simulated, 90%", title="Column means")
-    return Picture(
-        "predictive", "Data simulated from the fit against the data: points should sit on bars and on the line.", figure
-    )
+    return Picture("predictive", f"{AGAINST}: points should sit on bars and on the line.", figure)
+
+
+AGAINST = "Data simulated from the fit against the data"
+
+
+def _bars(axes: Axes, at: np.ndarray, simulated: np.ndarray, **style: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the median and 90% of what was simulated, [simulation, value]; return the ends."""
+    low, middle, high = np.quantile(simulated, [0.05, 0.5, 0.95], axis=0)
+    axes.errorbar(at, middle, [middle - low, high - middle], fmt=".", color="C0", **style)
+    return low, high
 
 
 def _totals(data: az.InferenceData) -> Picture:
     """Draw every statistic of the data against the same of simulated data: one panel each."""
     sets = {str(name): value.values[0] for name, value in data["posterior_predictive"].items()}
-    figure = Figure(figsize=(3.6 * len(sets), 3.4), layout="constrained")
-    for axes, (name, simulated) in zip(np.atleast_1d(figure.subplots(1, len(sets))), sets.items(), strict=True):
+    figure, row = in_a_row(len(sets), 3.6 * len(sets), 3.4)
+    for axes, (name, simulated) in zip(row, sets.items(), strict=True):
         observed = data["observed_data"][name].values
         if simulated.ndim > 1:
             seen = ~np.isnan(observed)
@@ -174,17 +166,12 @@ def _totals(data: az.InferenceData) -> Picture:
             axes.set(title=title, xlabel="simulated; the data are red", yticks=[])
             axes.locator_params(axis="x", nbins=4)
             continue
-        at = np.linspace(0, len(observed) - 1, min(len(observed), MOST_POINTS)).round().astype(int)
-        low, middle, high = np.quantile(simulated[:, at], [0.05, 0.5, 0.95], axis=0)
-        axes.errorbar(observed[at], middle, [middle - low, high - middle], fmt=".", color="C0", ms=3, lw=0.6)
+        at = evenly(len(observed), MOST_POINTS).numpy()
+        low, high = _bars(axes, observed[at], simulated[:, at], ms=3, lw=0.6)
         top = max(float(observed.max()), float(high.max()), 1.0)
         bottom = min(float(observed.min()), float(low.min()), 0.0)
         axes.plot([bottom, top], [bottom, top], color="0.6", lw=0.8, zorder=0)
         if top > 100:
             axes.set(xscale="symlog", yscale="symlog")
         axes.set(title=title, xlabel="data", ylabel="simulated, 90%")
-    return Picture(
-        "predictive",
-        "Data simulated from the fit against the data: points should sit on the line, red in the heap.",
-        figure,
-    )
+    return Picture("predictive", f"{AGAINST}: points should sit on the line, red in the heap.", figure)

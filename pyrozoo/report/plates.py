@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import NotApplicable
 
 COLUMNS = 4
+TRIED = 20_000  # layouts
 STEP_X, STEP_Y = 2.0, 1.35
 WIDTH, HEIGHT = 0.62, 0.26  # half axes of a site's ellipse
 
@@ -56,13 +57,11 @@ def draw_plates(posterior: Posterior) -> Figure:
     figure = Figure(figsize=(2.2 * across + 0.6, 1.35 * down + 0.6), layout="constrained")
     axes = figure.subplots()
     # Larger boxes get more room around their members, so that no two edges lie on each other.
-    for rank, (plate, sites) in enumerate(sorted(plates.items(), key=lambda item: -_area([cells[s] for s in item[1]]))):
-        if sites:
-            _box(axes, f"{plate} {sizes.get(plate, '')}", [cells[site] for site in sites], rank)
-    for site, each in parents.items():
-        for parent in each:
-            if parent != site:
-                _arrow(axes, cells[parent], cells[site])
+    boxes = {plate: [cells[site] for site in sites] for plate, sites in plates.items() if sites}
+    for rank, (plate, inside) in enumerate(sorted(boxes.items(), key=lambda item: -_area(item[1]))):
+        _box(axes, f"{plate} {sizes.get(plate, '')}", inside, rank)
+    for parent, site in _pairs(parents):
+        _arrow(axes, cells[parent], cells[site])
     for site, (x, y) in cells.items():
         shade = "0.8" if site in relations["observed"] else "white"
         axes.add_patch(Ellipse((x * STEP_X, -y * STEP_Y), 2 * WIDTH, 2 * HEIGHT, fc=shade, ec="black", zorder=3))
@@ -75,14 +74,13 @@ def draw_plates(posterior: Posterior) -> Figure:
 
 
 def _sizes(posterior: Posterior, start: dict[str, Tensor]) -> dict[str, int]:
-    nodes = poutine.trace(poutine.condition(posterior.program, data=start)).get_trace(posterior.data).nodes.values()
+    conditioned: Any = poutine.condition(posterior.program, data=dict(start))
+    nodes = poutine.trace(conditioned).get_trace(posterior.data).nodes.values()
     return {frame.name: frame.full_size or frame.size for node in nodes if node["type"] == "sample"
             for frame in node["cond_indep_stack"]}  # fmt: skip
 
 
 def _area(inside: list[Cell]) -> int:
-    if not inside:
-        return 0
     (x0, y0), (x1, y1) = np.min(inside, 0), np.max(inside, 0)
     return int((x1 - x0 + 1) * (y1 - y0 + 1))
 
@@ -107,45 +105,38 @@ def _placed(parent_items: Frozen, plate_items: Frozen) -> dict[str, Cell]:
         return depth[site]
 
     sites = sorted(parents, key=find)
-    best, best_cost = None, np.inf
-    generator = np.random.default_rng(0)
-    exhaustive = COLUMNS ** len(sites) <= 20_000
-    candidates = (
-        itertools.product(range(COLUMNS), repeat=len(sites))
-        if exhaustive
-        else (tuple(generator.integers(0, COLUMNS, len(sites))) for _ in range(20_000))
-    )
-    for columns in candidates:
-        cells = {site: (int(column), depth[site]) for site, column in zip(sites, columns, strict=True)}
-        cost = _cost(cells, parents, plates)
-        if cost < best_cost:
-            best, best_cost = cells, cost
-    assert best is not None
+    every: Iterable[tuple[int, ...]] = itertools.product(range(COLUMNS), repeat=len(sites))
+    if COLUMNS ** len(sites) > TRIED:
+        generator = np.random.default_rng(0)
+        every = (tuple(generator.integers(0, COLUMNS, len(sites))) for _ in range(TRIED))
+    layouts = ({s: (int(column), depth[s]) for s, column in zip(sites, columns, strict=True)} for columns in every)
+    best = min(layouts, key=lambda cells: _cost(cells, parents, plates))
     left = min(x for x, _ in best.values())
     return {site: (x - left, y) for site, (x, y) in best.items()}
+
+
+def _pairs(parents: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Return who depends on whom: parent and site."""
+    return [(parent, site) for site, each in parents.items() for parent in each if parent != site]
 
 
 def _cost(
     cells: Mapping[str, Cell], parents: Mapping[str, Sequence[str]], plates: Mapping[str, Sequence[str]]
 ) -> float:  # fmt: skip
     cost = 100.0 * (len(cells) - len(set(cells.values())))
-    for members in plates.values():
+    for members in filter(None, plates.values()):
         inside = [cells[m] for m in members]
-        if not inside:
-            continue
         (x0, x1), (y0, y1) = ((min(each), max(each)) for each in zip(*inside, strict=True))
         cost += 0.3 * (x1 - x0 + 1)
         for site, (x, y) in cells.items():
             cost += 30 * (site not in members and x0 <= x <= x1 and y0 <= y <= y1)
-    for site, each in parents.items():
-        for parent in each:
-            if parent != site:
-                (x0, y0), (x1, y1) = cells[parent], cells[site]
-                cost += abs(x1 - x0) ** 1.2
-                # An arrow that runs straight through another site cannot be read.
-                for other, (x, y) in cells.items():
-                    if other not in (site, parent) and y0 < y < y1:
-                        cost += 10 * (abs(x0 + (x1 - x0) * (y - y0) / (y1 - y0) - x) < 0.3)
+    for parent, site in _pairs(parents):
+        (x0, y0), (x1, y1) = cells[parent], cells[site]
+        cost += abs(x1 - x0) ** 1.2
+        # An arrow that runs straight through another site cannot be read.
+        for other, (x, y) in cells.items():
+            if other not in (site, parent) and y0 < y < y1:
+                cost += 10 * (abs(x0 + (x1 - x0) * (y - y0) / (y1 - y0) - x) < 0.3)
     return cost
 
 
@@ -154,17 +145,9 @@ def _box(axes: Any, label: str, inside: list[Cell], rank: int) -> None:
     (x0, y0), (x1, y1) = np.min(inside, 0), np.max(inside, 0)
     left, right = x0 * STEP_X - WIDTH - pad, x1 * STEP_X + WIDTH + pad
     top, bottom = -y0 * STEP_Y + HEIGHT + pad, -y1 * STEP_Y - HEIGHT - pad - 0.16
-    color = f"C{rank}"
-    shape = FancyBboxPatch(
-        (left, bottom),
-        right - left,
-        top - bottom,
-        boxstyle="round,pad=0,rounding_size=0.1",
-        fill=False,
-        ec=color,
-        lw=1.3,
-    )
-    axes.add_patch(shape)
+    color, corners = f"C{rank}", "round,pad=0,rounding_size=0.1"
+    sides = right - left, top - bottom
+    axes.add_patch(FancyBboxPatch((left, bottom), *sides, boxstyle=corners, fill=False, ec=color, lw=1.3))
     axes.text(right - 0.08, bottom + 0.05, label, ha="right", va="bottom", fontsize=8, color=color)
 
 
@@ -174,6 +157,5 @@ def _arrow(axes: Any, start: Cell, end: Cell) -> None:
     direction = b - a
     # Where the line leaves the ellipse.
     reach = direction / np.hypot(direction[0] / WIDTH, direction[1] / HEIGHT)
-    axes.annotate(
-        "", xy=b - reach, xytext=a + reach, arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1}, zorder=2
-    )
+    style = {"arrowstyle": "-|>", "color": "black", "lw": 1}
+    axes.annotate("", xy=b - reach, xytext=a + reach, arrowprops=style, zorder=2)

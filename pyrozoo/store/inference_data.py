@@ -67,7 +67,7 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
             notes.append(f"predictive data sets: {count} kept, of {predictive.SIMULATIONS}")
         simulated = _predictive_sets(fit, fit.draws, count)
         prior = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / (8 * fit.draws.scalars))), notes)
-        prior_predictive = _predictive_sets(fit, _first(prior, count), count) if prior else {}
+        prior_predictive = _predictive_sets(fit, next(prior.blocks(count)), count) if prior else {}
     seen, constant = posterior.stored()
     seen, constant = {**statistics, **seen}, {**constant, **_truth(fit)}
     coords = {name: list(labels) for name, labels in data.coords.items()}
@@ -119,10 +119,8 @@ def _fitting(
 ) -> dict[str, list[Any]]:
     """Return labels of dimensions but for those that a program uses for something of another size."""
     sizes: dict[str, set[int]] = {}
-    for dims, shape in [
-        *((dims, array.shape) for dims, array in arrays.values()),
-        *((sites[site], value.shape[2:]) for site, value in draws.items()),
-    ]:
+    found = [(dims, array.shape) for dims, array in arrays.values()]
+    for dims, shape in [*found, *((sites[site], value.shape[2:]) for site, value in draws.items())]:
         for dim, size in zip(dims, shape, strict=True):
             sizes.setdefault(dim, set()).add(size)
     return {name: labels for name, labels in coords.items() if sizes.get(name, {len(labels)}) == {len(labels)}}
@@ -132,11 +130,7 @@ def _attributes(fit: Fit, notes: Sequence[str]) -> dict[str, Any]:
     container = type(fit.data)
     return {
         "model": fit.model_name,
-        "method": fit.method,
-        "kind": fit.kind,
-        "status": fit.status,
-        "seed": fit.seed,
-        "seconds": fit.seconds,
+        **{name: getattr(fit, name) for name in ("method", "kind", "status", "seed", "seconds")},
         "data": fit.data.name,
         "settings": json.dumps(fit.model.values()),
         "sites": json.dumps(list(fit.posterior.sites)),
@@ -172,16 +166,13 @@ def program_inference_data(
     kept: dict[str, Any] = {}
     if warmup is not None and warmup[0].shape[1]:
         kept = {"warmup_posterior": values(warmup[0]), "warmup_sample_stats": _numpy(warmup[1]), "save_warmup": True}
+    observed = _numpy({name: value for name, (value, _) in density.observed.items()}) or None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="More chains")  # see above
         result = az.from_dict(
-            posterior=values(vectors),
-            sample_stats=_numpy(statistics),
-            observed_data=_numpy({name: value for name, (value, _) in density.observed.items()}) or None,
-            coords={name: list(labels) for name, labels in coords.items()},
-            dims=dims,
-            **kept,
-        )
+            posterior=values(vectors), sample_stats=_numpy(statistics), observed_data=observed, dims=dims,
+            coords={name: list(labels) for name, labels in coords.items()}, **kept,
+        )  # fmt: skip
     result.attrs.update({**attributes, "versions": json.dumps(versions())})
     return result
 
@@ -189,8 +180,8 @@ def program_inference_data(
 def _thinning(fit: Fit, budget: float) -> int:
     """Return the step at which draws and their pointwise log-likelihood fit into a number of bytes."""
     chains, count = fit.draws.shape
-    each = 8 * (fit.posterior.units + fit.draws.scalars)
-    return min(count, max(1, -(-int(chains * count * each) // max(1, int(budget)))))
+    size = 8 * chains * count * (fit.posterior.units + fit.draws.scalars)
+    return min(count, max(1, -(-int(size) // max(1, int(budget)))))
 
 
 def _numpy(values: Values) -> dict[str, np.ndarray]:
@@ -202,10 +193,6 @@ def _predictive_sets(fit: Fit, draws: Draws, count: int) -> dict[str, np.ndarray
     statistics = [fit.posterior.statistics(replica) for replica in predictive.simulations(fit, draws, count)]
     sets = [{name: array for name, (_, array) in one.items()} for one in statistics]
     return {name: np.stack([each[name] for each in sets])[None] for name in (sets[0] if sets else {})}
-
-
-def _first(draws: Draws, count: int) -> Draws:
-    return next(draws.blocks(count))
 
 
 def _prior(fit: Fit, total: int, notes: list[str]) -> Draws:
@@ -243,14 +230,9 @@ def from_inference_data(data: az.InferenceData, model: Model, given: Any = None)
     draws = Draws(_tensors(data, "posterior"))
     if "sites" in attributes:  # others are functions of them
         draws = Draws({site: draws[site] for site in json.loads(attributes["sites"])})
-    coords: dict[str, list[str]] = {}
-    for group in ("observed_data", "constant_data"):
-        if group in data:
-            coords |= {str(name): [str(v) for v in value.values] for name, value in data[group].coords.items()}
-    observed, constant = (
-        {str(n): np.asarray(v.values) for n, v in data[group].items()} if group in data else {}
-        for group in ("observed_data", "constant_data")
-    )
+    groups = [data[group] if group in data else xr.Dataset() for group in ("observed_data", "constant_data")]
+    coords = {str(dim): list(map(str, labels.values)) for group in groups for dim, labels in group.coords.items()}
+    observed, constant = ({str(n): np.asarray(v.values) for n, v in group.items()} for group in groups)
     kind = posterior_class(type(model))
     site = "data" if kind is Posterior else str(kind.observed)
     if given is None:
@@ -258,21 +240,11 @@ def from_inference_data(data: az.InferenceData, model: Model, given: Any = None)
         restored = container.restore(observed, constant, coords, site)
         given = dataclasses.replace(restored, name=attributes.get("data", restored.name))
     return Fit(
-        posterior=kind(model, given),
-        method=attributes["method"],
-        kind=attributes["kind"],
-        draws=draws,
-        trace=pd.DataFrame(),
-        runs=pd.DataFrame(),
-        status=attributes["status"],
-        objective_name="",
-        objective=float("nan"),
-        iterations=0,
-        seconds=float(attributes["seconds"]),
-        seed=int(attributes["seed"]),
-        sample_stats=_tensors(data, "sample_stats"),
-        expectations=_tensors(data, "expectations"),
-    )
+        posterior=kind(model, given), method=attributes["method"], kind=attributes["kind"], draws=draws,
+        trace=pd.DataFrame(), runs=pd.DataFrame(), status=attributes["status"], objective_name="",
+        objective=float("nan"), iterations=0, seconds=float(attributes["seconds"]), seed=int(attributes["seed"]),
+        sample_stats=_tensors(data, "sample_stats"), expectations=_tensors(data, "expectations"),
+    )  # fmt: skip
 
 
 def _tensors(data: az.InferenceData, group: str) -> dict[str, Tensor]:

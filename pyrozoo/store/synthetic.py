@@ -67,12 +67,9 @@ def write_synthetic(
         progress: Whether to show a bar on a terminal, when it takes over two seconds.
     """
     with bar(count, path.name, shown=progress, unit="row") as shown, replacing(path) as temporary:
-        fresh = True
 
         def take(codes: Tensor) -> None:
-            nonlocal fresh
-            fit.data.frame(codes).to_csv(temporary, mode="w" if fresh else "a", header=fresh, index=False)
-            fresh = False
+            fit.data.frame(codes).to_csv(temporary, mode="a", header=not temporary.exists(), index=False)
             shown.update(len(codes))
 
         _draw(fit, count, given, seed, take)
