@@ -22,7 +22,7 @@ import pyrozoo
 from benchmarks.harness import Row, alone, in_turns
 from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.data.named import read_named
-from pyrozoo.models.potts_grid.elimination import Eliminated
+from pyrozoo.math.elimination import Eliminated
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.messages import Passing
 from pyrozoo.models.potts_grid.model import PottsGrid

@@ -163,6 +163,13 @@ class Solver(abc.ABC):
     def answer(self, state: Any) -> Answer:
         """Return what a state says."""
 
+    def after(self, steps: int) -> Any:
+        """Return the state of one chain after so many steps from a random start."""
+        state = self.init(1)
+        for _ in range(steps):
+            state, _ = self.step(state)
+        return state
+
     def finish(self, state: Any) -> Any:
         """Return what ``answer`` takes in the end: the state, or more where that leaves something out."""
         return state

@@ -62,8 +62,10 @@ def percent(part: float) -> str:
     return f"{part:.0%}" if part >= 0.0995 else f"{part:.1%}" if part >= 0.00995 else f"{part:.2%}"
 
 
-def counted(count: int, word: str, words: str | None = None) -> str:
-    """Return how many all of them are: "the one row", "all 7 rows"."""
+def counted(count: int, word: str, words: str | None = None, *, of: int | None = None) -> str:
+    """Return how many all of them are: "the one row", "all 7 rows"; or some of more: "the 2 largest of 7 rows"."""
+    if of is not None and count < of:
+        return f"the {count} largest of {of} {words or word + 's'}"
     return f"the one {word}" if count == 1 else f"all {count} {words or word + 's'}"
 
 

@@ -250,6 +250,6 @@ def test_more_factors_than_columns(method):
     assert set(drawn(fit)) == {"factors", "mean_and_noise", "scree", "correlation"}
 
 
-def test_many_factors_show_the_first():
+def test_many_factors_show_the_largest():
     found = named(fake(images(), factors=view.MOST_FACTORS + 3))
-    assert "the first 25 of 28 factors" in found["factors"].caption
+    assert "the 25 largest of 28 factors" in found["factors"].caption

@@ -20,9 +20,9 @@ from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.grid import Grid
 from pyrozoo.diagnostics.verdict import verdict
+from pyrozoo.math.elimination import Eliminated
 from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
-from pyrozoo.models.potts_grid.elimination import Eliminated
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import PottsField, PottsGrid
 from pyrozoo.models.potts_grid.view import View, labelling

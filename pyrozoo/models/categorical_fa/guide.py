@@ -36,9 +36,7 @@ class Guide:
 
     def __init__(self, posterior: Posterior):
         solver = Solver(posterior)
-        state = solver.init(1)
-        for _ in range(STEPS):
-            state, _ = solver.step(state)
+        state = solver.after(STEPS)
         self.posterior, sites = posterior, {site: value[0] for site, value in solver.sites(state).items()}
         if "latent_covariance" in sites:
             sites["latent_covariance"] = CovarianceTransform().inv(sites["latent_covariance"])

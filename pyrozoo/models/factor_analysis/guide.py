@@ -30,10 +30,7 @@ class Guide:
 
     def __init__(self, posterior: Posterior):
         model, data = posterior.model, posterior.data
-        solver = Solver(posterior)
-        state = solver.init(1)
-        for _ in range(STEPS):
-            state, _ = solver.step(state)
+        state = Solver(posterior).after(STEPS)
         self.posterior, self.model, like = posterior, model, state.mean
         M, N = model.num_factors, data.shape[0]
         precision = torch.block_diag(

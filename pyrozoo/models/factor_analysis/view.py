@@ -241,9 +241,10 @@ def _factor_images(fit: Fit) -> Picture:
         axes.set_title(f"{m}: {shares[m]:.1%}", fontsize=8, pad=2)
         bare(axes)
     bar(figure, image, figure.axes, ticks=[-1, 0, 1], aspect=30, pad=0.01)
+    some = counted(count, "factor", of=mean.shape[1])
     return Picture(
         "factors",
-        f"Mean loadings of {_counted(count, mean.shape[1])}, each on its own scale, with its share of the variance: "
+        f"Mean loadings of {some}, each on its own scale, with its share of the variance: "
         "red pixels rise while blue ones fall (or the other way round: signs, and the rotation, are a convention). "
         "Early factors should be broad contrasts of shape; specks of single pixels are noise.",
         figure,
@@ -270,9 +271,10 @@ def _factor_table(fit: Fit) -> Picture:
         axes.set(xlabel="column", ylabel="factor: share of the variance")
     axes.set_title("loading / sd of the column", fontsize=10)
     figure.colorbar(image, ax=axes, pad=0.02)
+    some = counted(count, "factor", of=W.shape[-1])
     return Picture(
         "factors",
-        f"Correlation of each column with {_counted(count, W.shape[-1])}, on one scale: columns of the same strong "
+        f"Correlation of each column with {some}, on one scale: columns of the same strong "
         "colour in a factor move together, of opposite colours against each other. Signs, and the rotation, are a "
         "convention.",
         figure,
@@ -509,12 +511,6 @@ def _units(table: Table) -> tuple[Tensor, Tensor] | None:
     if not len(varied) or varied.max() < UNEVEN * varied.median():
         return None
     return middle, torch.where(sd > 0, sd, 1.0)
-
-
-def _counted(count: int, total: int) -> str:
-    if count < total:
-        return f"the first {count} of {total} factors"
-    return counted(count, "factor")
 
 
 def _shape(table: Table) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from pyrozoo.contracts.solver import Info
 from pyrozoo.math.multinomial import allot
 from pyrozoo.models.poisson_mf.em import PointSolver, State, log_prior, prior_rates
 from pyrozoo.models.poisson_mf.factors import rates_given
-from pyrozoo.models.poisson_mf.likelihood import BLOCK, column_exposure, expected_total, row_exposure
+from pyrozoo.models.poisson_mf.likelihood import cell_by_cell, column_exposure, expected_total, row_exposure
 
 
 class Solver(PointSolver, kind="samples", objective="log_joint"):
@@ -38,18 +38,12 @@ class Solver(PointSolver, kind="samples", objective="log_joint"):
         self, theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"]
     ) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:
         """Draw z | x, theta, eta in blocks of listed cells; return its sums and sum of x log s - log x!."""
-        x, pattern = self.data.counts, self.data.pattern
-        of_rows, of_columns = torch.zeros_like(theta), torch.zeros_like(eta)
-        evidence = (-self.data.log_factorial).expand(len(theta)).clone()
-        tiny = torch.finfo(theta.dtype).tiny
-        step = max(1, BLOCK // (theta.shape[0] * theta.shape[2]))
-        for start in range(0, len(x), step):
-            i, j, count = (each[start : start + step] for each in (pattern.rows, pattern.columns, x))
-            z, s = allot(count.expand(len(theta), -1), theta[:, i] * eta[:, j])
-            of_rows.index_add_(1, i, z)
-            of_columns.index_add_(1, j, z)
-            evidence += s.clamp(min=tiny).log() @ count
-        return of_rows, of_columns, evidence
+
+        def share(products: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+            z, s = allot(count.expand(len(products), -1), products)
+            return z, s.clamp(min=torch.finfo(s.dtype).tiny).log()
+
+        return cell_by_cell(share, theta, eta, self.data)
 
     def gamma(self, shape: Tensor, rate: Tensor) -> Tensor:
         """Draw Gamma variables, kept above 0."""

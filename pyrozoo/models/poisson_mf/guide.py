@@ -27,11 +27,9 @@ class Guide:
 
     def __init__(self, posterior: Posterior):
         solver = Solver(posterior)
-        state, _ = solver.step(solver.init(1))
         self.total_rows = posterior.data.shape[0]
-        self.start = {
-            site: (q.mean[0], q.concentration[0].expand_as(q.mean[0])) for site, q in solver.factors(state).items()
-        }
+        factors = solver.factors(solver.after(1)).items()
+        self.start = {site: (q.mean[0], q.concentration[0].expand_as(q.mean[0])) for site, q in factors}
 
     def __call__(self, data: Triplets) -> None:
         """Sample the global sites."""

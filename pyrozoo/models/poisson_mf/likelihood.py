@@ -6,6 +6,7 @@ last sum over all cells is one of K products of totals, so that only listed and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -77,19 +78,37 @@ def shared(
 def shared_logs(
     row_logs: Float[Tensor, "C N K"], column_logs: Float[Tensor, "C M K"], data: Triplets
 ) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:
-    """Do the same from logarithms, cell by cell in blocks: slower, and right however small the factors are."""
-    x, rows, columns = data.counts, data.pattern.rows, data.pattern.columns
-    of_rows, of_columns = torch.zeros_like(row_logs), torch.zeros_like(column_logs)
-    evidence = -data.log_factorial.expand(len(row_logs))
-    step = max(1, BLOCK // (row_logs.shape[0] * row_logs.shape[2]))
-    for start in range(0, len(x), step):
-        i, j, count = (each[start : start + step] for each in (rows, columns, x))
-        logs = row_logs[:, i] + column_logs[:, j]
+    """Do the same from logarithms, cell by cell: slower, and right however small the factors are."""
+
+    def share(logs: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         log_s = logs.logsumexp(-1)
-        z = count[:, None] * (logs - log_s[..., None]).exp()
+        return count[:, None] * (logs - log_s[..., None]).exp(), log_s
+
+    return cell_by_cell(share, row_logs, column_logs, data, torch.add)
+
+
+def cell_by_cell(
+    share: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], rows: Float[Tensor, "C N K"],
+    columns: Float[Tensor, "C M K"], data: Triplets, together: Callable[[Tensor, Tensor], Tensor] = torch.mul,
+) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:  # fmt: skip
+    """Share the counts of listed cells among the factors in blocks; return what ``shared`` does.
+
+    Args:
+        share: From rows and columns of cells together [C, cell, K], and counts [cell], to shares and log s.
+        rows: theta, or its logarithm.
+        columns: eta, or its logarithm.
+        data: The counts.
+        together: Takes both.
+    """
+    of_rows, of_columns = torch.zeros_like(rows), torch.zeros_like(columns)
+    evidence = (-data.log_factorial).expand(len(rows)).clone()
+    step = max(1, BLOCK // (rows.shape[0] * rows.shape[2]))
+    cells = (each.split(step) for each in (data.pattern.rows, data.pattern.columns, data.counts))
+    for i, j, count in zip(*cells, strict=True):
+        z, log_s = share(together(rows[:, i], columns[:, j]), count)
         of_rows.index_add_(1, i, z)
         of_columns.index_add_(1, j, z)
-        evidence = evidence + log_s @ count
+        evidence += log_s @ count
     return of_rows, of_columns, evidence
 
 

@@ -137,7 +137,7 @@ def _genres(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Triple
             axes.text(1.2, i, percent(sizes[i]), ha="right", color="0.45", **style)
         axes.set(xlim=(0, 1.2), ylim=(lines - 0.5, -0.5))
         axes.set_title(f"factor {k}: {percent(shares[k])} of all", fontsize=9, loc="left", pad=3, fontweight="bold")
-    some = f"the {count} largest of {len(order)} factors" if count < len(order) else counted(len(order), "factor")
+    some = counted(count, "factor", of=len(order))
     return Picture(
         "genres",
         f"The columns with the largest weights in {some}, and each factor's share of all that is expected: do the "

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyrozoo.contracts import solver
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
-from pyrozoo.models.potts_grid.elimination import Eliminated, Marginals, refuse_large
+from pyrozoo.math.elimination import Eliminated, Marginals, refuse_large
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import FORBIDDEN
 from pyrozoo.models.potts_grid.posterior import Posterior
@@ -43,7 +43,7 @@ class Exactly:
 
 
 class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result", state=State):
-    """Elimination of pixels along the shorter side (see ``elimination``).
+    """Elimination of pixels along the shorter side (see ``math/elimination.py``).
 
     Raises:
         NotApplicable: The image is too large; the message says which size would do.

@@ -19,7 +19,7 @@ from pyrozoo.contracts.model import Model
 from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.core.settings import not_negative, stated, whole
 from pyrozoo.data.grid import MOST_LABELS, Grid
-from pyrozoo.models.potts_grid.elimination import Eliminated, at_most, work
+from pyrozoo.math.elimination import Eliminated, at_most, work
 from pyrozoo.program.whole import Whole
 
 SAME, ADJACENT = 10.0, 2.0

@@ -19,7 +19,7 @@ from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.picture import Picture
 from pyrozoo.drawing.panels import array, grid
-from pyrozoo.models.potts_grid import elimination
+from pyrozoo.math import elimination
 from pyrozoo.models.potts_grid.likelihood import Potentials, shares
 
 MOST_WORK, MOST_LINES, MOST_PANELS = 1e8, 20_000, 8

@@ -25,8 +25,7 @@ class Guide:
     """
 
     def __init__(self, posterior: Posterior):
-        solver = Solver(posterior)
-        state, _ = solver.step(solver.init(1))
+        state = Solver(posterior).after(1)
         self.model = posterior.model
         total, on_total = state.concentration[0].sum(), (state.on_alpha + state.on_beta)[0]
         positive, unit = constraints.positive, constraints.unit_interval
