@@ -150,15 +150,12 @@ class Data(abc.ABC):
         def move(tensor: Tensor) -> Tensor:
             return tensor.to(device, dtype if tensor.is_floating_point() else None)
 
-        return replace(
-            self,
-            values=move(self.values),
-            hidden=self.hidden and self.hidden.to(device, dtype),
-            test=self.test and self.test.to(device, dtype),
-            truth={site: move(value) for site, value in self.truth.items()},
-            replaced={site: move(value) for site, value in self.replaced.items()},
-            row_index=None if self.row_index is None else move(self.row_index),
-        )
+        moved: dict[str, Any] = {
+            name: {site: move(value) for site, value in getattr(self, name).items()} for name in ("truth", "replaced")
+        }
+        moved |= {name: (part := getattr(self, name)) and part.to(device, dtype) for name in ("hidden", "test")}
+        index = None if self.row_index is None else move(self.row_index)
+        return replace(self, values=move(self.values), row_index=index, **moved)
 
     @classmethod
     def _meaningless(cls, setting: str) -> NoReturn:
@@ -233,11 +230,7 @@ class Data(abc.ABC):
         return self._meaningless(".holdout") if fraction else self
 
     def with_test(self, test: Any) -> Self:
-        """Return the data with new rows beside them.
-
-        Raises:
-            DataError: They do not have the same columns, or data of this kind have no rows.
-        """
+        """Return the data with new rows beside them, or raise DataError when their columns do not fit."""
         raise DataError(f"{self.name}: new rows have no meaning for {type(self).__name__.lower()}")
 
     def refuse_empty(self, what: str) -> None:
@@ -246,11 +239,7 @@ class Data(abc.ABC):
             raise DataError(f"{self.name}: {what} is empty ({self.shape[0]} rows, {self.shape[1]} columns)")
 
     def checked(self) -> Self:
-        """Return the data themselves when they are usable at all.
-
-        Raises:
-            DataError: No rows or columns, or an infinite value.
-        """
+        """Return the data themselves when they are usable at all, or raise DataError."""
         return self
 
     def same(self, other: Any) -> bool:
@@ -277,21 +266,13 @@ class Data(abc.ABC):
 
     @classmethod
     def blank(cls, rows: int, columns: int) -> Self:
-        """Return data of the given shape to simulate into.
-
-        Raises:
-            SettingError: Data of this kind cannot be simulated by their size alone.
-        """
+        """Return data of the given shape to simulate into; refused where a size alone does not say enough."""
         cls._meaningless("=simulated")
 
     @classmethod
     @abc.abstractmethod
     def of(cls, source: Any, name: str = "data") -> Self:
-        """Make the container of what a user has in Python.
-
-        Raises:
-            DataError: It cannot be used.
-        """
+        """Make the container of what a user has in Python, or raise DataError when it cannot be used."""
 
 
 MOST_PAIRED = 30
@@ -300,13 +281,10 @@ MOST_PAIRED = 30
 
 @dataclass(frozen=True, eq=False)
 class Cells(Data):
-    """Data with a value for every row and column, NaN where it is missing; ``values`` has shape [N, D].
-
-    Attributes:
-        columns_stand_alone: Whether nothing can be learned of a column without any value, so that none may lose all.
-    """
+    """Data with a value for every row and column, NaN where it is missing; ``values`` has shape [N, D]."""
 
     columns_stand_alone: ClassVar[bool] = True
+    """Whether nothing can be learned of a column without any value, so that none may lose all."""
 
     @property
     def coords(self) -> dict[str, Sequence[str]]:
@@ -329,6 +307,8 @@ class Cells(Data):
     @cached_property
     def missing(self) -> Self | None:
         """Return the data with their missing cells as hidden entries of unknown value, or None when there is none."""
+        if self.replaced:  # simulated sites that are no cells stand in the place of the values
+            return None
         known = self.observed.clone()
         if self.hidden is not None:
             known[self.hidden.rows, self.hidden.columns] = True
@@ -346,12 +326,8 @@ class Cells(Data):
 
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
-        return self._bare(
-            values=self.values[index],
-            row_labels=[self.row_labels[i] for i in index.tolist()],
-            total_rows=self.shape[0] if self.total_rows is None else self.total_rows,
-            row_index=self.rows[index],
-        )
+        names, total = [self.row_labels[i] for i in index.tolist()], self.total_rows or self.shape[0]
+        return self._bare(values=self.values[index], row_labels=names, total_rows=total, row_index=self.rows[index])
 
     def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
         """Hide a random fraction of the observed entries (see ``Data``); where columns stand alone each keeps one.
@@ -372,12 +348,7 @@ class Cells(Data):
         return self.hide(row, column)
 
     def hide(self, rows: Tensor, columns: Tensor) -> Self:
-        """Return the data with observed entries missing and kept in ``hidden``, beside those that are there already.
-
-        Args:
-            rows: Where the entries are, [entry].
-            columns: The same, [entry].
-        """
+        """Return the data with observed entries missing and kept in ``hidden``, beside those that are there already."""
         if not len(rows):
             return self
         values, found = self.values.clone(), Hidden(rows, columns, self.values[rows, columns])

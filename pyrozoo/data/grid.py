@@ -87,12 +87,7 @@ class Grid(Coded):
         return Grid(values, self.row_labels, self.column_labels, self.name, levels=self.level_names)
 
     def with_noise(self, noise: float, seed: int) -> Grid:
-        """Return the grid with labels flipped at this rate, each to one of the others, and the clean ones as truth.
-
-        Raises:
-            SettingError: The rate is not in [0, 1).
-            DataError: There is one label only.
-        """
+        """Return the grid with labels flipped at this rate, each to one of the others, and the clean ones as truth."""
         check_fraction(noise, "data.noise")
         if self.num_levels < 2:
             raise DataError(f"{self.name}: labels of an image with {self.num_levels} of them cannot be flipped")
@@ -108,11 +103,7 @@ class Grid(Coded):
         raise DataError(f"{self.name}: a grid has no new rows to test on")
 
     def checked(self) -> Grid:
-        """Return the grid itself when it is usable at all.
-
-        Raises:
-            DataError: No pixels, or a value that is no label.
-        """
+        """Return the grid itself, or raise DataError when it has no pixels, or a value that is no label."""
         self.check_codes("the grid", "labels")
         most = len(self.levels) or MOST_LABELS
         self.refuse(self.filled >= most, f"is too large for a label; there are at most {most}, counted from 0")

@@ -56,8 +56,7 @@ def mask_images(
         speckle: Probability that a pixel is missing.
 
     Returns:
-        The table with masked entries that were observed now missing and in ``hidden``, beside those that are there
-        already. Every column keeps at least one of its observed values.
+        The table with masked entries hidden. Every column keeps at least one of its observed values.
 
     Raises:
         SettingError: An unknown kind, no images, or a parameter out of range.
@@ -100,23 +99,17 @@ def mask_images(
             block = images[start : start + BLOCK]
             masked[block] = draw[kind](block)
     masked &= observed
-    lost = observed.any(0) & (masked.sum(0) == observed.sum(0))
-    for column in np.flatnonzero(lost):  # few, unless there are few images
+    # Columns that would lose all are few, unless there are few images.
+    for column in np.flatnonzero(observed.any(0) & (masked.sum(0) == observed.sum(0))):
         masked[generator.choice(np.flatnonzero(observed[:, column])), column] = False
     rows, columns = (torch.as_tensor(index, device=table.values.device) for index in masked.nonzero())
     return table.hide(rows, columns)
 
 
 def line_masks(image_shape: tuple[int, int], angles: np.ndarray, distance: float) -> np.ndarray:
-    """Return which pixels are near a line through the middle of the image.
+    """Return which pixels, [N, height * width], are nearer than so much to a line through the middle of the image.
 
-    Args:
-        image_shape: Height and width.
-        angles: Of the lines, from horizontal, in radians, [N].
-        distance: Pixels nearer than this.
-
-    Returns:
-        [N, height * width] bool.
+    ``angles`` [N] are those of the lines from horizontal, in radians.
     """
     down, across = (np.arange(side) - (side - 1) / 2 for side in image_shape)
     away = np.cos(angles)[:, None, None] * down[:, None] - np.sin(angles)[:, None, None] * across
@@ -124,15 +117,9 @@ def line_masks(image_shape: tuple[int, int], angles: np.ndarray, distance: float
 
 
 def circle_masks(image_shape: tuple[int, int], centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Return which pixels are in a circle.
+    """Return which pixels, [N, height * width], are in circles.
 
-    Args:
-        image_shape: Height and width.
-        centres: Down and across, in pixels from the middle of the top left pixel, [N, 2].
-        radii: In pixels, [N]; pixels nearer than this.
-
-    Returns:
-        [N, height * width] bool.
+    ``centres`` [N, 2] are down and across, in pixels from the middle of the top left pixel; ``radii`` [N] in pixels.
     """
     down, across = ((np.arange(side) - centres[:, [axis]]) ** 2 for axis, side in enumerate(image_shape))
     inside = down[:, :, None] + across[:, None, :] < (radii**2)[:, None, None]

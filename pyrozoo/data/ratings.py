@@ -102,11 +102,7 @@ class Ratings(Triplets):
         return torch.as_tensor(np.sort(order[:count]), device=self.values.device)
 
     def checked(self) -> Self:
-        """Return the data themselves, with a note when a value looks like a code for no rating.
-
-        Raises:
-            DataError: No rows or columns, no ratings, or an infinite one.
-        """
+        """Return the data themselves, with a note when a value looks like a code for no rating, or raise DataError."""
         self.refuse_empty("the matrix")
         if not len(self.values):
             raise DataError(f"{self.name}: there is no rating")

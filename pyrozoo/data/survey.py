@@ -82,11 +82,7 @@ class Survey(Coded):
         return super().coords | {dim: [name for each in named for name in each[:end]] for dim, end in ends.items()}
 
     def codes_of(self, given: Mapping[str, Any]) -> dict[int, int]:
-        """Return column's index -> code of what is given as column's name -> level's name.
-
-        Raises:
-            SettingError: There is no such column, or it has no such level.
-        """
+        """Return column's index -> code of what is given as column's name -> level's name, or raise SettingError."""
         columns, found = [str(label) for label in self.column_labels], {}
         for name, value in given.items():
             if str(name) not in columns:
@@ -103,11 +99,7 @@ class Survey(Coded):
         return found
 
     def recoded(self, levels: Sequence[Sequence[str]]) -> Survey:
-        """Return the survey with codes that count other levels, hidden entries too.
-
-        Raises:
-            DataError: A category that occurs is not among those of its column.
-        """
+        """Return the survey with codes that count other levels, which must hold all that occur; hidden entries too."""
         values, hidden = self.values.clone(), self.hidden and replace(self.hidden, values=self.hidden.values.clone())
         for column, (mine, other) in enumerate(zip(self.levels, levels, strict=True)):
             place = {level: code for code, level in enumerate(other)}
@@ -146,11 +138,7 @@ class Survey(Coded):
         return replace(self, test=named.recoded(self.levels))
 
     def checked(self) -> Survey:
-        """Return the survey itself when it is usable at all.
-
-        Raises:
-            DataError: No rows or columns, two columns of one name, or a value that is no code of a category.
-        """
+        """Return the survey itself, or raise DataError: no cells, two columns of one name, a value that is no code."""
         self.check_codes("the survey", "codes of categories")
         refuse_twice(self.column_labels, self.name)
         sizes = torch.tensor(self.categories).to(self.values)

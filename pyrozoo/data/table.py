@@ -30,62 +30,39 @@ class Table(Cells):
 
     def __post_init__(self) -> None:
         if self.image_shape is not None and math.prod(self.image_shape) != self.shape[1]:
-            height, width = self.image_shape
-            raise DataError(
-                f"{self.name}: images of {height} x {width} pixels need {height * width} columns, not {self.shape[1]}"
-            )
+            size, needed = "{} x {}".format(*self.image_shape), math.prod(self.image_shape)
+            raise DataError(f"{self.name}: images of {size} pixels need {needed} columns, not {self.shape[1]}")
 
     def with_test(self, test: Table) -> Table:
-        """Return the table with new rows beside it.
-
-        Raises:
-            DataError: They do not have the same columns.
-        """
+        """Return the table with new rows beside it, or raise DataError when they have not as many columns."""
         if test.shape[1] != self.shape[1]:
             raise DataError(f"the new rows have {test.shape[1]} columns where {self.name} has {self.shape[1]}")
         return replace(self, test=replace(test, column_labels=self.column_labels, image_shape=self.image_shape))
 
     def with_image_shape(self, image_shape: Sequence[int]) -> Table:
-        """Return the table, and its test rows, as images of a height and a width.
-
-        Raises:
-            SettingError: Not two positive whole numbers.
-            DataError: The columns are not height x width pixels.
-        """
+        """Return the table, and its test rows, as images of a height and a width, or raise SettingError."""
         if len(image_shape) != 2 or not all(isinstance(side, int) and side > 0 for side in image_shape):
-            raise SettingError(
-                f"data.image_shape is {list(image_shape)}; it must be two positive whole numbers: height, width"
-            )
+            sides = "two positive whole numbers: height, width"
+            raise SettingError(f"data.image_shape is {list(image_shape)}; it must be {sides}")
         shape = image_shape[0], image_shape[1]
-        test = self.test and replace(self.test, image_shape=shape)
-        return replace(self, image_shape=shape, test=test)
+        return replace(self, image_shape=shape, test=self.test and replace(self.test, image_shape=shape))
 
     def with_noise(self, noise: float, seed: int) -> Table:
-        """Return the table with independent Gaussian noise of this standard deviation on its observed values.
-
-        Raises:
-            SettingError: The standard deviation is negative.
-        """
+        """Return the table with independent Gaussian noise of this standard deviation on its observed values."""
         if not noise >= 0:
             raise SettingError(f"data.noise is {noise}; it must be at least 0")
-        drawn = self.noise_of(seed).standard_normal(self.shape)
-        drawn *= noise
+        drawn = self.noise_of(seed).standard_normal(self.shape) * noise
         return replace(self, values=self.values + torch.as_tensor(drawn).to(self.values))
 
     def checked(self) -> Table:
-        """Return the table itself when it is usable at all.
-
-        Raises:
-            DataError: No rows or columns, or an infinite value.
-        """
+        """Return the table itself, or raise DataError when it has no rows or columns, or an infinite value."""
         self.refuse_empty("the table")
         self.refuse(torch.isinf(self.values), "is infinite")
         return self
 
     def refuse_empty_columns(self) -> None:
         """Raise DataError naming a column without any value: nothing can be learned of it."""
-        empty = (~self.observed.any(0)).nonzero().flatten().tolist()
-        if empty:
+        if empty := (~self.observed.any(0)).nonzero().flatten().tolist():
             raise DataError(f"{self.name}: column {self.column_labels[empty[0]]!r} has no observed value")
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:

@@ -140,11 +140,7 @@ class Triplets(Data):
         )  # fmt: skip
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Self:
-        """Return the data on another device and in another precision.
-
-        Raises:
-            DataError: More rows or columns than single precision can number.
-        """
+        """Return the data on another device and in a precision that can number their rows and columns."""
         if dtype == torch.float32 and max(self.shape) > LARGEST_FLOAT32_INDEX:
             raise DataError(f"{self.name}: {max(self.shape)} labels are too many for dtype=float32; use dtype=float64")
         moved = super().to(device, dtype)
@@ -232,11 +228,7 @@ class Triplets(Data):
         return replace(self, test=new)
 
     def checked(self) -> Self:
-        """Return the data themselves when they are usable at all.
-
-        Raises:
-            DataError: No rows or columns, or an infinite value.
-        """
+        """Return the data themselves, or raise DataError when there are no rows or columns, or an infinite value."""
         self.refuse_empty("the matrix")
         self.refuse(torch.isinf(self.counts), "is infinite")
         return self

@@ -17,19 +17,8 @@ def read_survey(
 ) -> Survey:  # fmt: skip
     """Read a survey from a file: each cell is the name of a category, as it is spelled there.
 
-    Args:
-        path: The file.
-        header: Whether the first line names the columns; None: it does, since names and categories look alike.
-        columns: The columns to use, in this order (names, or positions as numbers); None takes all.
-        row_labels: The column that names the rows; it is not data.
-        delimiter: Between cells; None means a comma, or a tab for .tsv.
-
-    Returns:
-        The survey, checked.
-
-    Raises:
-        DataError: Missing or unreadable file, no such column, ragged or truncated lines, too many categories.
-        SettingError: One column asked for twice, or a delimiter that cannot be one.
+    Settings and mistakes are those of ``read_table``, but the first line names the columns unless ``header`` says that
+    it does not: names and categories look alike.
     """
     path = existing(path)
     lines = lines_of(path, separator(delimiter, path.suffix.lower()))
