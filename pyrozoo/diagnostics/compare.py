@@ -155,15 +155,11 @@ def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresh
     return Comparison(
         table=table[[*leading, *(c for c in table if c not in leading)]],
         parameters=pd.concat([each.parameters for each in results], ignore_index=True),
-        invariants=pd.concat([each.invariants for each in results], ignore_index=True),
-        pairwise=pairwise,
+        invariants=pd.concat([each.invariants for each in results], ignore_index=True), pairwise=pairwise,
         references=tuple(references[i] for i in order),
         cards=tuple(tuple(verdict({**fits[i].metrics, **beside[i]}, limits)) for i in order),
-        curves=tuple(each.curve for each in results),
-        limits=limits,
-        names=names,
-        fits=tuple(fits),
-    )
+        curves=tuple(each.curve for each in results), limits=limits, names=names, fits=tuple(fits),
+    )  # fmt: skip
 
 
 @dataclass

@@ -82,14 +82,11 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         result = az.from_dict(
             posterior=_numpy(draws) | {name: array for name, (_, array) in derived.items()},
             sample_stats=_numpy({name: value[:, ::step] for name, value in fit.sample_stats.items()}) or None,
-            posterior_predictive=simulated or None,
-            prior=_numpy(prior) or None,
-            prior_predictive=prior_predictive or None,
-            observed_data={name: array for name, (_, array) in seen.items()},
+            posterior_predictive=simulated or None, prior=_numpy(prior) or None,
+            prior_predictive=prior_predictive or None, observed_data={name: array for name, (_, array) in seen.items()},
             constant_data={name: array for name, (_, array) in constant.items()} or None,
-            coords=_fitting(coords, {**seen, **constant}, posterior.sites, draws),
-            dims=dims,
-        )
+            coords=_fitting(coords, {**seen, **constant}, posterior.sites, draws), dims=dims,
+        )  # fmt: skip
         _add_pointwise(result, fit, pointwise[:, :: max(1, step // chosen)], coords, chosen if step < chosen else 0)
         if fit.expectations:
             warnings.filterwarnings("ignore", message="the group expectations")  # ArviZ has no name for it
@@ -130,14 +127,11 @@ def _attributes(fit: Fit, notes: Sequence[str]) -> dict[str, Any]:
     container = type(fit.data)
     return {
         "model": fit.model_name,
-        **{name: getattr(fit, name) for name in ("method", "kind", "status", "seed", "seconds")},
-        "data": fit.data.name,
-        "settings": json.dumps(fit.model.values()),
-        "sites": json.dumps(list(fit.posterior.sites)),
-        "container": f"{container.__module__}:{container.__name__}",
-        "versions": json.dumps(versions()),
+        **{name: getattr(fit, name) for name in ("method", "kind", "status", "seed", "seconds")}, "data": fit.data.name,
+        "settings": json.dumps(fit.model.values()), "sites": json.dumps(list(fit.posterior.sites)),
+        "container": f"{container.__module__}:{container.__name__}", "versions": json.dumps(versions()),
         "notes": "; ".join(notes),
-    }
+    }  # fmt: skip
 
 
 def program_inference_data(

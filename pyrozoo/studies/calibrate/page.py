@@ -156,12 +156,9 @@ def _write(
     write_table(directory / SUMMARY, summary)
     found = set(summary["verdict"]) if len(summary) else set()
     write_report(directory, "calibration.html.j2", {
-        "title": title,
-        "lead": lead,
-        "pictures": write_pictures(directory, pictures),
+        "title": title, "lead": lead, "pictures": write_pictures(directory, pictures),
         "words": {word: meaning for word, meaning in WORDS.items() if word in found},
-        "limits": {"warn": WARN, "fail": FAIL, "fewest": FEWEST},
-        **values,
+        "limits": {"warn": WARN, "fail": FAIL, "fewest": FEWEST}, **values,
     })  # fmt: skip
 
 
@@ -359,15 +356,11 @@ def _overview(found: _Found) -> dict[str, Any]:
     log = found.summary.set_index("quantity").loc[LOG_LIKELIHOOD] if LOG_LIKELIHOOD in found.ranks else None
     invariants = found.summary[found.summary["group"] == INVARIANT]
     return {
-        "run": found.name,
-        "verdict": worst(found.sentences),
-        "log_likelihood": "" if log is None else log["verdict"],
+        "run": found.name, "verdict": worst(found.sentences), "log_likelihood": "" if log is None else log["verdict"],
         "invariants_calibrated": f"{(invariants['verdict'] == 'calibrated').sum()} of {len(invariants)}",
-        "smallest_p": invariants["p"].min(),
-        "median_spread": invariants["spread"].median(),
-        "data_sets": len(found.fits),
-        "seconds": found.fits["seconds"].sum(),
-    }
+        "smallest_p": invariants["p"].min(), "median_spread": invariants["spread"].median(),
+        "data_sets": len(found.fits), "seconds": found.fits["seconds"].sum(),
+    }  # fmt: skip
 
 
 def _overlay(found: Sequence[_Found]) -> Picture:
