@@ -360,6 +360,79 @@ def test_what_cannot_be_done_is_one_line():
         pyrozoo.fit(its, "nuts", data=np.array([[1.0, np.inf], [0.0, 2.0]]), **QUIET)
 
 
+def test_a_gap_that_a_program_takes_for_a_number_is_named():
+    values = np.random.default_rng(0).normal(size=(30, 3))
+    gappy = values.copy()
+    gappy[4, 1] = np.nan
+    said = refused(DataError, pyrozoo.fit, model("bayesian_regression"), "laplace", gappy, **QUIET)
+    assert "row 'row_4', column 'column_1' has no value, and bayesian_regression takes it for a number" in said
+    for hidden in ({"holdout": 0.2}, {"holdout": 0.2, "data_seed": 3}):
+        said = refused(NotApplicable, pyrozoo.fit, model("bayesian_regression"), "laplace", values, **hidden, **QUIET)
+        assert "type data.holdout=0" in said
+    assert "takes it for a number" in refused(DataError, pyrozoo.fit, Leaky(), "laplace", gappy, **QUIET)
+    assert pyrozoo.fit(model("gaussian_mixture"), "laplace", gappy, **SHORT["laplace"], **QUIET).status == "converged"
+
+
+def test_new_rows_are_checked_as_the_data_are():
+    heads = pd.DataFrame({"a": [0.0, 1.0, 1.0, 0.0], "b": [1.0, 0.0, 1.0, 0.0]})
+    test = heads.assign(b=[1.0, -4.0, 1.0, 0.0])
+    assert "column 'b': -4 is outside of the support" in refused(
+        DataError, pyrozoo.fit, Coins(), "laplace", heads, test=test, **QUIET
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Coins(pyrozoo.Model):
+    """A coin for every column."""
+
+    def __call__(self, data) -> None:
+        with pyro.plate("column", data.shape[1], dim=-1):
+            chance = pyro.sample("chance", dist.Beta(data.filled.new_tensor(2.0), 2.0))
+            with pyro.plate("row", data.shape[0], dim=-2):
+                pyro.sample("heads", dist.Bernoulli(chance).mask(data.observed), obs=data.filled)
+
+
+# Recovery -------------------------------------------------------------------------------------------------------------
+
+STUDY = {"simulations": 2, "seed": 1, "sites": ["slope", "noise"],
+         "methods": {"laplace": {"draws": 400, "restarts": 3}, "nuts": {"draws": 300, "warmup": 300, "chains": 2}},
+         "settings": [{"name": "few", "shape": {"rows": 20, "columns": 2}, "truth": {"noise": 0.5, "slope": [1.5]}},
+                      {"name": "many", "shape": {"rows": 80, "columns": 2}, "truth": {"noise": 0.5, "slope": [1.5]}}],
+         }  # fmt: skip
+
+
+def test_recovery_of_a_model_from_outside(tmp_path):
+    by_file = pyrozoo.recover({**STUDY, "model": str(EXAMPLES / "bayesian_regression.py")}, **QUIET)
+    rows = by_file.summary
+    assert len(rows) == 2 * 2 * 2  # settings, methods, quantities
+    # The standard error of one data set's estimate of a slope of unit covariates is noise / sqrt(rows).
+    slopes = by_file.estimates.query("quantity == 'slope[0]' and setting == 'many'")
+    assert (slopes["estimate"] - 1.5).abs().max() < 4 * 0.5 / math.sqrt(80)
+    by_instance = pyrozoo.recover(STUDY, model=model("bayesian_regression"), **QUIET, directory=tmp_path)
+    pd.testing.assert_frame_equal(*(r.estimates.drop(columns="seconds") for r in (by_file, by_instance)))
+    more = pyrozoo.recover(
+        STUDY, model=model("bayesian_regression"), simulations=3, **QUIET, directory=tmp_path, resume=True
+    )
+    assert len(more.estimates) == 1.5 * len(by_instance.estimates)
+    assert (more.save(tmp_path) / "report.html").stat().st_size > 10_000
+
+
+def test_recovery_of_a_plain_function():
+    def coin(heads):
+        chance = pyro.sample("chance", dist.Beta(torch.tensor(2.0), 2.0))
+        with pyro.plate("toss", len(heads)):
+            pyro.sample("heads", dist.Bernoulli(chance), obs=heads)
+
+    settings = [{"name": "fair", "truth": {"chance": 0.5}}, {"name": "bent", "truth": {"chance": 0.9}}]
+    study = {"simulations": 3, "seed": 1, "sites": ["chance"], "methods": {"laplace": {}}, "settings": settings}
+    found = pyrozoo.recover(study, model=coin, args=(torch.zeros(400),), **QUIET).estimates
+    assert (found["estimate"] - found["truth"]).abs().max() < 4 * math.sqrt(0.25 / 400)
+    assert found.groupby("setting", sort=False)["truth"].unique().map(len).tolist() == [1, 1]
+    shaped = {**study, "settings": [{**settings[0], "shape": {"rows": 3}}]}
+    assert "have their shape" in refused(SettingError, pyrozoo.recover, shaped, model=coin, args=(torch.zeros(4),))
+    assert "there is no such file" in refused(SettingError, pyrozoo.recover, {**study, "model": "nothing.py"})
+
+
 # The command ----------------------------------------------------------------------------------------------------------
 
 

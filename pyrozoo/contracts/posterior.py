@@ -161,6 +161,29 @@ class Posterior:
                 bad = float(value[tuple(place)].flatten()[0])
                 cell = self.data.cell(*place) if inside.shape == self.data.shape else f"{self.data.name}: {name}{place}"
                 raise DataError(f"{cell}: {bad:g} is outside of the support of {name} ({fn.support})")
+        self._check_missing()
+        if getattr(self.data, "test", None) is not None:
+            self.on(self.data.test).check()
+
+    def _check_missing(self) -> None:
+        """Refuse a program for which the filling of a missing cell counts, or that says nothing of a hidden one."""
+        data: Any = self.data
+        if not hasattr(data, "filled") or data.replaced or bool(data.observed.all()):
+            return
+        if data.hidden is not None and len(data.hidden.rows):
+            self._cells()
+        others = data.filled[data.observed & (data.filled != 0)]
+        if not len(others):
+            return
+        filled = replace(data)
+        vars(filled)["filled"] = torch.where(data.observed, data.filled, others[0])
+        draws = {site: self.first_trace.nodes[site]["value"][None, None] for site in self.sites}
+        with torch.no_grad():
+            one, other = self.log_density(draws), self.on(filled).log_density(draws)
+        if not torch.allclose(one, other, equal_nan=True):
+            row, column = (int(i) for i in (~data.observed).nonzero()[0])
+            said = f"{data.cell(row, column)} has no value, and {self.model.name} takes it for a number"
+            raise DataError(f"{said}: mask its site by data.observed, or give data without gaps and data.holdout=0")
 
     # Simulation --------------------------------------------------------------------------------------------------
 
@@ -343,13 +366,18 @@ class Posterior:
         Raises:
             NotApplicable: No observed site has the shape of the data, or its cells are not independent given the rest.
         """
-        sites = self.cell_sites
-        if not sites or any(self.observed_nodes[site]["fn"].event_dim for site in sites):
-            raise NotApplicable("no observed site of the program has a distribution of its own for every hidden cell")
+        sites = self._cells()
         hidden, truth = self.data.hidden, self.data.filled.clone()
         truth[hidden.rows, hidden.columns] = hidden.values
         with seeded(0), torch.no_grad(), pyro.validation_enabled(False):
             return predict_cells(self.program, sites, Draws(draws), self.data, self.depth, truth, hidden)
+
+    def _cells(self) -> tuple[str, ...]:
+        sites = self.cell_sites
+        if not sites or any(self.observed_nodes[site]["fn"].event_dim for site in sites):
+            said = "no observed site of the program has a distribution of its own for every hidden cell"
+            raise NotApplicable(f"{said}: none can be hidden and predicted; type data.holdout=0")
+        return sites
 
     def watched(self, draws: Values) -> Values:
         """Return what to follow a run by: a part of the data -> log densities of entries of it, [chain, draw, entry].
@@ -434,7 +462,7 @@ class HandBuilt(Posterior):
         return (self.observed,)
 
     @property
-    def cell_sites(self) -> tuple[str, ...]:  # type: ignore[override]
+    def cell_sites(self) -> tuple[str, ...]:
         """The observed site: it has the shape of the data."""
         return (self.observed,)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,8 +23,9 @@ from pyrozoo.core.seeds import seed_of, seeded
 from pyrozoo.core.settings import Settings, check_types, stated, suggestion, whole
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.run import catalog
-from pyrozoo.run.fit import configuration, engine_fit
+from pyrozoo.run.fit import as_model, configuration, engine_fit
 from pyrozoo.run.names import model_of
+from pyrozoo.run.source import container_of
 from pyrozoo.store.run_directory import read_config, write_table
 from pyrozoo.studies.recover.judge import COLUMNS
 from pyrozoo.studies.recover.page import ESTIMATES, Recovery, as_stored, read_estimates, study_in
@@ -64,6 +65,7 @@ class _Setting:
         name: Its name.
         model: The model that simulates and is fitted.
         shape: What ``simulate_data`` takes.
+        blank: Data of the shape to simulate, in place of ``shape``, or None.
         truth: Sites held at a value.
         symmetric: Sites that are symmetric matrices.
     """
@@ -71,21 +73,28 @@ class _Setting:
     name: str
     model: Model
     shape: Mapping[str, Any]
+    blank: Any
     truth: Mapping[str, Tensor]
     symmetric: frozenset[str]
 
 
 def recover(
-    settings: str | Mapping[str, Any], *, simulations: int | None = None, methods: Sequence[str] | None = None,
-    seed: int | None = None, rows: int | None = None, threads: int | None = None, progress: bool = True,
-    directory: str | Path | None = None, resume: bool = False,
+    settings: str | Mapping[str, Any], *, model: str | Model | Callable[..., Any] | None = None, data: Any = None,
+    args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, simulations: int | None = None,
+    methods: Sequence[str] | None = None, seed: int | None = None, rows: int | None = None,
+    threads: int | None = None, progress: bool = True, directory: str | Path | None = None, resume: bool = False,
 ) -> Recovery:  # fmt: skip
     """Fit methods to data sets simulated from a stated truth.
 
     Args:
         settings: The name of an experiment that is a recovery study, or what such a file states under ``recovery``:
             model, simulations, seed, sites (whose estimates are compared with the truth), methods (method -> its
-            settings), settings (name, model, shape, truth), and conclusion (what the study is meant to test).
+            settings), settings (name and, where needed, fields of the model, shape, truth), and conclusion (what the
+            study is meant to test). A model is a name or the path of a file that defines one.
+        model: A model, or a plain Pyro function, in the place of the study's.
+        data: Data of the shape to simulate, in place of every setting's: what is not observed of them stays as it is.
+        args: Arguments of a plain Pyro function; what it observes is simulated in the place of what they hold.
+        kwargs: Its keyword arguments.
         simulations: Data sets simulated in every setting, in place of the study's.
         methods: Those of the study's methods that are run; None: all.
         seed: Of simulation and fits, in place of the study's. Every data set and every fit has a seed of its own
@@ -108,15 +117,19 @@ def recover(
     check_types(recover, {"threads": threads, "progress": progress}, "config")
     asked = {"simulations": simulations, "methods": methods, "seed": seed, "rows": rows}
     check_types(recover, asked, "recovery")
+    given, data = (None, data) if model is None else as_model(model, data, args, kwargs)
     name, stated = _named(settings)
+    if given is not None:
+        stated["model"] = given if isinstance(given, str) else given.name
+    given = None if isinstance(given, str) else given
     study = study_in(directory)
     before: dict[str, Any] | None = None
     if (folder := study.asked(resume)) is not None and resume:
         before = _stored(folder, name)
         known = before["methods"] if methods is None else stated["methods"] | before["methods"]
         stated = before | {"methods": known}
-    stated = _changed(stated, simulations, methods, seed, rows)
-    places = _prepared(stated)
+    stated = _changed(stated, simulations, methods, seed, rows, given is not None)
+    places = _prepared(stated, given, data)
     whole = stated if before is None else _extended(before, stated, study)
     estimates: list[dict[str, Any]] = []
     if study.begun(resume) and folder is not None:
@@ -150,13 +163,14 @@ def _named(settings: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _changed(
-    study: dict[str, Any], simulations: int | None, methods: Sequence[str] | None, seed: int | None, rows: int | None
-) -> dict[str, Any]:
+    study: dict[str, Any], simulations: int | None, methods: Sequence[str] | None, seed: int | None, rows: int | None,
+    given: bool,
+) -> dict[str, Any]:  # fmt: skip
     """Return the study with changes, and with everything about it but models and truths checked."""
     asked = {"simulations": simulations, "seed": seed}
     study = study | {key: value for key, value in asked.items() if value is not None}
     _Stated.of(study, "a study")
-    if problem := catalog.check_choice("model", study["model"]):
+    if not given and (problem := catalog.check_choice("model", study["model"])):
         raise SettingError(f"recovery.{problem}")
     for method in methods or ():
         if method not in study["methods"]:
@@ -169,6 +183,7 @@ def _changed(
         for key in own:
             if key not in valid:
                 raise SettingError(f"recovery.methods.{method} has no setting {key!r}; {suggestion(key, valid)}")
+    study["settings"] = [{"model": {}, "shape": {}, "truth": {}, **setting} for setting in study["settings"]]
     names = [_Part.of(setting, "a setting").name for setting in study["settings"]]
     if not names or not study["methods"] or not study["sites"]:
         raise SettingError("recovery needs at least one of settings, methods and sites")
@@ -179,26 +194,31 @@ def _changed(
     return study
 
 
-def _prepared(study: Mapping[str, Any]) -> list[_Setting]:
+def _prepared(study: Mapping[str, Any], given: Model | None, data: Any) -> list[_Setting]:
     """Make models and truths of all settings, so that what is wrong with one is said before any work."""
     result = []
     for setting in study["settings"]:
         try:
-            result.append(_prepare(study, setting))
+            result.append(_prepare(study, setting, given, data))
         except UserError as error:
             raise SettingError(f"recovery.settings {setting['name']!r}: {error}") from None
     return result
 
 
-def _prepare(study: Mapping[str, Any], setting: Mapping[str, Any]) -> _Setting:
-    model = model_of(catalog.settings("model", study["model"]) | dict(setting["model"]))
-    shape = {key: value for key, value in setting["shape"].items() if key != "missing"}
-    check_types(model.container.blank, shape, "shape")
-    for key, parameter in inspect.signature(model.container.blank).parameters.items():
-        if parameter.default is parameter.empty and key not in shape:
-            raise SettingError(f"shape.{key} is missing")
+def _prepare(study: Mapping[str, Any], setting: Mapping[str, Any], given: Model | None, data: Any) -> _Setting:
+    if given is None:
+        model = model_of(catalog.model_settings(study["model"]) | dict(setting["model"]))
+    else:
+        model = type(given).of({f.name: getattr(given, f.name) for f in fields(given)} | dict(setting["model"]))
+    container, blank = container_of(model, data), None
+    if data is None:
+        example_data = container.blank(**_blank_shape(container, setting["shape"]))
+    elif setting["shape"]:
+        raise SettingError(f"shape.{next(iter(setting['shape']))}: the data that are given have their shape")
+    else:
+        example_data = blank = container.of(data)
     with seeded(0):
-        posterior = Posterior.of(model, model.container.blank(**shape))
+        posterior = Posterior.of(model, example_data)
         example = posterior.prior_draw()
     for key, names in (("sites", study["sites"]), ("truth", setting["truth"])):
         for site in names:
@@ -215,7 +235,16 @@ def _prepare(study: Mapping[str, Any], setting: Mapping[str, Any]) -> _Setting:
     # A draw from the prior is symmetric by construction or not at all.
     square = {site: value for site, value in example.items() if value.ndim == 2 and len(value) == len(value.mT)}
     symmetric = frozenset(site for site, value in square.items() if torch.allclose(value, value.mT))
-    return _Setting(setting["name"], model, setting["shape"], truth, symmetric)
+    return _Setting(setting["name"], model, setting["shape"], blank, truth, symmetric)
+
+
+def _blank_shape(container: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
+    shape = {key: value for key, value in asked.items() if key != "missing"}
+    check_types(container.blank, shape, "shape")
+    for key, parameter in inspect.signature(container.blank).parameters.items():
+        if parameter.default is parameter.empty and key not in shape:
+            raise SettingError(f"shape.{key} is missing")
+    return shape
 
 
 def _stored(directory: Path, name: str) -> dict[str, Any]:
@@ -269,7 +298,9 @@ def _data_sets(
         setting, place = places[index], (study["seed"], index, number)
         if methods:
             try:
-                data = simulate_data(setting.model, seed=seed_of(*place), given=setting.truth, **setting.shape)
+                data = simulate_data(
+                    setting.model, seed=seed_of(*place), given=setting.truth, blank=setting.blank, **setting.shape
+                )
             except (ValueError, RuntimeError) as error:  # torch's, of a truth outside the support of its prior
                 why = f"nothing can be simulated: {first_line(error)}"
                 raise SettingError(f"recovery.settings {setting.name!r}: {why}") from None
