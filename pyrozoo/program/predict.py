@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,11 +16,11 @@ from pyrozoo.core.draws import Draws
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.program.trace import Program
 
-MOST_DRAWS = 100
-"""Draws behind a prediction: each costs a run of the program."""
+RUNS = 100
+"""Runs of the program behind a prediction, each at a draw; one draw, such as a point, is run again and again."""
 
 REPEATS = 10
-"""Values drawn at each of them, for intervals."""
+"""Values drawn in each of them, for intervals."""
 
 
 def predict_cells(
@@ -42,10 +43,13 @@ def predict_cells(
     at = hidden.rows, hidden.columns
     columns = [truth] if len(sites) == 1 else list(truth.unbind(1))
     means, logs, samples = [], [], []
-    for draw in draws.some(MOST_DRAWS).each():
+    few = list(draws.some(RUNS).each())
+    for draw in few * math.ceil(RUNS / len(few)):
         conditioned = config_enumerate(poutine.condition(program, data=draw), default="parallel")
         drawn = infer_discrete(conditioned, first_available_dim=-1 - depth, temperature=1)
-        nodes: Any = poutine.trace(drawn).get_trace(data).nodes
+        with warnings.catch_warnings():  # a program without discrete sites is none to be warned of
+            warnings.filterwarnings("ignore", message="infer_discrete found no sample sites")
+            nodes: Any = poutine.trace(drawn).get_trace(data).nodes
         found = [_bare(nodes[site]["fn"], column) for site, column in zip(sites, columns, strict=True)]
         means.append(_joined([each.mean for each in found])[at])
         logs.append(_joined([each.log_prob(column) for each, column in zip(found, columns, strict=True)])[at])
