@@ -340,7 +340,7 @@ def test_wheel_runs_elsewhere(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {"PYTHONPATH": str(target), "PATH": str(Path(sys.executable).parent), "HOME": str(tmp_path)}
-    check = "import pyrozoo, pyrozoo.paths; print(pyrozoo.__file__, pyrozoo.core.paths.CONF)"
+    check = "import pyrozoo, pyrozoo.core.paths; print(pyrozoo.__file__, pyrozoo.core.paths.CONF)"
     where = subprocess.run(
         [sys.executable, "-c", check], cwd=elsewhere, env=environment, capture_output=True, text=True, check=True
     )
