@@ -230,30 +230,22 @@ class Source:
 
     def _scatter(self, step: Scatter) -> list[str]:
         lines, names = _loops(step.domain)
-        kind = C_TYPES[step.place.base.dtype]
-        target = f"b{step.place.base.buffer}[{element(step.place, names)}]"
         value = step.values.text if isinstance(step.values, Literal) else load(step.values, names)
-        sign = "+=" if step.accumulate else "="
-        return [*lines, f"{target} {sign} ({kind}){value};", "}" * len(step.domain)]
+        sign = f"{'+=' if step.accumulate else '='} ({C_TYPES[step.place.base.dtype]})"
+        return [*lines, f"{load(step.place, names)} {sign}{value};", "}" * len(step.domain)]
 
     def _product(self, step: Product) -> list[str]:
         (batch, rows, inner), columns = step.left.shape, step.right.shape[2]
         kind = C_TYPES[step.out.dtype]
-        names = ["b", "i", "k", "j"]
-        out = f"b{step.out.buffer}[{place(step.out, ['b', 'i', 'j'])}]"
-        left = f"b{step.left.buffer}[{place(step.left, ['b', 'i', 'k'])}]"
-        right = f"b{step.right.buffer}[{place(step.right, ['b', 'k', 'j'])}]"
+        views = ((step.out, "bij"), (step.left, "bik"), (step.right, "bkj"))
+        out, left, right = (load(view, list(names)) for view, names in views)
         loop = "for (long {0} = 0; {0} < {1}; {0}++) {{".format
-        lines = [loop(names[0], batch), loop("i", rows)]
+        lines, across = [loop("b", batch), loop("i", rows)], loop("j", columns)
         if columns >= 4 and step.right.strides[2] == 1:  # whole rows of the right matrix at a time
-            lines += [f"#pragma GCC ivdep\n{loop('j', columns)} {out} = 0; }}", loop("k", inner)]
-            lines += [
-                f"const {kind} a = {left};",
-                f"#pragma GCC ivdep\n{loop('j', columns)} {out} += a * {right}; }}",
-                "}",
-            ]
+            lines += [f"#pragma GCC ivdep\n{across} {out} = 0; }}", loop("k", inner), f"const {kind} a = {left};"]
+            lines += [f"#pragma GCC ivdep\n{across} {out} += a * {right}; }}", "}"]
         else:
-            lines += [loop("j", columns), f"{kind} sum = 0;", "#pragma omp simd reduction(+:sum)"]
+            lines += [across, f"{kind} sum = 0;", "#pragma omp simd reduction(+:sum)"]
             lines += [f"{loop('k', inner)} sum += {left} * {right}; }}", f"{out} = sum;", "}"]
         return [*lines, "}}"]
 
@@ -287,7 +279,7 @@ def element(gather: Gather, names: list[str]) -> str:
     """Return the C expression of where a gathered element lies."""
     terms = [place(gather.base, names)]
     for view, stride, size in gather.indices:
-        value = f"b{view.buffer}[{place(view, names)}]"
+        value = load(view, names)
         terms.append(f"({value} + ({value} < 0 ? {size} : 0)) * {stride}")
     return " + ".join(terms)
 
@@ -316,20 +308,18 @@ class Nest:
         names = [f"i{d}" for d in range(len(self.shape))]
         inner = self.order[-1] if self.order else None
         known: dict[tuple[int, tuple[int, ...], int], str] = {}
-        hoisted: list[str] = []
-        body: list[str] = []
-        sums: list[tuple[str, str, str]] = []  # accumulator, kind, target
-        after: list[str] = []
-        start: list[str] = []
+        sums: list[tuple[str, str]] = []  # accumulator and clause of a reduction
+        lines: list[list[str]] = [[], [], [], []]
+        start, hoisted, body, after = lines
         for t, step in enumerate(self.steps):
             kind = C_TYPES[step.writes().dtype]
             if isinstance(step, Reduce):
                 value = self._value(step.operand, names, known, hoisted)
-                target = f"b{step.out.buffer}[{place(step.out, names)}]"
+                target = load(step.out, names)
                 start += self._start(step)
                 if inner is None or not step.out.strides[inner] or self.shape[inner] == 1:
                     name = f"s{t}"
-                    sums.append((f"{kind} {name} = {_first(step)};", f"{SIMD[step.kind]}:{name}", ""))
+                    sums.append((f"{kind} {name} = {_first(step)};", f"{SIMD[step.kind]}:{name}"))
                     body.append(f"{name} = {COMBINE[step.kind].format(name, value)};")
                     after.append(f"{target} = {COMBINE[step.kind].format(target, name)};")
                 else:
@@ -342,7 +332,7 @@ class Nest:
             body.append(f"const {kind} v{t} = ({kind})({expression}{truth});")
             known[_place(step.out)] = f"v{t}"
             if step.out.buffer not in self.source.register:
-                body.append(f"b{step.out.buffer}[{place(step.out, names)}] = v{t};")
+                body.append(f"{load(step.out, names)} = v{t};")
         return [*start, *hoisted, *self._nested(body, sums, after)]
 
     def _value(self, operand: Operand, names: list[str], known: dict, hoisted: list[str]) -> str:
@@ -364,24 +354,16 @@ class Nest:
         kept = tuple(n if s else 1 for n, s in zip(self.shape, step.out.strides, strict=True))
         lines, names = _loops(kept)
         out = step.out._replace(shape=kept)
-        return [" ".join([*lines, f"b{out.buffer}[{place(out, names)}] = {_first(step)};", "}" * len(kept)])]
+        return [" ".join([*lines, f"{load(out, names)} = {_first(step)};", "}" * len(kept)])]
 
-    def _nested(self, body: list[str], sums: list[tuple[str, str, str]], after: list[str]) -> list[str]:
+    def _nested(self, body: list[str], sums: list[tuple[str, str]], after: list[str]) -> list[str]:
+        begun = [line for line, _ in sums]
         if not self.order:
-            return ["{", *(line for line, _, _ in sums), *body, *after, "}"]
-        outer, inner = self.order[:-1], self.order[-1]
-        loop = "for (long i{0} = 0; i{0} < {1}; i{0}++) {{".format
-        reductions = "".join(f" reduction({clause})" for _, clause, _ in sums)
-        return [
-            *(loop(d, self.shape[d]) for d in outer),
-            *(line for line, _, _ in sums),
-            f"#pragma omp simd{reductions}",
-            loop(inner, self.shape[inner]),
-            *(f"  {line}" for line in body),
-            "}",
-            *after,
-            "}" * len(outer),
-        ]
+            return ["{", *begun, *body, *after, "}"]
+        *outer, inner = (f"for (long i{d} = 0; i{d} < {self.shape[d]}; i{d}++) {{" for d in self.order)
+        reductions = "".join(f" reduction({clause})" for _, clause in sums)
+        lines = [inner, *(f"  {line}" for line in body), "}"]
+        return [*outer, *begun, f"#pragma omp simd{reductions}", *lines, *after, "}" * len(outer)]
 
 
 def collapsed(steps: list[Step]) -> tuple[list[Step], tuple[int, ...]]:

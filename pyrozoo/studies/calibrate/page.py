@@ -20,32 +20,9 @@ from pyrozoo.diagnostics.verdict import Line, worst
 from pyrozoo.report import html
 from pyrozoo.report.panels import panels
 from pyrozoo.run import catalog
-from pyrozoo.store.run_directory import (
-    ABSENT,
-    CONFIG,
-    absent_row,
-    read_config,
-    report_of,
-    write_pictures,
-    write_report,
-    write_table,
-    write_text,
-)
-from pyrozoo.studies.calibrate.judge import (
-    FAIL,
-    FEWEST,
-    FITS,
-    INVARIANT,
-    PARAMETER,
-    WARN,
-    WORDS,
-    bins_for,
-    ecdf_band,
-    ecdf_difference,
-    histogram_band,
-    sentences,
-    summarise,
-)
+from pyrozoo.store import run_directory
+from pyrozoo.studies.calibrate import judge
+from pyrozoo.studies.calibrate.judge import sentences, summarise
 
 TASK = "calibrate"
 """What the configuration of a calibration says under ``task``."""
@@ -60,13 +37,15 @@ POINTS = np.linspace(0.02, 0.98, 49)
 """Where ECDFs are compared: within the resolution of 50 ranks."""
 
 LOG_LIKELIHOOD = "log_likelihood"
-GROUPS = {INVARIANT: "invariants", PARAMETER: "raw parameters"}
+GROUPS = {judge.INVARIANT: "invariants", judge.PARAMETER: "raw parameters"}
 GOOD, BAD, GREY = "C0", "C3", "0.6"
 
 
 def write_ranks(directory: Path, fits: pd.DataFrame, ranks: pd.DataFrame) -> None:
     """Write ranks.csv: what is kept of every fit, then its ranks."""
-    write_table(directory / RANKS, pd.concat([fits.reset_index(drop=True), ranks.reset_index(drop=True)], axis=1))
+    run_directory.write_table(
+        directory / RANKS, pd.concat([fits.reset_index(drop=True), ranks.reset_index(drop=True)], axis=1)
+    )
 
 
 def read_ranks(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -79,10 +58,10 @@ def read_ranks(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     texts = {name: str for name in ("kind", "status", "error")}
     try:
         frame = pd.read_csv(path, dtype=texts, float_precision="round_trip")
-        fits = frame[list(FITS)].fillna(dict.fromkeys(texts, ""))
+        fits = frame[list(judge.FITS)].fillna(dict.fromkeys(texts, ""))
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({first_line(error)})") from None
-    ranks = frame.drop(columns=list(FITS)).astype(float)
+    ranks = frame.drop(columns=list(judge.FITS)).astype(float)
     return fits, ranks.set_index(pd.Index(fits["simulation"], name="simulation"))
 
 
@@ -137,7 +116,7 @@ class Calibration:
         """
         directory = Path(directory)
         text = yaml.safe_dump(dict(self.settings), sort_keys=False)
-        write_text(directory / CONFIG, config or text)
+        run_directory.write_text(directory / run_directory.CONFIG, config or text)
         write_ranks(directory, self.fits, self.ranks)
         alike = self.summary["data_sets"].nunique() == 1  # then the page says above how many there are
         shown = self.summary.drop(columns=["data_sets"]) if alike else self.summary
@@ -153,12 +132,12 @@ def _write(
     directory: Path, title: str, lead: str, summary: pd.DataFrame, pictures: Sequence[Picture], **values: Any
 ) -> None:
     """Write calibration.csv, pictures and report.html."""
-    write_table(directory / SUMMARY, summary)
+    run_directory.write_table(directory / SUMMARY, summary)
     found = set(summary["verdict"]) if len(summary) else set()
-    write_report(directory, "calibration.html.j2", {
-        "title": title, "lead": lead, "pictures": write_pictures(directory, pictures),
-        "words": {word: meaning for word, meaning in WORDS.items() if word in found},
-        "limits": {"warn": WARN, "fail": FAIL, "fewest": FEWEST}, **values,
+    run_directory.write_report(directory, "calibration.html.j2", {
+        "title": title, "lead": lead, "pictures": run_directory.write_pictures(directory, pictures),
+        "words": {word: meaning for word, meaning in judge.WORDS.items() if word in found},
+        "limits": {"warn": judge.WARN, "fail": judge.FAIL, "fewest": judge.FEWEST}, **values,
     })  # fmt: skip
 
 
@@ -197,7 +176,7 @@ def _shown(summary: pd.DataFrame, most: int) -> list[str]:
     if len(names) <= most:
         return names
     worst = summary.sort_values("p", kind="stable", na_position="last")
-    wrong = worst.loc[worst["p"] < WARN, "quantity"].tolist()
+    wrong = worst.loc[worst["p"] < judge.WARN, "quantity"].tolist()
     chosen = dict.fromkeys([*(n for n in names if n == LOG_LIKELIHOOD), *wrong[: most - 1]])
     rest = [name for name in names if name not in chosen]
     left = most - len(chosen)
@@ -213,13 +192,13 @@ def _histograms(calibration: Calibration) -> Picture:
     figure, grid = panels(len(names), 4, 2.6, 1.75, 0.5, least=2, sharex=True)
     for axes, name in zip(grid, names, strict=True):
         values = ranks[name].dropna().to_numpy()
-        bins = bins_for(len(values))
-        low, high = histogram_band(len(values), bins)
+        bins = judge.bins_for(len(values))
+        low, high = judge.histogram_band(len(values), bins)
         fine = words[name] in ("calibrated", "too few")
         axes.axhspan(low, high, color="0.88", zorder=0)
         axes.axhline(len(values) / bins, color="0.6", lw=0.8, zorder=1)
         axes.hist(values, bins=bins, range=(0, 1), color=GOOD if fine else BAD, alpha=0.8, zorder=2, rwidth=0.92)
-        said = name + ("" if groups[name] == INVARIANT else " (raw)") + ("" if fine else f"\n{words[name]}")
+        said = name + ("" if groups[name] == judge.INVARIANT else " (raw)") + ("" if fine else f"\n{words[name]}")
         axes.set_title(said, fontsize=9, color="black" if fine else BAD)
         axes.tick_params(labelsize=7)
         axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(0, max(axes.get_ylim()[1], 1.15 * high)))
@@ -247,7 +226,7 @@ def _ecdfs(calibration: Calibration) -> Picture:
     for axes, group in zip(row, groups, strict=True):
         rows = summary[summary["group"] == group]
         _band(axes, int(rows["data_sets"].max()))
-        wrong = rows[rows["p"] < WARN].sort_values("p", kind="stable")["quantity"].tolist()
+        wrong = rows[rows["p"] < judge.WARN].sort_values("p", kind="stable")["quantity"].tolist()
         named = [name for name in rows["quantity"] if name == LOG_LIKELIHOOD]
         named += [name for name in wrong if name not in named][: MOST_NAMED - len(named)]
         for name in [*(n for n in rows["quantity"] if n not in named), *named]:
@@ -258,7 +237,7 @@ def _ecdfs(calibration: Calibration) -> Picture:
             color = "black" if main else f"C{named.index(name) % 10}" if name in named else GREY
             style = {"zorder": 3, "label": name} if name in named else {"zorder": 2, "alpha": 0.7}
             width = 2 if main else 1.3 if name in named else 0.8
-            axes.plot(POINTS, ecdf_difference(values, POINTS), color=color, lw=width, **style)
+            axes.plot(POINTS, judge.ecdf_difference(values, POINTS), color=color, lw=width, **style)
         if others := len(rows) - len(named):
             axes.plot([], [], color=GREY, lw=0.8, label=f"{others} other{'s' if others > 1 else ''}")
         axes.set(title=GROUPS[group], xlabel="rank of the truth, as a share", xlim=(0, 1))
@@ -275,7 +254,7 @@ def _ecdfs(calibration: Calibration) -> Picture:
 
 def _band(axes: Axes, count: int) -> None:
     if count > 1:
-        low, high = ecdf_band(count, POINTS)
+        low, high = judge.ecdf_band(count, POINTS)
         axes.fill_between([0, *POINTS, 1], [0, *low, 0], [0, *high, 0], color="0.88", zorder=0, lw=0)
     axes.axhline(0, color="0.6", lw=0.8, zorder=1)
 
@@ -283,7 +262,7 @@ def _band(axes: Axes, count: int) -> None:
 def is_calibration(directory: Path) -> bool:
     """Return whether a directory is a calibration's, finished or not."""
     try:
-        return read_config(directory).get("task") == TASK
+        return run_directory.read_config(directory).get("task") == TASK
     except DataError:
         return False
 
@@ -312,8 +291,8 @@ def compare_calibrations(directories: Sequence[Path], target: Path) -> pd.DataFr
         try:
             found.append(_read(directory, target))
         except DataError as error:
-            absent.append(absent_row(directory, error))
-    missing = pd.DataFrame(absent, columns=list(ABSENT))
+            absent.append(run_directory.absent_row(directory, error))
+    missing = pd.DataFrame(absent, columns=list(run_directory.ABSENT))
     first = ["run", "model", "method"]
     tables = [each.summary.assign(run=each.name, model=each.model, method=each.method) for each in found]
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=first)
@@ -338,7 +317,7 @@ def _read(directory: Path, target: Path) -> _Found:
     if not (directory / RANKS).is_file():
         raise DataError(f"{directory} holds no calibration (no {RANKS})")
     fits, ranks = read_ranks(directory)
-    config = read_config(directory)
+    config = run_directory.read_config(directory)
     try:
         model, method = config["model"]["name"], config["inference"]["name"]
     except (KeyError, TypeError):
@@ -346,15 +325,15 @@ def _read(directory: Path, target: Path) -> _Found:
     names, summary = pd.Series(ranks.columns.astype(str), dtype=object), directory / SUMMARY
     if summary.is_file():  # one cut short has not written it
         rows = pd.read_csv(summary)
-        names = rows.loc[rows["group"] == INVARIANT, "quantity"].astype(str)
-    link = report_of(directory, target)
+        names = rows.loc[rows["group"] == judge.INVARIANT, "quantity"].astype(str)
+    link = run_directory.report_of(directory, target)
     invariants = frozenset(names.str.split("[").str[0])
     return _Found(model, method, config, ranks, fits, "", invariants, directory.name, link)
 
 
 def _overview(found: _Found) -> dict[str, Any]:
     log = found.summary.set_index("quantity").loc[LOG_LIKELIHOOD] if LOG_LIKELIHOOD in found.ranks else None
-    invariants = found.summary[found.summary["group"] == INVARIANT]
+    invariants = found.summary[found.summary["group"] == judge.INVARIANT]
     return {
         "run": found.name, "verdict": worst(found.sentences), "log_likelihood": "" if log is None else log["verdict"],
         "invariants_calibrated": f"{(invariants['verdict'] == 'calibrated').sum()} of {len(invariants)}",
@@ -376,7 +355,7 @@ def _overlay(found: Sequence[_Found]) -> Picture:
         plain = len(models) == 1 and methods.count(each.method) == 1
         name = each.method if plain else each.name
         style = ("-", "--", ":")[i // 10 % 3]
-        axes.plot(POINTS, ecdf_difference(values, POINTS), style, color=f"C{i % 10}", lw=1.6, label=name)
+        axes.plot(POINTS, judge.ecdf_difference(values, POINTS), style, color=f"C{i % 10}", lw=1.6, label=name)
     axes.set(
         title="log-likelihood", xlabel="rank of the truth, as a share", ylabel="ECDF less the uniform's", xlim=(0, 1)
     )

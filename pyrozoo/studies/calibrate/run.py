@@ -34,14 +34,7 @@ from pyrozoo.run.fit import as_model, configuration, engine_fit, known_as
 from pyrozoo.run.names import check_names, method_of, model_of
 from pyrozoo.run.source import PREPARATION, container_of
 from pyrozoo.store.run_directory import read_config
-from pyrozoo.studies.calibrate.judge import (
-    FITS,
-    Places,
-    effective_draws,
-    places,
-    scalars,
-    scaled_ranks,
-)
+from pyrozoo.studies.calibrate import judge
 from pyrozoo.studies.calibrate.page import RANKS, TASK, Calibration, read_ranks, write_ranks
 from pyrozoo.studies.study import Study
 
@@ -181,8 +174,8 @@ class _Plan:
     own: bool
     mode: bool
     kept: int
-    invariants: Places
-    parameters: Places
+    invariants: judge.Places
+    parameters: judge.Places
     identified: bool
 
 
@@ -221,8 +214,11 @@ def _carried_out(study: Study, config: Mapping[str, Any], resume: bool, plan: _P
 
     def work(number: int) -> None:
         records.append(_simulation(plan, number))
-        _give_up(records, count)
-        if study.directory is not None and not all(record["error"] for record in records):
+        hopeless = all(record["error"] for record in records)
+        if hopeless and len(records) >= min(TRIALS, count):
+            why = records[0]["error"]
+            raise DataError(f"none of the first {len(records)} data sets could be fitted: {why}")
+        if study.directory is not None and not hopeless:
             write_ranks(study.directory, *_frames(records, names))
 
     model, method = config["model"]["name"], config["inference"]["name"]
@@ -240,13 +236,7 @@ def _frames(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> tuple
     ordered = sorted(records, key=lambda record: record["simulation"])
     index = pd.Index([record["simulation"] for record in ordered], name="simulation", dtype=int)
     ranks = pd.DataFrame([each["ranks"] for each in ordered], columns=[*names], index=index, dtype=float)
-    return pd.DataFrame(ordered, columns=list(FITS)), ranks.dropna(axis=1, how="all")
-
-
-def _give_up(records: Sequence[Mapping[str, Any]], count: int) -> None:
-    """Raise what was wrong when none of the first few data sets could be fitted."""
-    if len(records) >= min(TRIALS, count) and all(record["error"] for record in records):
-        raise DataError(f"none of the first {len(records)} data sets could be fitted: {records[0]['error']}")
+    return pd.DataFrame(ordered, columns=list(judge.FITS)), ranks.dropna(axis=1, how="all")
 
 
 def _prepared(config: Mapping[str, Any], given: Model | None, blank: Any) -> _Plan:
@@ -275,9 +265,9 @@ def _prepared(config: Mapping[str, Any], given: Model | None, blank: Any) -> _Pl
     with seeded(0), torch.no_grad(), pyro.validation_enabled(False):
         found, sites = posterior.invariants(truth), {site: truth[site] for site in posterior.sites}
         identified = _identified(posterior)
-    invariants = places(found, MOST)
+    invariants = judge.places(found, MOST)
     # An invariant that is a site too is no other quantity.
-    parameters = {each: where for each, where in places(sites, MOST).items() if each not in invariants}
+    parameters = {each: where for each, where in judge.places(sites, MOST).items() if each not in invariants}
     prepared = {**config, "data": {"source": "given", **PREPARATION}, "progress": False}
     return _Plan(model, prepared, shape, given is not None, mode, kept, invariants, parameters, identified)
 
@@ -380,12 +370,14 @@ def _simulation(plan: _Plan, number: int) -> dict[str, Any]:
         raise type(error)(f"data set {number}: {error}" if number else str(error)) from None
     sites = {site: fit.draws[site] for site in fit.posterior.sites}
     if fit.kind in ("samples", "exact") or plan.identified:
-        found |= scalars(sites, plan.parameters)
+        found |= judge.scalars(sites, plan.parameters)
     chosen = evenly(next(iter(found.values())).numel(), plan.kept)
     true = {s: v.to(sites[s].device, sites[s].dtype) for s, v in truth.items()}
     with seeded(seed_of(plan.config["seed"], number, TIES)):
-        known = {**scalars(_invariants(fit.posterior, true), plan.invariants), **scalars(true, plan.parameters)}
-        ranks = scaled_ranks({name: value.flatten()[chosen.to(value.device)] for name, value in found.items()}, known)
+        known = judge.scalars(_invariants(fit.posterior, true), plan.invariants)
+        known |= judge.scalars(true, plan.parameters)
+        drawn = {name: value.flatten()[chosen.to(value.device)] for name, value in found.items()}
+        ranks = judge.scaled_ranks(drawn, known)
     row |= {"kind": fit.kind, "status": fit.status, "seconds": seconds, "draws": len(chosen)}
     return {**row, "effective_draws": effective, "ranks": ranks}
 
@@ -418,8 +410,8 @@ def _fitted(plan: _Plan, data: Any, seed: int) -> tuple[Fit, float, dict[str, Te
         if plan.mode:
             fit = _gaussian(plan, fit, seed)
             seconds += fit.seconds
-        found = scalars(_invariants(fit.posterior, fit.draws), plan.invariants)
-        effective = effective_draws(found) if fit.kind == "samples" else math.nan
+        found = judge.scalars(_invariants(fit.posterior, fit.draws), plan.invariants)
+        effective = judge.effective_draws(found) if fit.kind == "samples" else math.nan
         if not chain or effective >= WANTED or inference["draws"] >= most:
             return fit, seconds, found, effective
         factor = 2.0 if math.isnan(effective) else 1.5 * WANTED / max(effective, 1.0)
