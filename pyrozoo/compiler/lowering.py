@@ -270,11 +270,6 @@ def _pow(to: Lowering, call: Call, out: Tensor) -> None:
         to.pointwise(out, "pow({0}, {1})", [base, exponent])
 
 
-@_translation("bitwise_not")
-def _not(to: Lowering, call: Call, out: Tensor) -> None:
-    to.pointwise(out, "({0} == 0)" if out.dtype == torch.bool else "(~{0})", call.args)
-
-
 @_translation("clamp", "clamp_min", "clamp_max")
 def _clamp(to: Lowering, call: Call, out: Tensor) -> None:
     word = _base(name(call.operation))
@@ -289,11 +284,6 @@ def _clamp(to: Lowering, call: Call, out: Tensor) -> None:
         to.pointwise(out, "({0} > {2} ? {2} : ({0} < {1} ? {1} : {0}))", [call.args[0], least, most])
 
 
-@_translation("zero", "fill")
-def _fill(to: Lowering, call: Call, out: Tensor) -> None:
-    to.copy(out, _argument(call, 1, "value", 0.0))
-
-
 @_translation("sum", "amax", "amin", "prod", "any", "all", "mean")
 def _reduction(to: Lowering, call: Call, out: Tensor) -> None:
     source, dims, word = call.args[0], _argument(call, 1, "dim"), name(call.operation)
@@ -301,11 +291,6 @@ def _reduction(to: Lowering, call: Call, out: Tensor) -> None:
     to.reduce(out, {"amax": "max", "amin": "min", "mean": "sum"}.get(word, word), source, dims)
     if word == "mean":
         to.pointwise(out, "({0} / {1})", [out, float(source.numel() // max(out.numel(), 1))])
-
-
-@_translation("index", "_unsafe_index")
-def _index(to: Lowering, call: Call, out: Tensor) -> None:
-    to.take(out, to.gathered(call.args[0], to.whole_numbers(call.args[1]), out.shape))
 
 
 @_translation("index_put", "_unsafe_index_put", "_index_put_impl")
@@ -317,11 +302,6 @@ def _index_put(to: Lowering, call: Call, out: Tensor) -> None:
         slice(None) if index is None else index.to("meta") for index in indices
     )].shape  # fmt: skip
     to.scatter(to.gathered(out, indices, shape), values, bool(_argument(call, 3, "accumulate", False)))
-
-
-@_translation("gather")
-def _gather(to: Lowering, call: Call, out: Tensor) -> None:
-    to.take(out, to.along(call.args[0], call.args[1] % max(out.ndim, 1), call.args[2]))
 
 
 @_translation("scatter", "scatter_add", "scatter_reduce")
@@ -497,6 +477,18 @@ def _cholesky_solve(to: Lowering, call: Call, out: Tensor) -> None:
     to.batched("solve_triangular", out, [factor, right], 2, [*sizes, 0, 0])
     to.batched("solve_triangular", out, [factor.mT, out], 2, [*sizes, 1, 0])
 
+
+_NOT = ("(~{0})", "({0} == 0)")
+_TRANSLATIONS |= {
+    "bitwise_not": lambda to, call, out: to.pointwise(
+        out, "({0} == 0)" if out.dtype == torch.bool else "(~{0})", call.args
+    ),
+    "fill": lambda to, call, out: to.copy(out, call.args[1]),
+    "gather": lambda to, call, out: to.take(out, to.along(call.args[0], call.args[1] % max(out.ndim, 1), call.args[2])),
+    "index": lambda to, call, out: to.take(out, to.gathered(call.args[0], to.whole_numbers(call.args[1]), out.shape)),
+    "zero": lambda to, call, out: to.copy(out, 0.0),
+}
+_TRANSLATIONS["_unsafe_index"] = _TRANSLATIONS["index"]
 
 _KNOWN = {*POINTWISE, *_TRANSLATIONS}
 TRANSLATED = frozenset(VIEWS | _KNOWN | {f"{word}_" for word in _KNOWN} | {"__and__", "__or__", "__xor__"})

@@ -24,15 +24,9 @@ FEWEST = 20
 
 
 def simulations(fit: Fit, draws: Draws, count: int) -> Iterator[Any]:
-    """Simulate data sets at evenly chosen draws, from torch's global generator; a point is used again and again.
+    """Simulate data sets at evenly chosen draws, of the posterior or of the prior, from torch's global generator.
 
-    Args:
-        fit: The fit, for its model and the shape of its data.
-        draws: Site -> [chain, draw, *event], of the posterior or of the prior.
-        count: How many.
-
-    Yields:
-        What ``Posterior.checks`` and ``Posterior.statistics`` take.
+    A point is used again and again. What comes is what ``Posterior.checks`` and ``Posterior.statistics`` take.
     """
     total, flat = draws.shape[0] * draws.shape[1], draws.flat()
     for i in np.linspace(0, total - 1, count).round().astype(int).tolist():
@@ -72,12 +66,7 @@ def checks(fit: Fit) -> dict[str, float]:
 
 
 def tail(observed: Tensor, simulated: Tensor) -> tuple[float, float]:
-    """Return the share of simulations that are as far off as the data, and how far the data are, in sds.
-
-    Args:
-        observed: [values].
-        simulated: [simulation, values].
-    """
+    """Return the share of simulations, [simulation, value], that are as far off as the data, and how far, in sds."""
     count = len(simulated)
     centre, spread = simulated.mean(0), _no_rounding(simulated.std(0), simulated.mean(0))
     far = ((observed - centre) / spread).square().mean()

@@ -27,14 +27,7 @@ Cell = tuple[int, int]
 
 
 def draw_plates(posterior: Posterior) -> Figure:
-    """Draw sites as ellipses (observed ones shaded), dependence as arrows, plates as boxes with their sizes.
-
-    Args:
-        posterior: The model, and the data, which give plates their sizes.
-
-    Returns:
-        The figure.
-    """
+    """Draw sites as ellipses (observed ones shaded), dependence as arrows, plates as boxes with their sizes."""
     start = {site: value[0] for site, value in posterior.initial(1).items()}
 
     def drawn(site: Any) -> Tensor:

@@ -101,15 +101,7 @@ def write_run(
 
 
 def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, lines: Sequence[Line]) -> None:
-    """Write what is made from a fit for people: tables, pictures and report.html.
-
-    Args:
-        fit: The fit, metrics evaluated.
-        data: The same as InferenceData.
-        directory: The run directory.
-        config: The unresolved configuration, YAML.
-        lines: The verdict.
-    """
+    """Write what is made from a fit for people: tables, pictures and report.html (see ``write_run``)."""
     summary = summarise(fit, data)
     write_table(directory / "summary.csv", summary)
     tables = tables_of(fit)

@@ -40,14 +40,7 @@ def _draw(fit: Fit, count: int, given: Mapping[str, str] | None, seed: int, take
 
 
 def synthetic_frame(fit: Fit, count: int, given: Mapping[str, str] | None, seed: int) -> pd.DataFrame:
-    """Return synthetic rows with the data's own column names and labels.
-
-    Args:
-        fit: The fit.
-        count: How many rows.
-        given: Column -> level that all rows have.
-        seed: Of the rows.
-    """
+    """Return synthetic rows with the data's own column names and labels; ``given``: column -> level that all have."""
     frames: list[pd.DataFrame] = []
     _draw(fit, count, given, seed, lambda codes: frames.append(fit.data.frame(codes)))
     return pd.concat(frames, ignore_index=True)
@@ -58,13 +51,7 @@ def write_synthetic(
 ) -> Path:  # fmt: skip
     """Write synthetic rows to a CSV file, a chunk at a time, and move it into place when all are there.
 
-    Args:
-        fit: The fit.
-        path: The file.
-        count: How many rows; memory does not grow with it.
-        given: Column -> level that all rows have.
-        seed: Of the rows.
-        progress: Whether to show a bar on a terminal, when it takes over two seconds.
+    Memory does not grow with their number; ``progress`` shows a bar on a terminal, when it takes over two seconds.
     """
     with bar(count, path.name, shown=progress, unit="row") as shown, replacing(path) as temporary:
 

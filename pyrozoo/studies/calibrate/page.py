@@ -276,14 +276,9 @@ class _Found(Calibration):
 
 
 def compare_calibrations(directories: Sequence[Path], target: Path) -> pd.DataFrame:
-    """Write a page over several calibrations: calibration.csv, figures/log_likelihood.png and report.html.
+    """Write a page over several calibrations into a directory, and return those without ranks, as ``ABSENT`` says.
 
-    Args:
-        directories: Their directories.
-        target: Where the page goes.
-
-    Returns:
-        Those without ranks: run, model, method, status, error.
+    It has calibration.csv, figures/log_likelihood.png and report.html.
     """
     found: list[_Found] = []
     absent = []

@@ -183,17 +183,9 @@ def run(
     config: Mapping[str, Any], *, directory: Path | None = None, resume: bool = False, model: Model | None = None,
     blank: Any = None,
 ) -> Calibration:  # fmt: skip
-    """Do what a resolved configuration says.
+    """Do what a resolved configuration says, as conf/config.yaml composes it, with ``simulations``; see ``calibrate``.
 
-    Args:
-        config: As conf/config.yaml composes it, with ``simulations``.
-        directory: Where ranks are written after every simulation.
-        resume: Go on with those that are there.
-        model: A model given in Python, in place of what the configuration names.
-        blank: Data of the shape to simulate, given in Python.
-
-    Returns:
-        The calibration; see ``calibrate``.
+    A model, and data of the shape to simulate, may be given in Python.
     """
     threads = torch.get_num_threads()
     try:

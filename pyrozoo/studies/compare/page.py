@@ -38,11 +38,8 @@ def write_comparison(
     Args:
         directory: Where to.
         comparisons: One per model and data set.
-        missing: What is said of runs without a fit.
+        missing: What is said of runs without a fit, which is returned as a table.
         links: id of a fit -> address of its own report.
-
-    Returns:
-        The runs without a fit: run, model, method, status, error.
     """
     absent, named = pd.DataFrame(missing, columns=list(ABSENT)), zip(comparisons, _suffixes(comparisons), strict=True)
     parts = [_write_part(directory, each, suffix, links or {}) for each, suffix in named]
@@ -182,16 +179,13 @@ def reference_sentence(comparison: Comparison) -> str:
 def compare_directories(
     directories: Sequence[Path], target: Path, *, reference: Path | None = None, limits: Thresholds = USUAL
 ) -> pd.DataFrame:
-    """Compare run directories and write the page; runs without a fit are named in it.
+    """Compare run directories and write the page; runs without a fit are named in it, and returned as ``ABSENT`` says.
 
     Args:
         directories: Run directories.
         target: Where the comparison goes.
         reference: The run directory of a fit to hold the others to.
         limits: Thresholds of the verdicts.
-
-    Returns:
-        The runs without a fit: run, model, method, status, error.
 
     Raises:
         SettingError: The reference is of another model or of other data than all fits.
