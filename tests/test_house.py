@@ -25,8 +25,8 @@ from pyrozoo.run import catalog
 from tests.case import PAIRS, refused
 
 ORDER = (
-    "core", "math", "program", "compiler", "contracts", "drawing", "data", "models", "inference", "diagnostics", "report",
-    "store", "run", "studies", "testing", "command",
+    "core", "math", "program", "compiler", "contracts", "drawing", "data", "models", "inference", "diagnostics",
+    "report", "store", "run", "studies", "testing", "command",
 )  # fmt: skip
 """The rooms, from below: each imports itself and what is below it."""
 
@@ -151,6 +151,11 @@ def test_every_model_has_a_posterior_and_a_view_of_its_own(model):
 def test_every_model_has_a_test_file():
     for model in catalog.models():
         assert (Path(__file__).parent / "models" / f"test_{model}.py").is_file()
+
+
+def test_tests_mirror_the_rooms():
+    folders = {path.parent.name for path in Path(__file__).parent.glob("*/test_*.py")}
+    assert folders <= {*ORDER, "docs"}
 
 
 def test_every_pair_is_found_from_the_folders():

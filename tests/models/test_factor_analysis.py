@@ -34,7 +34,7 @@ from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.regression import Prior, Regression
 from pyrozoo.models.factor_analysis.view import completed
 from tests.case import Case, Oracle
-from tests.test_command import run
+from tests.command.test_command import run
 
 NAN = float("nan")
 

@@ -29,7 +29,7 @@ from pyrozoo.models.gaussian_mf.likelihood import Block, Listed
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.testing.samplers import geweke
 from tests.case import Case, Oracle
-from tests.test_inference import interrupt_at, same
+from tests.inference.test_inference import interrupt_at, same
 
 NAN = float("nan")
 MODEL = GaussianMF(2, 0.5, 0.6, 1.0, True, 4.0, True, 2.0, 0.7, False, None, 1.0)

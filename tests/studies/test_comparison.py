@@ -27,7 +27,7 @@ from pyrozoo.diagnostics.predictive import checks, tail
 from pyrozoo.diagnostics.verdict import LEVELS, Thresholds, verdict
 from pyrozoo.report import __main__ as rebuild_command
 from tests.case import case
-from tests.test_command import run
+from tests.command.test_command import run
 
 pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 

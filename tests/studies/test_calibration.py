@@ -36,7 +36,7 @@ from pyrozoo.studies.calibrate.judge import (
     summarise,
 )
 from tests.case import refused
-from tests.test_command import run
+from tests.command.test_command import run
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 

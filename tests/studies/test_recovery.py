@@ -16,7 +16,7 @@ from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, Settin
 from pyrozoo.run import catalog
 from pyrozoo.studies.recover import run as recovery
 from pyrozoo.studies.recover.judge import COLUMNS, plus_minus, sentences, shares, summarise
-from tests.test_command import run
+from tests.command.test_command import run
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 

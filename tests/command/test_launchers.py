@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 import pyrozoo
 from pyrozoo.command import arguments, compose, sweep
-from tests.test_command import run
+from tests.command.test_command import run
 
 pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 

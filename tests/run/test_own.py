@@ -29,7 +29,7 @@ from pyrozoo.run import own
 from pyrozoo.testing import check
 from pyrozoo.testing.laws import prior_draws
 from tests.case import refused
-from tests.test_command import run
+from tests.command.test_command import run
 
 EXAMPLES = PACKAGE.parent / "examples"
 QUIET = {"progress": False}

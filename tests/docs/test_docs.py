@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pyrozoo.core.paths import PACKAGE
-from tests.test_command import run
+from tests.command.test_command import run
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
