@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import beside
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.picture import Picture
 
 
@@ -58,7 +60,8 @@ class View:
         for _, name, part in self.parts(fit):
             unknown = part.missing
             if unknown is not None and len(unknown.hidden.values) <= self.most_cells:
-                result[name] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
+                with suppress(NotApplicable):  # a program whose sites are no cells
+                    result[name] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
         return result
 
     def pictures(self, fit: Fit) -> list[Picture]:
@@ -81,6 +84,17 @@ class View:
 def numbered(name: str, values: Tensor) -> dict[str, np.ndarray]:
     """Return the columns of a matrix by name: ``factor[0]``, ``factor[1]``, ..."""
     return {f"{name}[{k}]": column for k, column in enumerate(values.cpu().numpy().T)}
+
+
+def ladder(
+    fits: Sequence[Fit], names: Sequence[str], own: Callable[[Fit], Mapping[str, object]], columns: Sequence[str]
+) -> pd.DataFrame:
+    """Return a line for each fit: its name, what the model says of it, and those of its figures that any fit has."""
+    rows = []
+    for name, fit in zip(names, fits, strict=True):
+        known = {**fit.metrics, "seconds": fit.seconds}
+        rows.append({"fit": name, **own(fit), **{column: known.get(column) for column in columns}})
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
 def view_of(model: Any) -> View:

@@ -243,7 +243,8 @@ def _biplot(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
     scale = 0.95 * (float(np.quantile(radius, 0.98)) or 1.0) / (float(length.max()) or 1.0)
     coloured, several = len(titles) <= MOST_ITEMS, len(titles) > 1
     marked = several and len(set(levels)) == 1 and len(levels[0]) <= MOST_MARKED
-    palette = [(_colour(i) if coloured else "C0", short(title, 22)) for i, title in enumerate(titles)]
+    colours = [*(f"C{i}" for i in range(10)), "black", "saddlebrown"] if coloured else ["C0"] * len(titles)
+    palette = [(colours[i], short(title, 22)) for i, title in enumerate(titles)]
     ends = [(i, k) for i, each in enumerate(levels) for k in range(len(each))]
     tips: list[_Tip] = []
     for rank, t in enumerate(np.argsort(-length, kind="stable")):
@@ -579,7 +580,3 @@ def _name_colours(figure: Figure, levels: Sequence[tuple[str, ...]]) -> bool:
 def _ramp(size: int) -> list[str]:
     """Return colours of categories in order."""
     return [to_hex(mpl.colormaps["viridis"](each)) for each in np.linspace(0.15, 0.88, max(2, size))]
-
-
-def _colour(item: int) -> str:
-    return f"C{item}" if item < 10 else ("black", "saddlebrown")[item - 10]

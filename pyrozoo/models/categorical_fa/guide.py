@@ -37,10 +37,9 @@ class Guide:
     def __init__(self, posterior: Posterior):
         solver = Solver(posterior)
         state = solver.after(STEPS)
-        self.posterior, sites = posterior, {site: value[0] for site, value in solver.sites(state).items()}
-        if "latent_covariance" in sites:
-            sites["latent_covariance"] = CovarianceTransform().inv(sites["latent_covariance"])
-        self.sites = sites
+        self.posterior, self.sites = posterior, {site: value[0] for site, value in solver.sites(state).items()}
+        if "latent_covariance" in self.sites:
+            self.sites["latent_covariance"] = CovarianceTransform().inv(self.sites["latent_covariance"])
         self.start_rows(state.q_mean[0])
 
     @staticmethod

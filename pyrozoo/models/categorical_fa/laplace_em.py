@@ -15,8 +15,9 @@ from pyrozoo.contracts.solver import Info
 from pyrozoo.core.errors import SettingError
 from pyrozoo.math.linear_algebra import covariance_factor
 from pyrozoo.math.newton import Evaluated, maximise
-from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
-from pyrozoo.models.categorical_fa.likelihood import cubature, evaluate_rows, find_modes
+from pyrozoo.math.quadrature import cubature
+from pyrozoo.models.categorical_fa.layout import Block, Layout, Matrices, Numbers, Parameters, Vectors
+from pyrozoo.models.categorical_fa.likelihood import evaluate_rows, find_modes
 from pyrozoo.models.categorical_fa.maximisation import EM, Globals, Points, log_prior
 from pyrozoo.models.categorical_fa.posterior import Posterior
 
@@ -89,9 +90,7 @@ class Solver(EM, kind="point", objective="log_joint_laplace", state=State):
         return State(**self.stored(now), q_mean=mean), Info(objective)
 
 
-def third_moments(
-    layout: Layout, block: Block, p: Parameters, z: Float[Tensor, "C B d"], covariance: Float[Tensor, "C B d d"]
-) -> Float[Tensor, "C B d"]:
+def third_moments(layout: Layout, block: Block, p: Parameters, z: Vectors, covariance: Matrices) -> Vectors:
     """Return the gradient in z of tr(K(z) V), K minus the Hessian of the log likelihood.
 
     K = sum_i m_i Cov_pi(beta_i), whose derivatives are third central moments: with delta_k = beta_k - E beta, the
@@ -111,9 +110,7 @@ def third_moments(
     return torch.stack([(weight * each).sum(1) for each in centred], -1)
 
 
-def evaluate_delta(
-    layout: Layout, block: Block, p: Parameters, z: Float[Tensor, "C B d"], covariance: Float[Tensor, "C B d d"]
-) -> Evaluated:
+def evaluate_delta(layout: Layout, block: Block, p: Parameters, z: Vectors, covariance: Matrices) -> Evaluated:
     """Return f + tr(f'' V) / 2 of every row, its gradient, and minus the Hessian of f in the place of its own."""
     value, gradient, curvature = evaluate_rows(layout, block, p, z)
     value = value - 0.5 * (curvature * covariance).sum((-1, -2))
@@ -121,8 +118,8 @@ def evaluate_delta(
 
 
 def delta_rows(
-    layout: Layout, block: Block, p: Parameters, mean: Float[Tensor, "C B d"], factor: Float[Tensor, "C B d d"]
-) -> tuple[Float[Tensor, "C B d"], Float[Tensor, "C B d d"], Float[Tensor, "C B"]]:
+    layout: Layout, block: Block, p: Parameters, mean: Vectors, factor: Matrices
+) -> tuple[Vectors, Matrices, Numbers]:
     """Return mean, factor of the covariance, and f + tr(f'' V) / 2 + d / 2, of q by the delta method."""
     for _ in range(DELTA_ROUNDS):
         covariance = factor @ factor.mT

@@ -19,6 +19,11 @@ BLOCK = 2**19
 SMALLEST, LARGEST = 1e-30, 1e30
 """Between these, sums of exponentials keep their precision in float32, too."""
 
+Vectors = Float[Tensor, "C B d"]
+Matrices = Float[Tensor, "C B d d"]
+Numbers = Float[Tensor, "C B"]
+"""One for each row of a block and chain."""
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -147,11 +152,6 @@ class Layout:
         """Return P, the length of the axis of categories."""
         return sum(items * size for items, size in self.groups)
 
-    @property
-    def num_items(self) -> int:
-        """Return I, the items on that axis."""
-        return sum(items for items, _ in self.groups)
-
     def blocks(self, per_row: int) -> Iterator[Block]:
         """Go through the rows, as many at a time as ``per_row`` numbers for each allow."""
         step = max(1, BLOCK // max(1, per_row))
@@ -190,10 +190,6 @@ class Layout:
     def sums(self, values: Float[Tensor, "C P *Q"]) -> Float[Tensor, "C I *Q"]:
         """Return sums over the categories of every item."""
         return _joined([part.sum(2) for part in self.by_item(values)])
-
-    def log_sums(self, logits: Float[Tensor, "C P *Q"]) -> Float[Tensor, "C I *Q"]:
-        """Return log sum exp over the categories of every item."""
-        return self.softmax(logits)[1]
 
     def softmax(self, logits: Float[Tensor, "C P *Q"]) -> tuple[Float[Tensor, "C P *Q"], Float[Tensor, "C I *Q"]]:
         """Return probabilities over the categories of every item, and log sum exp.
@@ -243,13 +239,9 @@ class Layout:
         m = answers.expand_as(zeta)
         return self.spread(torch.where(m > 0, m.log() - zeta, -torch.inf))[:, self.free]
 
-    def totals(self) -> tuple[Float[Tensor, P], Float[Tensor, I]]:
-        """Return how often every category was chosen and every item answered."""
-        counts, answers = self.like.new_zeros(self.num_categories), self.like.new_zeros(self.num_items)
-        for block in self.blocks(self.num_categories):
-            counts += block.counts.sum(1)
-            answers += block.answers.sum(1)
-        return counts, answers
+    def totals(self) -> Float[Tensor, P]:
+        """Return how often every category was chosen."""
+        return torch.stack([block.counts.sum(1) for block in self.blocks(self.num_categories)]).sum(0)
 
     def scattered(self, rows: Float[Tensor, "C F *E"]) -> Float[Tensor, "C P *E"]:
         """Return values of the contrasts in their places on the axis, zero for the last categories."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +13,8 @@ from torch import Tensor
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.math.linear_algebra import covariance_factor, lower_factor, packed_outer, unpack
 from pyrozoo.math.newton import Evaluated, maximise
-from pyrozoo.models.categorical_fa.layout import BLOCK, Block, Layout, Parameters
+from pyrozoo.math.quadrature import normal_rule
+from pyrozoo.models.categorical_fa.layout import BLOCK, Block, Layout, Matrices, Numbers, Parameters, Vectors
 
 NODES = {1: 61, 2: 11, 3: 9}
 """Nodes per dimension, up to three dimensions.
@@ -26,46 +24,8 @@ dimension, of 1e-3 in two (1e-4 on average) and of a few 1e-3 in three: the step
 polynomials follow slowly. Rows of many answers, whose posterior is near normal, are off by less.
 """
 
-NEGLIGIBLE, POINTS = 1e-13, 1024
-"""Share of the weight below which nodes are left out beyond one dimension, the corners of the grid; quasi-random points
-beyond three dimensions."""
-
-
-@cache
-def _rule(dimension: int, nodes: int | None) -> tuple[np.ndarray, np.ndarray]:
-    if dimension in NODES:
-        point, weight = np.polynomial.hermite_e.hermegauss(nodes or NODES[dimension])
-        weight = weight / weight.sum()
-        grid = np.array(list(itertools.product(point, repeat=dimension)))
-        product = np.prod(list(itertools.product(weight, repeat=dimension)), axis=1)
-        keep = product > (NEGLIGIBLE if dimension > 1 else 0.0)
-        return grid[keep].T, product[keep] / product[keep].sum()
-    sobol = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=0).draw(nodes or POINTS, dtype=torch.float64)
-    points = torch.special.ndtri(sobol.clamp(1e-12, 1 - 1e-12)).numpy()
-    return points.T, np.full(len(points), 1 / len(points))
-
-
-def normal_rule(
-    dimension: int, like: Tensor, nodes: int | None = None
-) -> tuple[Float[Tensor, "d G"], Float[Tensor, G]]:
-    """Return points t and weights w with sum_g w_g f(t_g) about E f(t), t ~ N(0, I).
-
-    Gauss-Hermite products up to three dimensions (Golub and Welsch 1969, Mathematics of Computation 23), beyond them
-    scrambled Sobol points, always the same ones.
-
-    Args:
-        dimension: d.
-        like: A tensor of the precision and device wanted.
-        nodes: Per dimension, or points beyond three dimensions; None: ``NODES``, ``POINTS``.
-    """
-    points, weights = _rule(dimension, nodes)
-    return like.new_tensor(points), like.new_tensor(weights)
-
-
-def cubature(dimension: int, like: Tensor) -> Float[Tensor, "d G"]:
-    """Return 2d points of equal weight, exact under N(0, I) for polynomials of degree three (Stroud 1971, rule 3-1)."""
-    eye = torch.eye(dimension, dtype=like.dtype, device=like.device)
-    return dimension**0.5 * torch.cat([eye, -eye], 1)
+POINTS = 1024
+"""Quasi-random points beyond three dimensions."""
 
 
 def log_likelihood(
@@ -75,7 +35,7 @@ def log_likelihood(
     eta = p.features(z)
     chosen = (p.beta.mT @ block.counts).reshape(*eta.shape[:2], -1, *[1] * (eta.ndim - 3))
     constant = (p.offset @ block.counts).reshape(len(eta), -1, *[1] * (eta.ndim - 3))
-    normaliser = layout.log_sums(p.logits(eta))
+    normaliser = layout.softmax(p.logits(eta))[1]
     answers = block.answers.reshape(*block.answers.shape, *[1] * (eta.ndim - 3))
     return (eta * chosen).sum(1) + constant - (normaliser * answers).sum(1)
 
@@ -93,7 +53,7 @@ def moments(
     return weight.mT @ features, unpack(second, n)
 
 
-def evaluate_rows(layout: Layout, block: Block, p: Parameters, z: Float[Tensor, "C B d"]) -> Evaluated:
+def evaluate_rows(layout: Layout, block: Block, p: Parameters, z: Vectors) -> Evaluated:
     r"""Return log p(x_u, z_u) of every row, its gradient in z, and minus its Hessian.
 
     With pi = softmax(beta eta(z)) and J = d eta / dz::
@@ -145,9 +105,9 @@ class Modes:
     """
 
     block: Block
-    mode: Float[Tensor, "C B d"]
-    factor: Float[Tensor, "C B d d"]
-    log_joint: Float[Tensor, "C B"]
+    mode: Vectors
+    factor: Matrices
+    log_joint: Numbers
 
     def parts(self, per_row: int) -> Iterator[Modes]:
         """Go through the rows, as many at a time as ``per_row`` numbers for each allow."""
@@ -160,9 +120,7 @@ class Modes:
             yield Modes(block, self.mode[:, at], self.factor[:, at], self.log_joint[:, at])
 
 
-def find_modes(
-    layout: Layout, p: Parameters, block: Block, start: Float[Tensor, "C B d"] | None = None
-) -> Modes:  # fmt: skip
+def find_modes(layout: Layout, p: Parameters, block: Block, start: Vectors | None = None) -> Modes:
     """Find the mode of z_u for some rows by Newton's method; from the prior mean, unless told where to start."""
     if start is None:
         start = p.mean.unsqueeze(1).expand(-1, block.counts.shape[1], -1)
@@ -185,7 +143,7 @@ class Nodes:
     log_terms: Float[Tensor, "C B G"]
 
     @property
-    def log_evidence(self) -> Float[Tensor, "C B"]:
+    def log_evidence(self) -> Numbers:
         """Return log p(x_u)."""
         return self.log_terms.logsumexp(-1)
 
@@ -207,7 +165,8 @@ def log_normal(p: Parameters, z: Float[Tensor, "C d *Q"]) -> Float[Tensor, C * Q
 
 def node_places(modes: Modes, nodes: int | None = None) -> Float[Tensor, "C d B G"]:
     """Return the nodes around the modes, without derivatives."""
-    t, _ = normal_rule(modes.mode.shape[-1], modes.mode, nodes)
+    d = modes.mode.shape[-1]
+    t, _ = normal_rule(d, modes.mode, nodes or NODES.get(d, POINTS))
     return (modes.mode.detach().unsqueeze(-1) + modes.factor.detach() @ t).transpose(1, 2)
 
 
@@ -219,7 +178,7 @@ def integrate(layout: Layout, p: Parameters, modes: Modes, nodes: int | None = N
     has no influence on the integral but for its error, so derivatives do not go through it.
     """
     d = modes.mode.shape[-1]
-    t, w = normal_rule(d, modes.mode, nodes)
+    t, w = normal_rule(d, modes.mode, nodes or NODES.get(d, POINTS))
     factor, z = modes.factor.detach(), node_places(modes, nodes)
     volume = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1, keepdim=True)
     # w / phi(t): weights for the integral of a function instead of its expectation.
@@ -230,7 +189,7 @@ def integrate(layout: Layout, p: Parameters, modes: Modes, nodes: int | None = N
 
 def nodes_per_row(dimension: int, nodes: int | None = None) -> int:
     """Return how many nodes an integral over one row's latent vector takes."""
-    return normal_rule(dimension, torch.empty(0), nodes)[1].numel()
+    return normal_rule(dimension, torch.empty(0), nodes or NODES.get(dimension, POINTS))[1].numel()
 
 
 def integrals(layout: Layout, p: Parameters, nodes: int | None = None) -> Iterator[Nodes]:

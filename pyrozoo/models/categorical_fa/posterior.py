@@ -101,7 +101,7 @@ class Posterior(HandBuilt):
         m, layout, like = self.model, self.layout, self.data.values
         d, H, normal = m.latent_dimension, m.hidden_units, partial(self.normal, chains)
         # Half an answer more for each category, so that none has probability zero.
-        shares = layout.by_item((layout.totals()[0] + 0.5).log().unsqueeze(0))
+        shares = layout.by_item((layout.totals() + 0.5).log().unsqueeze(0))
         against_last = torch.cat([(part - part[:, -1:]).flatten() for (part,) in shares])[layout.free]
         scales = m.covariance_scale * torch.eye(d, dtype=like.dtype, device=like.device)
         start = {

@@ -12,8 +12,9 @@ from torch import Tensor
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.math.association import cramers_v
+from pyrozoo.math.quadrature import normal_rule
 from pyrozoo.models.categorical_fa.layout import BLOCK, Layout, Parameters
-from pyrozoo.models.categorical_fa.likelihood import Nodes, effort, integrals, normal_rule, split_draws
+from pyrozoo.models.categorical_fa.likelihood import POINTS, Nodes, effort, integrals, split_draws
 
 PRIOR_NODES = {1: 61, 2: 21, 3: 13}
 """Nodes per dimension for integrals over the prior, which answers do not narrow."""
@@ -26,7 +27,7 @@ it may take, several seconds, unless that left fewer."""
 def _over_prior(layout: Layout, draws: Values, function: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Return function(probabilities [S, P, G] at nodes of the prior, weights [G]) of all draws, [chain, draw, ...]."""
     draws, d = Draws(draws), layout.dimension
-    t, w = normal_rule(d, layout.like, PRIOR_NODES.get(d))
+    t, w = normal_rule(d, layout.like, PRIOR_NODES.get(d, POINTS))
     at_once = BLOCK // (layout.num_categories * max(len(w), layout.num_categories))
     found = []
     for part in draws.flat_blocks(at_once):
@@ -96,13 +97,11 @@ def response(layout: Layout, draws: Values, z: Float[Tensor, "G d"], most: int) 
         z: The latent vectors.
         most: Draws used at most, evenly chosen.
     """
-    at, chosen = z.T.to(layout.like).unsqueeze(0), Draws(draws).some(most).flat()
-    count = len(next(iter(chosen.values())))
+    at, chosen = z.T.to(layout.like).unsqueeze(0), list(Draws(draws).some(most).flat_blocks(1))
     result = torch.zeros(len(layout.place), len(z), dtype=torch.float64)
-    for s in range(count):
-        p = layout.parameters({site: value[s : s + 1] for site, value in chosen.items()})
+    for p in map(layout.parameters, chosen):
         prob = layout.softmax(p.logits(p.features(at)))[0][0, layout.place]
-        result += prob.double().cpu() / count
+        result += prob.double().cpu() / len(chosen)
     return list(result.split(layout.columns))
 
 

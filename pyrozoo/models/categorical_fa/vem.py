@@ -22,7 +22,7 @@ from torch import Tensor
 from pyrozoo.contracts.solver import Info
 from pyrozoo.math.linear_algebra import pack, packed_outer, unpack
 from pyrozoo.math.newton import Evaluated, maximise
-from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
+from pyrozoo.models.categorical_fa.layout import Block, Layout, Numbers, Parameters, Vectors
 from pyrozoo.models.categorical_fa.likelihood import moments
 from pyrozoo.models.categorical_fa.maximisation import EM, STEPS, Globals, log_prior, update_latent
 from pyrozoo.models.categorical_fa.posterior import Posterior
@@ -82,7 +82,7 @@ class Solver(EM, kind="point", objective="log_joint_bound", monotone=True, state
         return State(**self.stored({**sites, **found}), q_mean=mean, q_variance=variance), Info(objective)
 
 
-def exponents(p: Parameters, mean: Float[Tensor, "C B d"], variance: Float[Tensor, "C B d"]) -> Float[Tensor, "C P B"]:
+def exponents(p: Parameters, mean: Vectors, variance: Vectors) -> Float[Tensor, "C P B"]:
     """Return log e_ik."""
     return p.logits(mean.mT) + 0.5 * p.beta.square() @ variance.mT
 
@@ -125,9 +125,8 @@ def _row_moments(count: Tensor, weight: Tensor, features: Tensor) -> tuple[Tenso
 
 
 def maximise_rows(
-    layout: Layout, block: Block, p: Parameters, mean: Float[Tensor, "C B d"], variance: Float[Tensor, "C B d"],
-    zeta: Zeta,
-) -> tuple[Float[Tensor, "C B d"], Float[Tensor, "C B d"], Float[Tensor, "C B"]]:  # fmt: skip
+    layout: Layout, block: Block, p: Parameters, mean: Vectors, variance: Vectors, zeta: Zeta
+) -> tuple[Vectors, Vectors, Numbers]:
     """Return lambda, v and the bound of every row at its maximum, from where to start."""
     start = torch.cat([mean, variance.log()], -1)
     x, (value, _, _) = maximise(lambda at: evaluate_rows(layout, block, p, at, zeta), start)

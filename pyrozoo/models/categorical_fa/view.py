@@ -87,15 +87,13 @@ class View(view.View):
 
     def compared_tables(self, fits: Sequence[Fit], names: Sequence[str]) -> dict[str, pd.DataFrame]:
         """Return the ladder: by method, the covariance of the latent vector where it is free, and fidelity."""
-        rows: list[dict[str, object]] = []
-        for name, fit in zip(names, fits, strict=True):
-            row: dict[str, object] = {"fit": name}
-            covariance = fit.draws.means().get("latent_covariance", torch.empty(0))
-            for s in range(len(covariance)):
-                for t in range(s + 1):
-                    row[f"latent_covariance[{s}, {t}]"] = float(covariance[s, t])
-            rows.append(row | {key: {**fit.metrics, "seconds": fit.seconds}.get(key) for key in LADDER})
-        return {"ladder": pd.DataFrame(rows).dropna(axis=1, how="all")}
+
+        def own(fit: Fit) -> dict[str, float]:
+            covariance = fit.draws.means().get("latent_covariance", torch.empty(0, 0))
+            pairs = np.argwhere(np.tri(len(covariance))).tolist()
+            return {f"latent_covariance[{s}, {t}]": float(covariance[s, t]) for s, t in pairs}
+
+        return {"ladder": view.ladder(fits, names, own, LADDER)}
 
     def compared_pictures(self, fits: Sequence[Fit], names: Sequence[str]) -> list[Picture]:
         """Return the association that each fit reproduces, and latent covariances beside the truth where free."""

@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -51,7 +51,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
     ):  # fmt: skip
         super().__init__(posterior)
         self.layout, self.single_site = posterior.layout, update == "single_site"
-        self.filler = _Filler(self.data, self.layout) if missing == "impute" else None
+        self.filler: Any = _Filler(self.data, self.layout) if missing == "impute" else None
         # Columns of a filled table share one precision.
         self.prior = Prior(self.model, self.filler.complete if self.filler else self.layout)
         self._known: tuple[State, Tensor] | None = None
@@ -97,7 +97,6 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
 
     def _draw_factors_of_filled(self, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
         """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""
-        assert self.filler is not None
         W, weighted = beta[..., :-1], beta[..., :-1] / noise_variance.unsqueeze(-1)
         J = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device) + W.mT @ weighted
         L = safe_cholesky(J.double(), "the precision of the factors")
@@ -153,14 +152,12 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
 
     def _fitted(self, state: State) -> Float[Tensor, "C cell"]:
         """Return w_d . z_n + mu_d - offset_d of every missing cell; known from the step that made the state."""
-        assert self.filler is not None
         if self._known is None or self._known[0] is not state:
             self._known = state, self.filler.fitted(state.factors, self.layout.coefficients(vars(state)))
         return self._known[1]
 
     def _predictive(self, state: State) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the hidden entries given parameters and factors, [C, entry]."""
-        assert self.filler is not None
         hidden = self.data.hidden
         mean = self._fitted(state)[:, self.filler.place(hidden.rows, hidden.columns)]
         return mean + self.layout.offset[hidden.columns], state.noise_variance[:, hidden.columns]

@@ -113,17 +113,17 @@ def _factors(fit: Fit, table: Table) -> pd.DataFrame:
 
 def completed(fit: Fit, table: Table) -> Float[Tensor, "N D"]:
     """Return a table with its holes filled by the predictive mean, hidden entries by what the fit already knows."""
-    values = table.values.clone()
+    values = table.values
     for part in (table, table.missing):
         if part is not None and part.hidden is not None:
-            values[part.hidden.rows, part.hidden.columns] = fit.predict(part).mean.to(values)
+            values = _put(values, part.hidden, fit.predict(part).mean)
     return values
 
 
 def _reconstruction(fit: Fit) -> Picture | None:
     """Draw images with holes, and how they are filled: those that the truth is known of, or else that nobody knows."""
     table: Table = fit.data
-    known, whole = table.hidden is not None, _with_hidden(table)
+    known, whole = table.hidden is not None, _put(table.values, table.hidden)
     holes = ~table.observed & ~whole.isnan() if known else ~table.observed
     if not holes.any():
         return None
@@ -141,7 +141,7 @@ def _reconstruction(fit: Fit) -> Picture | None:
         *([("truth", truth, grey, "gray", HOLE)] if known else []),
         ("predictive sd", sd, spread, "viridis", BLANK),
     ]
-    return _strips(lines, [table.row_labels[i] for i in rows.tolist()], _shape(table), known)
+    return _strips(lines, [table.row_labels[i] for i in rows.tolist()], fit.data.image_shape, known)
 
 
 def _strips(lines: list[Line], labels: list[str], shape: tuple[int, int], known: bool) -> Picture:
@@ -171,10 +171,10 @@ def _strips(lines: list[Line], labels: list[str], shape: tuple[int, int], known:
     )
 
 
-def _images_to_show(holes: Tensor, table: Table) -> Tensor:
+def _images_to_show(holes: Tensor, table: Any) -> Tensor:
     """Choose images with holes, evenly from scattered holes to solid ones, so that every kind of mask is shown."""
     rows = holes.any(1).nonzero().flatten()
-    images = holes[rows].unflatten(1, _shape(table))
+    images = holes[rows].unflatten(1, table.image_shape)
     pairs = (images[:, 1:] & images[:, :-1]).sum((1, 2)) + (images[:, :, 1:] & images[:, :, :-1]).sum((1, 2))
     order = (pairs / images.sum((1, 2))).argsort(stable=True)
     count = min(MOST_IMAGES, len(rows))
@@ -204,12 +204,11 @@ def _fill(fit: Fit, rows: Tensor) -> tuple[Tensor, Tensor]:
     return mean, sd
 
 
-def _with_hidden(table: Table) -> Tensor:
-    """Return the values, hidden ones in their place."""
-    if table.hidden is None:
-        return table.values
-    values = table.values.clone()
-    values[table.hidden.rows, table.hidden.columns] = table.hidden.values
+def _put(values: Tensor, hidden: Hidden | None, given: Tensor | None = None) -> Tensor:
+    """Return values of a table with what is given, or else what is hidden, in the place of what is hidden."""
+    values = values.clone()
+    if hidden is not None:
+        values[hidden.rows, hidden.columns] = (hidden.values if given is None else given).to(values)
     return values
 
 
@@ -229,7 +228,7 @@ def _gap(shape: tuple[int, int]) -> int:
 
 def _factor_images(fit: Fit) -> Picture:
     """Draw mean loadings as images."""
-    shape, mean, shares = _shape(fit.data), array(fit.aligned.means()["loadings"]), _shares(fit)
+    shape, mean, shares = fit.data.image_shape, array(fit.aligned.means()["loadings"]), _shares(fit)
     count = min(MOST_FACTORS, mean.shape[1])
     # Wide rather than tall, with the fewest places left over.
     across = count if count <= 9 else min(range(6, 11), key=lambda width: (-count % width, -width))
@@ -257,8 +256,7 @@ def _factor_table(fit: Fit) -> Picture:
     variance = _squared_lengths(W, -1) + fit.aligned["noise_variance"]
     shown = array(W.mean((0, 1)) / variance.mean((0, 1)).sqrt().unsqueeze(-1))[:, :MOST_FACTORS]
     (D, count), shares = shown.shape, _shares(fit)
-    names = [f"{m}: {shares[m]:.0%}" for m in range(count)]
-    few = D <= MOST_LABELS
+    names, few = [f"{m}: {shares[m]:.0%}" for m in range(count)], D <= MOST_LABELS
     size = (2.6 + 0.42 * count, 1.5 + 0.2 * D) if few else (10, 1.4 + 0.22 * count)
     figure, axes = panels(max(size[0], 4.0), max(size[1], 2.0))
     image = axes.imshow(shown if few else shown.T, aspect="auto", **SIGNED)
@@ -293,7 +291,7 @@ def _squared_lengths(loadings: Tensor, dim: int) -> Tensor:
 
 def _moment_images(fit: Fit) -> Picture:
     """Draw mean and noise as images."""
-    shape, noise = _shape(fit.data), fit.draws["noise_variance"].sqrt()
+    shape, noise = fit.data.image_shape, fit.draws["noise_variance"].sqrt()
     figure, every = panels(8, min(6.0, max(1.2, 3.1 * shape[0] / shape[1] + 0.3)), 1, 2)
     shown = ("mean", fit.draws["mean"], "gray"), ("sd of the noise", noise, "magma")
     for axes, (title, values, colors) in zip(every, shown, strict=True):
@@ -348,11 +346,10 @@ def _moment_points(fit: Fit) -> Picture:
 
 def _scree(fit: Fit) -> Picture | None:
     """Draw the spectrum of the data with means in place of holes, and with the truth where it is known."""
-    table: Table = fit.data
+    table, units = fit.data, _units(fit.data)
     num_factors, rows = fit.model.num_factors, _rows_for_spectrum(table)
-    units = _units(table)
     middle, scale = units or (column_moments(table.values)[0], table.values.new_ones(()))
-    whole = _with_hidden(table)[rows]
+    whole = _put(table.values, table.hidden)[rows]
     holes = bool(table.values[rows].isnan().any())
     sources = [(table.values[rows], "holes filled by means" if holes else "the data")]
     if table.hidden is not None and bool((whole.isnan() != table.values[rows].isnan()).any()):
@@ -451,8 +448,7 @@ def _errors(fit: Fit) -> Picture | None:
 
 def _correlation(fit: Fit) -> Picture | None:
     """Draw the correlations that the model implies beside the observed ones."""
-    table: Table = fit.data
-    D = table.shape[1]
+    table, D = fit.data, fit.data.shape[1]
     if not 1 < D <= MOST_CORRELATED:
         return None
     some = fit.draws.some(MOST_DRAWS).flat()
@@ -491,9 +487,8 @@ def _correlation(fit: Fit) -> Picture | None:
     )
 
 
-def _imputation_error(table: Table) -> float:
+def _imputation_error(table: Any) -> float:
     """Return the root mean squared error of the means of columns in place of what is hidden."""
-    assert table.hidden is not None
     means = column_moments(table.values)[0][table.hidden.columns]
     return float((means - table.hidden.values).square().mean().sqrt())
 
@@ -511,8 +506,3 @@ def _units(table: Table) -> tuple[Tensor, Tensor] | None:
     if not len(varied) or varied.max() < UNEVEN * varied.median():
         return None
     return middle, torch.where(sd > 0, sd, 1.0)
-
-
-def _shape(table: Table) -> tuple[int, int]:
-    assert table.image_shape is not None
-    return table.image_shape

@@ -88,7 +88,7 @@ def predictions(
             if label not in place:
                 raise DataError(f"{data.name} has no {what} {label!r}")
     index = torch.tensor([[place[label] for label, place in zip(pair, places, strict=True)] for pair in pairs])
-    index = index.reshape(-1, 2)
+    index = index.reshape(-1, 2)  # also where there are none
     return of_pairs(data, index, _unknown(model, draws, data, index))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,6 @@ from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.picture import Picture
-from pyrozoo.data.ratings import Ratings
 from pyrozoo.drawing.labels import drawable, families
 from pyrozoo.drawing.panels import array, over_run, panels
 from pyrozoo.drawing.predictions import completion
@@ -88,9 +88,8 @@ class View(view.View):
         return [picture for picture in found if picture is not None]
 
 
-def _baseline(data: Ratings) -> Tensor:
+def _baseline(data: Any) -> Tensor:
     """Return what the means of rows and of columns predict for the hidden ratings, [entry]."""
-    assert data.hidden is not None
     means = data.statistics(data.values, "ratings")
     row, column, mean = (torch.as_tensor(means[name][1]) for name in ("mean_by_row", "mean_by_column", "rating_mean"))
     found = row[data.hidden.rows.cpu()] + column[data.hidden.columns.cpu()] - mean

@@ -157,7 +157,7 @@ def _loadings(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Trip
     weights = array(eta[columns][:, shown].T)
     rows = evenly(N, MOST_SHARES)
     parts = array((theta[rows] / theta[rows].sum(1, keepdim=True)).nan_to_num()[:, shown])
-    sorted_rows = _by_dominant(parts, parts.max(1))
+    sorted_rows = np.lexsort((-parts.max(1), parts.argmax(1)))  # by their largest factor, then by its part
     rows, parts = rows[torch.as_tensor(sorted_rows)], parts[sorted_rows]
 
     row_names = len(rows) <= MOST_NAMED
@@ -203,11 +203,6 @@ def _shares(theta: Float[Tensor, "N K"]) -> tuple[np.ndarray, Tensor]:
     return array(shares), shares.argsort(descending=True, stable=True).cpu()
 
 
-def _by_dominant(parts: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return the order of rows [n, K] by their largest factor, then by falling size."""
-    return np.lexsort((-size, parts.argmax(1)))
-
-
 # Rates ----------------------------------------------------------------------------------------------------------------
 
 
@@ -218,7 +213,7 @@ def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]
     for part, most in zip((of_rows, of_columns), IMAGE, strict=True):
         index = evenly(len(part), most)
         values = array(part[index][:, largest])
-        chosen.append(index[torch.as_tensor(_by_dominant(values, values.sum(1)))])
+        chosen.append(index[torch.as_tensor(np.lexsort((-values.sum(1), values.argmax(1))))])
     rows, columns = chosen
     true = array(theta[rows] @ eta[columns].T)
     left, right = factors(fit.draws, RATE_DRAWS)

@@ -72,14 +72,13 @@ class Posterior(HandBuilt):
         """
         label, dtype, (height, width) = draws["label"], self.data.values.dtype, self.data.shape
         likelihood = self.log_likelihood(draws) if log_likelihood is None else log_likelihood
-        equal = (label[..., :-1] == label[..., 1:]).sum((-2, -1))
-        equal = equal + (label[..., :-1, :] == label[..., 1:, :]).sum((-2, -1))
+        equal = pairs(label, torch.eye(K := self.model.labels(self.data), dtype=dtype, device=label.device))
         edges = height * (width - 1) + (height - 1) * width
-        share = [(label == k).sum((-2, -1)) / self.data.units for k in range(self.model.labels(self.data))]
+        share = [(label == k).to(dtype).mean((-2, -1)) for k in range(K)]
         return {
             "log_likelihood": likelihood,
-            "label_share": torch.stack(share, -1).to(dtype),
-            "equal_neighbours": (equal / max(edges, 1)).to(dtype),
+            "label_share": torch.stack(share, -1),
+            "equal_neighbours": equal / max(edges, 1),
             "log_potential": pairs(label, self.potentials.coupling) + likelihood + self.potentials.normaliser,
         }
 

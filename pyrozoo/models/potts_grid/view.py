@@ -81,12 +81,11 @@ class View(view.View):
 
     def compared_tables(self, fits: Sequence[Fit], names: Sequence[str]) -> dict[str, pd.DataFrame]:
         """Return the ladder: by method, log Z, errors of the marginals, accuracy, residual and time."""
-        rows = [
-            {"fit": name, "log Z is": STANDING.get(fit.objective_name, ""), **fit.metrics, "seconds": fit.seconds}
-            for name, fit in zip(names, fits, strict=True)
-        ]
-        ladder = pd.DataFrame(rows).reindex(columns=["fit", "log Z is", *LADDER])
-        return {"ladder": ladder.dropna(axis=1, how="all")}
+
+        def own(fit: Fit) -> dict[str, str]:
+            return {"log Z is": STANDING.get(fit.objective_name, "")}
+
+        return {"ladder": view.ladder(fits, names, own, LADDER)}
 
     def compared_pictures(self, fits: Sequence[Fit], names: Sequence[str]) -> list[Picture]:
         """Return the restorations of several methods side by side, and where they disagree."""
@@ -119,9 +118,6 @@ def label_names(fit: Fit) -> list[str]:
     """Return names of the model's labels, which may be more than the image shows."""
     known = list(fit.data.level_names)
     return known + [f"label_{k}" for k in range(len(known), fit.model.labels(fit.data))]
-
-
-# Drawing --------------------------------------------------------------------------------------------------------------
 
 
 def _panels(fit: Fit, count: int) -> tuple[Figure, list[Axes]]:
