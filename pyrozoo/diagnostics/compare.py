@@ -40,6 +40,9 @@ LEFT_OUT_OF_POINTS = "log_likelihood"
 ROUNDING = 1e-9
 """Sds below it, relative to the mean, are rounding."""
 
+NO_NOISE = 1e-6
+"""Monte Carlo errors below it, in sds, are rounding: they would take a million million draws."""
+
 MOMENTS_OF_TIME = 24
 """Times, in equal ratios, at which the error of a sampler is followed."""
 
@@ -368,7 +371,7 @@ def _figures(
 def _means(rows: pd.DataFrame) -> Metrics:
     error, noise = rows["error_in_sd"].to_numpy(), rows["error_mcse"].to_numpy()
     at = int(np.argmax(np.abs(error) - SURE * noise))
-    standard = np.abs(error) / np.where(noise > 0, noise, np.inf)
+    standard = np.abs(error) / np.where(noise > NO_NOISE, noise, np.inf)
     return {
         "invariants": len(rows), "mean_error": float(error[at]), "mean_error_mcse": float(noise[at]),
         "mean_error_of": str(rows["quantity"].iloc[at]), "mean_error_median": float(np.median(np.abs(error))),
