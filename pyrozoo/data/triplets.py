@@ -379,7 +379,7 @@ class Triplets(Data):
             count = len(numbers) - len(value)
             notes = (f"{count} entries repeat a pair of row and column: values were {_DONE[repeated]}",)
         given = zip(names, (row_labels or {}, column_labels or {}), strict=True)
-        called, headed = (_distinct([labels.get(each, each) for each in own], own) for own, labels in given)
+        called, headed = (_distinct([known.get(each, each) for each in own], own) for own, known in given)
         return cls._assembled(row, column, value, called, headed, name, notes)
 
     @classmethod
