@@ -31,7 +31,7 @@ STEPS, MOST, SMALL = 3, 0.999, 0.05
 """Newton steps for rows given contrasts, and for contrasts given rows, between updates of zeta; what the product v w
 may come up to in a trial step, for beyond 1 there is no expectation; variance of loadings at the start."""
 
-Normals = tuple[Float[Tensor, "C n A"], Float[Tensor, "C n A"]]
+Normals = tuple[Float[Tensor, "C _ A"], Float[Tensor, "C _ A"]]
 """Means and variances of independent normals, of rows or of contrasts."""
 
 
