@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -29,8 +31,90 @@ SHORT = ("method", "status", "objective", "elbo", "elbo_gap", "khat", "mean_erro
 MOST_ROWS = 200
 
 
+CARD = ("fit", "level", "about", "sentence")
+
+
+class ComparisonResult(Comparison):
+    """Several fits side by side; printing it shows the table, a notebook the verdicts."""
+
+    @classmethod
+    def of(cls, comparison: Comparison) -> Self:
+        """Dress a comparison with what is shown of it."""
+        result = cls.__new__(cls)
+        result.__dict__.update(comparison.__dict__)
+        return result
+
+    __repr__ = Comparison.__str__
+
+    def _repr_html_(self) -> str:
+        shown = self.verdicts.map(lambda word: html.level(word) if word in html.COLOURS else word)
+        table = shown.rename(index=escape).to_html(escape=False, index_names=False)
+        return f"<p>{escape(self.reference_sentence)}</p>{table}"
+
+    @cached_property
+    def overview(self) -> dict[str, Any]:
+        """The cards as a table: a row per fit, a column per thing judged, the level and the sentence in a cell."""
+        there = {line.about for lines in self.cards for line in lines}
+        about = [word for word in ORDER if word in there]
+        rows = []
+        for name, lines in zip(self.names, self.cards, strict=True):
+            by = {word: [line for line in lines if line.about == word] for word in about}
+            cells = [max(found, key=lambda line: LEVELS.index(line.level), default=None) for found in by.values()]
+            rows.append({"name": name, "level": worst(list(lines)), "cells": cells})
+        return {"columns": about, "rows": rows}
+
+    @cached_property
+    def verdicts(self) -> pd.DataFrame:
+        """Every card in a row: pass, warn or fail, overall and of each thing judged; empty where it does not arise."""
+        rows = self.overview["rows"]
+        levels = [[row["level"], *(line.level if line else "" for line in row["cells"])] for row in rows]
+        names = pd.Index([row["name"] for row in rows], name="fit")
+        return pd.DataFrame(levels, index=names, columns=["overall", *self.overview["columns"]])
+
+    @cached_property
+    def reasons(self) -> pd.DataFrame:
+        """Every line of every card with its sentence: fit, level, about, sentence."""
+        cards = zip(self.names, self.cards, strict=True)
+        rows = [(name, line.level, line.about, line.sentence) for name, lines in cards for line in lines]
+        return pd.DataFrame(rows, columns=list(CARD))
+
+    @cached_property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The model's own tables over several fits, name -> table; most models have none."""
+        return view_of(self.fits[0].model).compared_tables(self.fits, self.names)
+
+    @cached_property
+    def pictures(self) -> dict[str, Picture]:
+        """The pictures of the report, name -> picture; a notebook shows one that ends a cell."""
+        own = view_of(self.fits[0].model).compared_pictures(self.fits, self.names)
+        return {picture.name: picture for picture in (*comparison_pictures(self), *own)}
+
+    @cached_property
+    def reference_sentence(self) -> str:
+        """What the fits are held to."""
+        named = dict.fromkeys(name for name in self.references if name is not None)
+        if not named:
+            none = "There is no exact answer, no sampler and no stored reference among the fits"
+            cure = "Add inference=gibbs or nuts, or reference=DIRECTORY."
+            return f"Reference: none. {none}, so nothing says which is right; they are compared pair by pair. {cure}"
+        sentences = []
+        for name in named:
+            row = self.table.iloc[self.names.index(name)]
+            good = "" if row.get("reference_good", 1) else ", no good one: errors are only as good as it is"
+            sentences.append(f"Reference: {name} ({row.get('reference_is') or 'the only fit'}){good}")
+        lacking = [n for n, r in zip(self.names, self.references, strict=True) if r is None]
+        if lacking:
+            sentences.append(f"without a reference: {', '.join(lacking)}")
+        return "; ".join(sentences) + "."
+
+    def save(self, directory: str | Path) -> Path:
+        """Write comparison.csv and report.html."""
+        write_comparison(Path(directory), [self])
+        return Path(directory)
+
+
 def write_comparison(
-    directory: Path, comparisons: Sequence[Comparison], missing: Sequence[Mapping[str, str]] = (),
+    directory: Path, comparisons: Sequence[ComparisonResult], missing: Sequence[Mapping[str, str]] = (),
     links: Mapping[int, str] | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Write comparison.csv, cards.csv, parameters.csv, invariants.csv, figures and report.html.
@@ -46,7 +130,9 @@ def write_comparison(
     frames = [each.table for each in comparisons] + ([absent] if len(absent) or not comparisons else [])
     # Whole numbers stay whole beside rows that lack them.
     write_table(directory / "comparison.csv", pd.concat(frames, ignore_index=True).convert_dtypes())
-    write_table(directory / "cards.csv", pd.concat([pd.DataFrame(columns=list(CARD)), *map(card_rows, comparisons)]))
+    write_table(
+        directory / "cards.csv", pd.concat([pd.DataFrame(columns=list(CARD)), *(each.reasons for each in comparisons)])
+    )
     models = ", ".join(dict.fromkeys(each.fits[0].model_name for each in comparisons)) or "no fit"
     lead = _counted(sum(len(each.names) for each in comparisons), "fit")
     if len(absent):
@@ -73,7 +159,7 @@ def _thresholds(limits: Thresholds) -> list[tuple[str, str]]:
     return [(name, html.number(value)) for name, value in values.items()]
 
 
-def _suffixes(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _suffixes(comparisons: Sequence[ComparisonResult]) -> Iterator[str]:
     """Yield what file names end with: the model where there are several, and a number where it is there twice."""
     models = [each.fits[0].model_name for each in comparisons]
     for i, model in enumerate(models):
@@ -81,25 +167,24 @@ def _suffixes(comparisons: Sequence[Comparison]) -> Iterator[str]:
         yield f"_{model}{number}" if len(comparisons) > 1 else ""
 
 
-def _write_part(directory: Path, each: Comparison, suffix: str, links: Mapping[int, str]) -> dict[str, Any]:
+def _write_part(directory: Path, each: ComparisonResult, suffix: str, links: Mapping[int, str]) -> dict[str, Any]:
     """Write the tables and pictures of one comparison; return what the page says of it."""
     name = each.fits[0].model_name
     write_table(directory / f"parameters{suffix}.csv", each.parameters)
     write_table(directory / f"invariants{suffix}.csv", each.invariants)
     if len(each.pairwise):
         write_table(directory / f"pairwise{suffix}.csv", each.pairwise)
-    tables = tables_of(each)
-    for title, frame in tables.items():
+    for title, frame in each.tables.items():
         write_table(directory / "tables" / f"{title}{suffix}.csv", frame)
-    pictures = write_pictures(directory, pictures_of(each), suffix)
+    pictures = write_pictures(directory, list(each.pictures.values()), suffix)
     short = each.table[["fit", *(c for c in SHORT if c in each.table and each.table[c].notna().any())]]
     data = each.fits[0].data
     return {
         "title": f"{name} on {data.name} ({data.size})",
-        "reference": reference_sentence(each),
-        "overview": overview(each),
+        "reference": each.reference_sentence,
+        "overview": each.overview,
         "table": html.table(short),
-        "tables": {title: html.table(frame) for title, frame in tables.items()},
+        "tables": {title: html.table(frame) for title, frame in each.tables.items()},
         "cards": [
             {"name": n, "level": worst(list(lines)), "lines": lines, "link": links.get(id(fit), "")}
             for n, fit, lines in zip(each.names, each.fits, each.cards, strict=True)
@@ -111,69 +196,10 @@ def _write_part(directory: Path, each: Comparison, suffix: str, links: Mapping[i
     }
 
 
-def tables_of(each: Comparison) -> dict[str, pd.DataFrame]:
-    """Return the model's own tables over several fits, name -> table; most models have none."""
-    return view_of(each.fits[0].model).compared_tables(each.fits, each.names)
-
-
-def pictures_of(each: Comparison) -> list[Picture]:
-    """Return the pictures of a comparison, and the model's own over several fits."""
-    return [*comparison_pictures(each), *view_of(each.fits[0].model).compared_pictures(each.fits, each.names)]
-
-
-CARD = ("fit", "level", "about", "sentence")
-
-
-def card_rows(each: Comparison) -> pd.DataFrame:
-    """Return every line of every card: fit, level, about, sentence."""
-    rows = [(n, line.level, line.about, line.sentence) for n, lines in zip(each.names, each.cards, strict=True)
-            for line in lines]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(CARD))
-
-
-def overview(each: Comparison) -> dict[str, Any]:
-    """Return the cards as a table: a row per fit, a column per thing judged, the level and the sentence in a cell."""
-    there = {line.about for lines in each.cards for line in lines}
-    about = [word for word in ORDER if word in there]
-    rows = []
-    for name, lines in zip(each.names, each.cards, strict=True):
-        by = {word: [line for line in lines if line.about == word] for word in about}
-        cells = [max(found, key=lambda line: LEVELS.index(line.level), default=None) for found in by.values()]
-        rows.append({"name": name, "level": worst(list(lines)), "cells": cells})
-    return {"columns": about, "rows": rows}
-
-
-def levels(each: Comparison) -> pd.DataFrame:
-    """Return ``overview`` as a table of words: a row per fit, its worst level first, then a column per thing judged."""
-    found = overview(each)
-    rows = [[row["level"], *(line.level if line else "" for line in row["cells"])] for row in found["rows"]]
-    names = pd.Index([row["name"] for row in found["rows"]], name="fit")
-    return pd.DataFrame(rows, index=names, columns=["overall", *found["columns"]])
-
-
 def _shown(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the columns that a page has room for."""
     left_out = ("reference_mean", "reference_sd", "reference_mcse", "sd_ratio_se", "raw_mean", "raw_sd")
     return frame.drop(columns=[c for c in left_out if c in frame])
-
-
-def reference_sentence(comparison: Comparison) -> str:
-    """Say what the fits are held to."""
-    named = dict.fromkeys(name for name in comparison.references if name is not None)
-    if not named:
-        return (
-            "Reference: none. There is no exact answer, no sampler and no stored reference among the fits, so nothing "
-            "says which is right; they are compared pair by pair. Add inference=gibbs or nuts, or reference=DIRECTORY."
-        )
-    sentences = []
-    for name in named:
-        row = comparison.table.iloc[comparison.names.index(name)]
-        good = "" if row.get("reference_good", 1) else ", no good one: errors are only as good as it is"
-        sentences.append(f"Reference: {name} ({row.get('reference_is') or 'the only fit'}){good}")
-    lacking = [n for n, r in zip(comparison.names, comparison.references, strict=True) if r is None]
-    if lacking:
-        sentences.append(f"without a reference: {', '.join(lacking)}")
-    return "; ".join(sentences) + "."
 
 
 def compare_directories(
@@ -206,5 +232,6 @@ def compare_directories(
     held = [stored if stored is not None and serves(stored, group) else None for group in alike]
     if stored is not None and alike and not any(held):
         compare(alike[0], reference=stored, limits=limits)  # says what is wrong with it
-    comparisons = [compare(group, reference=it, limits=limits) for group, it in zip(alike, held, strict=True)]
+    made = (compare(group, reference=it, limits=limits) for group, it in zip(alike, held, strict=True))
+    comparisons = [ComparisonResult.of(each) for each in made]
     return write_comparison(target, comparisons, absent, links)
