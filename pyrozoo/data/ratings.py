@@ -45,6 +45,7 @@ class Ratings(Triplets):
     total_entries: int | None = None
 
     lists_zeros: ClassVar[bool] = True
+    usually: ClassVar[Repeated] = "refuse"
 
     @property
     def parts(self) -> int:
@@ -151,16 +152,6 @@ class Ratings(Triplets):
         pairs = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).double()
         entries = torch.cat([pairs, torch.zeros(len(pairs), 1, dtype=torch.float64)], 1)
         return cls(entries, labels("row", rows), labels("column", columns), "simulated")
-
-    @classmethod
-    def of_columns(
-        cls, rows: Any, columns: Any, values: Any, *, name: str = "ratings", repeated: Repeated = "refuse",
-        row_labels: Mapping[str, str] | None = None, column_labels: Mapping[str, str] | None = None,
-    ) -> Self:  # fmt: skip
-        """Make ratings of three columns of equal length (see ``Triplets.of_columns``); 0 is a rating, NaN is none."""
-        return super().of_columns(
-            rows, columns, values, name=name, repeated=repeated, row_labels=row_labels, column_labels=column_labels
-        )
 
 
 def _suspicious(ratings: Tensor) -> str | None:

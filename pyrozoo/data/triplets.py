@@ -54,6 +54,9 @@ class Triplets(Data):
     lists_zeros: ClassVar[bool] = False
     """Whether 0 is a value like any other, and an absent pair unknown instead."""
 
+    usually: ClassVar[Repeated] = "sum"
+    """What to do with a repeated pair unless it is said."""
+
     @cached_property
     def counts(self) -> Tensor:
         """Return the values of the listed cells, [entry]."""
@@ -338,7 +341,7 @@ class Triplets(Data):
 
     @classmethod
     def of_columns(
-        cls, rows: Any, columns: Any, values: Any, *, name: str = "triplets", repeated: Repeated = "sum",
+        cls, rows: Any, columns: Any, values: Any, *, name: str = "", repeated: Repeated | None = None,
         row_labels: Mapping[str, str] | None = None, column_labels: Mapping[str, str] | None = None,
     ) -> Self:  # fmt: skip
         """Make triplets of three columns of equal length, in any order.
@@ -346,26 +349,25 @@ class Triplets(Data):
         Args:
             rows: What tells rows apart: numbers or text.
             columns: The same for columns.
-            values: Numbers; NaN says that the pair is unobserved, 0 says nothing.
+            values: Numbers; NaN says that the pair is unobserved, 0 says nothing but of ratings.
             name: What to call them in messages.
             repeated: Whether the values of a pair listed more than once are summed or averaged (a note says how many
-                were), or the data refused.
+                were), or the data refused, which is usual for ratings.
             row_labels: What to call the rows, by their text; None: by their text.
             column_labels: The same for columns.
 
         Raises:
             DataError: No entries, a missing name, not numbers, or a repeated pair where it is refused.
         """
+        name, repeated = name or cls.name, repeated or cls.usually
         arrays = [np.asarray(rows, dtype=object), np.asarray(columns, dtype=object), np.asarray(values)]
         if len({array.shape for array in arrays}) > 1 or arrays[0].ndim != 1:
             shapes = ", ".join(str(array.shape) for array in arrays)
             raise DataError(f"{name}: rows, columns and values must be three lists of one length, not {shapes}")
         if not len(arrays[0]):
             raise DataError(f"{name}: the list is empty")
-        (i, j), names = zip(
-            *(_numbered(array, what, name) for what, array in zip(NAMES, arrays[:2], strict=False)), strict=True
-        )
-        numbers = _numbers(arrays[2], name)
+        (i, row_names), (j, column_names) = (_numbered(arrays[axis], NAMES[axis], name) for axis in (0, 1))
+        names, numbers = (row_names, column_names), _numbers(arrays[2], name)
         if (bad := np.isinf(numbers)).any():
             at = int(bad.argmax())
             raise DataError(f"{name}: row {names[0][i[at]]!r}, column {names[1][j[at]]!r}: {numbers[at]:g} is infinite")
