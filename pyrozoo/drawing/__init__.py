@@ -1,1 +1,1 @@
-"""The drawing kit: what pictures of several models share."""
+"""The drawing kit: what pictures and tables of several models share."""
