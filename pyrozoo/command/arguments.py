@@ -1,4 +1,4 @@
-"""The command line, read once: what is asked for, and what is plainly wrong with it before anything heavy is imported."""
+"""The command line, read once: what is asked for, and what is plainly wrong before anything heavy is imported."""
 
 from __future__ import annotations
 
