@@ -5,16 +5,39 @@ from __future__ import annotations
 import abc
 import importlib
 import inspect
+import math
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pyrozoo.contracts.symmetry import NONE, Symmetry
 from pyrozoo.core.settings import Settings
+
+
+DIGITS = 3
+"""Significant digits of a setting that is derived from data: float32 and float64 agree on it, and it can be read."""
+
+
+def rounded(value: float) -> float:
+    """Return a positive scale with ``DIGITS`` digits; 1 of what is no scale, such as the spread of equal values."""
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) and value > 0 else 1.0
+
+
+@dataclass(frozen=True)
+class Derived:
+    """The value of a setting that was left to the data.
+
+    Attributes:
+        value: It.
+        how: The formula in words, such as "rate_shape / mean of the counts above 0".
+    """
+
+    value: float
+    how: str
 
 
 @dataclass(frozen=True)
@@ -27,14 +50,36 @@ class Model(Settings, abc.ABC):
 
     Attributes:
         dims: Site -> names of the dimensions of one event, which no plate names, such as ``("component",)``.
+        without_data: Settings that null leaves to the data -> what they are where there are no data to take them from:
+            of a simulation.
     """
 
     prefix: ClassVar[str] = "model."
     dims: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    without_data: ClassVar[Mapping[str, float]] = {}
 
     @abc.abstractmethod
     def __call__(self, data: Any) -> None:
         """Run the Pyro program on the data. The annotation of ``data``, if any, says which container it wants."""
+
+    def from_data(self, data: Any) -> Mapping[str, Derived]:
+        """Return what null means for the settings ``without_data``, from the observed cells of data: name -> value."""
+        return {}
+
+    def derived(self, data: Any) -> dict[str, Derived]:
+        """Return the values of those settings that are null, from data that have a value, and how each was found."""
+        null = [name for name in self.without_data if getattr(self, name) is None]
+        if not null:
+            return {}
+        if data is None or data.empty:
+            return {name: Derived(self.without_data[name], "there are no data") for name in null}
+        known = self.from_data(data)
+        return {name: Derived(rounded(known[name].value), known[name].how) for name in null}
+
+    def given(self, data: Any) -> Self:
+        """Return the model with what null leaves to the data filled in."""
+        found = {name: each.value for name, each in self.derived(data).items()}
+        return replace(self, **found) if found else self
 
     @property
     def symmetry(self) -> Symmetry:

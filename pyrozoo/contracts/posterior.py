@@ -66,8 +66,11 @@ class Posterior:
 
     @staticmethod
     def of(model: Model, data: Any) -> Posterior:
-        """Return the posterior of a model given data, of the model's own class if it has one."""
-        return posterior_class(type(model))(model, data)
+        """Return the posterior of a model given data, of the model's own class if it has one.
+
+        Settings that the model leaves to the data (``Model.derived``) are filled in.
+        """
+        return posterior_class(type(model))(model.given(data), data)
 
     def on(self, data: Any) -> Self:
         """Return the posterior of the same model given other data."""

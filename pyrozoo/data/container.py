@@ -125,6 +125,11 @@ class Data(abc.ABC):
         return len(self.row_labels), len(self.column_labels)
 
     @property
+    def empty(self) -> bool:
+        """Return whether nothing is observed, as in data to simulate into."""
+        return not self.values.numel()
+
+    @property
     def units(self) -> int:
         """Return how many units the pointwise log-likelihood has."""
         return self.shape[0]
@@ -298,6 +303,11 @@ class Cells(Data):
     def observed(self) -> Tensor:
         """Return which entries are observed, [N, D] bool."""
         return ~torch.isnan(self.values)
+
+    @property
+    def empty(self) -> bool:
+        """Return whether no cell has a value."""
+        return not bool(self.observed.any())
 
     @cached_property
     def filled(self) -> Tensor:

@@ -179,12 +179,14 @@ class Run:
         method: The method with its settings.
         loop: How it runs.
         config: What makes it again: what a run directory stores.
+        notes: What a reader should know of how the model was set: what was left to the data.
     """
 
     posterior: Posterior
     method: Method
     loop: Loop
     config: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def from_config(
@@ -230,7 +232,7 @@ class Run:
         )  # fmt: skip
         if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
             write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-        return cls(posterior, method, loop, config)
+        return cls(posterior, method, loop, config, _derived(model, posterior.data))
 
     def to_config(self) -> dict[str, Any]:
         """Return what makes the run again, as plain values."""
@@ -240,6 +242,7 @@ class Run:
         """Return the method's own fit: figures such as the hold-out's are not computed."""
         fitted = self.method(self.posterior, self.loop)
         fitted.metrics |= {f"{SOLVER}{name}": value for name, value in self.method.options.items()}
+        fitted.notes += self.notes
         return fitted
 
     def result(self) -> Result:
@@ -247,6 +250,13 @@ class Run:
         fitted = self.fit()
         fitted.metrics = evaluate(fitted)
         return Result.of(fitted, self.config)
+
+
+def _derived(model: Model, data: Any) -> tuple[str, ...]:
+    """Say what settings the data decided, how, and how to decide otherwise."""
+    return tuple(
+        f"model.{name} is {each.value:g}, from the data: {each.how}" for name, each in model.derived(data).items()
+    )
 
 
 def engine_fit(config: Mapping[str, Any], *, model: Model | None = None, data: Any = None) -> Fit:

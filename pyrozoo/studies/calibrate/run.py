@@ -247,7 +247,8 @@ def _prepared(config: Mapping[str, Any], given: Model | None, blank: Any) -> _Pl
         raise NotApplicable(f"{problem}; {name} can be calibrated by {', '.join(able)}")
     _Sampled.check(inference)
     mode = _point(name, method) is not None
-    model = model_of(config["model"]) if given is None else given
+    # One prior simulates and is fitted: nothing is left to each data set.
+    model = (model_of(config["model"]) if given is None else given).given(None)
     shape = _shape(config["data"], model) if blank is None else {"blank": blank}
     kept = KEPT if mode else min(KEPT, inference.get("draws", KEPT) * inference.get("chains", 1))
     if kept < LEAST:
@@ -261,6 +262,8 @@ def _prepared(config: Mapping[str, Any], given: Model | None, blank: Any) -> _Pl
     # An invariant that is a site too is no other quantity.
     parameters = {each: where for each, where in judge.places(sites, MOST).items() if each not in invariants}
     prepared = {**config, "data": {"source": "given", **PREPARATION}, "progress": False}
+    if given is None:
+        prepared["model"] = {**config["model"], **model.values()}
     return _Plan(model, prepared, shape, given is not None, mode, kept, invariants, parameters, identified)
 
 
