@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Self
 from pyrozoo.contracts.symmetry import NONE, Symmetry
 from pyrozoo.core.settings import Settings
 
-
 DIGITS = 3
 """Significant digits of a setting that is derived from data: float32 and float64 agree on it, and it can be read."""
 
