@@ -186,3 +186,11 @@ def test_nothing_is_unpickled():
         assert "allow_pickle=True" not in text
         assert "torch.load(" not in text or "weights_only=True" in text
         assert "shell=True" not in text
+
+
+def test_places_are_chosen_evenly_in_one_way():
+    """``core.draws.evenly``: other ways end one past the end, or leave the last out."""
+    for path in PACKAGE.rglob("*.py"):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            whole = any(word in line for word in (".long()", ".astype(", ".int()", "int(i)"))
+            assert not ("linspace(" in line and whole) or path.name == "draws.py", f"{path}: {line.strip()}"

@@ -12,12 +12,18 @@ Values = Mapping[str, Tensor]
 """Site -> tensor: of one point [*event], inside solvers [chain, *event]."""
 
 
-def evenly(total: int, count: int) -> Tensor:
+def evenly(total: int, count: int, *, again: bool = False) -> Tensor:
     """Return at most ``count`` of the whole numbers below ``total``, evenly chosen, the first and the last among them.
 
     In double precision: single precision puts the last of twenty million one past the end.
+
+    Args:
+        total: How many numbers there are.
+        count: How many are chosen.
+        again: Whether a number may be chosen again, so that ``count`` come in any case.
     """
-    return torch.from_numpy(np.linspace(0, total - 1, min(total, max(count, 0))).round().astype(np.int64))
+    size = max(count, 0) if again else min(total, max(count, 0))
+    return torch.from_numpy(np.linspace(0, max(total - 1, 0), size).round().astype(np.int64))
 
 
 class Draws(dict[str, Tensor]):

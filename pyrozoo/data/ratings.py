@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import Arrays, Hidden, Stored, alike, check_fraction, check_size, labels
 from pyrozoo.data.triplets import Repeated, Triplets
@@ -67,8 +68,7 @@ class Ratings(Triplets):
                 parts[name] = torch.stack([part.rows, part.columns], 1), part.values
         result = {}
         for name, (pairs, values) in parts.items():
-            last, count = len(values) - 1, min(len(values), WATCHED)
-            at = torch.linspace(0, last, count, dtype=torch.float64, device=values.device).long()
+            at = evenly(len(values), WATCHED).to(values.device)
             result[name] = pairs[at], values[at]
         return result
 

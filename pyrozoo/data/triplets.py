@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import Arrays, Data, Hidden, Stored, alike, check_fraction, check_size, labels
 from pyrozoo.data.table import Table
@@ -114,8 +115,8 @@ class Triplets(Data):
     def cells(self) -> Tensor:
         """Return cells to compare methods by, half of them listed ones, evenly chosen, [cell, 2], sorted."""
         N, M = self.shape
-        at = torch.linspace(0, max(0, len(self.values) - 1), min(CELLS // 2, len(self.values))).round().long()
-        listed = self.values[at.to(self.values.device), :2].long()
+        at = evenly(len(self.values), CELLS // 2).to(self.values.device)
+        listed = self.values[at, :2].long()
         generator = torch.Generator().manual_seed(0)
         count = min(CELLS // 2, N * M)
         others = torch.stack([torch.randint(size, (count,), generator=generator) for size in (N, M)], 1)

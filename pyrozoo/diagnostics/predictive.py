@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.seeds import seeded
 
 SIMULATIONS = 100
@@ -29,7 +29,7 @@ def simulations(fit: Fit, draws: Draws, count: int) -> Iterator[Any]:
     A point is used again and again. What comes is what ``Posterior.checks`` and ``Posterior.statistics`` take.
     """
     total, flat = draws.shape[0] * draws.shape[1], draws.flat()
-    for i in np.linspace(0, total - 1, count).round().astype(int).tolist():
+    for i in evenly(total, count, again=True).tolist():
         yield fit.posterior.replica({site: value[i] for site, value in flat.items()})
 
 

@@ -18,7 +18,7 @@ from pyrozoo.compiler.tape import Untraceable
 from pyrozoo.contracts.fit import Fit, Status
 from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.errors import NumericalError, SettingError
 from pyrozoo.core.settings import between, one_of, whole
 from pyrozoo.inference.chains import Chain, CompiledSampler, Plan, PyroSampler, Sampler
@@ -289,7 +289,7 @@ def sample_density(
     (vectors, statistics), warmup = process.result()
     if isinstance(process.gradient, CompiledDensity):
         flat = vectors.flatten(0, 1)
-        chosen = torch.linspace(0, len(flat) - 1, CHECKS).round().long()
+        chosen = evenly(len(flat), CHECKS)
         if differ(process.space, process.gradient, flat[chosen]):
             raise NumericalError("nuts: compiled density and program differ at a draw; use backend=pyro")
     return Sampled(
@@ -399,7 +399,7 @@ class _Preparation:
 def beside(space: FlatDensity, draws: Draws, chains: int) -> Tensor:
     """Return starts from draws [chain, draw, *event]: evenly chosen, and moved a little, as no two may be the same."""
     flat = list(Draws({site: draws[site] for site in space.sites}).each())
-    chosen = torch.linspace(0, len(flat) - 1, chains).round().long()
+    chosen = evenly(len(flat), chains, again=True)
     vectors = torch.stack([space.flatten(space.unconstrain(flat[int(i)])) for i in chosen]).detach()
     return vectors + JITTER * torch.randn_like(vectors) / math.sqrt(vectors.shape[1])
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.picture import Picture
-from pyrozoo.report.panels import in_a_row
+from pyrozoo.drawing.panels import panels
 
 MOST_LINES = 40
 MOST_POINTS = 2000
@@ -35,9 +35,9 @@ def standard_pictures(fit: Fit, data: az.InferenceData) -> list[Picture]:
 
 
 def _objective(fit: Fit) -> Picture:
-    figure, (left, right) = in_a_row(2, 9, 3.4, sharey=True)
+    figure, (left, right) = panels(9, 3.4, 1, 2, sharey=True)
     lines = list(fit.trace.groupby("chain"))
-    shown = [lines[i] for i in np.linspace(0, len(lines) - 1, min(len(lines), MOST_LINES)).astype(int)]
+    shown = [lines[i] for i in evenly(len(lines), MOST_LINES)]
     best = int(np.nanargmax(fit.runs["objective"].to_numpy())) if len(fit.runs) and fit.kind != "samples" else None
     for chain, line in shown + [each for each in lines if each[0] == best]:
         style: dict[str, Any] = {"color": "C0", "lw": 0.8, "alpha": 0.5}
@@ -58,7 +58,7 @@ def _objective(fit: Fit) -> Picture:
 
 
 def _restarts(fit: Fit) -> Picture:
-    figure, (axes,) = in_a_row(1, 6, 3)
+    figure, axes = panels(6, 3)
     gaps = (fit.runs["objective"].max() - fit.runs["objective"]).dropna()
     axes.hist(gaps, bins=min(30, max(5, len(gaps) // 4)), color="C0")
     axes.set(xlabel="below the best restart", ylabel="restarts", title=f"Where {len(gaps)} restarts ended")
@@ -123,7 +123,7 @@ def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
     observed = data["observed_data"][fit.posterior.observed].values
     seen = ~np.isnan(observed)
     simulated = data["posterior_predictive"][fit.posterior.observed].values[0]
-    figure, (left, right) = in_a_row(2, 9, 3.2)
+    figure, (left, right) = panels(9, 3.2, 1, 2)
     top = int(np.nanquantile(observed, 0.999)) + 2
     bins = np.arange(top + 1) - 0.5 if top <= 60 else np.linspace(observed[seen].min(), observed[seen].max(), 41)
     actual, *densities = (np.histogram(each[seen], bins, density=True)[0] for each in (observed, *simulated))
@@ -153,8 +153,8 @@ def _bars(axes: Axes, at: np.ndarray, simulated: np.ndarray, **style: Any) -> tu
 def _totals(data: az.InferenceData) -> Picture:
     """Draw every statistic of the data against the same of simulated data: one panel each."""
     sets = {str(name): value.values[0] for name, value in data["posterior_predictive"].items()}
-    figure, row = in_a_row(len(sets), 3.6 * len(sets), 3.4)
-    for axes, (name, simulated) in zip(row, sets.items(), strict=True):
+    figure, row = panels(3.6 * len(sets), 3.4, 1, len(sets), squeeze=False)
+    for axes, (name, simulated) in zip(row[0], sets.items(), strict=True):
         observed = data["observed_data"][name].values
         if simulated.ndim > 1:
             seen = ~np.isnan(observed)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data import triplets
 from pyrozoo.data.container import Hidden
@@ -836,3 +837,23 @@ def test_lastfm_itself(need):
     assert not any(set("\t\n\r") & set(label) for label in (*data.row_labels, *data.column_labels))
     assert max(map(len, data.column_labels)) < 200
     assert data.row_labels[:3] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("total", [20_000_000, 25_000_000, 2**24 - 1, 2**24, 2**24 + 1])
+def test_cells_to_compare_by_are_within_as_many_entries_as_there_are(total):
+    """Single precision cannot number so many: one past the end was chosen."""
+    for count in (100, 500, 2000, 10_000):
+        chosen = evenly(total, count)
+        assert chosen[[0, -1]].tolist() == [0, total - 1]
+        assert bool((chosen.diff() - (total - 1) / (count - 1)).abs().max() <= 1)
+    listed = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64).expand(total, 3)  # of no size
+    data = Triplets(listed, ["a", "b"], ["x", "y", "z"])
+    assert [1, 2] in data.cells.tolist()
+
+
+def test_evenly_chosen_numbers_by_hand():
+    assert evenly(10, 4).tolist() == [0, 3, 6, 9]
+    assert evenly(3, 5).tolist() == [0, 1, 2]
+    assert evenly(3, 5, again=True).tolist() == [0, 0, 1, 2, 2]
+    assert evenly(0, 5).tolist() == evenly(5, 0).tolist() == []
+    assert evenly(5, 1).tolist() == [0]

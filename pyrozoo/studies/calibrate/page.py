@@ -14,11 +14,12 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, first_line
 from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.verdict import Line, worst
+from pyrozoo.drawing.panels import grid
 from pyrozoo.report import html
-from pyrozoo.report.panels import panels
 from pyrozoo.run import catalog
 from pyrozoo.store import run_directory
 from pyrozoo.studies.calibrate import judge
@@ -180,7 +181,7 @@ def _shown(summary: pd.DataFrame, most: int) -> list[str]:
     chosen = dict.fromkeys([*(n for n in names if n == LOG_LIKELIHOOD), *wrong[: most - 1]])
     rest = [name for name in names if name not in chosen]
     left = most - len(chosen)
-    chosen |= dict.fromkeys(rest[i] for i in np.linspace(0, len(rest) - 1, left).round().astype(int)) if left else {}
+    chosen |= dict.fromkeys(rest[i] for i in evenly(len(rest), left))
     return [name for name in names if name in chosen]
 
 
@@ -189,8 +190,8 @@ def _histograms(calibration: Calibration) -> Picture:
     summary, ranks = calibration.summary, calibration.ranks
     names = _shown(summary, MOST_PANELS)
     words, groups = (summary.set_index("quantity")[key] for key in ("verdict", "group"))
-    figure, grid = panels(len(names), 4, 2.6, 1.75, 0.5, least=2, sharex=True)
-    for axes, name in zip(grid, names, strict=True):
+    figure, every = grid(len(names), 4, (2.6, 1.75), (0.0, 0.5), least=2, sharex=True)
+    for axes, name in zip(every, names, strict=True):
         values = ranks[name].dropna().to_numpy()
         bins = judge.bins_for(len(values))
         low, high = judge.histogram_band(len(values), bins)
@@ -202,7 +203,7 @@ def _histograms(calibration: Calibration) -> Picture:
         axes.set_title(said, fontsize=9, color="black" if fine else BAD)
         axes.tick_params(labelsize=7)
         axes.set(xlim=(0, 1), xticks=[0, 0.5, 1], ylim=(0, max(axes.get_ylim()[1], 1.15 * high)))
-    for axes in grid[-4:]:  # the lowest of every column
+    for axes in every[-4:]:  # the lowest of every column
         axes.tick_params(labelbottom=True)
     figure.supxlabel("rank of the truth among the draws, as a share", fontsize=9)
     figure.supylabel("data sets", fontsize=9)

@@ -15,7 +15,7 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
-from pyrozoo.report.panels import in_a_row, panels
+from pyrozoo.drawing.panels import grid, panels
 
 CHOOSE_BY = ("elbo", "loo_elpd", "holdout_elpd", "objective", "train_nll", "test_nll")
 """Figures by which a hyper-parameter may be chosen, or seen to overfit; of negative log densities less is better."""
@@ -59,9 +59,9 @@ def _choices(comparison: Comparison) -> list[Picture]:
     for name in varied_fields(comparison.fits):
         if not pd.api.types.is_numeric_dtype(table[name]) or not measures:
             continue
-        figure, grid = panels(len(measures), 3, 3.2, 2.8)
+        figure, every = grid(len(measures), 3, (3.2, 2.8))
         best = []
-        for axes, measure in zip(grid, measures, strict=True):
+        for axes, measure in zip(every, measures, strict=True):
             for i, (method, part) in enumerate(table.groupby("method", sort=False)):
                 line = part.sort_values(name)
                 axes.plot(line[name], line[measure], "o-", ms=3, color=f"C{i}", label=str(method))
@@ -71,7 +71,7 @@ def _choices(comparison: Comparison) -> list[Picture]:
             values = table[measure].astype(float).to_numpy()
             top = table.iloc[int(np.nanargmin(values) if measure.endswith("_nll") else np.nanargmax(values))]
             best.append(f"{words}: {top[name]} ({top['method']})")
-        grid[0].legend(fontsize=8)
+        every[0].legend(fontsize=8)
         pictures.append(Picture(f"choice_{name}", f"Best {name.replace('_', ' ')} by {'; by '.join(best)}.", figure))
     return pictures
 
@@ -96,7 +96,7 @@ def _errors(comparison: Comparison) -> Picture | None:
     others, rows = _held_to(comparison), _rows(comparison)
     if not others:
         return None
-    figure, (left, right) = in_a_row(2, 9, max(2.6, 1.3 + 0.34 * len(others)), sharey=True)
+    figure, (left, right) = panels(9, max(2.6, 1.3 + 0.34 * len(others)), 1, 2, sharey=True)
     generator = np.random.default_rng(0)
     for i, name in enumerate(others):
         part = judged(rows[name], comparison.fit(name).kind)
@@ -134,13 +134,13 @@ def _spread(comparison: Comparison) -> Picture | None:
     others = [n for n in _held_to(comparison) if comparison.fit(n).kind != "point"]
     if not others or len(comparison.names) > MOST_NAMED:
         return None
-    figure, row = in_a_row(2, 9, 4)
+    figure, row = panels(9, 4, 1, 2)
     titles = ("Invariants", "Parameters, labels and rotations aligned")
     for axes, frame, title in zip(row, (comparison.invariants, comparison.parameters), titles, strict=True):
         known = frame[(frame["sd"] > 0) & (frame["reference_sd"] > 0)]
         for name in others:
             part = known[known["fit"] == name]
-            part = part.iloc[np.unique(np.linspace(0, len(part) - 1, min(len(part), 400)).astype(int))]
+            part = part.iloc[evenly(len(part), 400).numpy()]
             style: dict[str, Any] = {"ms": 6, "mew": 0, "alpha": 0.9, "color": _color(comparison, name)}
             axes.plot(part["reference_sd"], part["sd"], ".", label=name, **style)
         if len(known):
@@ -172,9 +172,9 @@ def _densities(comparison: Comparison) -> Picture | None:
     picked = _telling(comparison)
     if not picked:
         return None
-    figure, grid = panels(len(picked), 3, 3.3, 2.4, 0.4)
+    figure, every = grid(len(picked), 3, (3.3, 2.4), (0.0, 0.4))
     rows, base = _rows(comparison), comparison.reference
-    for axes, quantity in zip(grid, picked, strict=True):
+    for axes, quantity in zip(every, picked, strict=True):
         shown = []
         for name, fit in zip(comparison.names, comparison.fits, strict=True):
             place = int((rows[name]["quantity"] == quantity).to_numpy().argmax())
@@ -197,7 +197,7 @@ def _densities(comparison: Comparison) -> Picture | None:
         axes.locator_params(axis="x", nbins=4)
         axes.tick_params(labelsize=8)
         axes.set_title(_short(quantity), fontsize=9)
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
+    figure.legend(*every[0].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=9)
     filled = f" {base} is the reference, filled." if base is not None else ""
     return Picture(
         "densities",
@@ -240,7 +240,7 @@ def _forest(comparison: Comparison) -> Picture | None:
     quantities = frame["quantity"].drop_duplicates().tolist()
     picked = [quantities[i] for i in evenly(len(quantities), MOST_FORESTED)]
     centred, count = comparison.reference or comparison.names[0], len(picked)
-    figure, (axes,) = in_a_row(1, 9, (0.2 + 0.045 * len(comparison.names)) * count + 1.4)
+    figure, axes = panels(9, (0.2 + 0.045 * len(comparison.names)) * count + 1.4)
     base = frame[frame["fit"] == centred].drop_duplicates("quantity").set_index("quantity").reindex(picked)
     centre, scale = base["mean"], base["sd"].where(base["sd"] > 0).fillna(base["mean"].abs() * 0.1 + 1e-9)
     for i, name in enumerate(comparison.names):
@@ -271,7 +271,7 @@ def _race(comparison: Comparison) -> Picture | None:
     if not named or len(comparison.names) > MOST_NAMED:
         return None
     errors = [n for n, curve in zip(comparison.names, comparison.curves, strict=True) if len(curve)]
-    figure, (left, *rest) = in_a_row(2 if errors else 1, 10 if errors else 7, 3.8)
+    figure, ((left, *rest),) = panels(10 if errors else 7, 3.8, 1, 2 if errors else 1, squeeze=False)
     levels = []
     for name in named:
         fit = comparison.fit(name)
@@ -324,7 +324,7 @@ def _quality(comparison: Comparison) -> Picture | None:
     metric = next((m for m in metrics if m in table and table[m].notna().any()), None)
     if metric is None:
         return None
-    figure, (axes,) = in_a_row(1, 9, 3.2)
+    figure, axes = panels(9, 3.2)
     named = "fit" if len(table) <= MOST_NAMED else "method"
     for i, (name, part) in enumerate(table.groupby(named, sort=False)):
         if part[metric].notna().any():
@@ -346,7 +346,7 @@ def _distances(comparison: Comparison) -> Picture | None:
     for one, other, distance in zip(frame["fit"], frame["other"], frame["median_distance"], strict=True):
         i, j = names.index(one), names.index(other)
         apart[i, j] = apart[j, i] = distance
-    figure, (axes,) = in_a_row(1, 1.6 + 0.75 * len(names), 1.2 + 0.55 * len(names))
+    figure, axes = panels(1.6 + 0.75 * len(names), 1.2 + 0.55 * len(names))
     most = max(2.0, float(np.nanmax(apart)))
     axes.imshow(apart, cmap="Blues", vmin=0, vmax=most, aspect="auto")
     for i, j in zip(*np.nonzero(~np.isnan(apart)), strict=True):

@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, first_line
 from pyrozoo.core.picture import Picture
+from pyrozoo.drawing.panels import grid
 from pyrozoo.report import html
-from pyrozoo.report.panels import panels
 from pyrozoo.store.run_directory import write_pictures, write_report, write_table, write_text
 from pyrozoo.studies.compare.pictures import MOST_NAMED
 from pyrozoo.studies.recover.judge import FAR, FIGURES, fitted, plus_minus, refused, sentences, shares, summarise
@@ -204,17 +204,18 @@ def picture(estimates: pd.DataFrame, summary: pd.DataFrame) -> Picture:
     fixed = bool((rows.groupby(["setting", "quantity"])["truth"].nunique() == 1).all())
     truths = rows.groupby("setting")["truth"]
     alike = not fixed or bool(truths.min().max() <= truths.max().min())
-    figure, grid = panels(len(settings), 2, 4.6, 0.5 * len(methods) + 0.8, 0.5, sharey=True, sharex=alike)
-    for axes, setting in zip(grid, settings, strict=True):
+    each = 4.6, 0.5 * len(methods) + 0.8
+    figure, every = grid(len(settings), 2, each, (0.0, 0.5), sharey=True, sharex=alike)
+    for axes, setting in zip(every, settings, strict=True):
         here, means = (frame[frame["setting"] == setting] for frame in (rows, summary))
         _panel(axes, here, means, methods, quantities, fixed)
         axes.set_title(setting, fontsize=11)
-    grid[0].set_yticks(range(len(methods)), methods)
-    grid[0].set_ylim(len(methods) - 0.5, -0.5)
+    every[0].set_yticks(range(len(methods)), methods)
+    every[0].set_ylim(len(methods) - 0.5, -0.5)
     what = "estimate" if fixed else "estimate - truth"
-    for axes in grid[-2:]:
+    for axes in every[-2:]:
         axes.set_xlabel(what if len(quantities) > 1 else f"{quantities[0]}: {what}")
-    handles = {label: handle for axes in grid
+    handles = {label: handle for axes in every
                for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}  # fmt: skip
     if len(handles) > 1:
         named = {name: handles[name] for name in quantities if name in handles}
