@@ -97,7 +97,7 @@ def fitted(name: str) -> dict[str, str]:
     finally:
         torch.set_num_threads(threads)
     result = {"draws": digest(fit.draws), "objective": repr(float(fit.objective)), "status": fit.status}
-    return result | ({"predicted": digest({"mean": fit.predict(fit.data).mean})} if "holdout" in more else {})
+    return result | ({"predicted": digest({"mean": fit.prediction(fit.data).mean})} if "holdout" in more else {})
 
 
 def record() -> None:

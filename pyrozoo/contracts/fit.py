@@ -116,7 +116,7 @@ class Fit:
         """Take a prediction of the hidden entries of ``data`` that was made while fitting."""
         self._predictions.append((data, prediction))
 
-    def predict(self, data: Any) -> Prediction:
+    def prediction(self, data: Any) -> Prediction:
         """Predict the hidden entries of ``data``, once: figures, tables and pictures all ask."""
         for known, prediction in self._predictions:
             if known is data:

@@ -55,13 +55,13 @@ class View:
         result = {}
         for name, part in self.hiding(fit):
             if len(part.hidden.values) <= self.most_cells:
-                result[name] = part.predictions(fit.predict(part))
+                result[name] = part.predictions(fit.prediction(part))
         # Cells that are missing in the user's own file: nobody knows their value, so there is a prediction only.
         for _, name, part in self.parts(fit):
             unknown = part.missing
             if unknown is not None and len(unknown.hidden.values) <= self.most_cells:
                 with suppress(NotApplicable):  # a program whose sites are no cells
-                    result[name] = unknown.predictions(fit.predict(unknown)).drop(columns="true")
+                    result[name] = unknown.predictions(fit.prediction(unknown)).drop(columns="true")
         return result
 
     def pictures(self, fit: Fit) -> list[Picture]:

@@ -42,7 +42,7 @@ def evaluate(fit: Fit) -> Metrics:
     own = ("method", "kind", "status", "objective_name", "objective", "iterations", "seconds", "seed")
     result: Metrics = {"model": fit.model_name, **{name: getattr(fit, name) for name in own}, **fit.metrics}
     if fit.data.hidden is not None and len(fit.data.hidden.values):
-        result |= holdout(fit.predict(fit.data), fit.data.hidden)
+        result |= holdout(fit.prediction(fit.data), fit.data.hidden)
     if fit.kind != "point" and fit.draws.shape[0] * fit.draws.shape[1] >= 20:
         result |= loo(fit)
     if fit.kind == "variational":

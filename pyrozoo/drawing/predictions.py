@@ -96,5 +96,5 @@ def completions(
             where = f"missing {what}s in test rows" if name == "completion" else f"hidden {what}s"
             said = f"Prediction of {len(truth)} {where} from the rest of their rows"
             more["units"] = None if units is None else (units[0][at], units[1][at])
-            result.append(completion(name, said, fit.predict(part), truth, what, **more))
+            result.append(completion(name, said, fit.prediction(part), truth, what, **more))
     return result

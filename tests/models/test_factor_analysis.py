@@ -441,7 +441,7 @@ def test_pca_and_ppca_are_scikit_learns():
     filled = torch.where(holes.observed, holes.filled, holes.filled.sum(0) / holes.observed.sum(0)).numpy()
     projected = PCA(2).fit(filled)
     expected = projected.inverse_transform(projected.transform(filled))[holes.hidden.rows, holes.hidden.columns]
-    np.testing.assert_allclose(fit.predict(fit.data).mean, expected, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(fit.prediction(fit.data).mean, expected, rtol=1e-8, atol=1e-8)
 
 
 # Bounds and expansion -------------------------------------------------------------------------------------------------
@@ -549,7 +549,7 @@ def test_averaged_prediction_is_that_of_the_draws():
     """What the sampler averages over sweeps, against predicting anew from its kept draws."""
     data = table(0.0, rows=60).hold_out(0.15, 0)
     fit = pyrozoo.fit(make(2), "gibbs", data=data, warmup=300, draws=1000, thin=1, chains=2, progress=False)
-    while_sampling, anew = fit.predict(fit.data), fit.posterior.predict(fit.draws)
+    while_sampling, anew = fit.prediction(fit.data), fit.posterior.predict(fit.draws)
     spread = (anew.upper - anew.lower) / 3.29
     assert ((while_sampling.mean - anew.mean).abs() / spread).max() < 0.25
     assert (((while_sampling.upper - while_sampling.lower) / 3.29 / spread) - 1).abs().max() < 0.15
@@ -725,7 +725,7 @@ def test_a_hidden_entry_of_an_empty_row_is_predicted_by_the_prior_of_its_factors
         values, list("abcd"), ["x", "y"], hidden=Hidden(torch.tensor([2]), torch.tensor([1]), torch.ones(1).double())
     )
     fit = pyrozoo.fit(MODEL, "em", data=data, progress=False)
-    assert float(fit.predict(fit.data).mean) == pytest.approx(float(fit.draws["mean"][0, 0, 1]))
+    assert float(fit.prediction(fit.data).mean) == pytest.approx(float(fit.draws["mean"][0, 0, 1]))
 
 
 # Headline -------------------------------------------------------------------------------------------------------------

@@ -195,7 +195,7 @@ def test_columns_of_uneven_scales_are_standardised():
 def test_wild_predictions_are_counted_not_named(monkeypatch):
     table = Table.of(low_rank(100, 10)).hold_out(0.3, 0)
     fit = fake(table)
-    prediction = fit.predict(table)
+    prediction = fit.prediction(table)
     prediction.mean[7] = 1e6
     monkeypatch.setattr(predictions, "MOST_POINTS", 100)
     monkeypatch.setattr(predictions, "OUTSIDE", 0.01)

@@ -64,7 +64,7 @@ def test_curves_are_the_traces():
 
 def test_the_error_in_the_title_is_that_of_the_prediction():
     fit = fake(ratings().hold_out(0.2, 0))
-    error = (fit.predict(fit.data).mean - fit.data.hidden.values).square().mean().sqrt()
+    error = (fit.prediction(fit.data).mean - fit.data.hidden.values).square().mean().sqrt()
     assert f"RMSE {float(error):.4g}" in named(fit)["holdout"].figure.axes[0].get_title()
 
 

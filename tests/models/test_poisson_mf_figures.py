@@ -203,7 +203,7 @@ def test_holdout(of, monkeypatch):
     points = np.concatenate([line.get_xydata() for line in left.lines if line.get_marker() == "."])
     assert len(points) == 60 < len(data.hidden.values)
     assert set(points[:, 0].round()) <= set(data.hidden.values.tolist())
-    assert np.isin(points[:, 1], fit.predict(data).mean.numpy()).all()
+    assert np.isin(points[:, 1], fit.prediction(data).mean.numpy()).all()
     inside = {tuple(each) for each in left.lines[0].get_xydata()}
     for line in left.collections:
         for (x, low), (_, high) in line.get_segments():

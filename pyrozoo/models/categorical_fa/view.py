@@ -137,7 +137,7 @@ def _scores(fit: Fit, survey: Survey) -> pd.DataFrame:
 
 
 def _probabilities(fit: Fit, survey: Survey) -> Float[Tensor, "entry K"]:
-    prediction: Any = fit.predict(survey)
+    prediction: Any = fit.prediction(survey)
     return prediction.probabilities
 
 

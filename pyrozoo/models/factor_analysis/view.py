@@ -64,7 +64,7 @@ class View(view.View):
         table, hidden = fit.data, fit.data.hidden
         if hidden is None:
             return {}
-        prediction, truth = fit.predict(table), hidden.values
+        prediction, truth = fit.prediction(table), hidden.values
         inside = (truth >= prediction.lower) & (truth <= prediction.upper)
         return {
             "reconstruction_rmse": prediction.rmse(truth),
@@ -116,7 +116,7 @@ def completed(fit: Fit, table: Table) -> Float[Tensor, "N D"]:
     values = table.values
     for part in (table, table.missing):
         if part is not None and part.hidden is not None:
-            values = _put(values, part.hidden, fit.predict(part).mean)
+            values = _put(values, part.hidden, fit.prediction(part).mean)
     return values
 
 
@@ -195,7 +195,7 @@ def _fill(fit: Fit, rows: Tensor) -> tuple[Tensor, Tensor]:
         place = torch.full((table.shape[0],), -1, device=rows.device)
         place[rows] = torch.arange(len(rows), device=rows.device)
         chosen = (place[table.hidden.rows] >= 0).nonzero().flatten()
-        put(fit.predict(table), place[table.hidden.rows[chosen]], table.hidden.columns[chosen], chosen)
+        put(fit.prediction(table), place[table.hidden.rows[chosen]], table.hidden.columns[chosen], chosen)
     row, column = (table.values[rows].isnan() & mean.isnan()).nonzero(as_tuple=True)
     if len(row):  # missing to us too; of these rows only, the whole table may miss many more
         unknown = Hidden(row, column, torch.full_like(mean[row, column], torch.nan))

@@ -52,7 +52,7 @@ class View(view.View):
             found = predictive(fit.model, fit.draws.some(SCORE_DRAWS), pairs, ratings)
             result[name] = -found.log_density.mean().item()
         if data.hidden is not None:
-            found, truth = fit.predict(data), data.hidden.values
+            found, truth = fit.prediction(data), data.hidden.values
             result["test_nll"] = -found.log_density.mean().item()
             result["test_rmse"] = found.rmse(truth)
             result["baseline_rmse"] = (_baseline(data) - truth).square().mean().sqrt().item()
@@ -80,7 +80,7 @@ class View(view.View):
         found, hidden = [_curves(fit)], fit.data.hidden
         if hidden is not None and len(hidden.values):
             said = f"{len(hidden.values)} held-out ratings against their predictions"
-            found.append(completion("holdout", said, fit.predict(fit.data), hidden.values, "rating"))
+            found.append(completion("holdout", said, fit.prediction(fit.data), hidden.values, "rating"))
             found.append(_by_activity(fit))
         found.append(_map(fit))
         if "mean" in fit.draws:
@@ -134,7 +134,7 @@ def _by_activity(fit: Fit) -> Picture | None:
     """Draw the error of held-out ratings by how many other ratings their row has."""
     data, hidden = fit.data, fit.data.hidden
     count = array(torch.bincount(data.pattern.rows, minlength=data.shape[0])[hidden.rows])
-    found = fit.predict(data)
+    found = fit.prediction(data)
     error, width = array((found.mean - hidden.values).square()), array(found.upper - found.lower)
     edges = np.unique(np.quantile(count, np.linspace(0, 1, GROUPS + 1)))
     if len(edges) < 3:

@@ -309,7 +309,7 @@ def _density(
 
 
 def _holdout(fit: Fit) -> Picture:
-    hidden, found = fit.data.hidden, fit.predict(fit.data)
+    hidden, found = fit.data.hidden, fit.prediction(fit.data)
     true, mean, lower, upper = map(array, (hidden.values, found.mean, found.lower, found.upper))
     hit = (lower <= true) & (true <= upper)
     order = np.lexsort((mean, true))  # by count, then by mean: an even choice has small and large ones

@@ -31,7 +31,7 @@ class View(view.View):
         test = fit.data.test
         if test is None or test.hidden is None:
             return {}
-        prediction, truth = fit.predict(test), test.hidden.values
+        prediction, truth = fit.prediction(test), test.hidden.values
         naive = test.filled.sum() / test.observed.sum() - truth
         return {
             "completion_rmse": prediction.rmse(truth),
