@@ -242,7 +242,7 @@ class Run:
         """Return the method's own fit: figures such as the hold-out's are not computed."""
         fitted = self.method(self.posterior, self.loop)
         fitted.metrics |= {f"{SOLVER}{name}": value for name, value in self.method.options.items()}
-        fitted.notes += self.notes
+        fitted.notes = [*self.posterior.data.notes, *self.notes, *fitted.notes]
         return fitted
 
     def result(self) -> Result:

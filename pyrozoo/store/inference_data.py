@@ -43,7 +43,7 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         fit: The fit.
         megabytes: What grows with the number of draws may take: three quarters for draws and their pointwise
             log-likelihood, an eighth for each set of simulated data. Draws beyond that are thinned evenly, which
-            ``attrs["notes"]`` says.
+            ``fit.notes`` says from then on, as do the attributes.
 
     Returns:
         Groups posterior, sample_stats, log_likelihood, posterior_predictive, prior, prior_predictive, observed_data,
@@ -93,7 +93,8 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
             arrays = {n: (posterior.invariant_dims[n], v.cpu().numpy()) for n, v in fit.expectations.items()}
             known = {dim for each, _ in arrays.values() for dim in each} & set(coords)
             result.add_groups(expectations=xr.Dataset(arrays, {dim: coords[dim] for dim in known}))
-    attributes = _attributes(fit, notes)
+    fit.notes = list(dict.fromkeys(notes))
+    attributes = _attributes(fit)
     result.attrs.update(attributes)
     for group in result.groups():
         result[group].attrs.update(attributes)
@@ -123,14 +124,14 @@ def _fitting(
     return {name: labels for name, labels in coords.items() if sizes.get(name, {len(labels)}) == {len(labels)}}
 
 
-def _attributes(fit: Fit, notes: Sequence[str]) -> dict[str, Any]:
+def _attributes(fit: Fit) -> dict[str, Any]:
     container = type(fit.data)
     return {
         "model": fit.model_name,
         **{name: getattr(fit, name) for name in ("method", "kind", "status", "seed", "seconds")}, "data": fit.data.name,
         "settings": json.dumps(fit.model.values()), "sites": json.dumps(list(fit.posterior.sites)),
         "container": f"{container.__module__}:{container.__name__}", "versions": json.dumps(versions()),
-        "notes": "; ".join(notes),
+        "notes": json.dumps(fit.notes),
     }  # fmt: skip
 
 
@@ -238,7 +239,13 @@ def from_inference_data(data: az.InferenceData, model: Model, given: Any = None)
         trace=pd.DataFrame(), runs=pd.DataFrame(), status=attributes["status"], objective_name="",
         objective=float("nan"), iterations=0, seconds=float(attributes["seconds"]), seed=int(attributes["seed"]),
         sample_stats=_tensors(data, "sample_stats"), expectations=_tensors(data, "expectations"),
+        notes=_notes(str(attributes.get("notes", ""))),
     )  # fmt: skip
+
+
+def _notes(stored: str) -> list[str]:
+    """Return the notes of a fit; earlier versions joined them."""
+    return json.loads(stored) if stored.startswith("[") else [note for note in stored.split("; ") if note]
 
 
 def _tensors(data: az.InferenceData, group: str) -> dict[str, Tensor]:

@@ -112,7 +112,7 @@ def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, l
     ended = f"{fit.status} after {fit.iterations} iterations in {fit.seconds:.2f} s; seed {fit.seed}"
     write_report(directory, "run.html.j2", {
         "title": f"{fit.model_name} by {fit.method}", "lead": f"{fit.data.name}: {fit.data.size}; {fit.kind}; {ended}",
-        "lines": lines, "notes": [note for note in str(data.attrs["notes"]).split("; ") if note],
+        "lines": lines, "notes": fit.notes,
         "metrics": html.table(pd.DataFrame(figures)), "plates": plates, "story": type(fit.model).__doc__,
         "pictures": pictures,
         "tables": {name: html.table(frame, 12) for name, frame in {"summary": summary, **tables}.items()},
