@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import beside
+from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.picture import Picture
 
@@ -24,11 +25,15 @@ class View:
         synthesizes: Whether it can draw synthetic rows.
         most_cells: Cells up to which predictions are written out; of more there are figures and pictures only.
         rows_have_own: Whether rows have parameters of their own, so that draws say nothing of new ones.
+        clusters: Whether ``rows`` says which component each row belongs to.
+        recommends: Whether it can ``recommend``.
     """
 
     synthesizes = False
     most_cells: float = math.inf
     rows_have_own = False
+    clusters = False
+    recommends = False
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures."""
@@ -63,6 +68,18 @@ class View:
                 with suppress(NotApplicable):  # a program whose sites are no cells
                     result[name] = unknown.predictions(fit.prediction(unknown)).drop(columns="true")
         return result
+
+    def draws_of(self, fit: Fit, part: Any) -> Draws:
+        """Return draws that say something of new rows: where these have parameters of their own, with those."""
+        return fit.draws
+
+    def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
+        """Return what the model says of each row, old or new, in columns: its cluster, or its factors, if anything."""
+        return pd.DataFrame(index=range(len(part.row_labels)))
+
+    def recommend(self, fit: Fit, draws: Draws, part: Any, rows: Sequence[int], count: int) -> pd.DataFrame:
+        """Return what to recommend to some rows of ``part``, given ``draws_of`` it: row, rank, column and intervals."""
+        raise NotImplementedError
 
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return the model's own pictures."""

@@ -62,13 +62,13 @@ class Hidden:
         return {name: ((f"{name}_entry", "triplet"), array), f"{name}_at_random": ((), np.asarray(int(self.at_random)))}
 
     @classmethod
-    def of_cells(cls, cells: np.ndarray | None) -> Hidden | None:
+    def of_cells(cls, cells: np.ndarray | None, at_random: bool = True) -> Hidden | None:
         """Rebuild what ``Cells.hidden_cells`` returned, if anything."""
         if cells is None:
             return None
         known = torch.as_tensor(cells)
         row, column = (~known.isnan()).nonzero(as_tuple=True)
-        return cls(row, column, known[row, column])
+        return cls(row, column, known[row, column], at_random)
 
     @classmethod
     def restore(cls, arrays: Stored, name: str, dtype: torch.dtype) -> Hidden | None:
@@ -373,6 +373,8 @@ class Cells(Data):
         for prefix, part in zip(("", "test_"), self.with_new_rows, strict=False):
             if part.hidden is not None:
                 extra[f"{prefix}hidden"] = (f"{prefix}row", "column"), part.hidden_cells()
+                if not part.hidden.at_random:
+                    extra[f"{prefix}hidden_at_random"] = (), np.asarray(0)
         return {site: (self.dims, self.values.cpu().numpy())}, extra
 
     def hidden_cells(self) -> np.ndarray:
@@ -399,7 +401,8 @@ class Cells(Data):
         """Rebuild the data from what ``stored`` returned and the labels of its dimensions."""
 
         def part(values: np.ndarray, prefix: str, **more: Any) -> Any:
-            more |= {"hidden": Hidden.of_cells(extra.get(f"{prefix}hidden")), **cls._own(extra, coords)}
+            hidden = Hidden.of_cells(extra.get(f"{prefix}hidden"), f"{prefix}hidden_at_random" not in extra)
+            more |= {"hidden": hidden, **cls._own(extra, coords)}
             return cls(torch.as_tensor(values), coords[f"{prefix}row"], coords["column"], **more)
 
         test = part(extra["test_observed"], "test_", name="test rows") if "test_observed" in extra else None

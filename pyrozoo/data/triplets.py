@@ -17,6 +17,7 @@ from torch import Tensor
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import Arrays, Data, Hidden, Stored, alike, check_fraction, check_size, labels
+from pyrozoo.data.known_rows import joined
 from pyrozoo.data.table import Table
 from pyrozoo.math.sparse import Pattern
 
@@ -47,10 +48,12 @@ class Triplets(Data):
     Attributes:
         unobserved: Pairs that are neither zero nor listed but unknown, hidden ones included, [pair, 2], sorted; None:
             there are none.
+        numbered: Whether rows have no names but their numbers, which say nothing of who they are.
     """
 
     name: str = "triplets"
     unobserved: Tensor | None = None
+    numbered: bool = False
 
     lists_zeros: ClassVar[bool] = False
     """Whether 0 is a value like any other, and an absent pair unknown instead."""
@@ -204,6 +207,8 @@ class Triplets(Data):
     def with_test(self, test: Any) -> Self:
         """Return the data with new rows beside them, their columns matched by label.
 
+        Rows with labels of rows that the data have are these (see ``data.known_rows``), which a note says.
+
         Raises:
             DataError: They list a column that the data do not have.
         """
@@ -229,7 +234,15 @@ class Triplets(Data):
             cells, at = moved(hidden.rows, hidden.columns)
             hidden = replace(hidden, rows=cells[:, 0], columns=cells[:, 1], values=hidden.values[at])
         new = replace(test, values=values, column_labels=self.column_labels, unobserved=unobserved, hidden=hidden)
-        return replace(self, test=new)
+        new, note = joined(self, new)
+        return replace(self, test=new, notes=self.notes if note is None else (*self.notes, note))
+
+    def matched(self, rows: Any) -> Self:
+        """Return new rows over the columns of these data, in their order."""
+        if list(rows.column_labels) == list(self.column_labels):
+            return rows
+        found: Any = self.with_test(rows).test
+        return found
 
     def checked(self) -> Self:
         """Return the data themselves, or raise DataError when there are no rows or columns, or an infinite value."""
@@ -323,7 +336,7 @@ class Triplets(Data):
             matrix = source.tocoo()
             found = _listed(matrix.row, matrix.col, _numbers(matrix.data, name), "sum")
             rows, columns = (labels(word, size) for word, size in zip(NAMES, matrix.shape, strict=False))
-            return cls._assembled(*found[:3], rows, columns, name, ())
+            return cls._assembled(*found[:3], rows, columns, name, ()).checked()
         if isinstance(source, Tensor) and source.layout != torch.strided:
             raise DataError(f"{name}: the tensor must be dense; a sparse matrix may be one of SciPy's")
         table = source if isinstance(source, Table) else Table.of(source, name)
@@ -338,6 +351,7 @@ class Triplets(Data):
         return cls(
             values, table.row_labels, table.column_labels, table.name, hidden=hidden, test=test, truth=table.truth,
             notes=table.notes, unobserved=unobserved if len(unobserved) else None,
+            numbered=isinstance(getattr(source, "index", None), pd.RangeIndex),
         ).checked()  # fmt: skip
 
     @classmethod
@@ -372,18 +386,33 @@ class Triplets(Data):
         if (bad := np.isinf(numbers)).any():
             at = int(bad.argmax())
             raise DataError(f"{name}: row {names[0][i[at]]!r}, column {names[1][j[at]]!r}: {numbers[at]:g} is infinite")
-        row, column, value, again = _listed(i, j, numbers, repeated)
-        notes: tuple[str, ...] = ()
-        if again is not None:
-            if repeated == "refuse":
-                where = f"row {names[0][again[0]]!r}, column {names[1][again[1]]!r}"
-                cure = "data.repeated=sum adds them up, data.repeated=mean averages them"
-                raise DataError(f"{name}: {where} is listed {again[2]} times; {cure}")
-            count = len(numbers) - len(value)
-            notes = (f"{count} entries repeat a pair of row and column: values were {_DONE[repeated]}",)
+        row, column, value, notes = _once(i, j, numbers, repeated, names, name)
         given = zip(names, (row_labels or {}, column_labels or {}), strict=True)
         called, headed = (_distinct([known.get(each, each) for each in own], own) for own, known in given)
-        return cls._assembled(row, column, value, called, headed, name, notes)
+        return cls._assembled(row, column, value, called, headed, name, notes).checked()
+
+    def of_new(
+        self, rows: Sequence[str], columns: np.ndarray, values: np.ndarray, *, name: str,
+        repeated: Repeated | None = None, numbered: bool = False,
+    ) -> Self:  # fmt: skip
+        """Make new rows over the columns of these data.
+
+        Args:
+            rows: The label of the row of each entry.
+            columns: The place of its column among those of these data.
+            values: Its number; NaN asks for it.
+            name: What to call them in messages.
+            repeated: As ``of_columns`` has it.
+            numbered: Whether the rows have no names but their numbers.
+
+        Raises:
+            DataError: A repeated pair where it is refused.
+        """
+        codes, found = pd.factorize(np.asarray(rows, dtype=object))
+        names, asked = [str(each) for each in found], (list(map(str, found)), self.column_labels)
+        row, column, value, notes = _once(codes, columns, values, repeated or self.usually, asked, name)
+        made = self._assembled(row, column, value, names, self.column_labels, name, notes)
+        return replace(made, numbered=numbered)
 
     @classmethod
     def _assembled(
@@ -393,7 +422,7 @@ class Triplets(Data):
         unknown, listed = np.isnan(values), ~np.isnan(values) & ((values != 0) | cls.lists_zeros)
         entries = np.stack([rows[listed], columns[listed], values[listed]], 1).astype(np.float64)
         pairs = torch.as_tensor(np.stack([rows[unknown], columns[unknown]], 1)) if unknown.any() else None
-        return cls(torch.as_tensor(entries), row_labels, column_labels, name, unobserved=pairs, notes=notes).checked()
+        return cls(torch.as_tensor(entries), row_labels, column_labels, name, unobserved=pairs, notes=notes)
 
 
 def _distinct(called: list[str], names: list[str]) -> list[str]:
@@ -461,6 +490,22 @@ def _listed(
     again = int(rows[worst]), int(columns[worst]), int(counts.max())
     together = np.add.reduceat(values, starts)
     return rows[new], columns[new], together / counts if repeated == "mean" else together, again
+
+
+def _once(
+    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, repeated: Repeated,
+    names: tuple[Sequence[str], Sequence[str]], name: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[str, ...]]:  # fmt: skip
+    """Sort entries, each pair once, with a note where pairs were repeated, or refuse them."""
+    row, column, value, again = _listed(rows, columns, values, repeated)
+    if again is None:
+        return row, column, value, ()
+    if repeated == "refuse":
+        where = f"row {names[0][again[0]]!r}, column {names[1][again[1]]!r}"
+        cure = "data.repeated=sum adds them up, data.repeated=mean averages them"
+        raise DataError(f"{name}: {where} is listed {again[2]} times; {cure}")
+    count = len(values) - len(value)
+    return row, column, value, (f"{count} entries repeat a pair of row and column: values were {_DONE[repeated]}",)
 
 
 def _places(pairs: Tensor, width: int) -> Tensor:

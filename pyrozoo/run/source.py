@@ -13,6 +13,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Data
+from pyrozoo.data.holdout import hold_out_chosen, read_chosen
 from pyrozoo.data.images import mask_images
 from pyrozoo.data.named import read_named
 from pyrozoo.data.readers.lists import read_ratings, read_triplets
@@ -34,7 +35,7 @@ FILES: Mapping[str, Callable[..., Any]] = {
 """What reads a file that the settings give a path to, by source."""
 
 
-def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: Any = None) -> Any:
+def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: Any = None, holdout: Any = None) -> Any:
     """Read or simulate the data that the settings describe, with noise, masks and hold-out as they ask.
 
     Args:
@@ -42,6 +43,7 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
         model: The model, whose program simulates.
         given: Data from Python, in place of the settings' source.
         test: New rows from Python, or a file of them.
+        holdout: Cells to hide from Python, in place of what the settings say.
 
     Returns:
         The container, checked by the model.
@@ -53,6 +55,12 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
     rest, container = dict(settings), container_of(model, given)
     source = rest.pop("source")
     preparation = {key: rest.pop(key, default) for key, default in PREPARATION.items()}
+    if holdout is not None:
+        preparation["holdout"] = read_chosen(holdout, rest)
+    elif isinstance(preparation["holdout"], str | list | tuple):
+        preparation["holdout"] = read_chosen(preparation["holdout"], rest)
+    if rest.get("holdout_after") is not None:
+        preparation["holdout"] = 0.0  # the time says what is held out
     seed = preparation["seed"]
     check_types(prepared, preparation, "data")
     if not 0 <= seed < 2**31:
@@ -92,7 +100,8 @@ def _is_file(test: Any) -> bool:
 def _read_test(path: str | Path, source: str, settings: Mapping[str, Any], data: Any) -> Any:
     """Read new rows from a file laid out as the data's own file is."""
     if source in ("triplets", "ratings"):
-        return FILES[source](path, **{key: value for key, value in settings.items() if key != "path"})
+        own = ("path", "time", "holdout_after")  # of the fitted file: nothing of new rows is held out
+        return FILES[source](path, **{key: value for key, value in settings.items() if key not in own})
     layout = {key: value for key, value in settings.items() if key in ("header", "row_labels", "delimiter", "key")}
     if isinstance(data, Survey):
         layout.pop("key", None)
@@ -123,7 +132,7 @@ def prepared(
     data: Any,
     model: Model,
     *,
-    holdout: float,
+    holdout: float | Sequence[Any],
     holdout_of: Literal["all", "listed"],
     validation: float,
     seed: int,
@@ -157,7 +166,8 @@ def prepared(
             circle_radius=mask_circle_radius,
             speckle=mask_speckle,
         )
-    data = data.hold_out(holdout, seed, holdout_of)
+    by_hand = holdout if isinstance(holdout, Sequence) else None
+    data = hold_out_chosen(data, by_hand) if by_hand is not None else data.hold_out(holdout, seed, holdout_of)
     return data.set_aside(validation, seed + 1) if validation != 0 else data
 
 

@@ -646,7 +646,7 @@ def test_new_rows_are_folded_in():
     assert (shares.max(axis=1) > 0.9).all()
     assert shares.to_numpy().argmax(1)[0] != shares.to_numpy().argmax(1)[1]
     # A row that was fitted is placed where the fit has it.
-    again = queries.fold_in(fit.model, fit.draws, fit.data)
+    again = queries.fold_in(fit.posterior, fit.draws, fit.data)
     mine, theirs = (fit.posterior.invariants(d)["row_total"].mean((0, 1)) for d in (fit.draws, again))
     torch.testing.assert_close(theirs, mine, rtol=0.05, atol=0.5)
 

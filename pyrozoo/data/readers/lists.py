@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pyrozoo.data.readers.delimited import (
     complete,
     existing,
     header_of,
+    is_number,
     number,
     position,
     records,
@@ -31,7 +33,8 @@ RECORDS = 2**16
 def read_triplets(
     path: str | Path, *, row: str | None = None, column: str | None = None, value: str | None = None,
     row_label: str | None = None, column_label: str | None = None, repeated: Repeated = "sum",
-    delimiter: str | None = None, unknown: float | None = None, container: type[Triplets] = Triplets,
+    delimiter: str | None = None, unknown: float | None = None, time: str | None = None,
+    holdout_after: float | str | None = None, container: type[Triplets] = Triplets,
 ) -> Any:  # fmt: skip
     """Read a file with one line per row, column and value; pairs that it does not list are zeros.
 
@@ -50,6 +53,8 @@ def read_triplets(
         delimiter: Between cells of a CSV file; None means a comma, or a tab for .tsv.
         unknown: A number in the place of a value that says that there is none: such lines are left out; None: there is
             no such number.
+        time: The column that says when.
+        holdout_after: A number or a date: pairs that are listed later, and not before, are hidden from the fit.
         container: What to make: triplets, or ratings, of which pairs that the file does not list are unknown.
 
     Returns:
@@ -78,19 +83,37 @@ def read_triplets(
         if label is not None:
             spelled[which] = most_used(key, frame.iloc[:, position(label, names, path.name)], values)
     left_out = np.zeros(len(values), dtype=bool) if unknown is None else values == unknown
-    made = container.of_columns(
-        first[~left_out], second[~left_out], values[~left_out], name=path.name, repeated=repeated, **spelled
-    )
-    if not left_out.any():
+    notes: list[str] = []
+    if left_out.any():
+        notes.append(f"{int(left_out.sum())} lines have the value {unknown:.10g}, which is none")
+    late = np.zeros(len(values), dtype=bool)
+    if holdout_after is not None or time is not None:
+        if holdout_after is None or time is None:
+            raise SettingError("data.time and data.holdout_after go together: a column, and when the hold-out begins")
+        late = _later(frame.iloc[:, position(time, names, path.name)], holdout_after, path.name)
+        pairs = pd.factorize(first)[0] * len(frame) + pd.factorize(second)[0]
+        again = late & np.isin(pairs, pairs[~late & ~left_out]) & ~left_out
+        if again.any():
+            said = f"{int(again.sum())} lines after {holdout_after} repeat a pair that is listed before: left out"
+            left_out, late, notes = left_out | again, late & ~again, [*notes, said]
+    one, other, kept = first[~left_out], second[~left_out], values[~left_out]
+    made = container.of_columns(one, other, kept, name=path.name, repeated=repeated, **spelled)
+    made = replace(made, notes=(*made.notes, *notes))
+    if holdout_after is None:
         return made
-    note = f"{int(left_out.sum())} lines have the value {unknown:.10g}, which is none"
-    return replace(made, notes=(*made.notes, note))
+    # The same pairs in the same order of rows and columns, with 1 for those to hide.
+    flags = Triplets.of_columns(one, other, (late[~left_out] & ~np.isnan(kept)).astype(float))
+    if not 0 < len(flags.values) < len(made.values):
+        which = "none of the pairs is" if not len(flags.values) else "all pairs are"
+        raise SettingError(f"data.holdout_after is {holdout_after}: {which} listed after it")
+    return made.hide(flags.values[:, :2].long(), at_random=False)
 
 
 def read_ratings(
     path: str | Path, *, row: str | None = None, column: str | None = None, value: str | None = None,
     row_label: str | None = None, column_label: str | None = None, repeated: Repeated = "refuse",
-    delimiter: str | None = None, unknown: float | None = None,
+    delimiter: str | None = None, unknown: float | None = None, time: str | None = None,
+    holdout_after: float | str | None = None,
 ) -> Ratings:  # fmt: skip
     """Read a file with one line per row, column and rating; pairs that it does not list are unknown.
 
@@ -98,8 +121,21 @@ def read_ratings(
     """
     return read_triplets(
         path, row=row, column=column, value=value, row_label=row_label, column_label=column_label, repeated=repeated,
-        delimiter=delimiter, unknown=unknown, container=Ratings,
+        delimiter=delimiter, unknown=unknown, time=time, holdout_after=holdout_after, container=Ratings,
     )  # fmt: skip
+
+
+def _later(times: pd.Series, after: float | str, where: str) -> np.ndarray:
+    """Return which times are after another, as numbers where all are, else as dates."""
+    try:
+        if isinstance(after, str) and not is_number(after):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # dates may be spelled in several ways
+                return (pd.to_datetime(times) > pd.to_datetime(after)).to_numpy()
+        return pd.to_numeric(times).to_numpy(dtype=float) > float(after)
+    except (ValueError, TypeError, OverflowError) as error:
+        said = first_line(error)
+        raise DataError(f"{where}: data.time cannot be compared with data.holdout_after={after} ({said})") from None
 
 
 def read_frame(path: Path, delimiter: str = ",") -> pd.DataFrame:

@@ -79,6 +79,11 @@ class View(view.View):
                 result[f"{prefix}missing"] = _answers(fit, unknown).drop(columns=["true", "probability_of_true"])
         return result
 
+    def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
+        """Return the factors of each row and how unsure they are."""
+        found = _scores(fit, part).drop(columns="row")
+        return found.rename(columns=lambda name: name.replace("mean", "factor").replace("sd", "factor_sd"))
+
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return association, shares, how answers depend on the latent vector, and how sure that is."""
         part, mean, sd = figures.some_rows(fit)

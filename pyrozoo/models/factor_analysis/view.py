@@ -85,6 +85,11 @@ class View(view.View):
             result["test_factors"] = _factors(fit, table.test)
         return result | self.predicted(fit)
 
+    def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
+        """Return the factors of each row and how unsure they are."""
+        found = _factors(fit, part).drop(columns="row")
+        return found.rename(columns=lambda name: name.replace("mean", "factor").replace("sd", "factor_sd"))
+
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return holes filled, factors, mean and noise, spectra, errors, predictions of what was hidden, correlations.
 

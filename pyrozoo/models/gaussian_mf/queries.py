@@ -134,13 +134,14 @@ def fold_in(posterior: Posterior, draws: Values, rows: Ratings, most: int = SCOR
     Args:
         posterior: What was fitted.
         draws: Site -> [chain, draw, *event] of the fit.
-        rows: New rows over the same columns.
+        rows: New rows; their columns are matched by label.
         most: Draws used.
 
     Returns:
         Draws with the row factors (and offsets) of the new rows, [1, draw, *event], for ``recommend`` and others.
     """
     model, some = posterior.model, Draws(draws).some(most).flat()
+    rows = posterior.data.matched(rows)
     with seeded(0):
         # A state of as many chains as draws, of which only the rows are not yet known.
         start = posterior.on(rows).initial(len(some["column_factors"]))

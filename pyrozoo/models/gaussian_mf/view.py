@@ -33,6 +33,7 @@ class View(view.View):
     """Figures, tables and pictures of a factorization."""
 
     rows_have_own = True
+    recommends = True
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: negative log predictive densities per rating, and the test error.
@@ -74,6 +75,14 @@ class View(view.View):
             new = fold_in(fit.posterior, fit.draws, data.test)
             result["test_recommendations"] = recommend(fit.model, new, data.test)
         return result | self.predicted(fit)
+
+    def draws_of(self, fit: Fit, part: Any) -> Draws:
+        """Return draws with the factors of the rows, new ones folded in."""
+        return fit.draws if part is fit.data else fold_in(fit.posterior, fit.draws, part)
+
+    def recommend(self, fit: Fit, draws: Draws, part: Any, rows: Sequence[int], count: int) -> pd.DataFrame:
+        """Return the columns that rows have not rated, by expected rating."""
+        return recommend(fit.model, draws, part, list(rows), count).drop(columns="rated")
 
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return densities while the method ran, held-out ratings, factors and offsets."""

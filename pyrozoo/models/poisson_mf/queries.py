@@ -13,6 +13,7 @@ from sklearn.metrics import ndcg_score
 from torch import Tensor
 from torch.distributions import Gamma
 
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
@@ -20,7 +21,6 @@ from pyrozoo.data.triplets import Triplets
 from pyrozoo.drawing.tables import TOP, listed, recommended
 from pyrozoo.math.sparse import Pattern
 from pyrozoo.models.poisson_mf.factors import fit_rows
-from pyrozoo.models.poisson_mf.model import PoissonMF
 
 MOST_DRAWS, RATE_DRAWS, BLOCK = 1000, 100, 2**22
 """Posterior draws used by a prediction, and values behind its intervals: more change nothing that a reader could see.
@@ -162,25 +162,25 @@ def recommend(
     return recommended(data, scores(draws, data)[0], predict, rows, count, seen, "seen")
 
 
-def fold_in(model: PoissonMF, draws: Values, rows: Triplets, most: int = RATE_DRAWS) -> Values:
+def fold_in(posterior: Posterior, draws: Values, rows: Triplets, most: int = RATE_DRAWS) -> Values:
     """Place new rows among the factors without fitting anew.
 
     For every draw of eta, q(theta_n) is brought to its optimum given it, and theta_n is drawn from it: labels never
     matter, and what is not known of eta stays in the answer.
 
     Args:
-        model: The model.
+        posterior: What was fitted.
         draws: Site -> [chain, draw, *event] of the fit.
-        rows: New rows over the same columns.
+        rows: New rows; their columns are matched by label.
         most: Values of eta used.
 
     Returns:
         Values with the row factors of the new rows, [1, draw, *event], for ``recommend`` and ``predictive``.
     """
-    eta = factors(draws, most)[1]
+    eta, rows = factors(draws, most)[1], posterior.data.matched(rows)
     tiny = torch.finfo(eta.dtype).tiny
     with seeded(0):
-        found = fit_rows(model, eta.clamp(min=tiny).log(), eta, rows, steps=200, tol=1e-4)
+        found = fit_rows(posterior.model, eta.clamp(min=tiny).log(), eta, rows, steps=200, tol=1e-4)
         theta = Gamma(found.shape, found.rate).sample().clamp(min=tiny)
     return {"row_factors": theta[None], "column_factors": eta[None]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -62,6 +63,7 @@ class View(view.View):
     """Figures, tables and pictures of a factorization."""
 
     rows_have_own = True
+    recommends = True
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: the ELBO per count, and how well hidden columns are ranked."""
@@ -88,11 +90,19 @@ class View(view.View):
             "row_factors": _parts(mean["row_factors"], data),
         }
         if data.test is not None:
-            new = queries.fold_in(fit.model, fit.draws, data.test)
+            new = queries.fold_in(fit.posterior, fit.draws, data.test)
             aligned = Draws(fit.posterior.align(new, fit.draws))
             result["test_recommendations"] = queries.recommend(new, data.test)
             result["test_row_factors"] = _parts(aligned.means()["row_factors"], data.test)
         return result | self.predicted(fit)
+
+    def draws_of(self, fit: Fit, part: Any) -> Draws:
+        """Return draws with the factors of the rows, new ones folded in."""
+        return fit.draws if part is fit.data else Draws(queries.fold_in(fit.posterior, fit.draws, part))
+
+    def recommend(self, fit: Fit, draws: Draws, part: Any, rows: Sequence[int], count: int) -> pd.DataFrame:
+        """Return the columns that rows do not list, by expected count."""
+        return queries.recommend(draws, part, list(rows), count).drop(columns="seen")
 
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return genres, loadings, rates (true ones where they are known), and what was hidden."""

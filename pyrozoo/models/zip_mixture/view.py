@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -25,6 +27,8 @@ MOST_NAMED = 12
 
 class View(view.View):
     """Figures, tables and pictures of a mixture."""
+
+    clusters = True
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: completion of test rows, against the mean of what is observed in them."""
@@ -54,6 +58,12 @@ class View(view.View):
         if table.test is not None:
             result["test_clusters"] = _clusters(fit.aligned, table.test)
         return result | self.predicted(fit)
+
+    def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
+        """Return the cluster of each row, its probability, and the probability of every cluster."""
+        found = _clusters(fit.aligned, part).drop(columns="row")
+        found.insert(1, "probability", found.iloc[:, 1:].max(axis=1))
+        return found
 
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return components, the affinity of rows, and predictions of what was hidden."""

@@ -1,0 +1,311 @@
+"""New rows of a fit: the reader's own table back, with holes filled, clusters, factors or recommendations beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.view import View, view_of
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.data.container import Hidden
+from pyrozoo.data.known_rows import fitted_rows
+from pyrozoo.data.survey import Survey, as_number, label_of
+from pyrozoo.data.triplets import Triplets
+from pyrozoo.run.new_rows import MOST_SAID, Layout, New, read_new
+from pyrozoo.run.reference import load_run
+from pyrozoo.store.answer import check_ending, write_answer
+
+DIGITS = 4
+"""Significant digits of answers in a file."""
+
+ANSWERS = ("predict", "fill", "assign", "recommend")
+"""What can be asked of a fit about new rows."""
+
+
+def answer(fit: Fit, what: str | None, new: Any, layout: Layout, count: int = 10, digits: int | None = None) -> Any:
+    """Return a table that answers about new rows.
+
+    Args:
+        fit: The fit.
+        what: One of ``ANSWERS``; None: all that suits the model.
+        new: The rows; for recommendations also labels of fitted ones, or None for all of these.
+        layout: How files are laid out.
+        count: Recommendations per row.
+        digits: Significant digits of what is answered; None: all.
+
+    Raises:
+        NotApplicable: The model does not answer that.
+    """
+    view = view_of(fit.model)
+    if what == "recommend":
+        return _recommended(fit, view, new, layout, count, digits)
+    if what == "assign" and not view.clusters:
+        raise NotApplicable(f"{fit.model_name} has no components to assign rows to: zip_mixture has")
+    asked = read_new(fit, new, layout)
+    if what is None and isinstance(asked.part, Triplets) and not (asked.listed and len(asked.lines)):
+        return _recommended(fit, view, asked, layout, count, digits)
+    if what == "assign":
+        return _noted(_beside(asked.frame.drop(columns=asked.absent), _of_rows(fit, view, asked, digits)), asked.notes)
+    found = _predicted(fit, view, asked)
+    frame = _filled(asked, found, what == "fill", digits)
+    if what != "fill":
+        beside = _intervals(asked, frame, found, digits)
+        frame = _beside(frame.drop(columns=asked.names).iloc[asked.lines] if asked.listed else frame, beside)
+    if what is None and not isinstance(asked.part, Triplets):
+        frame = _beside(frame, _of_rows(fit, view, asked, digits))
+    nothing = [] if len(asked.lines) else ["nothing is missing, so there is nothing to predict"]
+    return _noted(frame, [*asked.notes, *([] if what is None else nothing)])
+
+
+def score(
+    directory: str | Path, new: Any, output: str | Path | None = None, *, answer: str | None = None, count: int = 10,
+    **layout: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """Answer about new rows with a saved fit.
+
+    Args:
+        directory: The run directory.
+        new: The rows, laid out as the fitted data: a file's path, a DataFrame, an array or a container. Columns are
+            matched by label, in any order.
+        output: A file to write, .csv, .tsv, .xlsx or .parquet, with answers of 4 significant digits.
+        answer: ``predict``, ``fill``, ``assign`` or ``recommend``, as the methods of a fit are called; None: all that
+            suits the model.
+        count: Recommendations per row.
+        **layout: How a file is laid out where it differs from the fitted one: ``delimiter``, ``header``,
+            ``row_labels``, ``row``, ``column``, ``value``.
+
+    Returns:
+        The reader's own table with the answers beside it, as it stands in the file.
+
+    Raises:
+        DataError: No run directory, or rows that the model cannot use.
+        SettingError: No such answer, or a file's name with another ending.
+        NotApplicable: The model does not answer that.
+    """
+    if output is not None:
+        check_ending(output)
+    if answer is not None and answer not in ANSWERS:
+        raise SettingError(f"answer is {answer!r}; it must be one of {', '.join(ANSWERS)}, or null")
+    fit, _, config = load_run(Path(directory))
+    digits = None if output is None else DIGITS
+    found = _answer(fit, answer, new, laid_out(config, layout), count, digits)
+    if output is not None:
+        write_answer(output, found)
+    return found
+
+
+_answer = answer  # whose name ``score`` gives to its setting
+
+
+def laid_out(settings: Mapping[str, Any], changes: Layout) -> Layout:
+    """Return how files are laid out: as the fitted one was, with changes."""
+    return {**(settings.get("data") or {}), **changes}
+
+
+# Predictions ----------------------------------------------------------------------------------------------------------
+
+
+def _predicted(fit: Fit, view: View, new: New) -> Prediction:
+    """Predict the cells that are asked about; rows that say no more than fitted ones are predicted as these."""
+    part, like = new.part, fit.data.values
+
+    def ask(data: Any, rows: Tensor, at: Tensor) -> Prediction:
+        hidden = Hidden(rows[at], new.columns[at], like.new_full((len(at),), torch.nan))
+        return fit.posterior.on(replace(data, hidden=hidden)).predict(view.draws_of(fit, data))
+
+    every = torch.arange(len(new.rows), device=like.device)
+    if not len(every):
+        return Prediction.joined([], like)
+    if not isinstance(part, Triplets):
+        return ask(part, new.rows, every)
+    place = fitted_rows(fit.data, part)[new.rows]
+    known, others = (each.nonzero().flatten() for each in (place >= 0, place < 0))
+    parts = [ask(fit.data, place, known)] if len(known) else []
+    parts += [ask(part, new.rows, others)] if len(others) else []
+    return Prediction.joined(parts, like).at(torch.cat([known, others]).argsort())
+
+
+def _intervals(new: New, frame: pd.DataFrame, found: Any, digits: int | None) -> pd.DataFrame:
+    """Return what stands beside a filled table: intervals, or of a survey probabilities, of columns with holes.
+
+    A cell that has a value has it for both ends, and the probability 1.
+    """
+    ends, beside = {"lower_90": found.lower, "upper_90": found.upper}, {}
+    if new.listed:
+        ends = {"mean": found.mean, **ends}
+        return pd.DataFrame({name: _rounded(value, digits) for name, value in ends.items()})
+    for j, name in enumerate(new.names):
+        at = (new.columns == j).nonzero().flatten()
+        lines = new.lines[at.cpu().numpy()]
+        if not len(at):
+            continue
+        if isinstance(new.part, Survey):
+            known = new.part.values[:, j].cpu().numpy()
+            each = np.eye(len(new.part.levels[j]))[np.nan_to_num(known).astype(int)]
+            each[lines] = found.probabilities[at][:, : each.shape[1]].cpu().numpy()
+            beside[f"{name}_probability"] = _probability(each.max(1), digits)
+            for level, column in zip(new.part.levels[j], each.T, strict=True):
+                beside[f"probability[{name}={level}]"] = _probability(column, digits)
+            continue
+        for end, value in ends.items():
+            column = frame[name].to_numpy(dtype=float, copy=True)
+            column[lines] = _rounded(value[at], digits)
+            beside[f"{name}_{end}"] = column
+    return pd.DataFrame(beside, index=range(len(frame)))
+
+
+def _filled(new: New, found: Any, typed: bool, digits: int | None) -> pd.DataFrame:
+    """Return the reader's table with its holes filled.
+
+    Args:
+        new: The rows.
+        found: What is predicted of the holes.
+        typed: Whether a column of whole numbers stays one.
+        digits: Significant digits of what is filled in.
+    """
+    frame, survey = new.frame.copy(), new.part if isinstance(new.part, Survey) else None
+    for j, name in enumerate(new.names):
+        at = slice(None) if new.listed else (new.columns == j).nonzero().flatten().cpu().numpy()
+        lines = new.lines[at]
+        if not len(lines):
+            continue
+        if survey is not None:
+            best = found.probabilities[torch.as_tensor(at)].argmax(1).tolist()
+            frame[name] = _answered(frame[name], lines, [survey.levels[j][k] for k in best])
+            continue
+        mean, own = found.mean.cpu().numpy()[at], frame[name]
+        if typed and pd.api.types.is_integer_dtype(own.dtype):
+            column = own.copy()
+            column.iloc[lines] = np.rint(mean).astype(int)
+            frame[name] = column.astype("int64")
+            continue
+        values = own.to_numpy(dtype=float, na_value=np.nan, copy=True)
+        values[lines] = _rounded(mean, digits)
+        frame[name] = values
+    return frame
+
+
+def _answered(own: Any, lines: np.ndarray, levels: Sequence[str]) -> Any:
+    """Return a column of answers with some put in, as its other cells spell them."""
+    categories = isinstance(own.dtype, pd.CategoricalDtype)
+    spelled = {label_of(each): each for each in (own.cat.categories if categories else own.dropna().unique())}
+    text = bool(own.notna().any()) and pd.api.types.is_string_dtype(own.dropna())
+    for level in set(levels) - set(spelled):
+        value = None if text else as_number(level)
+        spelled[level] = level if value is None else int(value) if value.is_integer() else value
+    if categories:
+        more = dict.fromkeys(spelled[level] for level in levels)
+        result = own.cat.add_categories([each for each in more if each not in own.cat.categories])
+    else:
+        result = own.astype(object)
+    result.iloc[lines] = [spelled[level] for level in levels]
+    return result if categories else result.infer_objects()
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
+
+
+def _of_rows(fit: Fit, view: View, new: New, digits: int | None) -> pd.DataFrame:
+    def short(column: pd.Series) -> Any:
+        if str(column.name).startswith("probability"):
+            return _probability(column, digits)
+        return _rounded(column, digits) if column.dtype.kind == "f" else column
+
+    return view.rows(fit, new.part).apply(short)
+
+
+def _recommended(
+    fit: Fit, view: View, new: Any, layout: Layout, count: int, digits: int | None
+) -> pd.DataFrame:  # fmt: skip
+    """Return one line per row and rank; rows that say no more than fitted ones are recommended to as these."""
+    data: Any = fit.data
+    if not view.recommends:
+        raise NotApplicable(f"{fit.model_name} recommends nothing: poisson_mf and gaussian_mf do")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise SettingError(f"count is {count!r}; it must be a whole number >= 1")
+    if new is None or _are_labels(new, data):
+        rows = list(range(data.shape[0])) if new is None else _places(data, new)
+        return _noted(_ranked([view.recommend(fit, fit.draws, data, rows, count)], {}, digits), [])
+    asked: New = new if isinstance(new, New) else read_new(fit, new, layout)
+    place = fitted_rows(data, asked.part)
+    known, others = ((place >= 0).nonzero().flatten().tolist(), (place < 0).nonzero().flatten().tolist())
+    parts = [view.recommend(fit, fit.draws, data, place[known].tolist(), count)] if known else []
+    if others:
+        parts.append(view.recommend(fit, view.draws_of(fit, asked.part), asked.part, others, count))
+    found = _ranked(parts, asked.spelled, digits)
+    order = {asked.spelled.get(label, label): i for i, label in enumerate(asked.part.row_labels)}
+    return _noted(
+        found.sort_values("row", key=lambda rows: rows.map(order), kind="stable", ignore_index=True), asked.notes
+    )
+
+
+def _ranked(parts: Sequence[pd.DataFrame], spelled: Mapping[str, Any], digits: int | None) -> pd.DataFrame:
+    found = pd.concat(parts, ignore_index=True)
+    for name in ("mean", "lower_90", "upper_90"):
+        found[name] = _rounded(found[name], digits)
+    found["row"] = [spelled.get(label, label) for label in found["row"]]
+    return found
+
+
+def _are_labels(new: Any, data: Any) -> bool:
+    """Return whether what is given are labels of rows: one, or a list of them."""
+    if isinstance(new, str):
+        return new in set(data.row_labels) or not Path(new).suffix
+    if isinstance(new, int | np.integer):
+        return True
+    if isinstance(new, pd.Index | np.ndarray) and new.ndim != 1:
+        return False
+    plain = isinstance(new, list | tuple | pd.Index | np.ndarray)
+    return plain and all(isinstance(each, str | int | np.integer) for each in new)
+
+
+def _places(data: Any, new: Any) -> list[int]:
+    """Return the places of fitted rows that are asked for by label.
+
+    Raises:
+        DataError: Labels that no fitted row has.
+    """
+    wanted: Iterable[Any] = [new] if isinstance(new, str | int | np.integer) else new
+    place = {label: i for i, label in enumerate(data.row_labels)}
+    named = list(dict.fromkeys(str(each) for each in wanted))
+    if unknown := [each for each in named if each not in place]:
+        more = f" (and {len(unknown) - MOST_SAID} more)" if len(unknown) > MOST_SAID else ""
+        raise DataError(f"no fitted row is called {', '.join(map(repr, unknown[:MOST_SAID]))}{more}")
+    return [place[each] for each in named]
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+
+def _beside(frame: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with answers beside it, line by line, under names of their own."""
+    taken = set(map(str, frame.columns))
+    names = [f"{name} (fit)" if str(name) in taken else name for name in answers.columns]
+    return pd.concat([frame, answers.set_axis(frame.index).set_axis(names, axis=1)], axis=1)
+
+
+def _rounded(values: Any, digits: int | None) -> np.ndarray:
+    """Return numbers with so many significant digits."""
+    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+    return array if digits is None else np.array([float(f"{each:.{digits}g}") for each in array], dtype=np.float64)
+
+
+def _probability(values: Any, digits: int | None) -> np.ndarray:
+    """Return probabilities with so many decimals."""
+    array = np.asarray(values, dtype=np.float64)
+    return array if digits is None else array.round(digits)
+
+
+def _noted(frame: pd.DataFrame, notes: Sequence[str]) -> pd.DataFrame:
+    frame = frame.copy()
+    frame.attrs["notes"] = list(notes)
+    return frame
