@@ -83,12 +83,12 @@ def _killed(sweep: Sweep, error: Exception) -> int:
 
 
 def _swept(sweep: Sweep, why: str, code: int) -> int:
-    """Say where the report of a sweep is, and which of its jobs failed; return the exit code."""
+    """Say which fit to believe, where the report of a sweep is, and which of its jobs failed; return the exit code."""
     assert sweep.directory is not None
     if sweep.failed is None:
         return 1
     report = sweep.directory / "report.html"
-    sys.stdout.write(f"{report}\n")
+    sys.stdout.write("".join(f"{line}\n" for line in (*sweep.answers, report)))
     if sweep.failed or why:
         return complain(f"failed: {', '.join(sweep.failed) or 'a job'}{why} (see {report})")
     return code

@@ -12,7 +12,7 @@ def help_text() -> str:
         "Usage: python -m pyrozoo model=MODEL inference=METHOD [GROUP.SETTING=VALUE ...]",
         "       python -m pyrozoo -m model=MODEL inference=METHOD,METHOD,...   a sweep is a comparison",
         "       python -m pyrozoo experiment=EXPERIMENT",
-        "       python -m pyrozoo task=calibrate model=MODEL inference=METHOD   is it as sure as it may be?",
+        "       python -m pyrozoo task=calibrate model=MODEL inference=METHOD   are its intervals calibrated?",
         "       python -m pyrozoo resume=RUN_DIRECTORY",
         "",
         "Models and their methods:",

@@ -94,13 +94,15 @@ def describe(result: Any, directory: Path) -> str:
     """Return what the terminal shows of a finished run."""
     shown = ("elbo", "holdout_elpd", "holdout_rmse", "completion_rmse", "naive_rmse", "loo_elpd")
     figures = "  ".join(f"{name} {result.metrics[name]:.4f}" for name in shown if name in result.metrics)
+    card = result.verdict
+    more = f" ({len(card.folded)} more lines there)" if card.folded else ""
     lines = [
-        f"{result.model_name} by {result.method}: {result.status}, {result.objective_name} {result.objective:.4f}, "
+        f"{card}",
+        f"  {result.model_name} by {result.method}: {result.status}, {result.objective_name} {result.objective:.4f}, "
         f"{result.iterations} iterations, {result.seconds:.2f} s",
         *([f"  {figures}"] if figures else []),
-        *(f"  {line.level:<4}  {line.about}: {line.sentence}" for line in result.verdict),
         *(f"  note  {note}" for note in result.notes),
-        f"  {directory / 'report.html'}",
+        f"  {directory / 'report.html'}{more}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -31,6 +31,7 @@ class Sweep:
     Attributes:
         directory: Where it goes, once it has begun.
         failed: Names of the jobs that failed, once the comparison is written.
+        answers: What the comparison begins with, once it is written.
         jobs: How many jobs it has.
         submitted: What submitit calls jobs, once they are submitted.
         settings: Reference and thresholds of the verdicts.
@@ -38,6 +39,7 @@ class Sweep:
 
     directory: Path | None = None
     failed: list[str] | None = None
+    answers: tuple[str, ...] = ()
     jobs: int = 0
     submitted: Sequence[Any] = ()
     settings: dict[str, Any] = field(default_factory=dict)
@@ -52,12 +54,14 @@ class Sweep:
         runs = runs_of(self.directory)
         reference, limits = self.settings["reference"], Thresholds(**self.settings["verdict"])
         if any(is_calibration(run) for run in runs):
-            absent = compare_calibrations(runs, self.directory)
+            written = compare_calibrations(runs, self.directory)
         else:
-            absent = compare_directories(
+            written = compare_directories(
                 runs, self.directory, reference=None if reference is None else Path(reference), limits=limits
             )
+        absent = written.absent
         self.failed = absent.loc[absent["status"] != "not_applicable", "run"].tolist()
+        self.answers = written.answers
 
     def cut_short(self, status: str, why: str) -> None:
         """Write the comparison over the jobs that have finished, once no job runs any more.

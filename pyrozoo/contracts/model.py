@@ -21,6 +21,10 @@ DIGITS = 3
 """Significant digits of a setting that is derived from data: float32 and float64 agree on it, and it can be read."""
 
 
+FAR = 2.0
+"""Ratio of a stated setting to the data's own from which on it is named as being on another scale."""
+
+
 def rounded(value: float) -> float:
     """Return a positive scale with ``DIGITS`` digits; 1 of what is no scale, such as the spread of equal values."""
     return float(f"{value:.{DIGITS}g}") if math.isfinite(value) and value > 0 else 1.0
@@ -79,6 +83,18 @@ class Model(Settings, abc.ABC):
         """Return the model with what null leaves to the data filled in."""
         found = {name: each.value for name, each in self.derived(data).items()}
         return replace(self, **found) if found else self
+
+    def to_rescale(self, data: Any) -> str:
+        """Say what to type where the prior is on another scale than data: the settings stated farthest from theirs."""
+        null = [name for name in self.without_data if getattr(self, name) is not None]
+        ours = replace(self, **dict.fromkeys(null)).derived(data) if null else {}
+        stated = {name: float(getattr(self, name)) for name in ours}
+        far = [n for n, each in ours.items() if not 1 / FAR < stated[n] / each.value < FAR]
+        if far:
+            return "set " + ", ".join(
+                f"{self.prefix}{n}=null ({ours[n].value:g} in place of {stated[n]:g})" for n in far
+            )
+        return f"change {' or '.join(self.prefix + n for n in ours)}" if ours else "widen the program's priors"
 
     @property
     def symmetry(self) -> Symmetry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,6 +34,15 @@ class Symmetry:
         that it moves. Along the orbit the density has no curvature, which Laplace's method must know.
         """
         return 0, 0.0
+
+    def log_copies(self, values: Values, sites: Sites) -> float:
+        """Return the logarithm of how many equal modes the likelihood has: a q that holds one lacks as much evidence.
+
+        Args:
+            values: Site -> [*event].
+            sites: Names of their dimensions.
+        """
+        return 0.0
 
 
 NONE = Symmetry()
@@ -95,6 +105,11 @@ class Relabel(Symmetry):
             pivot = self._describe(Draws(reference).flat(), sites).mean(0)
             flat = self._permuted(flat, sites, match_components(self._describe(flat, sites), pivot))
         return Draws({site: value.unflatten(0, draws.shape) for site, value in flat.items()})
+
+    def log_copies(self, values: Values, sites: Sites) -> float:
+        """Return log K!, K the number of labels."""
+        sizes = [values[site].shape[axis] for site, dims in sites.items() for axis in axes_of(self.dim, dims)]
+        return math.lgamma(max(sizes, default=1) + 1)
 
     def invariants(self, draws: Draws, sites: Sites) -> dict[str, tuple[tuple[str, ...], Tensor]]:
         """Return sites without the dimension, and of others the mean over labels and the spread between them.

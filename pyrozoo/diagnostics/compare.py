@@ -18,8 +18,11 @@ from pyrozoo.contracts.fit import SOLVER, Fit
 from pyrozoo.contracts.model import Model
 from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import SettingError
+from pyrozoo.diagnostics.answer import Told, believe
+from pyrozoo.diagnostics.card import Card
+from pyrozoo.diagnostics.choice import Choice, choose
 from pyrozoo.diagnostics.metrics import MOST_SCALARS, Metrics, dataset, some
-from pyrozoo.diagnostics.verdict import SURE, USUAL, Line, Thresholds, verdict
+from pyrozoo.diagnostics.verdict import SURE, USUAL, Thresholds, verdict
 
 COLUMNS = (
     "model", "method", "kind", "status", "seed", "objective_name", "objective", "elbo", "elbo_se", "elbo_gap", "khat",
@@ -39,6 +42,9 @@ LEFT_OUT_OF_POINTS = "log_likelihood"
 
 ROUNDING = 1e-9
 """Sds below it, relative to the mean, are rounding."""
+
+MOST_SDS = 1000.0
+"""Sds beyond which errors are not told apart: of what the reference is sure of, any other value is infinitely far."""
 
 NO_NOISE = 1e-6
 """Monte Carlo errors below it, in sds, are rounding: they would take a million million draws."""
@@ -65,6 +71,8 @@ class Comparison:
             invariants in sds.
         references: For each fit, the name of its reference, or None.
         cards: For each fit, its verdict.
+        answer: Which fit to believe, for what, at what price.
+        choice: What a sweep over a hyper-parameter, such as K, says of it.
         curves: For each fit with a reference: seconds, and the largest error of an invariant's mean by then.
         limits: The thresholds of the verdicts.
         names: The names of the fits, in order.
@@ -76,7 +84,9 @@ class Comparison:
     invariants: pd.DataFrame
     pairwise: pd.DataFrame
     references: tuple[str | None, ...]
-    cards: tuple[tuple[Line, ...], ...]
+    cards: tuple[Card, ...]
+    answer: str
+    choice: Choice | None
     curves: tuple[pd.DataFrame, ...]
     limits: Thresholds
     names: tuple[str, ...]
@@ -104,11 +114,13 @@ class _Reference:
         index: Its place among the fits.
         good: Whether it can be believed.
         what: What it is, in words.
+        judges: Whether others are held to it: not to a sampler that has not converged.
     """
 
     index: int
     good: bool
     what: str
+    judges: bool
 
 
 def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresholds = USUAL) -> Comparison:
@@ -117,8 +129,8 @@ def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresh
     Args:
         fits: At least one, with their metrics evaluated.
         reference: A stored fit to hold the others to; it joins them. None: an exact fit among them, else the sampler
-            without divergences that meets R-hat < 1.01 and ESS >= 400, the most effective draws first, else the sampler
-            with the lowest R-hat, else none, and fits are compared pair by pair.
+            without divergences that meets R-hat <= 1.01 and ESS >= 400, the most effective draws first. Otherwise
+            nothing is held against any of them, and they are compared pair by pair.
         limits: Thresholds of the verdicts, and of a sampler that may be the reference.
 
     Returns:
@@ -143,16 +155,20 @@ def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresh
     held: dict[int, _Held] = {}
     references: dict[int, str | None] = {}
     pairs = []
-    for group in _groups(fits):
+    for group in groups_of(fits):
         chosen = _reference(fits, group, given if given in group else None, limits)
         held |= _hold(fits, names, group, chosen, limits)
         references |= dict.fromkeys(group, None if chosen is None else names[chosen.index])
-        if chosen is None and len(group) > 1:
+        if (chosen is None or not chosen.judges) and len(group) > 1:
             pairs.append(_pairwise([held[i].invariants for i in group]))
     pairwise = pd.concat(pairs, ignore_index=True) if pairs else pd.DataFrame(columns=list(PAIR))
     order, results = range(len(fits)), [held[i] for i in range(len(fits))]
     beside = [{**results[i].figures, **_nearest(pairwise, names[i]), **_held_out(fits, names, i)} for i in order]
     own = [{f: _scalar(getattr(fit.model, f)) for f in varied} for fit in fits]
+    cards = tuple(verdict({**fits[i].metrics, **beside[i]}, limits) for i in order)
+    told = [Told(names[i], {**fits[i].metrics, **beside[i]}, cards[i]) for i in order]
+    chosen_by = choose(fits, varied, told)
+    said = [chosen_by.sentence, believe([told[i] for i in chosen_by.group])] if chosen_by else [believe(told)]
     table = pd.DataFrame({"fit": names[i], **fits[i].metrics, **beside[i], **own[i]} for i in order)
     leading = ["fit", *varied, *(c for c in COLUMNS if c in table)]
     return Comparison(
@@ -160,7 +176,7 @@ def compare(fits: Sequence[Fit], *, reference: Fit | None = None, limits: Thresh
         parameters=pd.concat([each.parameters for each in results], ignore_index=True),
         invariants=pd.concat([each.invariants for each in results], ignore_index=True), pairwise=pairwise,
         references=tuple(references[i] for i in order),
-        cards=tuple(tuple(verdict({**fits[i].metrics, **beside[i]}, limits)) for i in order),
+        cards=cards, choice=chosen_by, answer=" ".join(said),
         curves=tuple(each.curve for each in results), limits=limits, names=names, fits=tuple(fits),
     )  # fmt: skip
 
@@ -214,7 +230,7 @@ def check_reference(model: Model, data: Any, reference: Fit) -> None:
         raise SettingError("reference: it is a fit of other data (or with other entries held out)")
 
 
-def _groups(fits: Sequence[Fit]) -> list[list[int]]:
+def groups_of(fits: Sequence[Fit]) -> list[list[int]]:
     """Return the places of fits with the same hyper-parameters: those that approximate one posterior."""
     found: dict[str, list[int]] = {}
     for i, fit in enumerate(fits):
@@ -239,7 +255,12 @@ def _names(fits: Sequence[Fit], given: int | None) -> tuple[str, ...]:
 def varied_fields(fits: Sequence[Fit]) -> list[str]:
     """Return the hyper-parameters in which the fits differ."""
     names = [f.name for f in dataclasses.fields(fits[0].model)]
-    return [name for name in names if len({repr(getattr(fit.model, name)) for fit in fits}) > 1]
+    varied = [name for name in names if len({repr(getattr(fit.model, name)) for fit in fits}) > 1]
+    # What the data decide may depend on a field that is swept, such as K; then it is no choice of its own.
+    rest = [name for name in varied if name not in fits[0].model.without_data]
+    told = [tuple(repr(getattr(fit.model, name)) for name in rest) for fit in fits]
+    whole = {(*key, *(repr(getattr(fit.model, name)) for name in varied)) for key, fit in zip(told, fits, strict=True)}
+    return rest if rest and len(whole) == len(set(told)) else varied
 
 
 def _scalar(value: object) -> object:
@@ -252,25 +273,23 @@ def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, lim
     def sampler(i: int) -> _Reference:
         metrics = fits[i].metrics
         if "rhat_max_invariants" not in metrics:
-            return _Reference(i, False, "one chain, or too few draws, of which nothing can be said")
+            return _Reference(i, False, "one chain, or too few draws, of which nothing can be said", judges=False)
         rhat, bulk, tail = (float(metrics[f"{n}_invariants"]) for n in ("rhat_max", "ess_bulk_min", "ess_tail_min"))
-        figures = f"R-hat {min(rhat, 1e3):.4f} and {bulk:.0f} effective draws on invariants"
+        figures = f"R-hat {min(rhat, 1e3):.3f}, {min(bulk, tail):.0f} effective draws"
         if count := metrics.get("divergences"):
             figures = f"{count} divergences, {figures}"
-        good = not count and rhat < limits.rhat_good and min(bulk, tail) >= limits.ess
-        wanted = f"no divergences, R-hat < {limits.rhat_good:g} and {limits.ess:g} effective draws"
-        return _Reference(i, good, figures if good else f"{figures}, where {wanted} are wanted")
+        good = not count and rhat <= limits.rhat_good and min(bulk, tail) >= limits.ess
+        return _Reference(i, good, figures, judges=good)
 
     if given is not None:
         fit = fits[given]
         if fit.kind == "samples":
-            found = sampler(given)
-            return dataclasses.replace(found, what=f"a stored fit with {found.what}")
-        what = "the posterior itself" if fit.kind == "exact" else f"an approximation by {fit.method}, not the posterior"
-        return _Reference(given, fit.kind == "exact", f"a stored fit, {what}")
+            return sampler(given)
+        what = "the posterior itself" if fit.kind == "exact" else "an approximation, not the posterior"
+        return _Reference(given, fit.kind == "exact", what, judges=True)
     for i in group:
         if fits[i].kind == "exact":
-            return _Reference(i, True, "independent draws from the posterior itself")
+            return _Reference(i, True, "independent draws from the posterior itself", judges=True)
     samplers = [i for i in group if "rhat_max_invariants" in fits[i].metrics]
     if good := [i for i in samplers if sampler(i).good]:
         return sampler(max(good, key=lambda i: float(fits[i].metrics["ess_bulk_min_invariants"])))
@@ -285,17 +304,15 @@ def _against(frame: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
     spread = sd.clip(lower=ROUNDING * mean.abs())
     spread = spread.where(spread > 0)
     result = frame.assign(reference_mean=mean, reference_sd=sd, reference_mcse=mcse)
-    result["error_in_sd"] = (frame["mean"] - mean) / spread
+    result["error_in_sd"] = ((frame["mean"] - mean) / spread).clip(-MOST_SDS, MOST_SDS)
     result["error_mcse"] = np.hypot(frame["mcse"].fillna(0.0), mcse.fillna(0.0)) / spread
-    result["sd_ratio"] = frame["sd"] / spread
-    # A standard deviation over n independent draws has a relative error of about 1 / sqrt(2 n).
-    relative = np.hypot(frame["mcse"] / frame["sd"].where(frame["sd"] > 0), mcse / spread)
-    result["sd_ratio_se"] = relative / np.sqrt(2)
+    result["sd_ratio"] = (frame["sd"] / spread).where(sd > ROUNDING * mean.abs())
+    result["sd_ratio_se"] = np.hypot(frame["sd_error"].fillna(0.0), reference["sd_error"])
     shared = frame["upper_90"].clip(upper=high) - frame["lower_90"].clip(lower=low)
     together = frame["upper_90"].clip(lower=high) - frame["lower_90"].clip(upper=low)
     result["overlap_90"] = shared.clip(lower=0) / together.where(together > 0)
     if "raw_mean" in frame:
-        result["raw_error_in_sd"] = (frame["raw_mean"] - mean) / spread
+        result["raw_error_in_sd"] = ((frame["raw_mean"] - mean) / spread).clip(-MOST_SDS, MOST_SDS)
     return result
 
 
@@ -308,7 +325,8 @@ def _moments(name: str, fit: Fit, draws: Draws, raw: Draws | None = None) -> pd.
         mean, unknown = flat.mean(0), torch.full_like(flat[0], torch.nan)
         sd = unknown if one else flat.std(0)
         ends = (unknown, unknown) if one else torch.as_tensor(np.quantile(flat.numpy(), [0.05, 0.95], axis=0))
-        columns = {"mean": mean, "sd": sd, "mcse": _mcse(fit, {site: value}, sd)}
+        mcse = _mcse(fit, {site: value}, sd)
+        columns = {"mean": mean, "sd": sd, "mcse": mcse, "sd_error": _sd_error(flat, sd, mcse)}
         columns |= {"lower_90": ends[0], "upper_90": ends[1]}
         if raw is not None:
             plain = raw[site].flatten(0, 1).double().cpu()
@@ -316,6 +334,17 @@ def _moments(name: str, fit: Fit, draws: Draws, raw: Draws | None = None) -> pd.
         rows: dict[str, Any] = {"fit": name, "quantity": _labels(site, fit, value)}
         frames.append(pd.DataFrame(rows | {key: each.flatten().numpy() for key, each in columns.items()}))
     return pd.concat(frames, ignore_index=True)
+
+
+def _sd_error(flat: Tensor, sd: Tensor, mcse: Tensor) -> Tensor:
+    """Return the relative Monte Carlo error of an sd over n effective draws: sqrt((kurtosis - 1) / 4n).
+
+    A normal's is 1 / sqrt(2 n); what is rarely other than its usual value, such as a pixel all but sure of its label,
+    has a large one.
+    """
+    away = (flat - flat.mean(0)) / sd
+    kurtosis = away.pow(4).mean(0).clamp(min=1.0)
+    return ((kurtosis - 1) / 4).sqrt() * mcse / sd
 
 
 def _mcse(fit: Fit, draws: Values, sd: Tensor) -> Tensor:
@@ -358,40 +387,61 @@ def _figures(
         return {"reference": "", "reference_is": "none"}
     result: Metrics = {
         "reference": names[chosen.index], "reference_is": chosen.what, "reference_good": int(chosen.good),
-        "is_reference": int(chosen.index == i),
+        "reference_judges": int(chosen.judges), "is_reference": int(chosen.index == i),
+        "reference_seconds": float(fits[chosen.index].seconds),
     }  # fmt: skip
     rows = judged(held.invariants, fits[i].kind)
     if chosen.index != i and len(rows):
-        result |= _means(rows) | _spread(rows)
+        result |= _means(rows, limits) | _spread(rows, limits)
     if len(held.curve):
         result |= _timed(held.curve, limits.time_error)
-    return result
+    return {n: value for n, value in result.items() if not (isinstance(value, float) and np.isnan(value))}
 
 
-def _means(rows: pd.DataFrame) -> Metrics:
+def _kinds(rows: pd.DataFrame) -> list[str]:
+    """Return the names of the quantities of some rows, without their indices, each once."""
+    return list(dict.fromkeys(name.partition("[")[0] for name in rows["quantity"]))
+
+
+def _means(rows: pd.DataFrame, limits: Thresholds) -> Metrics:
     error, noise = rows["error_in_sd"].to_numpy(), rows["error_mcse"].to_numpy()
-    at = int(np.argmax(np.abs(error) - SURE * noise))
+    sure = np.abs(error) - SURE * noise
+    at, kinds = int(np.argmax(sure)), _kinds(rows)
+    off, far = _kinds(rows[sure > limits.mean_good]), _kinds(rows[sure > limits.mean_bad])
+    rest = np.abs(error[[name.partition("[")[0] not in off for name in rows["quantity"]]])
     standard = np.abs(error) / np.where(noise > NO_NOISE, noise, np.inf)
-    return {
-        "invariants": len(rows), "mean_error": float(error[at]), "mean_error_mcse": float(noise[at]),
-        "mean_error_of": str(rows["quantity"].iloc[at]), "mean_error_median": float(np.median(np.abs(error))),
+    worst = rows.iloc[at]
+    sure_of = worst["reference_sd"] <= ROUNDING * abs(worst["reference_mean"])
+    certain: Metrics = {"mean_off_by": float(worst["mean"] - worst["reference_mean"])} if sure_of else {}
+    return certain | {
+        "invariants": len(rows), "quantities": len(kinds), "mean_error": float(error[at]),
+        "mean_error_mcse": float(noise[at]), "mean_error_of": str(rows["quantity"].iloc[at]),
+        "mean_error_median": float(np.median(np.abs(error))), "mean_error_rest": float(rest.max(initial=0.0)),
+        "means_off": ", ".join(off), "means_far": ", ".join(far),
         "mean_mcse_worst": float(noise.max()), "mean_standard_errors": float(standard.max()),
         "mean_standard_errors_of": str(rows["quantity"].iloc[int(standard.argmax())]),
     }  # fmt: skip
 
 
-def _spread(rows: pd.DataFrame) -> Metrics:
-    known = rows[(rows["sd_ratio"] > 0) & rows["sd_ratio_se"].notna()]
+VAGUE = 0.3
+"""Relative Monte Carlo error of an sd ratio from which on it says nothing."""
+
+
+def _spread(rows: pd.DataFrame, limits: Thresholds) -> Metrics:
+    known = rows[rows["sd_ratio"].notna() & (rows["sd_ratio_se"] < VAGUE)]
     if not len(known):
         return {}
     ratio, slack = known["sd_ratio"].to_numpy(), np.exp(SURE * known["sd_ratio_se"].to_numpy())
-    narrow, wide = int(np.argmin(ratio * slack)), int(np.argmax(ratio / slack))
+    low, high = ratio * slack, ratio / slack
+    narrow, wide, kinds = int(np.argmin(low)), int(np.argmax(high)), _kinds(known)
+    far = _kinds(known[(low < limits.spread_bad) | (high > 1 / limits.spread_bad)])
     result: Metrics = {
-        "sd_ratio_median": float(np.median(ratio)),
-        "narrowest": float(ratio[narrow]), "narrowest_at_most": float(ratio[narrow] * slack[narrow]),
-        "narrowest_of": str(known["quantity"].iloc[narrow]),
-        "widest": float(ratio[wide]), "widest_at_least": float(ratio[wide] / slack[wide]),
-        "widest_of": str(known["quantity"].iloc[wide]),
+        "sd_ratio_median": float(np.median(ratio)), "quantities_spread": len(kinds),
+        "narrowest": float(ratio[narrow]), "narrowest_at_most": float(low[narrow]),
+        "narrowest_of": str(known["quantity"].iloc[narrow]), "widest": float(ratio[wide]),
+        "widest_at_least": float(high[wide]), "widest_of": str(known["quantity"].iloc[wide]),
+        "spread_narrow": ", ".join(_kinds(known[low < limits.spread_good])),
+        "spread_wide": ", ".join(_kinds(known[high > 1 / limits.spread_good])), "spread_far": ", ".join(far),
     }  # fmt: skip
     shared = known[known["overlap_90"].notna()]
     if len(shared):
@@ -415,15 +465,15 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
         own: Whether the fit is the reference: means of its first draws come nearer to the mean of all than they should.
 
     Returns:
-        Columns seconds and error, in reference sds.
+        Columns seconds, error, in reference sds, and surely: what is left of it after three Monte Carlo errors.
     """
     rows = judged(invariants, fit.kind)
     rows = rows.iloc[evenly(len(rows), MOST_SCALARS).numpy()]
     if not len(rows) or np.isnan(fit.seconds) or (fit.kind != "samples" and own):
         return pd.DataFrame()  # one from elsewhere says no time
     if fit.kind != "samples":
-        error = float(rows["error_in_sd"].abs().max())
-        return pd.DataFrame({"seconds": [_settled(fit)], "error": [error]})
+        found = {"error": rows["error_in_sd"].abs(), "surely": _surely(rows["error_in_sd"].abs(), rows["error_mcse"])}
+        return pd.DataFrame({"seconds": [_settled(fit)], **{name: [float(each.max())] for name, each in found.items()}})
     values = torch.cat([v.reshape(*v.shape[:2], -1) for v in fit.invariants.values()], 2)
     running = values[:, :, rows.index.tolist()].double().cpu().mean(0).cumsum(0).numpy()
     count = len(running)
@@ -432,15 +482,23 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
     at = np.unique(np.geomspace(1, count, MOMENTS_OF_TIME).round().astype(int))
     means = running[at - 1] / at[:, None]
     base = rows["reference_mean"].to_numpy()
-    error = (np.abs(means - base) / np.maximum(rows["reference_sd"].to_numpy(), ROUNDING * np.abs(base))).max(1)
+    apart = np.abs(means - base) / np.maximum(rows["reference_sd"].to_numpy(), ROUNDING * np.abs(base))
+    # The Monte Carlo error of the first t draws is that of all T, times the root of T/t.
+    error = apart.max(1)
+    surely = _surely(apart, rows["error_mcse"].to_numpy() * np.sqrt(count / at)[:, None]).max(1)
     if own:
         # The variance of the mean of t among T draws about the mean of all is 1/t - 1/T of one draw's, not 1/t.
         at, error = at[:-1], error[:-1] / np.sqrt(1 - at[:-1] / count)
+        surely = error
     begin = float(fit.trace["seconds"].min()) if len(fit.trace) else 0.0
     total = int(fit.trace.groupby("chain").size().max()) if len(fit.trace) else count
     warmup = min(total, int(fit.metrics.get("warmup", 0)))
     share = (warmup + (total - warmup) * at / count) / total
-    return pd.DataFrame({"seconds": begin + (fit.seconds - begin) * share, "error": error})
+    return pd.DataFrame({"seconds": begin + (fit.seconds - begin) * share, "error": error, "surely": surely})
+
+
+def _surely(error: Any, noise: Any) -> Any:
+    return np.maximum(0.0, error - SURE * noise)
 
 
 NEAR_BEST = 0.005
@@ -456,8 +514,8 @@ def _settled(fit: Fit) -> float:
 
 
 def _timed(curve: pd.DataFrame, error: float) -> Metrics:
-    """Return the time after which the error stays below a bound."""
-    late = curve.index[curve["error"] > error]
+    """Return the time after which the error, as far as it is sure, stays below a bound."""
+    late = curve.index[curve["surely"] > error]
     after = curve if not len(late) else curve.loc[late[-1] + 1 :]
     return {"seconds_to_error": float(after["seconds"].iloc[0])} if len(after) else {"never_within": 1}
 

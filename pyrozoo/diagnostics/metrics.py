@@ -18,7 +18,7 @@ from pyrozoo.contracts.view import view_of
 from pyrozoo.core.draws import Values, evenly
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
-from pyrozoo.diagnostics.predictive import checks
+from pyrozoo.diagnostics.predictive import checks, prior_conflict
 
 Metrics = dict[str, float | int | str]
 
@@ -49,7 +49,7 @@ def evaluate(fit: Fit) -> Metrics:
         result |= approximation(fit)
     if fit.kind == "samples":
         result |= convergence(fit)
-    result |= checks(fit)
+    result |= checks(fit) | prior_conflict(fit)
     result |= view_of(fit.model).metrics(fit)
     return {name: value for name, value in result.items() if not isinstance(value, float) or math.isfinite(value)}
 
@@ -76,6 +76,18 @@ def holdout(prediction: Prediction, hidden: Any) -> Metrics:
 
 def loo(fit: Fit) -> Metrics:
     """Return Pareto-smoothed leave-one-out cross-validation (Vehtari, Gelman and Gabry 2017)."""
+    elpd, bad, logs = loo_by_unit(fit)
+    return {
+        "loo_elpd": float(elpd.sum()),
+        "loo_se": float(np.sqrt(len(elpd)) * elpd.std()),
+        "loo_p": float((logsumexp(logs, 0) - np.log(len(logs))).sum() - elpd.sum()),
+        "loo_bad_khat_share": float(bad.mean()),
+        "loo_unit": fit.posterior.unit,
+    }
+
+
+def loo_by_unit(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the log predictive density of every unit given the others, whether it is unreliable, and [draw, unit]."""
     pointwise = fit.pointwise[1].double().cpu().numpy()
     logs = pointwise.reshape(-1, pointwise.shape[-1])
     # Weights that take a few values, as with discrete sites, have no tail that a Pareto distribution could smooth:
@@ -92,12 +104,7 @@ def loo(fit: Fit) -> Metrics:
             result = az.loo(data, pointwise=True, reff=None if fit.kind == "samples" else 1.0)
         elpd[~few] = np.asarray(result.loo_i)
         bad[~few] = np.asarray(result.pareto_k) > khat_threshold(len(logs))
-    return {
-        "loo_elpd": float(elpd.sum()),
-        "loo_se": float(np.sqrt(len(elpd)) * elpd.std()),
-        "loo_p": float((logsumexp(logs, 0) - np.log(len(logs))).sum() - elpd.sum()),
-        "loo_bad_khat_share": float(bad.mean()),
-    }
+    return elpd, bad, logs
 
 
 def khat_threshold(draws: int) -> float:
@@ -113,6 +120,8 @@ def approximation(fit: Fit) -> Metrics:
         joint = fit.posterior.log_density(fit.draws.every(step), pointwise)
     log_ratio = (joint - fit.log_q[:, ::step]).double().cpu().numpy().ravel()
     result: Metrics = {"elbo": float(log_ratio.mean())}
+    if copies := fit.model.symmetry.log_copies({s: v[0, 0] for s, v in fit.draws.items()}, fit.posterior.sites):
+        result["elbo_labels"] = result["elbo"] + copies
     if len(log_ratio) > 1:
         root = math.sqrt(len(log_ratio))
         result["elbo_se"] = float(log_ratio.std(ddof=1) / root)

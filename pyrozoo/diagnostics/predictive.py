@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.seeds import seeded
 
 SIMULATIONS = 100
@@ -46,7 +47,8 @@ def checks(fit: Fit) -> dict[str, float]:
     where parameters are fitted to the data (Gelman, Meng and Stern 1996, Statistica Sinica 6).
 
     Returns:
-        ``check_<name>_p`` and ``check_<name>_distance``, in sds (root mean square); 1 is what the model expects.
+        ``check_<name>_p`` and ``check_<name>_distance``, in sds (root mean square); 1 is what the model expects;
+        ``check_<name>_bias`` is the mean deviation in sds, with its sign.
         Nothing for data so large that few sets can be simulated. Values that the data lack are left out.
     """
     count = affordable(fit)
@@ -60,9 +62,48 @@ def checks(fit: Fit) -> dict[str, float]:
         known = observed.flatten().isfinite() & simulated.isfinite().all(0)
         if not known.any():
             continue
-        p, distance = tail(observed.double().flatten()[known], simulated[:, known])
+        seen, sets_known = observed.double().flatten()[known], simulated[:, known]
+        p, distance = tail(seen, sets_known)
         result |= {f"check_{name}_p": p, f"check_{name}_distance": distance}
+        centre = sets_known.mean(0)
+        result[f"check_{name}_bias"] = float(((seen - centre) / _no_rounding(sets_known.std(0), centre)).mean())
     return result
+
+
+def prior_conflict(fit: Fit) -> dict[str, float | str]:
+    """Compare the same statistics with those of data drawn from the prior.
+
+    A prior on another scale than the data's never draws data like them (Box 1980, JRSS A 143; Evans and Moshonov 2006,
+    Bayesian Analysis 1).
+
+    Returns:
+        ``prior_conflict_p``, the least tail probability over statistics, that statistic, ``prior_conflict_of``, and,
+        ``prior_conflict_setting``, what to type. Nothing where the prior cannot be drawn from, or the data are so large
+        that few sets can be simulated.
+    """
+    count = affordable(fit)
+    if count < FEWEST:
+        return {}
+    posterior, few = fit.posterior, fit.posterior.on(fit.posterior.few)
+    with seeded(fit.seed):
+        try:
+            drawn = [few.prior_draw() for _ in range(count)]
+            sets = [posterior.checks(posterior.replica({s: one[s] for s in posterior.sites})) for one in drawn]
+        except (NotApplicable, NotImplementedError, ValueError):
+            return {}
+    found = {}
+    for name, observed in posterior.checks(posterior.own).items():
+        simulated = torch.stack([one[name].double().flatten() for one in sets])
+        known = observed.flatten().isfinite() & simulated.isfinite().all(0)
+        if known.any():
+            found[name] = tail(observed.double().flatten()[known], simulated[:, known])[0]
+    if not found:
+        return {}
+    worst = min(found, key=lambda name: found[name])
+    return {
+        "prior_conflict_p": found[worst], "prior_conflict_of": worst,
+        "prior_conflict_setting": fit.model.to_rescale(fit.data),
+    }  # fmt: skip
 
 
 def tail(observed: Tensor, simulated: Tensor) -> tuple[float, float]:

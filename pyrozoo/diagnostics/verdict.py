@@ -1,4 +1,4 @@
-"""What to believe of one fit, line by line: pass, warn or fail, with the reason in a sentence."""
+"""What to believe of one fit: a card of lines that pass, warn or fail, and the answer in one sentence before them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pyrozoo.core.errors import SettingError
-
-Level = Literal["pass", "warn", "fail"]
-LEVELS: tuple[Level, ...] = ("pass", "warn", "fail")
+from pyrozoo.diagnostics.answer import answer, judgeable, rhat
+from pyrozoo.diagnostics.card import ORDER, Card, Level, Line, listed, named, sds
 
 SURE = 3.0
 """Monte Carlo standard errors that are taken off an error before it is held against a fit."""
 
 MANY = 100
 """Hidden entries from which on the coverage of intervals is judged."""
+
+DIVERGENT = 0.01
+"""Share of divergent transitions from which on a sampler is not to be believed."""
 
 
 @dataclass(frozen=True)
@@ -85,38 +87,8 @@ class Thresholds:
 
 USUAL = Thresholds()
 
-ORDER = ("status", "reference", "means", "spread", "intervals", "uncertainty", "exact", "R-hat", "labels", "ESS",
-         "divergences", "E-BFMI", "k-hat", "ELBO", "LOO", "held out", "coverage", "predictive checks",
-         "time")  # fmt: skip
-"""What lines are about, in the order of a card."""
 
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a verdict.
-
-    Attributes:
-        level: pass, warn or fail.
-        about: What is judged, in a word or two.
-        sentence: Why.
-    """
-
-    level: Level
-    about: str
-    sentence: str
-
-
-def worst(lines: list[Line]) -> Level:
-    """Return the worst level of a card."""
-    return max((line.level for line in lines), key=LEVELS.index, default="pass")
-
-
-def graded(value: float, good: float, bad: float) -> Level:
-    """Grade a figure of which less is better."""
-    return "pass" if value <= good else "warn" if value <= bad else "fail"
-
-
-def verdict(metrics: Mapping[str, Any], limits: Thresholds = USUAL) -> list[Line]:
+def verdict(metrics: Mapping[str, Any], limits: Thresholds = USUAL) -> Card:
     """Judge a fit by its figures.
 
     Args:
@@ -125,23 +97,29 @@ def verdict(metrics: Mapping[str, Any], limits: Thresholds = USUAL) -> list[Line
         limits: Where pass ends and fail begins.
 
     Returns:
-        Lines in order of importance.
+        The answer and its lines, the most important first.
     """
-    return [line for judge in JUDGES for line in judge(metrics, limits)]
+    lines = [line for judge in JUDGES for line in judge(metrics, limits)]
+    ordered = tuple(sorted(lines, key=lambda line: ORDER.index(line.about)))
+    return Card(answer(metrics, ordered), ordered)
 
 
 Figures = Mapping[str, Any]
 Lines = Iterator[Line]
 
+
+def graded(value: float, good: float, bad: float) -> Level:
+    """Grade a figure of which less is better."""
+    return "pass" if value <= good else "warn" if value <= bad else "fail"
+
+
 ENDINGS: Mapping[str, tuple[Level, str]] = {
-    "converged": ("pass", "Stopped by its own rule after {} iterations."),
-    "completed": ("pass", "All {} iterations were made."),
-    "max_iterations": ("warn", "Not converged after {} iterations: allow more, or loosen the tolerance."),
-    "objective_decreased": (
-        "fail", "The objective fell, which it never may: an update is wrong. Do not use this fit.",
-    ),
-    "interrupted": ("warn", "Interrupted after {} iterations: a partial result."),
-}  # fmt: skip
+    "converged": ("pass", "It stopped by its own rule after {} iterations."),
+    "completed": ("pass", "It made all {} iterations."),
+    "max_iterations": ("warn", "It had not converged after {} iterations: allow more, or loosen inference.tol."),
+    "objective_decreased": ("fail", "Its objective fell, which it never may: an update is wrong."),
+    "interrupted": ("warn", "It was interrupted after {} iterations: this is a partial result."),
+}
 """What is said of a fit's status."""
 
 
@@ -151,94 +129,97 @@ def _status(metrics: Figures, limits: Thresholds) -> Lines:
 
 
 def _against_reference(metrics: Figures, limits: Thresholds) -> Lines:
-    """Judge means, spread and intervals of invariants against the reference; say so where there is none."""
+    """Judge means, spread and intervals of invariants against the reference; say so where there is none to judge by."""
     if "reference_is" not in metrics:
         return
     name, what, good = metrics["reference"], metrics["reference_is"], metrics.get("reference_good")
     if what == "none":
-        yield Line("warn", "reference", _pairwise(metrics))
+        said = "Nothing says which fit is right: no exact answer, no sampler, no stored reference."
+        yield Line("warn", "reference", f"{said}{_nearest(metrics)}")
     elif metrics.get("is_reference"):
-        poor = "The best there is to hold others to, but no good reference"
-        yield Line("pass" if good else "warn", "reference", f"{'This is the reference' if good else poor}: {what}.")
+        poor = f"The best sampler here, and it has not converged: {what}."
+        yield Line("pass", "reference", f"This is the reference: {what}.") if good else Line("warn", "reference", poor)
+    elif not judgeable(metrics):
+        said = f"The reference, {name}, has not converged. Ignore differences from it."
+        yield Line("warn", "reference", f"{said}{_nearest(metrics)}")
     else:
-        poor = f"Held to {name}, which is no good reference: {what}. Errors against it are no better than it is."
-        yield Line("pass" if good else "warn", "reference", f"Held to {name}: {what}." if good else poor)
+        yield Line("pass" if good else "warn", "reference", f"Held to {name}: {what}.")
         yield from (*_means(metrics, limits), *_spread(metrics, limits), *_intervals(metrics, limits))
 
 
-def _pairwise(metrics: Figures) -> str:
-    said = "No exact answer, no sampler and no stored reference to compare with: nothing says which fit is right."
+def _nearest(metrics: Figures) -> str:
     if "nearest" not in metrics:
-        return said
+        return ""
     near, far = (f"{metrics[f'{word}_distance']:.2f} sd" for word in ("nearest", "farthest"))
-    nearest = f"The invariants of {metrics['nearest']} are nearest to this fit's (typically {near} apart)"
-    return f"{said} {nearest}, those of {metrics['farthest']} farthest ({far})."
+    return f" Nearest is {metrics['nearest']} ({near}), farthest {metrics['farthest']} ({far})."
 
 
 def _means(metrics: Figures, limits: Thresholds) -> Lines:
     if "mean_error" not in metrics:
         return
     error, noise, which = metrics["mean_error"], metrics["mean_error_mcse"], metrics["mean_error_of"]
-    far = f"{_sds(abs(error))} ± {_sds(noise)} reference sds too {'high' if error > 0 else 'low'}"
-    worst_of = f"the worst of {metrics['invariants']} invariants (median {_sds(metrics['mean_error_median'])})"
-    said = f"The mean of {which} is {far}, {worst_of}"
-    level, off = graded(max(0.0, abs(error) - SURE * noise), limits.mean_good, limits.mean_bad), 0.0
-    end = {
-        "pass": f": at most {limits.mean_good:g} sd, allowing for Monte Carlo error.",
-        "warn": f": more than {limits.mean_good:g} sd; good enough for a first look.",
-        "fail": f": more than {limits.mean_bad:g} sd. Do not trust its means.",
-    }[level]
-    if level == "pass":
-        off = metrics["mean_standard_errors"] if metrics["kind"] in ("samples", "exact") else 0.0
-        if off > limits.mean_standard_errors:
-            so = f"{off:.1f} Monte Carlo standard errors off: one of the two has not converged, or is wrong."
-            level, end = "warn", f"; that of {metrics['mean_standard_errors_of']} is {so}"
+    off, far, count = named(metrics["means_off"]), named(metrics["means_far"]), metrics["quantities"]
+    side = "high" if error > 0 else "low"
+    worst = f"the mean of {which} is {sds(error)} ± {sds(noise)} sd too {side}"
+    if "mean_off_by" in metrics:
+        worst = f"the mean of {which} is {abs(metrics['mean_off_by']):.3g} too {side}, where the reference has no doubt"
+    if 2 * len(far) > count:
+        all_of = (
+            f"{len(far)} of {count} kinds are more than {limits.mean_bad:g} sd off" if count > 1 else "Do not use it"
+        )
+        yield Line("fail", "means", f"Its means are off: {worst}. {all_of[0].upper()}{all_of[1:]}.")
+    elif off:
+        rest = f" Other means are within {sds(metrics['mean_error_rest'])} sd." if len(off) < count else ""
+        only = f"Do not use {listed(far)}: " if far else ""
+        first = worst if only else worst[0].upper() + worst[1:]
+        yield Line("warn", "means", f"{only}{first}.{rest}")
+    else:
+        within = f"Its means are within {sds(max(abs(error), metrics['mean_error_rest']))} sd of the reference's"
+        astray = metrics["mean_standard_errors"] if metrics["kind"] in ("samples", "exact") else 0.0
+        if astray > limits.mean_standard_errors:
+            of = f"{metrics['mean_standard_errors_of']} is {astray:.1f} Monte Carlo standard errors off"
+            yield Line("warn", "means", f"{within}, but {of}: one of the two is wrong, or has not converged.")
         elif SURE * metrics["mean_mcse_worst"] > limits.mean_bad:
-            level, end = "warn", ": too few effective draws to say."
-    yield Line(level, "means", said + end)
-
-
-def _sds(value: float) -> str:
-    return f"{value:.2f}" if value < 1000 else "more than 1000"
+            yield Line("warn", "means", f"{within}, as far as so few effective draws can say.")
+        else:
+            yield Line("pass", "means", f"{within}.")
 
 
 def _spread(metrics: Figures, limits: Thresholds) -> Lines:
     if "narrowest" not in metrics:
         return
-    said = f"The median ratio of its sds to the reference's is {_sds(metrics['sd_ratio_median'])}"
-    good, bad = limits.spread_good, limits.spread_bad
-    # Monte Carlo error is in the fit's favour: the ratio's logarithm moved by so many standard errors.
-    low = graded(-metrics["narrowest_at_most"], -good, -bad)
-    high = graded(metrics["widest_at_least"], 1 / good, 1 / bad)
-    level = max(low, high, key=LEVELS.index)
-    if level == "pass":
-        end = f": all between {good:g} and {1 / good:g}."
-    elif LEVELS.index(low) >= LEVELS.index(high):
-        end = f"; of {metrics['narrowest_of']} it is {metrics['narrowest']:.2f}: too sure of itself. "
-        end += "Do not use its intervals." if level == "fail" else "Its intervals are too short."
-    else:
-        wide = f"it is {_sds(metrics['widest'])}: not sure enough, its intervals are too long."
-        end = f"; of {metrics['widest_of']} {wide}"
-    yield Line(level, "spread", said + end)
+    median, count = metrics["sd_ratio_median"], metrics["quantities_spread"]
+    narrow, wide = named(metrics["spread_narrow"]), named(metrics["spread_wide"])
+    far = named(metrics["spread_far"])
+    if not narrow and not wide:
+        yield Line(
+            "pass", "spread", f"Its sds are typically {median:.2f} times the reference's: its intervals are right."
+        )
+        return
+    short = len(narrow) >= len(wide)
+    which, value = (metrics[f"{'narrowest' if short else 'widest'}{end}"] for end in ("_of", ""))
+    said = f"the sd of {which} is {sds(value)} times the reference's"
+    all_of = 2 * len(far) > count
+    start = f"Its intervals are too {'short' if short else 'long'}"
+    end = ". Do not use them." if all_of else "."
+    names = "" if all_of else f" for {listed(narrow if short else wide)}"
+    yield Line("fail" if all_of else "warn", "spread", f"{start}{names}: {said}{end}")
 
 
 def _intervals(metrics: Figures, limits: Thresholds) -> Lines:
     if "overlap_median" in metrics:
-        value, least = metrics["overlap_median"], f"the least, {metrics['overlap_least']:.0%}"
+        value, least = metrics["overlap_median"], f"{metrics['overlap_least']:.0%} ({metrics['overlap_least_of']})"
         yield Line(
             graded(-value, -limits.overlap_good, -limits.overlap_bad), "intervals",
-            f"90% intervals share {value:.0%} of what they and the reference's cover together (median; {least}, for "
-            f"{metrics['overlap_least_of']}).",
+            f"Intervals typically overlap the reference's by {value:.0%}; worst {least}.",
         )  # fmt: skip
 
 
 def _kind(metrics: Figures, limits: Thresholds) -> Lines:
     if metrics["kind"] == "point":
-        said = "A point estimate has none: no intervals for parameters, no R-hat, no LOO."
-        yield Line("warn", "uncertainty", said)
+        yield Line("pass", "uncertainty", "A point has no intervals, no R-hat and no LOO.")
     if metrics["kind"] == "exact":
-        said = "The posterior itself: nothing is approximated but by the number of draws."
-        yield Line("pass", "exact", said)
+        yield Line("pass", "exact", "It is the posterior itself, but for the number of draws.")
 
 
 def _chains(metrics: Figures, limits: Thresholds) -> Lines:
@@ -247,53 +228,46 @@ def _chains(metrics: Figures, limits: Thresholds) -> Lines:
     if "rhat_max" in metrics:
         yield from (*_rhat(metrics, limits), _ess(metrics, limits))
     else:
-        yield Line("warn", "R-hat", "One chain, or too few draws: nothing can be said about convergence.")
-    if metrics.get("divergences"):
-        said = f"{metrics['divergences']} divergent transitions: parts of the posterior were missed."
-        yield Line("fail", "divergences", said)
-    if "ebfmi_min" in metrics:
-        value = metrics["ebfmi_min"]
-        poor = (
-            f"E-BFMI is {value:.2f} in the worst chain ({limits.ebfmi:g} is wanted): tails are heavier than momenta "
-            "reach; run longer, or state the model in other parameters."
+        yield Line("warn", "R-hat", "One chain, or too few draws: nothing says whether it has converged.")
+    if count := metrics.get("divergences"):
+        total = metrics["chains"] * metrics["draws"]
+        said = (
+            f"{count} of {total} transitions diverged: parts of the posterior may be missed. Raise target_accept_prob."
         )
+        yield Line("fail" if count > DIVERGENT * total else "warn", "divergences", said)
+    if "ebfmi_min" in metrics:
+        value, wanted = metrics["ebfmi_min"], limits.ebfmi
+        poor = f"E-BFMI is {value:.2f}, and {wanted:g} is wanted: tails are too heavy. Run longer, or reparametrise."
         good = f"E-BFMI is at least {value:.2f}: momenta reach all levels of energy."
-        yield Line("pass", "E-BFMI", good) if value >= limits.ebfmi else Line("warn", "E-BFMI", poor)
+        yield Line("pass", "E-BFMI", good) if value >= wanted else Line("warn", "E-BFMI", poor)
 
 
 def _rhat(metrics: Figures, limits: Thresholds) -> Lines:
     raw, aligned, invariants = metrics["rhat_max_raw"], metrics["rhat_max"], metrics["rhat_max_invariants"]
-    figures = f"R-hat is at most {_large(invariants)} on invariants and {_large(aligned)} on aligned parameters"
-    level = graded(invariants, limits.rhat_good, limits.rhat_bad)
-    end = {
-        "pass": f": chains agree (up to {limits.rhat_good:g}).",
-        "warn": f": more than {limits.rhat_good:g}; run longer.",
-        "fail": f": more than {limits.rhat_bad:g}. The chains disagree on what labels cannot explain: one is stuck, or "
-        "none has converged.",
-    }[level]
-    if level == "pass" and aligned > limits.rhat_bad:
-        level, end = "warn", ": predictions agree, single components do not (another mode, or alignment)."
-    yield Line(level, "R-hat", figures + end)
+    level, figure = graded(invariants, limits.rhat_good, limits.rhat_bad), rhat(invariants)
+    if level == "fail":
+        even = " even after relabelling" if raw > aligned + 0.005 else ""
+        said = f"Chains disagree{even}: R-hat is {figure}. Run longer, or compare their modes."
+    elif level == "warn":
+        said = f"R-hat is {figure}, and {limits.rhat_good:g} is wanted: run longer."
+    elif aligned > limits.rhat_bad:
+        level = "warn"
+        said = f"Predictions agree (R-hat {figure}), single components do not ({rhat(aligned)}): do not read them."
+    else:
+        said = f"Chains agree: R-hat is at most {figure}, and {rhat(aligned)} of single components."
+    yield Line(level, "R-hat", said)
     if raw > limits.rhat_bad and aligned <= limits.rhat_bad:
-        yield Line(
-            "warn", "labels",
-            f"R-hat of raw parameters is {_large(raw)}: components switch labels, or turn, from chain to chain or "
-            "within one. Never average raw draws; aligned ones and invariants are what is judged here.",
-        )  # fmt: skip
-
-
-def _large(value: float) -> str:
-    return f"{value:.3f}" if value < 1000 else "infinite"
+        said = f"Components change places or turn (raw R-hat {rhat(raw)}): average aligned draws, never raw ones."
+        yield Line("pass", "labels", said)
 
 
 def _ess(metrics: Figures, limits: Thresholds) -> Line:
-    bulk, tail = metrics["ess_bulk_min_invariants"], metrics["ess_tail_min_invariants"]
-    said = f"At least {bulk:.0f} effective draws for every invariant, {tail:.0f} in the tails"
-    if min(bulk, tail) < limits.ess:
-        return Line("warn", "ESS", f"{said}; {limits.ess:g} are wanted: run longer.")
+    least = min(metrics["ess_bulk_min_invariants"], metrics["ess_tail_min_invariants"])
+    if least < limits.ess:
+        return Line("warn", "ESS", f"Only {least:.0f} effective draws, and {limits.ess:g} are wanted: run longer.")
     # A fit from elsewhere has no time.
     pace = f" ({metrics['ess_per_second']:.0f} a second)" if "ess_per_second" in metrics else ""
-    return Line("pass", "ESS", f"{said}{pace}.")
+    return Line("pass", "ESS", f"At least {least:.0f} effective draws of every invariant{pace}.")
 
 
 def _khat_limit(metrics: Figures, limits: Thresholds) -> float:
@@ -302,62 +276,83 @@ def _khat_limit(metrics: Figures, limits: Thresholds) -> float:
 
 def _khat(metrics: Figures, limits: Thresholds) -> Lines:
     if "khat" in metrics:
-        khat, limit = metrics["khat"], _khat_limit(metrics, limits)
-        poor = "q misses part of p. Its draws cannot be reweighted, and its spread is not to be trusted."
-        end = "q is close enough to reweight to p." if khat < limit else poor
-        said = f"Pareto k-hat is {khat:.2f} (limit {limit:.2f}): {end}"
-        yield Line("pass" if khat < limit else "warn", "k-hat", said)
+        figure, limit = f"k-hat {metrics['khat']:.2f}", _khat_limit(metrics, limits)
+        good = f"q is close to the posterior ({figure}, limit {limit:.2f}): its draws can be reweighted to it."
+        poor = f"q misses part of the posterior ({figure}, limit {limit:.2f}): its means may serve, its spread may not."
+        yield Line("pass", "k-hat", good) if metrics["khat"] < limit else Line("warn", "k-hat", poor)
 
 
 def _elbo(metrics: Figures, limits: Thresholds) -> Lines:
     if "elbo" not in metrics:
         return
-    said = f"The ELBO is {metrics['elbo']:.2f}" + (f" ± {metrics['elbo_se']:.2f}" if "elbo_se" in metrics else "")
     if "elbo_gap" not in metrics:
-        yield Line("pass", "ELBO", f"{said}; the evidence is not known.")
+        noise = f" ± {metrics['elbo_se']:.2f}" if "elbo_se" in metrics else ""
+        yield Line("pass", "ELBO", f"The ELBO is {metrics['elbo']:.2f}{noise}; the evidence is not known.")
         return
     gap, noise = metrics["elbo_gap"], metrics["elbo_gap_se"]
-    below = f"{round(gap, 2) + 0.0:.2f} ± {noise:.2f} nats below the log evidence ({metrics['evidence_is']})"
     level: Level = "pass" if gap - SURE * noise <= limits.elbo_gap else "warn"
-    yield Line(level, "ELBO", f"{said}, {below}: the divergence of q from the posterior.")
+    far = f"{round(gap, 2) + 0.0:.2f} ± {noise:.2f} nats below the log evidence"
+    yield Line(level, "ELBO", f"The ELBO lies {far} ({metrics['evidence_is']}).")
 
 
 def _loo(metrics: Figures, limits: Thresholds) -> Lines:
     if "loo_bad_khat_share" not in metrics:
         return
-    share = metrics["loo_bad_khat_share"]
-    # A figure that cannot be used is no fault of the fit.
-    level: Level = "pass" if share == 0 else "warn"
-    units = f"{share:.1%} of the units have" if share else "no unit has"
-    sentence = f"{units} a Pareto k-hat too high for it to be trusted"
-    if "loo_elpd" in metrics:
-        figure = f"{metrics['loo_elpd']:.1f} ± {metrics['loo_se']:.1f}"
-        sentence = f"the log predictive density by LOO is {figure}; {sentence}"
-    sentence = f"{sentence[0].upper()}{sentence[1:]}."
-    if share >= limits.loo_bad:
-        sentence += " Do not use it: hold entries out instead (data.holdout)."
+    share, unit = metrics["loo_bad_khat_share"], metrics.get("loo_unit", "unit")
     if metrics.get("khat", 0.0) >= (_khat_limit(metrics, limits) if "khat_threshold" in metrics else 1.0):
         # LOO reweights draws as if they were the posterior's; a q that is too narrow makes it optimistic.
-        level, why = "warn", "this LOO is not comparable with a sampler's."
-        sentence += f" Its draws are q's, which misses part of the posterior: {why}"
-    yield Line(level, "LOO", sentence)
+        yield Line("warn", "LOO", "Do not compare this LOO with a sampler's: its draws are q's.")
+    elif share == 0:
+        figure = f": {metrics['loo_elpd']:.1f} ± {metrics['loo_se']:.1f}" if "loo_elpd" in metrics else ""
+        yield Line("pass", "LOO", f"LOO is reliable for every {unit}{figure}.")
+    else:
+        said = f"LOO is unreliable for {share:.1%} of the {unit}s"
+        # A figure that cannot be used is no fault of the fit.
+        cure = ": hold entries out instead (data.holdout=0.1)." if share >= limits.loo_bad else "."
+        yield Line("warn", "LOO", said + cure)
 
 
 def _held_out(metrics: Figures, limits: Thresholds) -> Lines:
     if count := metrics.get("holdout_impossible"):
-        said = f"The fit gives probability 0 to {count} hidden entries: it is overfitted."
-        yield Line("fail", "held out", said)
+        yield Line("fail", "held out", f"It gives probability 0 to {count} hidden entries: it is overfitted.")
     elif "holdout_loss" in metrics:
-        loss = metrics["holdout_loss"]
-        said = f"Log predictive density of hidden entries: {metrics['holdout_elpd']:.3f} each"
-        best = f", {loss:.3f} below {metrics['holdout_best']}" if loss > 0 else ", the best of all"
-        yield Line("pass" if loss <= limits.holdout_loss else "warn", "held out", f"{said}{best}.")
-    if "holdout_coverage_90" in metrics and metrics["holdout_entries"] >= MANY:
+        loss, own = metrics["holdout_loss"], f"log density {metrics['holdout_elpd']:.3f} each"
+        if loss > limits.holdout_loss:
+            said = f"It predicts hidden entries worse than {metrics['holdout_best']}: {own}, {loss:.3f} less."
+            yield Line("warn", "held out", said)
+        else:
+            best = f"{loss:.3f} below {metrics['holdout_best']}" if loss > 0 else "the best of all"
+            yield Line("pass", "held out", f"It predicts hidden entries well: {own}, {best}.")
+    if "holdout_coverage_90" in metrics:
         coverage, count = metrics["holdout_coverage_90"], metrics["holdout_entries"]
+        if count < MANY:
+            said = f"90% intervals hold {round(coverage * count)} of {count} hidden entries: too few to judge."
+            yield Line("pass", "coverage", said)
+            return
         noise = 2 * math.sqrt(0.9 * 0.1 / count)
         good = limits.coverage_low - noise <= coverage <= limits.coverage_high + noise
         said = f"90% predictive intervals hold {coverage:.1%} of {count} hidden entries."
         yield Line("pass" if good else "warn", "coverage", said)
+
+
+BASELINES = (
+    ("holdout_rmse", "baseline_rmse"), ("holdout_elpd", "baseline_elpd"), ("completion_rmse", "naive_rmse"),
+    ("holdout_rmse", "mean_imputation_rmse"),
+)  # fmt: skip
+"""Figures of fits, and the same of what is predicted without one: of an elpd more is better."""
+
+
+def _baseline(metrics: Figures, limits: Thresholds) -> Lines:
+    for ours, plain in BASELINES:
+        if ours in metrics and plain in metrics:
+            name, kind = plain.removesuffix("_rmse").removesuffix("_elpd").replace("_", " "), ours.rsplit("_", 1)[1]
+            figures = f"{'RMSE' if kind == 'rmse' else 'log density'} {metrics[ours]:.3f} against {metrics[plain]:.3f}"
+            worse = (metrics[ours] - metrics[plain]) * (1 if kind == "rmse" else -1) > 0
+            the = name if name in ("baseline", "mean imputation") else f"{name} mean"
+            lost = f"It predicts no better than the {the} ({figures}): the model gains nothing."
+            won = f"It predicts better than the {the}: {figures}."
+            yield Line("warn", "baseline", lost) if worse else Line("pass", "baseline", won)
+            return
 
 
 def _checks(metrics: Figures, limits: Thresholds) -> Lines:
@@ -369,25 +364,33 @@ def _checks(metrics: Figures, limits: Thresholds) -> Lines:
         if level == "pass":
             fine.append(word)
             continue
-        yield Line(
-            level, "predictive checks",
-            f"In {word} the data are {metrics[f'check_{name}_distance']:.1f} sds from data simulated from the fit "
-            f"(p = {p:.2g}): the model, or this fit of it, misses what the data show.",
-        )  # fmt: skip
+        bias, distance = metrics.get(f"check_{name}_bias", 0.0), metrics[f"check_{name}_distance"]
+        like = "like" if abs(bias) < distance / 2 else "as high as" if bias > 0 else "as low as"
+        seldom = "never" if level == "fail" else "rarely"
+        yield Line(level, "predictive checks", f"Simulated data {seldom} show a {word} {like} yours (p = {p:.2g}).")
     if fine:
-        listed = " and ".join([", ".join(fine[:-1]), fine[-1]]) if len(fine) > 1 else fine[0]
-        yield Line("pass", "predictive checks", f"Data simulated from the fit look like the data in {listed}.")
+        yield Line("pass", "predictive checks", f"Simulated data look like yours in {listed(fine, 6)}.")
+
+
+def _prior(metrics: Figures, limits: Thresholds) -> Lines:
+    """Judge whether data drawn from the prior can look like the data, and name the setting to change."""
+    if "prior_conflict_p" not in metrics:
+        return
+    p, what = metrics["prior_conflict_p"], str(metrics["prior_conflict_of"]).replace("_", " ")
+    if p > limits.check_bad:
+        yield Line("pass", "prior", "Data drawn from the prior can look like yours.")
+        return
+    cure = metrics["prior_conflict_setting"]
+    yield Line("warn", "prior", f"Data drawn from the prior never show a {what} like yours: {cure}.")
 
 
 def _time(metrics: Figures, limits: Thresholds) -> Lines:
-    within = f"within {limits.time_error:g} sd of the reference"
-    if "never_within" in metrics:
-        yield Line("warn", "time", f"Never had all means {within}, in {metrics['seconds']:.3g} s.")
-    elif "seconds_to_error" in metrics:
-        yield Line("pass", "time", f"All means {within} after {metrics['seconds_to_error']:.3g} s.")
+    if "seconds_to_error" in metrics:
+        within = f"within {limits.time_error:g} sd of the reference's"
+        yield Line("pass", "time", f"Its means were {within} after {metrics['seconds_to_error']:.3g} s.")
 
 
 JUDGES: tuple[Callable[[Figures, Thresholds], Lines], ...] = (
-    _status, _against_reference, _kind, _chains, _khat, _elbo, _loo, _held_out, _checks, _time,
+    _status, _against_reference, _kind, _chains, _khat, _elbo, _loo, _held_out, _baseline, _checks, _prior, _time,
 )  # fmt: skip
-"""What looks at a fit, in order of importance."""
+"""What looks at a fit."""

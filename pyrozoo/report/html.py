@@ -12,6 +12,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pyrozoo.core.picture import Picture
+from pyrozoo.diagnostics.card import COLOURS
 
 MOST_ROWS = 60
 """Rows of a table that a page shows; the CSV beside it has all."""
@@ -50,9 +51,6 @@ def number(value: Any) -> str:
             return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1000 else f"{value:.2f}"
         return f"{value:.3g}"
     return str(value)
-
-
-COLOURS = {"pass": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
 
 
 def level(word: str) -> str:

@@ -25,10 +25,9 @@ from pyrozoo.core.errors import SettingError
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.settings import Settings, one_of, positive, suggestion, whole
 from pyrozoo.data.arguments import Arguments
+from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import check_reference
 from pyrozoo.diagnostics.metrics import evaluate
-from pyrozoo.diagnostics.verdict import Line, worst
-from pyrozoo.report import html
 from pyrozoo.run import catalog
 from pyrozoo.run.names import PYTHON, check_names, device_of, method_of, model_of
 from pyrozoo.run.reference import judge, load_run, verdict_settings
@@ -99,17 +98,15 @@ class Result(Fit):
         return result
 
     @cached_property
-    def verdict(self) -> list[Line]:
+    def verdict(self) -> Card:
         """What to believe of the fit, held to the settings' reference where there is one for this posterior."""
         return judge(self, self.settings)
 
     __repr__ = Fit.__str__  # a dataclass would print every draw
 
     def _repr_html_(self) -> str:
-        lines = "".join(
-            f"<li>{html.level(line.level)} {escape(line.about)}: {escape(line.sentence)}</li>" for line in self.verdict
-        )
-        return f"<p>{html.level(worst(self.verdict))} {escape(str(self))}</p><ul>{lines}</ul>"
+        card, notes = self.verdict._repr_html_(), "".join(f"<li>note {escape(note)}</li>" for note in self.notes)
+        return f"{card}<ul>{notes}</ul><p>{escape(str(self))}</p>"
 
     def __dir__(self) -> list[str]:
         own = [name for name in super().__dir__() if not name.startswith("_")]

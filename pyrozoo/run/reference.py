@@ -12,8 +12,9 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.settings import check_types
+from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import compare
-from pyrozoo.diagnostics.verdict import Line, Thresholds, verdict
+from pyrozoo.diagnostics.verdict import Thresholds, verdict
 from pyrozoo.run.names import stored_class
 from pyrozoo.store.run_directory import read_run
 
@@ -48,12 +49,12 @@ def verdict_settings(config: Mapping[str, Any]) -> tuple[Thresholds, Fit | None]
     return Thresholds(**limits), None if path is None else load_run(Path(path))[0]
 
 
-def judge(fit: Fit, config: Mapping[str, Any]) -> list[Line]:
+def judge(fit: Fit, config: Mapping[str, Any]) -> Card:
     """Return the verdict on a fit, held to the configuration's reference where it is one of this posterior."""
     limits, reference = verdict_settings(config)
     if reference is None or not serves(reference, [fit]):
         return verdict(fit.metrics, limits)
-    return list(compare([fit], reference=reference, limits=limits).cards[0])
+    return compare([fit], reference=reference, limits=limits).cards[0]
 
 
 def serves(reference: Fit, group: Sequence[Fit]) -> bool:

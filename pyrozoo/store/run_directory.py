@@ -22,7 +22,7 @@ from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, first_line
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
-from pyrozoo.diagnostics.verdict import Line
+from pyrozoo.diagnostics.card import Card
 from pyrozoo.report import html
 from pyrozoo.report.pictures import standard_pictures
 from pyrozoo.report.plates import draw_plates
@@ -64,7 +64,7 @@ def write_report(directory: Path, template: str, values: Mapping[str, Any]) -> N
 
 
 def write_run(
-    fit: Fit, data: az.InferenceData, directory: Path, config: str, lines: Sequence[Line], *,
+    fit: Fit, data: az.InferenceData, directory: Path, config: str, card: Card, *,
     synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
     progress: bool | None = False,
 ) -> None:  # fmt: skip
@@ -75,7 +75,7 @@ def write_run(
         data: The same as InferenceData.
         directory: The run directory; made when missing. metrics.json comes last: where it is, all is there.
         config: The unresolved configuration, YAML.
-        lines: The verdict.
+        card: The verdict.
         synthetic_rows: Rows of tables/synthetic.csv, where the model can draw them; None: as many as the data have.
         synthetic_given: Answers that all of them have.
         progress: Whether to show a bar while writing them.
@@ -87,7 +87,7 @@ def write_run(
             data.to_netcdf(str(temporary), engine="h5netcdf")
         write_table(directory / "trace.csv", fit.trace)
         write_table(directory / "runs.csv", fit.runs)
-        write_page(fit, data, directory, config, lines)
+        write_page(fit, data, directory, config, card)
         if view_of(fit.model).synthesizes:
             path, count = directory / "tables" / "synthetic.csv", synthetic_rows or fit.data.shape[0]
             write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress))
@@ -100,7 +100,7 @@ def write_run(
         raise
 
 
-def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, lines: Sequence[Line]) -> None:
+def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, card: Card) -> None:
     """Write what is made from a fit for people: tables, pictures and report.html (see ``write_run``)."""
     summary = summarise(fit, data)
     write_table(directory / "summary.csv", summary)
@@ -112,7 +112,7 @@ def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, l
     ended = f"{fit.status} after {fit.iterations} iterations in {fit.seconds:.2f} s; seed {fit.seed}"
     write_report(directory, "run.html.j2", {
         "title": f"{fit.model_name} by {fit.method}", "lead": f"{fit.data.name}: {fit.data.size}; {fit.kind}; {ended}",
-        "lines": lines, "notes": fit.notes,
+        "card_": card, "notes": fit.notes,
         "metrics": html.table(pd.DataFrame(figures)), "plates": plates, "story": type(fit.model).__doc__,
         "pictures": pictures,
         "tables": {name: html.table(frame, 12) for name, frame in {"summary": summary, **tables}.items()},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import pandas as pd
 import yaml
 
 from pyrozoo.core.errors import SettingError
@@ -14,6 +15,19 @@ from pyrozoo.core.progress import bar
 from pyrozoo.store.run_directory import CONFIG, write_text
 
 Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written over several runs.
+
+    Attributes:
+        absent: Runs without a result, as ``store.run_directory.ABSENT`` says.
+        answers: What the page begins with: a sentence for each model and data set.
+    """
+
+    absent: pd.DataFrame
+    answers: tuple[str, ...]
 
 
 @dataclass(frozen=True)

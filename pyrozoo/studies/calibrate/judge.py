@@ -14,7 +14,7 @@ from scipy import stats
 from torch import Tensor
 
 from pyrozoo.core.draws import Values, evenly
-from pyrozoo.diagnostics.verdict import Level, Line
+from pyrozoo.diagnostics.card import Level, Line
 
 WARN, FAIL = 0.05, 0.001
 """p-values, corrected for the number of quantities, below which ranks are taken for uneven."""

@@ -17,13 +17,14 @@ from matplotlib.figure import Figure
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, first_line
 from pyrozoo.core.picture import Picture
-from pyrozoo.diagnostics.verdict import Line, worst
+from pyrozoo.diagnostics.card import Line, worst
 from pyrozoo.drawing.panels import grid
 from pyrozoo.report import html
 from pyrozoo.run import catalog
 from pyrozoo.store import run_directory
 from pyrozoo.studies.calibrate import judge
 from pyrozoo.studies.calibrate.judge import sentences, summarise
+from pyrozoo.studies.study import Written
 
 TASK = "calibrate"
 """What the configuration of a calibration says under ``task``."""
@@ -99,11 +100,20 @@ class Calibration:
         """The verdict, line by line."""
         return sentences(self.summary, self.fits)
 
+    @property
+    def answer(self) -> str:
+        """Whether the method is calibrated, in a sentence."""
+        lines, name = self.sentences, f"{self.method} of {self.model}"
+        level, bad = worst(lines), next((line for line in lines if line.level == worst(lines)), None)
+        if level == "pass" or bad is None:
+            return f"{name} is calibrated, as far as {len(self.ranks)} data sets can tell."
+        return f"{name} is {'not calibrated' if level == 'fail' else 'not known to be calibrated'}: see {bad.about}."
+
     def __repr__(self) -> str:
         shown = self.summary[["quantity", "group", "verdict", "p", "mean_rank", "spread"]]
         lines = [f"  {line.level:<4}  {line.about}: {line.sentence}" for line in self.sentences]
         title = f"Calibration of {self.model} by {self.method}: {len(self.ranks)} data sets, {self.status}"
-        return "\n".join([title, *lines, shown.to_string(index=False, float_format="{:.3g}".format)])
+        return "\n".join([self.answer, title, *lines, shown.to_string(index=False, float_format="{:.3g}".format)])
 
     def save(self, directory: str | Path, config: str | None = None) -> Path:
         """Write ranks.csv, calibration.csv, figures and report.html.
@@ -122,21 +132,28 @@ class Calibration:
         alike = self.summary["data_sets"].nunique() == 1  # then the page says above how many there are
         shown = self.summary.drop(columns=["data_sets"]) if alike else self.summary
         _write(
-            directory, f"Calibration: {self.model} by {self.method}", _lead(self.settings, self.fits, self.status),
-            self.summary, [_histograms(self), _ecdfs(self)] if len(self.ranks.columns) else [], lines=self.sentences,
+            directory, f"Calibration: {self.model} by {self.method}", self.answer,
+            _lead(self.settings, self.fits, self.status), self.summary,
+            [_histograms(self), _ecdfs(self)] if len(self.ranks.columns) else [], lines=self.sentences,
             table=html.table(shown, 200), mode=_mode(self.method, self.fits), settings=text,
         )  # fmt: skip
         return directory
 
 
 def _write(
-    directory: Path, title: str, lead: str, summary: pd.DataFrame, pictures: Sequence[Picture], **values: Any
+    directory: Path,
+    title: str,
+    answer: str,
+    lead: str,
+    summary: pd.DataFrame,
+    pictures: Sequence[Picture],
+    **values: Any,
 ) -> None:
     """Write calibration.csv, pictures and report.html."""
     run_directory.write_table(directory / SUMMARY, summary)
     found = set(summary["verdict"]) if len(summary) else set()
     run_directory.write_report(directory, "calibration.html.j2", {
-        "title": title, "lead": lead, "pictures": run_directory.write_pictures(directory, pictures),
+        "title": title, "answer": answer, "lead": lead, "pictures": run_directory.write_pictures(directory, pictures),
         "words": {word: meaning for word, meaning in judge.WORDS.items() if word in found},
         "limits": {"warn": judge.WARN, "fail": judge.FAIL, "fewest": judge.FEWEST}, **values,
     })  # fmt: skip
@@ -276,8 +293,8 @@ class _Found(Calibration):
     link: str = ""
 
 
-def compare_calibrations(directories: Sequence[Path], target: Path) -> pd.DataFrame:
-    """Write a page over several calibrations into a directory, and return those without ranks, as ``ABSENT`` says.
+def compare_calibrations(directories: Sequence[Path], target: Path) -> Written:
+    """Write a page over several calibrations into a directory, and return what it says.
 
     It has calibration.csv, figures/log_likelihood.png and report.html.
     """
@@ -294,14 +311,15 @@ def compare_calibrations(directories: Sequence[Path], target: Path) -> pd.DataFr
     whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=first)
     columns = [*first, *(c for c in whole.columns if c not in first)]
     models = ", ".join(dict.fromkeys(each.model for each in found)) or "nothing"
+    answer = " ".join(each.answer for each in found)
     lead = f"{len(found)} calibrations; runs without one: {len(missing)}. Methods of one model with the same settings "
     _write(
-        target, f"Calibration: {models}", f"{lead}saw the same data sets.", whole[columns],
+        target, f"Calibration: {models}", answer, f"{lead}saw the same data sets.", whole[columns],
         [_overlay(found)] if found else [], lines=[], overview=html.table(pd.DataFrame(map(_overview, found))),
         cards=[{"name": each.name, "lines": each.sentences, "link": each.link} for each in found],
         absent=html.table(missing), table=None, mode="", settings="",
     )  # fmt: skip
-    return missing
+    return Written(missing, (answer,) if found else ())
 
 
 def _read(directory: Path, target: Path) -> _Found:

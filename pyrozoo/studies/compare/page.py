@@ -15,12 +15,14 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.view import view_of
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.picture import Picture
+from pyrozoo.diagnostics.card import COLOURS, LEVELS, ORDER
 from pyrozoo.diagnostics.compare import Comparison, compare
-from pyrozoo.diagnostics.verdict import LEVELS, ORDER, USUAL, Thresholds, worst
+from pyrozoo.diagnostics.verdict import USUAL, Thresholds
 from pyrozoo.report import html
 from pyrozoo.run.reference import load_run, serves
 from pyrozoo.store.run_directory import ABSENT, absent_row, report_of, write_pictures, write_report, write_table
 from pyrozoo.studies.compare.pictures import comparison_pictures
+from pyrozoo.studies.study import Written
 
 SHORT = ("method", "status", "objective", "elbo", "elbo_gap", "khat", "mean_error", "sd_ratio_median", "overlap_median",
          "holdout_elpd", "holdout_rmse", "completion_rmse", "loo_elpd", "rhat_max_invariants",
@@ -47,9 +49,9 @@ class ComparisonResult(Comparison):
     __repr__ = Comparison.__str__
 
     def _repr_html_(self) -> str:
-        shown = self.verdicts.map(lambda word: html.level(word) if word in html.COLOURS else word)
+        shown = self.verdicts.map(lambda word: html.level(word) if word in COLOURS else word)
         table = shown.rename(index=escape).to_html(escape=False, index_names=False)
-        return f"<p>{escape(self.reference_sentence)}</p>{table}"
+        return f"<p><b>{escape(self.answer)}</b></p><p>{escape(self.reference_sentence)}</p>{table}"
 
     @cached_property
     def overview(self) -> dict[str, Any]:
@@ -60,7 +62,7 @@ class ComparisonResult(Comparison):
         for name, lines in zip(self.names, self.cards, strict=True):
             by = {word: [line for line in lines if line.about == word] for word in about}
             cells = [max(found, key=lambda line: LEVELS.index(line.level), default=None) for found in by.values()]
-            rows.append({"name": name, "level": worst(list(lines)), "cells": cells})
+            rows.append({"name": name, "level": lines.level, "cells": cells})
         return {"columns": about, "rows": rows}
 
     @cached_property
@@ -94,18 +96,19 @@ class ComparisonResult(Comparison):
         """What the fits are held to."""
         named = dict.fromkeys(name for name in self.references if name is not None)
         if not named:
-            none = "There is no exact answer, no sampler and no stored reference among the fits"
-            cure = "Add inference=gibbs or nuts, or reference=DIRECTORY."
-            return f"Reference: none. {none}, so nothing says which is right; they are compared pair by pair. {cure}"
+            none = "Nothing says which fit is right: no exact answer, no sampler, no stored reference."
+            return f"{none} Fits are compared pair by pair. Add inference=gibbs or nuts, or reference=DIRECTORY."
         sentences = []
         for name in named:
             row = self.table.iloc[self.names.index(name)]
-            good = "" if row.get("reference_good", 1) else ", no good one: errors are only as good as it is"
-            sentences.append(f"Reference: {name} ({row.get('reference_is') or 'the only fit'}){good}")
+            if not row.get("reference_judges", 1):
+                sentences.append(f"The reference, {name}, has not converged. Ignore the errors below")
+            else:
+                sentences.append(f"Fits are held to {name} ({row.get('reference_is') or 'the only fit'})")
         lacking = [n for n, r in zip(self.names, self.references, strict=True) if r is None]
         if lacking:
-            sentences.append(f"without a reference: {', '.join(lacking)}")
-        return "; ".join(sentences) + "."
+            sentences.append(f"Without a reference: {', '.join(lacking)}")
+        return ". ".join(sentences) + "."
 
     def save(self, directory: str | Path) -> Path:
         """Write comparison.csv and report.html."""
@@ -116,13 +119,13 @@ class ComparisonResult(Comparison):
 def write_comparison(
     directory: Path, comparisons: Sequence[ComparisonResult], missing: Sequence[Mapping[str, str]] = (),
     links: Mapping[int, str] | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> Written:  # fmt: skip
     """Write comparison.csv, cards.csv, parameters.csv, invariants.csv, figures and report.html.
 
     Args:
         directory: Where to.
         comparisons: One per model and data set.
-        missing: What is said of runs without a fit, which is returned as a table.
+        missing: What is said of runs without a fit.
         links: id of a fit -> address of its own report.
     """
     absent, named = pd.DataFrame(missing, columns=list(ABSENT)), zip(comparisons, _suffixes(comparisons), strict=True)
@@ -145,7 +148,7 @@ def write_comparison(
         "parts": parts,
         "thresholds": html.table(pd.DataFrame(_thresholds(limits), columns=["threshold", "value"])),
     })  # fmt: skip
-    return absent
+    return Written(absent, tuple(each.answer for each in comparisons))
 
 
 def _counted(count: int, noun: str) -> str:
@@ -181,12 +184,13 @@ def _write_part(directory: Path, each: ComparisonResult, suffix: str, links: Map
     data = each.fits[0].data
     return {
         "title": f"{name} on {data.name} ({data.size})",
+        "answer": each.answer,
         "reference": each.reference_sentence,
         "overview": each.overview,
         "table": html.table(short),
         "tables": {title: html.table(frame) for title, frame in each.tables.items()},
         "cards": [
-            {"name": n, "level": worst(list(lines)), "lines": lines, "link": links.get(id(fit), "")}
+            {"name": n, "level": lines.level, "card": lines, "link": links.get(id(fit), "")}
             for n, fit, lines in zip(each.names, each.fits, each.cards, strict=True)
         ],
         "pictures": pictures,
@@ -204,8 +208,8 @@ def _shown(frame: pd.DataFrame) -> pd.DataFrame:
 
 def compare_directories(
     directories: Sequence[Path], target: Path, *, reference: Path | None = None, limits: Thresholds = USUAL
-) -> pd.DataFrame:
-    """Compare run directories and write the page; runs without a fit are named in it, and returned as ``ABSENT`` says.
+) -> Written:
+    """Compare run directories and write the page; runs without a fit are named in it.
 
     Args:
         directories: Run directories.

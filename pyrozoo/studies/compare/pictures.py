@@ -14,11 +14,14 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
+from pyrozoo.diagnostics.card import listed
 from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
 from pyrozoo.drawing.panels import grid, panels
 
-CHOOSE_BY = ("elbo", "loo_elpd", "holdout_elpd", "objective", "train_nll", "test_nll")
-"""Figures by which a hyper-parameter may be chosen, or seen to overfit; of negative log densities less is better."""
+CHOOSE_BY = ("elbo_labels", "elbo", "loo_elpd", "holdout_elpd", "bic", "objective", "train_nll", "test_nll")
+"""Figures by which a hyper-parameter may be chosen, or seen to overfit."""
+
+LESS_IS_BETTER = ("bic", "train_nll", "test_nll")
 
 MOST_NAMED = 12
 """Fits that a picture can tell apart by colour and name."""
@@ -56,11 +59,11 @@ def _choices(comparison: Comparison) -> list[Picture]:
     """Draw what there is to choose by against every numeric hyper-parameter that the fits vary, such as K."""
     table, pictures = comparison.table, []
     measures = [m for m in CHOOSE_BY if m in table and table[m].notna().any()]
+    measures = [m for m in measures if m != "elbo" or "elbo_labels" not in measures]  # the same, but for log K!
     for name in varied_fields(comparison.fits):
         if not pd.api.types.is_numeric_dtype(table[name]) or not measures:
             continue
         figure, every = grid(len(measures), 3, (3.2, 2.8))
-        best = []
         for axes, measure in zip(every, measures, strict=True):
             for i, (method, part) in enumerate(table.groupby("method", sort=False)):
                 line = part.sort_values(name)
@@ -68,11 +71,12 @@ def _choices(comparison: Comparison) -> list[Picture]:
             words = measure.replace("_", " ")
             axes.set_title(words, fontsize=10)
             axes.set_xlabel(name.replace("_", " "), fontsize=8)
-            values = table[measure].astype(float).to_numpy()
-            top = table.iloc[int(np.nanargmin(values) if measure.endswith("_nll") else np.nanargmax(values))]
-            best.append(f"{words}: {top[name]} ({top['method']})")
         every[0].legend(fontsize=8)
-        pictures.append(Picture(f"choice_{name}", f"Best {name.replace('_', ' ')} by {'; by '.join(best)}.", figure))
+        taken = comparison.choice
+        said = f"{taken.sentence} " if taken is not None and taken.name == name else ""
+        few = [m.replace("_", " ") for m in measures if m in LESS_IS_BETTER]
+        less = f"Higher is better{f', but of {listed(few)}' if few else ''}."
+        pictures.append(Picture(f"choice_{name}", said + less, figure))
     return pictures
 
 
@@ -304,8 +308,8 @@ def _race(comparison: Comparison) -> Picture | None:
     )
     return Picture(
         "race",
-        "Left: what each method climbs, against the clock; objectives of different kinds (in the legend) do not share "
-        f"a scale, the time at which each flattens does.{said if errors else ''}",
+        "Left: what each method climbs, against the clock. Do not compare heights; compare when curves flatten."
+        f"{said if errors else ''}",
         figure,
     )
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from pyrozoo.diagnostics.card import listed
+
 COLUMNS = ("setting", "simulation", "method", "kind", "status", "seconds", "quantity", "estimate", "truth", "error")
 """Of estimates: a row per setting, data set, method and quantity; a fit that was refused has one, with the reason."""
 
@@ -124,6 +126,18 @@ def sentences(estimates: pd.DataFrame) -> dict[str, list[str]]:
     }
     told = {title: [line for line in lines if line] for title, lines in result.items()}
     return {title: lines for title, lines in told.items() if lines}
+
+
+def recovered(estimates: pd.DataFrame) -> str:
+    """Say which methods recover the truth in every setting, and which never do."""
+    summary = summarise(estimates).dropna(subset=["z"])
+    if not len(summary):
+        return "One data set says nothing about bias: simulate more."
+    share = (summary["z"].abs() <= FAR).groupby(summary["method"], sort=False).mean()
+    right, wrong = [str(n) for n in share.index[share == 1]], [str(n) for n in share.index[share < 1]]
+    good = f"{listed(right, 5)} {'recovers' if len(right) == 1 else 'recover'} the truth within noise."
+    bad = f"{listed(wrong, 5)} {'does' if len(wrong) == 1 else 'do'} not, for some quantities."
+    return " ".join([good, bad]) if right and wrong else good if right else "No method recovers all of the truth."
 
 
 def _sides(setting: str, part: pd.DataFrame) -> str:

@@ -20,7 +20,17 @@ from pyrozoo.drawing.panels import grid
 from pyrozoo.report import html
 from pyrozoo.store.run_directory import write_pictures, write_report, write_table, write_text
 from pyrozoo.studies.compare.pictures import MOST_NAMED
-from pyrozoo.studies.recover.judge import FAR, FIGURES, fitted, plus_minus, refused, sentences, shares, summarise
+from pyrozoo.studies.recover.judge import (
+    FAR,
+    FIGURES,
+    fitted,
+    plus_minus,
+    recovered,
+    refused,
+    sentences,
+    shares,
+    summarise,
+)
 from pyrozoo.studies.study import Study
 
 ESTIMATES = "estimates.csv"
@@ -86,12 +96,17 @@ class Recovery:
         return sentences(self.estimates)
 
     @property
+    def answer(self) -> str:
+        """Which methods recover the truth, in a sentence."""
+        return recovered(self.estimates)
+
+    @property
     def picture(self) -> Picture:
         """The estimates of every setting and method against the truth."""
         return picture(self.estimates, self.summary)
 
     def __repr__(self) -> str:
-        return f"Share of the truth recovered:\n{share_table(self.estimates).to_string(index=False)}"
+        return f"{self.answer}\nShare of the truth recovered:\n{share_table(self.estimates).to_string(index=False)}"
 
     def save(self, directory: str | Path) -> Path:
         """Write estimates.csv, summary.csv, figures/recovery.png, report.html and, when all is there, metrics.json."""
@@ -108,6 +123,7 @@ class Recovery:
             "title": f"Recovery: {self.experiment}",
             "lead": f"{self.study['model']}: {summary['method'].nunique()} methods on {sets} data sets in each of "
             f"{known}; seed {self.study['seed']}; {self.status}",
+            "answer": self.answer,
             "claim": self.study.get("conclusion", ""),
             "sentences": self.sentences,
             "share": _shown(share_table(estimates)),
