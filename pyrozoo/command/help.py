@@ -14,6 +14,7 @@ def help_text() -> str:
         "       python -m pyrozoo experiment=EXPERIMENT",
         "       python -m pyrozoo task=calibrate model=MODEL inference=METHOD   are its intervals calibrated?",
         "       python -m pyrozoo resume=RUN_DIRECTORY",
+        "       python -m pyrozoo score=RUN_DIRECTORY data.path=NEW.csv output=scored.xlsx   new rows",
         "",
         "Models and their methods:",
     ]

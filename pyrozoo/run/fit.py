@@ -31,6 +31,7 @@ from pyrozoo.diagnostics.metrics import evaluate
 from pyrozoo.run import catalog
 from pyrozoo.run.names import PYTHON, check_names, device_of, method_of, model_of
 from pyrozoo.run.reference import judge, load_run, verdict_settings
+from pyrozoo.run.score import answer, laid_out
 from pyrozoo.run.source import PREPARATION, read
 from pyrozoo.store.inference_data import to_inference_data
 from pyrozoo.store.run_directory import (
@@ -137,6 +138,50 @@ class Result(Fit):
             raise SettingError(f"this {self.kind} fit by {self.method} cannot draw anew; fit.draws holds what there is")
         return self.sampler(count)[0]
 
+    def predict(self, new: Any, **layout: Any) -> pd.DataFrame:
+        """Return new rows with their holes filled by the predictive mean, and 90% intervals beside them.
+
+        Of a survey a hole gets its most likely category, with the probabilities of all; of a list of row, column and
+        value, the lines without a value are returned, with mean and interval.
+
+        Args:
+            new: A file's path, a DataFrame, an array or a container, laid out as the fitted data: columns are matched
+                by label, in any order. Columns that the fit does not have are left as they are; those that are not
+                there are taken as missing. ``attrs["notes"]`` of the answer says so.
+            **layout: How a file is laid out where it differs from the fitted one (``delimiter``, ``row_labels`` ...).
+
+        Raises:
+            DataError: Rows that the model cannot use, all problems at once.
+            NotApplicable: The model says nothing of new rows.
+        """
+        return answer(self, "predict", new, laid_out(self.settings, layout))
+
+    def fill(self, new: Any, **layout: Any) -> pd.DataFrame:
+        """Return new rows with their holes filled, each column of its own type (see ``predict``)."""
+        return answer(self, "fill", new, laid_out(self.settings, layout))
+
+    def assign(self, new: Any, **layout: Any) -> pd.DataFrame:
+        """Return new rows with their cluster, its probability and those of all beside them (see ``predict``).
+
+        Raises:
+            NotApplicable: The model has no components.
+        """
+        return answer(self, "assign", new, laid_out(self.settings, layout))
+
+    def recommend(self, new: Any = None, count: int = 10, **layout: Any) -> pd.DataFrame:
+        """Return the best columns for each row among those that it has not: one line per row and rank.
+
+        Args:
+            new: Labels of fitted rows, or new rows (see ``predict``); None: all fitted rows. A new row with the label
+                of a fitted one is this row, and has what this has.
+            count: Columns per row; fewer where fewer are left.
+            **layout: How a file is laid out where it differs from the fitted one.
+
+        Raises:
+            NotApplicable: The model recommends nothing.
+        """
+        return answer(self, "recommend", new, laid_out(self.settings, layout), count)
+
     def save(self, directory: str | Path, config: str | None = None) -> Path:
         """Write a run directory.
 
@@ -188,7 +233,7 @@ class Run:
     @classmethod
     def from_config(
         cls, config: Mapping[str, Any], *, model: Model | None = None, data: Any = None, test: Any = None,
-        start: Any = None, directory: Path | None = None, resume: bool = False,
+        start: Any = None, directory: Path | None = None, resume: bool = False, holdout: Any = None,
     ) -> Run:  # fmt: skip
         """Make the objects that a resolved configuration names.
 
@@ -200,6 +245,7 @@ class Run:
             start: A fit given in Python, in place of ``config["inference"]``'s start.
             directory: Where checkpoints go.
             resume: Continue from the checkpoint there.
+            holdout: Cells to hide given in Python.
 
         Raises:
             SettingError: A name or a setting that there is not, or out of range.
@@ -212,7 +258,7 @@ class Run:
         if own.threads is not None:
             torch.set_num_threads(own.threads)
         model = model_of(config["model"]) if model is None else model
-        table = read(config["data"], model, given=data, test=test)
+        table = read(config["data"], model, given=data, test=test, holdout=holdout)
         check_request(model, own.synthetic_rows, own.synthetic_given)
         if own.synthetic_given:
             table.codes_of(own.synthetic_given)  # a wrong one is a mistake before the fit
@@ -271,7 +317,7 @@ def fit(
     seed: int = 0,
     device: Literal["cpu", "cuda", "auto"] = "cpu",
     dtype: Literal["float64", "float32"] = "float64",
-    holdout: float | None = None,
+    holdout: float | str | Path | pd.DataFrame | Sequence[Any] | None = None,
     progress: bool = True,
     checkpoint_every: int | None = None,
     directory: str | Path | None = None,
@@ -294,8 +340,9 @@ def fit(
         seed: Of inference.
         device: cpu, cuda or auto.
         dtype: float64 or float32.
-        holdout: Fraction of the observed entries to hide and predict; None takes the data's default (a tenth of
-            simulated data, else nothing).
+        holdout: Fraction of the observed entries to hide and predict; or which ones: a DataFrame, a file's path or a
+            list of (row, column) by label, or of (row, column, value) where the data need not have them; or a list of
+            labels of whole rows. None takes the data's default (a tenth of simulated data, else nothing).
         progress: Show progress bars on a terminal.
         checkpoint_every: Iterations between checkpoints, written to ``directory``.
         directory: Where checkpoints go; ``resume`` continues from it.
@@ -337,13 +384,24 @@ def fit(
     )
     if data_seed is not None:
         config["data"]["seed"] = data_seed
+    chosen = holdout if isinstance(holdout, pd.DataFrame) else None
     if holdout is not None:
-        config["data"]["holdout"] = holdout
+        config["data"]["holdout"] = GIVEN if chosen is not None else _listed_plainly(holdout)
     container = None if data is None or isinstance(data, str | Path) else data
     return Run.from_config(
         config, model=model if isinstance(model, Model) else None, data=container, test=test, start=start,
+        holdout=chosen,
         directory=None if directory is None else Path(directory),
     ).result()  # fmt: skip
+
+
+def _listed_plainly(holdout: Any) -> Any:
+    """Return what to hide as a configuration can hold it: labels and cells in lists."""
+    if isinstance(holdout, Path):
+        return str(holdout)
+    if isinstance(holdout, list | tuple | pd.Index | pd.Series | np.ndarray):
+        return [_listed_plainly(each) for each in holdout]
+    return _plain(holdout)
 
 
 def known_as(model: Model) -> str:
@@ -468,7 +526,13 @@ def start_of(name: Any, given: Any, posterior: Posterior) -> Any:
 
 
 def resume(
-    directory: str | Path, data: Any = None, *, model: Any = None, args: Sequence[Any] = (), **changes: Any
+    directory: str | Path,
+    data: Any = None,
+    *,
+    model: Any = None,
+    args: Sequence[Any] = (),
+    holdout: Any = None,
+    **changes: Any,
 ) -> Result:
     """Continue an interrupted or killed run from its last checkpoint, to the result it would have had.
 
@@ -477,6 +541,7 @@ def resume(
         data: The same data again, when the run was given data in Python.
         model: The same model, or Pyro function, when the run was given that in Python.
         args: The same arguments of a Pyro function.
+        holdout: The same cells to hide, when the run was given a DataFrame of them.
         **changes: What may change: ``RESUMABLE``.
 
     Returns:
@@ -496,7 +561,11 @@ def resume(
         model, data = as_model(model, data, args, None)
     if config["data"]["source"] == "given" and data is None:
         raise SettingError(f"the run in {directory} was given its data in Python: resume(directory, data=...)")
-    return Run.from_config(config, model=model, data=data, directory=directory, resume=True).result()
+    if config["data"].get("holdout") == GIVEN and holdout is None:
+        raise SettingError(f"the run in {directory} was given its hold-out in Python: resume(directory, holdout=...)")
+    return Run.from_config(
+        config, model=model, data=data, directory=directory, resume=True, holdout=holdout
+    ).result()  # fmt: skip
 
 
 def load(directory: str | Path, *, model: Any = None, args: Sequence[Any] = ()) -> Result:

@@ -149,6 +149,7 @@ def test_commands(there, capsys, request, need, command):
     frame = pd.DataFrame(generator.poisson(2, (30, 3)), columns=list("abc"))
     frame.insert(0, "site", [f"s{i}" for i in range(30)])
     frame.to_csv("counts.csv", index=False)
+    pd.DataFrame({"row": ["s3", "s7"], "column": ["a", "b"]}).to_csv("cells.csv", index=False)
     plays = pd.DataFrame(generator.integers(0, (40, 12), (200, 2)), columns=["listener", "artist"])
     plays["plays"] = generator.integers(1, 9, len(plays))
     plays.to_csv("plays.csv", index=False)
@@ -156,6 +157,8 @@ def test_commands(there, capsys, request, need, command):
     ratings = pd.DataFrame(generator.integers(0, (30, 9), (150, 2)), columns=["reader", "joke"]).drop_duplicates()
     ratings["rating"] = generator.normal(size=len(ratings)).round(1)
     ratings.to_csv("ratings.csv", index=False)
+    dates = pd.date_range("2024-05-01", periods=len(ratings)).astype(str)
+    ratings.assign(when=dates).to_csv("dated.csv", index=False)
     ratings[ratings["reader"] < 3].to_csv("new_ratings.csv", index=False)
     survey = pd.DataFrame(
         {"party": generator.choice(["green", "blue"], 60), "tax": generator.choice(["yes", "no", ""], 60),
@@ -173,6 +176,19 @@ def test_commands(there, capsys, request, need, command):
         # A finished run has no checkpoint: the documented command must say so in one line.
         code, _, err = run(capsys, "resume=outputs/first")
         assert (code, err.count("\n")) == (2, 1)
+        return
+    if arguments[0].startswith("score="):
+        name, directory = "counts.csv", arguments[0].removeprefix("score=")
+        frame.head(3).to_csv("new_counts.csv", index=False)
+        start = ["data=table", "data.row_labels=site"]
+        if "poisson_mf" in directory:
+            name, start = "plays.csv", ["data=triplets", "model.num_factors=1", "inference.draws=20"]
+        model, method = directory.split("/")[1:3]
+        start += [f"model={model}", f"inference={method}", f"data.path={name}", "inference.max_iterations=20"]
+        assert run(capsys, *start, f"hydra.run.dir={directory}")[0] == 0
+        code, _, err = run(capsys, *arguments)
+        assert (code, err) == (0, "")
+        assert (there / arguments[-1].removeprefix("output=")).is_file()
         return
     # Sweeps run as they stand, but for methods that are run beside them with fewer draws: their defaults take minutes.
     swept = next((a for a in arguments if a.startswith("inference=") and "," in a), "") if "-m" in arguments else ""
