@@ -12,6 +12,9 @@ from pyrozoo.diagnostics.card import FATAL, LEVELS, Card, Line, listed, named, s
 
 Figures = Mapping[str, Any]
 
+NOTICED = 1.0
+"""Seconds of the reference from which on it matters that another method is faster."""
+
 MISSED = 0.01
 """Tail probability of a predictive check at which the answer names it."""
 
@@ -48,7 +51,9 @@ def _believed(metrics: Figures, about: Mapping[str, Line]) -> str:
     if metrics["kind"] == "samples":
         short = {word for word in ("R-hat", "ESS") if word in about and about[word].level != "pass"}
         if "rhat_max" not in metrics:
-            return "Do not rely on this fit yet: one chain cannot show that it has converged. Run four."
+            if judgeable(metrics) and "mean_error" in metrics:
+                return _use(metrics, about)
+            return "Do not rely on this fit yet: nothing shows that it has converged."
         figures = f"R-hat {rhat(metrics['rhat_max_invariants'])}, {_least(metrics):.0f} effective draws"
         if "ESS" in short or ("R-hat" in short and metrics["rhat_max_invariants"] > 1.0 and "single" not in
                               about["R-hat"].sentence):  # fmt: skip
@@ -84,14 +89,15 @@ def _use(metrics: Figures, about: Mapping[str, Line]) -> str:
 
 def faster(metrics: Figures) -> str:
     """Say how much less time than the reference a fit took, where it is worth saying."""
-    ratio = metrics.get("reference_seconds", math.nan) / max(metrics.get("seconds", math.nan), 1e-9)
-    return f", {ratio:.0f} times faster" if ratio >= 2 else ""
+    seconds = metrics.get("reference_seconds", math.nan)
+    ratio = seconds / max(metrics.get("seconds", math.nan), 1e-9)
+    return f", {ratio:.0f} times faster" if ratio >= 2 and seconds >= NOTICED else ""
 
 
 def _caveat(about: Mapping[str, Line], metrics: Figures) -> str:
     """Say what is wrong with the model, which no method can mend."""
     if "prior" in about and about["prior"].level != "pass":
-        return f"Its prior is not on your data's scale: {metrics['prior_conflict_setting']}."
+        return f"Its prior never draws data like yours: {metrics['prior_conflict_setting']}."
     if "baseline" in about and about["baseline"].level != "pass":
         return "The model predicts no better than its baseline."
     checks = {key[6:-2].replace("_", " "): float(p) for key, p in metrics.items() if re.fullmatch(r"check_.+_p", key)}

@@ -19,6 +19,9 @@ SURE = 3.0
 MANY = 100
 """Hidden entries from which on the coverage of intervals is judged."""
 
+FEWEST_DRAWS = 4
+"""Draws of a chain below which there is no R-hat."""
+
 DIVERGENT = 0.01
 """Share of divergent transitions from which on a sampler is not to be believed."""
 
@@ -228,7 +231,10 @@ def _chains(metrics: Figures, limits: Thresholds) -> Lines:
     if "rhat_max" in metrics:
         yield from (*_rhat(metrics, limits), _ess(metrics, limits))
     else:
-        yield Line("warn", "R-hat", "One chain, or too few draws: nothing says whether it has converged.")
+        several = metrics.get("chains", 1) > 1 and metrics.get("draws", 0) >= FEWEST_DRAWS
+        same = "Every draw is the same: chains that never moved cannot be told from a posterior without doubt."
+        one = "One chain, or too few draws: nothing says whether it has converged."
+        yield Line("warn", "R-hat", same if several else one)
     if count := metrics.get("divergences"):
         total = metrics["chains"] * metrics["draws"]
         said = (
@@ -367,7 +373,7 @@ def _checks(metrics: Figures, limits: Thresholds) -> Lines:
         bias, distance = metrics.get(f"check_{name}_bias", 0.0), metrics[f"check_{name}_distance"]
         like = "like" if abs(bias) < distance / 2 else "as high as" if bias > 0 else "as low as"
         seldom = "never" if level == "fail" else "rarely"
-        yield Line(level, "predictive checks", f"Simulated data {seldom} show a {word} {like} yours (p = {p:.2g}).")
+        yield Line(level, "predictive checks", f"Simulated data {seldom} have {word} {like} yours (p = {p:.2g}).")
     if fine:
         yield Line("pass", "predictive checks", f"Simulated data look like yours in {listed(fine, 6)}.")
 
@@ -381,7 +387,7 @@ def _prior(metrics: Figures, limits: Thresholds) -> Lines:
         yield Line("pass", "prior", "Data drawn from the prior can look like yours.")
         return
     cure = metrics["prior_conflict_setting"]
-    yield Line("warn", "prior", f"Data drawn from the prior never show a {what} like yours: {cure}.")
+    yield Line("warn", "prior", f"Data drawn from the prior never have {what} like yours: {cure}.")
 
 
 def _time(metrics: Figures, limits: Thresholds) -> Lines:
