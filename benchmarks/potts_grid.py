@@ -28,7 +28,7 @@ from pyrozoo.models.potts_grid.messages import Passing
 from pyrozoo.models.potts_grid.model import PottsGrid
 from pyrozoo.run import catalog
 
-MODEL = PottsGrid(3, 10.0, None)
+MODEL = PottsGrid(3, 10.0, ((10.0, 2.0, 0.0), (2.0, 10.0, 2.0), (0.0, 2.0, 10.0)))
 GENTLE = PottsGrid(3, 1.0, ((1.0, 0.2, 0.0), (0.2, 1.0, 0.2), (0.0, 0.2, 1.0)))
 """pgmpy multiplies potentials, not their logarithms: with those of ``MODEL`` it overflows."""
 

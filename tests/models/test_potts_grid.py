@@ -33,7 +33,7 @@ COUPLING = ((0.8, 0.2, -0.3), (0.2, 0.6, 0.1), (-0.3, 0.1, 0.9))
 MODEL = PottsGrid(3, 1.1, COUPLING)
 TINY = Grid.of(np.array([[0, 2, 1.0], [0, NAN, 1], [2, 2, 0]]))
 SMALL = np.array([[0, 0, 0], [0, 0, 0], [1, 1, 1]])
-PAGE = PottsGrid(2, 10.0, None)
+PAGE = PottsGrid(2, 10.0, ((10.0, 2.0), (2.0, 10.0)))
 
 
 def brute(model: PottsGrid, data: Grid) -> tuple[np.ndarray, np.ndarray]:

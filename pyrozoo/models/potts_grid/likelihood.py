@@ -33,7 +33,7 @@ class Potentials:
     def of(cls, model: PottsGrid, data: Grid) -> Potentials:
         """Prepare the potentials in the precision of the data."""
         labels = torch.arange(model.labels(data), device=data.values.device)
-        unary = model.observation_strength * (data.values.unsqueeze(-1) == labels).to(data.values.dtype)
+        unary = model.strength * (data.values.unsqueeze(-1) == labels).to(data.values.dtype)
         normaliser = model.log_channel_normaliser(data) * int(data.observed.sum())
         return cls(unary, model.coupling_matrix(data), normaliser)
 

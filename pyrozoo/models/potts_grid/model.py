@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, ClassVar
 
 import pyro
 import pyro.distributions as dist
@@ -15,15 +16,13 @@ from jaxtyping import Float, Int
 from pyro.distributions import constraints
 from torch import Tensor
 
-from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.model import Derived, Model
 from pyrozoo.core.errors import NotApplicable, SettingError
-from pyrozoo.core.settings import not_negative, stated, whole
+from pyrozoo.core.settings import not_negative, positive, stated, whole
 from pyrozoo.data.grid import MOST_LABELS, Grid
 from pyrozoo.math.elimination import Eliminated, at_most, work
+from pyrozoo.models.potts_grid.scale import clean_share, critical, flip_rate, rate_of, reward
 from pyrozoo.program.whole import Whole
-
-SAME, ADJACENT = 10.0, 2.0
-"""The coupling unless another is given: of neighbours with equal labels, and with labels one apart."""
 
 FORBIDDEN = -1e9
 """What solvers take for minus infinity: exp of it is 0 in every precision, and it times 0 is 0."""
@@ -54,22 +53,30 @@ class PottsGrid(Model):
     Attributes:
         num_labels: K; None: as many as the image has.
         observation_strength: c, not negative: how much an observed pixel says of its own label; a large one, such as
-            1000, makes it certain.
-        coupling: J, a symmetric K x K matrix; None: 10 for equal labels, 2 for labels one apart, else 0. Minus infinity
+            1000, makes it certain. None: log((1 - e)(K - 1) / e), e the share of pixels that differ from four equal
+            neighbours.
+        coupling: J, a symmetric K x K matrix; None: ``coupling_strength`` for equal labels, else 0. Minus infinity
             forbids a pair of neighbours; only exact answers, message passing can do with that.
+        coupling_strength: J of equal labels, where the matrix is not stated. None: log(s (K - 1) / (1 - s)) / 2, s the
+            share of neighbours that would be equal without flips; at most twice log(1 + sqrt(K)).
 
     Raises:
         SettingError: On construction, naming the field that is out of range.
     """
 
+    without_data: ClassVar[Mapping[str, float]] = {"observation_strength": 2.0, "coupling_strength": 0.8}
+
     num_labels: int | None = whole(1, MOST_LABELS, optional=True)
-    observation_strength: float = not_negative()
+    observation_strength: float | None = not_negative(optional=True)
     coupling: Sequence[Sequence[Any]] | None = stated()
+    coupling_strength: float | None = positive(optional=True, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.coupling is None:
             return
+        if self.coupling_strength is not None:
+            self.refuse("coupling_strength", "model.coupling states the whole matrix: one of the two must be null")
         rows, size = self.coupling, len(self.coupling)
         # Messages name the entry: the whole matrix may be large.
         for i, row in enumerate(rows):
@@ -86,6 +93,37 @@ class PottsGrid(Model):
         if size == 0 or (self.num_labels is not None and size != self.num_labels):
             raise SettingError(f"model.coupling has {size} rows for model.num_labels={self.num_labels}")
         object.__setattr__(self, "coupling", tuple(tuple(float(each) for each in row) for row in rows))
+
+    def derived(self, data: Grid) -> dict[str, Derived]:
+        """Return what is left to the data; nothing of the coupling where its matrix is stated."""
+        found = super().derived(data)
+        return found if self.coupling is None else {n: x for n, x in found.items() if n != "coupling_strength"}
+
+    def from_data(self, data: Grid) -> Mapping[str, Derived]:
+        """Return the strengths that the image itself suggests (see ``scale.py``)."""
+        K = max(2, self.labels(data))
+        strength = self.observation_strength
+        rate = flip_rate(data, K) if strength is None else rate_of(strength, K)
+        share = clean_share(data, rate, K)
+        flips = f"e = {rate:.2g} of the pixels differ from four equal neighbours"
+        equal = f"s = {share:.2g} of neighbours would be equal without flips"
+        return {
+            "observation_strength": Derived(math.log((1 - rate) * (K - 1) / rate), f"log((1 - e)(K - 1) / e), {flips}"),
+            "coupling_strength": Derived(
+                reward(share, K), f"log(s (K - 1) / (1 - s)) / 2, {equal} (at most {2 * critical(K):.3g})"
+            ),
+        }
+
+    @property
+    def strength(self) -> float:
+        """c, which must be known by now.
+
+        Raises:
+            SettingError: It is still left to the data: the model was not given any (``Model.given``).
+        """
+        if self.observation_strength is None:
+            self.refuse("observation_strength", "it is left to the data, and there are none")
+        return self.observation_strength
 
     @property
     def hard(self) -> bool:
@@ -112,19 +150,19 @@ class PottsGrid(Model):
         """Return J in the precision of the data, minus infinity as a very negative number."""
         if self.coupling is not None:
             return data.values.new_tensor(self.coupling).clamp(min=FORBIDDEN)
-        index = torch.arange(self.labels(data), device=data.values.device)
-        apart = (index.unsqueeze(1) - index).abs()
-        return SAME * (apart == 0).to(data.values.dtype) + ADJACENT * (apart == 1).to(data.values.dtype)
+        if self.coupling_strength is None:
+            self.refuse("coupling_strength", "it is left to the data, and there are none")
+        return self.coupling_strength * data.values.new_ones(self.labels(data)).diag()
 
     def log_channel_normaliser(self, data: Grid) -> float:
         """Return log(e^c + K - 1), by which the channel divides."""
-        return self.observation_strength + math.log1p((self.labels(data) - 1) * math.exp(-self.observation_strength))
+        return self.strength + math.log1p((self.labels(data) - 1) * math.exp(-self.strength))
 
     def __call__(self, data: Grid) -> None:
         """Run the program on a whole field."""
         label = pyro.sample("label", PottsField(self.coupling_matrix(data), data.shape))
         # log p(x = l | y = k), [k, l]
-        logits = self.observation_strength * data.values.new_ones(self.labels(data)).diag()
+        logits = self.strength * data.values.new_ones(self.labels(data)).diag()
         channel = dist.Categorical(logits=(logits - self.log_channel_normaliser(data))[label])
         pyro.sample("image", channel.mask(data.observed).to_event(2), obs=data.filled)
 
@@ -163,7 +201,8 @@ class PottsField(Whole):
         if work(shape, labels) > MOST_WORK:
             most = at_most(shape, labels, lambda smaller: work(smaller, labels) <= MOST_WORK)
             raise NotApplicable(f"a field of {height} x {width} pixels cannot be drawn from the prior: {most}")
-        return Eliminated(self.coupling.new_zeros(height, width, labels), self.coupling).draw(1)[0]
+        J = self.coupling
+        return _field(tuple(J.flatten().tolist()), (height, width), J.dtype, J.device).draw(1)[0]
 
     def enumerate_support(self, expand: bool = True) -> Int[Tensor, "S H W"]:
         """Return every labelling.
@@ -177,6 +216,15 @@ class PottsField(Whole):
         code = torch.arange(labels**size, device=device).unsqueeze(1)
         powers = labels ** torch.arange(size - 1, -1, -1, device=device)
         return (code // powers % labels).reshape(-1, *self.event_shape)
+
+
+@lru_cache(maxsize=1)
+def _field(
+    coupling: tuple[float, ...], shape: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> Eliminated:  # fmt: skip
+    """Return a field without data, eliminated: one draw after another needs that once."""
+    J = torch.tensor(coupling, dtype=dtype, device=device).unflatten(0, (-1, math.isqrt(len(coupling))))
+    return Eliminated(J.new_zeros(*shape, len(J)), J)
 
 
 def pairs(label: Int[Tensor, "*batch H W"], coupling: Float[Tensor, "K K"]) -> Float[Tensor, "*batch"]:

@@ -61,7 +61,7 @@ class Posterior(HandBuilt):
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_ij | y_ij) of every pixel, line by line; 0 where it is missing."""
         matches = draws["label"] == self.data.filled.long()
-        strength = self.model.observation_strength * matches.to(self.data.values.dtype)
+        strength = self.model.strength * matches.to(self.data.values.dtype)
         logs = strength - self.model.log_channel_normaliser(self.data)
         return torch.where(self.data.observed, logs, logs.new_zeros(())).flatten(-2)
 
