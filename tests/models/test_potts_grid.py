@@ -18,13 +18,14 @@ import pyrozoo
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
-from pyrozoo.data.grid import Grid
+from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.diagnostics.verdict import verdict
 from pyrozoo.math.elimination import Eliminated
 from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import PottsField, PottsGrid
+from pyrozoo.models.potts_grid.scale import clean_share, flip_rate, reward
 from pyrozoo.models.potts_grid.view import View, labelling
 from tests.case import Case, Oracle, refused
 
@@ -33,6 +34,7 @@ COUPLING = ((0.8, 0.2, -0.3), (0.2, 0.6, 0.1), (-0.3, 0.1, 0.9))
 MODEL = PottsGrid(3, 1.1, COUPLING)
 TINY = Grid.of(np.array([[0, 2, 1.0], [0, NAN, 1], [2, 2, 0]]))
 SMALL = np.array([[0, 0, 0], [0, 0, 0], [1, 1, 1]])
+LEFT = PottsGrid(None, None, None)
 PAGE = PottsGrid(2, 10.0, ((10.0, 2.0), (2.0, 10.0)))
 
 
@@ -238,6 +240,16 @@ def test_prior_draws_pass_a_chi_square_test():
     assert "at most 7 pixels" in message
 
 
+def test_fields_in_turn_are_their_own():
+    """A field is eliminated once for many draws; another coupling is another field."""
+    together, apart = 50 * torch.eye(2).double(), -50 * torch.eye(2).double()
+    for _ in range(2):
+        assert PottsField(together, (3, 4)).sample().unique().numel() == 1
+        field = PottsField(apart, (3, 4)).sample()
+        assert (field[1:] != field[:-1]).all()
+        assert (field[:, 1:] != field[:, :-1]).all()
+
+
 def test_pyros_own_enumeration_agrees():
     data = Grid.of(np.array([[0, 2, 1.0], [NAN, 1, 1]]))
     trace = poutine.trace(poutine.enum(config_enumerate(MODEL), first_available_dim=-1)).get_trace(data)
@@ -434,6 +446,68 @@ def test_icm_ends_where_no_single_change_is_better():
             assert potentials.log_joint(changed) <= potentials.log_joint(best) + 1e-12
 
 
+# Strengths that are left to the image -----------------------------------------------------------------------------
+
+
+def test_strengths_are_counted_by_hand():
+    """A speck in the middle of 5 x 5: five pixels have four equal neighbours, one of them differs."""
+    speck = np.zeros((5, 5))
+    speck[2, 2] = 1
+    found = LEFT.derived(Grid.of(speck))
+    assert found["observation_strength"].value == pytest.approx(np.log(13 / 2), abs=5e-3)  # e = (1 + 1) / (5 + 10)
+    assert "e = 0.13" in found["observation_strength"].how
+    assert found["coupling_strength"].value == pytest.approx(2 * np.log(1 + 2**0.5), abs=5e-3), "the most that is taken"
+    # Without flips: 5 of 7 edges are equal, and half an edge of one.
+    certain = PottsGrid(None, 1000.0, None).derived(Grid.of(np.array([[0, 0, 1], [0, 0, 1]])))
+    assert list(certain) == ["coupling_strength"]
+    assert certain["coupling_strength"].value == pytest.approx(0.5 * np.log(5.5 / 2.5), abs=5e-4)
+    assert list(PottsGrid(None, None, COUPLING).derived(TINY)) == ["observation_strength"]
+    fit = pyrozoo.fit("potts_grid", "icm", data=speck, progress=False)
+    assert fit.model.observation_strength == found["observation_strength"].value
+    assert fit.model.coupling_matrix(fit.data).tolist() == [[1.76, 0.0], [0.0, 1.76]]
+
+
+@pytest.mark.parametrize("labels", [2, 3, 7])
+def test_the_reward_is_right_at_the_critical_point(labels):
+    assert reward((1 + labels**-0.5) / 2, labels) == pytest.approx(np.log(1 + labels**0.5))
+
+
+@pytest.mark.parametrize("name", ["spiral", "stripes", "disks"])
+@pytest.mark.parametrize("noise", [0.05, 0.2, 0.3])
+def test_flips_are_taken_out(name, noise):
+    """Rates within four of their standard errors and a tenth; shares of equal neighbours as the clean image has them."""
+    clean = pattern(name, 100, 100, 3)
+    found = flip_rate(noisy := clean.with_noise(noise, 1), 3)
+    assert found == pytest.approx(noise, abs=4 * (noise * (1 - noise) / 1500) ** 0.5 + 0.1 * noise)
+    assert clean_share(noisy, noise, 3) == pytest.approx(clean_share(clean, 0.0, 3), abs=0.03)
+    seen = clean_share(noisy, 0.0, 3)
+    assert seen < clean_share(clean, 0.0, 3) - noise, "with the flips in it"
+
+
+@pytest.mark.parametrize("name", CASE.odd)
+def test_strengths_of_odd_images_are_finite(name):
+    """Of a single pixel, of one row, of nothing at all."""
+    model = LEFT.given(Grid.of(CASE.odd[name]))
+    assert 0 < model.observation_strength < 10
+    assert 0.1 <= model.coupling_strength < 3
+
+
+def test_defaults_pass_everything(monkeypatch):
+    """Strengths that are too weak, and those of the course, do not: simulated images look otherwise."""
+    monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 100)
+    exact, drawn = (pyrozoo.fit("potts_grid", method, progress=False) for method in ("exact", "gibbs"))
+    assert {line.level for fit in (exact, drawn) for line in fit.verdict} == {"pass"}
+    for fit in (exact, drawn):
+        assert min(fit.metrics[f"check_{name}_p"] for name in ("share", "equal_right", "equal_below")) > 0.05
+    assert drawn.metrics["rhat_max_invariants"] <= 1.01
+    assert min(drawn.metrics[f"ess_{part}_min_invariants"] for part in ("bulk", "tail")) >= 400
+    half = exact.model.observation_strength / 2
+    course = {"observation_strength": 10.0, "coupling": [[10, 2, 0], [2, 10, 2], [0, 2, 10]]}
+    for wrong in ({"observation_strength": half}, {"coupling_strength": 0.5}, course):
+        fit = pyrozoo.fit("potts_grid", "exact", **wrong, progress=False)
+        assert min(fit.metrics[f"check_equal_{side}_p"] for side in ("right", "below")) < 0.01, wrong
+
+
 # Settings and bad input -----------------------------------------------------------------------------------------------
 
 COLOURING = [[-INF, 0.3, 0.1], [0.3, -INF, 0.05], [0.1, 0.05, -INF]]
@@ -477,6 +551,7 @@ def test_forbidden_pairs_never_occur():
         ({"coupling": []}, "coupling"),
         ({"coupling": [[1.0, 2.0], []]}, "not square: row 1"),
         ({"coupling": 3.0}, "model.coupling is 3.0"),
+        ({"coupling": [[1.0, 0.0], [0.0, 1.0]], "coupling_strength": 1.0}, "coupling_strength"),
         ({"num_labels": 0}, "num_labels"),
         ({"observation_strength": -1.0}, "observation_strength"),
         ({"observation_strength": INF}, "observation_strength"),
