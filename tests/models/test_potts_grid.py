@@ -475,7 +475,7 @@ def test_the_reward_is_right_at_the_critical_point(labels):
 @pytest.mark.parametrize("name", ["spiral", "stripes", "disks"])
 @pytest.mark.parametrize("noise", [0.05, 0.2, 0.3])
 def test_flips_are_taken_out(name, noise):
-    """Rates within four of their standard errors and a tenth; shares of equal neighbours as the clean image has them."""
+    """Rates within four standard errors and a tenth; shares of equal neighbours as the clean image has them."""
     clean = pattern(name, 100, 100, 3)
     found = flip_rate(noisy := clean.with_noise(noise, 1), 3)
     assert found == pytest.approx(noise, abs=4 * (noise * (1 - noise) / 1500) ** 0.5 + 0.1 * noise)
@@ -606,6 +606,13 @@ def test_the_ladder_of_a_comparison(tmp_path):
     assert (tmp_path / "tables" / "ladder.csv").is_file()
     assert {"restorations.png", "disagreement.png"} <= {path.name for path in (tmp_path / "figures").iterdir()}
     assert "Ladder" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_titles_say_how_much_is_right():
+    fit = pyrozoo.fit("potts_grid", "icm", observation_strength=20.0, coupling_strength=0.1, progress=False)
+    right = float((fit.data.values == fit.data.truth["label"]).double().mean())
+    titles = [axes.get_title() for axes in fit.pictures["restored"].axes]
+    assert titles == [f"the image: {right:.1%} right", f"restored by icm: {right:.1%} right", "the truth"]
 
 
 def test_restoring_beats_the_image():

@@ -125,7 +125,7 @@ def _panels(fit: Fit, count: int) -> tuple[Figure, list[Axes]]:
     height, width = fit.data.shape
     columns = min(4 if width < 2 * height else 2, count)
     side = 9.0 / columns
-    figure, panels = grid(count, columns, (side, side * min(2.0, max(0.25, height / width)) + 0.4), (0.0, 0.4))
+    figure, panels = grid(count, columns, (side, side * min(2.0, max(0.12, height / width)) + 0.4), (0.0, 0.4))
     for axes in panels:
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color("0.7")
@@ -150,12 +150,11 @@ def _images(fit: Fit, images: list[tuple[Tensor, str]], more: int = 0) -> tuple[
 
 
 def _shades(
-    figure: Figure, panels: list[Axes], shades: list[tuple[Tensor, str]], colours: str = "magma",
-    most: float | None = 1.0,
+    figure: Figure, panels: list[Axes], shades: list[tuple[Tensor, str]], most: float | None = 1.0
 ) -> None:  # fmt: skip
-    """Draw numbers from 0 with titles and one scale."""
+    """Draw numbers from 0 with titles and one scale, in other colours than those of labels."""
     for axes, (values, title) in zip(panels, shades, strict=True):
-        shown = axes.imshow(values.cpu().numpy(), cmap=colours, vmin=0, vmax=most, interpolation="nearest")
+        shown = axes.imshow(values.cpu().numpy(), cmap="magma", vmin=0, vmax=most, interpolation="nearest")
         axes.set_title(title, fontsize=9)
     figure.colorbar(shown, ax=panels, shrink=0.7)
 
@@ -166,30 +165,38 @@ def _truth(fit: Fit) -> list[tuple[Tensor, str]]:
 
 def _accuracy(fit: Fit) -> str:
     accuracy = fit.metrics.get("label_accuracy")
-    return "" if accuracy is None else f": {float(accuracy):.2%} right"
+    return "" if accuracy is None else f": {float(accuracy):.1%} right"
+
+
+def _image(fit: Fit) -> tuple[Tensor, str]:
+    """Return the image, and in its title the share of its pixels that are right, where that is known."""
+    if "label" not in fit.data.truth or not fit.data.observed.any():
+        return fit.data.values, "the image"
+    right = (fit.data.values == fit.data.truth["label"].to(fit.data.values.device))[fit.data.observed]
+    return fit.data.values, f"the image: {float(right.double().mean()):.1%} right"
 
 
 def _restored(fit: Fit) -> Picture:
     prob, certain = marginals(fit).double(), fit.kind == "point"
     restored = prob.argmax(-1), f"restored by {fit.method}{_accuracy(fit)}"
-    figure, panels = _images(fit, [(fit.data.values, "the image"), restored, *_truth(fit)], more=int(not certain))
+    figure, panels = _images(fit, [_image(fit), restored, *_truth(fit)], more=int(not certain))
     if not certain:
         _shades(figure, panels, [(1 - prob.amax(-1), "P(another label than shown)")], most=None)
-    doubt = "A point says nothing of doubt." if certain else "Doubt belongs to edges and to gaps."
+    doubt = "A point says nothing of doubt." if certain else "Doubt belongs to borders, to gaps and to lone specks."
     return Picture("restored", f"The image, and every pixel's most probable label. {doubt}", figure)
 
 
 def _probabilities(fit: Fit) -> Picture:
     prob, names = marginals(fit), label_names(fit)[:MOST_PANELS]
     figure, panels = _panels(fit, len(names))
-    _shades(figure, panels, [(prob[..., k], f"P({name})") for k, name in enumerate(names)], "viridis")
+    _shades(figure, panels, [(prob[..., k], f"P({name})") for k, name in enumerate(names)])
     return Picture("probabilities", "Probability of every label, pixel by pixel.", figure)
 
 
 def _side_by_side(fits: Sequence[Fit], names: Sequence[str]) -> Picture:
     first = next((fit for fit in fits if "label" in fit.data.truth), fits[0])
     restored = [(labelling(fit), f"{name}{_accuracy(fit)}") for name, fit in zip(names, fits, strict=True)]
-    figure, _ = _images(first, [(first.data.values, "the image"), *_truth(first), *restored])
+    figure, _ = _images(first, [_image(first), *_truth(first), *restored])
     return Picture("restorations", "The most probable label of every pixel, by method.", figure)
 
 
