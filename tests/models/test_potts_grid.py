@@ -611,7 +611,7 @@ def test_the_ladder_of_a_comparison(tmp_path):
 def test_titles_say_how_much_is_right():
     fit = pyrozoo.fit("potts_grid", "icm", observation_strength=20.0, coupling_strength=0.1, progress=False)
     right = float((fit.data.values == fit.data.truth["label"]).double().mean())
-    titles = [axes.get_title() for axes in fit.pictures["restored"].axes]
+    titles = [axes.get_title() for axes in fit.pictures["restored"].figure.axes][:3]
     assert titles == [f"the image: {right:.1%} right", f"restored by icm: {right:.1%} right", "the truth"]
 
 
