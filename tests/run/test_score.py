@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import warnings
 from functools import cache
 
 import numpy as np
@@ -273,6 +274,25 @@ def test_a_matrix_of_a_list_is_filled(model):
     hole = matrix.columns[matrix.loc[101].isna()][0]
     pair = fit.predict(pd.DataFrame({"row": [101], "column": [hole]}))
     assert found.loc[101, hole] == pytest.approx(float(pair["mean"].iloc[0]), rel=1e-9)
+
+
+@LISTED
+def test_a_row_of_which_nothing_is_known_is_predicted_by_the_columns(model):
+    """Without a warning, by the prior of a row: there is nothing else to go by."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = listed(model).predict(pd.DataFrame({"row": ["new"] * 8, "column": [f"c{j}" for j in range(8)]}))
+    model, d = listed(model).model, listed(model).draws
+    V = d["column_factors"].flatten(0, 1)[:100]
+    if model.name == "poisson_mf":
+        rate = model.row_shape / model.row_rate
+        mean, variance = rate * V.sum(-1).mean(0), rate / model.row_rate * V.square().sum(-1).mean(0)
+    else:
+        mean = (d["mean"].unsqueeze(-1) + d["column_offsets"]).flatten(0, 1).mean(0)
+        variance = model.row_factor_variance * V.square().sum(-1).mean(0) + model.offset_variance
+    error = variance.sqrt() / 10  # of the mean of 100 draws
+    assert (abs(found["mean"].to_numpy() - mean.numpy()) < 4 * error.numpy()).all()
+    assert (found["upper_90"] - found["lower_90"] > 20 * error.numpy()).all(), "a point, too, is unsure of a new row"
 
 
 def test_labels_that_no_fitted_row_has_are_named_at_once():

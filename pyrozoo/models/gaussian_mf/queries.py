@@ -140,13 +140,14 @@ def fold_in(posterior: Posterior, draws: Values, rows: Ratings, most: int = SCOR
     Returns:
         Draws with the row factors (and offsets) of the new rows, [1, draw, *event], for ``recommend`` and others.
     """
-    model, some = posterior.model, Draws(draws).some(most).flat()
-    rows = posterior.data.matched(rows)
+    model, rows, few = posterior.model, posterior.data.matched(rows), Draws(draws).some(most).flat()
+    times = max(1, most // len(few["column_factors"]))  # of a point the rows alone are drawn again and again
+    some = {site: value.repeat_interleave(times, 0) for site, value in few.items()}
     with seeded(0):
-        # A state of as many chains as draws, of which only the rows are not yet known.
-        start = posterior.on(rows).initial(len(some["column_factors"]))
-        new = ("row_factors", "row_offsets")
-        state = point.complete(model, {site: (start if site in new else some)[site] for site in posterior.sites})
+        # A state of as many chains as draws, of which only the rows are not yet known: these depend on all else.
+        V, n = some["column_factors"], rows.shape[0]
+        start = {"row_factors": V.new_zeros(len(V), n, V.shape[-1]), "row_offsets": V.new_zeros(len(V), n)}
+        state = point.complete(model, {site: (start if site in start else some)[site] for site in posterior.sites})
         conditional, _ = point.conditional(model, Listed(rows, model.offsets), state, "row")
         state = point.with_block(state, "row", conditional.draw("the precision of a new row's factors"))
     return Draws({site: getattr(state, site).unsqueeze(0) for site in posterior.sites})

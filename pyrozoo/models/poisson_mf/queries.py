@@ -181,8 +181,9 @@ def fold_in(posterior: Posterior, draws: Values, rows: Triplets, most: int = RAT
     tiny = torch.finfo(eta.dtype).tiny
     with seeded(0):
         found = fit_rows(posterior.model, eta.clamp(min=tiny).log(), eta, rows, steps=200, tol=1e-4)
-        theta = Gamma(found.shape, found.rate).sample().clamp(min=tiny)
-    return {"row_factors": theta[None], "column_factors": eta[None]}
+        times = max(1, most // len(eta))  # of a point the rows alone are drawn again and again
+        theta = Gamma(found.shape, found.rate).sample((times,)).clamp(min=tiny).flatten(0, 1)
+    return {"row_factors": theta[None], "column_factors": eta.repeat(times, 1, 1)[None]}
 
 
 def scores(draws: Values, data: Triplets) -> tuple[Scores, Scores]:
