@@ -740,3 +740,18 @@ def test_any_small_survey_is_refused_or_fitted(columns):
             continue
         assert all(torch.isfinite(value).all() for value in fit.draws.values())
         assert np.isfinite(fit.objective)
+
+
+@pytest.mark.parametrize(("category", "contrasts"), [(0, 1), (2, 2)])
+def test_a_rare_category_is_hardly_moved(category, contrasts):
+    """Chosen once, it is given one row, and a / s^2 of every contrast with log odds a, where the slope is none."""
+    generator = np.random.default_rng(0)
+    codes = generator.choice([k for k in range(3) if k != category], (1000, 2)).astype(float)
+    codes[7, 0] = category
+    codes[:, 1] = generator.integers(0, 2, 1000)
+    model = make(intercept_scale=3.0, loading_scale=0.01)
+    fit = pyrozoo.fit(model, "exact", data=survey(codes, (3, 2)), progress=False)
+    odds = fit.draws["intercepts"].flatten()[:contrasts].abs().sum()
+    share = fit.invariants["marginal_probability"].flatten()[category]
+    assert 1000 * float(share) == pytest.approx(1 + float(odds) / 9, rel=0.02)
+    assert 1.5 < 1000 * float(share) < 3.0
