@@ -146,12 +146,16 @@ def fitted(name: str, method: str):
                        **({"holdout": 0.0} if name == "bayesian_regression" else {}))  # fmt: skip
 
 
+ENOUGH = {"rhat_good": 1.2, "rhat_bad": 1.5, "ess": 20}
+"""What is asked of the short chains of these tests, so that others are held to them."""
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_every_method_fits_them_and_a_comparison_judges(name):
     fits = [fitted(name, method) for method in SHORT]
     assert [fit.kind for fit in fits] == ["variational", "variational", "samples"]
     assert all(np.isfinite(value.numpy()).all() for fit in fits for value in fit.draws.values())
-    result = pyrozoo.compare(fits)
+    result = pyrozoo.compare(fits, **ENOUGH)
     assert result.reference == "nuts"
     levels = result.verdicts.loc["laplace"]
     assert levels["means"] in ("pass", "warn")
@@ -501,9 +505,10 @@ def test_inference_data_from_elsewhere_is_judged():
     shifted = az.from_dict({s: v.numpy() + (3 * v.numpy().std() if s == "a" else 0) for s, v in ours.draws.items()})
     right.posterior.attrs["inference_library"] = "stan"
     shifted.posterior.attrs["inference_library"] = "numpyro"
-    result = pyrozoo.compare([of_program("terrain", "laplace"), right, shifted], reference=ours)
+    result = pyrozoo.compare([of_program("terrain", "laplace"), right, shifted], reference=ours, **ENOUGH)
     assert result.verdicts.loc["stan", "means"] == "pass"
-    assert result.verdicts.loc["numpyro", "means"] == "fail"
+    assert result.verdicts.loc["numpyro", "means"] != "pass"
+    assert "log_likelihood and a:" in result.reasons.query("fit == 'numpyro' and about == 'means'")["sentence"].item()
     assert "no sample_stats" in result.fits[1].notes[0]
     alone = pyrozoo.compare([right, shifted])
     assert set(alone.verdicts.index) == {"stan", "numpyro"}

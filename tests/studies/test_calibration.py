@@ -18,7 +18,7 @@ from pyrozoo.contracts.method import Loop
 from pyrozoo.contracts.posterior import Posterior, posterior_class
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
 from pyrozoo.core.seeds import seeded
-from pyrozoo.diagnostics.verdict import LEVELS
+from pyrozoo.diagnostics.card import LEVELS
 from pyrozoo.inference.laplace import Laplace
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.run import catalog
