@@ -93,10 +93,34 @@ def joined(data: Any, new: Any) -> tuple[Any, str | None]:
     if unobserved is not None:
         unobserved = unobserved[~torch.isin(places(unobserved), places(values))]
         unobserved = unobserved if len(unobserved) else None
-    names = ", ".join(repr(new.row_labels[i]) for i in known[:NAMED].tolist()) + (", ..." if len(known) > NAMED else "")
-    count = f"{len(known)} of {len(place)} new rows" if len(known) < len(place) else "the new rows"
-    note = f"{count} have labels of fitted rows ({names}): what the fit has of these is theirs, too"
+    note = f"{_counted(new, known)}: what the fit has of these is theirs, too"
     return replace(new, values=values, unobserved=unobserved), note
+
+
+def noted(data: Any, test: Any) -> tuple[str, ...]:
+    """Return the notes of a table with new rows beside it: that some are fitted, too.
+
+    What is said of a new row follows from its cells alone, so that nothing else is done about it. Rows that only
+    numbers name are fitted ones when all of them have the same cells there.
+    """
+    place = rows_by_label(data, test)
+    known = place >= 0
+    if all(label.removeprefix("row_").isdecimal() for label in test.row_labels):
+        mine, theirs = data.values[place.clamp(min=0)], test.values.to(data.values)
+        same = known.all() and bool(((mine == theirs) | (mine.isnan() & theirs.isnan())).all())
+        known = known & same
+    if not known.any():
+        return data.notes
+    said = "figures of them are not of rows that the fit has not seen"
+    return (*data.notes, f"{_counted(test, known.nonzero().flatten())}; {said}")
+
+
+def _counted(new: Any, known: Tensor) -> str:
+    """Return how many new rows, and which, have labels of fitted ones."""
+    total = len(new.row_labels)
+    names = ", ".join(repr(new.row_labels[i]) for i in known[:NAMED].tolist()) + (", ..." if len(known) > NAMED else "")
+    count = f"{len(known)} of {total} new rows" if len(known) < total else "the new rows"
+    return f"{count} have labels of fitted rows ({names})"
 
 
 def _whole(data: Any, new: Any, place: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import MOST_PAIRED, Arrays, Coded, Stored, array_of, check_size, labels, refuse_twice
+from pyrozoo.data.known_rows import noted
 from pyrozoo.data.table import Table
 from pyrozoo.math.association import cramers_v, pair_counts, starts
 
@@ -134,8 +135,8 @@ class Survey(Coded):
             for one, other in zip(mine, theirs, strict=True):
                 if one != other:
                     raise DataError(f"the new rows have column {other!r} where {self.name} has {one!r}")
-        named = replace(test, column_labels=self.column_labels)
-        return replace(self, test=named.recoded(self.levels))
+        named = replace(test, column_labels=self.column_labels).recoded(self.levels)
+        return replace(self, test=named, notes=noted(self, named))
 
     def checked(self) -> Survey:
         """Return the survey itself, or raise DataError: no cells, two columns of one name, a value that is no code."""

@@ -12,6 +12,7 @@ import torch
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import Arrays, Cells, Stored, array_of, numbered, numeric, refuse_twice
+from pyrozoo.data.known_rows import noted
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,8 @@ class Table(Cells):
         """Return the table with new rows beside it, or raise DataError when they have not as many columns."""
         if test.shape[1] != self.shape[1]:
             raise DataError(f"the new rows have {test.shape[1]} columns where {self.name} has {self.shape[1]}")
-        return replace(self, test=replace(test, column_labels=self.column_labels, image_shape=self.image_shape))
+        new = replace(test, column_labels=self.column_labels, image_shape=self.image_shape)
+        return replace(self, test=new, notes=noted(self, new))
 
     def with_image_shape(self, image_shape: Sequence[int]) -> Table:
         """Return the table, and its test rows, as images of a height and a width, or raise SettingError."""

@@ -20,6 +20,7 @@ from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.paths import PACKAGE
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.survey import Survey
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.gaussian_mf import queries as ratings_queries
 from pyrozoo.models.poisson_mf import queries as counts_queries
@@ -353,6 +354,20 @@ def test_rows_that_only_numbers_name_are_known_by_their_cells():
     named = frame.set_axis(["u", "v", "w"])
     known = Triplets.of(named).with_test(Triplets.of(pd.DataFrame([[0, 5.0, 0]], columns=list("abc"), index=["u"])))
     assert known.test.values.tolist() == [[0, 0, 1], [0, 1, 5], [0, 2, 2]]
+
+
+def test_new_rows_of_a_table_that_are_fitted_are_noted():
+    said = "; figures of them are not of rows that the fit has not seen"
+    table = pyrozoo.Table.of(COUNTS)
+    notes = table.with_test(pyrozoo.Table.of(COUNTS.iloc[[3, 5]].rename({"s5": "t"}))).notes
+    assert notes == ("1 of 2 new rows have labels of fitted rows ('s3')" + said,)
+    numbered = pyrozoo.Table.of(COUNTS.reset_index(drop=True))
+    same, others = (pyrozoo.Table.of(COUNTS.iloc[at].reset_index(drop=True)) for at in (slice(2), slice(1, 3)))
+    assert numbered.with_test(same).notes == ("the new rows have labels of fitted rows ('0', '1')" + said,)
+    assert numbered.with_test(others).notes == ()
+    survey = Survey.of(ANSWERS)
+    assert len(survey.with_test(Survey.of(ANSWERS.head(4))).notes) == 1
+    assert survey.with_test(Survey.of(ANSWERS.iloc[1:5].reset_index(drop=True))).notes == ()
 
 
 # Programs of one's own ------------------------------------------------------------------------------------------------
