@@ -6,7 +6,7 @@ import itertools
 import math
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -16,9 +16,15 @@ from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis import em
+from pyrozoo.models.factor_analysis.collapse import move, second_moments
 from pyrozoo.models.factor_analysis.likelihood import Layout, Moments, augment
 from pyrozoo.models.factor_analysis.posterior import Posterior
 from pyrozoo.models.factor_analysis.regression import Prior, Regression, draw_noise, solve, spread
+from pyrozoo.models.factor_analysis.stretch import stretch
+
+LEAST, SHARE, MOST_PRODUCTS = 4, 0.25, 1e8
+"""Columns moved with the factors summed out in one sweep, and their share; rows times squared columns above which there
+are none."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +37,9 @@ class State(em.State):
 class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of="result", state=State):
     """Gibbs sampling of p(W, mu, sigma^2, Z | observed X); Z in the order of the table's rows.
 
-    A sweep draws the missing values given all else (``impute`` only), then Z, then the columns, then a shift of the
-    factors against the mean. With every cell filled all rows share one precision, and all columns another; with missing
+    A sweep draws the missing values given all else and moves some columns with Z summed out (``impute`` only), then
+    draws Z, then the columns, then a shift of the factors against the mean and a linear map of them against the
+    loadings. With every cell filled all rows share one precision, and all columns another; with missing
     values summed out every pattern has its own, and draws depend less on those before: on images with a tenth missing
     that gives a tenth of the effective draws a second (``benchmarks/``), so that filling is the default. The objective
     is log p(observed X, Z, W, mu, sigma^2) of the state after the sweep.
@@ -43,13 +50,15 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         missing: ``impute`` draws missing values; ``marginal`` never does.
         update: ``block`` draws (w_d, mu_d, sigma_d^2) together, a normal-inverse-gamma; ``single_site`` draws w_d, then
             mu_d, then sigma_d^2, each given the others.
+        collapse: Whether ``impute`` moves columns with the factors summed out, of tables that are not too large for it.
     """
 
     def __init__(
         self, posterior: Posterior, *, missing: Literal["impute", "marginal"] = "impute",
-        update: Literal["block", "single_site"] = "block",
+        update: Literal["block", "single_site"] = "block", collapse: bool = True,
     ):  # fmt: skip
         super().__init__(posterior)
+        self.collapse, self._second = collapse, cast("Tensor | None", None)
         self.layout, self.single_site = posterior.layout, update == "single_site"
         self.filler: Any = _Filler(self.data, self.layout) if missing == "impute" else None
         # Columns of a filled table share one precision.
@@ -72,28 +81,52 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         columns = self.layout.known(vars(state))
         if self.filler:
             self.filler.draw(self._fitted(state), state.noise_variance)
-            factors = self._draw_factors_of_filled(columns.coefficients, state.noise_variance)
+            beta, noise = self._move_columns(columns.coefficients, state.noise_variance)
+            factors = self._draw_factors_of_filled(beta, noise)
             moments = self.filler.moments(factors)
             found = self.prior.regress(moments, self.filler.squares(), known=(self.filler.values, None))
         else:
+            beta, noise = columns.coefficients, state.noise_variance
             moments = self.layout.moments(columns, draw=True)
             factors = moments.factors[:, self.layout.back]
             found = self.prior.regress(moments, known=(self.layout.values, self.layout.observed))
         if self.single_site:
-            beta, noise = self._one_by_one(found, columns.coefficients.double(), state.noise_variance.double())
+            beta, noise = self._one_by_one(found, beta.double(), noise.double())
         else:
             beta, noise = found.draw()
         # sum over cells of (x - beta . a)^2 = its minimum + the quadratic form of the distance from it
         residual = self._residual(found, beta)
-        shift, second = self._shift(beta, noise, moments.total.double())
-        beta[..., -1] += (beta[..., :-1] @ shift.unsqueeze(-1)).squeeze(-1)
-        factors = factors - shift.unsqueeze(1).to(factors)
+        beta, factors, squares = self._shift_and_stretch(beta, noise, factors, moments.total.double())
         beta, noise = beta.to(state.mean), noise.to(state.mean)
         new = State(**self.layout.point(beta, noise), factors=factors)
         if self.filler:
             residual = residual - self.filler.residual_of_imputed(self._fitted(new))
         predictive = partial(self._predictive, new) if self.filler and self.data.hidden is not None else None
-        return new, Info(self._log_joint(beta, noise, second, residual), predictive=predictive)
+        return new, Info(self._log_joint(beta, noise, squares, residual), predictive=predictive)
+
+    def _move_columns(self, beta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Move some columns with the factors summed out (``collapse.py``); the factors must be drawn anew after it."""
+        N, D = self.data.shape
+        if not self.collapse or N * D**2 > MOST_PRODUCTS:
+            return beta, noise
+        if self._second is None or len(self._second) != len(beta) or len(self.filler.cell):
+            self._second = second_moments(self.filler.values)
+        some = torch.randperm(D, device=beta.device)[: max(LEAST, int(SHARE * D))]
+        moved = move(beta, noise, self._second, self.prior, some)
+        return moved[0].to(beta), moved[1].to(noise)
+
+    def _shift_and_stretch(
+        self, beta: Tensor, noise: Tensor, factors: Tensor, total: Tensor
+    ) -> tuple[Tensor, Tensor, Float[Tensor, C]]:
+        """Move factors against mean and loadings as no value notices; return them and sum |z|^2."""
+        shift, second = self._shift(beta, noise, total)
+        W, mean = beta[..., :-1], beta[..., -1:] + beta[..., :-1] @ shift.unsqueeze(-1)
+        factors = factors - shift.unsqueeze(1).to(factors)
+        if self.model.isotropic:
+            B = self.model.loadings_precision * W.mT @ (W / noise.unsqueeze(-1))
+            R, inverse = stretch(second, B, float(self.data.shape[0] - self.data.shape[1]))
+            W, factors, second = W @ inverse, factors @ R.mT.to(factors), R @ second @ R.mT
+        return torch.cat([W, mean], -1), factors, second.diagonal(dim1=-2, dim2=-1).sum(-1)
 
     def _draw_factors_of_filled(self, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
         """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""
@@ -128,8 +161,8 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         added = self.prior.away(beta) + self.prior.scale
         return (found.scale + found.away(beta) - added).clamp(min=0)
 
-    def _shift(self, beta: Tensor, noise: Tensor, total: Tensor) -> tuple[Float[Tensor, "C M"], Float[Tensor, C]]:
-        """Draw the shift b of z' = z - b, mu' = mu + W b, which no value notices; return it and sum |z'|^2.
+    def _shift(self, beta: Tensor, noise: Tensor, total: Tensor) -> tuple[Float[Tensor, "C M"], Float[Tensor, "C M M"]]:
+        """Draw the shift b of z' = z - b, mu' = mu + W b, which no value notices; return it and sum z' z'^T.
 
         A Gibbs step along a group (Liu and Sabatti 2000, Biometrika 87): what the priors say of b is normal, with
         precision N I + lambda0 W^T S^-1 W. Without it mean and factors move each other by small steps.
@@ -141,8 +174,8 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         right = z - lam * (weighted.mT @ whole.unsqueeze(-1)).squeeze(-1)
         b = torch.cholesky_solve(right.unsqueeze(-1), L)
         b = (b + torch.linalg.solve_triangular(L.mT, standard_normal(b), upper=True)).squeeze(-1)
-        squares = total.diagonal(dim1=-2, dim2=-1)[..., :-1].sum(-1)
-        return b, squares - 2 * (b * z).sum(-1) + N * b.square().sum(-1)
+        cross = b.unsqueeze(-1) * z.unsqueeze(-2)
+        return b, total[..., :-1, :-1] - cross - cross.mT + N[:, None, None] * b.unsqueeze(-1) * b.unsqueeze(-2)
 
     def _log_joint(self, beta: Tensor, noise: Tensor, squares: Tensor, residual: Tensor) -> Float[Tensor, C]:
         norm = self.layout.observations * (2 * math.pi * noise).log()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pyro
 import pyro.distributions as dist
@@ -14,12 +14,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.model import Derived, Model
 from pyrozoo.contracts.symmetry import Rotate, Sites
 from pyrozoo.core.draws import Values
 from pyrozoo.core.settings import flag, one_of, positive, stated, whole
 from pyrozoo.data.table import Table
 from pyrozoo.program.whole import Whole
+
+
+WEAK, SHARE, ROUNDING = 0.01, 0.1, 1e-12
+"""Of settings derived from data: prior precision of a mean in units of the noise, where the mean is near 0; share of
+noise in a column's variance; share of a column's mean square below which its variance is rounding."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +49,25 @@ class FactorAnalysis(Model):
         prior: Of the loadings: ``independent`` or ``matrix_normal``.
         loadings_precision: kappa0, positive: prior precision of loadings in units of the noise.
         loadings_covariance: Sigma_c for ``matrix_normal``: M variances, or M by M; None is I / kappa0.
-        mean_precision: lambda0, positive: the same for the mean.
+        mean_precision: lambda0, positive: the same for the mean; None derives it from the data.
         noise_degrees: nu0, positive: how many observations the prior of the noise is worth.
-        noise_scale: s0^2, positive: where it puts the noise variance.
+        noise_scale: s0^2, positive: where it puts the noise variance; None derives it from the data.
         sum_out_factors: Whether the program sums the factors out, or keeps them as a site.
 
     Raises:
         SettingError: On construction, naming the field that is out of range.
     """
 
+    without_data: ClassVar[Mapping[str, float]] = {"mean_precision": 0.01, "noise_scale": 1.0}
+
     # A declared range is no default, which mypy does not know.
     num_factors: int = whole()
     prior: Literal["independent", "matrix_normal"] = one_of("independent", "matrix_normal")
     loadings_precision: float = positive()
     loadings_covariance: Sequence[float] | Sequence[Sequence[float]] | None = stated()
-    mean_precision: float = positive()
+    mean_precision: float = positive(optional=True)
     noise_degrees: float = positive()
-    noise_scale: float = positive()
+    noise_scale: float = positive(optional=True)
     sum_out_factors: bool = flag()
 
     def __post_init__(self) -> None:
@@ -81,6 +88,27 @@ class FactorAnalysis(Model):
             self.refuse("loadings_covariance", "it is not a covariance matrix (symmetric, positive definite)")
         frozen = tuple(tuple(row) if isinstance(row, list) else row for row in given.tolist())
         object.__setattr__(self, "loadings_covariance", frozen)
+
+    def from_data(self, data: Table) -> Mapping[str, Derived]:
+        """Return lambda0 and s0^2 in the units of the data.
+
+        One number serves columns of all sizes, so it is that of the smallest: a prior too large would drown a column,
+        one too small hardly counts.
+        """
+        mean, variance = _moments(data)
+        varies = variance > ROUNDING * (mean.square() + variance)
+        mean, variance = mean[varies], variance[varies]
+        share = variance / (mean.square() + variance)
+        return {
+            "mean_precision": Derived(
+                WEAK * float(share.min()) if len(share) else WEAK,
+                f"{WEAK} x the smallest ratio, over columns that vary, of variance to mean square",
+            ),
+            "noise_scale": Derived(
+                SHARE * len(variance) / float((1 / variance).sum()) if len(variance) else 1.0,
+                f"{SHARE} x the harmonic mean of the variances of columns that vary",
+            ),
+        }
 
     @property
     def symmetry(self) -> Rotate:
@@ -117,6 +145,13 @@ class FactorAnalysis(Model):
             z = pyro.sample("factors", standard)
             cells = dist.Normal(z @ loadings.mT + mean, noise.sqrt()).mask(data.observed)
             pyro.sample("values", cells.to_event(1), obs=data.filled)
+
+
+def _moments(data: Table) -> tuple[Float[Tensor, D], Float[Tensor, D]]:
+    """Return mean and variance of the observed values of every column, in double precision."""
+    count = data.observed.sum(0).clamp(min=1)
+    mean = data.filled.double().sum(0) / count
+    return mean, torch.where(data.observed, data.filled.double() - mean, 0.0).square().sum(0) / count
 
 
 class _Held(Rotate):
