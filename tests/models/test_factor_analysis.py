@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from functools import cache
 
+import arviz as az
 import numpy as np
 import pandas as pd
 import pyro.poutine as poutine
@@ -27,11 +28,12 @@ from pyrozoo.diagnostics.compare import _moments
 from pyrozoo.inference.state import plain
 from pyrozoo.math.alignment import procrustes, rotations
 from pyrozoo.math.linear_algebra import inverse_and_log_determinant, standard_normal
-from pyrozoo.models.factor_analysis import cavi, em, gibbs, queries
+from pyrozoo.models.factor_analysis import cavi, collapse, em, gibbs, queries
 from pyrozoo.models.factor_analysis.expansion import expansion
 from pyrozoo.models.factor_analysis.likelihood import Layout, Moments
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.regression import Prior, Regression
+from pyrozoo.models.factor_analysis.stretch import stretch
 from pyrozoo.models.factor_analysis.view import completed
 from tests.case import Case, Oracle
 from tests.command.test_command import run
@@ -198,6 +200,12 @@ CASE = Case(
 
 def table(missing: float = 0.2, rows: int = 40, columns: int = 5, factors: int = 2, seed: int = 3) -> Table:
     return simulate_data(make(factors), rows=rows, columns=columns, missing=missing, seed=seed)
+
+
+def one_factor() -> np.ndarray:
+    """Return six columns that share 0.81 of their variance, which is 1."""
+    rng = np.random.default_rng(0)
+    return 0.9 * rng.normal(size=(200, 1)) + 0.436 * rng.normal(size=(200, 6))
 
 
 def start(model: FactorAnalysis, data: Table, chains: int = 2, seed: int = 0):
@@ -559,6 +567,95 @@ def test_averaged_prediction_is_that_of_the_draws():
     assert last.iloc[0] == pytest.approx(fit.metrics["reconstruction_rmse"], rel=1e-6)
 
 
+def second(values: torch.Tensor) -> torch.Tensor:
+    """Return matrices [S, size, size] as their distinct entries, their inverses' and squares', [S, k]."""
+    pairs = torch.cat([values, torch.linalg.inv(values)], -1).flatten(1)
+    return torch.cat([pairs, pairs.square()], 1)
+
+
+@pytest.mark.parametrize(("M", "rows", "columns"), [(1, 9, 3), (2, 12, 4), (2, 6, 9)])
+def test_stretch_draws_from_its_density(M, rows, columns):
+    """Q = R^T R against weighted draws: |Q|^(n/2) exp(-tr(Q A)/2 - tr(Q^-1 B)/2) dQ / |Q|^((M+1)/2)."""
+    rng = np.random.default_rng(0)
+    z, w = rng.normal(size=(rows, M)), 0.8 * rng.normal(size=(columns, M))
+    A, B, n = z.T @ z, w.T @ w, rows - columns
+    S, more = 4000, 40_000
+    root, inverse = (torch.eye(M).double().repeat(S, 1, 1) for _ in range(2))
+    A0, B0 = (torch.as_tensor(each) for each in (A, B))
+    with seeded(0):
+        for _ in range(25):
+            R, back = stretch(root @ A0 @ root.mT, inverse.mT @ B0 @ inverse, float(n))
+            root, inverse = R @ root, inverse @ back
+    torch.testing.assert_close(root @ inverse, torch.eye(M).double().expand(S, -1, -1), rtol=0, atol=1e-9)
+    ours = second(root.mT @ root)
+    # Wishart of A + B has a finite weight where n > M - 1; else of the inverse
+    sign = 1 if n > M - 1 else -1
+    scale = np.linalg.inv((A if sign > 0 else B) + 0.2 * np.eye(M))
+    draws = stats.wishart(abs(n), scale).rvs(more, random_state=rng).reshape(more, M, M)
+    Q = draws if sign > 0 else np.linalg.inv(draws)
+    log_w = 0.1 * np.trace(draws, axis1=1, axis2=2)
+    log_w -= 0.5 * np.einsum("ij,sji->s", B if sign > 0 else A, np.linalg.inv(draws))
+    weight = torch.as_tensor(np.exp(log_w - logsumexp(log_w)))
+    theirs = second(torch.as_tensor(Q))
+    mean = weight @ theirs
+    variance = weight @ (theirs - mean).square()
+    effective = 1 / weight.square().sum()
+    z_score = (ours.mean(0) - mean) / (ours.var(0) / S + variance / effective).sqrt()
+    assert z_score.abs().max() < 4.5, z_score
+
+
+def test_moves_with_factors_summed_out_leave_the_posterior_of_a_column():
+    """(w, mu, sigma^2) of one column given the other two, against weighted draws from its prior."""
+    model = make(1, noise_degrees=5.0)
+    data = simulate_data(model, rows=4, columns=3, seed=2)
+    posterior = Posterior.of(model, data)
+    layout, prior = posterior.layout, Prior(model, posterior.layout)
+    here = {site: value[0] for site, value in posterior.initial(1).items()}
+    S, draws = 4000, 100_000
+    beta = layout.coefficients({site: value[None] for site, value in here.items()}).repeat(S, 1, 1)
+    noise = here["noise_variance"].repeat(S, 1)
+    moments = collapse.second_moments(layout.values.repeat(1, 1, 1)).expand(S, -1, -1)
+    with seeded(1):
+        for _ in range(25):
+            beta, noise = collapse.move(beta, noise, moments, prior, torch.tensor([0]))
+        sigma = 2.5 / torch.distributions.Gamma(2.5, 1.0).sample((draws,)).double()
+        w, mu = (sigma.sqrt() * torch.randn(draws).double() / precision**0.5 for precision in (1.0, 0.5))
+    assert torch.equal(beta[:, 1:], beta[:1, 1:].expand(S, -1, -1))
+    assert torch.equal(noise[:, 1:], noise[:1, 1:].expand(S, -1))
+
+    def replaced(site: str, value: torch.Tensor) -> torch.Tensor:
+        whole = here[site].expand(draws, *here[site].shape).clone()
+        whole[:, 0] = value
+        return whole[None]
+
+    many = {"loadings": replaced("loadings", w[:, None]), "mean": replaced("mean", mu),
+            "noise_variance": replaced("noise_variance", sigma)}  # fmt: skip
+    weight = posterior.log_likelihood(many)[0].softmax(0)
+    theirs = torch.stack([w.square(), mu, sigma.log(), mu * w, w / sigma.sqrt(), sigma.log().square()], 1)
+    w, mu, sigma = beta[:, 0, 0], beta[:, 0, 1] + layout.offset[0], noise[:, 0]
+    ours = torch.stack([w.square(), mu, sigma.log(), mu * w, w / sigma.sqrt(), sigma.log().square()], 1)
+    mean = weight @ theirs
+    error = (ours.var(0) / S + (weight @ (theirs - mean).square()) * weight.square().sum()).sqrt()
+    assert ((ours.mean(0) - mean) / error).abs().max() < 4.5
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("case", ["one factor too many", "small noise"])
+def test_sampler_mixes(case):
+    """Noise that a factor known from one column holds fast; loadings that factors known exactly hold fast."""
+    if case == "small noise":
+        data = simulate_data(make(2, loadings_precision=0.01), rows=200, columns=6, missing=0.1, seed=0)
+    else:
+        data = one_factor()
+    fit = pyrozoo.fit(
+        "factor_analysis", "gibbs", data=data, num_factors=2, warmup=100, draws=250, thin=2, chains=4, progress=False
+    )
+    for name, value in fit.invariants.items():
+        drawn = az.convert_to_dataset({name: value.numpy()})
+        assert float(az.rhat(drawn)[name].max()) < 1.05, name
+        assert float(az.ess(drawn)[name].min()) > 60, name
+
+
 def test_single_precision_keeps_small_noise():
     """Noise of a ten-thousandth of the signal's sd: sums of squares cancel in float32, residuals do not."""
     rng = np.random.default_rng(0)
@@ -678,6 +775,34 @@ def test_new_rows_get_factors_and_reconstructions_without_refitting():
 
 
 # Settings -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shift", [0.0, 1000.0])
+@pytest.mark.parametrize("scale", [0.1, 1.0, 1000.0])
+def test_the_answer_does_not_depend_on_units(scale, shift):
+    """A communality of 0.81 is 0.81 in millimetres and in metres, from zero and from a thousand."""
+    fit = pyrozoo.fit("factor_analysis", "em", data=scale * one_factor() + shift, num_factors=1, progress=False)
+    found = fit.invariants["communality"][0, 0]
+    assert found.mean() == pytest.approx(0.81, abs=0.02)
+    usual = pyrozoo.fit("factor_analysis", "em", data=one_factor(), num_factors=1, progress=False)
+    torch.testing.assert_close(found, usual.invariants["communality"][0, 0], rtol=0, atol=1e-3)
+    (note,) = [each for each in fit.notes if "noise_scale" in each]
+    assert "harmonic mean" in note
+
+
+def test_settings_left_to_the_data_are_those_of_observed_columns_that_vary():
+    left = FactorAnalysis(**{**vars(make()), "mean_precision": None, "noise_scale": None})
+    # variances 1 and 4 / 9 around means 1 and 10 / 3; a constant; a hidden cell that would change all
+    values = np.array([[0.0, 4, 7], [2, 3, 7], [NAN, 3, 7]])
+    found = Posterior.of(left, Table.of(values)).model
+    assert found.noise_scale == pytest.approx(0.1 * 2 / (1 + 1 / (2 / 9)), rel=1e-2)
+    assert found.mean_precision == pytest.approx(0.01 * (2 / 9) / (2 / 9 + (10 / 3) ** 2), rel=1e-2)
+    values[2, 0] = 1e6
+    hidden = Table.of(values).hide(torch.tensor([2]), torch.tensor([0]))
+    assert Posterior.of(left, hidden).model == found
+    for flat in (np.zeros((4, 2)), np.full((4, 2), 7.0), np.array([[3.0]])):
+        model = Posterior.of(left, Table.of(flat)).model
+        assert (model.noise_scale, model.mean_precision) == (1.0, 0.01)
 
 
 @pytest.mark.parametrize(

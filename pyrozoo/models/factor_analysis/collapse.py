@@ -12,7 +12,8 @@ from pyrozoo.models.factor_analysis.regression import Prior, draw_noise
 
 def second_moments(values: Float[Tensor, "C N D"]) -> Float[Tensor, "C E E"]:
     """Return the sum over rows of (x, 1)(x, 1)^T in double precision, of complete rows."""
-    (C, N, D), total = values.shape, values.new_zeros(len(values), values.shape[-1] + 1, values.shape[-1] + 1).double()
+    chains, N, D = values.shape
+    total = values.new_zeros(chains, D + 1, D + 1, dtype=torch.float64)
     for block in values.split(4096, 1):
         x = block.double()
         total[:, :D, :D] += x.mT @ x
@@ -46,7 +47,7 @@ def move(
     M, eye = size - 1, torch.eye(size - 1, dtype=beta.dtype, device=beta.device)
     Q, K = beta.new_zeros(C, D + 1, size), P.repeat(C, 1, 1)
     Q[:, D, M] = 1
-    degrees = prior.degrees + second[:, D, D]
+    degrees = prior.degrees + second[:, D, D:]
     power = 0.5 * (prior.degrees + 2 + size)
     T = beta[..., :M] / noise.unsqueeze(-1)
     for d in columns.tolist():
@@ -63,7 +64,7 @@ def move(
         right = (products[:, d] + K @ start).unsqueeze(-1)
         half = torch.linalg.solve_triangular(L, right, upper=False)
         scale = prior.scale + second[:, d, d] + start @ P @ start - half.square().sum((1, 2))
-        tau = draw_noise(scale.clamp(min=prior.scale), degrees)
+        tau = draw_noise(scale.clamp(min=prior.scale).unsqueeze(-1), degrees).squeeze(-1)
         half = half + tau.sqrt()[:, None, None] * standard_normal(half)
         proposed = torch.linalg.solve_triangular(L.mT, half, upper=True).squeeze(-1)
         # Now, and proposed: log of target over proposal, in which the likelihood cancels

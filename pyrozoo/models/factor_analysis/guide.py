@@ -35,7 +35,7 @@ class Guide:
         M, N = model.num_factors, data.shape[0]
         precision = torch.block_diag(
             model.loadings_prior_precision(like) + N * torch.eye(M, dtype=like.dtype, device=like.device),
-            like.new_tensor([[model.mean_precision + N]]),
+            like.new_tensor([[model.scales[0] + N]]),
         )
         factor = torch.linalg.cholesky(torch.linalg.inv(precision))
         degrees = model.noise_degrees + data.observed.sum(0).to(like)

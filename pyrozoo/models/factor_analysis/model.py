@@ -21,8 +21,7 @@ from pyrozoo.core.settings import flag, one_of, positive, stated, whole
 from pyrozoo.data.table import Table
 from pyrozoo.program.whole import Whole
 
-
-WEAK, SHARE, ROUNDING = 0.01, 0.1, 1e-12
+WEAK, SHARE, ROUNDING = 0.01, 0.1, 1e-13
 """Of settings derived from data: prior precision of a mean in units of the noise, where the mean is near 0; share of
 noise in a column's variance; share of a column's mean square below which its variance is rounding."""
 
@@ -65,9 +64,9 @@ class FactorAnalysis(Model):
     prior: Literal["independent", "matrix_normal"] = one_of("independent", "matrix_normal")
     loadings_precision: float = positive()
     loadings_covariance: Sequence[float] | Sequence[Sequence[float]] | None = stated()
-    mean_precision: float = positive(optional=True)
+    mean_precision: float | None = positive(optional=True)
     noise_degrees: float = positive()
-    noise_scale: float = positive(optional=True)
+    noise_scale: float | None = positive(optional=True)
     sum_out_factors: bool = flag()
 
     def __post_init__(self) -> None:
@@ -111,6 +110,13 @@ class FactorAnalysis(Model):
         }
 
     @property
+    def scales(self) -> tuple[float, float]:
+        """lambda0 and s0^2, which ``given`` has taken from the data where they were left to them."""
+        if self.mean_precision is None or self.noise_scale is None:
+            self.refuse("noise_scale", "it and mean_precision are left to the data, which Posterior.of asks")
+        return self.mean_precision, self.noise_scale
+
+    @property
     def symmetry(self) -> Rotate:
         """Factors can be turned; the prior of the loadings notices unless it is isotropic."""
         return (Rotate if self.isotropic else _Held)("factor", _scaled)
@@ -130,11 +136,11 @@ class FactorAnalysis(Model):
     def __call__(self, data: Table) -> None:
         """Run the program. Rows may be a minibatch."""
         like, (N, D) = data.values, data.shape
-        half = like.new_tensor(0.5 * self.noise_degrees)
+        half, (mean_precision, noise_scale) = like.new_tensor(0.5 * self.noise_degrees), self.scales
         scale = torch.linalg.cholesky(torch.linalg.inv(self.loadings_prior_precision(like)))
         with pyro.plate("column", D, dim=-1):
-            noise = pyro.sample("noise_variance", dist.InverseGamma(half, half * self.noise_scale))
-            mean = pyro.sample("mean", dist.Normal(0.0, (noise / self.mean_precision).sqrt()))
+            noise = pyro.sample("noise_variance", dist.InverseGamma(half, half * noise_scale))
+            mean = pyro.sample("mean", dist.Normal(0.0, (noise / mean_precision).sqrt()))
             zero, root = like.new_zeros(self.num_factors), noise.sqrt()[..., None, None] * scale
             loadings = pyro.sample("loadings", dist.MultivariateNormal(zero, scale_tril=root))
         with pyro.plate("row", data.total_rows or N, subsample=torch.arange(N, device=like.device), dim=-1):

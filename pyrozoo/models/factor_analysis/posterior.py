@@ -60,7 +60,7 @@ class Posterior(HandBuilt):
         m, layout, like, M, (N, D) = self.model, self.layout, self.data.values, self.model.num_factors, self.data.shape
         # A column without variation has noise of the prior's scale rather than none.
         count = layout.observations.clamp(min=1) + m.noise_degrees
-        variance = (layout.squares.to(like) + m.noise_degrees * m.noise_scale) / count
+        variance = (layout.squares.to(like) + m.noise_degrees * m.scales[1]) / count
         loadings = 0.1 * (variance / M).sqrt()[:, None] * self.normal(chains, D, M)
         for chain in range(chains):
             rows = torch.randperm(N, device=like.device)[: max(min(N, 2), min(N // 2, START_ROWS))]

@@ -94,10 +94,11 @@ class Prior:
 
     def __init__(self, model: FactorAnalysis, layout: Layout):
         self.layout, like = layout, layout.offset.double()
-        corner = layout.offset.new_tensor([[model.mean_precision]]).double()
+        mean_precision, noise_scale = model.scales
+        corner = layout.offset.new_tensor([[mean_precision]]).double()
         self.precision = torch.block_diag(model.loadings_prior_precision(like), corner)
         self.mean = torch.cat([like.new_zeros(len(like), model.num_factors), -like.unsqueeze(-1)], -1)
-        self.degrees, self.scale = float(model.noise_degrees), model.noise_degrees * model.noise_scale
+        self.degrees, self.scale = float(model.noise_degrees), model.noise_degrees * noise_scale
 
     def away(self, beta: Float[Tensor, "*C D A"], columns: Tensor | slice = slice(None)) -> Float[Tensor, "*C D"]:
         """Return (beta - beta0)^T P (beta - beta0) of every column, or of some."""
