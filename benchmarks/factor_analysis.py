@@ -34,7 +34,8 @@ def model(factors: int = FACTORS) -> FactorAnalysis:
 
 
 def _defaults() -> dict:
-    return {name: value for name, value in catalog.settings("model", "factor_analysis").items() if name != "name"}
+    usual = {name: value for name, value in catalog.settings("model", "factor_analysis").items() if name != "name"}
+    return {**usual, "loadings_precision": 0.01, "mean_precision": 0.01, "noise_scale": 10.0}  # of mnist_masked
 
 
 def masked_mnist(model: FactorAnalysis) -> Table:

@@ -111,14 +111,14 @@ for card in both.reasons.query("fit == 'cavi' and about in ('means', 'spread', '
 #
 # ## When MCMC is the one that fails
 #
-# A chain reports where it has been. Gibbs sampling draws loadings given factors, then factors given loadings; where noise is small each pins the other
-# down, and the chain creeps. Every chain looks busy by itself. R-hat compares chains, so it is the line to read; that factors *turn* from chain to chain is
-# harmless, and has a line of its own.
+# A chain reports where it has been. The textbook's Gibbs sampler draws loadings given factors, then factors given loadings; where noise is small each pins
+# the other down, and the chain creeps. (The zoo's sampler moves both at once; `solver.plain` leaves that out, to stage a failure.) Every chain looks busy
+# by itself. R-hat compares chains, so it is the line to read; that factors *turn* from chain to chain is harmless, and has a line of its own.
 
 # %%
 quiet = pd.DataFrame(rng.normal(size=(rows, 2)) @ loadings + 0.05 * rng.normal(size=(rows, 6)), columns=list("abcdef"))
 stuck = pyrozoo.fit(
-    "factor_analysis", "gibbs", data=quiet, num_factors=2, noise_scale=0.01, draws=draws, warmup=50, thin=1
+    "factor_analysis", "gibbs", data=quiet, num_factors=2, draws=draws, warmup=50, thin=1, solver={"plain": True}
 )
 for line in stuck.verdict:
     if line.about in ("R-hat", "labels", "ESS"):

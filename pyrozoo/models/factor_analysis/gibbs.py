@@ -50,15 +50,15 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         missing: ``impute`` draws missing values; ``marginal`` never does.
         update: ``block`` draws (w_d, mu_d, sigma_d^2) together, a normal-inverse-gamma; ``single_site`` draws w_d, then
             mu_d, then sigma_d^2, each given the others.
-        collapse: Whether ``impute`` moves columns with the factors summed out, of tables that are not too large for it.
+        plain: Whether to leave out the moves of columns with the factors summed out and of factors against loadings.
     """
 
     def __init__(
         self, posterior: Posterior, *, missing: Literal["impute", "marginal"] = "impute",
-        update: Literal["block", "single_site"] = "block", collapse: bool = True,
+        update: Literal["block", "single_site"] = "block", plain: bool = False,
     ):  # fmt: skip
         super().__init__(posterior)
-        self.collapse, self._second = collapse, cast("Tensor | None", None)
+        self.plain, self._second = plain, cast("Tensor | None", None)
         self.layout, self.single_site = posterior.layout, update == "single_site"
         self.filler: Any = _Filler(self.data, self.layout) if missing == "impute" else None
         # Columns of a filled table share one precision.
@@ -107,7 +107,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
     def _move_columns(self, beta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Move some columns with the factors summed out (``collapse.py``); the factors must be drawn anew after it."""
         N, D = self.data.shape
-        if not self.collapse or N * D**2 > MOST_PRODUCTS:
+        if self.plain or N * D**2 > MOST_PRODUCTS:
             return beta, noise
         if self._second is None or len(self._second) != len(beta) or len(self.filler.cell):
             self._second = second_moments(self.filler.values)
@@ -122,7 +122,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         shift, second = self._shift(beta, noise, total)
         W, mean = beta[..., :-1], beta[..., -1:] + beta[..., :-1] @ shift.unsqueeze(-1)
         factors = factors - shift.unsqueeze(1).to(factors)
-        if self.model.isotropic:
+        if self.model.isotropic and not self.plain:
             B = self.model.loadings_precision * W.mT @ (W / noise.unsqueeze(-1))
             R, inverse = stretch(second, B, float(self.data.shape[0] - self.data.shape[1]))
             W, factors, second = W @ inverse, factors @ R.mT.to(factors), R @ second @ R.mT
