@@ -503,12 +503,16 @@ class HandBuilt(Posterior):
         likelihood = self.log_likelihood(draws) if pointwise is None else pointwise.sum(-1)
         return likelihood + self.log_prior(draws)
 
+    def terms(self, draws: Values) -> Tensor:
+        """Return what adds up to the log-likelihood, [chain, draw, ...]: a total where that is known with less work."""
+        return self.pointwise(draws)
+
     def density(self, start: Values) -> FlatDensity:
         """Return the log joint density over a flat real vector; the likelihood is held to the program first."""
         part = self.on(self.data.first(self.CHECKED_UNITS))
 
         def likelihood(draws: Values, data: Any) -> Tensor:
-            return (part if data is part.data else self).pointwise(draws)
+            return (part if data is part.data else self).terms(draws)
 
         return Unconstrained(
             self.program, list(self.sites), likelihood, self.data, few=self.few, part=part.data, start=start

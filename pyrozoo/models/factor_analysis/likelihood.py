@@ -11,9 +11,10 @@ one of each, and the largest arrays are N x M, D x M and (distinct columns) x M^
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -93,6 +94,7 @@ class Layout:
         seen: 1 where the pattern of rows meets the group of columns in observed cells.
         starts: First row of every pattern, and N at the end.
         group: The group of every column.
+        ones: What stands in the place of 1 in every row of a squeezed layout.
     """
 
     values: Float[Tensor, "N D"]
@@ -102,6 +104,7 @@ class Layout:
     seen: Float[Tensor, "P G"]
     starts: Int[Tensor, Q]
     group: Int[Tensor, D]
+    ones: Float[Tensor, N] | None = None
 
     @classmethod
     def of(cls, table: Table) -> Layout:
@@ -126,6 +129,22 @@ class Layout:
     def back(self) -> Tensor:
         """The place of every row of the table in the layout's order."""
         return self.order.argsort()
+
+    @cached_property
+    def squeezed(self) -> Layout:
+        """Fewer rows of which sums of products are the same: a root of the sum of (x, 1)(x, 1)^T of every pattern."""
+        parts, most = [], self.values.shape[1] + 1
+        for start, stop in itertools.pairwise(self.starts.tolist()):
+            rows = self.values[start:stop]
+            rows = torch.cat([rows, torch.ones_like(rows[:, :1])], 1)
+            parts.append(torch.linalg.qr(rows, mode="r")[1] if len(rows) > most else rows)
+        whole, lengths = torch.cat(parts), torch.tensor([len(part) for part in parts])
+        starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+        observed = self.observed[self.starts[:-1].repeat_interleave(lengths)]
+        order = torch.arange(len(whole), device=whole.device)
+        return replace(
+            self, values=whole[:, :-1], observed=observed, order=order, starts=starts, ones=whole[:, -1].contiguous()
+        )
 
     @cached_property
     def counts(self) -> Float[Tensor, P]:
@@ -210,7 +229,9 @@ class Layout:
             packed = self.seen[block.patterns] @ quadratic
             J = unpack(packed, M) + torch.eye(M, dtype=packed.dtype, device=packed.device)
             cross = packed[..., -M - 1 : -1]
-            h = self.values[block.rows] @ linear - (cross if block.index is None else cross[:, block.index])
+            cross = cross if block.index is None else cross[:, block.index]
+            h = self.values[block.rows] @ linear
+            h = h - (cross if self.ones is None else cross * self.ones[block.rows].unsqueeze(-1))
             yield block, J, h, packed[..., -1]
 
     def moments(self, columns: Columns, *, draw: bool = False) -> Moments:
@@ -222,16 +243,13 @@ class Layout:
             columns: What is known of the columns.
             draw: Draw every z_n instead of taking expectations.
         """
-        beta, tau = columns.coefficients, columns.precision
+        beta = columns.coefficients
         C, D, size = beta.shape
         M, N = size - 1, len(self.values)
         packed = size * (size + 1) // 2
         groups, total = beta.new_zeros(C, len(self.sizes), packed), beta.new_zeros(C, packed)
         cross, factors = beta.new_zeros(C, D, M), beta.new_empty(C, N, M)
-        # log p(x_n) = h^T J^-1 h / 2 - log|J| / 2 - sum (x - mu)^2 / (2 sigma^2) - ..., the last of which needs no rows
-        squares = (self.squares.to(beta) * tau).sum(-1) - 2 * (self.sums * tau * beta[..., -1]).sum(-1)
-        norms = (self.observations * (columns.log_noise + math.log(2 * math.pi))).sum(-1)
-        evidence = -0.5 * (squares + norms).double()
+        evidence = self._apart(columns).double()
         for block, J, h, constant in self._rows(columns):
             counts = self.counts[block.patterns]
             if draw:
@@ -254,6 +272,26 @@ class Layout:
             evidence = evidence + 0.5 * (quadratic_form - (counts * (log_determinant + constant)).sum(-1)).double()
         cross = torch.cat([cross, self.sums.expand(C, -1).unsqueeze(-1)], -1)
         return Moments(unpack(groups, size), cross, unpack(total, size), factors, evidence.to(beta))
+
+    def _apart(self, columns: Columns) -> Float[Tensor, C]:
+        """Return the part of sum_n log p(x_n | columns) that needs no rows.
+
+        log p(x_n) = h^T J^-1 h / 2 - log|J| / 2 - sum (x - mu)^2 / (2 sigma^2) - ..., of which it is the last.
+        """
+        tau, mean = columns.precision, columns.coefficients[..., -1]
+        squares = (self.squares.to(mean) * tau).sum(-1) - 2 * (self.sums * tau * mean).sum(-1)
+        norms = (self.observations * (columns.log_noise + math.log(2 * math.pi))).sum(-1)
+        return -0.5 * (squares + norms)
+
+    def evidence(self, columns: Columns) -> Float[Tensor, C]:
+        """Return sum_n log p(x_n | columns), the factors summed out, from sums over rows; differentiable."""
+        total = self._apart(columns)
+        for block, J, h, constant in self.squeezed._rows(columns):
+            L = safe_cholesky(J, "the precision of the factors")
+            y = _triangular(L, h, block.index, transposed=False)
+            each = 2 * L.diagonal(dim1=-2, dim2=-1).log().sum(-1) + constant
+            total = total + 0.5 * (y.square().sum((1, 2)) - (self.counts[block.patterns] * each).sum(-1))
+        return total
 
     def pointwise(self, columns: Columns) -> Float[Tensor, "C N"]:
         """Return log p(x_n | columns) of every row of the table, the factors summed out; differentiable."""

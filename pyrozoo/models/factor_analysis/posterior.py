@@ -83,6 +83,10 @@ class Posterior(HandBuilt):
         parts = (self.layout.known(part) for part in Draws(draws).flat_blocks(at_once))
         return torch.cat([self.layout.pointwise(part) for part in parts]).unflatten(0, Draws(draws).shape)
 
+    def terms(self, draws: Values) -> Float[Tensor, "chain draw"]:
+        """Return the log-likelihood from sums over the rows of every pattern: fewer numbers say the same."""
+        return self.layout.evidence(self.layout.known(Draws(draws).flat())).unflatten(0, Draws(draws).shape)
+
     @property
     def effort(self) -> float:
         """Return the multiplications of the likelihood of one draw: a product with the mask and N factorisations."""
