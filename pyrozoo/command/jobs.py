@@ -95,7 +95,7 @@ def describe(result: Any, directory: Path) -> str:
     shown = ("elbo", "holdout_elpd", "holdout_rmse", "completion_rmse", "naive_rmse", "loo_elpd")
     figures = "  ".join(f"{name} {result.metrics[name]:.4f}" for name in shown if name in result.metrics)
     card = result.verdict
-    more = f" ({len(card.folded)} more lines there)" if card.folded else ""
+    more = f" (with {len(card.folded)} more of these)" if card.folded else ""
     lines = [
         f"{card}",
         f"  {result.model_name} by {result.method}: {result.status}, {result.objective_name} {result.objective:.4f}, "

@@ -15,14 +15,28 @@ Figures = Mapping[str, Any]
 NOTICED = 1.0
 """Seconds of the reference from which on it matters that another method is faster."""
 
+SPARE = 1.2
+"""What a longer run is asked for beyond the effective draws that are wanted: their number is an estimate."""
+
+FAR = 20
+"""Times that a run may have to be longer and still be said to be nearly there."""
+
 MISSED = 0.01
 """Tail probability of a predictive check at which the answer names it."""
 
 
-def answer(metrics: Figures, lines: Sequence[Line]) -> str:
-    """Say in a sentence or two whether to believe a fit, for what, and what to do otherwise."""
+def answer(metrics: Figures, lines: Sequence[Line], wanted: float) -> str:
+    """Say in a sentence or two whether to believe a fit, for what, and what to do otherwise.
+
+    Args:
+        metrics: Its figures.
+        lines: Its card.
+        wanted: Effective draws that are enough.
+    """
     about = {line.about: line for line in reversed(lines)}
-    return " ".join(filter(None, (_refused(metrics, about) or _believed(metrics, about), _caveat(about, metrics))))
+    return " ".join(
+        filter(None, (_refused(metrics, about) or _believed(metrics, about, wanted), _caveat(about, metrics)))
+    )
 
 
 def _refused(metrics: Figures, about: Mapping[str, Line]) -> str:
@@ -45,7 +59,7 @@ def _refused(metrics: Figures, about: Mapping[str, Line]) -> str:
     return ""
 
 
-def _believed(metrics: Figures, about: Mapping[str, Line]) -> str:
+def _believed(metrics: Figures, about: Mapping[str, Line], wanted: float) -> str:
     if metrics["kind"] == "exact":
         return "Believe this fit: it is the posterior itself."
     if metrics["kind"] == "samples":
@@ -55,9 +69,12 @@ def _believed(metrics: Figures, about: Mapping[str, Line]) -> str:
                 return _use(metrics, about)
             return "Do not rely on this fit yet: nothing shows that it has converged."
         figures = f"R-hat {rhat(metrics['rhat_max_invariants'])}, {_least(metrics):.0f} effective draws"
-        if "ESS" in short or ("R-hat" in short and metrics["rhat_max_invariants"] > 1.0 and "single" not in
-                              about["R-hat"].sentence):  # fmt: skip
-            return f"Nearly there ({figures}): run it longer before you believe it."
+        single = "single components" in about["R-hat"].sentence  # which predictions do not need
+        if "ESS" in short or ("R-hat" in short and not single):
+            longer = max(2, math.ceil(SPARE * wanted / max(_least(metrics), 1.0)))
+            if longer > FAR:
+                return f"Not there yet ({figures}): this sampler mixes badly here."
+            return f"Nearly there ({figures}): run it {longer} times longer before you believe it."
         if judgeable(metrics) and "means" in about and about["means"].level != "pass":
             return f"Its chains agree ({figures}), but not with {metrics['reference']}: one of the two is wrong."
         return f"Believe this fit: its chains agree ({figures})."

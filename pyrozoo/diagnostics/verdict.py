@@ -104,7 +104,7 @@ def verdict(metrics: Mapping[str, Any], limits: Thresholds = USUAL) -> Card:
     """
     lines = [line for judge in JUDGES for line in judge(metrics, limits)]
     ordered = tuple(sorted(lines, key=lambda line: ORDER.index(line.about)))
-    return Card(answer(metrics, ordered), ordered)
+    return Card(answer(metrics, ordered, limits.ess), ordered)
 
 
 Figures = Mapping[str, Any]
