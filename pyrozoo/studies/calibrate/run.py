@@ -1,4 +1,4 @@
-"""Calibration: is what a method says of a model's parameters as sure as it may be? Simulation-based, for every model.
+"""Calibration: are a method's intervals calibrated? Simulation-based, for every model.
 
 Parameters and data are drawn from the model's own program, the method is fitted, and the truth is ranked among the
 posterior draws. Over many such data sets the ranks of a right posterior are uniform (Talts et al. 2018,
