@@ -71,8 +71,8 @@ def completion(
     beyond = f" ({outside} predictions lie beyond the axes)" if outside else ""
     return Picture(
         name,
-        f"{said}: the truth should scatter evenly about the line{beyond}. A histogram high in the middle is too unsure "
-        "of itself, high at both ends too sure.",
+        f"{said}. The truth should scatter evenly about the line{beyond}. The histogram should be flat: high at both "
+        "ends, intervals are too short; high in the middle, too long.",
         figure,
     )
 

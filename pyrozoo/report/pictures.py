@@ -63,7 +63,7 @@ def _restarts(fit: Fit) -> Picture:
     axes.hist(gaps, bins=min(30, max(5, len(gaps) // 4)), color="C0")
     axes.set(xlabel="below the best restart", ylabel="restarts", title=f"Where {len(gaps)} restarts ended")
     near = f"{int((gaps < 0.1).sum())} of {len(gaps)} restarts end within 0.1 of the best"
-    return Picture("restarts", f"{near}. One restart is a lottery ticket.", figure)
+    return Picture("restarts", f"{near}.", figure)
 
 
 def _posterior(fit: Fit) -> Picture:
@@ -115,7 +115,7 @@ def _traces(fit: Fit) -> Picture:
             line.plot(chain, lw=0.6, alpha=0.8)
             histogram.hist(chain, bins=30, range=(low - room, high + room), histtype="step")
         line.set(title=name.replace("_", " "), xlabel="draw")
-    said = "Quantities that labels cannot change, chain by chain: the chains should lie over each other."
+    said = "Quantities that labels cannot change, a colour per chain. Chains should lie over each other."
     return Picture("traces", said, figure)
 
 
@@ -137,7 +137,7 @@ def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
     ends = [min(actual.min(), low.min()), max(actual.max(), high.max())]
     right.plot(ends, ends, color="0.6", lw=0.8, zorder=0)
     right.set(xlabel="data", ylabel="simulated, 90%", title="Column means")
-    return Picture("predictive", f"{AGAINST}: points should sit on bars and on the line.", figure)
+    return Picture("predictive", f"{AGAINST}. Points should sit on bars and on the line.", figure)
 
 
 AGAINST = "Data simulated from the fit against the data"
@@ -174,4 +174,4 @@ def _totals(data: az.InferenceData) -> Picture:
         if top > 100:
             axes.set(xscale="symlog", yscale="symlog")
         axes.set(title=title, xlabel="data", ylabel="simulated, 90%")
-    return Picture("predictive", f"{AGAINST}: points should sit on the line, red in the heap.", figure)
+    return Picture("predictive", f"{AGAINST}. Points should sit on the line, red in the heap.", figure)

@@ -118,7 +118,7 @@ def association(fit: Fit) -> Picture:
 def _association_caption(fit: Fit, common: Float[np.ndarray, "D D"]) -> str:
     error = float(fit.metrics.get("mean_association_error", association_error(fit.data, judged(fit))))
     naive = fit.metrics.get("independent_association_error")
-    beside = "" if naive is None else f", where independent columns are {float(naive):.3f} off"
+    beside = "" if naive is None else f"; independent columns are {float(naive):.3f} off"
     # E chi^2 = (I - 1)(J - 1) for independent items, of which V divides by the smaller.
     sizes = np.array(fit.data.categories) - 1
     pairs = np.tri(len(sizes), k=-1, dtype=bool) & (common > 0)
@@ -126,8 +126,8 @@ def _association_caption(fit: Fit, common: Float[np.ndarray, "D D"]) -> str:
     by_chance = f" By chance alone independent items have a V of about {chance.mean():.2f} here." if len(chance) else ""
     grey = " Grey where no row answers both." if (common == 0).any() else ""
     return (
-        f"Cramér's V of every pair of items, those that go together side by side: the synthetic rows should have the "
-        f"data's blocks. They are {error:.3f} off on average{beside}.{by_chance}{grey}"
+        "Cramér's V of every pair of items. Synthetic rows should have the data's blocks. "
+        f"They are {error:.3f} off on average{beside}.{by_chance}{grey}"
     )
 
 
@@ -152,8 +152,8 @@ def associations(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
     some = f" The first {MOST_FITS} of {len(several)} fits." if len(several) > MOST_FITS else ""
     return Picture(
         "associations",
-        "Cramér's V of every pair of items in synthetic rows of each fit, against the data: points below the line are "
-        f"associations that the fit misses.{some}",
+        "Cramér's V of every pair of items, synthetic rows against the data. Below the line, the fit misses an "
+        f"association.{some}",
         figure,
     )
 
@@ -173,9 +173,9 @@ def marginals(fit: Fit) -> Picture:
     whiskers = " Whiskers are two standard errors of the data." if few else ""
     return Picture(
         "marginals",
-        "Share of every category among the answers to its item, in the data and in synthetic rows, of which "
-        f"{moved:.1%} would have to move on average. They differ most for {category}: {one[worst]:.3f} in the data, "
-        f"{other[worst]:.3f} in synthetic rows.{whiskers}",
+        "Share of every category, in the data and in synthetic rows. On average "
+        f"{moved:.1%} of an item's answers would have to move. They differ most for {category}: {one[worst]:.3f} in "
+        f"the data, {other[worst]:.3f} in synthetic rows.{whiskers}",
         figure,
     )
 
@@ -273,9 +273,9 @@ def _biplot(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
     turn = " Signs and the rotation are a convention." if model.loadings == "free" else ""
     return Picture(
         "categories",
-        f"Rows{some} in {which}, and the directions in which an answer becomes likelier against the others to its "
-        f"item (loadings, centred per item, times {scale:.2g}): answers that point the same way are given by the same "
-        f"rows, and long directions tell rows apart.{turn}{left_out}",
+        f"Rows{some} in {which}. Each direction is where an answer becomes likelier (its loading, times {scale:.2g}). "
+        "The same rows give answers that point the same way. Long directions tell rows apart."
+        f"{turn}{left_out}",
         figure,
     )
 
@@ -351,8 +351,7 @@ def _curves(fit: Fit, mean: Float[np.ndarray, "n 1"]) -> Picture:
     return Picture(
         "categories",
         f"How probable each answer is over the latent variable, within {REACH:g} of its sds{few}. Where bands change "
-        "fast, the item tells rows apart; where they run level, it does not. Below, where rows are (means of their "
-        "posteriors).",
+        "fast, the item tells rows apart. Below: where rows are.",
         figure,
     )
 
@@ -399,8 +398,8 @@ def _regions(fit: Fit, mean: Float[np.ndarray, "n d"]) -> Picture:
     rest = ", the others at their means" if fit.model.latent_dimension > 2 else ""
     return Picture(
         "categories",
-        f"The most probable answer over the first two latent dimensions{rest}, within {REACH:g} sds: the stronger the "
-        "colour, the surer. Borders that bend are what hidden units add. Dots are rows (means of their posteriors)."
+        f"The most probable answer over the first two latent dimensions{rest}, within {REACH:g} sds. The stronger the "
+        "colour, the surer. Hidden units bend the borders. Dots are rows."
         f"{few}",
         figure,
     )
@@ -487,8 +486,8 @@ def uncertainty(fit: Fit, part: Survey, sd: Float[np.ndarray, "n d"]) -> Picture
     by_answers = f" {few}" if missing else ""
     return Picture(
         "uncertainty",
-        "What the answers tell of a row: its sds should lie far left of the dashed line, which is where a row without "
-        f"answers is; in the titles, the share of the variance told on average.{by_answers}{first}",
+        "Sds of rows, given their answers. They should lie far left of the dashed line, where a row without answers "
+        f"is. Titles say how much of the variance answers explain.{by_answers}{first}",
         figure,
     )
 
@@ -527,7 +526,7 @@ def covariances(fits: Sequence[Fit], names: Sequence[str]) -> Picture | None:
     bars = " Bars are 90% intervals." if any(draws.shape[:2].numel() > 1 for _, _, draws in shown) else ""
     aim = "dots should lie on the black lines, the truth" if truth is not None else "the truth is not known"
     some = f" The first {len(row)} elements." if len(row) < shape[0] * (shape[0] + 1) // 2 else ""
-    caption = f"Estimated variances and covariances of the latent dimensions, by method: {aim}.{bars}{some}"
+    caption = f"Variances and covariances of the latent dimensions, by method; {aim}.{bars}{some}"
     return Picture("latent_covariance", caption, figure)
 
 

@@ -167,11 +167,11 @@ def _strips(lines: list[Line], labels: list[str], shape: tuple[int, int], known:
     for (_, _, scale, colors, _), axes in ((lines[0], list(every[:-1])), (lines[-1], [every[-1]])):
         aspect = 25 * len(axes) / (len(lines) - 1)
         figure.colorbar(matplotlib.cm.ScalarMappable(scale, colors), ax=axes, aspect=aspect, pad=0.01)
-    question = "where the truth has them" if known else "as one would draw them (nobody knows the truth)"
+    question = "where the truth has them" if known else "as one would draw them"
     return Picture(
         "reconstruction",
-        f"Red pixels were not shown to the fit, from scattered holes (left) to solid ones (right): do strokes go on "
-        f"{question}? The last line is how unsure the fit is: brightest where a stroke may or may not pass.",
+        f"The fit has not seen red pixels: scattered holes left, solid ones right. Do strokes go on {question}? "
+        "The last line is how unsure the fit is.",
         figure,
     )
 
@@ -248,9 +248,8 @@ def _factor_images(fit: Fit) -> Picture:
     some = counted(count, "factor", of=mean.shape[1])
     return Picture(
         "factors",
-        f"Mean loadings of {some}, each on its own scale, with its share of the variance: "
-        "red pixels rise while blue ones fall (or the other way round: signs, and the rotation, are a convention). "
-        "Early factors should be broad contrasts of shape; specks of single pixels are noise.",
+        f"Mean loadings of {some}, each on its own scale, with its share of the variance. Red pixels rise while blue "
+        "ones fall. Specks of single pixels are noise. Signs and the rotation are a convention.",
         figure,
     )
 
@@ -277,9 +276,8 @@ def _factor_table(fit: Fit) -> Picture:
     some = counted(count, "factor", of=W.shape[-1])
     return Picture(
         "factors",
-        f"Correlation of each column with {some}, on one scale: columns of the same strong "
-        "colour in a factor move together, of opposite colours against each other. Signs, and the rotation, are a "
-        "convention.",
+        f"Correlation of each column with {some}. Columns of one colour move together, of opposite colours against "
+        "each other. Signs and the rotation are a convention.",
         figure,
     )
 
@@ -306,8 +304,8 @@ def _moment_images(fit: Fit) -> Picture:
         figure.colorbar(image, ax=axes, shrink=0.95)
     return Picture(
         "mean_and_noise",
-        "The mean image, and what the factors leave unexplained of each pixel: bright noise marks pixels where "
-        "images differ in ways that these factors cannot follow.",
+        "The mean image, and the noise of each pixel. Where noise is bright, images differ in ways that the factors "
+        "cannot follow.",
         figure,
     )
 
@@ -343,8 +341,7 @@ def _moment_points(fit: Fit) -> Picture:
     intervals = " Bars are 90% intervals." if few and fit.kind != "point" else ""
     return Picture(
         "mean_and_noise",
-        "Where the noise lies far below the sd of the whole column, the factors explain the column; where they meet, "
-        f"it goes its own way.{intervals}",
+        f"Factors explain a column whose noise lies far below its sd. Where the two meet, they do not.{intervals}",
         figure,
     )
 
@@ -445,8 +442,8 @@ def _errors(fit: Fit) -> Picture | None:
     ends = f"{float(last.iloc[-1]):.4g}" + ("" if naive is None else f", where means of columns give {naive:.4g}")
     return Picture(
         "reconstruction_error",
-        "Sweeps should soon reach a level and stay there, a rise being a fit to noise, and the average should lie "
-        f"below them, as what differs between sweeps cancels. It ends at {ends}.",
+        "Errors of single sweeps should reach a level and stay there; a rise is a fit to noise. Their average should "
+        f"lie below. It ends at {ends}.",
         figure,
     )
 
@@ -486,8 +483,8 @@ def _correlation(fit: Fit) -> Picture | None:
     grey = " (grey where none can be had)" if np.isnan(observed).any() else ""
     return Picture(
         "correlation",
-        f"Correlations that the model implies beside those of complete pairs of values{grey}: blocks that the data "
-        f"have and the model lacks ask for more factors.{worst}",
+        f"Correlations by the model, and of the data{grey}. Blocks that only the data have ask for more factors."
+        f"{worst}",
         figure,
     )
 

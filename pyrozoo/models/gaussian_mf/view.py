@@ -128,13 +128,13 @@ def _curves(fit: Fit) -> Picture | None:
     left.set_ylim(low - 0.05 * (high - low + 1e-3), high + 0.3 * (high - low + 1e-3))
     left.legend()
     how = (
-        "averaged over the sweeps so far, and anew from the end of the warm-up" if fit.kind == "samples"
+        "averaged over sweeps, anew from the end of the warm-up" if fit.kind == "samples"
         else "averaged over 100 draws from q" if fit.kind == "variational" else "at the point"
     )  # fmt: skip
     return Picture(
         "densities",
-        f"Predictive densities, {how}; lower is better, and the first steps are cut off. A test curve that turns up "
-        "while the training curve falls is overfitting.",
+        f"Log loss of the prediction, {how}. Lower is better. "
+        "A test curve that rises while the training curve falls is overfitting.",
         figure,
     )
 
@@ -160,8 +160,7 @@ def _by_activity(fit: Fit) -> Picture | None:
     axes.legend()
     return Picture(
         "activity",
-        "Held-out error by how much is known of the row. Where the red line is above the blue one, intervals are too "
-        "narrow for such rows.",
+        "Held-out error by how much is known of the row. Where red is above blue, intervals are too short.",
         figure,
     )
 
@@ -185,8 +184,7 @@ def _map(fit: Fit) -> Picture:
         axes.set_yticks([])
     return Picture(
         "columns",
-        "Columns that lie together please the same rows; those that lie opposite divide them. Axes are principal ones: "
-        "directions mean more than their signs.",
+        "Columns that lie together please the same rows; those that lie opposite divide them. Signs are a convention.",
         figure,
     )
 
@@ -211,6 +209,6 @@ def _offsets(fit: Fit) -> Picture:
     right.set(xlabel="offset", title="Rows", yticks=[])
     return Picture(
         "offsets",
-        "How much columns are liked beyond the mean of all ratings, with 90% intervals, and how generous rows are.",
+        "Left: how much columns are liked beyond the mean of all, with 90% intervals. Right: how generous rows are.",
         figure,
     )

@@ -150,8 +150,8 @@ def _genres(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Triple
     some = counted(count, "factor", of=len(order))
     return Picture(
         "genres",
-        f"The columns with the largest weights in {some}, and each factor's share of all that is expected: do the "
-        "names of a list belong together? Bars are relative to the longest; numbers are parts of the factor.",
+        f"The columns with the largest weights in {some}. Do the names of a list belong together? Numbers are parts of "
+        "the factor, titles its share of all that is expected.",
         figure,
     )
 
@@ -199,9 +199,8 @@ def _loadings(theta: Float[Tensor, "N K"], eta: Float[Tensor, "M K"], data: Trip
     some = f" The {count} largest of {len(order)} factors." if count < len(order) else ""
     return Picture(
         "loadings",
-        "Left: bright steps with dark around them are factors of their own; a column bright in several lines belongs "
-        "to several. Right, rows ordered by their largest factor: one bright cell is one taste, several are a mixture."
-        f"{some}",
+        "Left: a column bright in one line belongs to one factor. Right: a row with one bright cell has one taste, "
+        f"with several a mixture.{some}",
         figure,
     )
 
@@ -248,12 +247,11 @@ def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]
     some = ""
     if len(rows) < len(theta) or len(columns) < len(eta):
         some = f" {len(rows)} of {len(theta)} rows and {len(columns)} of {len(eta)} columns, evenly chosen."
-    edge = " (still smaller rates are at its end)" if less else ""
+    edge = " Still smaller rates are at its end." if less else ""
     return Picture(
         "rates",
-        "Rows and columns are ordered by their largest true factor: the second image should repeat the blocks of the "
-        f"first, and cells should lie along the line{edge}, more loosely where rates are so small that few counts "
-        f"speak of them.{some}",
+        "The second image should repeat the blocks of the first. Cells should lie along the line, more loosely where "
+        f"rates are small.{edge}{some}",
         figure,
     )
 
@@ -285,8 +283,8 @@ def _listed_rates(fit: Fit) -> Picture:
     some = f" {len(observed)} of {total} cells, evenly chosen." if len(observed) < total else ""
     return Picture(
         "rates",
-        "Listed counts against what the fit, which has seen them, expects: they should follow the red line. If far "
-        f"more than a tenth lie beyond the orange ones, counts vary more than a Poisson allows.{some}",
+        "Listed counts should follow the red line. A tenth should lie beyond the orange ones; if far more do, counts "
+        f"vary more than a Poisson allows.{some}",
         figure,
     )
 
@@ -355,15 +353,15 @@ def _holdout(fit: Fit) -> Picture:
     if hidden.at_random:
         calibration(axes[0, 1], found.pit, randomised=True)
         rest = (
-            f"the intervals hold {hit.mean():.0%} of all, and should hold 90% or, counts being whole, somewhat more. A "
-            "histogram high at both ends is too sure of itself, high in the middle not sure enough."
+            f"Intervals hold {hit.mean():.0%} of them, and should hold 90% or somewhat more. The histogram should be "
+            "flat: high at both ends, intervals are too short; high in the middle, too long."
         )
     else:
         rest = (
-            "they were not hidden at random but for being listed, so predictions, which allow for zeros, fall below "
-            "the line. They should still rise with it."
+            "Only listed ones were hidden, and predictions allow for zeros. So they fall below the line; they should "
+            "still rise with it."
         )
-    return Picture("holdout", f"Counts that the fit has not seen, equal ones side by side: {rest}", figure)
+    return Picture("holdout", f"Counts that the fit has not seen. {rest}", figure)
 
 
 def _spread(x: np.ndarray) -> np.ndarray:
@@ -389,9 +387,8 @@ def _ranking(fit: Fit) -> Picture:
     some = f" {len(chosen)} of {total} rows, evenly chosen." if len(chosen) < total else ""
     return Picture(
         "ranking",
-        "Recall: the part of a row's hidden columns (zeros aside) that come first among all it does not list, mean "
-        "over rows. What the fit knows of tastes is how far it lies above popularity, which ranks columns by the rows "
-        "that list them."
+        "Recall: the part of a row's hidden columns that come first among all it does not list. The fit should lie "
+        "above popularity, which knows no tastes."
         f"{some}",
         figure,
     )

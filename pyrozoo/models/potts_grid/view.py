@@ -211,5 +211,5 @@ def _disagreement(fits: Sequence[Fit], names: Sequence[str]) -> Picture:
         shades.append((gap, f"{names[i]}: mean {gap.mean():.2g}, most {gap.max():.2g}"))
     figure, panels = _panels(fits[0], len(shades))
     _shades(figure, panels, shades)
-    said = f"Where methods disagree with {names[base]}: probability that would have to be moved, from 0 to 1."
+    said = f"How far probabilities are from those of {names[base]}, pixel by pixel: 0 agrees, 1 contradicts."
     return Picture("disagreement", said, figure)

@@ -165,14 +165,13 @@ def _lead(settings: Mapping[str, Any], fits: pd.DataFrame, status: str) -> str:
     shape = ", ".join(f"{v} {k}" if k in ("rows", "columns") else f"{k} {v}" for k, v in told.items())
     kept = fits["draws"].max() if len(fits) else 0
     return (
-        f"{len(fits)} data sets ({shape}) drawn from the model's own program, fitted one by one, and the truth ranked "
-        f"among {kept} draws of each fit; {fits['seconds'].sum():.0f} s; seed {settings['seed']}; {status}"
+        f"{len(fits)} data sets ({shape}) drawn from the model. The truth is ranked among {kept} draws of each fit; "
+        f"{fits['seconds'].sum():.0f} s; seed {settings['seed']}; {status}"
     )
 
 
 DRAWS = {
-    "samples": "A sampler's draws: as many effective ones were made as are ranked, or as its settings allow, and those "
-    "that are ranked are evenly chosen from them.",
+    "samples": "A sampler's draws, evenly chosen: as many as are effective, or as its settings allow.",
     "exact": "Independent draws from what the method says is the posterior.",
 }
 """What is ranked, by the kind of the fits."""
@@ -227,10 +226,9 @@ def _histograms(calibration: Calibration) -> Picture:
     left = len(summary) - len(names)
     return Picture(
         "ranks",
-        "Flat is right. A valley (high at both ends) says that draws are too narrow, a hill that they are too wide; a "
-        "slope that they lie to one side of the truth: rising, below it; falling, above it. Of a uniform's bars, 99 of "
-        "100 end in the grey band; red quantities are not calibrated."
-        + (f" {left} quantities are not shown, and none of the worst." if left else ""),
+        "Flat is right. A valley: intervals are too short. A hill: too long. Rising: draws lie below the truth. "
+        "Falling: above it. Red quantities are not calibrated. Of a calibrated method's bars, 99 in 100 end in the "
+        "grey band." + (f" {left} quantities are not shown, and none of the worst." if left else ""),
         figure,
     )
 
@@ -263,9 +261,9 @@ def _ecdfs(calibration: Calibration) -> Picture:
     row[0].set_ylabel("ECDF less the uniform's")
     return Picture(
         "ecdf",
-        "The share of data sets whose truth ranks up to x, less x. A uniform stays in the grey band over its whole "
-        "length in 95 of 100 cases. An S that rises first says that draws are too narrow, one that falls first that "
-        "they are too wide; an arch above 0 that draws lie above the truth, below 0 that they lie below it.",
+        "The share of data sets whose truth ranks up to x, less x. In 95 of 100 cases a calibrated method stays in the "
+        "grey band. An S that rises first: intervals are too short; that falls first: too long. An arch above 0: draws "
+        "lie above the truth; below 0: below it.",
         figure,
     )
 
@@ -377,7 +375,7 @@ def _overlay(found: Sequence[_Found]) -> Picture:
         figure.legend(fontsize=8, frameon=False, loc="outside right upper")
     return Picture(
         "log_likelihood",
-        "Ranks of the truth's log-likelihood among those of the draws. In the grey band all is well; an arch below 0 "
-        "says that draws explain the data worse than the truth does, above 0 that they explain them better.",
+        "Ranks of the truth's log-likelihood among the draws'. In the grey band all is well. An arch below 0: draws "
+        "explain the data worse than the truth does; above 0: better.",
         figure,
     )

@@ -126,8 +126,8 @@ def _errors(comparison: Comparison) -> Picture | None:
     left.invert_yaxis()
     return Picture(
         "errors",
-        f"Each dot is an invariant, held to {_references(comparison)}. Means within the grey band are as good as exact "
-        "for most purposes. A spread left of the band is too sure of itself, right of it not sure enough. "
+        f"Each dot is an invariant, held to {_references(comparison)}. Means in the grey band are good enough. "
+        "Left of the band intervals are too short, right of it too long. "
         f"Errors beyond {BEYOND:g} are drawn at {BEYOND:g}.",
         figure,
     )
@@ -163,8 +163,8 @@ def _spread(comparison: Comparison) -> Picture | None:
     _beside(row[1])
     return Picture(
         "spread",
-        "Marginal standard deviations. Below the line a method is too sure of itself; the grey wedge reaches down to "
-        "half the sd that the reference finds. Mean-field approximations sink into it where unknowns are correlated.",
+        "Each dot is an sd. Below the line a method's intervals are too short. The grey wedge ends at half the "
+        "reference's sd. Mean-field approximations fall into it where unknowns are correlated.",
         figure,
     )
 
@@ -205,8 +205,8 @@ def _densities(comparison: Comparison) -> Picture | None:
     filled = f" {base} is the reference, filled." if base is not None else ""
     return Picture(
         "densities",
-        f"Posterior densities of the invariants on which the methods differ most.{filled} Dotted lines are point "
-        "estimates. Look for curves that stand beside the reference (biased) or are taller than it (too sure).",
+        f"Invariants on which methods differ most.{filled} Dotted lines are points. "
+        "A curve beside the reference is biased; a taller one is too sure.",
         figure,
     )
 
@@ -263,8 +263,8 @@ def _forest(comparison: Comparison) -> Picture | None:
     _beside(axes)
     return Picture(
         "forest",
-        f"Invariants by method, mean and 90% interval, centred and scaled by {centred}: intervals should cover the "
-        "line at 0 and be as long as its own.",
+        f"Means and 90% intervals of invariants, in sds of {centred}. Intervals should cover 0 and be as long as "
+        f"those of {centred}.",
         figure,
     )
 
@@ -302,8 +302,8 @@ def _race(comparison: Comparison) -> Picture | None:
         right.set_title("Error", fontsize=11)
         _beside(right)
     said = (
-        " Right: the largest error of an invariant's mean. Samplers go on falling, by half for four times the seconds; "
-        "searches (dots) have one answer, with the error that their approximation has. "
+        " Right: the largest error of a mean. A sampler halves it in four times the seconds. "
+        "A search (dot) has one answer, and its error stays. "
         f"The grey line is {comparison.limits.time_error:g} sd."
     )
     return Picture(
@@ -361,7 +361,7 @@ def _distances(comparison: Comparison) -> Picture | None:
     axes.set_title("Distances", fontsize=11)
     return Picture(
         "distances",
-        "No reference: the typical (median) distance of invariants' means between two fits, in sds. Fits that agree "
-        "may all be wrong; fits that do not cannot all be right.",
+        "Typical (median) distance between the means of two fits, in sds. Nothing here says which is right: fits that "
+        "agree may all be wrong.",
         figure,
     )

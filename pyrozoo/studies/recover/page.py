@@ -239,8 +239,8 @@ def picture(estimates: pd.DataFrame, summary: pd.DataFrame) -> Picture:
         figure.legend([*named.values()], [*named], **style)
     return Picture(
         "recovery",
-        "Means over data sets with two standard errors, and below them every data set as a faint dot; dashed lines are "
-        "the truth. What stands between zero and its line shrinks.",
+        "Means over data sets, with two standard errors. Each faint dot is a data set; dashed lines are the truth. "
+        "What stands between zero and its line shrinks.",
         figure,
     )
 
