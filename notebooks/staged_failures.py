@@ -68,7 +68,7 @@ unjudged.pairwise.round(2)
 # ## Intervals that are too short
 #
 # Two kinds of sites that are hard to tell apart: mean counts of 2 and 4. CAVI makes assignments, weights and rates independent. In the posterior they are
-# not. Its means are right, and it is too sure of which sites are of one kind.
+# not. Its means of columns are right. It is too sure of which sites are of one kind (`same_component`).
 
 # %%
 alike = rng.poisson(np.where(rng.random((rows, 1)) < 0.5, 2.0, 4.0), (rows, 5)) * rng.binomial(1, 0.8, (rows, 5))
@@ -90,7 +90,7 @@ judged.pictures["spread"]
 #
 # ## A point held to intervals
 #
-# EM gives the single best value. It has no spread, so nothing says how far it may be off. Nobody holds it to one, and it has no line about intervals.
+# EM gives the single best value. It has no spread, so nothing says how far it may be off. Nobody holds a point to intervals: the card has no line about them.
 
 # %%
 judged.cards[2]

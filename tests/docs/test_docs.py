@@ -124,6 +124,8 @@ def test_commands(there, capsys, request, need, command):
         arguments += ["data.rows=6", "data.columns=9", "inference=exact,cavi"]
     if "experiment=shrinkage_ladder" in arguments:
         arguments += ["recovery.simulations=2", "recovery.rows=60", "recovery.methods=vem,exact"]
+    if "experiment=staged_failures" in arguments:
+        arguments += ["data.rows=40"]
     for survey in ("election", "votes"):
         if f"experiment={survey}_synthetic" in arguments:
             need(survey)
@@ -206,6 +208,9 @@ def test_commands(there, capsys, request, need, command):
     code, _, err = run(capsys, *arguments, *(SMALL if simulated else []))
     assert code == 0, err
     assert list(there.rglob("report.html"))
+    if "experiment=staged_failures" in arguments:
+        (page,) = there.glob("outputs/sweeps/*/report.html")
+        assert "Believe none yet" in page.read_text(encoding="utf-8"), "they fail, as staged"
 
 
 @pytest.mark.parametrize("block", [pytest.param(b, id=n) for (kind, b), n in BLOCKS.items() if kind == "python"])
