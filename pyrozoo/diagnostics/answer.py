@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyrozoo.diagnostics.card import FATAL, LEVELS, Card, Line, listed, named, sds
@@ -160,6 +160,9 @@ class Told:
 
 def believe(fits: Sequence[Told]) -> str:
     """Say which of several fits of one posterior to believe, for what, at what price."""
+    methods = [str(fit.metrics["method"]) for fit in fits]
+    if len(set(methods)) == len(fits) and not any(fit.name.endswith("(stored)") for fit in fits):
+        fits = [replace(fit, name=method) for fit, method in zip(fits, methods, strict=True)]  # all else they share
     reference = next((fit for fit in fits if fit.metrics.get("is_reference")), None)
     if len(fits) == 1:
         return fits[0].card.answer

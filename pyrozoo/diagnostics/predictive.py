@@ -77,9 +77,9 @@ def prior_conflict(fit: Fit) -> dict[str, float | str]:
     Bayesian Analysis 1).
 
     Returns:
-        ``prior_conflict_p``, the least tail probability over statistics, that statistic, ``prior_conflict_of``, and,
-        ``prior_conflict_setting``, what to type. Nothing where the prior cannot be drawn from, or the data are so large
-        that few sets can be simulated.
+        Of the statistic that is farthest off, ``prior_conflict_of``: its tail probability, ``prior_conflict_p``, its
+        distance in units of the farthest simulation's, ``prior_conflict_excess``, and ``prior_conflict_setting``, what
+        to type. Nothing where the prior cannot be drawn from, or the data are so large that few sets can be simulated.
     """
     count = affordable(fit)
     if count < FEWEST:
@@ -96,14 +96,29 @@ def prior_conflict(fit: Fit) -> dict[str, float | str]:
         simulated = torch.stack([one[name].double().flatten() for one in sets])
         known = observed.flatten().isfinite() & simulated.isfinite().all(0)
         if known.any():
-            found[name] = tail(observed.double().flatten()[known], simulated[:, known])[0]
+            found[name] = _conflict(observed.double().flatten()[known], simulated[:, known])
     if not found:
         return {}
-    worst = min(found, key=lambda name: found[name])
+    worst = max(found, key=lambda name: found[name][1])
+    p, excess = found[worst]
     return {
-        "prior_conflict_p": found[worst], "prior_conflict_of": worst,
+        "prior_conflict_p": p, "prior_conflict_excess": excess, "prior_conflict_of": worst,
         "prior_conflict_setting": fit.model.to_rescale(fit.data),
     }  # fmt: skip
+
+
+def _conflict(observed: Tensor, simulated: Tensor) -> tuple[float, float]:
+    """Return the tail probability of a statistic, and how far off it is in units of the farthest simulation.
+
+    Positive statistics are compared on the scale of their logarithms: a prior whose data are a hundred times too large
+    is as wrong as one whose data are too small.
+    """
+    if bool((observed > 0).all() and (simulated > 0).all()):
+        observed, simulated = observed.log(), simulated.log()
+    centre, spread = simulated.mean(0), _no_rounding(simulated.std(0), simulated.mean(0))
+    theirs = ((simulated - centre) / spread).square().mean(1).sqrt()
+    p, distance = tail(observed, simulated)
+    return p, distance / max(float(theirs.max()), 1e-9)
 
 
 def tail(observed: Tensor, simulated: Tensor) -> tuple[float, float]:

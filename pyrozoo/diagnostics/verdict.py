@@ -22,6 +22,9 @@ MANY = 100
 FEWEST_DRAWS = 4
 """Draws of a chain below which there is no R-hat."""
 
+EXCESS = 1.25
+"""Distance of the data from what the prior draws, in units of the farthest draw, from which on the two conflict."""
+
 DIVERGENT = 0.01
 """Share of divergent transitions from which on a sampler is not to be believed."""
 
@@ -383,7 +386,7 @@ def _prior(metrics: Figures, limits: Thresholds) -> Lines:
     if "prior_conflict_p" not in metrics:
         return
     p, what = metrics["prior_conflict_p"], str(metrics["prior_conflict_of"]).replace("_", " ")
-    if p > limits.check_bad:
+    if p > limits.check_bad or metrics["prior_conflict_excess"] < EXCESS:
         yield Line("pass", "prior", "Data drawn from the prior can look like yours.")
         return
     cure = metrics["prior_conflict_setting"]

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+import pyrozoo
 from pyrozoo.diagnostics.answer import Told, believe
 from pyrozoo.diagnostics.card import MOST_SHOWN, Card, Line, listed, overall
 from pyrozoo.diagnostics.choice import choose
@@ -147,12 +148,18 @@ def test_what_simulated_data_miss_is_said_with_its_side():
 
 def test_a_prior_on_another_scale_names_the_setting():
     cure = "set model.rate_rate=null (0.0012 in place of 1)"
-    conflict = {"prior_conflict_p": 0.0099, "prior_conflict_of": "column_mean", "prior_conflict_setting": cure}
+    conflict = {
+        "prior_conflict_p": 0.0099,
+        "prior_conflict_excess": 3.0,
+        "prior_conflict_of": "column_mean",
+        "prior_conflict_setting": cure,
+    }
     card = verdict({**SAMPLES, **conflict})
     (line,) = [line for line in card if line.about == "prior"]
     assert line == Line("warn", "prior", f"Data drawn from the prior never have column mean like yours: {cure}.")
     assert card.answer.endswith(f"Its prior never draws data like yours: {cure}.")
     assert about({**SAMPLES, **conflict, "prior_conflict_p": 0.02})["prior"].level == "pass"
+    assert about({**SAMPLES, **conflict, "prior_conflict_excess": 1.1})["prior"].level == "pass"
 
 
 def test_a_card_is_short_and_what_does_not_pass_comes_first():
@@ -257,3 +264,26 @@ def test_information_criteria_choose_the_least_and_bounds_the_most():
         choice = choose(fits, ["num_components"], told)
         assert choice is not None
         assert choice.value == best, name
+
+
+@pytest.mark.parametrize("scale", [0.1, 1000.0])
+def test_a_prior_that_does_not_know_the_data_s_scale_is_found(scale, monkeypatch):
+    monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 100)
+    rng = np.random.default_rng(0)
+    values = scale * (0.9 * rng.normal(size=(200, 1)) + 0.436 * rng.normal(size=(200, 6)))
+    stated, derived = (
+        pyrozoo.fit("factor_analysis", "em", data=values, num_factors=1, noise_scale=each, restarts=2, progress=False)
+        for each in (10.0, None)
+    )
+    assert {line.about: line.level for line in stated.verdict}["prior"] == "warn"
+    assert "set model.noise_scale=null" in stated.verdict.answer
+    assert {line.about: line.level for line in derived.verdict}["prior"] == "pass"
+    assert any(note.startswith("model.noise_scale is") for note in derived.notes)
+
+
+def test_priors_that_data_were_drawn_from_do_not_conflict(monkeypatch):
+    monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 100)
+    settings = {"rows": 100, "columns": 4, "restarts": 1, "progress": False}
+    for seed in range(6):
+        fit = pyrozoo.fit("zip_mixture", "em", num_components=2, data_seed=seed, **settings)
+        assert {line.about: line.level for line in fit.verdict}["prior"] == "pass"
