@@ -287,3 +287,10 @@ def test_priors_that_data_were_drawn_from_do_not_conflict(monkeypatch):
     for seed in range(6):
         fit = pyrozoo.fit("zip_mixture", "em", num_components=2, data_seed=seed, **settings)
         assert {line.about: line.level for line in fit.verdict}["prior"] == "pass"
+
+
+def test_a_mixture_s_bound_is_that_of_one_of_its_equal_modes():
+    settings = {"rows": 40, "columns": 3, "restarts": 1, "draws": 100, "progress": False}
+    fits = [pyrozoo.fit("zip_mixture", "cavi", num_components=K, **settings) for K in (1, 3)]
+    apart = [fit.metrics["elbo_labels"] - fit.metrics["elbo"] for fit in fits if "elbo_labels" in fit.metrics]
+    assert apart == pytest.approx([np.log(6)]), "log 3!, and nothing for one component"
