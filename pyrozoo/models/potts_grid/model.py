@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -113,6 +113,15 @@ class PottsGrid(Model):
                 reward(share, K), f"log(s (K - 1) / (1 - s)) / 2, {equal} (at most {2 * critical(K):.3g})"
             ),
         }
+
+    def to_rescale(self, data: Grid) -> str:
+        """Say what to type where the prior never draws images like this one: a stated matrix is the first to doubt."""
+        said = super().to_rescale(data)
+        if self.coupling is None:
+            return said
+        found = replace(self, coupling=None).derived(data)["coupling_strength"].value
+        more = f", {said.removeprefix('set ')}" if said.startswith("set ") else ""
+        return f"set {self.prefix}coupling=null (a reward of {found:g} for equal neighbours){more}"
 
     @property
     def strength(self) -> float:
