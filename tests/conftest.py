@@ -67,6 +67,20 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"pyrozoo.{name}", 8)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def strict() -> Iterator[None]:
+    """Raise what would be a note: a fault that loses no fit is a fault."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyrozoo.core.errors.NOTED", ())
+        yield
+
+
+@pytest.fixture
+def lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make notes of faults, as users see them."""
+    monkeypatch.setattr("pyrozoo.core.errors.NOTED", (Exception,))
+
+
 @pytest.fixture(autouse=True)
 def begun() -> None:
     """Begin every test with torch's own generator in one state, whatever ran before it."""

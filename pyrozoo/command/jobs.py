@@ -37,7 +37,7 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
     try:
         from pyrozoo.core.errors import NotApplicable, UserError
         from pyrozoo.run.fit import Run
-        from pyrozoo.store.run_directory import CHECKPOINT, CONFIG, write_failure, write_text
+        from pyrozoo.store.run_directory import CHECKPOINT, CONFIG, METRICS, write_failure, write_text
         from pyrozoo.studies.calibrate import run as calibration
         from pyrozoo.studies.calibrate.page import RANKS
     except KeyboardInterrupt:
@@ -56,17 +56,18 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         if calibrating:
             result = calibration.run(plain, directory=directory, resume=resume)
         else:
-            result = Run.from_config(plain, directory=directory, resume=resume).result()
+            result = Run.from_config(plain, directory=directory, resume=resume).result(directory)
         if calibrating and not len(result.ranks):
             raise KeyboardInterrupt
         result.save(directory, unresolved)
     except (UserError, OSError) as error:
-        message = str(error)
-        if isinstance(error, OSError):
-            message = f"{error.strerror or error}: {error.filename or directory}"
+        message, saved = _said(error, directory), (directory / METRICS).is_file()
+        if saved and not calibrating:
+            message += f" (the fit is kept: python -m pyrozoo.report {directory} makes the rest)"
         if in_sweep:
-            status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
-            write_failure(directory, status, message, model, method)
+            if not saved:
+                status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
+                write_failure(directory, status, message, model, method)
             complain(f"{directory.name}: {message}")
             return 0  # the sweep's own exit code comes from its report
         if (directory / kept).is_file():
@@ -84,10 +85,16 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
             raise
         traceback.print_exc()
         last = traceback.format_exc().strip().splitlines()[-1]
-        write_failure(directory, "failed", last, model, method)
+        if not (directory / METRICS).is_file():
+            write_failure(directory, "failed", last, model, method)
         return 0
     sys.stdout.write(f"{result}\n  {directory / 'report.html'}\n" if calibrating else describe(result, directory))
     return INTERRUPTED if result.status == "interrupted" else 0
+
+
+def _said(error: Exception, directory: Path) -> str:
+    """Return what an error says, of the system's with the file that it is about."""
+    return f"{error.strerror or error}: {error.filename or directory}" if isinstance(error, OSError) else str(error)
 
 
 def describe(result: Any, directory: Path) -> str:

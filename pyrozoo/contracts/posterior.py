@@ -322,7 +322,7 @@ class Posterior:
     def derived(self, draws: Values) -> Arrays:
         """Return the program's deterministic sites at draws, name -> (dimensions, [chain, draw, *event])."""
         sampled = sample_nodes(self.first_trace).items()
-        nodes = {name: node for name, node in sampled if node["infer"].get("_deterministic")}
+        nodes = {name: node for name, node in sampled if is_deterministic(node)}
         if not nodes:
             return {}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,59 @@ from torch import Tensor
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import beside
 from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.picture import Picture
+
+
+class Tables(Mapping[str, pd.DataFrame]):
+    """Tables by name, each made when it is asked for: one that fails leaves the others.
+
+    Args:
+        parts: Name -> the table, or a function that makes it.
+    """
+
+    def __init__(self, parts: Mapping[str, pd.DataFrame | Callable[[], pd.DataFrame]]):
+        self.parts = dict(parts)
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        part = self.parts[name]
+        return part() if callable(part) else part
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parts)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __or__(self, other: Tables) -> Tables:
+        return Tables(self.parts | other.parts)
+
+
+class Pictures:
+    """Pictures in order, each made when it is its turn: one that fails leaves the others.
+
+    Args:
+        *parts: Functions that make one, several or none (None), each with a name of its own.
+    """
+
+    def __init__(self, *parts: Callable[[], Picture | Sequence[Picture] | None]):
+        self.parts = parts
+
+    @staticmethod
+    def made(part: Callable[[], Picture | Sequence[Picture] | None]) -> list[Picture]:
+        """Return the pictures that a part makes."""
+        found = part()
+        return [] if found is None else [found] if isinstance(found, Picture) else list(found)
+
+    def __iter__(self) -> Iterator[Picture]:
+        for part in self.parts:
+            yield from self.made(part)
+
+
+def named(part: Callable[[], Any]) -> str:
+    """Return what a part of ``Pictures`` is called, in words."""
+    while isinstance(part, partial):
+        part = part.func
+    return getattr(part, "__name__", type(part).__name__).strip("_<>").replace("_", " ")
 
 
 class View:
@@ -39,8 +90,15 @@ class View:
         """Return the model's own figures."""
         return {}
 
-    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
-        """Return what goes into tables/, name -> table: by default what was hidden, and what is missing, predicted."""
+    def responsibilities(self, fit: Fit) -> Tensor | None:
+        """Return the probability of every component for every unit of a mixture, [unit, component]; of others None."""
+        return None
+
+    def tables(self, fit: Fit) -> Mapping[str, pd.DataFrame]:
+        """Return what goes into tables/, name -> table: by default what was hidden, and what is missing, predicted.
+
+        ``Tables`` makes each when it is asked for; one that raises NotApplicable is left out.
+        """
         return self.predicted(fit)
 
     def parts(self, fit: Fit) -> list[tuple[str, str, Any]]:
@@ -55,19 +113,25 @@ class View:
         """Return what hides entries: ``holdout``, the data, and ``completion``, new rows."""
         return [(name, part) for name, _, part in self.parts(fit) if part.hidden is not None]
 
-    def predicted(self, fit: Fit) -> dict[str, pd.DataFrame]:
+    def predicted(self, fit: Fit) -> Tables:
         """Return predictions of hidden cells, and of those that nobody knows, in the data and in new rows."""
-        result = {}
+        result: dict[str, Callable[[], pd.DataFrame]] = {}
+
+        def known(part: Any) -> pd.DataFrame:
+            return part.predictions(fit.prediction(part))
+
+        def likely(part: Any) -> pd.DataFrame:
+            return known(part).drop(columns="true")
+
         for name, part in self.hiding(fit):
             if len(part.hidden.values) <= self.most_cells:
-                result[name] = part.predictions(fit.prediction(part))
+                result[name] = partial(known, part)
         # Cells that are missing in the user's own file: nobody knows their value, so there is a prediction only.
         for _, name, part in self.parts(fit):
             unknown = part.missing
             if unknown is not None and len(unknown.hidden.values) <= self.most_cells:
-                with suppress(NotApplicable):  # a program whose sites are no cells
-                    result[name] = unknown.predictions(fit.prediction(unknown)).drop(columns="true")
-        return result
+                result[name] = partial(likely, unknown)
+        return Tables(result)
 
     def draws_of(self, fit: Fit, part: Any) -> Draws:
         """Return draws that say something of new rows: where these have parameters of their own, with those."""
@@ -81,8 +145,8 @@ class View:
         """Return what to recommend to some rows of ``part``, given ``draws_of`` it: row, rank, column and intervals."""
         raise NotImplementedError
 
-    def pictures(self, fit: Fit) -> list[Picture]:
-        """Return the model's own pictures."""
+    def pictures(self, fit: Fit) -> Iterable[Picture]:
+        """Return the model's own pictures; ``Pictures`` makes each when it is its turn."""
         return []
 
     def compared_tables(self, fits: Sequence[Fit], names: Sequence[str]) -> dict[str, pd.DataFrame]:

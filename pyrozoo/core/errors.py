@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """A mistake in the input: shown as one line, exit code 2, nothing half written."""
@@ -21,6 +24,30 @@ class NotApplicable(UserError):
 
 class NumericalError(UserError):
     """A computation could not be carried out in floating point; the message says where and what to try."""
+
+
+NOTED: tuple[type[Exception], ...] = (Exception,)
+"""Faults of which ``noted`` makes notes."""
+
+
+@contextmanager
+def noted(notes: list[str], what: str, again: str = "") -> Iterator[None]:
+    """Go on when a block fails, and say so in a note: what is made of a fit must not lose it.
+
+    Args:
+        notes: Gets the note.
+        what: What could not be made.
+        again: What to type to try again, if anything.
+    """
+    try:
+        yield
+    except OSError:  # what cannot be written, as on a full disk, is the user's to mend
+        raise
+    except NOTED as error:
+        said = f"{what} could not be made: {'' if isinstance(error, UserError) else f'{type(error).__name__}, '}"
+        said += first_line(error) + (f" ({again} tries again)" if again else "")
+        if said not in notes:
+            notes.append(said)
 
 
 def first_line(error: Exception) -> str:

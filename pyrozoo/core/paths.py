@@ -41,5 +41,9 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.replace(path)  # os.replace: atomic
+    except OSError as error:
+        if error.filename in (None, str(temporary)):  # a full disk does not say where; nobody knows the other name
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)

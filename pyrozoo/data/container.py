@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,14 @@ Stored = Mapping[str, np.ndarray]
 """The same as it comes back: name -> array."""
 
 NOISE_STREAM = 1
+
+
+_NOT_HELD = re.compile("[\x00\ud800-\udfff]")
+
+
+def storable(text: str) -> str:
+    """Return a text with what neither HDF5 nor UTF-8 can hold, NUL and halves of surrogate pairs, replaced."""
+    return _NOT_HELD.sub("�", text)
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,18 @@ class Data(abc.ABC):
         moved |= {name: (part := getattr(self, name)) and part.to(device, dtype) for name in ("hidden", "test")}
         index = None if self.row_index is None else move(self.row_index)
         return replace(self, values=move(self.values), row_index=index, **moved)
+
+    def storable(self) -> Self:
+        """Return the data with labels that a file can hold."""
+        named = {axis: getattr(self, axis) for axis in ("row_labels", "column_labels")}
+        changes: dict[str, Any] = {
+            axis: [storable(label) for label in labels]
+            for axis, labels in named.items()
+            if any(_NOT_HELD.search(label) for label in labels)
+        }
+        if self.test is not None and (test := self.test.storable()) is not self.test:
+            changes["test"] = test
+        return replace(self, **changes) if changes else self
 
     @classmethod
     def _meaningless(cls, setting: str) -> NoReturn:

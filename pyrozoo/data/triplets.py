@@ -137,6 +137,7 @@ class Triplets(Data):
 
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
+        index = index.to(self.values.device)
         values, names, gone = _take_rows(self.pattern, index, self.values), self.row_labels, None
         if self.unobserved is not None and self.unobserved_pattern is not None:
             taken = _take_rows(self.unobserved_pattern, index, self.unobserved)

@@ -12,13 +12,18 @@ import numpy as np
 import torch
 import xarray as xr
 from scipy.special import logsumexp
+from torch import Tensor
+from torch.distributions import biject_to, constraints
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.view import view_of
 from pyrozoo.core.draws import Values, evenly
+from pyrozoo.core.errors import noted
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics.predictive import checks, prior_conflict
+from pyrozoo.program.trace import priors
 
 Metrics = dict[str, float | int | str]
 
@@ -33,25 +38,48 @@ WORTH_DRAWS = 100
 """Draws that such weights must be worth."""
 
 
+UNEVALUATED = "not_evaluated"
+"""Stands among the metrics of a fit that was kept before its figures were computed."""
+
+
+def known(fit: Fit) -> Metrics:
+    """Return what a fit says of itself, flat, before any figure is computed."""
+    own = ("method", "kind", "status", "objective_name", "objective", "iterations", "seconds", "seed")
+    return _finite({"model": fit.model_name, **{name: getattr(fit, name) for name in own}, **fit.metrics})
+
+
+def _finite(metrics: Metrics) -> Metrics:
+    return {name: value for name, value in metrics.items() if not isinstance(value, float) or math.isfinite(value)}
+
+
 def evaluate(fit: Fit) -> Metrics:
     """Return all figures of a fit, flat; a figure that does not apply or is not finite is left out.
 
-    Raises:
-        DataError: From the model, if the data cannot be predicted.
+    Of a part that fails a note says why, and the others stand: ``fit.notes``.
     """
-    own = ("method", "kind", "status", "objective_name", "objective", "iterations", "seconds", "seed")
-    result: Metrics = {"model": fit.model_name, **{name: getattr(fit, name) for name in own}, **fit.metrics}
-    if fit.data.hidden is not None and len(fit.data.hidden.values):
-        result |= holdout(fit.prediction(fit.data), fit.data.hidden)
-    if fit.kind != "point" and fit.draws.shape[0] * fit.draws.shape[1] >= 20:
-        result |= loo(fit)
-    if fit.kind == "variational":
-        result |= approximation(fit)
-    if fit.kind == "samples":
-        result |= convergence(fit)
-    result |= checks(fit) | prior_conflict(fit)
-    result |= view_of(fit.model).metrics(fit)
-    return {name: value for name, value in result.items() if not isinstance(value, float) or math.isfinite(value)}
+    result = known(fit)
+    hides = fit.data.hidden is not None and len(fit.data.hidden.values)
+    many = fit.draws.shape[0] * fit.draws.shape[1] >= 20
+    parts: list[tuple[str, bool, Callable[[Fit], Mapping[str, Any]]]] = [
+        ("the figures of what was held out", bool(hides), held_out),
+        ("the figures of LOO", fit.kind != "point" and many, loo),
+        ("the figures of the approximation", fit.kind == "variational", approximation),
+        ("the figures of convergence", fit.kind == "samples", convergence),
+        ("the predictive checks", True, checks),
+        ("the check of prior against data", True, prior_conflict),
+        ("the information criteria", fit.kind == "point", information),
+        ("the model's own figures", True, view_of(fit.model).metrics),
+    ]
+    for what, applies, part in parts:
+        if applies:
+            with noted(fit.notes, what):
+                result |= part(fit)
+    return _finite(result)
+
+
+def held_out(fit: Fit) -> Metrics:
+    """Return ``holdout`` of the fit's own data."""
+    return holdout(fit.prediction(fit.data), fit.data.hidden)
 
 
 def holdout(prediction: Prediction, hidden: Any) -> Metrics:
@@ -105,6 +133,52 @@ def loo_by_unit(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         elpd[~few] = np.asarray(result.loo_i)
         bad[~few] = np.asarray(result.pareto_k) > khat_threshold(len(logs))
     return elpd, bad, logs
+
+
+def information(fit: Fit) -> Metrics:
+    """Return information criteria of a point: less is better.
+
+    With L the likelihood at the point, local sites summed out, p its free parameters and n the units of the data::
+
+        aic = -2 log L + 2 p                                    Akaike 1974, IEEE Trans. Automat. Contr. 19
+        bic = -2 log L + p log n                                Schwarz 1978, Ann. Statist. 6
+        icl = bic - 2 sum_n sum_k r_nk log r_nk                 Biernacki, Celeux and Govaert 2000, IEEE PAMI 22
+
+    r are the responsibilities of a mixture. p counts the unconstrained coordinates of all sites, less those along which
+    the likelihood cannot change, such as turns of factors. The point is the posterior's mode: priors move it from the
+    maximum of L.
+
+    Nothing is returned where units have parameters of their own (as rows have in matrix factorizations): p grows with n
+    there, and no such criterion holds. Nor for methods that maximise no joint density: PCA and PPCA hold parameters
+    equal that are several in the program.
+    """
+    posterior = fit.posterior
+    own = {posterior.unit, "row"}
+    if not fit.objective_name.startswith("log_joint") or any(own & set(dims) for dims in posterior.sites.values()):
+        return {}
+    point, n = next(fit.draws.each()), posterior.units
+    log_likelihood, p = float(fit.pointwise[1][0, 0].sum()), free_parameters(posterior, point)
+    result: Metrics = {
+        "free_parameters": p,
+        "aic": -2 * log_likelihood + 2 * p,
+        "bic": -2 * log_likelihood + p * math.log(n),
+    }
+    shares = view_of(fit.model).responsibilities(fit)
+    if shares is not None:
+        result["icl"] = float(result["bic"]) - 2 * float(torch.special.xlogy(shares, shares).sum())
+    return result
+
+
+def free_parameters(posterior: Posterior, point: Values) -> int:
+    """Return how many numbers say what a posterior's sites are, as far as the likelihood can tell."""
+    found = priors(posterior.program, posterior.sites, point, posterior.few, posterior.depth)
+    return sum(_coordinates(prior.support, point[site]) for site, prior in found.items()) - posterior.orbit(point)[0]
+
+
+def _coordinates(support: Any, value: Tensor) -> int:
+    if support in (constraints.positive_definite, constraints.lower_cholesky):  # triangular
+        return value.numel() * (value.shape[-1] + 1) // (2 * value.shape[-1])
+    return math.prod(biject_to(support).inverse_shape(value.shape))
 
 
 def khat_threshold(draws: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import threading
 import time
@@ -257,8 +258,10 @@ def _write_checkpoint(path: Path, process: Process, record: _Record, iterations:
         "figures": record.figures,
         "random": _random_state(),
     }
+    buffer = io.BytesIO()  # torch's own writer of files says nothing of a full disk
+    torch.save(content, buffer)
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path | None) -> dict[str, Any]:

@@ -16,7 +16,17 @@ from torch import Tensor
 
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import NotApplicable, NumericalError
-from pyrozoo.program.trace import Program, anywhere, depth_of, dims_of, log_density_at, log_prior, plate_depth, priors
+from pyrozoo.program.trace import (
+    Program,
+    anywhere,
+    depth_of,
+    dims_of,
+    is_deterministic,
+    log_density_at,
+    log_prior,
+    plate_depth,
+    priors,
+)
 
 
 class FlatDensity(abc.ABC):
@@ -238,7 +248,7 @@ class ProgramDensity(FlatDensity):
         }
         self.derived = {
             name: dims_of(node) for name, node in first.nodes.items()
-            if node["type"] == "sample" and node["infer"].get("_deterministic")
+            if node["type"] == "sample" and is_deterministic(node)
         }  # fmt: skip
         self.observed = {name: pair for name, pair in self.observed.items() if name not in self.derived}
         if log_density is not None:

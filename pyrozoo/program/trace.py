@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pyro.poutine as poutine
 import torch
+from pyro.distributions import Delta, ExpandedDistribution, Independent, MaskedDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer import config_enumerate
 from pyro.infer.mcmc.util import TraceEinsumEvaluator
@@ -32,8 +33,19 @@ def sample_nodes(trace: Any) -> dict[str, Any]:
 
 
 def is_deterministic(node: Mapping[str, Any]) -> bool:
-    """Return whether a site is a function of others, which the program only records."""
-    return bool(node["infer"].get("_deterministic"))
+    """Return whether a site is a function of others: recorded, or another's in place of a reparameterised one."""
+    return bool(node["infer"].get("_deterministic")) or (node["is_observed"] and type(_inner(node["fn"])) is Delta)
+
+
+def _inner(fn: Any) -> Any:
+    while isinstance(fn, MaskedDistribution | Independent | ExpandedDistribution):
+        fn = fn.base_dist
+    return fn
+
+
+def _is_dense(node: Mapping[str, Any]) -> bool:
+    """Return whether a site has a density: a function of others may have that of its change of variables."""
+    return not is_deterministic(node) or getattr(node["fn"], "_mask", None) is not False
 
 
 def simulate(program: Program, blank: Any, given: Values | None = None) -> dict[str, Tensor]:
@@ -184,7 +196,8 @@ def log_likelihood_by_unit(
         Log densities [unit], and names of plates; none where the units are of several kinds.
     """
     trace = enumerated_trace(program, values, data, depth)
-    nodes = {name: node for name, node in _dense(trace).items() if name not in set(sites)}
+    held = set(sites)
+    nodes = {name: x for name, x in _dense(trace).items() if name not in held and not is_deterministic(x)}
     if not _enumerates(trace):  # every element of every site is a unit, in plates or not
         kinds = {tuple(dims_of(node)[: node["log_prob"].ndim]) for node in nodes.values()}
         parts = [node["log_prob"].reshape(-1) for node in nodes.values()]
@@ -214,7 +227,7 @@ def log_density_at(program: Program, values: Values, data: Any, depth: int) -> T
 def _dense(trace: Any) -> dict[str, Any]:
     """Return the sites that have a density, with their log densities."""
     trace.compute_log_prob()
-    return {name: node for name, node in sample_nodes(trace).items() if not is_deterministic(node)}
+    return {name: node for name, node in sample_nodes(trace).items() if _is_dense(node)}
 
 
 def _enumerates(trace: Any) -> bool:

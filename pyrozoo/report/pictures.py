@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import arviz as az
@@ -10,28 +11,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.view import Pictures
 from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.drawing.panels import panels
+
+ALIKE = 0.1
+"""Difference of objectives below which two restarts are said to end at the same optimum."""
 
 MOST_LINES = 40
 MOST_POINTS = 2000
 
 
-def standard_pictures(fit: Fit, data: az.InferenceData) -> list[Picture]:
+def standard_pictures(fit: Fit, data: az.InferenceData) -> Pictures:
     """Return the pictures that need nothing of the model but its contract."""
-    pictures = [_objective(fit)] if len(fit.trace) > 1 else []  # a closed form has no path
+    pictures = [partial(_objective, fit)] if len(fit.trace) > 1 else []  # a closed form has no path
     if len(fit.runs) > 1 and fit.kind != "samples":
-        pictures.append(_restarts(fit))
+        pictures.append(partial(_restarts, fit))
     if any(value.is_floating_point() for value in fit.draws.values()):  # labels are the model's own to draw
-        pictures.append(_posterior(fit))
+        pictures.append(partial(_posterior, fit))
     if fit.kind == "samples" and fit.draws[next(iter(fit.draws))].shape[1] > 1:
-        pictures.append(_traces(fit))
+        pictures.append(partial(_traces, fit))
     if "posterior_predictive" in data:
         sets = data["posterior_predictive"]
         whole = fit.posterior.observed in sets and sets[fit.posterior.observed].ndim == 4
-        pictures.append(_predictive(fit, data) if whole else _totals(data))
-    return pictures
+        pictures.append(partial(_predictive, fit, data) if whole else partial(_totals, data))
+    return Pictures(*pictures)
 
 
 def _objective(fit: Fit) -> Picture:
@@ -60,10 +65,19 @@ def _objective(fit: Fit) -> Picture:
 def _restarts(fit: Fit) -> Picture:
     figure, axes = panels(6, 3)
     gaps = (fit.runs["objective"].max() - fit.runs["objective"]).dropna()
-    axes.hist(gaps, bins=min(30, max(5, len(gaps) // 4)), color="C0")
+    bins = min(30, max(5, len(gaps) // 4))
+    axes.hist(gaps, bins=bins, range=(0, max(float(gaps.max()), ALIKE)), color="C0")  # below ALIKE is no difference
     axes.set(xlabel="below the best restart", ylabel="restarts", title=f"Where {len(gaps)} restarts ended")
-    near = f"{int((gaps < 0.1).sum())} of {len(gaps)} restarts end within 0.1 of the best"
-    return Picture("restarts", f"{near}.", figure)
+    return Picture("restarts", _reached(int((gaps < ALIKE).sum()), len(gaps)), figure)
+
+
+def _reached(best: int, count: int) -> str:
+    """Say how many restarts reach the best optimum, and what follows."""
+    if best == count:
+        return f"All {count} restarts end at the same optimum, within {ALIKE:g}: fewer would do."
+    if best == 1:
+        return f"Only one of {count} restarts reaches the best optimum. There may be a better one: try more restarts."
+    return f"{best} of {count} restarts reach the best optimum, within {ALIKE:g}; the others stop below it."
 
 
 def _posterior(fit: Fit) -> Picture:

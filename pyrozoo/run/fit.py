@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,13 +22,13 @@ from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.model import Model, Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import SettingError
+from pyrozoo.core.errors import SettingError, noted
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.settings import Settings, one_of, positive, suggestion, whole
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import check_reference
-from pyrozoo.diagnostics.metrics import evaluate
+from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate, known
 from pyrozoo.run import catalog
 from pyrozoo.run.names import PYTHON, check_names, device_of, method_of, model_of
 from pyrozoo.run.reference import judge, load_run, verdict_settings
@@ -40,6 +41,7 @@ from pyrozoo.store.run_directory import (
     pictures_of,
     read_config,
     tables_of,
+    write_fit,
     write_page,
     write_run,
     write_text,
@@ -89,6 +91,7 @@ class Result(Fit):
 
     settings: Mapping[str, Any]
     stored: az.InferenceData | None = None
+    kept: tuple[Path, list[str]] | None = None
 
     @classmethod
     def of(cls, fit: Fit, settings: Mapping[str, Any], data: az.InferenceData | None = None) -> Result:
@@ -111,7 +114,7 @@ class Result(Fit):
 
     def __dir__(self) -> list[str]:
         own = [name for name in super().__dir__() if not name.startswith("_")]
-        return [name for name in own if name not in ("of", "knows", "stored")]
+        return [name for name in own if name not in ("of", "knows", "stored", "keep", "kept")]
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -182,6 +185,12 @@ class Result(Fit):
         """
         return answer(self, "recommend", new, laid_out(self.settings, layout), count)
 
+    def keep(self, directory: Path) -> None:
+        """Write what the fit is, before any figure of it is computed: whatever fails from now on, it is there."""
+        text = (directory / CONFIG).read_text(encoding="utf-8")
+        write_fit(self, self.inference_data, directory, text, {**known(self), UNEVALUATED: 1})
+        self.kept = directory, list(self.notes)
+
     def save(self, directory: str | Path, config: str | None = None) -> Path:
         """Write a run directory.
 
@@ -195,8 +204,21 @@ class Result(Fit):
         directory = Path(directory)
         text = config or yaml.safe_dump(dict(self.settings), sort_keys=False)
         asked = {name: self.settings.get(name) for name in ("synthetic_rows", "synthetic_given", "progress")}
-        write_run(self, self.inference_data, directory, text, self.verdict, **asked)
+        kept = self.kept == (directory, self.notes)
+        write_run(self, self._noted(), directory, text, self._card(), kept=kept, **asked)
         return directory
+
+    def _noted(self) -> az.InferenceData:
+        """The fit as InferenceData, with the notes that there are by now."""
+        data = self.inference_data
+        data.attrs["notes"] = json.dumps(self.notes)
+        return data
+
+    def _card(self) -> Card:
+        card = Card("The verdict could not be reached.", ())
+        with noted(self.notes, "the verdict"):
+            card = self.verdict
+        return card
 
     def report(self, directory: str | Path) -> Path:
         """Write the tables, pictures and report.html of a run directory anew.
@@ -208,7 +230,7 @@ class Result(Fit):
             The directory.
         """
         text = yaml.safe_dump(dict(self.settings), sort_keys=False)
-        write_page(self, self.inference_data, Path(directory), text, self.verdict)
+        write_page(self, self.inference_data, Path(directory), text, self._card())
         return Path(directory)
 
 
@@ -258,7 +280,7 @@ class Run:
         if own.threads is not None:
             torch.set_num_threads(own.threads)
         model = model_of(config["model"]) if model is None else model
-        table = read(config["data"], model, given=data, test=test, holdout=holdout)
+        table = read(config["data"], model, given=data, test=test, holdout=holdout).storable()
         check_request(model, own.synthetic_rows, own.synthetic_given)
         if own.synthetic_given:
             table.codes_of(own.synthetic_given)  # a wrong one is a mistake before the fit
@@ -288,11 +310,13 @@ class Run:
         fitted.notes = [*self.posterior.data.notes, *self.notes, *fitted.notes]
         return fitted
 
-    def result(self) -> Result:
-        """Return the fit with its figures; nothing is written but checkpoints."""
-        fitted = self.fit()
-        fitted.metrics = evaluate(fitted)
-        return Result.of(fitted, self.config)
+    def result(self, directory: Path | None = None) -> Result:
+        """Return the fit with its figures, kept in a run directory before they are computed; None: nowhere."""
+        result = Result.of(self.fit(), self.config)
+        if directory is not None:
+            result.keep(directory)
+        result.metrics = evaluate(result)
+        return result
 
 
 def _derived(model: Model, data: Any) -> tuple[str, ...]:

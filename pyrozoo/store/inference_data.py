@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import arviz as az
+import h5netcdf
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 from torch import Tensor
+from xarray.backends import H5NetCDFStore
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
-from pyrozoo.contracts.posterior import Posterior, posterior_class
+from pyrozoo.contracts.posterior import Arrays, Posterior, posterior_class
 from pyrozoo.core.draws import Draws, Values
-from pyrozoo.core.errors import DataError, NotApplicable
+from pyrozoo.core.errors import DataError, NotApplicable, noted
 from pyrozoo.core.paths import version
 from pyrozoo.core.seeds import seeded
+from pyrozoo.data.container import storable
 from pyrozoo.diagnostics import predictive
 from pyrozoo.program.density import ProgramDensity
 
@@ -34,6 +38,20 @@ PACKAGES = ("pyrozoo", "torch", "pyro-ppl", "numpy", "arviz", "nutpie")
 def versions() -> dict[str, str]:
     """Return the versions of what computed a result."""
     return {name: version(name) for name in PACKAGES}
+
+
+def netcdf(data: az.InferenceData) -> bytes:
+    """Return InferenceData as a NetCDF file: HDF5 itself may crash on a full disk."""
+    buffer = io.BytesIO()
+    with h5netcdf.File(buffer, "w") as file:
+        xr.Dataset(attrs=data.attrs).dump_to_store(H5NetCDFStore(file))
+        for name in data.groups():
+            group = data[name]
+            packed = {
+                str(each): {"zlib": True} for each, value in group.variables.items() if value.dtype.kind in "biuf"
+            }
+            group.dump_to_store(H5NetCDFStore(file.create_group(name)), encoding=packed)
+    return buffer.getvalue()
 
 
 def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
@@ -54,26 +72,22 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     # One step for parameters and statistics: draw i is the same draw in all of them.
     step = _thinning(fit, 0.75 * budget)
     notes += [f"one draw in {step} is stored, to keep this file within {megabytes:g} MB"] if step > 1 else []
-    chosen, pointwise = fit.pointwise
+    chosen, pointwise = 1, None
+    with noted(notes, "the log-likelihoods of units"):
+        chosen, pointwise = fit.pointwise
     if chosen > 1:
         notes.append(f"log-likelihoods, LOO and invariants are those of one draw in {chosen}: each takes long")
     step = chosen * -(-step // chosen) if step > 1 else 1
     draws = fit.draws.every(step)
-    statistics = posterior.statistics(posterior.own)
-    with seeded(fit.seed):
-        room = int(budget / 8 / max(1, 4 * sum(array.size for _, array in statistics.values())))
-        count = min(room, predictive.affordable(fit))
-        if count < predictive.SIMULATIONS:
-            notes.append(f"predictive data sets: {count} kept, of {predictive.SIMULATIONS}")
-        simulated = _predictive_sets(fit, fit.draws, count)
-        prior = _prior(fit, min(PRIOR_DRAWS, int(budget / 8 / (8 * fit.draws.scalars))), notes)
-        prior_predictive = _predictive_sets(fit, next(prior.blocks(count)), count) if prior else {}
+    statistics, groups = _simulated(fit, budget / 8, notes)
     seen, constant = posterior.stored()
     seen, constant = {**statistics, **seen}, {**constant, **_truth(fit)}
-    coords = {name: list(labels) for name, labels in data.coords.items()}
+    coords = {name: [storable(str(label)) for label in labels] for name, labels in data.coords.items()}
     if data.test is not None:
-        coords["test_row"] = list(data.test.row_labels)
-    derived = posterior.derived(draws)
+        coords["test_row"] = [storable(str(label)) for label in data.test.row_labels]
+    derived: Arrays = {}
+    with noted(notes, "functions of the parameters"):
+        derived = posterior.derived(draws)
     dims = {name: list(each) for name, each in posterior.sites.items()}
     dims |= {name: list(each) for name, (each, _) in {**seen, **constant, **derived}.items()}
     with warnings.catch_warnings():
@@ -82,12 +96,13 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         result = az.from_dict(
             posterior=_numpy(draws) | {name: array for name, (_, array) in derived.items()},
             sample_stats=_numpy({name: value[:, ::step] for name, value in fit.sample_stats.items()}) or None,
-            posterior_predictive=simulated or None, prior=_numpy(prior) or None,
-            prior_predictive=prior_predictive or None, observed_data={name: array for name, (_, array) in seen.items()},
+            observed_data={name: array for name, (_, array) in seen.items()},
             constant_data={name: array for name, (_, array) in constant.items()} or None,
             coords=_fitting(coords, {**seen, **constant}, posterior.sites, draws), dims=dims,
+            **{name: values or None for name, values in groups.items()},
         )  # fmt: skip
-        _add_pointwise(result, fit, pointwise[:, :: max(1, step // chosen)], coords, chosen if step < chosen else 0)
+        if pointwise is not None:
+            _add_pointwise(result, fit, pointwise[:, :: max(1, step // chosen)], coords, chosen if step < chosen else 0)
         if fit.expectations:
             warnings.filterwarnings("ignore", message="the group expectations")  # ArviZ has no name for it
             arrays = {n: (posterior.invariant_dims[n], v.cpu().numpy()) for n, v in fit.expectations.items()}
@@ -99,6 +114,28 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
     for group in result.groups():
         result[group].attrs.update(attributes)
     return result
+
+
+def _simulated(fit: Fit, budget: float, notes: list[str]) -> tuple[Arrays, dict[str, Any]]:
+    """Return statistics of the data, and groups of the same of simulated ones; a note says what cannot be simulated."""
+    posterior, prior = fit.posterior, Draws()
+    groups: dict[str, Any] = {}
+    statistics: Arrays = {}
+    with seeded(fit.seed):
+        with noted(notes, "statistics of the data"):
+            statistics = posterior.statistics(posterior.own)
+        room = int(budget / max(1, 4 * sum(array.size for _, array in statistics.values())))
+        count = min(room, predictive.affordable(fit)) if statistics else 0
+        if 0 < count < predictive.SIMULATIONS:
+            notes.append(f"predictive data sets: {count} kept, of {predictive.SIMULATIONS}")
+        with noted(notes, "data simulated from the fit"):
+            groups["posterior_predictive"] = _predictive_sets(fit, fit.draws, count)
+        with noted(notes, "draws from the prior"):
+            prior = _prior(fit, min(PRIOR_DRAWS, int(budget / (8 * fit.draws.scalars))), notes)
+            groups["prior"] = _numpy(prior)
+        with noted(notes, "data simulated from the prior"):
+            groups["prior_predictive"] = _predictive_sets(fit, next(prior.blocks(count)), count) if prior else {}
+    return statistics, groups
 
 
 def _add_pointwise(
@@ -128,7 +165,8 @@ def _attributes(fit: Fit) -> dict[str, Any]:
     container = type(fit.data)
     return {
         "model": fit.model_name,
-        **{name: getattr(fit, name) for name in ("method", "kind", "status", "seed", "seconds")}, "data": fit.data.name,
+        **{name: getattr(fit, name) for name in ("method", "kind", "status", "seed", "seconds")},
+        "data": storable(fit.data.name),
         "settings": json.dumps(fit.model.values()), "sites": json.dumps(list(fit.posterior.sites)),
         "container": f"{container.__module__}:{container.__name__}", "versions": json.dumps(versions()),
         "notes": json.dumps(fit.notes),

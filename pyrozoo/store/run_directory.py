@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +20,53 @@ import yaml
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.view import view_of
+from pyrozoo.contracts.view import Pictures, named, view_of
 from pyrozoo.core.draws import evenly
-from pyrozoo.core.errors import DataError, first_line
+from pyrozoo.core.errors import DataError, NotApplicable, first_line, noted
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.card import Card
+from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate
 from pyrozoo.report import html
 from pyrozoo.report.pictures import standard_pictures
 from pyrozoo.report.plates import draw_plates
-from pyrozoo.store.inference_data import from_inference_data, versions
+from pyrozoo.store.inference_data import from_inference_data, netcdf, versions
 from pyrozoo.store.synthetic import write_synthetic
+from pyrozoo.store.tables import write_table, write_text
 
 MOST_SUMMARISED = 300
 """Parameters of one site in summary.csv; of more, so many are chosen evenly."""
 
+ROUNDING = 1e-12
+"""Relative difference of draws that is none: what varies by no more is a constant."""
+
 CHECKPOINT = "checkpoint.pt"
 CONFIG = Path(".hydra") / "config.yaml"
+METRICS = "metrics.json"
+PLATES = "model"
+"""The picture of the model itself."""
+
+UNDRAWN = {"name": PLATES, "caption": "The model could not be drawn.", "source": html.embedded(b"")}
+
+Making = Callable[[str], AbstractContextManager[None]]
+"""What is to be made -> a context to make it in."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one move."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def write_pictures(
+    directory: Path, pictures: Sequence[Picture], suffix: str = "", making: Making = lambda what: nullcontext()
+) -> list[dict[str, str]]:
+    """Write pictures into figures/, and return them for a page.
 
-
-def write_table(path: Path, frame: pd.DataFrame) -> None:
-    """Write a CSV file in one move."""
-    with replacing(path) as temporary:
-        frame.to_csv(temporary, index=False)
-
-
-def write_pictures(directory: Path, pictures: Sequence[Picture], suffix: str = "") -> list[dict[str, str]]:
-    """Write pictures into figures/, and return them for a page."""
-    drawn = [(picture, html.png(picture)) for picture in pictures]
+    Args:
+        directory: The directory.
+        pictures: The pictures.
+        suffix: What file names end with.
+        making: What to draw each within, given its name.
+    """
+    drawn = []
+    for picture in pictures:
+        with making(f"the picture {picture.name}"):
+            drawn.append((picture, html.png(picture)))
     for picture, image in drawn:
         with replacing(directory / "figures" / f"{picture.name}{suffix}.png") as temporary:
             temporary.write_bytes(image)
@@ -66,32 +82,45 @@ def write_report(directory: Path, template: str, values: Mapping[str, Any]) -> N
 def write_run(
     fit: Fit, data: az.InferenceData, directory: Path, config: str, card: Card, *,
     synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
-    progress: bool | None = False,
+    progress: bool | None = False, kept: bool = False,
 ) -> None:  # fmt: skip
-    """Write everything about a fit.
+    """Write everything about a fit: first what it is, then what is made of it.
 
     Args:
         fit: The fit, metrics evaluated.
         data: The same as InferenceData.
-        directory: The run directory; made when missing. metrics.json comes last: where it is, all is there.
+        directory: The run directory; made when missing. Where metrics.json is, the fit is all there. Of what cannot be
+            made of it there is a note.
         config: The unresolved configuration, YAML.
         card: The verdict.
         synthetic_rows: Rows of tables/synthetic.csv, where the model can draw them; None: as many as the data have.
         synthetic_given: Answers that all of them have.
         progress: Whether to show a bar while writing them.
+        kept: Whether ``write_fit`` has been here, and nothing but the metrics is new.
     """
+    if kept:
+        write_metrics(directory, fit.metrics)
+    else:
+        write_fit(fit, data, directory, config)
+    if view_of(fit.model).synthesizes:
+        path, count = directory / "tables" / "synthetic.csv", synthetic_rows or fit.data.shape[0]
+        with _making(fit, directory)("the table synthetic"):
+            write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress))
+    write_page(fit, data, directory, config, card)
+
+
+def write_fit(
+    fit: Fit, data: az.InferenceData, directory: Path, config: str, metrics: Mapping[str, Any] | None = None
+) -> None:
+    """Write what a fit is, before anything is made of it (see ``write_run``); None: with all of its metrics."""
     fresh = not directory.exists() or set(directory.iterdir()) <= {directory / CONFIG.parts[0]}
     try:
         write_text(directory / CONFIG, config)
         with replacing(directory / "posterior.nc") as temporary:
-            data.to_netcdf(str(temporary), engine="h5netcdf")
-        write_table(directory / "trace.csv", fit.trace)
-        write_table(directory / "runs.csv", fit.runs)
-        write_page(fit, data, directory, config, card)
-        if view_of(fit.model).synthesizes:
-            path, count = directory / "tables" / "synthetic.csv", synthetic_rows or fit.data.shape[0]
-            write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress))
-        write_text(directory / "metrics.json", json.dumps(fit.metrics, indent=1, allow_nan=False) + "\n")
+            temporary.write_bytes(netcdf(data))
+        write_table(directory / "trace.csv", fit.trace, digits=None)
+        write_table(directory / "runs.csv", fit.runs, digits=None)
+        write_metrics(directory, fit.metrics if metrics is None else metrics)
         if fit.status != "interrupted":
             (directory / CHECKPOINT).unlink(missing_ok=True)
     except BaseException:
@@ -100,60 +129,121 @@ def write_run(
         raise
 
 
+def write_metrics(directory: Path, metrics: Mapping[str, Any]) -> None:
+    """Write metrics.json, which says that a fit is all there."""
+    write_text(directory / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+
+
+def _making(fit: Fit, directory: Path | None = None) -> Making:
+    """Return what turns a fault of what is made of a fit into a note of the fit."""
+    again = "" if directory is None else f"python -m pyrozoo.report {directory}"
+    return partial(noted, fit.notes, again=again)
+
+
 def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, card: Card) -> None:
     """Write what is made from a fit for people: tables, pictures and report.html (see ``write_run``)."""
-    summary = summarise(fit, data)
-    write_table(directory / "summary.csv", summary)
-    tables = tables_of(fit)
+    making = _making(fit, directory)
+    if UNEVALUATED in read_metrics(directory):
+        write_metrics(directory, fit.metrics)
+    tables = tables_of(fit, making)
     for name, frame in tables.items():
         write_table(directory / "tables" / f"{name}.csv", frame)
-    *pictures, plates = write_pictures(directory, pictures_of(fit, data))
+    with making("the table summary"):
+        tables = {"summary": summarise(fit, data), **tables}
+        write_table(directory / "summary.csv", tables["summary"])
+    drawn = write_pictures(directory, pictures_of(fit, data, making), making=making)
     figures = {"figure": list(fit.metrics), "value": [html.number(value) for value in fit.metrics.values()]}
     ended = f"{fit.status} after {fit.iterations} iterations in {fit.seconds:.2f} s; seed {fit.seed}"
-    write_report(directory, "run.html.j2", {
-        "title": f"{fit.model_name} by {fit.method}", "lead": f"{fit.data.name}: {fit.data.size}; {fit.kind}; {ended}",
-        "card_": card, "notes": fit.notes,
-        "metrics": html.table(pd.DataFrame(figures)), "plates": plates, "story": type(fit.model).__doc__,
-        "pictures": pictures,
-        "tables": {name: html.table(frame, 12) for name, frame in {"summary": summary, **tables}.items()},
-        "settings": config,
-    })  # fmt: skip
+    with making("the page report.html"):
+        write_report(directory, "run.html.j2", {
+            "title": f"{fit.model_name} by {fit.method}",
+            "lead": f"{fit.data.name}: {fit.data.size}; {fit.kind}; {ended}",
+            "card_": card, "notes": fit.notes, "metrics": html.table(pd.DataFrame(figures)),
+            "plates": next((each for each in drawn if each["name"] == PLATES), UNDRAWN),
+            "story": type(fit.model).__doc__,
+            "pictures": [each for each in drawn if each["name"] != PLATES],
+            "tables": {name: html.table(frame, 12) for name, frame in tables.items()}, "settings": config,
+        })  # fmt: skip
 
 
-def tables_of(fit: Fit) -> dict[str, pd.DataFrame]:
-    """Return what the model's users ask for, name -> table."""
-    return view_of(fit.model).tables(fit)
+def tables_of(fit: Fit, making: Making | None = None) -> dict[str, pd.DataFrame]:
+    """Return what the model's users ask for, name -> table; of what cannot be made there is a note."""
+    making = making or _making(fit)
+    result: dict[str, pd.DataFrame] = {}
+    tables: Mapping[str, pd.DataFrame] = {}
+    with making("the tables"):
+        tables = view_of(fit.model).tables(fit)
+    for name in tables:
+        with making(f"the table {name}"), suppress(NotApplicable):  # as of a program whose sites are no cells
+            result[name] = tables[name]
+    return result
 
 
-def pictures_of(fit: Fit, data: az.InferenceData) -> list[Picture]:
+def pictures_of(fit: Fit, data: az.InferenceData, making: Making | None = None) -> list[Picture]:
     """Return the model's own pictures, those that every fit has, and last the model in plate notation."""
-    plates = Picture("model", "Plate notation; observed sites are shaded.", draw_plates(fit.posterior))
-    return [*view_of(fit.model).pictures(fit), *standard_pictures(fit, data), plates]
+    making, result = making or _making(fit), []
+
+    def plates() -> Picture:
+        return Picture(PLATES, "Plate notation; observed sites are shaded.", draw_plates(fit.posterior))
+
+    own: Iterable[Picture] = ()
+    with making("the model's own pictures"):
+        own = view_of(fit.model).pictures(fit)
+        own = own if isinstance(own, Pictures) else list(own)
+    known = own if isinstance(own, Pictures) else Pictures(lambda: own)
+    for part in (*known.parts, *standard_pictures(fit, data).parts, plates):
+        with making(f"the picture {named(part)}"):
+            result += Pictures.made(part)
+    return result
 
 
 def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
-    """Return a line per parameter: moments and intervals; R-hat and ESS for samples only."""
-    shown = _summarised(data)
-    chains, count = fit.draws.shape
+    """Return a line per parameter, components aligned: moments and intervals; R-hat and ESS for samples only.
+
+    A constant has no R-hat, no ESS and no Monte Carlo error: its cells are empty.
+    """
+    posterior = data["posterior"]
+    step = max(1, -(-fit.draws.shape[1] // posterior.sizes["draw"]))  # as functions of the parameters are stored
+    values = {site: value.detach().cpu().numpy() for site, value in fit.aligned.every(step).items()}
+    values |= {str(name): value.values for name, value in posterior.items() if name not in values}
+    shown = {name: _shown(name, value, posterior) for name, value in values.items()}
+    chains, count = posterior.sizes["chain"], posterior.sizes["draw"]
     asked: dict[str, Any] = {"hdi_prob": 0.9}
     if fit.kind != "samples" or count < 4:
         asked["kind"] = "stats"
     if chains * count == 1:  # one value has no spread: ask for the mean alone
         asked = {"kind": "stats", "stat_funcs": {"mean": np.mean}, "extend": False}
-    with np.errstate(all="ignore"):  # constants have no R-hat
-        return az.summary(shown, round_to="none", **asked).rename_axis("parameter").reset_index()
+    dataset = xr.Dataset({name: (("chain", "draw", f"{name}_at"), value) for name, (_, value) in shown.items()})
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="More chains")  # a run cut short
+        found = az.summary(dataset, round_to="none", **asked)
+    assert isinstance(found, pd.DataFrame)
+    result = found.reset_index(drop=True)
+    if "r_hat" in result:
+        ends = [(value.min((0, 1)), value.max((0, 1))) for _, value in shown.values()]
+        constant = np.concatenate([high - low <= ROUNDING * np.maximum(abs(low), abs(high)) for low, high in ends])
+        result.loc[constant, [name for name in result if str(name).startswith(("mcse", "ess", "r_hat"))]] = np.nan
+        result.loc[constant, "sd"] = 0.0
+    result.insert(0, "parameter", [name for names, _ in shown.values() for name in names])
+    return result.dropna(axis=1, how="all")
 
 
-def _summarised(data: az.InferenceData) -> xr.Dataset:
-    """Return the posterior with large sites thinned along their first dimension, evenly."""
-    posterior = data["posterior"]
-    for name, value in posterior.items():
-        if (size := int(np.prod(value.shape[2:]))) > MOST_SUMMARISED:
-            dim, whole = value.dims[2], value.shape[2]
-            index = evenly(whole, max(1, MOST_SUMMARISED * whole // size)).numpy()
-            some = value.isel({dim: index}).rename({dim: f"some_{dim}"})
-            posterior = posterior.drop_vars(str(name)).assign({str(name): some})
-    return posterior
+def _shown(name: str, value: np.ndarray, posterior: xr.Dataset) -> tuple[list[str], np.ndarray]:
+    """Return the scalars of a site that are summarised, by the data's own labels, and their draws [chain, draw, at].
+
+    Of large sites some are chosen evenly: whole lines along the first dimension where that is few enough.
+    """
+    shape, dims = value.shape[2:], posterior[name].dims[2:]
+    size = int(np.prod(shape))
+    lines = evenly(shape[0], max(1, MOST_SUMMARISED * shape[0] // max(size, 1))).numpy() if shape else np.zeros(1, int)
+    width = size // shape[0] if shape and shape[0] else size
+    at = (lines[:, None] * width + np.arange(width)).ravel() if size > MOST_SUMMARISED else np.arange(size)
+    at = at[evenly(len(at), MOST_SUMMARISED).numpy()]
+    known = [posterior[dim].values if dim in posterior.coords else np.arange(length)
+             for dim, length in zip(dims, shape, strict=True)]  # fmt: skip
+    places = np.stack(np.unravel_index(at, shape), 1) if shape else np.zeros((len(at), 0), int)
+    names = [", ".join(str(labels[i]) for labels, i in zip(known, place, strict=True)) for place in places]
+    return [f"{name}[{label}]" if shape else name for label in names], value.reshape(*value.shape[:2], -1)[:, :, at]
 
 
 def report_of(directory: Path, target: Path) -> str:
@@ -165,7 +255,7 @@ def report_of(directory: Path, target: Path) -> str:
 def write_failure(directory: Path, status: str, error: str, model: str, method: str) -> None:
     """Say in a sweep's job directory why there is no fit."""
     content = {"model": model, "method": method, "status": status, "error": error}
-    write_text(directory / "metrics.json", json.dumps(content, indent=1) + "\n")
+    write_text(directory / METRICS, json.dumps(content, indent=1) + "\n")
 
 
 def read_metrics(directory: Path) -> dict[str, Any]:
@@ -174,7 +264,7 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     Raises:
         DataError: There is none, or it cannot be read.
     """
-    path = directory / "metrics.json"
+    path = directory / METRICS
     if not path.is_file():
         raise DataError(f"{directory} is not a finished run directory (no metrics.json)")
     try:
@@ -244,7 +334,9 @@ def read_run(
         fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{directory} cannot be read ({first_line(error)})") from None
-    fit.metrics = metrics
     fit.objective_name, fit.objective = metrics["objective_name"], metrics.get("objective", float("nan"))
     fit.iterations = metrics["iterations"]
+    fit.metrics = metrics
+    if metrics.pop(UNEVALUATED, None):
+        fit.metrics = evaluate(fit)
     return fit, data, config

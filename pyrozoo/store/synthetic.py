@@ -15,6 +15,7 @@ from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
+from pyrozoo.data.container import storable
 
 
 def check_request(model: Any, count: int | None, given: Mapping[str, str] | None) -> None:
@@ -56,7 +57,9 @@ def write_synthetic(
     with bar(count, path.name, shown=progress, unit="row") as shown, replacing(path) as temporary:
 
         def take(codes: Tensor) -> None:
-            fit.data.frame(codes).to_csv(temporary, mode="a", header=not temporary.exists(), index=False)
+            text = fit.data.frame(codes).to_csv(header=not temporary.exists(), index=False)
+            with temporary.open("ab") as file:
+                file.write(storable(text).encode("utf-8"))
             shown.update(len(codes))
 
         _draw(fit, count, given, seed, take)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -62,33 +63,40 @@ class View(view.View):
             result["independent_test_joint_elpd"] = float(each.sum(1).mean())
         return result
 
-    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+    def tables(self, fit: Fit) -> view.Tables:
         """Return loadings, scores of rows, the likeliest answer where one is missing or hidden, association, shares."""
-        survey, result = fit.data, {"categories": _categories(fit)}
+        survey = fit.data
+        result: dict[str, Callable[[], pd.DataFrame]] = {"categories": partial(_categories, fit)}
         if fit.model.loadings == "fixed":
-            columns = view.numbered("factor", fit.aligned.means()["latent_covariance"])
-            result["latent_covariance"] = pd.DataFrame({"factor": list(columns), **columns})
+            result["latent_covariance"] = partial(_covariance, fit)
         if survey.shape[1] > 1:
-            result["association"] = _association(fit)
+            result["association"] = partial(_association, fit)
         for prefix, part in zip(("", "test_"), survey.with_new_rows, strict=False):
             if len(part.values) <= MOST_SCORED:
-                result[f"{prefix}scores"] = _scores(fit, part)
+                result[f"{prefix}scores"] = partial(_scores, fit, part)
             if part.hidden is not None and 0 < len(part.hidden.values) <= MOST_CELLS:
-                result[f"{prefix}holdout"] = _answers(fit, part)
+                result[f"{prefix}holdout"] = partial(_answers, fit, part)
             if (unknown := part.missing) is not None and len(unknown.hidden.values) <= MOST_CELLS:
-                result[f"{prefix}missing"] = _answers(fit, unknown).drop(columns=["true", "probability_of_true"])
-        return result
+                result[f"{prefix}missing"] = partial(_likeliest, fit, unknown)
+        return view.Tables(result)
 
     def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
         """Return the factors of each row and how unsure they are."""
         found = _scores(fit, part).drop(columns="row")
         return found.rename(columns=lambda name: name.replace("mean", "factor").replace("sd", "factor_sd"))
 
-    def pictures(self, fit: Fit) -> list[Picture]:
+    def pictures(self, fit: Fit) -> view.Pictures:
         """Return association, shares, how answers depend on the latent vector, and how sure that is."""
-        part, mean, sd = figures.some_rows(fit)
-        each = [figures.association(fit)] if fit.data.shape[1] > 1 else []
-        return [*each, figures.marginals(fit), figures.categories(fit, mean), figures.uncertainty(fit, part, sd)]
+        rows = cache(partial(figures.some_rows, fit))
+
+        def categories() -> Picture:
+            return figures.categories(fit, rows()[1])
+
+        def uncertainty() -> Picture:
+            return figures.uncertainty(fit, rows()[0], rows()[2])
+
+        each = [partial(figures.association, fit)] if fit.data.shape[1] > 1 else []
+        return view.Pictures(*each, partial(figures.marginals, fit), categories, uncertainty)
 
     def compared_tables(self, fits: Sequence[Fit], names: Sequence[str]) -> dict[str, pd.DataFrame]:
         """Return the ladder: by method, the covariance of the latent vector where it is free, and fidelity."""
@@ -108,6 +116,15 @@ class View(view.View):
     def synthesize(self, fit: Fit, count: int, given: Mapping[str, str] | None) -> Iterator[Tensor]:
         """Yield synthetic rows, chunk by chunk, from torch's global generator."""
         return synthesis.synthesize(fit, count, given)
+
+
+def _covariance(fit: Fit) -> pd.DataFrame:
+    columns = view.numbered("factor", fit.aligned.means()["latent_covariance"])
+    return pd.DataFrame({"factor": list(columns), **columns})
+
+
+def _likeliest(fit: Fit, part: Survey) -> pd.DataFrame:
+    return _answers(fit, part).drop(columns=["true", "probability_of_true"])
 
 
 def _categories(fit: Fit) -> pd.DataFrame:

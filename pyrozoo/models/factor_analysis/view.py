@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import matplotlib
@@ -72,41 +73,43 @@ class View(view.View):
             "coverage_90": inside.double().mean().item(),
         }
 
-    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+    def tables(self, fit: Fit) -> view.Tables:
         """Return loadings, factors of all rows, old and new, and predictions of hidden and missing cells."""
-        table, draws = fit.data, fit.aligned
-        explained, noise = draws["loadings"].square().sum(-1), draws["noise_variance"]
-        columns = {"mean": draws["mean"], "noise_sd": noise.sqrt(), "communality": explained / (explained + noise)}
-        means = {name: value.mean((0, 1)).cpu().numpy() for name, value in columns.items()}
-        means |= view.numbered("factor", draws["loadings"].mean((0, 1)))
-        result = {"loadings": pd.DataFrame({"column": list(table.column_labels), **means})}
-        result["factors"] = _factors(fit, table)
-        if table.test is not None:
-            result["test_factors"] = _factors(fit, table.test)
-        return result | self.predicted(fit)
+        result = {"loadings": partial(_loadings, fit), "factors": partial(_factors, fit, fit.data)}
+        if fit.data.test is not None:
+            result["test_factors"] = partial(_factors, fit, fit.data.test)
+        return view.Tables(result) | self.predicted(fit)
 
     def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
         """Return the factors of each row and how unsure they are."""
         found = _factors(fit, part).drop(columns="row")
         return found.rename(columns=lambda name: name.replace("mean", "factor").replace("sd", "factor_sd"))
 
-    def pictures(self, fit: Fit) -> list[Picture]:
+    def pictures(self, fit: Fit) -> view.Pictures:
         """Return holes filled, factors, mean and noise, spectra, errors, predictions of what was hidden, correlations.
 
         Tables of images are drawn as images.
         """
         images = fit.data.image_shape is not None
-        result = [
-            _reconstruction(fit) if images else None,
-            _factor_images(fit) if images else _factor_table(fit),
-            _moment_images(fit) if images else _moment_points(fit),
-            _scree(fit),
-            _errors(fit),
-        ]
-        result += completions(fit, self.hiding(fit), "value", _units(fit.data))
-        if not images:
-            result.append(_correlation(fit))
-        return [picture for picture in result if picture is not None]
+        every = (
+            _reconstruction if images else None,
+            _factor_images if images else _factor_table,
+            _moment_images if images else _moment_points,
+            _scree,
+            _errors,
+        )
+        hidden = partial(completions, fit, self.hiding(fit), "value", _units(fit.data))
+        more = () if images else (partial(_correlation, fit),)
+        return view.Pictures(*(partial(each, fit) for each in every if each is not None), hidden, *more)
+
+
+def _loadings(fit: Fit) -> pd.DataFrame:
+    draws = fit.aligned
+    explained, noise = draws["loadings"].square().sum(-1), draws["noise_variance"]
+    columns = {"mean": draws["mean"], "noise_sd": noise.sqrt(), "communality": explained / (explained + noise)}
+    means = {name: value.mean((0, 1)).cpu().numpy() for name, value in columns.items()}
+    means |= view.numbered("factor", draws["loadings"].mean((0, 1)))
+    return pd.DataFrame({"column": list(fit.data.column_labels), **means})
 
 
 def _factors(fit: Fit, table: Table) -> pd.DataFrame:

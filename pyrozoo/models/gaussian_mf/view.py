@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -59,22 +60,23 @@ class View(view.View):
             result["baseline_rmse"] = (_baseline(data) - truth).square().mean().sqrt().item()
         return result
 
-    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+    def tables(self, fit: Fit) -> view.Tables:
         """Return recommendations, factors and offsets, and held-out ratings.
 
         ``test_recommendations`` are those of new rows, folded in; ``holdout`` ratings that were hidden; ``missing``
         pairs that the data list without a rating.
         """
         data = fit.data
-        result = {
-            "recommendations": recommend(fit.model, fit.draws, data),
-            "row_factors": _factors(fit.aligned, data.row_labels, "row"),
-            "column_factors": _factors(fit.aligned, data.column_labels, "column"),
+        result: dict[str, Callable[[], pd.DataFrame]] = {
+            "recommendations": partial(recommend, fit.model, fit.draws, data),
+            "row_factors": lambda: _factors(fit.aligned, data.row_labels, "row"),
+            "column_factors": lambda: _factors(fit.aligned, data.column_labels, "column"),
         }
         if data.test is not None:
-            new = fold_in(fit.posterior, fit.draws, data.test)
-            result["test_recommendations"] = recommend(fit.model, new, data.test)
-        return result | self.predicted(fit)
+            result["test_recommendations"] = lambda: recommend(
+                fit.model, fold_in(fit.posterior, fit.draws, data.test), data.test
+            )
+        return view.Tables(result) | self.predicted(fit)
 
     def draws_of(self, fit: Fit, part: Any) -> Draws:
         """Return draws with the factors of the rows, new ones folded in."""
@@ -84,17 +86,22 @@ class View(view.View):
         """Return the columns that rows have not rated, by expected rating."""
         return recommend(fit.model, draws, part, list(rows), count).drop(columns="rated")
 
-    def pictures(self, fit: Fit) -> list[Picture]:
+    def pictures(self, fit: Fit) -> view.Pictures:
         """Return densities while the method ran, held-out ratings, factors and offsets."""
-        found, hidden = [_curves(fit)], fit.data.hidden
+        found: list[Callable[[], Picture | None]] = [partial(_curves, fit)]
+        hidden = fit.data.hidden
         if hidden is not None and len(hidden.values):
-            said = f"{len(hidden.values)} held-out ratings against their predictions"
-            found.append(completion("holdout", said, fit.prediction(fit.data), hidden.values, "rating"))
-            found.append(_by_activity(fit))
-        found.append(_map(fit))
+            found += [partial(_holdout, fit), partial(_by_activity, fit)]
+        found.append(partial(_map, fit))
         if "mean" in fit.draws:
-            found.append(_offsets(fit))
-        return [picture for picture in found if picture is not None]
+            found.append(partial(_offsets, fit))
+        return view.Pictures(*found)
+
+
+def _holdout(fit: Fit) -> Picture:
+    truth = fit.data.hidden.values
+    said = f"{len(truth)} held-out ratings against their predictions"
+    return completion("holdout", said, fit.prediction(fit.data), truth, "rating")
 
 
 def _baseline(data: Any) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import matplotlib
@@ -76,25 +77,28 @@ class View(view.View):
                 result |= {f"{prefix}{name}": value for name, value in queries.ranking(data, score).items()}
         return result
 
-    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+    def tables(self, fit: Fit) -> view.Tables:
         """Return genres, recommendations, similar columns, factors of rows, held-out counts.
 
         ``test_recommendations`` are those of new rows, folded in; ``holdout`` entries whose true count is known;
         ``missing`` those that nobody knows.
         """
         data, mean = fit.data, fit.aligned.means()
-        result = {
-            "genres": queries.genres(mean, data),
-            "recommendations": queries.recommend(fit.draws, data),
-            "similar": queries.similar(mean, data),
-            "row_factors": _parts(mean["row_factors"], data),
+        result: dict[str, Callable[[], pd.DataFrame]] = {
+            "genres": partial(queries.genres, mean, data),
+            "recommendations": partial(queries.recommend, fit.draws, data),
+            "similar": partial(queries.similar, mean, data),
+            "row_factors": partial(_parts, mean["row_factors"], data),
         }
         if data.test is not None:
-            new = queries.fold_in(fit.posterior, fit.draws, data.test)
-            aligned = Draws(fit.posterior.align(new, fit.draws))
-            result["test_recommendations"] = queries.recommend(new, data.test)
-            result["test_row_factors"] = _parts(aligned.means()["row_factors"], data.test)
-        return result | self.predicted(fit)
+            new = cache(partial(queries.fold_in, fit.posterior, fit.draws, data.test))
+
+            def factors() -> pd.DataFrame:
+                return _parts(Draws(fit.posterior.align(new(), fit.aligned)).means()["row_factors"], data.test)
+
+            result["test_recommendations"] = lambda: queries.recommend(new(), data.test)
+            result["test_row_factors"] = factors
+        return view.Tables(result) | self.predicted(fit)
 
     def draws_of(self, fit: Fit, part: Any) -> Draws:
         """Return draws with the factors of the rows, new ones folded in."""
@@ -104,21 +108,21 @@ class View(view.View):
         """Return the columns that rows do not list, by expected count."""
         return queries.recommend(draws, part, list(rows), count).drop(columns="seen")
 
-    def pictures(self, fit: Fit) -> list[Picture]:
+    def pictures(self, fit: Fit) -> view.Pictures:
         """Return genres, loadings, rates (true ones where they are known), and what was hidden."""
         data: Triplets = fit.data
         mean = fit.aligned.means()
         theta, eta = (mean[site].nan_to_num() for site in ("row_factors", "column_factors"))
         true = [data.truth[site] for site in ("row_factors", "column_factors") if site in data.truth]
         known = len(true) == 2 and tuple(map(len, true)) == data.shape
-        result = [_genres(theta, eta, data), _loadings(theta, eta, data)]
+        result = [partial(_genres, theta, eta, data), partial(_loadings, theta, eta, data)]
         if known or len(data.values):
-            result.append(_true_rates(fit, *true) if known else _listed_rates(fit))
+            result.append(partial(_true_rates, fit, *true) if known else partial(_listed_rates, fit))
         if data.hidden is not None and len(data.hidden.values):
-            result.append(_holdout(fit))
+            result.append(partial(_holdout, fit))
             if bool((data.hidden.values > 0).any()) and data.shape[1] > 1:
-                result.append(_ranking(fit))
-        return result
+                result.append(partial(_ranking, fit))
+        return view.Pictures(*result)
 
 
 def _parts(theta: Float[Tensor, "N K"], data: Triplets) -> pd.DataFrame:

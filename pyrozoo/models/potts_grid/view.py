@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -56,28 +57,16 @@ class View(view.View):
                 result["log_z_error"] = result["log_z"] - known[0]
         return result
 
-    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+    def tables(self, fit: Fit) -> view.Tables:
         """Return pixels with label and probabilities; exact fits also say how often neighbours have which labels."""
-        data, names = fit.data, label_names(fit)
-        prob = marginals(fit).double().cpu()
-        frame = pd.DataFrame(
-            {
-                "row": [name for name in data.row_labels for _ in data.column_labels],
-                "column": list(data.column_labels) * data.shape[0],
-                "seen": [names[int(value)] if value == value else "" for value in data.values.flatten().tolist()],
-                "label": [names[k] for k in prob.argmax(-1).flatten().tolist()],
-                **{f"probability_{name}": prob[..., k].flatten() for k, name in enumerate(names)},
-            }
-        )
-        result = {"pixels": frame.head(MOST_LINES)}
-        if (pairs := fit.expectations.get("neighbours_probability")) is not None:
-            values = {name: pairs[:, k].cpu() for k, name in enumerate(names)}
-            result["neighbours"] = pd.DataFrame({"label": names, **values})
-        return result
+        result = {"pixels": partial(_pixels, fit)}
+        if "neighbours_probability" in fit.expectations:
+            result["neighbours"] = partial(_neighbours, fit)
+        return view.Tables(result)
 
-    def pictures(self, fit: Fit) -> list[Picture]:
+    def pictures(self, fit: Fit) -> view.Pictures:
         """Return the image beside its restoration, and the probability of every label."""
-        return [_restored(fit), _probabilities(fit)]
+        return view.Pictures(partial(_restored, fit), partial(_probabilities, fit))
 
     def compared_tables(self, fits: Sequence[Fit], names: Sequence[str]) -> dict[str, pd.DataFrame]:
         """Return the ladder: by method, log Z, errors of the marginals, accuracy, residual and time."""
@@ -90,6 +79,26 @@ class View(view.View):
     def compared_pictures(self, fits: Sequence[Fit], names: Sequence[str]) -> list[Picture]:
         """Return the restorations of several methods side by side, and where they disagree."""
         return [_side_by_side(fits, names), *([_disagreement(fits, names)] if len(fits) > 1 else [])]
+
+
+def _pixels(fit: Fit) -> pd.DataFrame:
+    data, names = fit.data, label_names(fit)
+    prob = marginals(fit).double().cpu()
+    frame = pd.DataFrame(
+        {
+            "row": [name for name in data.row_labels for _ in data.column_labels],
+            "column": list(data.column_labels) * data.shape[0],
+            "seen": [names[int(value)] if value == value else "" for value in data.values.flatten().tolist()],
+            "label": [names[k] for k in prob.argmax(-1).flatten().tolist()],
+            **{f"probability_{name}": prob[..., k].flatten() for k, name in enumerate(names)},
+        }
+    )
+    return frame.head(MOST_LINES)
+
+
+def _neighbours(fit: Fit) -> pd.DataFrame:
+    names, pairs = label_names(fit), fit.expectations["neighbours_probability"]
+    return pd.DataFrame({"label": names, **{name: pairs[:, k].cpu() for k, name in enumerate(names)}})
 
 
 def marginals(fit: Fit) -> Float[Tensor, "H W K"]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws, evenly
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.table import Table
 from pyrozoo.drawing.labels import short
@@ -43,35 +45,42 @@ class View(view.View):
             "naive_rmse": naive.square().mean().sqrt().item(),
         }
 
-    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+    def responsibilities(self, fit: Fit) -> Tensor:
+        """Return the probability of every component for every row."""
+        return assign(Layout.of(fit.data), fit.aligned)
+
+    def tables(self, fit: Fit) -> view.Tables:
         """Return components, the cluster of every row, old and new, and completed counts.
 
         ``completion`` and ``holdout`` are entries whose true value is known, in test rows and in the data; ``missing``
         and ``test_missing`` those that nobody knows.
         """
-        table = fit.data
-        mean = {site: value.cpu().numpy() for site, value in fit.aligned.means().items()}
-        names = [(d, label, site) for d, label in enumerate(table.column_labels) for site in ("on_prob", "rate")]
-        profiles = {f"{site}[{label}]": mean[site][:, d] for d, label, site in names}
-        components = {"component": range(len(mean["weights"])), "weight": mean["weights"], **profiles}
-        result = {"components": pd.DataFrame(components), "clusters": _clusters(fit.aligned, table)}
-        if table.test is not None:
-            result["test_clusters"] = _clusters(fit.aligned, table.test)
-        return result | self.predicted(fit)
+        result = {"components": partial(_profiles, fit), "clusters": partial(_clusters, fit, fit.data)}
+        if fit.data.test is not None:
+            result["test_clusters"] = partial(_clusters, fit, fit.data.test)
+        return view.Tables(result) | self.predicted(fit)
 
     def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
         """Return the cluster of each row, its probability, and the probability of every cluster."""
-        found = _clusters(fit.aligned, part).drop(columns="row")
+        found = _clusters(fit, part).drop(columns="row")
         found.insert(1, "probability", found.iloc[:, 1:].max(axis=1))
         return found
 
-    def pictures(self, fit: Fit) -> list[Picture]:
+    def pictures(self, fit: Fit) -> view.Pictures:
         """Return components, the affinity of rows, and predictions of what was hidden."""
-        return [_components(fit), _affinity(fit), *completions(fit, self.hiding(fit), "count", jitter=0.25)]
+        hidden = partial(completions, fit, self.hiding(fit), "count", jitter=0.25)
+        return view.Pictures(partial(_components, fit), partial(_affinity, fit), hidden)
 
 
-def _clusters(aligned: Draws, table: Table) -> pd.DataFrame:
-    probability = assign(Layout.of(table), aligned)
+def _profiles(fit: Fit) -> pd.DataFrame:
+    mean = {site: value.cpu().numpy() for site, value in fit.aligned.means().items()}
+    names = [(d, label, site) for d, label in enumerate(fit.data.column_labels) for site in ("on_prob", "rate")]
+    profiles = {f"{site}[{label}]": mean[site][:, d] for d, label, site in names}
+    return pd.DataFrame({"component": range(len(mean["weights"])), "weight": mean["weights"], **profiles})
+
+
+def _clusters(fit: Fit, table: Table) -> pd.DataFrame:
+    probability = assign(Layout.of(table), fit.aligned)
     clusters = {"row": list(table.row_labels), "cluster": probability.argmax(1).cpu().numpy()}
     return pd.DataFrame({**clusters, **view.numbered("probability", probability)})
 
