@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -48,6 +48,21 @@ ATTEMPTS = 100
 
 Arrays = dict[str, tuple[tuple[str, ...], np.ndarray]]
 """Name -> (names of dimensions, array), as ArviZ stores it."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What leave-one-out cross-validation leaves out, one at a time.
+
+    Attributes:
+        unit: What each is called.
+        total: How many there are.
+        logs: Draws -> log densities of all of them, or of some chosen at random, [chain, draw, unit].
+    """
+
+    unit: str
+    total: int
+    logs: Callable[[Values], Tensor]
 
 
 class Posterior:
@@ -308,6 +323,14 @@ class Posterior:
 
         with torch.no_grad(), pyro.validation_enabled(False):
             return over_draws(one, draws)
+
+    @property
+    def left_out(self) -> LeftOut | None:
+        """What leave-one-out cross-validation leaves out; None: the units of ``pointwise``.
+
+        A unit with parameters of its own cannot be left out by reweighting draws: they know it too well.
+        """
+        return None
 
     @property
     def effort(self) -> float:

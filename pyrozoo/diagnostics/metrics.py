@@ -103,21 +103,33 @@ def holdout(prediction: Prediction, hidden: Any) -> Metrics:
 
 
 def loo(fit: Fit) -> Metrics:
-    """Return Pareto-smoothed leave-one-out cross-validation (Vehtari, Gelman and Gabry 2017)."""
+    """Return Pareto-smoothed leave-one-out cross-validation (Vehtari, Gelman and Gabry 2017).
+
+    ``loo_unit`` says what is left out. Where these are some of many, chosen at random, sums are scaled up to all of
+    them (Magnusson et al. 2019), and ``loo_se`` covers the choice, too.
+    """
     elpd, bad, logs = loo_by_unit(fit)
+    own = fit.posterior.left_out
+    unit, count = (fit.posterior.unit, len(elpd)) if own is None else (own.unit, own.total)
+    if not len(elpd):
+        return {}
+    fitted = logsumexp(logs, 0) - np.log(len(logs))
     return {
-        "loo_elpd": float(elpd.sum()),
-        "loo_se": float(np.sqrt(len(elpd)) * elpd.std()),
-        "loo_p": float((logsumexp(logs, 0) - np.log(len(logs))).sum() - elpd.sum()),
+        "loo_elpd": float(elpd.mean() * count),
+        "loo_se": float(count * elpd.std() / np.sqrt(len(elpd))),
+        "loo_p": float((fitted - elpd).mean() * count),
         "loo_bad_khat_share": float(bad.mean()),
-        "loo_unit": fit.posterior.unit,
+        "loo_unit": unit,
     }
 
 
 def loo_by_unit(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the log predictive density of every unit given the others, whether it is unreliable, and [draw, unit]."""
-    pointwise = fit.pointwise[1].double().cpu().numpy()
-    logs = pointwise.reshape(-1, pointwise.shape[-1])
+    own = fit.posterior.left_out
+    pointwise = (fit.pointwise[1] if own is None else own.logs(fit.draws)).double().cpu().numpy()
+    logs = pointwise.reshape(-1, pointwise.shape[-1]) if pointwise.size else np.zeros((1, 0))
+    if not logs.size:
+        return np.zeros(0), np.zeros(0, dtype=bool), logs
     # Weights that take a few values, as with discrete sites, have no tail that a Pareto distribution could smooth:
     # they are averaged as they are, and trusted when they are worth enough draws.
     few = (np.diff(np.sort(logs, 0), axis=0) > 0).sum(0) < min(FEW_VALUES, len(logs) // 2)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 SMALL = 2**12
 """Cells times K up to which values are gathered, all matrices of the batch at once."""
@@ -137,10 +138,12 @@ class _Times(torch.autograd.Function):
 def _gathers(pattern: Pattern, matrix: Tensor) -> int:
     """Return how many matrices of a batch to gather at a time; 0: call a sparse routine for each.
 
-    Tensors that record where they come from, as Pyro's do when a model is drawn, cannot go through sparse routines.
+    Tensors that record where they come from, as Pyro's do when a model is drawn, cannot go through sparse routines, and
+    what is recorded to be compiled must not: they have no translation.
     """
     size = len(pattern.columns) * matrix.shape[-1]
-    return 0 if size > SMALL and type(matrix) in (Tensor, torch.nn.Parameter) else max(1, BLOCK // max(size, 1))
+    plain = type(matrix) in (Tensor, torch.nn.Parameter) and _get_current_dispatch_mode() is None
+    return 0 if size > SMALL and plain else max(1, BLOCK // max(size, 1))
 
 
 def _sampled(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:

@@ -47,8 +47,7 @@ def write_answer(path: str | Path, frame: pd.DataFrame) -> Path:
         elif ending == ".parquet":
             frame.rename(columns=str).to_parquet(temporary, engine="pyarrow", index=False)
         else:
-            # A column of whole numbers with holes is one of floats: 3 stays 3.
-            frame.to_csv(temporary, index=False, sep="\t" if ending == ".tsv" else ",", float_format="%.15g")
+            frame.to_csv(temporary, index=False, sep="\t" if ending == ".tsv" else ",")
     return path
 
 

@@ -743,3 +743,107 @@ def test_gamma_functions_are_scipys(dtype, tolerance):
         for ours, exact_value in ((psi, digamma(at)), (log_gamma, gammaln(at))):
             error = np.abs(ours.double().numpy() - exact_value) / (1 + np.abs(exact_value))
             assert error.max() < tolerance
+
+
+# Scale ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [{}, {"row_rate": 0.3}, {"column_rate": 5.0}, {"row_rate": 0.3, "column_rate": 5.0}])
+def test_a_count_has_the_datas_mean_under_the_prior(given):
+    """The mean is K a c / (b d) = 20 / 7 of the 7 observed cells of 9, whatever of it is given."""
+    data = Triplets.of(np.array([[1, 0, 2.0], [0, 3, NAN], [0, 14, 90]])).hide(torch.tensor([[2, 2]]))
+    model = dataclasses.replace(PoissonMF(3, 1.5, None, 0.8, None, False, 1.0), **given)
+    filled = Posterior.of(model, data).model
+    assert {name: getattr(filled, name) for name in given} == given
+    mean = 3 * 1.5 * 0.8 / (filled.row_rate * filled.column_rate)
+    if len(given) < 2:
+        assert mean == pytest.approx(20 / 7, rel=0.01)  # three digits of each rate
+    if not given:
+        assert 1.5 / filled.row_rate == pytest.approx(0.8 / filled.column_rate, rel=0.01), "both sides alike"
+    assert all("mean count of a cell" in each.how for each in model.derived(data).values())
+    assert Posterior.of(PoissonMF(3, 1.0, None, 1.0, None, False, 1.0), None).model.row_rate == 1
+
+
+@pytest.mark.parametrize(("level", "hierarchical"), [(0.01, False), (1.0, False), (100.0, False), (100.0, True)])
+def test_counts_of_any_level_are_fitted_as_well_as_with_the_prior_that_made_them(level, hierarchical):
+    """Mean log densities of hidden counts are within three standard errors and 0.02 nats of the matched prior's."""
+    truth = PoissonMF(2, 1.0, (2 / level) ** 0.5, 1.0, (2 / level) ** 0.5, hierarchical, 3.0)
+    data = simulate_data(truth, seed=1, rows=40, columns=30).hold_out(0.2, 0)
+    free = dataclasses.replace(truth, row_rate=None, column_rate=None)
+    fits = [pyrozoo.fit(model, "cavi", data=data, restarts=1, max_iterations=150, **QUIET) for model in (truth, free)]
+    matched, ours = (fit.prediction(fit.data).log_density for fit in fits)
+    apart = matched - ours
+    assert abs(float(apart.mean())) < 3 * float(apart.std()) / len(apart) ** 0.5 + 0.02
+    assert ours.isfinite().all()
+
+
+# What is left out, and what it is held against ----------------------------------------------------------------------
+
+
+def test_what_is_left_out_are_cells(monkeypatch):
+    """All observed ones, zeros among them, if they are few; else an even share of them."""
+    data = larger()
+    posterior = Posterior.of(MODEL, data)
+    with seeded(0):
+        draws = {site: value.unsqueeze(1) for site, value in posterior.initial(3).items()}
+    out = posterior.left_out
+    assert (out.unit, out.total) == ("cell", data.observed_cells)
+    logs = out.logs(draws)
+    assert logs.shape == (3, 1, data.observed_cells)
+    torch.testing.assert_close(logs.sum(-1), posterior.log_likelihood(draws))
+    monkeypatch.setattr("pyrozoo.models.poisson_mf.posterior.MOST_LEFT_OUT", 100)
+    some = Posterior.of(MODEL, data).left_out.logs(draws)
+    assert some.shape == (3, 1, 100)
+    error = float(logs[0].std()) / 10
+    assert abs(float(some[0].mean() - logs[0].mean())) < 4 * error
+
+
+def test_loo_of_cells_is_trusted_where_rows_could_not_be():
+    fit = pyrozoo.fit(
+        "poisson_mf",
+        "gibbs",
+        rows=30,
+        columns=20,
+        num_factors=1,
+        truth={"num_factors": 1},
+        warmup=100,
+        draws=200,
+        thin=1,
+        **QUIET,
+    )
+    assert fit.metrics["loo_unit"] == "cell"
+    assert fit.metrics["loo_bad_khat_share"] < 0.05
+    cells = fit.data.observed_cells
+    assert fit.metrics["loo_elpd"] / cells == pytest.approx(fit.metrics["holdout_elpd"], abs=0.5)
+    assert 20 < fit.metrics["loo_p"] < 60, "there are 50 unknowns, less one"
+
+
+def test_the_baseline_is_damped():
+    """By hand: 4 cells of [[3, 0], [0, 1]] and a hidden one; parts are (row's total + 5 mean) / ((cells + 5) mean)."""
+    data = Triplets.of(np.array([[3, 0, 8.0], [0, 1, 0]])).hide(torch.tensor([[0, 2]]))
+    mean = (4 + 1) / (5 + 1)
+    row, column = (3 + 5 * mean) / ((2 + 5) * mean), (0 + 5 * mean) / ((1 + 5) * mean)
+    assert queries.independent(data).tolist() == pytest.approx([mean * row * column])
+    fit = pyrozoo.fit("poisson_mf", "cavi", data=data, num_factors=1, restarts=1, max_iterations=20, **QUIET)
+    expected = stats.poisson.logpmf(8, mean * row * column)
+    assert fit.metrics["baseline_elpd"] == pytest.approx(expected)
+
+
+def test_what_is_recorded_to_be_compiled_calls_no_sparse_routine(monkeypatch):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    names = []
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            names.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    monkeypatch.setattr(sparse, "SMALL", 0)
+    pattern = random_pattern(4, 5, 0.4)
+    a, b = (torch.rand(n, 3, dtype=torch.float64, requires_grad=True) for n in (4, 5))
+    with Recorder():
+        pattern.sampled(a, b).sum().backward()
+    assert names
+    assert not [name for name in names if "sparse" in name or "sampled_addmm" in name]
+    assert torch.allclose(a.grad, torch.autograd.grad(pattern.sampled(a, b).sum(), a)[0])

@@ -93,6 +93,13 @@ class IgnoresData(gibbs.Solver):
         return super().draw_parameters(state, torch.zeros_like(sums), torch.zeros_like(counts))
 
 
+class ForgetsPriorOfSlide(gibbs.Solver):
+    """Plant: slides leave the rate's prior out."""
+
+    def log_density(self, sums, on, rate):
+        return super().log_density(sums, on, rate) + self.model.rate_rate * rate
+
+
 CASE = Case(
     model=MODEL,
     tiny=TINY,
@@ -140,7 +147,7 @@ CASE = Case(
         "ones beside hundreds of thousands": np.random.default_rng(0).poisson([[1.0, 3e5]] * 20 + [[3e5, 1.0]] * 20),
         "fewer distinct rows than components": np.array([[1, 2.0]] * 4),
     },
-    bugs={"rate_rate": ignores_prior_of_rate, "zeros": ZerosAreOff, "data": IgnoresData},
+    bugs={"rate_rate": ignores_prior_of_rate, "zeros": ZerosAreOff, "slide": ForgetsPriorOfSlide, "data": IgnoresData},
 )
 
 
@@ -366,6 +373,63 @@ def test_completion_is_the_conditional_mean(simulated):
     cdf = pmf.cumsum(0)
     assert abs(int(prediction.upper) - int((cdf < 0.95).sum())) <= 1
     assert abs(int(prediction.lower) - int((cdf < 0.05).sum())) <= 1
+
+
+# Scale ---------------------------------------------------------------------------------------------------------------
+
+TWO_GROUPS = {
+    "of hundreds and thousands": ([1000, 500, 2000, 800], [3000, 500, 400, 900]),
+    "from 747 to 3030": ([747, 1500, 3030, 900], [3030, 760, 1100, 2400]),
+    "of millions": ([1e6, 5e5, 2e6, 8e5], [3e6, 5e5, 4e5, 9e5]),
+    "of ones": ([6, 2, 8, 1, 3, 9], [1, 7, 1, 8, 9, 2]),
+}
+
+
+@pytest.mark.parametrize("method", ["em", "cavi", "gibbs"])
+@pytest.mark.parametrize("name", TWO_GROUPS)
+def test_two_groups_of_three_samples_are_found_on_any_scale(name, method):
+    """Reads of genes: with a prior of small rates all samples were one cluster."""
+    counts = np.repeat(np.array(TWO_GROUPS[name]), 3, 0)
+    table = np.random.default_rng(0).poisson(counts).astype(float)
+    quick = {"gibbs": {"warmup": 150, "draws": 50, "thin": 1}}.get(method, {})
+    fit = pyrozoo.fit("zip_mixture", method, data=table, num_components=2, progress=False, **quick)
+    cluster = queries.assign(Layout.of(fit.data), fit.aligned).argmax(1).tolist()
+    assert cluster in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
+
+
+def test_the_prior_of_rates_is_at_the_observed_counts_above_0():
+    """Mean of 2, 4 and 6 is 4: missing and hidden counts, and zeros, say nothing."""
+    model = ZipMixture(2, 2.0, 2.0, 2.0, 3.0, None)
+    table = Table.of(np.array([[2.0, 0, NAN], [4, 0, 6], [900, 0, 0]])).hide(torch.tensor([2]), torch.tensor([0]))
+    assert Posterior.of(model, table).model.rate_rate == pytest.approx(3 / 4)
+    assert model.derived(table)["rate_rate"].how == "rate_shape / mean of the counts above 0"
+    assert Posterior.of(dataclasses.replace(model, rate_rate=7.0), table).model.rate_rate == 7
+    assert Posterior.of(model, Table.of(np.zeros((3, 2)))).model.rate_rate == 3
+    assert Posterior.of(model, Table.blank(3, 2)).model.rate_rate == 1, "a simulation has no data to look at"
+
+
+def test_slides_keep_the_density_of_probability_and_rate():
+    """Against a grid: omega and lambda of one column given its zeros, its positives and their sum, b summed out."""
+    model = ZipMixture(1, 1.0, 2.0, 1.5, 2.0, 3.0)
+    solver = gibbs.Solver(Posterior.of(model, Table.of(np.array([[0.0], [1], [0], [0], [1], [0]]))))
+    sums = torch.tensor([[[2.0, 2, 4]]]).double()
+    on, rate = (np.linspace(0, end, 801)[1:-1] for end in (1, 6))
+    o, r = np.meshgrid(on, rate, indexing="ij")
+    density = (o * np.exp(-r) + 1 - o) ** 4 * (o * np.exp(-r)) ** 2 * r**2
+    density *= o * (1 - o) ** 0.5 * r * np.exp(-3 * r)
+    density /= density.sum()
+    generator = np.random.default_rng(0)
+    chosen = generator.choice(density.size, 40_000, p=density.ravel())
+    points = (torch.as_tensor(grid.ravel()[chosen])[:, None, None] for grid in (o, r))
+    state = em.State(torch.ones(40_000, 1).double(), *points)
+    before = (state.on_prob.mean(), state.rate.mean(), (state.on_prob * state.rate.log()).mean())
+    with seeded(0):
+        for _ in range(5):
+            state = solver.slid(state, sums.expand(40_000, -1, -1))
+    after = (state.on_prob.mean(), state.rate.mean(), (state.on_prob * state.rate.log()).mean())
+    spread = (state.on_prob.std(), state.rate.std(), (state.on_prob * state.rate.log()).std())
+    for one, other, sd in zip(before, after, spread, strict=True):
+        assert abs(float(one - other)) < 4 * float(sd) * (2 / 40_000) ** 0.5
 
 
 @pytest.mark.slow

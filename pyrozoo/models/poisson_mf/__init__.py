@@ -1,1 +1,3 @@
 """Poisson matrix factorization: sparse counts of rows by columns, explained by a few non-negative factors."""
+
+DATA = "simulated_counts"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.model import Derived, Model
 from pyrozoo.contracts.symmetry import Relabel, Sites
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.settings import flag, positive, whole
@@ -43,7 +45,8 @@ class PoissonMF(Model):
     Attributes:
         num_factors: K, at least 1.
         row_shape: Gamma shape of the row factors, positive; below 1 it makes them sparse.
-        row_rate: Gamma rate (inverse scale) of the row factors, positive.
+        row_rate: Gamma rate (inverse scale) of the row factors, positive. None: from the data, so that a count has the
+            mean of the observed ones under the prior (``from_data``); 1 in a simulation.
         column_shape: The same for columns.
         column_rate: The same for columns.
         hierarchical: Whether rows and columns have rates of their own.
@@ -53,13 +56,35 @@ class PoissonMF(Model):
         SettingError: On construction, naming the field that is out of range.
     """
 
+    without_data: ClassVar[Mapping[str, float]] = {"row_rate": 1.0, "column_rate": 1.0}
+
     num_factors: int = whole()
     row_shape: float = positive()
-    row_rate: float = positive()
+    row_rate: Any = positive(optional=True)
     column_shape: float = positive()
-    column_rate: float = positive()
+    column_rate: Any = positive(optional=True)
     hierarchical: bool = flag()
     rate_shape: float = positive()
+
+    def from_data(self, data: Triplets) -> Mapping[str, Derived]:
+        """Return the rates under which the prior mean of a count, K a c / (b d), is that of the observed cells.
+
+        Where neither is given both sides get the same share: b = a sqrt(K / mean), d = c sqrt(K / mean).
+        """
+        # One event where there is none: no rate of zero events is larger than all others.
+        mean = max(float(data.counts.double().sum()), 1.0) / max(data.observed_cells, 1)
+        a, c, scale = self.row_shape, self.column_shape, self.num_factors / mean
+        found = {}
+        for name, own, other, given in (
+            ("row", a, "column", self.column_rate), ("column", c, "row", self.row_rate)
+        ):  # fmt: skip
+            if given is None:
+                how = f"{name}_shape * sqrt(num_factors / mean count of a cell)"
+                found[f"{name}_rate"] = Derived(own * scale**0.5, how)
+            else:
+                how = f"num_factors * row_shape * column_shape / (mean count of a cell * {other}_rate)"
+                found[f"{name}_rate"] = Derived(scale * a * c / given, how)
+        return found
 
     @property
     def symmetry(self) -> ScaleAndRelabel:

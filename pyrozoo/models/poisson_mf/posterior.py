@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import HandBuilt
+from pyrozoo.contracts.posterior import HandBuilt, LeftOut
 from pyrozoo.contracts.values import check_counts
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
@@ -21,6 +22,9 @@ from pyrozoo.models.poisson_mf.queries import cell_rates, factors, predictive
 
 MOST_RATES = 2**22
 """Rates of listed cells, over draws, held at a time."""
+
+MOST_LEFT_OUT = 1000
+"""Cells that are left out, one at a time, by cross-validation."""
 
 
 class Posterior(HandBuilt):
@@ -64,6 +68,35 @@ class Posterior(HandBuilt):
         step = max(1, MOST_RATES // max(1, self._visited))
         blocks = zip(theta.flatten(0, 1).split(step), eta.flatten(0, 1).split(step), strict=True)
         return torch.cat([pointwise(a, b, self.data) for a, b in blocks]).unflatten(0, shape)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Every observed cell, zero or not; of many, so many chosen at random.
+
+        A row left out would take its own factors with it; of one cell less they are nearly what they are.
+        """
+        return LeftOut("cell", self.data.observed_cells, self._cellwise)
+
+    def _cellwise(self, draws: Values) -> Float[Tensor, "chain draw cell"]:
+        cells, x = self._some_cells()
+        blocks = Draws(draws).blocks(max(1, MOST_RATES // max(1, len(cells) * len(draws["row_factors"]))))
+        tiny = torch.finfo(x.dtype).tiny
+        rates = torch.cat([cell_rates(each["row_factors"], each["column_factors"], cells) for each in blocks], 1)
+        return torch.xlogy(x, rates.clamp(min=tiny)) - rates - torch.lgamma(x + 1)
+
+    def _some_cells(self) -> tuple[Int[Tensor, "cell 2"], Float[Tensor, cell]]:
+        """Choose observed cells at random, always the same ones; return them, sorted, and their counts."""
+        data, (N, M) = self.data, self.data.shape
+        wanted = min(N * M, round(1.5 * MOST_LEFT_OUT * N * M / max(data.observed_cells, 1)))  # some are unobserved
+        places = torch.as_tensor(np.random.default_rng(0).choice(N * M, wanted, replace=False), device=data.rows.device)
+        if data.unobserved is not None:
+            places = places[~torch.isin(places, data.unobserved[:, 0] * M + data.unobserved[:, 1])]
+        places = places[:MOST_LEFT_OUT].sort().values
+        x, mine = data.values.new_zeros(len(places)), data.pattern.rows * M + data.pattern.columns
+        if len(mine):
+            at = torch.searchsorted(mine, places).clamp(max=len(mine) - 1)
+            x = torch.where(mine[at] == places, data.counts[at], x)
+        return torch.stack([places // M, places % M], 1), x
 
     @property
     def effort(self) -> float:

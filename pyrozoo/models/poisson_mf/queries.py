@@ -33,6 +33,9 @@ SIMILAR, MOST_COLUMNS = 5, 5000
 MOST_ROWS, RANKED = 2000, 20
 """Rows by which ranking is judged: of more, so many are chosen evenly; and how many recommendations are judged."""
 
+DAMPING = 5.0
+"""Cells of the mean of all by which a row's and a column's own mean is damped in a baseline."""
+
 Scores = Callable[[Tensor], Tensor]
 """Rows [n] -> how much each column is recommended to them, [n, M], at least 0."""
 
@@ -191,6 +194,26 @@ def scores(draws: Values, data: Triplets) -> tuple[Scores, Scores]:
     theta, eta = factors(draws, RATE_DRAWS)
     popularity = torch.bincount(data.pattern.columns, minlength=data.shape[1]).to(eta.dtype)
     return lambda index: expected_rates(theta[:, index], eta), lambda index: popularity.expand(len(index), -1)
+
+
+def independent(data: Triplets) -> Float[Tensor, entry]:
+    """Return rates of the hidden cells if rows and columns went their own ways: mean x row's part x column's part.
+
+    A row's part is its mean count over the mean of all, damped: as if it had ``DAMPING`` more cells of the mean.
+    """
+    assert data.hidden is not None
+    mean = (data.counts.sum() + 1) / (data.observed_cells + 1)  # never 0
+    unseen, ones = data.unobserved_pattern, data.values.new_ones
+    parts = []
+    for axis, at in enumerate((data.hidden.rows, data.hidden.columns)):
+        size, other = data.shape[axis], data.shape[1 - axis]
+        total = ones(size).zero_().index_add(0, data.values[:, axis].long(), data.counts)
+        lost = ones(size).zero_()
+        if unseen is not None:
+            where = unseen.columns if axis else unseen.rows
+            lost = lost.index_add(0, where, ones(len(where)))
+        parts.append(((total + DAMPING * mean) / ((other - lost + DAMPING) * mean))[at])
+    return mean * parts[0] * parts[1]
 
 
 def judged(data: Triplets) -> tuple[Int[Tensor, rows], int]:

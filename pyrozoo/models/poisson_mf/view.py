@@ -67,11 +67,17 @@ class View(view.View):
     recommends = True
 
     def metrics(self, fit: Fit) -> dict[str, float]:
-        """Return the model's own figures: the ELBO per count, and how well hidden columns are ranked."""
+        """Return the model's own figures: the ELBO per count, and how well hidden columns are ranked.
+
+        ``baseline_elpd`` is what ``holdout_elpd`` would be without factors (``queries.independent``).
+        """
         data, result = fit.data, {}
         total = float(data.counts.sum())
         if fit.objective_name.startswith("elbo") and total > 0:
             result["elbo_per_count"] = fit.objective / total
+        if data.hidden is not None and len(data.hidden.values):
+            x, rate = data.hidden.values, queries.independent(data)
+            result["baseline_elpd"] = (torch.xlogy(x, rate) - rate - torch.lgamma(x + 1)).mean().item()
         if data.hidden is not None and bool((data.hidden.values > 0).any()):
             for prefix, score in zip(("", "popularity_"), queries.scores(fit.draws, data), strict=True):
                 result |= {f"{prefix}{name}": value for name, value in queries.ranking(data, score).items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,21 +11,62 @@ from torch import Tensor
 from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.models.zip_mixture import cavi
 from pyrozoo.models.zip_mixture.em import State, log_prior
-from pyrozoo.models.zip_mixture.likelihood import zero_is_on
+from pyrozoo.models.zip_mixture.likelihood import natural_weights, zero_is_on
+
+ROUNDS = 3
+"""Rounds of a sweep. Rows between two components change sides slowly: one round leaves draws too much alike."""
+
+SHORTEST = 4.0
+"""A slide has standard deviation e^-u, on the logarithm, with u uniform up to this: some suit any posterior."""
 
 
 class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
     """Blocked Gibbs: z with b summed out, then b | z, then the parameters (van Dyk and Park 2008, JASA 103).
 
-    The objective is log p(X, Theta) of the state before the sweep, z and b summed out.
+    Between z and b, a Metropolis step slides omega and lambda against each other, b summed out: where rates are small
+    most zeros could be either on or off, and b would tie the two to where they are. The objective is log p(X, Theta)
+    of the state before the sweep, z and b summed out.
     """
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one sweep; return the log joint of the argument."""
+        prior = log_prior(self.model, state)
+        new, evidence = self.round(state)
+        for _ in range(ROUNDS - 1):
+            new, _ = self.round(new)
+        return new, Info(evidence + prior)
+
+    def round(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Draw z, b and the parameters once; return log p(X | Theta) of the argument, too."""
         layout = self.posterior.layout
         # z_i | x, Theta: p(z_i = k) prop. to pi_k prod_{d observed} p(x_id | k)
         sums, counts, evidence = layout.expected_statistics(layout.given(vars(state)), sample=True)
-        return self.draw_parameters(state, sums, counts), Info(evidence + log_prior(self.model, state))
+        return self.draw_parameters(self.slid(state, sums), sums, counts), evidence
+
+    def slid(self, state: State, sums: Float[Tensor, "C K F"]) -> State:
+        """Move omega up and lambda down by one factor, or the other way round, given z; their product stays.
+
+        The move has Jacobian 1, and is proposed as often as its opposite.
+        """
+        scale = torch.exp(-SHORTEST * torch.rand_like(state.rate))
+        factor = (scale * torch.randn_like(state.rate)).exp()
+        on, rate = state.on_prob * factor, state.rate / factor
+        possible = (on < 1) & (rate > 0)
+        new = self.log_density(sums, torch.where(possible, on, 0.5), torch.where(possible, rate, 1.0))
+        gain = new - self.log_density(sums, state.on_prob, state.rate)
+        taken = possible & (torch.rand_like(rate).log() < gain)
+        moved = {"on_prob": torch.where(taken, on, state.on_prob), "rate": torch.where(taken, rate, state.rate)}
+        return dataclasses.replace(state, **moved)
+
+    def log_density(
+        self, sums: Float[Tensor, "C K F"], on: Float[Tensor, "C K D"], rate: Float[Tensor, "C K D"]
+    ) -> Float[Tensor, "C K D"]:
+        """Return log p(omega, lambda | z, X) of each component and column, but for a constant."""
+        m, log_on, log_off, log_rate = self.model, on.log(), torch.log1p(-on), rate.log()
+        weights = natural_weights(log_rate, rate, log_on, log_off, self.posterior.layout.reference)
+        likelihood = (weights * sums).unflatten(-1, (3, -1)).sum(-2)
+        beta = (m.on_prob_alpha - 1) * log_on + (m.on_prob_beta - 1) * log_off
+        return likelihood + beta + (m.rate_shape - 1) * log_rate - m.rate_rate * rate
 
     def draw_parameters(self, state: State, sums: Float[Tensor, "C K F"], counts: Float[Tensor, "C K"]) -> State:
         """Draw b given z, then the parameters given both."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pyro
 import pyro.distributions as dist
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from pyro.ops.indexing import Vindex
 from torch import Tensor
 
-from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.model import Derived, Model
 from pyrozoo.contracts.symmetry import Relabel
 from pyrozoo.core.draws import Values
 from pyrozoo.core.settings import positive, whole
@@ -40,24 +41,34 @@ class ZipMixture(Model):
         on_prob_alpha: First Beta parameter of the on-probability, positive.
         on_prob_beta: Second Beta parameter, positive.
         rate_shape: Gamma shape of the rates, positive.
-        rate_rate: Gamma rate (inverse scale) of the rates, positive.
+        rate_rate: Gamma rate (inverse scale) of the rates, positive. None: from the data, so that the prior mean of a
+            rate is the mean of the counts above 0; 1 in a simulation.
 
     Raises:
         SettingError: On construction, naming the field that is out of range.
     """
+
+    without_data: ClassVar[Mapping[str, float]] = {"rate_rate": 1.0}
 
     num_components: int = whole()
     weight_concentration: float | Sequence[float] = positive(many=True)
     on_prob_alpha: float = positive()
     on_prob_beta: float = positive()
     rate_shape: float = positive()
-    rate_rate: float = positive()
+    rate_rate: Any = positive(optional=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         given = self.weight_concentration
         if isinstance(given, Sequence) and len(given) != self.num_components:
             self.refuse("weight_concentration", f"it must be one number, or model.num_components={self.num_components}")
+
+    def from_data(self, data: Table) -> Mapping[str, Derived]:
+        """Return the rate of the rates' prior that puts its mean at the data's."""
+        above = data.filled[data.filled > 0].double()
+        # Zeros say little of a rate: many come from cells that are off.
+        mean = float(above.mean()) if len(above) else 1.0
+        return {"rate_rate": Derived(self.rate_shape / mean, "rate_shape / mean of the counts above 0")}
 
     @property
     def symmetry(self) -> Relabel:
