@@ -17,7 +17,7 @@ import pyrozoo
 from pyrozoo.diagnostics.answer import Told, believe
 from pyrozoo.diagnostics.card import MOST_SHOWN, Card, Line, listed, overall
 from pyrozoo.diagnostics.choice import choose
-from pyrozoo.diagnostics.compare import _means, _spread
+from pyrozoo.diagnostics.compare import _means, _spread, _surely, _timed
 from pyrozoo.diagnostics.verdict import Thresholds, verdict
 
 SAMPLES: dict[str, Any] = {
@@ -294,3 +294,12 @@ def test_a_mixture_s_bound_is_that_of_one_of_its_equal_modes():
     fits = [pyrozoo.fit("zip_mixture", "cavi", num_components=K, **settings) for K in (1, 3)]
     apart = [fit.metrics["elbo_labels"] - fit.metrics["elbo"] for fit in fits if "elbo_labels" in fit.metrics]
     assert apart == pytest.approx([np.log(6)]), "log 3!, and nothing for one component"
+
+
+def test_time_and_means_take_the_same_errors_off():
+    """A mean that is 0.3 sd off by chance alone (its Monte Carlo error is 0.1) is not "never within 0.25 sd"."""
+    assert _surely(np.array([0.3, 0.3]), np.array([0.1, 0.01])) == pytest.approx([0.0, 0.27])
+    curve = pd.DataFrame({"seconds": [1.0, 2.0], "error": [0.9, 0.3], "surely": [0.5, 0.0]})
+    assert _timed(curve, 0.25) == {"seconds_to_error": 2.0}
+    assert _timed(curve.assign(surely=[0.5, 0.27]), 0.25) == {"never_within": 1}
+    assert "time" not in about({**CAVI, "never_within": 1}), "the line of the means says it"
