@@ -136,7 +136,7 @@ study.picture
 gaps = {"cavi": [], "bp": []}
 for coupling in couplings:
     for method, gap in gaps.items():
-        field = {"coupling": (coupling * np.eye(3)).tolist(), "observation_strength": 1.0}
+        field = {"pattern": "spiral", "coupling": (coupling * np.eye(3)).tolist(), "observation_strength": 1.0}
         gap.append(pyrozoo.fit("potts_grid", method, rows=6, columns=12, noise=0.4, **field).metrics["log_z_error"])
 axes = plt.subplots(figsize=(5, 3))[1]
 for method, gap in gaps.items():

@@ -69,6 +69,18 @@ def table(frame: pd.DataFrame, most: int = MOST_ROWS) -> dict[str, Any]:
     }
 
 
+class Sentences(pd.DataFrame):
+    """A table of sentences, which a notebook shows whole."""
+
+    @property
+    def _constructor(self) -> type[Sentences]:
+        return Sentences
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return str(super()._repr_html_())  # type: ignore[misc]
+
+
 def page(template: str, values: Mapping[str, Any]) -> str:
     """Render a page of report/templates; everything is escaped."""
     environment = Environment(

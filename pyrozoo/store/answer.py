@@ -47,7 +47,8 @@ def write_answer(path: str | Path, frame: pd.DataFrame) -> Path:
         elif ending == ".parquet":
             frame.rename(columns=str).to_parquet(temporary, engine="pyarrow", index=False)
         else:
-            frame.to_csv(temporary, index=False, sep="\t" if ending == ".tsv" else ",")
+            # A column of whole numbers with holes is one of floats: 3 stays 3.
+            frame.to_csv(temporary, index=False, sep="\t" if ending == ".tsv" else ",", float_format="%.15g")
     return path
 
 

@@ -39,8 +39,8 @@ def readable(frame: pd.DataFrame, digits: int | None = DIGITS) -> pd.DataFrame:
     """Return a table as it is written: texts storable, numbers rounded, whole ones whole."""
     result = frame.copy(deep=False)
     for place, kind in enumerate(frame.dtypes):
-        if digits is not None and isinstance(kind, np.dtype) and kind.kind == "f":
-            result.isetitem(place, _rounded(frame.iloc[:, place].to_numpy(np.float64), digits))
+        if digits is not None and pd.api.types.is_float_dtype(kind):
+            result.isetitem(place, _rounded(frame.iloc[:, place].to_numpy(np.float64, na_value=np.nan), digits))
     return result
 
 

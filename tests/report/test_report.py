@@ -128,6 +128,22 @@ def test_budget_thins_and_says_so(tmp_path):
     assert fit.draws["rate"].shape[1] == 500, "the fit itself keeps all"
 
 
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [
+        ([0, 1e-7, 3e-8], "All 3 restarts end at the same optimum, within 0.1: fewer would do."),
+        ([0, 0.05, 3.0, 4.0], "2 of 4 restarts reach the best optimum, within 0.1; the others stop below it."),
+        ([0, 0.2, 3.0], "Only one of 3 restarts reaches the best optimum."),
+    ],
+)
+def test_what_is_said_of_restarts_follows_from_where_they_end(gaps, said):
+    from pyrozoo.report.pictures import ALIKE, _restarts
+
+    picture = _restarts(SimpleNamespace(runs=pd.DataFrame({"objective": -5.0 - np.array(gaps)})))
+    assert picture.caption.startswith(said)
+    assert picture.figure.axes[0].get_xlim()[1] >= ALIKE, "rounding is not drawn as if it were a difference"
+
+
 def test_damaged_directories_are_named(fits, tmp_path):
     with pytest.raises(DataError, match=r"metrics\.json"):
         pyrozoo.load(tmp_path)

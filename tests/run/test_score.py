@@ -463,6 +463,8 @@ def test_files_are_read_and_written_as_tables(saved):
             pyrozoo.score("run", f"new.{ending}", answer="assign").iloc[:, -4:],
             mixture().assign(NEW).iloc[:, -4:], check_names=False, check_exact=True, check_index_type=False,
         )  # fmt: skip
+    lines = (saved / "scored.csv").read_text().splitlines()
+    assert lines[1].startswith("n1,1,x,2,"), "whole numbers are written as such"
     assert "must end in .csv" in refused(SettingError, pyrozoo.score, "run", "new.csv", "scored.doc")
 
 

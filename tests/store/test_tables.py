@@ -25,6 +25,7 @@ from pyrozoo.data.arguments import Arguments
 from pyrozoo.data.container import storable
 from pyrozoo.diagnostics.metrics import information
 from pyrozoo.program.density import ProgramDensity
+from pyrozoo.report.html import Sentences
 from pyrozoo.store import run_directory
 from pyrozoo.store.inference_data import to_inference_data
 from pyrozoo.store.run_directory import summarise
@@ -69,9 +70,18 @@ def test_a_table_has_six_digits_whole_counts_and_no_nan(tmp_path):
     ]
     write_table(tmp_path / "b.csv", frame, digits=None)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "b.csv"), frame)
+    write_table(tmp_path / "d.csv", frame[["part", "count"]].convert_dtypes())
+    assert (tmp_path / "d.csv").read_text().split() == ["part,count", "0.123457,3", "0.333333,", ",12345678"]
     single = pd.DataFrame({"x": torch.tensor([0.1, 1e-30, 16777216.0]).numpy()})
     write_table(tmp_path / "c.csv", single)
     assert (tmp_path / "c.csv").read_text().split() == ["x", "0.1", "1e-30", "16777216.0"]
+
+
+def test_a_notebook_shows_sentences_whole():
+    long = "word " * 40
+    table = Sentences({"sentence": [long]})
+    assert long.strip() in table._repr_html_()
+    assert long.strip() in table[["sentence"]]._repr_html_()
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,8 @@ GOOD, BAD, GREY = "C0", "C3", "0.6"
 
 def write_ranks(directory: Path, fits: pd.DataFrame, ranks: pd.DataFrame) -> None:
     """Write ranks.csv: what is kept of every fit, then its ranks."""
-    run_directory.write_table(
-        directory / RANKS, pd.concat([fits.reset_index(drop=True), ranks.reset_index(drop=True)], axis=1)
-    )
+    both = pd.concat([fits.reset_index(drop=True), ranks.reset_index(drop=True)], axis=1)
+    run_directory.write_table(directory / RANKS, both, digits=None)
 
 
 def read_ranks(directory: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -78,7 +78,7 @@ class ComparisonResult(Comparison):
         """Every line of every card with its sentence: fit, level, about, sentence."""
         cards = zip(self.names, self.cards, strict=True)
         rows = [(name, line.level, line.about, line.sentence) for name, lines in cards for line in lines]
-        return pd.DataFrame(rows, columns=list(CARD))
+        return html.Sentences(rows, columns=list(CARD))
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:

@@ -112,7 +112,7 @@ class Recovery:
         """Write estimates.csv, summary.csv, figures/recovery.png, report.html and, when all is there, metrics.json."""
         directory, summary, estimates = Path(directory), self.summary, self.estimates
         study_in(directory).remember(as_stored(self.experiment, self.study))
-        write_table(directory / ESTIMATES, estimates)
+        write_table(directory / ESTIMATES, estimates, digits=None)
         write_table(directory / "summary.csv", summary)
         fits = fitted(estimates).drop_duplicates(["setting", "simulation", "method"])
         seconds = float(fits["seconds"].sum())

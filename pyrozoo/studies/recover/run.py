@@ -144,7 +144,7 @@ def recover(
     def work(one: _One) -> None:
         estimates.extend(_rows(one, stated, threads))
         if folder is not None:
-            write_table(folder / ESTIMATES, pd.DataFrame(estimates, columns=COLUMNS))
+            write_table(folder / ESTIMATES, pd.DataFrame(estimates, columns=COLUMNS), digits=None)
 
     status = study.carry_out(
         _data_sets(stated, places, left), work, total=total, done=total - sum(len(each) for *_, each in left),
