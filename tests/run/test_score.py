@@ -341,6 +341,9 @@ def test_test_rows_with_labels_of_fitted_rows_are_these(model):
     )  # fmt: skip
     names = {(str(i), f"c{j}") for i, j in np.argwhere(whole.to_numpy() > 0)}
     assert not have(fit.tables["test_recommendations"]) & names
+    found = fit.recommend(whole.head(5))  # whose cells are those of the fit and the held-out ones
+    assert "the new rows have labels of fitted rows ('0', '1', '2', ...)" in found.attrs["notes"][0]
+    assert not have(found) & names
 
 
 def test_rows_that_only_numbers_name_are_known_by_their_cells():
