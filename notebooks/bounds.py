@@ -149,6 +149,6 @@ plt.show()
 # %% [markdown]
 # ## What to do
 #
-# - **Hold it to something that is no bound**: `exact` where it can be had, else a sampler, on a part of the data. The comparison's *means* and *ELBO* lines say what the bound cost.
+# - **Hold it to something that is no bound**: `exact` where it can be had, else a sampler, on a part of the data. The card's answer, and its lines *means* and *ELBO*, say what the bound cost.
 # - **Read an ELBO as a bound.** It ranks models of one kind whose gaps are alike; a difference smaller than the gaps means nothing.
 # - **Recover a known truth** before believing variances from a bound: `pyrozoo.recover` on data of your shape. More rows do not help; more answers per row do.

@@ -124,8 +124,8 @@ comparison = pyrozoo.compare(fits)
 comparison
 
 # %%
-for card in comparison.reasons.query("about in ('means', 'spread')").itertuples():
-    print(f"{card.level} {card.fit}, {card.about}: {card.sentence}")
+for name, card in zip(comparison.names, comparison.cards):
+    print(f"{name}: {card.answer}")
 
 # %%
 comparison.pictures["errors"]

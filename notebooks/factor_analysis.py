@@ -24,7 +24,7 @@ people, restarts, draws, steps, sweeps = 150, 4, 600, 600, 50
 # ## The data
 #
 # Drawn here: the first factor is size, the second girth. Grip strength has little to do with either. An eighth of the values is **missing**.
-# Each column is given as the deviation from its mean, since the prior of $\mu$ pulls gently toward zero.
+# Each column is given as the deviation from its mean, so that 0 is an average person.
 
 # %%
 rng = np.random.default_rng(3)
@@ -88,13 +88,13 @@ comparison = pyrozoo.compare(fits)
 comparison
 
 # %% [markdown]
-# A row is a **verdict card**: each fit is held to the best sampler among them, by quantities that no rotation of the factors changes
-# (means, variances, covariances, and the *communality*, the share of a column's variance that the factors explain).
-# The reasons about means and spread, in sentences:
+# The sentence above says which fit to believe, for what, at what price. A row is a **verdict card**: each fit is held to the best sampler among
+# them, by quantities that no rotation of the factors changes. These are means, variances, covariances, and the *communality*: the share of a
+# column's variance that the factors explain. Each card begins with an answer of its own:
 
 # %%
-for card in comparison.reasons.query("about in ('means', 'spread')").itertuples():
-    print(f"{card.level} {card.fit}, {card.about}: {card.sentence}")
+for name, card in zip(comparison.names, comparison.cards):
+    print(f"{name}: {card.answer}")
 
 # %%
 comparison.pictures["errors"]

@@ -103,8 +103,10 @@ both = pyrozoo.compare(more)
 both.table[columns].round(3)
 
 # %%
-for card in both.reasons.query("fit == 'cavi' and about in ('means', 'spread', 'coverage')").itertuples():
-    print(f"{card.level} {card.about}: {card.sentence}")
+print(both.cards[0].answer)
+for line in both.cards[0]:
+    if line.about in ("means", "spread", "coverage"):
+        print(f"{line.level} {line.about}: {line.sentence}")
 
 # %% [markdown]
 # CAVI's intervals for single rates mislead, and its recommendations are as good. Both are true, and which one matters is the reader's to say.
@@ -120,6 +122,7 @@ quiet = pd.DataFrame(rng.normal(size=(rows, 2)) @ loadings + 0.05 * rng.normal(s
 stuck = pyrozoo.fit(
     "factor_analysis", "gibbs", data=quiet, num_factors=2, draws=draws, warmup=50, thin=1, solver={"plain": True}
 )
+print(stuck.verdict.answer)
 for line in stuck.verdict:
     if line.about in ("R-hat", "labels", "ESS"):
         print(f"{line.level} {line.about}: {line.sentence}")
@@ -139,4 +142,4 @@ plt.show()
 # | the number of components | an ELBO, for models of one kind; held-out density in the end | ELBO, held out |
 # | to know whether VI is safe *here* | `compare`, or k-hat where no sampler can run | means, spread, k-hat |
 #
-# And whether a method is as sure as it may be, over many data sets, is a question for `python -m pyrozoo task=calibrate model=zip_mixture inference=gibbs`.
+# Are a method's intervals calibrated, over many data sets? `python -m pyrozoo task=calibrate model=zip_mixture inference=gibbs` says it.

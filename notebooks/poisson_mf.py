@@ -94,12 +94,13 @@ comparison = pyrozoo.compare(fits)
 comparison
 
 # %% [markdown]
-# A row is a **verdict card**: each fit is held to the best sampler among them, by quantities that neither the order of genres nor their
-# scale changes: expected plays of listeners, artists and single pairs. The reasons about means and spread, in sentences:
+# The sentence above says which fit to believe, for what, at what price. A row is a **verdict card**: each fit is held to the best sampler among
+# them, by quantities that neither the order of genres nor their scale changes: expected plays of listeners, artists and single pairs. Each card
+# begins with an answer of its own:
 
 # %%
-for card in comparison.reasons.query("about in ('means', 'spread')").itertuples():
-    print(f"{card.level} {card.fit}, {card.about}: {card.sentence}")
+for name, card in zip(comparison.names, comparison.cards):
+    print(f"{name}: {card.answer}")
 
 # %%
 comparison.pictures["errors"]

@@ -48,11 +48,11 @@ print(f"{np.mean(counts == 0):.0%} of the cells are zero, {table.isna().mean().m
 table.head()
 
 # %% [markdown]
-# ## Expectation maximisation, and a lottery
+# ## Expectation maximisation, from many starts
 #
 # EM climbs to the nearest top of the posterior. With a hundred starts at once (they are one batched computation) we see how many tops there
-# are. Kinds as different as these are found from nearly every start; ask for six of them, and a single start is a ticket in a lottery. That is why
-# ten restarts are the default, and why every restart's end is kept (`fit.runs`).
+# are. Nearly every start finds three kinds as different as these. Ask for six, and most starts end lower. So ten restarts are the default, and
+# every restart's end is kept (`fit.runs`).
 
 # %%
 six = pyrozoo.fit("zip_mixture", "em", data=table, num_components=6, restarts=restarts, holdout=0.1)
@@ -99,12 +99,12 @@ comparison = pyrozoo.compare(fits)
 comparison
 
 # %% [markdown]
-# A row is a **verdict card**: each fit is held to the best sampler among them, by quantities that do not depend on how
-# components are numbered. The reasons stand in sentences, here those about means and spread:
+# The sentence above says which fit to believe, for what, at what price. A row is a **verdict card**: each fit is held to the best sampler among
+# them, by quantities that do not depend on how components are numbered. Each card begins with an answer of its own:
 
 # %%
-for card in comparison.reasons.query("about in ('means', 'spread')").itertuples():
-    print(f"{card.level} {card.fit}, {card.about}: {card.sentence}")
+for name, card in zip(comparison.names, comparison.cards):
+    print(f"{name}: {card.answer}")
 
 # %%
 comparison.pictures["errors"]
@@ -154,8 +154,8 @@ axes.set_title("Three tenths of the cells hidden")
 plt.show()
 
 # %% [markdown]
-# **How many components?** Fit several and compare: the ELBO of CAVI, leave-one-out density and held-out density all say how many
-# kinds the data can tell apart. On the command line this is one sweep:
+# **How many components?** Fit several and compare. The choice is the smallest value that nothing beats beyond its noise. On the command line this
+# is one sweep:
 # `python -m pyrozoo -m model=zip_mixture inference=cavi model.num_components=1,2,3,4,5,6 data=table data.path=counts.csv`.
 
 # %%
@@ -165,11 +165,12 @@ choices = pyrozoo.compare(
         for k in range(1, 7)
     ]
 )
+print(choices.choice.sentence)
 choices.pictures["choice_num_components"]
 
 # %% [markdown]
 # ## Which to use
 #
-# *Gibbs* when you want answers with honest intervals: it takes seconds here, and the table above holds it to be right. *EM* with many restarts
-# for a first look and for very large tables. *CAVI* to choose the number of components by its bound. *NUTS* as a second
+# *Gibbs* when you want answers with honest intervals: it takes seconds here, and its chains agree. *EM* with many restarts
+# for a first look and for very large tables. *CAVI* to choose the number of components. *NUTS* as a second
 # opinion that shares no code with the others but the program itself.

@@ -103,10 +103,10 @@ def _posterior(fit: Fit) -> Picture:
         axes.set(title=site, xlim=(-0.5, size - 0.5))
         axes.set_xlabel(" by ".join(fit.posterior.sites[site]), fontsize=8)
         axes.set_xticks([])
-    spread = "" if fit.kind == "point" else " with 90% intervals"
+    spread = "" if fit.kind == "point" else " with 90% intervals,"
     crosses = " Red crosses are the truth of the simulation." if truth else ""
-    every = "Parameters, evenly chosen," if thinned else "Every parameter,"
-    return Picture("posterior", f"{every} labels and rotations aligned{spread}.{crosses}", figure)
+    every = "Parameters, evenly chosen," if thinned else "Every parameter" + ("" if spread else ",")
+    return Picture("posterior", f"{every}{spread} labels and rotations aligned.{crosses}", figure)
 
 
 def _truth(fit: Fit, aligned: Draws) -> Values:

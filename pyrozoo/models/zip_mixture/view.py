@@ -121,5 +121,5 @@ def _affinity(fit: Fit) -> Picture:
     axis.set(xlabel="rows, by cluster", ylabel="rows, by cluster")
     figure.colorbar(image, ax=axis, shrink=0.85)
     some = f" {len(chosen)} of {N} rows, evenly chosen." if len(chosen) < N else ""
-    said = f"Bright blocks on the diagonal are clear clusters; grey between them, rows that could be either.{some}"
+    said = f"Bright blocks on the diagonal are clear clusters. Dimmer rows could be in either.{some}"
     return Picture("affinity", said, figure)

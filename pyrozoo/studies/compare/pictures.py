@@ -127,7 +127,7 @@ def _errors(comparison: Comparison) -> Picture | None:
     return Picture(
         "errors",
         f"Each dot is an invariant, held to {_references(comparison)}. Means in the grey band are good enough. "
-        "Left of the band intervals are too short, right of it too long. "
+        "Spread left of the band: intervals are too short; right of it: too long. "
         f"Errors beyond {BEYOND:g} are drawn at {BEYOND:g}.",
         figure,
     )
