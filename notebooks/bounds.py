@@ -1,9 +1,9 @@
 # %% [markdown]
 # # What a bound costs
 #
-# When the likelihood has no closed form, variational EM puts a lower bound in its place and maximises that. The bound is good, the
-# maximum is found, the curve never falls, and the answer is wrong: a bound is highest where the likelihood is high **and the bound is tight**. Tight, for a
-# latent variable, is where the latent variable does little. So the estimate shrinks, on any amount of data. This notebook shows it where everything can be
+# When the likelihood has no closed form, variational EM puts a lower bound in its place and maximises that. The bound is good, the maximum is found,
+# the curve never falls, and the answer is wrong. For a bound is highest where the likelihood is high **and the bound is tight**. Tight, for a latent
+# variable, is where the latent variable does little. So the estimate shrinks, on any amount of data. This notebook shows it where everything can be
 # computed, then on surveys whose truth is known, then in another model.
 
 # %%
@@ -25,8 +25,8 @@ simulations, rows, couplings = 2, 300, [0.25, 0.5, 0.75, 1.0, 1.25, 1.5]
 #
 # $$p(S) \propto \int \mathcal N(z; 0, \sigma^2)\, e^{Sz}\,(1 + e^z)^{-I}\, dz$$
 #
-# is an integral in one dimension: quadrature has it to ten digits. Variational EM takes $q(z) = \mathcal N(m, v)$, and since $\mathrm E_q \log(1 + e^z)$ has no closed form either, bounds it
-# once more by Jensen's inequality, $\mathrm E_q\log(1+e^z) \le \log(1 + e^{m + v/2})$:
+# is an integral in one dimension: quadrature has it to ten digits. Variational EM takes $q(z) = \mathcal N(m, v)$. Since $\mathrm E_q \log(1 + e^z)$
+# has no closed form either, Jensen's inequality bounds it once more, $\mathrm E_q\log(1+e^z) \le \log(1 + e^{m + v/2})$:
 #
 # $$\begin{aligned}
 # \log p(S) &\ge S m - I\,\mathrm E_q \log(1+e^z) - \mathrm{KL}\big(\mathcal N(m, v)\,\|\,\mathcal N(0, \sigma^2)\big) \\
@@ -99,9 +99,9 @@ panels[0].legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# With ten questions the evidence peaks at the truth, a normal $q$ by itself hardly to the left of it, and Jensen's bound far to the left: its gap, which is about $I v\,p^2/2$ per person with $p$ the
-# probability of yes, grows with $v$, and $v$ grows with $\sigma^2$. With a hundred questions $v$ is small whatever $\sigma^2$ is, and all three agree. More *persons* change nothing:
-# the curves are averages already.
+# With ten questions the evidence peaks at the truth, a normal $q$ by itself hardly to the left of it, and Jensen's bound far to the left. The bound's
+# gap is about $I v\,p^2/2$ per person, with $p$ the probability of yes. It grows with $v$, and $v$ grows with $\sigma^2$. With a hundred questions
+# $v$ is small whatever $\sigma^2$ is, and all three agree. More *persons* change nothing: the curves are averages already.
 #
 # ## The ladder, on surveys
 #
@@ -122,9 +122,9 @@ study
 study.picture
 
 # %% [markdown]
-# `exact` integrates by quadrature and keeps the variance. `vem` has both losses; `mc_em`, which estimates $\mathrm E_q\log(\cdot)$ by draws in place of Jensen's bound, has only the second;
-# `laplace_em` is no bound and errs by what a normal at the mode misses. The whole study, seven methods on twenty data sets per setting, is
-# `python -m pyrozoo experiment=shrinkage_ladder`.
+# `exact` integrates by quadrature and keeps the variance. `vem` has both losses. `mc_em`, which estimates $\mathrm E_q\log(\cdot)$ by draws in place
+# of Jensen's bound, has only the second. `laplace_em` is no bound and errs by what a normal at the mode misses. The whole study, seven methods on
+# twenty data sets per setting, is `python -m pyrozoo experiment=shrinkage_ladder`.
 #
 # ## Another model, the same lesson
 #

@@ -160,9 +160,9 @@ slopes[slopes["exact"] != 0].round(2)
 comparison.pictures["spread"]
 
 # %% [markdown]
-# **Laplace overstates what is free.** With few answers the posterior of a row's $z$ is skew; a normal at its mode misjudges the evidence of the row,
-# and large slopes look better than they are. The prior of the loadings holds against it (`loading_scale=1`; it shrinks all methods below the
-# truth here, which is a matter of the model). Let them go with `loading_scale=3`, and on the same surveys `exact` is right while `laplace_em` is above the
+# **Laplace overstates what is free.** With few answers the posterior of a row's $z$ is skew. A normal at its mode misjudges the evidence of the row,
+# and large slopes look better than they are. The prior of the loadings holds against it (`loading_scale=1`; it shrinks all methods below the truth
+# here, which is a matter of the model). Let them go with `loading_scale=3`, and on the same surveys `exact` is right while `laplace_em` is above the
 # truth. Shares of categories among its synthetic rows are off as well. Sizes are root mean squares.
 
 # %%
@@ -182,8 +182,9 @@ pd.DataFrame(found).groupby(["loading_scale", "method"]).mean().round(3)
 
 # %% [markdown]
 # **The data's association is no truth either.** Cramér's V of a small table is too high by chance alone: shuffle its columns, and it is
-# not 0. Rows that copied V of 160 people to the last digit would copy their accidents too. Held to very many people from the same source
-# (the line), synthetic rows by `exact` are nearer than the survey that it learned from; rows by `vem` are as far off as shuffled columns.
+# not 0. Rows that copied V of 160 people to the last digit would copy their accidents too. The line is very many people from the same
+# source. Synthetic rows by `exact` are nearer to it than the survey that it learned from; rows by `vem` are as far off as shuffled
+# columns.
 
 # %%
 crowd = ask(many)[0]

@@ -130,10 +130,10 @@ plt.show()
 comparison.pictures["spread"]
 
 # %% [markdown]
-# **One noise for all, and holes filled.** PPCA knows one noise variance. Grip needs a large one, leg a small one, and what
-# lies between is wrong for both: the factors are said to explain twice as much of grip as they do, and less than half of leg. PCA
-# takes the axes of largest variance, be it shared or noise, and hands out what is left over afterwards. Both saw a table whose holes were
-# filled with means: people whose arms are average whatever their height.
+# **One noise for all, and holes filled.** PPCA knows one noise variance. Grip needs a large one, leg a small one, and what lies between
+# is wrong for both. The factors are said to explain twice as much of grip as they do, and less than half of leg. PCA takes the axes of
+# largest variance, be it shared or noise, and hands out what is left over afterwards. Both saw a table whose holes were filled with
+# means: people whose arms are average whatever their height.
 
 # %%
 truth = np.square(true_loadings).sum(1) / (np.square(true_loadings).sum(1) + true_noise**2)
@@ -149,7 +149,7 @@ plt.show()
 # %% [markdown]
 # The harm of filling alone shows when the method stays the same. Four tenths of the cells are hidden; EM sees the gaps, or
 # zeros in their place (which here are the means). Each dot is the correlation of two columns. With the gaps summed out the dots
-# scatter about the line, as they must with so few people; with zeros nearly all are too small, the strongest by more than half:
+# scatter about the line, as they must with so few people. With zeros nearly all are too small, the strongest by more than half:
 
 # %%
 hidden = table.mask(rng.random(table.shape) < 0.4)

@@ -73,8 +73,8 @@ gibbs.pictures["columns"]
 # %% [markdown]
 # ## Six more methods
 #
-# `mle` maximises the likelihood with no prior to speak of; EM finds the mode of the posterior. CAVI and SVI approximate it by independent factors, Laplace
-# by a Gaussian around the mode; NUTS draws from it, as Gibbs does, and shares no code with it but the program.
+# `mle` maximises the likelihood with no prior to speak of; EM finds the mode of the posterior. CAVI and SVI approximate it by independent factors,
+# Laplace by a Gaussian around the mode. NUTS draws from it, as Gibbs does, and shares no code with it but the program.
 
 # %%
 em, mle = fit("em", restarts=restarts), fit("mle", restarts=restarts, max_iterations=rounds)
@@ -91,7 +91,7 @@ comparison = pyrozoo.compare(fits)
 comparison
 
 # %% [markdown]
-# The sentence above says which fit to believe, for what, at what price. A row is a **verdict card**: each fit is held to the best sampler among
+# The sentence above says which fit to believe, for what, at what price. A row is a **verdict card**. Each fit is held to the best sampler among
 # them, by quantities that no rotation of the factors changes: the noise, and predictions of readers, jokes and pairs. Each card begins with an
 # answer of its own:
 
@@ -105,11 +105,11 @@ comparison.pictures["errors"]
 # %% [markdown]
 # ## What goes wrong, and why
 #
-# **Points overfit.** A reader has about nine ratings, and with five factors six numbers to fit them with. As factors are added, the fit
-# of what was seen gets ever better. Beyond the true two, maximum likelihood predicts what was not seen far worse than plain means of readers and jokes (dotted), and is not
-# reliable even with one. EM has priors and suffers less, but it is one point, and the point fits the noise too: with one factor or five it is worse than the
-# means, and with five its 90% intervals hold little more than a third of the truth. Gibbs averages over all that the ratings allow: factors too many cost it
-# little, and its intervals know.
+# **Points overfit.** A reader has about nine ratings, and with five factors six numbers to fit them with. As factors are added, the fit of what was
+# seen gets ever better. Beyond the true two, maximum likelihood predicts what was not seen far worse than plain means of readers and jokes (dotted),
+# and is not reliable even with one. EM has priors and suffers less, but it is one point, and the point fits the noise too. With one factor or five it
+# is worse than the means. With five its 90% intervals hold little more than a third of the truth. Gibbs averages over all that the ratings allow:
+# factors too many cost it little, and its intervals know.
 
 # %%
 curves = {}

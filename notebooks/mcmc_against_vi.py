@@ -24,8 +24,8 @@ rows, draws, warmup, steps, listeners = 150, 300, 300, 400, 60
 # ## The whole difference in one picture
 #
 # Let the posterior be normal with correlation $\rho$ between two parameters. Mean-field $q$ is a product of two normals. The one that minimises
-# $\mathrm{KL}(q\|p)$ has the right means and variances $1/\Lambda_{jj}$, the reciprocal of the *precision*: the variance of one parameter **given the other**, which is $1-\rho^2$ times
-# the variance that we want. At $\rho = 0.95$ that is a tenth.
+# $\mathrm{KL}(q\|p)$ has the right means and variances $1/\Lambda_{jj}$, the reciprocal of the *precision*. That is the variance of one parameter
+# **given the other**: $1-\rho^2$ times the variance that we want. At $\rho = 0.95$ that is a tenth.
 
 # %%
 rho = 0.95
@@ -74,7 +74,7 @@ comparison.pictures["densities"]
 # ## And in time
 #
 # Left the objectives, right the error of the means against seconds. A sampler's error falls with one over the square root of its
-# draws from the first second on; a variational method's falls at once and then stays where its family ends.
+# draws. A variational method's falls at once and then stays where its family ends.
 
 # %%
 comparison.pictures["race"]
@@ -82,8 +82,8 @@ comparison.pictures["race"]
 # %% [markdown]
 # ## When the approximation is enough
 #
-# Now predict. A tenth of the entries was hidden; the mean log predictive density of them hardly knows which method was used, since what a
-# prediction does not know is mostly noise in the data, and little of it is uncertainty of parameters.
+# Now predict. A tenth of the entries was hidden. Their mean log predictive density hardly knows which method was used. What a prediction
+# does not know is mostly noise in the data; little of it is uncertainty of parameters.
 
 # %%
 columns = ["method", "kind", "holdout_elpd", "holdout_rmse", "holdout_coverage_90", "seconds"]

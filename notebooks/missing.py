@@ -22,7 +22,7 @@ rows, readers, shares, restarts, draws = 400, 120, [0.1, 0.3, 0.5, 0.7], 10, 300
 # %% [markdown]
 # ## A table of measurements
 #
-# Six sensors follow two hidden causes. A growing share of the cells is lost, completely at random, and factor analysis reads what is left in three
+# Six sensors follow two hidden causes. A growing share of the cells is lost, completely at random. Factor analysis reads what is left in three
 # ways: with gaps as gaps, with zeros in them, and with each column's mean in them.
 
 # %%
@@ -103,9 +103,9 @@ plt.show()
 # %% [markdown]
 # ## Plays: when a zero is a zero
 #
-# Counts of plays are different. That a listener never played an artist *is* an observation, and the weakest evidence of taste there is: `poisson_mf` takes pairs that are
-# not listed as zeros (at no cost: its time goes with what is listed), and an empty count as missing. The question to ask of a gap is always the same:
-# **had the value been large, would I know?** For plays, yes. For ratings, no.
+# Counts of plays are different. That a listener never played an artist *is* an observation, and the weakest evidence of taste there is. `poisson_mf`
+# takes pairs that are not listed as zeros, at no cost: its time goes with what is listed. It takes an empty count as missing. The question to ask of
+# a gap is always the same: **had the value been large, would I know?** For plays, yes. For ratings, no.
 
 # %%
 listeners, artists = readers, 40

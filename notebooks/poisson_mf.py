@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Who listens to what
 #
-# Forty listeners, fifteen artists, and how often each was played. An artist whom a listener never played has a count of
-# **zero, and that is data**: all artists were there to be played. (A joke that nobody asked you to rate is another matter; that is
-# Gaussian matrix factorization's.) **Poisson matrix factorization** gives listener $n$ amounts $\theta_{nk}$ of a few
-# genres, and artist $m$ a weight $\eta_{mk}$ in each, all positive:
+# Forty listeners, fifteen artists, and how often each was played. An artist whom a listener never played has a count of **zero,
+# and that is data**: all artists were there to be played. A joke that nobody asked you to rate is another matter; that is Gaussian
+# matrix factorization's. **Poisson matrix factorization** gives listener $n$ amounts $\theta_{nk}$ of a few genres, and artist $m$
+# a weight $\eta_{mk}$ in each, all positive:
 #
 # $$x_{nm} \sim \mathrm{Poisson}\Big(\sum_k \theta_{nk}\, \eta_{mk}\Big), \qquad \theta_{nk}, \eta_{mk} \sim \mathrm{Gamma}.$$
 #
@@ -53,9 +53,9 @@ large = pyrozoo.fit("poisson_mf", "cavi", data=listed(many), num_factors=4, rest
 large.pictures["genres"]
 
 # %% [markdown]
-# The genres are found, from counts alone: each list has the names of one genre only. What to recommend follows: among the artists that a listener has not played, those with the largest expected
-# count. The hidden pairs say how good such lists are: short ones find more than lists by mere popularity do, and long ones
-# find everything either way, as there are only forty artists.
+# The genres are found, from counts alone: each list has the names of one genre only. What to recommend follows: among the artists that a listener has
+# not played, those with the largest expected count. The hidden pairs say how good such lists are. Short ones find more than lists by mere popularity
+# do. Long ones find everything either way, as there are only forty artists.
 
 # %%
 large.tables["recommendations"].head(4).round(2)
@@ -66,9 +66,9 @@ large.pictures["ranking"]
 # %% [markdown]
 # ## Seven methods on a small table
 #
-# Now forty listeners and two genres that overlap. EM finds the mode; CAVI approximates the posterior by independent factors, its stochastic version does so from
-# ten listeners at a time; SVI has Gamma factors too, but sums out which genre a play belongs to; Laplace puts a Gaussian around a mode; Gibbs
-# and NUTS draw from the posterior. Here a tenth of *all* pairs is hidden, zeros too.
+# Now forty listeners and two genres that overlap. EM finds the mode. CAVI approximates the posterior by independent factors, and its stochastic
+# version does so from ten listeners at a time. SVI has Gamma factors too, but sums out which genre a play belongs to. Laplace puts a Gaussian around
+# a mode. Gibbs and NUTS draw from the posterior. Here a tenth of *all* pairs is hidden, zeros too.
 
 # %%
 few, true_rate = simulate(listeners, ["rock", "jazz"], 8, 0.3)
@@ -94,7 +94,7 @@ comparison = pyrozoo.compare(fits)
 comparison
 
 # %% [markdown]
-# The sentence above says which fit to believe, for what, at what price. A row is a **verdict card**: each fit is held to the best sampler among
+# The sentence above says which fit to believe, for what, at what price. A row is a **verdict card**. Each fit is held to the best sampler among
 # them, by quantities that neither the order of genres nor their scale changes: expected plays of listeners, artists and single pairs. Each card
 # begins with an answer of its own:
 
@@ -108,8 +108,8 @@ comparison.pictures["errors"]
 # %% [markdown]
 # ## What goes wrong, and why
 #
-# **A point cannot say how sure it is.** Below are the expected plays of one artist by the eight listeners with the fewest plays. The
-# mode puts an amount of a genre at exactly 0 as soon as no play asks for it, and so tells most of them that they will never listen to the
+# **A point cannot say how sure it is.** Below are the expected plays of one artist by the eight listeners with the fewest plays. The mode
+# puts an amount of a genre at exactly 0 as soon as no play asks for it. So it tells most of them that they will never listen to the
 # artist. The posterior says "we hardly know", and its mean is well above 0, as the mean of a skewed distribution must be.
 
 # %%
@@ -149,10 +149,10 @@ panel.legend(ncols=5, fontsize=8, loc="upper center")
 plt.show()
 
 # %% [markdown]
-# **Mean field is too sure where genres overlap.** CAVI makes amounts, weights and the genre of each play independent. Where it
-# is clear which genre a play belongs to, little is lost, and most dots lie near the line. Where it is not, more
-# of one genre means less of the other, and CAVI, which holds the one still while it asks about the other, is too sure:
-# expected plays down to 0.6 of their spread, and single amounts and weights (right) more than that. SVI sums the genre of each play out of the model and does better.
+# **Mean field is too sure where genres overlap.** CAVI makes amounts, weights and the genre of each play independent. Where it is clear which genre a
+# play belongs to, little is lost, and most dots lie near the line. Where it is not, more of one genre means less of the other. CAVI holds the one
+# still while it asks about the other, and is too sure. Expected plays have down to 0.6 of their spread, single amounts and weights (right) less than
+# that. SVI sums the genre of each play out of the model and does better.
 
 # %%
 comparison.pictures["spread"]
@@ -183,10 +183,10 @@ panel.legend()
 plt.show()
 
 # %% [markdown]
-# **Genres have neither number nor scale.** Numbering them otherwise changes nothing; nor, but for the priors, does doubling all amounts of a
-# genre while halving its weights. Left: draws by Gibbs slide along amounts that fall as weights rise. Middle: to one of its four chains genre 0 is
-# mostly rock, to the others mostly jazz. (Whether chains of NUTS agree is luck, too.) Right: in tables and pictures the weights of a genre
-# sum to 1, so that amounts are expected plays, and genres are numbered alike (`fit.aligned`).
+# **Genres have neither number nor scale.** Numbering them otherwise changes nothing; nor, but for the priors, does doubling all amounts of a genre
+# while halving its weights. Left: draws by Gibbs slide along amounts that fall as weights rise. Middle: to one of its four chains genre 0 is
+# mostly rock, to the others mostly jazz. Whether chains of NUTS agree is luck, too. Right: in tables and pictures the weights of a genre sum to 1,
+# so that amounts are expected plays, and genres are numbered alike (`fit.aligned`).
 
 # %%
 gibbs = by_name["gibbs"]
@@ -234,6 +234,6 @@ plt.show()
 # %% [markdown]
 # ## Which to use
 #
-# *CAVI* for large tables, genres and recommendations: its means are right and its time goes with the pairs that are not zero; *stochastic CAVI* when
-# the listeners do not fit into memory. *Gibbs* when intervals matter, at any size; *NUTS* as a second opinion on small tables. *SVI* has the better spread of
-# the variational methods. *EM* is the familiar baseline, poor for those who played little. *Laplace* is not for this model.
+# *CAVI* for large tables, genres and recommendations: its means are right and its time goes with the pairs that are not zero. *Stochastic CAVI* when
+# the listeners do not fit into memory. *Gibbs* when intervals matter, at any size; *NUTS* as a second opinion on small tables. *SVI* has the better
+# spread of the variational methods. *EM* is the familiar baseline, poor for those who played little. *Laplace* is not for this model.

@@ -54,8 +54,8 @@ print(f"log Z = {exact.metrics['log_z']:.3f}")
 exact.pictures["restored"]
 
 # %% [markdown]
-# Doubt belongs to the shore and to the cloud, where neighbours alone decide. Eight or nine pixels in ten are right; the truth is one map, and
-# a coast drawn with a pen is smoother than what the model expects, so that a percent more or less ranks no method.
+# Doubt belongs to the shore and to the cloud, where neighbours alone decide. Eight or nine pixels in ten are right. The truth is one map, and
+# a coast drawn with a pen is smoother than what the model expects. So a percent more or less ranks no method.
 #
 # ## Six approximations
 #
@@ -149,10 +149,10 @@ for axes, fit in zip(panels, (fits[3], fits[5])):
 plt.show()
 
 # %% [markdown]
-# **Symmetry breaks, chains stick.** A square without any reading, two labels, coupling above $\log(1 + \sqrt 2) = 0.88$: the map is nearly all
-# land or nearly all sea, each with probability one half. Mean field picks one of the two and is sure of it. `bp` has one half for every
-# pixel, which is right, but the draws of its independent pixels know nothing of the two kinds of map. Gibbs has the right target and cannot
-# get there: to cross from land to sea it has to pass maps with a long shore.
+# **Symmetry breaks, chains stick.** Take a square without any reading, two labels, and a coupling above $\log(1 + \sqrt 2) = 0.88$. The map is
+# nearly all land or nearly all sea, each with probability one half. Mean field picks one of the two and is sure of it. `bp` has one half for
+# every pixel, which is right, but the draws of its independent pixels know nothing of the two kinds of map. Gibbs has the right target and
+# cannot get there: to cross from land to sea it has to pass maps with a long shore.
 
 # %%
 blank = Grid(
@@ -202,7 +202,7 @@ for method in ("cavi", "bp"):
     print(f"{method}: log Z off by {fit.metrics['log_z_error']:+.4f}")
 
 # %% [markdown]
-# **A mode is not typical.** The most probable map is smoother than any map the posterior would draw: it has the highest density and no
+# **A mode is not typical.** The most probable map is smoother than any map the posterior would draw. It has the highest density and no
 # company, while there are very many maps with a few more bends. Figures read off it (lengths of shores, areas of small things) are biased;
 # averages over draws are not. Here it lets land and sea meet in a straight line under the cloud and saves the beach; no draw below does.
 

@@ -23,8 +23,9 @@ sites, restarts, draws, steps = 150, 100, 1000, 800
 # %% [markdown]
 # ## The data
 #
-# Drawn here, so that the story is in plain sight: each site has a kind, each kind has its own chance that a species lives there
-# and its own rate of sightings. Some visits were cut short by rain: those cells are **missing**, which is not the same as zero.
+# Drawn here, so that the story is in plain sight. Each site has a kind. Each kind has its own chance that a species lives
+# there, and its own rate of sightings. Some visits were cut short by rain: those cells are **missing**, which is not the same
+# as zero.
 
 # %%
 rng = np.random.default_rng(7)
@@ -74,8 +75,8 @@ em.pictures["components"]
 em.pictures["affinity"]
 
 # %% [markdown]
-# Each visit that rain cut short is completed from the other species at the same site. A tenth of the cells was hidden
-# (`holdout=0.1`), so we know how good that is; `holdout_elpd` is the mean log predictive density of a hidden cell, the one yardstick for all methods.
+# Each visit that rain cut short is completed from the other species at the same site. A tenth of the cells was hidden (`holdout=0.1`), so we know how
+# good that is. `holdout_elpd` is the mean log predictive density of a hidden cell, the one yardstick for all methods.
 
 # %%
 em.tables["clusters"].head()
@@ -83,8 +84,8 @@ em.tables["clusters"].head()
 # %% [markdown]
 # ## Five more methods
 #
-# EM gives one point. The others give a distribution: CAVI and SVI an approximation of it (with factors that are independent of each
-# other), Laplace a Gaussian around EM's mode, Gibbs and NUTS draws from the posterior itself.
+# EM gives one point. The others give a distribution. CAVI and SVI approximate it by factors that are independent of each other,
+# Laplace by a Gaussian around EM's mode. Gibbs and NUTS draw from the posterior itself.
 
 # %%
 fits = [
