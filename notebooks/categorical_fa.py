@@ -161,9 +161,9 @@ comparison.pictures["spread"]
 
 # %% [markdown]
 # **Laplace overstates what is free.** With few answers the posterior of a row's $z$ is skew. A normal at its mode misjudges the evidence of the row,
-# and large slopes look better than they are. The prior of the loadings holds against it (`loading_scale=1`; it shrinks all methods below the truth
-# here, which is a matter of the model). Let them go with `loading_scale=3`, and on the same surveys `exact` is right while `laplace_em` is above the
-# truth. Shares of categories among its synthetic rows are off as well. Sizes are root mean squares.
+# and large slopes look better than they are. The prior of the loadings holds against it (`loading_scale=1`). It shrinks all methods below the truth
+# here, which is a matter of the model; the line `prior` of the cards says so. Let them go with `loading_scale=3`, and on the same surveys `exact` is
+# right while `laplace_em` is above the truth. Shares of categories among its synthetic rows are off as well. Sizes are root mean squares.
 
 # %%
 true_slope = [np.array(slope)[np.argsort(levels)] for levels, slope, _ in answers.values()]  # categories are sorted

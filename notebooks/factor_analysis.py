@@ -81,7 +81,7 @@ fits = [
     fit("cavi", restarts=restarts),
     fit("svi", max_steps=steps, restarts=1),
     fit("laplace", restarts=min(restarts, 2)),
-    fit("gibbs", draws=draws, warmup=draws // 2, thin=2),
+    fit("gibbs", draws=2 * draws, warmup=draws // 2, thin=2),
     fit("nuts", draws=draws, warmup=draws // 2),
 ]
 comparison = pyrozoo.compare(fits)
@@ -121,10 +121,10 @@ plt.show()
 # %% [markdown]
 # **Mean field is too sure.** CAVI makes the factors of people and the loadings of columns independent. In the posterior they are
 # not: were everybody's girth a little larger and its loadings a little smaller, the data would fit as well. CAVI asks how far a
-# loading may move while the factors hold still, and its intervals come out less than half as wide as they should be. SVI
-# has the factors summed out, which helps a little, but makes columns independent of each other. The means of both are
-# right, but for the log-likelihood: an approximation that is too sure sits too close to the top. Each dot is a quantity: below the
-# diagonal the method is surer than the reference.
+# loading may move while the factors hold still, and its intervals come out less than half as wide as they should be. SVI has the
+# factors summed out, which helps a little, but makes columns independent of each other. The means of both are right, but for the
+# log-likelihood: an approximation that is too sure sits too close to the top. (SVI was stopped early here, and its card says so.)
+# Each dot is a quantity: below the diagonal the method is surer than the reference.
 
 # %%
 comparison.pictures["spread"]

@@ -134,10 +134,10 @@ for method in ("exact", "cavi", "bp"):
 # %% [markdown]
 # ## What goes wrong, and why
 #
-# **Mean field is too sure.** Its pixels are independent: each hears what its neighbours hold most probable, as if that were not in part
-# its own echo. Below, every dot is the probability of a label at a pixel: mean field pushes it away from the middle, towards 0 and 1. `bp`
-# does so little, since it leaves the direct echo out; what remains comes back by loops. That `bp` fails in the table above is the doing of its
-# draws: they take every pixel by itself, and equal neighbours become too few.
+# **Mean field is too sure.** Its pixels are independent: each hears what its neighbours hold most probable, as if that were not in part its
+# own echo. Below, every dot is the probability of a label at a pixel: mean field pushes it away from the middle, towards 0 and 1. `bp` does so
+# little, since it leaves the direct echo out; what remains comes back by loops. The card of `bp` warns because of its draws: they take every
+# pixel by itself, and equal neighbours become too few.
 
 # %%
 known = exact.expectations["label_probability"].flatten()
