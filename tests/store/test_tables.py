@@ -21,6 +21,7 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
+from pyrozoo.core.picture import Picture
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.data.container import storable
 from pyrozoo.diagnostics.metrics import information
@@ -277,3 +278,18 @@ def test_a_mixture_of_devices_is_found():
             there + torch.ones(3)
         with pytest.raises(RuntimeError, match="same device"):
             torch.repeat_interleave(torch.arange(3), there.long())
+
+
+def test_texts_of_pictures_are_words():
+    """Between two dollars matplotlib sets formulas, and this is none; the powers on its own axes are."""
+    figure = Figure()
+    axes = figure.subplots()
+    figure.suptitle(NASTY[0] + "$")
+    axes.plot([1, 100], [1, 2], label=r"$\frac{$")
+    axes.set(title=r"$\frac{$", xlabel=r"$\frac{$", xscale="log")
+    axes.set_yticks([1, 2], [r"$\frac{$", "$a$"])
+    axes.annotate(r"$\frac{$", (1, 1))
+    axes.legend()
+    assert Picture("words", "", figure)._repr_png_().startswith(b"\x89PNG")
+    assert [label.get_text() for label in axes.get_yticklabels()] == [r"\$\frac{\$", r"\$a\$"]
+    assert axes.get_xticklabels()[0].get_text().startswith("$")
