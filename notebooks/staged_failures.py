@@ -104,7 +104,8 @@ judged.cards[2]
 # from one to the other, Gibbs has to pass maps with a long shore. It never does. Every chain by itself looks calm.
 
 # %%
-blank = Grid(torch.full((side, side), torch.nan, dtype=torch.float64), range(side), range(side), levels=["land", "sea"])
+places = [str(i) for i in range(side)]
+blank = Grid(torch.full((side, side), torch.nan, dtype=torch.float64), places, places, levels=["land", "sea"])
 free = {"data": blank, "observation_strength": 1.0, "coupling": [[1.5, 0.0], [0.0, 1.5]]}
 stuck = pyrozoo.fit("potts_grid", "gibbs", **free, draws=draws // 2, warmup=50, thin=1)
 stuck.verdict

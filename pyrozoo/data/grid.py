@@ -114,12 +114,12 @@ class Grid(Coded):
         label = values.double().where(self.observed, torch.nan)
         seen = ~label.isnan()
         count = torch.bincount(label[seen].long(), minlength=self.num_levels)[: self.num_levels]
-        result: Arrays = {"share": (("level",), (count / max(1, int(seen.sum()))).double().cpu().numpy())}
-        for name, one, other in (("right", label[:, :-1], label[:, 1:]), ("below", label[:-1], label[1:])):
+        result: Arrays = {"label_share": (("level",), (count / max(1, int(seen.sum()))).double().cpu().numpy())}
+        for name, one, other in (("across", label[:, :-1], label[:, 1:]), ("down", label[:-1], label[1:])):
             if one.numel():
                 equal, both = one == other, ~(one.isnan() | other.isnan())
                 share = (equal & both).sum().double() / both.sum().clamp(min=1)
-                result[f"equal_{name}"] = (), share.cpu().numpy()
+                result[f"equal_neighbours_{name}"] = (), share.cpu().numpy()
         return result
 
     @classmethod

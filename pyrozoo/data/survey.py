@@ -199,7 +199,7 @@ class Survey(Coded):
         place = torch.where(seen, codes + starts(sizes, codes.device), total).long()  # what is missing is cut off
         counts = torch.bincount(place.flatten(), minlength=total + 1)[:total].double()
         answers = torch.repeat_interleave(seen.sum(0), torch.tensor(sizes, device=codes.device))
-        result: Arrays = {"share": (("category",), (counts / answers.clamp(min=1)).cpu().numpy())}
+        result: Arrays = {"answer_share": (("category",), (counts / answers.clamp(min=1)).cpu().numpy())}
         if 2 <= self.shape[1] <= MOST_PAIRED:
             row, column = torch.tril_indices(self.shape[1], self.shape[1], -1)
             result["association"] = ("pair",), self.cramers_v(codes).cpu()[row, column].numpy()

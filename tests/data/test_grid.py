@@ -178,9 +178,9 @@ def test_fewer_pixels_keep_the_field():
 
 def test_statistics_leave_missing_pixels_out():
     found = Grid.of(LABELS).statistics(torch.as_tensor(LABELS), "image")
-    np.testing.assert_allclose(found["share"][1], np.array([4, 3, 4]) / 11)
-    assert found["equal_right"][1] == pytest.approx(3 / 7)
-    assert found["equal_below"][1] == pytest.approx(3 / 6)
+    np.testing.assert_allclose(found["label_share"][1], np.array([4, 3, 4]) / 11)
+    assert found["equal_neighbours_across"][1] == pytest.approx(3 / 7)
+    assert found["equal_neighbours_down"][1] == pytest.approx(3 / 6)
 
 
 def test_labels_asked_for_in_python_are_those_of_the_image_too():

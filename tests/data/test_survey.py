@@ -392,11 +392,11 @@ def test_statistics_are_of_the_cells_that_are_observed():
     codes = drawn(400, (2, 3, 4), 0.3, 6)
     survey = Survey.of(pd.DataFrame(codes, columns=list("abc")))
     found = survey.statistics(survey.values, "answer")
-    assert found["share"][0] == ("category",)
+    assert found["answer_share"][0] == ("category",)
     expected = [
         float((codes[:, j] == i).sum() / (~np.isnan(codes[:, j])).sum()) for j in range(3) for i in range(2 + j)
     ]
-    np.testing.assert_allclose(found["share"][1], expected)
+    np.testing.assert_allclose(found["answer_share"][1], expected)
     assert found["association"][0] == ("pair",)
     row, column = np.tril_indices(3, -1)
     np.testing.assert_allclose(found["association"][1], reference(codes)[row, column])
@@ -405,10 +405,10 @@ def test_statistics_are_of_the_cells_that_are_observed():
     again = survey.statistics(complete, "answer")
     for name in found:
         np.testing.assert_allclose(again[name][1], found[name][1])
-    assert set(Survey.of(codes[:, :1]).statistics(torch.as_tensor(codes[:, :1]), "answer")) == {"share"}
+    assert set(Survey.of(codes[:, :1]).statistics(torch.as_tensor(codes[:, :1]), "answer")) == {"answer_share"}
     wide = Survey.blank(5, 31)
-    assert set(wide.statistics(wide.values, "answer")) == {"share"}
-    assert (wide.statistics(wide.values, "answer")["share"][1] == 0).all()
+    assert set(wide.statistics(wide.values, "answer")) == {"answer_share"}
+    assert (wide.statistics(wide.values, "answer")["answer_share"][1] == 0).all()
 
 
 # -- the way to disk --

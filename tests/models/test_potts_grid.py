@@ -503,14 +503,15 @@ def test_defaults_pass_everything(monkeypatch):
     exact, drawn = (pyrozoo.fit("potts_grid", method, progress=False) for method in ("exact", "gibbs"))
     assert {line.level for fit in (exact, drawn) for line in fit.verdict} == {"pass"}
     for fit in (exact, drawn):
-        assert min(fit.metrics[f"check_{name}_p"] for name in ("share", "equal_right", "equal_below")) > 0.05
+        names = ("label_share", "equal_neighbours_across", "equal_neighbours_down")
+        assert min(fit.metrics[f"check_{name}_p"] for name in names) > 0.05
     assert drawn.metrics["rhat_max_invariants"] <= 1.01
     assert min(drawn.metrics[f"ess_{part}_min_invariants"] for part in ("bulk", "tail")) >= 400
     half = exact.model.observation_strength / 2
     course = {"observation_strength": 10.0, "coupling": [[10, 2, 0], [2, 10, 2], [0, 2, 10]]}
     for wrong in ({"observation_strength": half}, {"coupling_strength": 0.5}, course):
         fit = pyrozoo.fit("potts_grid", "exact", **wrong, progress=False)
-        assert min(fit.metrics[f"check_equal_{side}_p"] for side in ("right", "below")) < 0.01, wrong
+        assert min(fit.metrics[f"check_equal_neighbours_{side}_p"] for side in ("across", "down")) < 0.01, wrong
 
 
 # Settings and bad input -----------------------------------------------------------------------------------------------
