@@ -39,7 +39,7 @@ def simulate_data(
     if not 0 <= missing < 1:
         raise SettingError(f"data.missing is {missing}; it must be in [0, 1)")
     blank = (model.container or Table).blank(**shape) if blank is None else blank
-    posterior = Posterior.of(model, blank)
+    posterior = Posterior.of(model.given(None), blank)  # what stands in the blank is no data
     with seeded(seed):
         sites = posterior.simulate(given)
     whole = posterior.filled(sites)

@@ -241,6 +241,73 @@ def test_a_singular_system_gets_jitter_and_a_negative_one_is_named(caplog):
         factored(-singular, "a toy")
 
 
+# Scale ----------------------------------------------------------------------------------------------------------------
+
+BY_DEFAULT = GaussianMF(3, None, None, None, True, 1.0, True, None, None, False, None, 1.0)
+
+
+def stars(rows: int = 300, columns: int = 200, share: float = 0.1) -> np.ndarray:
+    """Return ratings of one to five stars as people give them: generous rows, liked columns, three factors, noise."""
+    rng = np.random.default_rng(0)
+    product = rng.normal(size=(rows, 3)) @ rng.normal(size=(3, columns))
+    latent = 3.5 + 0.5 * rng.normal(size=(rows, 1)) + 0.5 * rng.normal(size=columns) + 0.35 * product
+    given = np.clip(np.rint(latent + 0.8 * rng.normal(size=latent.shape)), 1, 5)
+    given[rng.random(given.shape) > share] = NAN
+    return given
+
+
+def test_priors_left_to_the_data_are_shares_of_their_spread():
+    """Of 1, 2, 3 and 6: variance 3.5, mean square 12.5; a hidden rating of 1000 is none of them."""
+    data = Ratings.of(np.array([[1.0, 2.0, 1000.0], [3.0, 6.0, NAN]])).hide(torch.tensor([[0, 2]]))
+    found = {name: each.value for name, each in dataclasses.replace(BY_DEFAULT, num_factors=2).derived(data).items()}
+    assert found == {
+        "noise_variance": 1.75, "offset_variance": 0.438, "mean_variance": 125.0,  # 0.4375 with three digits
+        "row_factor_variance": 0.661, "column_factor_variance": 0.661,  # sqrt(3.5 / 4 / 2)
+    }  # fmt: skip
+    plain = dataclasses.replace(BY_DEFAULT, num_factors=2, offsets=False, row_factor_variance=3.0).derived(data)
+    assert {name: each.value for name, each in plain.items()} == {
+        "noise_variance": 6.25, "offset_variance": 1.56, "mean_variance": 125.0, "column_factor_variance": 1.77,
+    }  # fmt: skip
+    for equal in (0.0, 3.0):
+        model = BY_DEFAULT.given(Ratings.of(np.full((3, 2), equal)))
+        assert all(0 < getattr(model, name) < 1e3 for name in model.without_data)
+
+
+def test_what_is_simulated_has_the_priors_of_no_data():
+    truths = [
+        simulate_data(model, seed=3, rows=4, columns=3).truth
+        for model in (BY_DEFAULT, dataclasses.replace(BY_DEFAULT, **BY_DEFAULT.without_data))
+    ]
+    torch.testing.assert_close(*truths)
+
+
+QUICK = {
+    "em": {"restarts": 1, "max_iterations": 60},
+    "mle": {"restarts": 1, "max_iterations": 40},
+    "cavi": {"restarts": 1, "max_iterations": 40, "draws": 50},
+    "gibbs": {"chains": 1, "warmup": 40, "draws": 40, "thin": 1},
+    "svi": {"restarts": 1, "max_steps": 150, "window": 150, "draws": 50, "evaluation_draws": 2},
+}
+
+
+@unchecked
+@pytest.mark.parametrize("method", sorted(QUICK))
+def test_the_unit_of_the_ratings_is_only_that_of_the_answer(method):
+    """A thousand times, from 0 to 1, and far from 0: the same predictions within a hundredth of their error."""
+    ratings = stars(100, 60, 0.2)
+
+    def error(unit: float, shift: float) -> float:
+        data = Ratings.of(unit * ratings + shift).hold_out(0.1, 0)
+        fit = pyrozoo.fit("gaussian_mf", method, data=data, num_factors=3, **QUICK[method], **QUIET)
+        assert fit.status != "objective_decreased"
+        return fit.metrics["test_rmse"] / unit
+
+    usual = error(1.0, 0.0)
+    assert error(1000.0, 0.0) == pytest.approx(usual, rel=0.01)
+    assert error(0.25, -0.25) == pytest.approx(usual, rel=0.01)
+    assert error(1.0, 1000.0) == pytest.approx(usual, rel=0.01)
+
+
 # Regressions ----------------------------------------------------------------------------------------------------------
 
 
@@ -367,6 +434,30 @@ def test_the_normal_wishart_is_the_programs():
     assert (mean.T.cov() - expected).abs().max() < 0.1 * float(expected.max())
 
 
+def test_what_slides_between_a_factor_and_offsets_is_drawn_from_its_conditional():
+    """A grid of the program's own log prior along the slide, of which one factor is moved, gives mean and spread."""
+    model = dataclasses.replace(HIERARCHICAL, num_factors=1)
+    data = simulated(model)
+    state = point.complete(model, vars(start(gibbs.Solver(Posterior.of(model, data)), 1)))
+    many = point.Point(**{name: value.repeat(20_000, *[1] * (value.ndim - 1)) for name, value in vars(state).items()})
+    with seeded(0):
+        by = (point.slide(model, many, "row", 1.0).row_mean - many.row_mean)[:, 0]
+    at = torch.linspace(-6, 6, 2001, dtype=torch.float64)
+    V = state.column_factors[0, :, 0]
+    along = point.Point(**{name: value.repeat(len(at), *[1] * (value.ndim - 1)) for name, value in vars(state).items()})
+    along = dataclasses.replace(
+        along, row_factors=along.row_factors + at[:, None, None], row_mean=along.row_mean + at[:, None],
+        column_offsets=along.column_offsets - at[:, None] * V,
+    )  # fmt: skip
+    weight = point.log_prior(model, along).softmax(0)
+    mean = (weight * at).sum()
+    sd = (weight * (at - mean).square()).sum().sqrt()
+    assert abs(by.mean() - mean) < 5 * sd / 20_000**0.5
+    assert abs(by.std() / sd - 1) < 5 / 40_000**0.5
+    mode = point.slide(model, state, "row", 0.0)
+    assert abs(float((mode.row_mean - state.row_mean).item() - mean)) < 1e-3 * float(sd)
+
+
 def test_a_shift_moves_nothing_that_the_ratings_see():
     data = simulated()
     state = point.complete(MODEL, vars(start(gibbs.Solver(Posterior.of(MODEL, data)))))
@@ -428,6 +519,45 @@ def test_the_hierarchical_mode_is_climbed_to():
     assert (path[-1] > path[0] + 10).all()
 
 
+@pytest.mark.parametrize("shape", [(30, 4), (3, 30), (1, 5)])
+def test_what_rows_and_columns_trade_is_at_its_mode(shape):
+    """No A near the one chosen makes U A and V A^-T more probable, mean and precision at their mode; products stay."""
+    model = dataclasses.replace(HIERARCHICAL, num_factors=3)
+    data = simulated(model, missing=0.0, rows=shape[0], columns=shape[1])
+    state = point.complete(model, Posterior.of(model, data).initial(4))
+    best = point.traded(model, state)
+    product = best.row_factors @ best.column_factors.mT
+    torch.testing.assert_close(product, state.row_factors @ state.column_factors.mT)
+
+    def climbed(one):
+        for side in point.SIDES:
+            one = em.Solver(Posterior.of(model, data)).above(one, side)
+        return point.log_prior(model, one)
+
+    assert (climbed(best) > climbed(state) + 0.1).all()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        A = torch.eye(3, dtype=torch.float64) + 0.05 * torch.randn(3, 3, dtype=torch.float64, generator=generator)
+        near = dataclasses.replace(
+            best, row_factors=best.row_factors @ A, column_factors=best.column_factors @ torch.linalg.inv(A).mT
+        )
+        assert (climbed(near) <= climbed(best) + 1e-9).all()
+
+
+@unchecked
+def test_the_hierarchical_mode_is_reached_in_few_rounds():
+    """Without the trade 2000 rounds are not enough."""
+    model = GaussianMF(3, 1.0, 1.0, 1.0, True, 1.0, True, 100.0, 1.0, True, None, 1.0)
+    solver = em.Solver(Posterior.of(model, simulated(model, missing=0.0, rows=100, columns=8, seed=0)))
+    with seeded(0):
+        state = solver.init(2)
+    path = []
+    for _ in range(500):
+        state, info = solver.step(state)
+        path.append(info.objective)
+    assert (path[-1] - path[250] < 1e-6 * path[-1].abs()).all()
+
+
 @pytest.mark.slow
 def test_maximum_likelihood_fits_better_and_predicts_worse():
     data = simulated(rows=40, columns=10).hold_out(0.2, 0)
@@ -476,7 +606,7 @@ def test_svi_s_bound_is_pyros_and_cavi_s():
     with pyro.get_param_store().scope(), seeded(0):
         guide = Guide(Posterior.of(model, data))
         guide(data)
-        params = {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
+        params = {name: guide.factor_unit * value.detach().clone() for name, value in pyro.get_param_store().items()}
         with torch.no_grad():
             draws = [-TraceMeanField_ELBO().loss(model, guide, data) for _ in range(800)]
             plain = [-Trace_ELBO().loss(model, guide, data) for _ in range(800)]

@@ -99,14 +99,16 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
             found = listed.regress(side, now[OTHER[side]])
             prior = self.degrees(now[side].mean.shape[-1]) * torch.linalg.inv(getattr(state, f"{side}_inverse_scale"))
             centre = getattr(state, f"{side}_centre")
-            conditional = Conditional.of(model, found, prior, centre, self.tau(state), state.mean)
+            conditional = Conditional.of(model, found, prior, centre, self.tau(state), state.mean - listed.centre)
             now[side], logs[side] = conditional.moments(f"the precision of a {side}'s factors")
         rss, first = listed.residuals(now["row"], now["column"], found)
         mean, variance = state.mean.double(), state.mean_variance.double()
         if model.offsets:
-            precision = 1 / model.mean_variance + self.tau(state).double() * listed.size
-            mean, variance = self.tau(state).double() * first / precision, 1 / precision
-            rss = (rss - 2 * mean * first + listed.size * (mean.square() + variance)).clamp(min=0)
+            tau, middle = self.tau(state).double(), listed.centre
+            precision = 1 / model.mean_variance + tau * listed.size
+            away, variance = (tau * first - middle / model.mean_variance) / precision, 1 / precision
+            rss = (rss - 2 * away * first + listed.size * (away.square() + variance)).clamp(min=0)
+            mean = middle + away
             for side in SIDES:
                 mean = self.shift(mean, now[side])
         scale = state.noise_scale.double()

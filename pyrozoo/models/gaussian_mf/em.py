@@ -7,15 +7,16 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.models.gaussian_mf import gibbs
-from pyrozoo.models.gaussian_mf.point import Conditional, NormalWishart
+from pyrozoo.models.gaussian_mf import gibbs, point
+from pyrozoo.models.gaussian_mf.point import Conditional, NormalWishart, Point
 
 
 class Solver(gibbs.Solver, kind="point", monotone=True):
     """MAP by coordinate ascent: each block goes to its mode given the others, where Gibbs draws it.
 
-    Rows and columns are ridge regressions (alternating least squares; Zhou et al. 2008, AAIM). The objective is log
-    p(ratings, all sites), which no update lowers.
+    Rows and columns are ridge regressions (alternating least squares; Zhou et al. 2008, AAIM). In the hierarchical model
+    no rating sees what rows and columns trade between them, which is all but their product; taking turns with
+    precisions that follow them, they creep, so the trade goes to its mode at once (``point.traded``). The objective is log p(ratings, all sites), which no update lowers.
     """
 
     spread: ClassVar[float] = 0.0
@@ -28,6 +29,11 @@ class Solver(gibbs.Solver, kind="point", monotone=True):
         """Return the mode of s^2."""
         shape, scale = self.noise_posterior(rss)
         return scale / (shape + 1)
+
+    def unseen(self, state: Point) -> Point:
+        """Move along what no rating sees to the mode."""
+        state = super().unseen(state)
+        return point.traded(self.model, state) if self.model.hierarchical else state
 
     def hyper(self, found: NormalWishart) -> tuple[Tensor, Tensor]:
         """Return the joint mode."""

@@ -21,8 +21,8 @@ from pyrozoo.models.gaussian_mf.queries import noise_variance
 class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
     """Gibbs (Salakhutdinov and Mnih 2008, section 3.3): rows, columns, mean, noise, means and precisions of factors.
 
-    With offsets a row's factors and its offset are one block, and constants move freely between the mean and the
-    offsets. The objective is log p(ratings, all sites) of the state after the step.
+    With offsets a row's factors and its offset are one block, and constants move freely between the mean, the offsets
+    and the means of factors. The objective is log p(ratings, all sites) of the state after the step.
     """
 
     spread: ClassVar[float] = 1.0
@@ -48,9 +48,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
         rss = point.squares(listed, model, state, found)
         if model.learn_noise:
             state = replace(state, noise_variance=self.noise(rss).to(state.mean.dtype))
-        if model.offsets:
-            for side in SIDES:
-                state = point.shift(model, state, side, self.spread)
+        state = self.unseen(state)
         if model.hierarchical:
             for side in SIDES:
                 state = self.above(state, side)
@@ -70,10 +68,11 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
         """Draw the mean given all else."""
         rows, columns = (point.block(self.model, state, side) for side in SIDES)
         _, first = self.listed.residuals(rows, columns, found)
-        tau = 1 / state.noise_variance.double()
-        precision = 1 / self.model.mean_variance + tau * self.listed.size
+        tau, prior, middle = 1 / state.noise_variance.double(), 1 / self.model.mean_variance, self.listed.centre
+        precision = prior + tau * self.listed.size
         noise = self.spread * torch.randn_like(first) / precision.sqrt()
-        return replace(state, mean=(tau * first / precision + noise).to(state.mean.dtype))
+        mean = middle + (tau * first - prior * middle) / precision + noise
+        return replace(state, mean=mean.to(state.mean.dtype))
 
     def noise(self, rss: Float[Tensor, C]) -> Float[Tensor, C]:
         """Draw s^2 ~ InvGamma(noise_shape + n / 2, noise_shape noise_variance + RSS / 2)."""
@@ -84,6 +83,15 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
         """Return shape and scale of the noise variance's conditional."""
         a = self.model.noise_shape
         return torch.full_like(rss, a + 0.5 * self.listed.size), a * self.model.noise_variance + 0.5 * rss
+
+    def unseen(self, state: Point) -> Point:
+        """Draw what no rating sees: constants between mean, offsets and the factors' means."""
+        if self.model.offsets:
+            for side in SIDES:
+                state = point.shift(self.model, state, side, self.spread)
+                if self.model.hierarchical:
+                    state = point.slide(self.model, state, side, self.spread)
+        return state
 
     def above(self, state: Point, side: Side) -> Point:
         """Draw mean and precision of one side's factors."""

@@ -114,7 +114,8 @@ class Regressions:
 
     Attributes:
         gram: Lower triangles of the sums of E x x^T, row by row.
-        dot: Sums of E x (r - b), b the offset of the other side; the mean mu is not in it.
+        dot: Sums of E x (r - b), b the offset of the other side and r what is above ``Listed.centre``; the mean mu is not
+            in it.
     """
 
     gram: Float[Tensor, "F C n"]
@@ -124,6 +125,9 @@ class Regressions:
 class Listed:
     """The listed pairs, laid out for products; totals of rows, and of all.
 
+    With offsets, ratings are held as what they are above their mean, ``centre``, and so is the mean mu where it meets
+    them: sums of squares of ratings far from 0 would leave few digits to the residuals.
+
     Args:
         data: The ratings.
         offsets: Whether the model has offsets.
@@ -131,8 +135,11 @@ class Listed:
 
     def __init__(self, data: Ratings, offsets: bool):
         self.offsets, self.size = offsets, len(data.values)
-        (N, M), r, pattern = data.shape, data.counts, data.pattern
-        wide = r.double()
+        (N, M), pattern = data.shape, data.pattern
+        wide = data.counts.double()
+        self.centre = float(wide.mean()) if offsets and self.size else 0.0
+        wide = wide - self.centre
+        r = wide.to(data.counts.dtype)
         self.squares = wide.square().sum()
         self.sums = wide.new_zeros(N).index_add(0, pattern.rows, wide)
         self.counts = torch.bincount(pattern.rows, minlength=N).double()
@@ -170,7 +177,7 @@ class Listed:
         return Regressions(gram, self.product("ratings", side, x) - lost)
 
     def residuals(self, rows: Block, columns: Block, found: Regressions) -> tuple[Float[Tensor, C], Float[Tensor, C]]:
-        """Return E sum (r - a - b - u . v)^2 and E sum (r - a - b - u . v), in double precision.
+        """Return E sum (r - a - b - u . v)^2 and E sum (r - a - b - u . v), r above ``centre``, in double precision.
 
         Args:
             rows: The rows.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import pyro.distributions as dist
@@ -11,12 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.model import Derived, Model
 from pyrozoo.contracts.symmetry import Rotate
 from pyrozoo.core.draws import Values
 from pyrozoo.core.settings import flag, positive, whole
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.models.gaussian_mf.likelihood import ListedNormal, fitted
+
+NOISE, OFFSETS = 1 / 2, 1 / 8
+"""Shares of the ratings' spread that are expected of the noise, and of the offsets of either side; the rest is the
+factors'."""
+
+WIDE = 10.0
+"""Prior variance of the mean in mean squares of the ratings: it pulls the mean nowhere."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +57,20 @@ class GaussianMF(Model):
     Which pairs are rated is taken to say nothing about the ratings. Factors are known up to a rotation: U R and V R say
     the same. Compare predictions; factors are turned onto each other before they are.
 
+    Prior variances of None are taken from the ratings (``from_data``), so that a change of their unit changes nothing
+    but the unit of the answer.
+
     Attributes:
         num_factors: K, at least 1.
-        row_factor_variance: s_u^2, positive.
-        column_factor_variance: s_v^2, positive.
-        noise_variance: s^2 in squared units of the ratings, positive; where its prior puts it when it is learned.
+        row_factor_variance: s_u^2, positive, or None.
+        column_factor_variance: s_v^2, positive, or None.
+        noise_variance: s^2 in squared units of the ratings, positive, or None; where its prior puts it when it is
+            learned.
         learn_noise: Whether the noise variance is a site.
         noise_shape: Shape of its prior, positive: half the number of ratings that it is worth.
         offsets: Whether there are a mean and offsets of rows and columns.
-        mean_variance: Prior variance of the mean, positive.
-        offset_variance: Prior variance of the offsets, positive.
+        mean_variance: Prior variance of the mean, positive, or None.
+        offset_variance: Prior variance of the offsets, positive, or None.
         hierarchical: Whether means and precisions of the factors are sites.
         degrees_of_freedom: nu, above K - 1; None is K + 2.
         mean_strength: How many rows the prior of the mean is worth, positive.
@@ -67,16 +79,21 @@ class GaussianMF(Model):
         SettingError: On construction, naming the field that is out of range.
     """
 
-    # A declared range is no default, which mypy does not know.
+    without_data: ClassVar[Mapping[str, float]] = {
+        "row_factor_variance": 1.0, "column_factor_variance": 1.0, "noise_variance": 1.0, "mean_variance": 100.0,
+        "offset_variance": 1.0,
+    }  # fmt: skip
+
+    # A declared range is no default, which mypy does not know. What may be None is a number in every posterior: Any.
     num_factors: int = whole()
-    row_factor_variance: float = positive()
-    column_factor_variance: float = positive()
-    noise_variance: float = positive()
+    row_factor_variance: Any = positive(optional=True)
+    column_factor_variance: Any = positive(optional=True)
+    noise_variance: Any = positive(optional=True)
     learn_noise: bool = flag()
     noise_shape: float = positive()
     offsets: bool = flag()
-    mean_variance: float = positive()
-    offset_variance: float = positive()
+    mean_variance: Any = positive(optional=True)
+    offset_variance: Any = positive(optional=True)
     hierarchical: bool = flag()
     degrees_of_freedom: float | None = positive(optional=True)
     mean_strength: float = positive()
@@ -96,6 +113,26 @@ class GaussianMF(Model):
     def wishart_degrees(self) -> float:
         """Return nu."""
         return self.num_factors + 2.0 if self.degrees_of_freedom is None else float(self.degrees_of_freedom)
+
+    def from_data(self, data: Ratings) -> Mapping[str, Derived]:
+        """Return prior variances that expect ratings to spread as they do: half noise, a quarter offsets, the rest factors.
+
+        The spread is the variance of the ratings, or without offsets, where nothing else makes their mean, the mean of
+        their squares; without offsets the factors have half of it.
+        """
+        ratings, K = data.counts.double(), self.num_factors
+        square = float(ratings.square().mean())
+        spread = float(ratings.var(correction=0)) if self.offsets else square
+        share = 1 - NOISE - (2 * OFFSETS if self.offsets else 0)
+        word = "variance of the ratings" if self.offsets else "mean square of the ratings"
+        factors = Derived((share * spread / K) ** 0.5, f"sqrt({share:g} {word} / num_factors)")
+        return {
+            "row_factor_variance": factors,
+            "column_factor_variance": factors,
+            "noise_variance": Derived(NOISE * spread, f"{NOISE:g} {word}"),
+            "mean_variance": Derived(WIDE * square, f"{WIDE:g} mean square of the ratings"),
+            "offset_variance": Derived(OFFSETS * spread, f"{OFFSETS:g} {word}"),
+        }
 
     def factor_variance(self, side: str) -> float:
         """Return s_u^2 (``side`` is row) or s_v^2 (column)."""

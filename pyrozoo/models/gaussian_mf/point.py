@@ -21,6 +21,9 @@ from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Si
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 
 SIDES: tuple[Side, Side] = ("row", "column")
+RIDGE = 1e-12
+"""Relative ridge under second moments that are inverted: of fewer rows than factors."""
+
 OTHER: dict[Side, Side] = {"row": "column", "column": "row"}
 
 
@@ -98,7 +101,7 @@ class Conditional:
             prior: Lambda, or its expectation.
             centre: m, or its expectation.
             tau: E 1 / s^2.
-            mean: mu; not looked at without offsets.
+            mean: mu, beyond what the sums have taken off (``Listed.centre``); not looked at without offsets.
         """
         pull = (prior @ centre.unsqueeze(-1)).squeeze(-1)
         if model.offsets:
@@ -214,7 +217,8 @@ def conditional(model: GaussianMF, listed: Listed, state: Point, side: Side) -> 
     """Return p(w_i | all else) of one side, and the sums that it is made of."""
     found = listed.regress(side, block(model, state, OTHER[side]))
     above = getattr(state, f"{side}_precision"), getattr(state, f"{side}_mean")
-    return Conditional.of(model, found, *above, 1 / state.noise_variance, state.mean), found
+    mean = state.mean - listed.centre
+    return Conditional.of(model, found, *above, 1 / state.noise_variance, mean), found
 
 
 def shift(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
@@ -231,6 +235,75 @@ def shift(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
     return replace(state, mean=state.mean + by, **{name: offsets - by[:, None]})
 
 
+def slide(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
+    """Move a vector between the factors of one side, their mean with them, and the offsets of the other.
+
+    For every c, (u_i + c) . v_j + (b_j - c . v_j) says what u_i . v_j + b_j did, and u_i - m stays as it was. The
+    conditional of c given all else is normal: ``spread`` 1 draws from it, 0 takes its mode.
+    """
+    factors, mean, offsets = f"{side}_factors", f"{side}_mean", f"{OTHER[side]}_offsets"
+    V, b, m = (getattr(state, name).double() for name in (f"{OTHER[side]}_factors", offsets, mean))
+    above = model.mean_strength * getattr(state, f"{side}_precision").double()
+    precision = above + V.mT @ V / model.offset_variance
+    pull = (V.mT @ b.unsqueeze(-1)) / model.offset_variance - above @ m.unsqueeze(-1)
+    root = torch.linalg.cholesky(precision)
+    by = torch.cholesky_solve(pull, root)
+    if spread:
+        by = by + spread * torch.linalg.solve_triangular(root.mT, torch.randn_like(by), upper=True)
+    by, like = by.squeeze(-1), state.mean.dtype
+    moved = {
+        factors: getattr(state, factors) + by.unsqueeze(1).to(like),
+        mean: (m + by).to(like),
+        offsets: (b - (V @ by.unsqueeze(-1)).squeeze(-1)).to(like),
+    }
+    return replace(state, **moved)
+
+
+def traded(model: GaussianMF, state: Point) -> Point:
+    """Return the most probable of all U A and V A^-T, whose products are the same, what stands above them at its mode.
+
+    In the basis where the second moments Q of both sides are the same diagonal matrix D, the best A scales each direction
+    for itself, by sqrt(b). With mean and precision at their mode the log prior of a side is -n/2 log |p I + Q|, so that
+    b is where -n_u/2 log(p_u + d b) - n_v/2 log(p_v + d / b) is highest: the root of a quadratic equation.
+    """
+    (u, p_u, n_u), (v, p_v, n_v) = (_moments(model, state, side) for side in SIDES)
+    size = u.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
+    # Directions that there are too few rows for are 0, and stay it; the ridge gives them a basis.
+    root, bad = torch.linalg.cholesky_ex(u + RIDGE * size * torch.eye(len(u[0]), dtype=u.dtype, device=u.device))
+    squares, turn = torch.linalg.eigh(root.mT @ v @ root)
+    d = squares.clamp(min=0).sqrt()
+    d = d.clamp(min=RIDGE**0.5 * d.amax(-1, keepdim=True))
+    # The positive root of n_u p_v b^2 + (n_u - n_v) d b = n_v p_u, without a difference of what is nearly equal.
+    half = 0.5 * (n_u - n_v) * d
+    wide = (half.square() + n_u * p_v * n_v * p_u).sqrt()
+    b = torch.where(half < 0, (wide - half) / (n_u * p_v), n_v * p_u / (wide + half))
+    stretch = (d * b).sqrt().unsqueeze(-2)
+    ways = torch.linalg.solve_triangular(root.mT, turn, upper=True) * stretch, root @ turn / stretch
+    before, after = u.new_zeros(len(u)), u.new_zeros(len(u))
+    for each, way, p, n in ((u, ways[0], p_u, n_u), (v, ways[1], p_v, n_v)):
+        before, after = before + _profile(each, p, n), after + _profile(way.mT @ each @ way, p, n)
+    better = (bad == 0) & (after > before)
+    moved = {}
+    for side, way in zip(SIDES, ways, strict=True):
+        factors = getattr(state, f"{side}_factors")
+        moved[f"{side}_factors"] = torch.where(better[:, None, None], factors @ way.to(factors.dtype), factors)
+    return replace(state, **moved)
+
+
+def _moments(model: GaussianMF, state: Point, side: Side) -> tuple[Float[Tensor, "C K K"], float, float]:
+    """Return the second moments Q of one side that its prior looks at, and p and n of that prior (``_profile``)."""
+    factors, variance = getattr(state, f"{side}_factors").double(), model.factor_variance(side)
+    found = NormalWishart.of(model, variance, factors.sum(1), factors.mT @ factors, factors.shape[1])
+    p = model.wishart_degrees * variance
+    eye = torch.eye(model.num_factors, dtype=factors.dtype, device=factors.device)
+    return found.inverse_scale - p * eye, p, found.degrees - model.num_factors
+
+
+def _profile(Q: Float[Tensor, "C K K"], p: float, n: float) -> Float[Tensor, C]:
+    """Return the log prior of one side's factors, but for a constant, with mean and precision at their mode."""
+    return -0.5 * n * torch.logdet(Q + p * torch.eye(Q.shape[-1], dtype=Q.dtype, device=Q.device))
+
+
 def log_likelihood(listed: Listed, state: Point, rss: Float[Tensor, C]) -> Float[Tensor, C]:
     """Return log p(ratings | all) from the residual sum of squares."""
     s = state.noise_variance.double()
@@ -240,7 +313,7 @@ def log_likelihood(listed: Listed, state: Point, rss: Float[Tensor, C]) -> Float
 def squares(listed: Listed, model: GaussianMF, state: Point, found: Regressions) -> Float[Tensor, C]:
     """Return the residual sum of squares; ``found`` are the regressions of the columns on the state's rows."""
     total, first = listed.residuals(block(model, state, "row"), block(model, state, "column"), found)
-    mean = state.mean.double()
+    mean = state.mean.double() - listed.centre
     return (total - 2 * mean * first + listed.size * mean.square()).clamp(min=0) if model.offsets else total
 
 

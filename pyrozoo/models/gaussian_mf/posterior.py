@@ -57,6 +57,16 @@ class Posterior(HandBuilt):
         """The ratings as the solvers' products want them."""
         return Listed(self.data, self.model.offsets)
 
+    @cached_property
+    def variance(self) -> float:
+        """The variance of the ratings, or where all are equal what their noise is expected to have: what is usual."""
+        return float(self.data.counts.var(correction=0)) or self.model.noise_variance
+
+    @property
+    def factor_scale(self) -> float:
+        """Return the scale of factors whose products have that variance."""
+        return (self.variance / self.model.num_factors) ** 0.25
+
     def check(self) -> None:
         """Raise DataError unless there are ratings whose squares the precision can add up."""
         super().check()
@@ -67,8 +77,7 @@ class Posterior(HandBuilt):
         """Return starting values: factors from normals whose products have the spread of the ratings, no offsets."""
         K, like, r = self.model.num_factors, self.data.values, self.data.counts
         sizes = dict(zip(("row", "column"), self.data.shape, strict=True))
-        variance = float(r.var(correction=0)) or self.model.noise_variance
-        scale, normal = (variance / K) ** 0.25, partial(self.normal, chains)
+        variance, scale, normal = self.variance, self.factor_scale, partial(self.normal, chains)
         result = {f"{side}_factors": scale * normal(size, K) for side, size in sizes.items()}
         if self.model.learn_noise:
             result["noise_variance"] = like.new_full((chains,), variance) * (0.5 + torch.rand(chains).to(like))
