@@ -12,6 +12,7 @@ import pyro
 import pytest
 import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
+from scipy.stats import multivariate_normal
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import pyrozoo
@@ -384,7 +385,7 @@ def test_expected_residuals_are_those_of_draws_from_q():
     with seeded(2):
         draws = solver.answer(take(state, torch.zeros(20_000, dtype=torch.long))).draws()
     i, j = data.values[:, :2].long().unbind(1)
-    rest = data.counts - draws["row_offsets"][:, i] - draws["column_offsets"][:, j]
+    rest = data.counts - solver.listed.centre - draws["row_offsets"][:, i] - draws["column_offsets"][:, j]
     rest = rest - (draws["row_factors"][:, i] * draws["column_factors"][:, j]).sum(-1)
     for exact_value, values in ((total, rest.square().sum(1)), (first, rest.sum(1))):
         assert abs(float(exact_value) - float(values.mean())) < 5 * float(values.std()) / 20_000**0.5
@@ -405,6 +406,29 @@ class DegreesLost(gibbs.Solver):
 
     def hyper(self, found):
         return dataclasses.replace(found, degrees=found.degrees - self.model.wishart_degrees + 1).draw()
+
+
+@pytest.mark.parametrize("options", sorted(OPTIONS))
+def test_rows_are_left_out_with_their_own_factors_integrated(options):
+    """A row's ratings given the columns are a multivariate normal, here by scipy."""
+    model, data = OPTIONS[options], simulated(OPTIONS[options], rows=6, columns=4).hold_out(0.5, 3)
+    posterior = Posterior.of(model, data)
+    state = point.complete(model, vars(start(gibbs.Solver(posterior), 2)))
+    draws = {site: getattr(state, site)[:, None] for site in posterior.sites}
+    found = posterior.left_out.logs(draws)[1, 0]
+    V, b = state.column_factors[1].numpy(), state.column_offsets[1].numpy()
+    covariance, centre = np.linalg.inv(state.row_precision[1].numpy()), state.row_mean[1].numpy()
+    for i in range(6):
+        listed = data.values[data.values[:, 0] == i].numpy()
+        j = listed[:, 1].astype(int)
+        if not len(j):
+            assert abs(found[i]) < 1e-12
+            continue
+        spread = V[j] @ covariance @ V[j].T + float(state.noise_variance[1]) * np.eye(len(j))
+        spread = spread + (model.offset_variance if model.offsets else 0.0)
+        mean = float(state.mean[1]) + b[j] + V[j] @ centre
+        expected = multivariate_normal.logpdf(listed[:, 2], mean, spread)
+        np.testing.assert_allclose(float(found[i]), expected, rtol=1e-9)
 
 
 @unchecked

@@ -15,7 +15,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.models.gaussian_mf.view import View
+from pyrozoo.models.gaussian_mf.view import View, _baseline, _biases
 from tests.models.test_gaussian_mf import MODEL, PLAIN
 
 NAN = float("nan")
@@ -91,3 +91,53 @@ def test_offsets_are_those_of_their_columns():
 @pytest.mark.parametrize("factors", [1, 3])
 def test_odd_ratings_do_not_break_them(data, factors):
     assert named(fake(data, dataclasses.replace(MODEL, num_factors=factors)))
+
+
+def listed(*triplets: tuple[int, int, float], hidden: tuple[int, int] = (0, 0)) -> Ratings:
+    rows, columns = 1 + max(t[0] for t in triplets), 1 + max(t[1] for t in triplets)
+    values = np.full((rows, columns), NAN)
+    for i, j, rating in triplets:
+        values[i, j] = rating
+    return Ratings.of(values).hide(torch.tensor([hidden]))
+
+
+def test_biases_are_shrunk_by_what_is_noise():
+    """By hand: groups (1, 3), (5, 7) about 4: within 2, between (16 - 2) / (4 - 2) = 7, lambda 2 / 7."""
+    values, group = torch.tensor([-3.0, -1, 1, 3]).double(), torch.tensor([0, 0, 1, 1])
+    expected = 4 / (2 + 2 / 7)
+    torch.testing.assert_close(_biases(values, group, 3), torch.tensor([-expected, expected, 0.0]).double())
+    # Two groups of equal means say nothing of a difference, nor do groups of one value.
+    assert not _biases(values, torch.tensor([0, 1, 1, 0]), 2).any()
+    assert not _biases(values, torch.arange(4), 4).any()
+
+
+def test_the_baseline_is_the_mean_and_shrunk_biases_of_columns_and_rows():
+    """By hand: columns (1, 3), (5, 7) have biases -1.75 and 1.75; what they leave, row by row, says nothing of rows."""
+    data = listed((0, 0, 1.0), (1, 0, 3.0), (0, 1, 5.0), (1, 1, 7.0), (2, 1, 100.0), hidden=(2, 1))
+    left = torch.tensor([1 - 4 + 1.75, 5 - 4 - 1.75, 3 - 4 + 1.75, 7 - 4 - 1.75]).double()
+    rows = _biases(left, torch.tensor([0, 0, 1, 1]), 3)
+    assert rows[0] < 0 < rows[1]
+    assert float(_baseline(data)) == pytest.approx(4 + 1.75)
+    other = listed((0, 0, 1.0), (1, 0, 3.0), (0, 1, 5.0), (1, 1, 7.0), hidden=(1, 1))
+    assert len(_baseline(other)) == 1
+
+
+@pytest.mark.parametrize("biased", [0.0, 0.5])
+def test_the_baseline_is_no_worse_than_the_mean(biased):
+    """With two ratings per row, whether or not rows and columns differ; undamped means lose by a tenth and more."""
+    damped, undamped = [], []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        ratings = 3.5 + biased * (rng.normal(size=(300, 1)) + rng.normal(size=200)) + rng.normal(size=(300, 200))
+        ratings[rng.random(ratings.shape) > 0.014] = NAN
+        data = Ratings.of(ratings).hold_out(0.3, 0)
+        truth, mean = data.hidden.values, data.counts.mean()
+        known = data.statistics(data.values, "ratings")
+        row, column = (torch.as_tensor(known[f"mean_by_{name}"][1]) for name in ("row", "column"))
+        means = row[data.hidden.rows] + column[data.hidden.columns] - mean
+        guesses = (_baseline(data), means, mean)
+        error, raw, of_mean = (float((each - truth).square().mean().sqrt()) for each in guesses)
+        damped.append(error / of_mean)
+        undamped.append(raw / of_mean)
+    assert np.mean(damped) < (0.97 if biased else 1.01)
+    assert np.mean(undamped) > 1.1

@@ -14,9 +14,10 @@ from pyrozoo.models.gaussian_mf.point import Conditional, NormalWishart, Point
 class Solver(gibbs.Solver, kind="point", monotone=True):
     """MAP by coordinate ascent: each block goes to its mode given the others, where Gibbs draws it.
 
-    Rows and columns are ridge regressions (alternating least squares; Zhou et al. 2008, AAIM). In the hierarchical model
-    no rating sees what rows and columns trade between them, which is all but their product; taking turns with
-    precisions that follow them, they creep, so the trade goes to its mode at once (``point.traded``). The objective is log p(ratings, all sites), which no update lowers.
+    Rows and columns are ridge regressions (alternating least squares; Zhou et al. 2008, AAIM). In the hierarchical
+    model no rating sees what rows and columns trade between them, which is all but their product. Taking turns with
+    precisions that follow them, they creep; so the trade goes to its mode at once (``point.traded``). The objective is
+    log p(ratings, all sites), which no update lowers.
     """
 
     spread: ClassVar[float] = 0.0

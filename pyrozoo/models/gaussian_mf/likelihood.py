@@ -114,8 +114,7 @@ class Regressions:
 
     Attributes:
         gram: Lower triangles of the sums of E x x^T, row by row.
-        dot: Sums of E x (r - b), b the offset of the other side and r what is above ``Listed.centre``; the mean mu is not
-            in it.
+        dot: Sums of E x (r - b), b the offset of the other side and r what is above ``Listed.centre``; mu is not in it.
     """
 
     gram: Float[Tensor, "F C n"]

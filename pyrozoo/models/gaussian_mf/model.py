@@ -115,23 +115,25 @@ class GaussianMF(Model):
         return self.num_factors + 2.0 if self.degrees_of_freedom is None else float(self.degrees_of_freedom)
 
     def from_data(self, data: Ratings) -> Mapping[str, Derived]:
-        """Return prior variances that expect ratings to spread as they do: half noise, a quarter offsets, the rest factors.
+        """Return prior variances that expect ratings to spread as they do: half is noise, a quarter offsets.
 
-        The spread is the variance of the ratings, or without offsets, where nothing else makes their mean, the mean of
-        their squares; without offsets the factors have half of it.
+        The rest is the products of factors. The spread is the variance of the ratings, or without offsets, where nothing
+        else makes their mean, the mean of their squares; then the factors have the other half.
         """
-        ratings, K = data.counts.double(), self.num_factors
+        ratings = data.counts.double()
         square = float(ratings.square().mean())
-        spread = float(ratings.var(correction=0)) if self.offsets else square
-        share = 1 - NOISE - (2 * OFFSETS if self.offsets else 0)
-        word = "variance of the ratings" if self.offsets else "mean square of the ratings"
-        factors = Derived((share * spread / K) ** 0.5, f"sqrt({share:g} {word} / num_factors)")
+        spread, word = square, "mean square of the ratings"
+        share, factors = 1 - NOISE, f"sqrt(half the {word} / num_factors)"
+        if self.offsets:
+            spread, word = float(ratings.var(correction=0)), "variance of the ratings"
+            share, factors = 1 - NOISE - 2 * OFFSETS, f"sqrt(a quarter of the {word} / num_factors)"
+        each = Derived((share * spread / self.num_factors) ** 0.5, factors)
         return {
-            "row_factor_variance": factors,
-            "column_factor_variance": factors,
-            "noise_variance": Derived(NOISE * spread, f"{NOISE:g} {word}"),
-            "mean_variance": Derived(WIDE * square, f"{WIDE:g} mean square of the ratings"),
-            "offset_variance": Derived(OFFSETS * spread, f"{OFFSETS:g} {word}"),
+            "row_factor_variance": each,
+            "column_factor_variance": each,
+            "noise_variance": Derived(NOISE * spread, f"half the {word}"),
+            "mean_variance": Derived(WIDE * square, "10 times the mean square of the ratings"),
+            "offset_variance": Derived(OFFSETS * spread, f"an eighth of the {word}"),
         }
 
     def factor_variance(self, side: str) -> float:

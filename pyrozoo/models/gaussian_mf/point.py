@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.core.draws import Values
+from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.small_systems import backward_, blocks, factored, forward_, inverses, log_determinants
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Side
 from pyrozoo.models.gaussian_mf.model import GaussianMF
@@ -124,6 +125,17 @@ class Conditional:
         """Return the mean of every w_i."""
         return self._solved(None, what)
 
+    def evidence(self, what: str) -> Float[Tensor, "C n"]:
+        """Return the log of the integral of exp(pull . w - w . precision w / 2) over every w_i, less that of 2 pi's."""
+        L, shape = len(self.pull), self.pull.shape
+        A, b = self.precision.reshape(L, L, -1), self.pull.reshape(L, -1)
+        result = torch.empty_like(b[0])
+        for part in blocks(L, b.shape[1]):
+            factor = factored(A[..., part], what)
+            half = forward_(factor, b[:, part].clone()).square().sum(0)
+            result[part] = 0.5 * (half - log_determinants(factor))
+        return result.reshape(shape[1:])
+
     def _solved(self, noise: Tensor | None, what: str) -> Tensor:
         """Return A^-1 b + L^-T noise with A = L L^T."""
         L, shape = len(self.pull), self.pull.shape
@@ -221,6 +233,19 @@ def conditional(model: GaussianMF, listed: Listed, state: Point, side: Side) -> 
     return Conditional.of(model, found, *above, 1 / state.noise_variance, mean), found
 
 
+def marginal(model: GaussianMF, listed: Listed, data: Ratings, state: Point) -> Float[Tensor, "C N"]:
+    """Return the log density of each row's ratings given all but its own factors and offset: a multivariate normal's."""
+    found, _ = conditional(model, listed, state, "row")
+    precision, centre, s = state.row_precision, state.row_mean.unsqueeze(-1), state.noise_variance.unsqueeze(-1)
+    before = torch.logdet(precision) - (centre.mT @ precision @ centre).flatten()
+    if model.offsets:
+        before = before - math.log(model.offset_variance)
+    away = data.counts - state.mean[:, None] - state.column_offsets.index_select(-1, data.pattern.columns)
+    count = torch.bincount(data.pattern.rows, minlength=data.shape[0]).to(s.dtype)
+    fixed = before.unsqueeze(-1) - data.pattern.row_sums(away.square()) / s - count * (2 * math.pi * s).log()
+    return found.evidence("the precision of a row's factors") + 0.5 * fixed
+
+
 def shift(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
     """Move a constant between the mean and the offsets of one side, which the likelihood does not see.
 
@@ -262,9 +287,10 @@ def slide(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
 def traded(model: GaussianMF, state: Point) -> Point:
     """Return the most probable of all U A and V A^-T, whose products are the same, what stands above them at its mode.
 
-    In the basis where the second moments Q of both sides are the same diagonal matrix D, the best A scales each direction
-    for itself, by sqrt(b). With mean and precision at their mode the log prior of a side is -n/2 log |p I + Q|, so that
-    b is where -n_u/2 log(p_u + d b) - n_v/2 log(p_v + d / b) is highest: the root of a quadratic equation.
+    In the basis where the second moments Q of both sides are the same diagonal matrix D, the best A scales each
+    direction for itself, by sqrt(b). With mean and precision at their mode the log prior of a side is
+    -n/2 log |p I + Q|, so that b is where -n_u/2 log(p_u + d b) - n_v/2 log(p_v + d / b) is highest: the root of a
+    quadratic equation.
     """
     (u, p_u, n_u), (v, p_v, n_v) = (_moments(model, state, side) for side in SIDES)
     size = u.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]

@@ -11,18 +11,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import HandBuilt
+from pyrozoo.contracts.posterior import HandBuilt, LeftOut
 from pyrozoo.contracts.values import check_moderate
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.alignment import log_orbit
+from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mf.likelihood import Listed, expected, fitted, linear
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.gaussian_mf.queries import log_densities, noise_variance, predictive
 
 BLOCK = 2**22
 """Ratings, over draws, whose density is computed at a time."""
+
+MOST_LEFT_OUT = 2e9
+"""Numbers, over draws, that cross-validation looks at; of more draws than that, so many are chosen evenly."""
 
 
 class Posterior(HandBuilt):
@@ -99,6 +103,20 @@ class Posterior(HandBuilt):
             s = noise_variance(self.model, part).unsqueeze(-1)
             squares = data.pattern.row_sums((data.counts - fitted(part, data.pattern)).square())
             parts.append(-0.5 * (squares / s + per_row * (2 * math.pi * s).log()))
+        return torch.cat(parts).unflatten(0, draws.shape)
+
+    @property
+    def left_out(self) -> LeftOut:
+        """Every row: its own factors and offset, which have seen it, are integrated out."""
+        return LeftOut("row", self.units, self._rowwise)
+
+    def _rowwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
+        draws, size = Draws(draws), max(1, self.units * (self.model.num_factors + 1) ** 2 + len(self.data.values))
+        draws = draws.every(math.ceil(draws.shape[0] * draws.shape[1] * size / MOST_LEFT_OUT))
+        parts = [
+            point.marginal(self.model, self.listed, self.data, point.complete(self.model, part))
+            for part in draws.flat_blocks(max(1, BLOCK // size))
+        ]
         return torch.cat(parts).unflatten(0, draws.shape)
 
     @property
