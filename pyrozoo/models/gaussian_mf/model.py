@@ -117,8 +117,8 @@ class GaussianMF(Model):
     def from_data(self, data: Ratings) -> Mapping[str, Derived]:
         """Return prior variances that expect ratings to spread as they do: half is noise, a quarter offsets.
 
-        The rest is the products of factors. The spread is the variance of the ratings, or without offsets, where nothing
-        else makes their mean, the mean of their squares; then the factors have the other half.
+        The rest is the products of factors. The spread is the variance of the ratings, or without offsets, where
+        nothing else makes their mean, the mean of their squares; then the factors have the other half.
         """
         ratings = data.counts.double()
         square = float(ratings.square().mean())

@@ -234,7 +234,7 @@ def conditional(model: GaussianMF, listed: Listed, state: Point, side: Side) -> 
 
 
 def marginal(model: GaussianMF, listed: Listed, data: Ratings, state: Point) -> Float[Tensor, "C N"]:
-    """Return the log density of each row's ratings given all but its own factors and offset: a multivariate normal's."""
+    """Return the log density of each row's ratings given all but its own factors and offset: it is normal."""
     found, _ = conditional(model, listed, state, "row")
     precision, centre, s = state.row_precision, state.row_mean.unsqueeze(-1), state.noise_variance.unsqueeze(-1)
     before = torch.logdet(precision) - (centre.mT @ precision @ centre).flatten()
@@ -263,12 +263,16 @@ def shift(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
 def slide(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
     """Move a vector between the factors of one side, their mean with them, and the offsets of the other.
 
-    For every c, (u_i + c) . v_j + (b_j - c . v_j) says what u_i . v_j + b_j did, and u_i - m stays as it was. The
-    conditional of c given all else is normal: ``spread`` 1 draws from it, 0 takes its mode.
+    For every c, (u_i + c) . v_j + (b_j - c . v_j) says what u_i . v_j + b_j did. In the hierarchical model m moves
+    along, so that u_i - m stays as it was. The conditional of c given all else is normal: ``spread`` 1 draws from it, 0
+    takes its mode.
     """
     factors, mean, offsets = f"{side}_factors", f"{side}_mean", f"{OTHER[side]}_offsets"
     V, b, m = (getattr(state, name).double() for name in (f"{OTHER[side]}_factors", offsets, mean))
     above = model.mean_strength * getattr(state, f"{side}_precision").double()
+    if not model.hierarchical:  # the factors themselves are held to 0
+        count = getattr(state, factors).shape[1]
+        above, m = count / model.mean_strength * above, getattr(state, factors).double().mean(1)
     precision = above + V.mT @ V / model.offset_variance
     pull = (V.mT @ b.unsqueeze(-1)) / model.offset_variance - above @ m.unsqueeze(-1)
     root = torch.linalg.cholesky(precision)
@@ -278,19 +282,18 @@ def slide(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
     by, like = by.squeeze(-1), state.mean.dtype
     moved = {
         factors: getattr(state, factors) + by.unsqueeze(1).to(like),
-        mean: (m + by).to(like),
         offsets: (b - (V @ by.unsqueeze(-1)).squeeze(-1)).to(like),
     }
-    return replace(state, **moved)
+    return replace(state, **moved, **({mean: (m + by).to(like)} if model.hierarchical else {}))
 
 
 def traded(model: GaussianMF, state: Point) -> Point:
     """Return the most probable of all U A and V A^-T, whose products are the same, what stands above them at its mode.
 
     In the basis where the second moments Q of both sides are the same diagonal matrix D, the best A scales each
-    direction for itself, by sqrt(b). With mean and precision at their mode the log prior of a side is
-    -n/2 log |p I + Q|, so that b is where -n_u/2 log(p_u + d b) - n_v/2 log(p_v + d / b) is highest: the root of a
-    quadratic equation.
+    direction for itself, by sqrt(b). In the hierarchical model, with mean and precision at their mode, the log prior of
+    a side is -n/2 log |p I + Q|, so that b is where -n_u/2 log(p_u + d b) - n_v/2 log(p_v + d / b) is highest: the root
+    of a quadratic equation. Otherwise it is -tr Q / 2 p, and b = sqrt(p_u / p_v).
     """
     (u, p_u, n_u), (v, p_v, n_v) = (_moments(model, state, side) for side in SIDES)
     size = u.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
@@ -299,15 +302,18 @@ def traded(model: GaussianMF, state: Point) -> Point:
     squares, turn = torch.linalg.eigh(root.mT @ v @ root)
     d = squares.clamp(min=0).sqrt()
     d = d.clamp(min=RIDGE**0.5 * d.amax(-1, keepdim=True))
-    # The positive root of n_u p_v b^2 + (n_u - n_v) d b = n_v p_u, without a difference of what is nearly equal.
-    half = 0.5 * (n_u - n_v) * d
-    wide = (half.square() + n_u * p_v * n_v * p_u).sqrt()
-    b = torch.where(half < 0, (wide - half) / (n_u * p_v), n_v * p_u / (wide + half))
+    if model.hierarchical:
+        # The positive root of n_u p_v b^2 + (n_u - n_v) d b = n_v p_u, without a difference of what is nearly equal.
+        half = 0.5 * (n_u - n_v) * d
+        wide = (half.square() + n_u * p_v * n_v * p_u).sqrt()
+        b = torch.where(half < 0, (wide - half) / (n_u * p_v), n_v * p_u / (wide + half))
+    else:
+        b = torch.full_like(d, (p_u / p_v) ** 0.5)
     stretch = (d * b).sqrt().unsqueeze(-2)
     ways = torch.linalg.solve_triangular(root.mT, turn, upper=True) * stretch, root @ turn / stretch
     before, after = u.new_zeros(len(u)), u.new_zeros(len(u))
     for each, way, p, n in ((u, ways[0], p_u, n_u), (v, ways[1], p_v, n_v)):
-        before, after = before + _profile(each, p, n), after + _profile(way.mT @ each @ way, p, n)
+        before, after = before + _profile(model, each, p, n), after + _profile(model, way.mT @ each @ way, p, n)
     better = (bad == 0) & (after > before)
     moved = {}
     for side, way in zip(SIDES, ways, strict=True):
@@ -319,14 +325,19 @@ def traded(model: GaussianMF, state: Point) -> Point:
 def _moments(model: GaussianMF, state: Point, side: Side) -> tuple[Float[Tensor, "C K K"], float, float]:
     """Return the second moments Q of one side that its prior looks at, and p and n of that prior (``_profile``)."""
     factors, variance = getattr(state, f"{side}_factors").double(), model.factor_variance(side)
-    found = NormalWishart.of(model, variance, factors.sum(1), factors.mT @ factors, factors.shape[1])
+    second = factors.mT @ factors
+    if not model.hierarchical:
+        return second, variance, 1.0
+    found = NormalWishart.of(model, variance, factors.sum(1), second, factors.shape[1])
     p = model.wishart_degrees * variance
     eye = torch.eye(model.num_factors, dtype=factors.dtype, device=factors.device)
     return found.inverse_scale - p * eye, p, found.degrees - model.num_factors
 
 
-def _profile(Q: Float[Tensor, "C K K"], p: float, n: float) -> Float[Tensor, C]:
-    """Return the log prior of one side's factors, but for a constant, with mean and precision at their mode."""
+def _profile(model: GaussianMF, Q: Float[Tensor, "C K K"], p: float, n: float) -> Float[Tensor, C]:
+    """Return the log prior of one side's factors, but for a constant, with what stands above them at its mode."""
+    if not model.hierarchical:
+        return -0.5 * Q.diagonal(dim1=-2, dim2=-1).sum(-1) / p
     return -0.5 * n * torch.logdet(Q + p * torch.eye(Q.shape[-1], dtype=Q.dtype, device=Q.device))
 
 

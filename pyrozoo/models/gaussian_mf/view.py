@@ -105,7 +105,7 @@ def _holdout(fit: Fit) -> Picture:
 
 
 def _baseline(data: Any) -> Tensor:
-    """Return what biases alone predict for the hidden ratings, [entry]: the mean, plus what columns and rows are above it.
+    """Return what biases alone predict for the hidden ratings, [entry]: the mean, and what columns and rows add.
 
     First columns, then rows on what is left, each mean shrunk toward 0 by how noisy it is (``_biases``).
     """
@@ -122,8 +122,8 @@ def _biases(values: Tensor, group: Tensor, size: int) -> Tensor:
     """Return the biases of groups, sum / (n + lambda): lambda is the variance within groups over that between them.
 
     Both are estimated by the method of moments for one-way random effects: within, SSW / (N - G); between,
-    (SSB - (G - 1) within) / (N - sum n^2 / N), with G groups. When nothing shows that groups differ, or no group has two
-    values, all biases are 0.
+    (SSB - (G - 1) within) / (N - sum n^2 / N), with G groups. When nothing shows that groups differ, or no group has
+    two values, all biases are 0.
     """
     count = torch.bincount(group, minlength=size).double()
     sums = values.new_zeros(size).index_add(0, group, values)
