@@ -475,6 +475,8 @@ def test_strengths_are_counted_by_hand():
 @pytest.mark.parametrize("labels", [2, 3, 7])
 def test_the_reward_is_right_at_the_critical_point(labels):
     assert reward((1 + labels**-0.5) / 2, labels) == pytest.approx(np.log(1 + labels**0.5))
+    assert reward(0.9999, labels) == pytest.approx(2 * np.log(1 + labels**0.5)), "the most that is taken"
+    assert reward(1 / labels, labels) == 0.1, "the least"
 
 
 @pytest.mark.parametrize("name", ["spiral", "stripes", "disks"])
