@@ -126,6 +126,9 @@ def test_a_split_by_time(here, source, model):
     late = [("12", "r", 4), ("13", "q", 5)]
     data = data_of(model, "cavi", source, **asked)
     assert hidden(data) == late
+    config = configuration(model, "cavi", source, {**asked, "holdout": 0.5})
+    data = Run.from_config(config).posterior.data
+    assert hidden(data) == late
     assert len(data.values) == 3, "nothing is hidden at random beside it"
     assert not data.hidden.at_random
     assert (
