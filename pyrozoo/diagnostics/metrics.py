@@ -66,7 +66,7 @@ def evaluate(fit: Fit) -> Metrics:
         ("the figures of the approximation", fit.kind == "variational", approximation),
         ("the figures of convergence", fit.kind == "samples", convergence),
         ("the predictive checks", True, checks),
-        ("the check of prior against data", True, prior_conflict),
+        ("the check of prior against data", True, lambda fit: prior_conflict(fit, result)),
         ("the information criteria", fit.kind == "point", information),
         ("the model's own figures", True, view_of(fit.model).metrics),
     ]
