@@ -87,7 +87,7 @@ fits = [
     fit("stochastic_cavi", max_iterations=passes, solver={"batch_size": 10}),
     fit("svi", max_steps=steps, restarts=1),
     fit("laplace", restarts=min(restarts, 2)),
-    fit("gibbs", draws=draws, warmup=draws // 2, thin=2),
+    fit("gibbs", draws=2 * draws, warmup=draws // 2, thin=4),
     fit("nuts", draws=draws, warmup=draws // 2),
 ]
 comparison = pyrozoo.compare(fits)

@@ -71,7 +71,7 @@ unjudged.pairwise.round(2)
 # not. Its means of columns are right. It is too sure of which sites are of one kind (`same_component`).
 
 # %%
-alike = rng.poisson(np.where(rng.random((rows, 1)) < 0.5, 2.0, 4.0), (rows, 5)) * rng.binomial(1, 0.8, (rows, 5))
+alike = rng.poisson(np.where(rng.random((rows, 1)) < 0.5, 2.0, 4.0), (rows, 5)) * rng.binomial(1, 0.6, (rows, 5))
 judged = pyrozoo.compare(
     [
         pyrozoo.fit("zip_mixture", "gibbs", data=alike, num_components=2, draws=draws),

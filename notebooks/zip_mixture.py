@@ -155,7 +155,8 @@ axes.set_title("Three tenths of the cells hidden")
 plt.show()
 
 # %% [markdown]
-# **How many components?** Fit several and compare. The choice is the smallest value that nothing beats beyond its noise. On the command line this
+# **How many components?** Fit several and compare. The choice is the smallest value that nothing beats beyond its noise. Two
+# kinds are enough for what a hundred hidden cells can tell; the three that we drew are within noise. On the command line this
 # is one sweep:
 # `python -m pyrozoo -m model=zip_mixture inference=cavi model.num_components=1,2,3,4,5,6 data=table data.path=counts.csv`.
 
