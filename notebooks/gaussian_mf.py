@@ -53,7 +53,7 @@ def fit(method, **settings):
     return pyrozoo.fit("gaussian_mf", method, data=table, num_factors=2, holdout=0.1, **settings)
 
 
-gibbs = fit("gibbs", draws=draws, warmup=draws // 2, thin=1)
+gibbs = fit("gibbs", draws=2 * draws, warmup=draws // 2, thin=2)
 error, baseline = gibbs.metrics["test_rmse"], gibbs.metrics["baseline_rmse"]
 print(f"error of hidden ratings: {error:.2f}; by means of readers and jokes alone: {baseline:.2f}")
 gibbs.pictures["holdout"]
@@ -108,7 +108,7 @@ comparison.pictures["errors"]
 # **Points overfit.** A reader has about nine ratings, and with five factors six numbers to fit them with. As factors are added, the fit of what was
 # seen gets ever better. Beyond the true two, maximum likelihood predicts what was not seen far worse than plain means of readers and jokes (dotted),
 # and is not reliable even with one. EM has priors and suffers less, but it is one point, and the point fits the noise too. With one factor or five it
-# is worse than the means. With five its 90% intervals hold little more than a third of the truth. Gibbs averages over all that the ratings allow:
+# is worse than the means. With five its 90% intervals hold little more than four tenths of the truth. Gibbs averages over all that the ratings allow:
 # factors too many cost it little, and its intervals know.
 
 # %%
@@ -135,8 +135,8 @@ plt.show()
 
 # %% [markdown]
 # **Points think that there is less noise.** At the mode the factors have explained part of the noise away, and what is left looks small.
-# So intervals of predictions are too short. Laplace puts its Gaussian around that same mode and inherits the error. The samplers'
-# intervals hold the truth. CAVI's mean is nearly theirs and its interval shorter; SVI's independent normals
+# So intervals of predictions are too short. Laplace puts its Gaussian around that same mode and inherits the error. The samplers come
+# nearest: their intervals begin beside the truth. CAVI's mean is nearly theirs and its interval shorter; SVI's independent normals
 # cannot follow the factors, and what they miss it takes for noise.
 
 # %%
