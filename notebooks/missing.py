@@ -53,9 +53,10 @@ panels[1].axhline(1, color="0.3", lw=0.8)
 plt.show()
 
 # %% [markdown]
-# With gaps as gaps both stay right up to seventy percent lost; they only become less certain. Zeros pull every mean toward zero, and make columns whose
-# mean is far from zero look *more* variable than they are, until little but zeros is left. Column means keep the means and shrink variances by just the share that was filled in: the
-# table looks quieter and less correlated than the world is. No amount of data mends that: it is bias, not noise.
+# With gaps as gaps both stay nearly right up to seventy percent lost; they only become less certain. Zeros pull every mean toward zero, and make
+# columns whose mean is far from zero look *more* variable than they are, until little but zeros is left. Column means keep the means and shrink
+# variances by just the share that was filled in: the table looks quieter and less correlated than the world is. No amount of data mends that: it is
+# bias, not noise.
 #
 # ## Intervals for what was lost
 #

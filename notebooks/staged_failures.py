@@ -33,7 +33,8 @@ counts.head()
 # %% [markdown]
 # ## A chain that is too short
 #
-# Two sweeps of warm-up and thirty draws. Four chains start in different places, and have not met yet. R-hat compares them.
+# Two sweeps of warm-up and thirty draws. Four chains start in different places, and so few draws cannot show that they
+# agree. R-hat compares them.
 
 # %%
 short = pyrozoo.fit("zip_mixture", "gibbs", data=counts, num_components=3, warmup=2, draws=30, thin=1)
