@@ -15,12 +15,12 @@ from pyrozoo.models.my_model.posterior import MOST_DRAWS, Posterior
 class View(view.View):
     """Tables and pictures of my_model."""
 
-    def tables(self, fit: Fit) -> dict[str, pd.DataFrame]:
+    def tables(self, fit: Fit) -> view.Tables:
         """Return the parameters, the rows, and predictions of hidden and of missing cells."""
         mean = {site: array(value) for site, value in fit.aligned.means().items()}
-        result = self.predicted(fit)
+        result: dict[str, pd.DataFrame] = {}
         ...  # FILL tables: result["name"] = pd.DataFrame(...), with fit.data.row_labels or .column_labels
-        return result
+        return view.Tables(result) | self.predicted(fit)
 
     def pictures(self, fit: Fit) -> list[Picture]:
         """Return the parameters, and predictions of what was hidden."""
