@@ -9,7 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, ClassVar, Self
@@ -94,7 +94,9 @@ class Model(Settings, abc.ABC):
             return "set " + ", ".join(
                 f"{self.prefix}{n}=null ({ours[n].value:g} in place of {stated[n]:g})" for n in far
             )
-        return f"change {' or '.join(self.prefix + n for n in ours)}" if ours else "widen the program's priors"
+        # The scale is the data's own: what is left are the priors' shapes.
+        rest = [f.name for f in fields(self) if f.name not in self.without_data and "float" in str(f.type)]
+        return f"widen {' or '.join(self.prefix + n for n in rest)}" if rest else "widen the program's priors"
 
     @property
     def symmetry(self) -> Symmetry:

@@ -162,7 +162,8 @@ def believe(fits: Sequence[Told]) -> str:
     """Say which of several fits of one posterior to believe, for what, at what price."""
     methods = [str(fit.metrics["method"]) for fit in fits]
     if len(set(methods)) == len(fits) and not any(fit.name.endswith("(stored)") for fit in fits):
-        fits = [replace(fit, name=method) for fit, method in zip(fits, methods, strict=True)]  # all else they share
+        short = {fit.name: method for fit, method in zip(fits, methods, strict=True)}  # all else they share
+        fits = [replace(fit, name=short[fit.name], metrics=_shortened(fit.metrics, short)) for fit in fits]
     reference = next((fit for fit in fits if fit.metrics.get("is_reference")), None)
     if len(fits) == 1:
         return fits[0].card.answer
@@ -171,12 +172,22 @@ def believe(fits: Sequence[Told]) -> str:
     if not reference.metrics["reference_judges"]:
         what = reference.metrics["reference_is"]
         return f"Believe none yet: the best sampler, {reference.name}, has not converged ({what}).{_alike(fits)}"
-    held = [fit for fit in fits if fit is not reference and "mean_error" in fit.metrics]
+    held = [fit for fit in fits if fit is not reference and "mean_error" in fit.metrics and not _short_of(fit)]
     bad = [fit.name for fit in held if fit.card.level == "fail"]
     parts = [f"Believe {reference.name}.", _second(reference, [fit for fit in held if fit.name not in bad])]
     parts.append(f"Do not use {listed(bad)}." if bad else "")
     parts.append(_caveat({line.about: line for line in reversed(reference.card)}, reference.metrics))
     return " ".join(filter(None, parts))
+
+
+def _short_of(fit: Told) -> bool:
+    """Return whether a fit is a sampler that should run longer: it is no second choice."""
+    return fit.metrics["kind"] == "samples" and any(fit.level_of.get(a, "pass") != "pass" for a in ("R-hat", "ESS"))
+
+
+def _shortened(metrics: Figures, short: Mapping[str, str]) -> Figures:
+    """Return figures in which fits are called by their methods."""
+    return {name: short.get(value, value) if isinstance(value, str) else value for name, value in metrics.items()}
 
 
 def _second(reference: Told, held: Sequence[Told]) -> str:
@@ -210,6 +221,8 @@ def _alike(fits: Sequence[Told]) -> str:
         return ""
     near = min(known, key=lambda fit: float(fit.metrics["nearest_distance"]))
     far = max(known, key=lambda fit: float(fit.metrics["farthest_distance"]))
+    if len(fits) == 2:
+        return f" The two are {near.metrics['nearest_distance']:.2f} sd apart."
     one = f" {near.name} and {near.metrics['nearest']} are nearest ({near.metrics['nearest_distance']:.2f} sd)"
     other = f"{far.name} and {far.metrics['farthest']} farthest ({far.metrics['farthest_distance']:.2f} sd)"
     return f"{one}, {other}."

@@ -22,7 +22,7 @@ from pyrozoo.diagnostics.answer import Told, believe
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.choice import Choice, choose
 from pyrozoo.diagnostics.metrics import MOST_SCALARS, Metrics, dataset, some
-from pyrozoo.diagnostics.verdict import SURE, USUAL, Thresholds, verdict
+from pyrozoo.diagnostics.verdict import DIVERGENT, SURE, USUAL, Thresholds, verdict
 
 COLUMNS = (
     "model", "method", "kind", "status", "seed", "objective_name", "objective", "elbo", "elbo_se", "elbo_gap", "khat",
@@ -276,9 +276,10 @@ def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, lim
             return _Reference(i, False, "one chain, or too few draws, of which nothing can be said", judges=False)
         rhat, bulk, tail = (float(metrics[f"{n}_invariants"]) for n in ("rhat_max", "ess_bulk_min", "ess_tail_min"))
         figures = f"R-hat {min(rhat, 1e3):.3f}, {min(bulk, tail):.0f} effective draws"
-        if count := metrics.get("divergences"):
-            figures = f"{count} divergences, {figures}"
-        good = not count and rhat <= limits.rhat_good and min(bulk, tail) >= limits.ess
+        if count := int(metrics.get("divergences", 0)):
+            figures = f"{count} divergence{'' if count == 1 else 's'}, {figures}"
+        diverged = count > DIVERGENT * metrics["chains"] * metrics["draws"]
+        good = not diverged and rhat <= limits.rhat_good and min(bulk, tail) >= limits.ess
         return _Reference(i, good, figures, judges=good)
 
     if given is not None:
@@ -292,7 +293,8 @@ def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, lim
             return _Reference(i, True, "independent draws from the posterior itself", judges=True)
     samplers = [i for i in group if "rhat_max_invariants" in fits[i].metrics]
     if good := [i for i in samplers if sampler(i).good]:
-        return sampler(max(good, key=lambda i: float(fits[i].metrics["ess_bulk_min_invariants"])))
+        sure = [i for i in good if not fits[i].metrics.get("divergences")] or good
+        return sampler(max(sure, key=lambda i: float(fits[i].metrics["ess_bulk_min_invariants"])))
     best = min(samplers, key=lambda i: float(fits[i].metrics["rhat_max_invariants"]), default=None)
     return None if best is None else sampler(best)
 

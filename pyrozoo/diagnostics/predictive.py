@@ -82,7 +82,8 @@ def prior_conflict(fit: Fit, checked: Mapping[str, Any]) -> dict[str, float | st
 
     Args:
         fit: The fit.
-        checked: What ``checks`` says: what the fitted model misses is no fault of its prior, and left out.
+        checked: What ``checks`` says: what the fitted model misses is no fault of its prior, and left out, unless a
+            setting that was stated is on another scale than the data.
 
     Returns:
         Of the statistic that is farthest off, ``prior_conflict_of``: its tail probability, ``prior_conflict_p``, its
@@ -99,11 +100,11 @@ def prior_conflict(fit: Fit, checked: Mapping[str, Any]) -> dict[str, float | st
             sets = [posterior.checks(posterior.replica({s: one[s] for s in posterior.sites})) for one in drawn]
         except (NotApplicable, NotImplementedError, ValueError):
             return {}
-    found = {}
+    found, cure = {}, fit.model.to_rescale(fit.data)
     for name, observed in posterior.checks(posterior.own).items():
         simulated = torch.stack([one[name].double().flatten() for one in sets])
         known = observed.flatten().isfinite() & simulated.isfinite().all(0)
-        if known.any() and checked.get(f"check_{name}_p", 1.0) > MISSED:
+        if known.any() and (cure.startswith("set ") or checked.get(f"check_{name}_p", 1.0) > MISSED):
             found[name] = _conflict(observed.double().flatten()[known], simulated[:, known])
     if not found:
         return {}
@@ -111,7 +112,7 @@ def prior_conflict(fit: Fit, checked: Mapping[str, Any]) -> dict[str, float | st
     p, excess = found[worst]
     return {
         "prior_conflict_p": p, "prior_conflict_excess": excess, "prior_conflict_of": worst,
-        "prior_conflict_setting": fit.model.to_rescale(fit.data),
+        "prior_conflict_setting": cure,
     }  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_fits_have_four_pictures(dimension, settings):
     found = named(fit)
     assert set(found) == FOUR
     error, naive = (fit.metrics[f"{name}_association_error"] for name in ("mean", "independent"))
-    assert f"{error:.3f} off on average, where independent columns are {naive:.3f} off" in found["association"].caption
+    assert f"{error:.3f} off on average; independent columns are {naive:.3f} off" in found["association"].caption
 
 
 def test_one_item_has_no_association():
@@ -197,7 +197,8 @@ def test_bars_are_shares():
         assert np.allclose(width[0], seen)
         assert np.allclose(width[1], synthetic)
         assert axes.get_xlim()[1] > max(*width[0], *width[1])
-    assert f"{synthesis.marginal_tv(data, synthesis.judged(fit)):.1%} would have to move" in picture.caption
+    moved = f"On average {synthesis.marginal_tv(data, synthesis.judged(fit)):.1%} of an item's answers"
+    assert moved in picture.caption
 
 
 def test_shares_of_many_items_are_points():

@@ -137,8 +137,8 @@ def test_verdicts_sort_by_level_and_lead_to_their_cards(opened):
     page = opened("comparison")
     table = page.query_selector("table.overview")
     heads = [head.inner_text() for head in table.query_selector_all("thead th")]
-    table.query_selector_all("thead th button")[heads.index("means")].click()
-    cells = [row.query_selector_all("th, td")[heads.index("means")].inner_text() for row in
+    table.query_selector_all("thead th button")[heads.index("ESS")].click()
+    cells = [row.query_selector_all("th, td")[heads.index("ESS")].inner_text() for row in
              table.query_selector_all("tbody tr")]  # fmt: skip
     order = {"pass": 0, "warn": 1, "fail": 2, "": 3}
     assert [order[cell] for cell in cells] == sorted(order[cell] for cell in cells)

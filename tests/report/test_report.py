@@ -190,7 +190,8 @@ def test_a_notebook_shows_verdicts_and_pictures(fits, tmp_path):
 
 
 def test_fits_in_single_and_double_precision_stand_side_by_side(fits):
-    table = Table.of(np.random.default_rng(0).normal(size=(30, 4)))
+    rng = np.random.default_rng(0)
+    table = Table.of(rng.normal(size=(60, 1)) * [1.0, 0.8, -0.9, 0.7] + 0.5 * rng.normal(size=(60, 4)))
     assert table.same(table.to("cpu", torch.float32)), "decimals that single precision rounds"
     one, other = (
         pyrozoo.fit("factor_analysis", "em", data=table, num_factors=1, restarts=2, dtype=dtype, progress=False)

@@ -260,8 +260,8 @@ def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]
     edge = " Still smaller rates are at its end." if less else ""
     return Picture(
         "rates",
-        "The second image should repeat the blocks of the first. Cells should lie along the line, more loosely where "
-        f"rates are small.{edge}{some}",
+        "Rows and columns are ordered by their largest true factor. The second image should repeat the first. Cells "
+        f"should lie along the line, more loosely where rates are small.{edge}{some}",
         figure,
     )
 
