@@ -19,7 +19,7 @@ import pyrozoo
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Info
 from pyrozoo.contracts.view import view_of
-from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
@@ -447,7 +447,7 @@ def test_pca_and_ppca_are_scikit_learns():
     assert float(ppca.draws["noise_variance"][0, 0, 0]) == pytest.approx(theirs.noise_variance_ * 59 / 60)
     # Holes: refused, or filled and projected, which is what people do.
     holes = data.hold_out(0.2, 0)
-    with pytest.raises(DataError, match=r"solver\.fill"):
+    with pytest.raises(NotApplicable, match=r"solver\.fill"):
         pyrozoo.fit("factor_analysis", "pca", data=holes, num_factors=2)
     fit = pyrozoo.fit("factor_analysis", "pca", data=holes, num_factors=2, solver={"fill": "mean"})
     filled = torch.where(holes.observed, holes.filled, holes.filled.sum(0) / holes.observed.sum(0)).numpy()

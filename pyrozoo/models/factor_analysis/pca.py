@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.contracts.solver import Info, PointSolver
-from pyrozoo.core.errors import DataError
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.math.linear_algebra import spectrum
 from pyrozoo.models.factor_analysis.em import State
 from pyrozoo.models.factor_analysis.posterior import Posterior
@@ -29,7 +29,7 @@ class Solver(PointSolver, kind="point", objective="explained_variance", of="resu
         constant: The constant.
 
     Raises:
-        DataError: Values are missing and ``fill`` does not say what to put there.
+        NotApplicable: Values are missing and ``fill`` does not say what to put there.
     """
 
     method: ClassVar[str] = "pca"
@@ -39,7 +39,7 @@ class Solver(PointSolver, kind="point", objective="explained_variance", of="resu
         data = self.data
         if fill is None and not data.observed.all():
             count = int((~data.observed).sum())
-            raise DataError(
+            raise NotApplicable(
                 f"{self.method} is exact only without missing values, and {data.name} misses {count}; solver.fill=mean "
                 "or solver.fill=constant fills them first (and needs more components: use em, cavi or gibbs instead)"
             )
