@@ -40,7 +40,8 @@ class Thresholds:
         ebfmi: Energy Bayesian fraction of missing information (Betancourt 2016, arXiv:1604.00695).
         khat: Largest Pareto k-hat of an approximation and of LOO; null: min(1 - 1/log10 S, 0.7) for S draws (Vehtari
             et al. 2024, eq. 13).
-        loo_bad: Share of units with a k-hat beyond it from which on LOO is of no use.
+        loo_good: Share of units with a k-hat beyond it up to which LOO can be used: k-hats are estimates, too.
+        loo_bad: Share of them from which on LOO is of no use.
         coverage_low: Least share of hidden entries in 90% intervals, but for two standard errors.
         coverage_high: Largest share of them, but for the same.
         holdout_loss: Nats per hidden entry by which the log predictive density may fall short of the best fit's.
@@ -62,6 +63,7 @@ class Thresholds:
     ess: float = 400
     ebfmi: float = 0.3
     khat: float | None = None
+    loo_good: float = 0.005
     loo_bad: float = 0.1
     coverage_low: float = 0.87
     coverage_high: float = 0.93
@@ -84,7 +86,7 @@ class Thresholds:
             if value is not None and not value > 0:
                 raise SettingError(f"verdict.{field.name} is {value}; it must be positive")
         for small, large in (
-            ("rhat_good", "rhat_bad"), ("check_bad", "check_good"), ("mean_good", "mean_bad"),
+            ("rhat_good", "rhat_bad"), ("loo_good", "loo_bad"), ("check_bad", "check_good"), ("mean_good", "mean_bad"),
             ("spread_bad", "spread_good"), ("overlap_bad", "overlap_good"), ("coverage_low", "coverage_high"),
         ):  # fmt: skip
             if getattr(self, small) > getattr(self, large):
@@ -311,9 +313,10 @@ def _loo(metrics: Figures, limits: Thresholds) -> Lines:
     if metrics.get("khat", 0.0) >= (_khat_limit(metrics, limits) if "khat_threshold" in metrics else 1.0):
         # LOO reweights draws as if they were the posterior's; a q that is too narrow makes it optimistic.
         yield Line("warn", "LOO", "Do not compare this LOO with a sampler's: its draws are q's.")
-    elif share == 0:
+    elif share <= limits.loo_good:
         figure = f": {metrics['loo_elpd']:.1f} ± {metrics['loo_se']:.1f}" if "loo_elpd" in metrics else ""
-        yield Line("pass", "LOO", f"LOO is reliable for every {unit}{figure}.")
+        which = f"every {unit}" if share == 0 else f"all but {share:.1%} of the {unit}s"
+        yield Line("pass", "LOO", f"LOO is reliable for {which}{figure}.")
     else:
         said = f"LOO is unreliable for {share:.1%} of the {unit}s"
         # A figure that cannot be used is no fault of the fit.

@@ -112,6 +112,19 @@ def test_chains():
 
 
 @pytest.mark.parametrize(
+    ("share", "level", "says"),
+    [
+        (0.0, "pass", "LOO is reliable for every row: -100.0 ± 9.0."),
+        (0.002, "pass", "LOO is reliable for all but 0.2% of the rows: -100.0 ± 9.0."),
+        (0.02, "warn", "LOO is unreliable for 2.0% of the rows."),
+        (0.2, "warn", "LOO is unreliable for 20.0% of the rows: hold entries out instead (data.holdout=0.1)."),
+    ],
+)
+def test_loo(share, level, says):
+    assert about({**SAMPLES, "loo_bad_khat_share": share})["LOO"] == Line(level, "LOO", says)
+
+
+@pytest.mark.parametrize(
     ("figures", "level", "says"),
     [
         ({"holdout_rmse": 1.02, "baseline_rmse": 0.98}, "warn", "the baseline (RMSE 1.020 against 0.980)"),
