@@ -360,9 +360,9 @@ def _baseline(metrics: Figures, limits: Thresholds) -> Lines:
             name, kind = plain.removesuffix("_rmse").removesuffix("_elpd").replace("_", " "), ours.rsplit("_", 1)[1]
             figures = f"{'RMSE' if kind == 'rmse' else 'log density'} {metrics[ours]:.3f} against {metrics[plain]:.3f}"
             worse = (metrics[ours] - metrics[plain]) * (1 if kind == "rmse" else -1) > 0
-            the = name if name in ("baseline", "mean imputation") else f"{name} mean"
-            lost = f"It predicts no better than the {the} ({figures}): the model gains nothing."
-            won = f"It predicts better than the {the}: {figures}."
+            the = {"baseline": "the baseline", "naive": "the naive mean"}.get(name, name)
+            lost = f"It predicts no better than {the} ({figures}): the model gains nothing."
+            won = f"It predicts better than {the}: {figures}."
             yield Line("warn", "baseline", lost) if worse else Line("pass", "baseline", won)
             return
 
