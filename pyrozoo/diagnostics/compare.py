@@ -278,7 +278,7 @@ def _reference(fits: Sequence[Fit], group: Sequence[int], given: int | None, lim
         figures = f"R-hat {min(rhat, 1e3):.3f}, {min(bulk, tail):.0f} effective draws"
         if count := int(metrics.get("divergences", 0)):
             figures = f"{count} divergence{'' if count == 1 else 's'}, {figures}"
-        diverged = count > DIVERGENT * metrics["chains"] * metrics["draws"]
+        diverged = count > DIVERGENT * int(metrics["chains"]) * int(metrics["draws"])
         good = not diverged and rhat <= limits.rhat_good and min(bulk, tail) >= limits.ess
         return _Reference(i, good, figures, judges=good)
 
