@@ -15,6 +15,7 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.card import listed
+from pyrozoo.diagnostics.choice import MEASURES
 from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
 from pyrozoo.drawing.panels import grid, panels
 
@@ -68,8 +69,7 @@ def _choices(comparison: Comparison) -> list[Picture]:
             for i, (method, part) in enumerate(table.groupby("method", sort=False)):
                 line = part.sort_values(name)
                 axes.plot(line[name], line[measure], "o-", ms=3, color=f"C{i}", label=str(method))
-            words = measure.replace("_", " ")
-            axes.set_title(words, fontsize=10)
+            axes.set_title(MEASURES.get(measure, measure.replace("_", " ")), fontsize=10)
             axes.set_xlabel(name.replace("_", " "), fontsize=8)
         every[0].legend(fontsize=8)
         taken = comparison.choice
