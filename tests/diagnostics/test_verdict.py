@@ -14,6 +14,8 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.command.jobs import describe
+from pyrozoo.data.triplets import Triplets
 from pyrozoo.diagnostics.answer import Told, believe
 from pyrozoo.diagnostics.card import MOST_SHOWN, Card, Line, listed, overall
 from pyrozoo.diagnostics.choice import choose
@@ -316,3 +318,17 @@ def test_time_and_means_take_the_same_errors_off():
     assert _timed(curve, 0.25) == {"seconds_to_error": 2.0}
     assert _timed(curve.assign(surely=[0.5, 0.27]), 0.25) == {"never_within": 1}
     assert "time" not in about({**CAVI, "never_within": 1}), "the line of the means says it"
+
+
+def test_notes_stand_where_people_look(tmp_path):
+    data = Triplets.of_columns(["a", "a", "b", "b"], ["x", "x", "y", "x"], [1, 2, 3, 1])
+    fit = pyrozoo.fit("poisson_mf", "em", data=data, num_factors=1, restarts=1, progress=False)
+    assert data.notes[0] in fit.notes, "before anything is written"
+    page = (fit.save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+    again = pyrozoo.load(tmp_path / "run")
+    for note in (data.notes[0], next(n for n in fit.notes if n.startswith("model.row_rate is"))):
+        assert note in fit.notes
+        assert note in again.notes
+        assert note in describe(fit, tmp_path)
+        assert note in page
+        assert note in fit._repr_html_()
