@@ -9,6 +9,7 @@ from typing import Any
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.diagnostics.answer import Told
+from pyrozoo.diagnostics.card import listed
 from pyrozoo.diagnostics.metrics import loo_by_unit
 
 ERRORS = 2.0
@@ -78,14 +79,10 @@ def _chosen(name: str, measure: str, method: str, by: Mapping[Any, Fit], fits: S
             alike.append(value)
     take, *others = sorted(alike)
     words = f"by the {MEASURES[measure]} of {method}"
-    noisy = f"; {_spoken(others)} {'is' if len(others) == 1 else 'are'} within its noise" if others else ""
+    within = listed([f"{value:g}" for value in others], len(by))
+    noisy = f"; {within} {'is' if len(others) == 1 else 'are'} within its noise" if others else ""
     group = tuple(i for i, fit in enumerate(fits) if getattr(fit.model, name) == take)
     return Choice(name, take, measure, method, f"Take {name}={take:g}, {words}{noisy}.", group)
-
-
-def _spoken(values: Sequence[Any]) -> str:
-    said = [f"{value:g}" for value in values]
-    return " and ".join([", ".join(said[:-1]), said[-1]]) if len(said) > 1 else said[0]
 
 
 def _difference(best: Fit, other: Fit, measure: str) -> tuple[float, float]:

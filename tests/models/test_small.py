@@ -33,11 +33,12 @@ def data_of(model: str, shape: tuple[int, int], kind: str):
     return data.hide(pairs) if isinstance(data, Triplets) else data.hide(*pairs.T)
 
 
-@pytest.mark.parametrize("kind", ["full", "equal", "one row left"])
-@pytest.mark.parametrize("model", catalog.models())
+KINDS = [(model, kind) for model in catalog.models() for kind in ("full", "equal")]
+KINDS += [(model, "one row left") for model in CONTAINERS]
+
+
+@pytest.mark.parametrize(("model", "kind"), KINDS)
 def test_every_table_and_picture_is_made(model, kind):
-    if kind == "one row left" and model not in CONTAINERS:
-        pytest.skip("its rows cannot be hidden cell by cell")
     method = next(each for each in ("cavi", "em", "vem") if each in catalog.methods(model))
     for shape in SHAPES:
         if kind == "one row left" and shape[0] == 1:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import errno
 import resource
-import sys
 from contextlib import contextmanager
 
 import pytest
 import torch
 
 import pyrozoo
-from pyrozoo.command.main import main
 from pyrozoo.contracts.posterior import HandBuilt, Posterior
 from pyrozoo.contracts.view import View
 from pyrozoo.core.paths import replacing
 from pyrozoo.models.poisson_mf import queries
 from pyrozoo.report import __main__ as report
+from tests.command.test_command import run
 
 pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 
@@ -50,18 +49,6 @@ def fit(fitted):
     result = pyrozoo.Result.of(fitted, fitted.settings, kept)
     result.notes = []
     return result
-
-
-def command(capsys, *arguments):
-    """Run the command in this process; return exit code, standard output, standard error."""
-    before, sys.argv = sys.argv, ["pyrozoo", *arguments]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            main()
-    finally:
-        sys.argv = before
-    output = capsys.readouterr()
-    return int(caught.value.code or 0), output.out, output.err
 
 
 @contextmanager
@@ -176,9 +163,7 @@ def test_a_fault_in_what_is_stored_beside_the_draws_is_a_note(broken, group, wha
 def test_the_command_says_what_could_not_be_made(here, capsys, monkeypatch):
     """The flagship case: nothing is left to recommend, and quantiles are taken of nothing."""
     monkeypatch.setattr(queries, "recommend", lambda *_: torch.quantile(torch.empty(0), 0.5))
-    code, out, _ = command(
-        capsys, "model=poisson_mf", "inference=em", "data.rows=6", "data.columns=4", "progress=false"
-    )
+    code, out, _ = run(capsys, "model=poisson_mf", "inference=em", "data.rows=6", "data.columns=4", "progress=false")
     assert code == 0
     assert "the table recommendations could not be made: RuntimeError, quantile() input tensor must be non-empty" in out
     directory = directory_of(here)
@@ -193,7 +178,7 @@ def test_ctrl_c_after_the_fit_keeps_it(when, here, capsys, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(f"pyrozoo.{'run.fit' if when == 'evaluate' else 'store.run_directory'}.{when}", stopped)
-        assert command(capsys, *COMMAND, "inference=em", "seed=2")[0] == 130
+        assert run(capsys, *COMMAND, "inference=em", "seed=2")[0] == 130
     directory = directory_of(here)
     assert not (directory / "report.html").exists()
     expected = pyrozoo.fit("zip_mixture", "em", seed=2, **SMALL)
@@ -208,7 +193,7 @@ def test_ctrl_c_after_the_fit_keeps_it(when, here, capsys, monkeypatch):
 
 def test_a_full_disk_is_one_line(here, capsys):
     with no_file_beyond(4096):
-        code, _, err = command(capsys, *COMMAND, "inference=em")
+        code, _, err = run(capsys, *COMMAND, "inference=em")
     assert code == 2
     assert err.count("\n") == 1
     assert err.startswith("pyrozoo: File too large: ")
@@ -220,7 +205,7 @@ def test_a_disk_that_is_full_once_the_fit_is_saved(here, capsys, monkeypatch):
     """Its report is larger than the draws."""
     monkeypatch.setattr("pyrozoo.report.html.png", lambda picture: bytes(1_000_000))
     with no_file_beyond(500_000):
-        code, _, err = command(capsys, *COMMAND, "inference=em")
+        code, _, err = run(capsys, *COMMAND, "inference=em")
     assert code == 2
     assert err.count("\n") == 1
     directory = directory_of(here)
@@ -232,7 +217,7 @@ def test_a_disk_that_is_full_once_the_fit_is_saved(here, capsys, monkeypatch):
 def test_a_full_disk_while_a_checkpoint_is_written(here, capsys):
     """Torch's own writer says "unexpected pos 576 vs 534"."""
     with no_file_beyond(4096):
-        code, _, err = command(capsys, *COMMAND, "data.rows=400", "inference=em", "checkpoint_every=1")
+        code, _, err = run(capsys, *COMMAND, "data.rows=400", "inference=em", "checkpoint_every=1")
     assert code == 2
     assert err.count("\n") == 1
     assert "File too large" in err
