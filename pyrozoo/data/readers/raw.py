@@ -21,13 +21,16 @@ class Raw:
         format: What it is, such as "CSV" or "Stata".
         columns: The cells, column by column. Of text files all are strings; of others numbers, booleans and times have
             their own type, and categories are dictionaries (in the order of the file's own levels).
-        names: Names of the columns; None: the source has none, or (of text) nobody knows yet whether its first line
-            names them.
+        names: Names of the columns; None: the source has none, or nobody knows yet whether ``head`` names them.
+        head: The first record where nobody knows whether it is a header: it is not among the columns.
+        headless: Whether the source has no place for names of columns: arrays.
+        shape: Of a list: how many rows and columns there are, listed or not.
         labels: Names of the rows, where the source holds them apart from its columns: the index of a frame.
         first: What the first cell of a column is called: record 1 of a file without a header line, 2 with one.
         unit: What messages call a line: record, row, line.
         facts: What was found of how it is written, name -> value: encoding, delimiter, sheet ...
         notes: What a reader should know, one line each.
+        problems: What is wrong, and what to type, one line each.
         stated: Settings of the layout that this source gave a meaning to.
         own: Makes the reader's own table, a pandas DataFrame, where the columns do not say it all.
     """
@@ -36,11 +39,15 @@ class Raw:
     format: str
     columns: Sequence[pa.ChunkedArray]
     names: Sequence[str] | None = None
+    head: Sequence[Any] | None = None
+    headless: bool = False
+    shape: tuple[int, int] | None = None
     labels: Sequence[str] | None = None
     first: int = 2
     unit: str = "record"
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
     stated: frozenset[str] = frozenset()
     own: Callable[[], Any] | None = None
 
