@@ -1,41 +1,187 @@
-"""Arrays from files: NumPy's .npy and .npz, and IDX, as MNIST comes in."""
+"""Arrays and matrices from files: NumPy's .npy and .npz, SciPy's sparse .npz, MatrixMarket, and IDX, as MNIST comes."""
 
 from __future__ import annotations
 
 import gzip
 import math
-import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 
-from pyrozoo.core.errors import DataError, first_line
-from pyrozoo.data.readers.delimited import existing
+from pyrozoo.core.errors import DataError
+from pyrozoo.data.readers.arrow import column_of
+from pyrozoo.data.readers.guard import readable, usable
+from pyrozoo.data.readers.layout import Layout
+from pyrozoo.data.readers.raw import Raw, existing
 
 NUMPY = (".npy", ".npz")
 
+SPARSE = {"indices", "indptr", "data", "format", "shape"}
+"""Arrays of an .npz file that ``scipy.sparse.save_npz`` wrote; its lists of coordinates have row and col instead."""
 
-def read_numpy(path: Path, key: str | None) -> np.ndarray:
+
+def read_numpy(path: Path, key: str | int | None) -> np.ndarray:
     """Return the array of an .npy file, or the one named ``key`` (which may be left out when there is one) of an .npz.
 
     Raises:
         DataError: The file is unreadable, or has no such array.
     """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            if not loaded.files:
-                raise DataError(f"{path.name} holds no array")
-            if key is None and len(loaded.files) > 1:
-                raise DataError(f"{path.name} holds several arrays; set data.key to one of {', '.join(loaded.files)}")
-            if key is not None and key not in loaded.files:
-                raise DataError(f"{path.name} holds no array {key!r}; it has {', '.join(loaded.files)}")
-            return loaded[key or loaded.files[0]]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path.name} is not a readable NumPy file ({first_line(error)})") from None
+    with readable(path.name, "NumPy file"):
+        try:
+            loaded = np.load(path, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return np.asarray(loaded[_chosen(path.name, loaded.files, key)])
+        except ValueError as error:
+            if "allow_pickle" in str(error):
+                raise DataError(
+                    f"{path.name} holds Python objects, which are not read; in Python, save numbers or text: "
+                    "numpy.save(FILE, array.astype(float))"
+                ) from None
+            raise
+
+
+def _chosen(where: str, names: list[str], key: str | int | None) -> str:
+    if not names:
+        raise DataError(f"{where} holds no array")
+    if key is None and len(names) > 1:
+        raise DataError(f"{where} holds several arrays; set data.key to one of {', '.join(names)}")
+    if key is None or str(key) in names:
+        return names[0] if key is None else str(key)
+    if str(key).isdecimal() and int(key) < len(names):
+        return names[int(key)]
+    raise DataError(f"{where} holds no array {key!r}; it has {', '.join(names)}")
+
+
+def numpy_raw(path: Path, layout: Layout) -> Raw:
+    """Read an .npy or .npz file; one that ``scipy.sparse.save_npz`` wrote is a sparse matrix.
+
+    Raises:
+        DataError: Not readable, no such array, or not one with two axes.
+    """
+    if path.suffix.lower() == ".npz" or _is_zip(path):
+        with readable(path.name, "NumPy file"), np.load(path, allow_pickle=False) as loaded:
+            names = set(loaded.files)
+            found = names >= SPARSE or names >= {"row", "col", "data", "format", "shape"}
+        if found and layout.key is None:
+            from scipy.sparse import load_npz
+
+            with readable(path.name, "SciPy matrix"):
+                matrix = load_npz(path)
+            return sparse_raw(matrix, path.name)
+    return array_raw(read_numpy(path, layout.key), path.name, layout)
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def matrix_raw(path: Path, layout: Layout, opened: Callable[[], BinaryIO] | None = None) -> Raw:
+    """Read a MatrixMarket file: coordinates are a list, whose rows and columns count from 0; or a full array.
+
+    Raises:
+        DataError: Not readable.
+    """
+    from scipy.io import mmread
+
+    with readable(path.name, "MatrixMarket file"):
+        if opened is None:
+            matrix = mmread(path)
+        else:
+            with opened() as file:
+                matrix = mmread(file)
+    if isinstance(matrix, np.ndarray):
+        return array_raw(matrix, path.name, layout, format="MatrixMarket")
+    return sparse_raw(matrix, path.name, format="MatrixMarket")
+
+
+def idx_raw(path: Path, layout: Layout) -> Raw:
+    """Read an IDX file as a table: of images, each pixel is a column.
+
+    Raises:
+        DataError: As ``read_idx``.
+    """
+    array = read_idx(path)
+    notes: tuple[str, ...] = ()
+    if array.ndim > 2:
+        sizes = " x ".join(map(str, array.shape[1:]))
+        notes = (f"{path.name} has {sizes} values for each row: {math.prod(array.shape[1:])} columns",)
+    flat = array.reshape(len(array), -1) if array.size else array.reshape(len(array), math.prod(array.shape[1:]))
+    return array_raw(flat, path.name, layout, format="IDX", notes=notes)
+
+
+def array_raw(
+    array: np.ndarray, name: str, layout: Layout, *, format: str = "NumPy", notes: tuple[str, ...] = ()
+) -> Raw:  # fmt: skip
+    """Return the columns of an array with two axes, or the fields of a structured array.
+
+    Raises:
+        DataError: Other axes, or values that are neither numbers, text, booleans nor times.
+    """
+    if array.dtype.names is not None:
+        if array.ndim != 1:
+            raise DataError(f"{name}: a structured array must have one axis, not shape {array.shape}")
+        names = list(array.dtype.names)
+        columns, problems = usable([_column(array[each], f"{name}: {each}") for each in names], names, layout)
+        return Raw(
+            name, format, columns, names=names, first=1, unit="row", notes=notes, problems=problems,
+            stated=frozenset({"key"}),
+        )  # fmt: skip
+    if array.ndim != 2:
+        raise DataError(f"{name}: the array must have two axes (rows, columns), not shape {array.shape}")
+    if array.shape[1] == 0:
+        raise DataError(f"{name}: the array has no column (shape {array.shape})")
+    gone = np.ma.getmaskarray(array).T if isinstance(array, np.ma.MaskedArray) else None
+    across = np.ascontiguousarray(np.ma.getdata(array).T)
+    columns = [_column(across[j], name, None if gone is None else gone[j]) for j in range(len(across))]
+    columns, problems = usable(columns, [f"column_{j}" for j in range(len(columns))], layout)
+    return Raw(
+        name, format, columns, headless=True, first=0, unit="row", notes=notes, problems=problems,
+        stated=frozenset({"key"}),
+    )  # fmt: skip
+
+
+def _column(values: np.ndarray, where: str, gone: np.ndarray | None = None) -> pa.ChunkedArray:
+    kind = values.dtype
+    if values.ndim != 1 or kind.kind in "cVO":
+        what = {"c": "complex numbers", "O": "Python objects"}.get(kind.kind, f"values of type {kind}")
+        raise DataError(f"{where}: the array holds {what}; it must hold numbers, text, booleans or times")
+    if kind.kind == "S":
+        values = np.char.decode(values, "latin-1")
+    elif kind.kind == "f" and kind.itemsize not in (4, 8):
+        values = values.astype(np.float32 if kind.itemsize == 2 else np.float64)
+    elif kind.kind == "M" and np.datetime_data(kind)[0] not in ("D", "s", "ms", "us", "ns"):
+        values = values.astype("datetime64[D]" if np.datetime_data(kind)[0] in "YMW" else "datetime64[s]")
+    if not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("="))
+    if kind.kind == "m":
+        return pa.chunked_array([pa.nulls(len(values), pa.duration("s"))])  # refused by its column
+    return column_of(values, gone if gone is not None and gone.any() else None)
+
+
+def sparse_raw(matrix: Any, name: str, *, format: str = "SciPy") -> Raw:
+    """Return a sparse matrix (or sparse array) of SciPy as a list; what it lists twice is summed, as SciPy does.
+
+    Raises:
+        DataError: Not two axes, or values that are no real numbers.
+    """
+    if matrix.ndim != 2:
+        raise DataError(f"{name}: the matrix must have two axes (rows, columns), not shape {matrix.shape}")
+    if matrix.dtype.kind not in "biuf":
+        raise DataError(f"{name}: the matrix holds values of type {matrix.dtype}; it must hold real numbers")
+    listed = matrix.tocoo(copy=True)
+    listed.sum_duplicates()
+    row, column = (np.asarray(each, np.int64) for each in (listed.row, listed.col))
+    return Raw(
+        name, format, [column_of(row), column_of(column), _column(listed.data, name)], names=("row", "column", "value"),
+        shape=(int(matrix.shape[0]), int(matrix.shape[1])), first=0, unit="entry", facts={"layout": "list"},
+    )  # fmt: skip
 
 
 def read_idx(path: str | Path) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Arrow's arrays and NumPy's without pandas, which Arrow's own ways import: it takes half a second that a mistake has not."""
+"""Arrow's arrays and NumPy's without pandas, which Arrow's own ways import: half a second that a mistake has not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mask_of(column: pa.Array) -> np.ndarray:
 
 def numeric(column: pa.ChunkedArray, kind: type = np.float64) -> np.ndarray:
     """Return numbers or booleans as one NumPy array of a kind; of floats NaN is what is missing, of others -1."""
-    found = np.empty(len(column), kind)
+    found: np.ndarray = np.empty(len(column), kind)
     start = 0
     for chunk in column.chunks:
         part = found[start : start + len(chunk)]
@@ -55,3 +55,33 @@ def distinct(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     coded = coded.unify_dictionaries()
     codes = pa.chunked_array([each.indices for each in coded.chunks])
     return numeric(codes, np.int64), coded.chunk(0).dictionary
+
+
+def bits(seen: np.ndarray) -> pa.Buffer:
+    """Return booleans as Arrow packs them."""
+    return pa.py_buffer(np.packbits(seen, bitorder="little").tobytes())
+
+
+def column_of(values: np.ndarray, gone: np.ndarray | None = None) -> pa.ChunkedArray:
+    """Return an array with one axis as a column: NaN and NaT are null, and so is what ``gone`` says.
+
+    Args:
+        values: Numbers of a width that Arrow has, booleans, text, or times in D, s, ms, us or ns.
+        gone: Where cells are missing, bool.
+    """
+    kind = values.dtype
+    if kind.kind in "fM":
+        empty = np.isnat(values) if kind.kind == "M" else np.isnan(values)
+        gone = empty if gone is None else gone | empty
+    nulls = int(gone.sum()) if gone is not None else 0
+    valid = bits(~gone) if gone is not None and nulls else None
+    if kind.kind in "UO":
+        found = strings(values.tolist())
+        found = pa.Array.from_buffers(pa.string(), len(values), [valid, *found.buffers()[1:]], nulls)
+    elif kind.kind == "b":
+        found = pa.Array.from_buffers(pa.bool_(), len(values), [valid, bits(values)], nulls)
+    else:
+        width = values.astype("datetime64[D]").astype(np.int32) if kind == "datetime64[D]" else values
+        stored = pa.date32() if kind == "datetime64[D]" else pa.from_numpy_dtype(kind)
+        found = pa.Array.from_buffers(stored, len(values), [valid, pa.py_buffer(np.ascontiguousarray(width))], nulls)
+    return pa.chunked_array([found])

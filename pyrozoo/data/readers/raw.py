@@ -25,6 +25,8 @@ class Raw:
         head: The first record where nobody knows whether it is a header: it is not among the columns.
         headless: Whether the source has no place for names of columns: arrays.
         shape: Of a list: how many rows and columns there are, listed or not.
+        codes: The numbers that stand in the file behind columns of labels, place of the column -> cells: for models of
+            numbers.
         labels: Names of the rows, where the source holds them apart from its columns: the index of a frame.
         first: What the first cell of a column is called: record 1 of a file without a header line, 2 with one.
         unit: What messages call a line: record, row, line.
@@ -42,6 +44,7 @@ class Raw:
     head: Sequence[Any] | None = None
     headless: bool = False
     shape: tuple[int, int] | None = None
+    codes: Mapping[int, pa.ChunkedArray] = field(default_factory=dict)
     labels: Sequence[str] | None = None
     first: int = 2
     unit: str = "record"
