@@ -12,21 +12,9 @@ from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import suggestion
-from pyrozoo.data.container import (
-    Arrays,
-    Coded,
-    Stored,
-    array_of,
-    check_fraction,
-    check_size,
-    labels,
-    numbered,
-    numeric,
-)
+from pyrozoo.data.container import Arrays, Coded, Data, Stored, check_fraction, check_size, labels, numbered
+from pyrozoo.data.labelled import MOST_LABELS, Labelled
 from pyrozoo.data.table import Table
-
-MOST_LABELS = 256
-"""Labels of an image that does not name them; an array with more is no image of labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,32 +115,28 @@ class Grid(Coded):
         return {"levels": coords["level"]}
 
     @classmethod
-    def of(cls, source: Any, name: str = "grid") -> Grid:
-        """Make a grid of labels [H, W], or of an image with one plane per label [H, W, K], such as one-hot.
+    def of(cls, source: Any, name: str = "grid", *, colours: int | None = None) -> Grid:
+        """Make a grid of an image whose distinct values, colours or planes are labels (see ``Labelled.of``).
 
-        Of planes the largest says the label, the first of equal ones; a pixel without a largest one, all zero, is
-        missing.
+        Args:
+            source: The image: read from a file already, an array, an image of Pillow, or a table.
+            name: What messages call it.
+            colours: Reduce colours or grey values to so many.
 
         Raises:
-            DataError: Another number of axes, not numbers, or not labels.
+            DataError: Another number of axes, or no labels.
         """
         if isinstance(source, Grid):
             return source.checked()
         if isinstance(source, Table):
-            return cls(source.values, source.row_labels, source.column_labels, source.name).checked()
-        array = array_of(source, name, "an image of labels", matrix=False)
-        notes: tuple[str, ...] = ()
-        if array.ndim == 3 and array.shape[2] > 0:
-            planes = numeric(array, name)
-            tied = (planes == planes.max(2, keepdims=True)).sum(2)
-            missing = np.isnan(planes).any(2) | (planes == 0).all(2)
-            if double := int(((tied > 1) & ~missing).sum()):
-                notes = (f"{double} pixels of {name} have two labels: the first is taken",)
-            array = np.where(missing, np.nan, np.nan_to_num(planes).argmax(2).astype(np.float64))
-        elif array.ndim != 2:
-            axes = "two axes (rows, columns) or three (with one plane per label)"
-            raise DataError(f"{name}: the array must have {axes}, not shape {array.shape}")
-        found = cls(*numbered(numeric(array, name)), name, notes=notes).checked()
+            found = cls.of(Labelled.of(source.values, source.name, colours=colours))
+            return replace(found, row_labels=source.row_labels, column_labels=source.column_labels)
+        if isinstance(source, Data):
+            raise DataError(f"{source.name}: an image of labels is needed, not {type(source).__name__.lower()}")
+        if not isinstance(source, Labelled):
+            source = Labelled.of(source, name, colours=colours)
+        values = numbered(source.values)
+        found = cls(*values, source.name, levels=source.levels, notes=source.notes).checked()
         return replace(found, levels=found.level_names)
 
 
@@ -180,7 +164,9 @@ def pattern(pattern: str, rows: int, columns: int, num_labels: int, missing: flo
     middle, half = (np.array([rows, columns]) - 1) / 2, max(rows, columns, 2) / 2
     y, x = (np.indices((rows, columns)) - middle[:, None, None]) / half
     label = PATTERNS[pattern](x, y, num_labels) % num_labels
-    grid = replace(Grid.of(label, pattern), levels=labels("label", num_labels))
+    values = torch.as_tensor(label, dtype=torch.float64)
+    names = labels("row", rows), labels("column", columns)
+    grid = Grid(values, *names, pattern, levels=labels("label", num_labels)).checked()
     lost = grid.hold_out(missing, seed)
     return replace(lost, hidden=None, truth={"label": torch.as_tensor(label)})
 

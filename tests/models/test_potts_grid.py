@@ -54,6 +54,13 @@ def brute(model: PottsGrid, data: Grid) -> tuple[np.ndarray, np.ndarray]:
     return fields, score
 
 
+def coded(values: np.ndarray, labels: int) -> Grid:
+    """Return an image that may lack some of its labels."""
+    values = np.asarray(values, dtype=float)
+    names = ([f"{word}_{i}" for i in range(size)] for word, size in zip(("row", "column"), values.shape, strict=True))
+    return Grid(torch.as_tensor(values), *names, levels=[f"label_{k}" for k in range(labels)])
+
+
 def normaliser(model: PottsGrid, data: Grid) -> float:
     return int(data.observed.sum()) * np.log(np.exp(model.observation_strength) + model.labels(data) - 1)
 
@@ -120,6 +127,7 @@ CASE = Case(
     bad={
         "negative": (np.array([[1, -2.0], [0, 1]]), "column_1"),
         "fraction": (np.array([[1, 2.0], [0.5, 1]]), "row_1"),
+        "values of a matrix with more rows": (np.array([[0, 2], [2, 0]]), "which row is whose"),
         "infinite": (np.array([[1, INF], [0, 1]]), "column_1"),
         "a label beyond the model's": (np.array([[1, 2], [3, 0]]), "'row_1', column 'column_0'"),
         "more planes than labels": (np.eye(5)[np.arange(4).reshape(2, 2)], "num_labels"),
@@ -128,10 +136,10 @@ CASE = Case(
         "text": (np.array([["a", "b"], ["c", "d"]]), "not numbers"),
     },
     odd={
-        "one pixel": np.array([[2]]),
+        "one pixel": np.array([[0]]),
         "one row": np.array([[0, 1, 1, 2, NAN, 0]]),
         "one column": np.array([[0], [1], [2], [2]]),
-        "constant": np.ones((4, 5)),
+        "constant": np.zeros((4, 5)),
         "nothing observed": np.full((3, 4), NAN),
         "planes": np.eye(3)[np.array([[0, 1, 2], [2, 2, 0]])],
         "integers": np.array([[0, 1], [2, 1]], dtype=np.int32),
@@ -286,6 +294,7 @@ def test_messages_are_exact_on_chains(shape, scale):
     model = PottsGrid(4, 0.7 * scale, (coupling + coupling.T).tolist())
     data = generator.integers(0, 4, shape).astype(float)
     data[0, 0] = NAN
+    data = coded(data, 4)
     truth = pyrozoo.fit(model, "exact", data=data, progress=False)
     fit = pyrozoo.fit(model, "bp", data=data, tol=1e-13, solver={"damping": 0.0}, progress=False)
     assert fit.status == "converged"
@@ -378,7 +387,7 @@ def test_the_bound_stays_below_log_z_on_random_fields():
         K, shape = int(generator.integers(2, 4)), tuple(generator.integers(1, 4, 2))
         coupling = generator.normal(0, 1.5, (K, K))
         model = PottsGrid(K, float(generator.gamma(2)), (coupling + coupling.T).tolist())
-        data = Grid.of(generator.integers(0, K, shape))
+        data = coded(generator.integers(0, K, shape), K)
         potentials = Potentials.of(model, data)
         solver = cavi.Solver(Posterior.of(model, data))
         with seeded(seed):
@@ -394,7 +403,7 @@ def test_the_bound_stays_below_log_z_on_random_fields():
 
 @pytest.mark.parametrize("shape", [(3, 4), (4, 3), (3, 5), (1, 1), (1, 4), (5, 1), (2, 2)])
 def test_the_bound_is_its_definition(shape):
-    data = Grid.of(np.random.default_rng(0).integers(0, 3, shape))
+    data = coded(np.random.default_rng(0).integers(0, 3, shape), 3)
     solver, potentials = cavi.Solver(Posterior.of(MODEL, data)), Potentials.of(MODEL, data)
     with seeded(0):
         state = solver.init(3)
@@ -423,7 +432,7 @@ def test_gradients_reach_what_coordinate_ascent_reaches():
 
 def test_colours_are_packed_and_unpacked():
     for shape in SHAPES:
-        data = Grid.of(np.random.default_rng(1).integers(0, 3, shape))
+        data = coded(np.random.default_rng(1).integers(0, 3, shape), 3)
         board = Checkerboard(Potentials.of(MODEL, data))
         values = torch.rand(2, *shape, 3, dtype=torch.float64)
         torch.testing.assert_close(board.unpack(board.pack(values)), values, rtol=0, atol=0)
@@ -576,8 +585,10 @@ def test_methods_that_follow_gradients_are_refused_before_any_work():
 
 
 def test_more_colours_than_labels_are_refused():
-    message = refused(DataError, pyrozoo.fit, "potts_grid", "bp", data=np.array([[0, 3]]), num_labels=2, progress=False)
-    assert "column_1" in message
+    message = refused(
+        DataError, pyrozoo.fit, "potts_grid", "bp", data=np.array([[0, 1, 2]]), num_labels=2, progress=False
+    )
+    assert "column_2" in message
     assert "2 that the model has" in message
 
 
@@ -621,6 +632,21 @@ def test_titles_say_how_much_is_right():
     right = float((fit.data.values == fit.data.truth["label"]).double().mean())
     titles = [axes.get_title() for axes in fit.pictures["restored"].figure.axes][:3]
     assert titles == [f"the image: {right:.1%} right", f"restored by icm: {right:.1%} right", "the truth"]
+
+
+def test_labels_are_drawn_in_their_own_colours():
+    """And missing pixels in one that no label has: white is a label here."""
+    rgba = np.zeros((4, 6, 4), dtype=np.uint8)
+    rgba[..., 3], rgba[:, :3, 0], rgba[:, 4:, :3], rgba[0, 0, 3] = 255, 200, 255, 0
+    fit = pyrozoo.fit("potts_grid", "icm", data=Grid.of(rgba), progress=False)
+    figure = fit.pictures["restored"].figure
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["#000000", "#c80000", "#ffffff", "missing"]
+    drawn = figure.axes[0].images[0]
+    shown = (255 * drawn.to_rgba(drawn.get_array())[..., :3]).round()
+    np.testing.assert_array_equal(shown[1:], rgba[1:, :, :3])
+    missing = figure.legends[0].get_patches()[-1].get_facecolor()
+    np.testing.assert_allclose(shown[0, 0], 255 * np.array(missing[:3]), atol=1)
+    assert np.linalg.norm(shown[0, 0] - 255) > 75
 
 
 def test_restoring_beats_the_image():

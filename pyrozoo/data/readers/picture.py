@@ -1,67 +1,90 @@
-"""Images of labels from files: of any kind that Pillow reads, or arrays and tables of numbers."""
+"""Images of labels from files: of any kind that Pillow reads, or arrays and tables of labels or grey values."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pyrozoo.core.errors import DataError, SettingError, first_line
-from pyrozoo.data.grid import MOST_LABELS, Grid
-from pyrozoo.data.readers.arrays import NUMPY, read_numpy
-from pyrozoo.data.readers.delimited import existing
-from pyrozoo.data.readers.table import read_table
+from pyrozoo.data.labelled import Labelled, check_colours, of_image
+from pyrozoo.data.readers.layout import Layout
+
+ARRAYS, TABLES = (".npy", ".npz"), (".csv", ".tsv")
+"""Endings of arrays, and of tables of text; any other file is an image."""
 
 
-def read_picture(path: str | Path, *, colours: int | None = None, key: str | None = None) -> Grid:
+def read_picture(
+    path: str | Path, layout: Layout | None = None, *, colours: int | None = None, key: str | None = None
+) -> Labelled:  # fmt: skip
     """Read an image file, each of whose colours becomes a label, dark ones first; transparent pixels are missing.
 
-    .npy, .npz, .csv and .tsv files hold labels, or for arrays of three axes one plane per label.
+    .npy, .npz, .csv and .tsv files hold labels or grey values, or for arrays of three axes one plane per label. So do
+    images of more than eight bits a pixel.
 
     Args:
         path: The file.
-        colours: Reduce the image to so many colours first (median cut); None: each colour is a label.
+        layout: What is said of it: ``colours``, ``key``, and of tables ``header``, ``delimiter`` and ``missing``.
+        colours: Reduce the image to so many colours or grey values first; None: each is a label.
         key: The array to take from an .npz file with several.
 
     Returns:
-        The grid; ``levels`` are the colours.
+        The labels; ``levels`` are the colours, or the values.
 
     Raises:
-        DataError: No such file, not an image, or more than ``MOST_LABELS`` colours.
-        SettingError: ``colours`` is out of range, or has no meaning for the file.
+        DataError: No such file, not an image, or more labels than an image can have.
+        SettingError: ``colours`` is out of range, or a setting has no meaning for the file.
     """
-    path = existing(path)
+    layout = layout or Layout(key=key)
+    colours = layout.colours if colours is None else colours
+    check_colours(colours)
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"data.path: there is no file {path}")
     ending = path.suffix.lower()
-    if ending in (*NUMPY, ".csv", ".tsv"):
-        if colours is not None:
-            raise SettingError(f"data.colours has no meaning for a {ending} file")
-        source = read_numpy(path, key) if ending in NUMPY else read_table(path, header=False)
-        return replace(Grid.of(source, path.name), name=path.name)
-    if key is not None:
+    missing = tuple(layout.missing or ())
+    if ending in TABLES:
+        return Labelled.of(_table(path, layout), path.name, colours=colours, missing=missing)
+    if ending in ARRAYS:
+        # Arrays and tables are read where tables are, which takes longer to import than Pillow.
+        from pyrozoo.data.readers.arrays import read_numpy
+
+        array = read_numpy(path, None if layout.key is None else str(layout.key))
+        return Labelled.of(array, path.name, colours=colours, missing=missing)
+    if layout.key is not None:
         raise SettingError(f"data.key has no meaning for a {ending or 'image'} file")
     try:
-        with Image.open(path) as image:
-            pixels = image.convert("RGBA")
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image.load()
+            return of_image(image, path.name, colours)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path.name} is not a readable image ({first_line(error)})") from None
-    seen = np.asarray(pixels)[..., 3] > 0
-    if colours is not None:
-        if not 1 <= colours <= MOST_LABELS:
-            raise SettingError(f"data.colours is {colours}; it must be from 1 to {MOST_LABELS}, or null")
-        pixels = pixels.convert("RGB").quantize(colours, dither=Image.Dither.NONE).convert("RGB")
-    rgb = np.asarray(pixels)[..., :3].astype(np.int64)
-    palette, label = np.unique(rgb[seen] @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
-    if len(palette) > MOST_LABELS:
-        raise DataError(
-            f"{path.name} has {len(palette)} colours, more than {MOST_LABELS}; data.colours=4 reduces it to four"
-        )
-    parts = np.stack([palette >> 16, palette >> 8 & 255, palette & 255], 1)
-    rank = np.empty(len(palette), dtype=np.int64)
-    order = np.lexsort((palette, parts @ np.array([299, 587, 114])))  # by luminance (ITU-R BT.601)
-    rank[order] = np.arange(len(palette))
-    values = np.full(seen.shape, np.nan)
-    values[seen] = rank[label]
-    names = [f"#{palette[i]:06x}" for i in order]
-    return replace(Grid.of(values, path.name), levels=names)
+
+
+def _table(path: Path, layout: Layout) -> np.ndarray:
+    """Return the cells of a table of text, without a first line or column that only counts."""
+    from pyrozoo.data.readers.delimited import complete, lines_of, separator
+
+    lines = lines_of(path, separator(layout.separator, path.suffix.lower()))
+    cells = np.array(list(complete(lines, len(lines[0]), path.name, first=1)), dtype=object)
+    blank = not str(cells[0, 0]).strip()
+    header = layout.header
+    if header is None:
+        header = len(cells) > 1 and (_counts(cells[0, 1:]) if blank else _numbers_columns(cells))
+    if header:
+        cells = cells[1:, int(blank and _counts(cells[1:, 0])) :]
+    return cells
+
+
+def _numbers_columns(cells: np.ndarray) -> bool:
+    """Return whether the first line counts the columns: two or more of its numbers are no labels of the others."""
+    return _counts(cells[0]) and len({*cells[0]} - {*cells[1:].ravel()}) > 1
+
+
+def _counts(line: np.ndarray) -> bool:
+    """Return whether cells are 0, 1, 2, ..., or 1, 2, 3, ..."""
+    words = [str(each).strip() for each in line]
+    return words in ([str(i + first) for i in range(len(words))] for first in (0, 1))

@@ -19,7 +19,8 @@ from torch import Tensor
 from pyrozoo.contracts.model import Derived, Model
 from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.core.settings import not_negative, positive, stated, whole
-from pyrozoo.data.grid import MOST_LABELS, Grid
+from pyrozoo.data.grid import Grid
+from pyrozoo.data.labelled import MOST_LABELS
 from pyrozoo.math.elimination import Eliminated, at_most, work
 from pyrozoo.models.potts_grid.scale import clean_share, critical, flip_rate, rate_of, reward
 from pyrozoo.program.whole import Whole

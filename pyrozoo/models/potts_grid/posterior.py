@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
 
@@ -16,6 +17,11 @@ from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.likelihood import Potentials, shares
 from pyrozoo.models.potts_grid.model import PottsGrid, pairs
+
+
+def _spoken_values(names: Sequence[str]) -> bool:
+    """Return whether labels are named by the numbers that an array had in their places."""
+    return bool(names) and all(name.lstrip("-").replace(".", "", 1).isdecimal() for name in names)
 
 
 class Posterior(HandBuilt):
@@ -52,6 +58,10 @@ class Posterior(HandBuilt):
             names = ", ".join(data.level_names[:8])
             said = f"{data.num_levels} labels ({names}), more than the {K} of the model (model.num_labels)"
             raise DataError(f"{data.name} has {said}")
+        if self.model.coupling is not None and data.num_levels < K and _spoken_values(data.level_names):
+            said = f"the values {', '.join(data.level_names[:8])} for labels, where model.coupling has {K} rows"
+            cure = f"np.eye({K})[image], one plane per label, says it of labels counted from 0"
+            raise DataError(f"{data.name} has {said}: which row is whose? {cure}; or set model.coupling=null")
 
     def initial(self, chains: int) -> Values:
         """Return labels at random, pixel by pixel."""

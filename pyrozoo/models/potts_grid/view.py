@@ -32,7 +32,8 @@ STANDING = {"log_evidence": "exact", "elbo": "a lower bound", "log_evidence_beth
 
 LADDER = ("log_z", "log_z_error", "max_marginal_error", "mean_marginal_error", "label_accuracy", "residual", "seconds")
 
-MISSING = "white"
+MISSING = ("white", "tab:pink", "tab:cyan", "0.5")
+"""Colours of missing pixels: the first that is far from those of the labels."""
 
 
 class View(view.View):
@@ -145,17 +146,27 @@ def _images(fit: Fit, images: list[tuple[Tensor, str]], more: int = 0) -> tuple[
     """Draw labels with titles and a legend; return the figure with so many panels left."""
     names, (figure, panels) = label_names(fit), _panels(fit, len(images) + more)
     default = [mpl.colormaps["viridis"](each) for each in np.linspace(0.05, 0.95, max(2, len(names)))]
-    colours = ListedColormap([to_rgb(name) if name.startswith("#") else default[k] for k, name in enumerate(names)])
-    colours.set_bad(MISSING)
+    chosen = [to_rgb(name[:7]) if name.startswith("#") else default[k][:3] for k, name in enumerate(names)]
+    colours, missing = ListedColormap(chosen), _unlike(chosen)
+    colours.set_bad(missing)
     for axes, (label, title) in zip(panels, images, strict=False):
         values = np.ma.masked_invalid(array(label))
         axes.imshow(values, cmap=colours, vmin=-0.5, vmax=colours.N - 0.5, interpolation="nearest")
         axes.set_title(title, fontsize=9)
     patches = [Patch(facecolor=colours(k), edgecolor="0.5", label=name) for k, name in enumerate(names[:12])]
     if not fit.data.observed.all():
-        patches.append(Patch(facecolor=MISSING, edgecolor="0.5", label="missing"))
+        patches.append(Patch(facecolor=missing, edgecolor="0.5", label="missing"))
     figure.legend(handles=patches, loc="outside lower center", ncols=min(6, len(patches)), fontsize=8, frameon=False)
     return figure, panels[len(images) :]
+
+
+def _unlike(colours: Sequence[tuple[float, ...]]) -> str:
+    """Return a colour for missing pixels that is far from these."""
+
+    def nearest(name: str) -> float:
+        return min(float(np.linalg.norm(np.subtract(to_rgb(name), each))) for each in colours)
+
+    return next((name for name in MISSING if nearest(name) > 0.3), max(MISSING, key=nearest))
 
 
 def _shades(
