@@ -112,7 +112,7 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(DataError, match="not a readable NumPy"):
         read_table(truncated)
     np.save(tmp_path / "objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
-    with pytest.raises(DataError, match="not a readable NumPy"):
+    with pytest.raises(DataError, match="holds Python objects"):
         read_table(tmp_path / "objects.npy")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import numbers
+import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -41,8 +42,8 @@ def readable(name: str, what: str) -> Iterator[None]:
     except (UserError, MemoryError):
         raise
     except Exception as error:
-        said = " ".join(first_line(error).split()) or type(error).__name__
-        raise DataError(f"{name} is not a readable {what}; perhaps it is cut short ({said})") from None
+        said = textwrap.shorten(first_line(error), 200, placeholder=" ...") or type(error).__name__
+        raise DataError(f"{name} is not a readable {what} ({said}): perhaps it is cut short") from None
 
 
 def meant(layout: Layout, settings: Collection[str], what: str) -> None:
