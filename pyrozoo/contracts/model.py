@@ -55,11 +55,13 @@ class Model(Settings, abc.ABC):
         dims: Site -> names of the dimensions of one event, which no plate names, such as ``("component",)``.
         without_data: Settings that null leaves to the data -> what they are where there are no data to take them from:
             of a simulation.
+        uses_exposure: Whether the program has the exposure of rows in it (``data.exposure``).
     """
 
     prefix: ClassVar[str] = "model."
     dims: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     without_data: ClassVar[Mapping[str, float]] = {}
+    uses_exposure: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(self, data: Any) -> None:

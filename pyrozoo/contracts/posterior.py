@@ -170,6 +170,7 @@ class Posterior:
     def check(self) -> None:
         """Raise DataError, naming column or cell, when the model cannot use the data."""
         self.data.checked()
+        self.check_exposure()
         for name, node in self.observed_nodes.items():
             fn, value = node["fn"], node["value"]
             mask = getattr(fn, "_mask", True)
@@ -182,6 +183,12 @@ class Posterior:
         self._check_missing()
         if getattr(self.data, "test", None) is not None:
             self.on(self.data.test).check()
+
+    def check_exposure(self) -> None:
+        """Raise DataError when rows have an exposure that the model has no use for."""
+        if self.data.exposure is not None and not self.model.uses_exposure:
+            said = f"{self.model.name} has no use for an exposure (data.exposure): zip_mixture and poisson_mf do"
+            raise DataError(f"{self.data.name}: {said}")
 
     def _check_missing(self) -> None:
         """Refuse a program for which the filling of a missing cell counts, or that says nothing of a hidden one."""
@@ -445,6 +452,7 @@ class HandBuilt(Posterior):
         if not isinstance(self.data, self.model.container):
             raise DataError(f"{self.model.name} needs {self.wants}, not {type(self.data).__name__.lower()}")
         self.data.checked()
+        self.check_exposure()
 
     @property
     def hidden(self) -> Any:

@@ -26,6 +26,12 @@ Stored = Mapping[str, np.ndarray]
 
 NOISE_STREAM = 1
 
+PER_ROW = ("row_index", "exposure")
+"""What containers have of each row beside its values."""
+
+NAMED = 5
+"""Rows that one message names."""
+
 
 _NOT_HELD = re.compile("[\x00\ud800-\udfff]")
 
@@ -104,6 +110,9 @@ class Data(abc.ABC):
         row_index: Which rows of the whole a minibatch holds.
         notes: What a reader of results should know about how the data were read.
         replaced: Observed site -> what stands in the place of its value: data simulated from a program of one's own.
+        exposure: What each row was exposed to, [N], positive: hours of watching, depth of sequencing, inhabitants. Of
+            models that can use it (``Model.uses_exposure``) the expected counts of a row are in proportion to it. None:
+            1 for every row.
     """
 
     values: Tensor
@@ -117,6 +126,7 @@ class Data(abc.ABC):
     row_index: Tensor | None = None
     notes: tuple[str, ...] = ()
     replaced: Mapping[str, Tensor] = field(default_factory=dict)
+    exposure: Tensor | None = None
 
     @property
     def size(self) -> str:
@@ -168,8 +178,48 @@ class Data(abc.ABC):
             name: {site: move(value) for site, value in getattr(self, name).items()} for name in ("truth", "replaced")
         }
         moved |= {name: (part := getattr(self, name)) and part.to(device, dtype) for name in ("hidden", "test")}
-        index = None if self.row_index is None else move(self.row_index)
-        return replace(self, values=move(self.values), row_index=index, **moved)
+        moved |= {name: None if (rows := getattr(self, name)) is None else move(rows) for name in PER_ROW}
+        return replace(self, values=move(self.values), **moved)
+
+    def exposure_of(self, rows: Any) -> Tensor | None:
+        """Return the exposure of some rows, by index or slice; None where all have 1."""
+        return None if self.exposure is None else self.exposure[rows]
+
+    def check_exposure(self) -> None:
+        """Raise DataError unless every row, old and new, has a positive finite exposure, or none has any."""
+        for part in self.with_new_rows:
+            if part.exposure is None:
+                continue
+            shape, rows = tuple(part.exposure.shape), part.shape[0]
+            if shape != (rows,):
+                said = f"data.exposure has shape {shape}; give one number for each of the {rows} rows"
+                raise DataError(f"{part.name}: {said}")
+            bad = (~(part.exposure.isfinite() & (part.exposure > 0))).nonzero().flatten().tolist()
+            if bad:
+                named = ", ".join(f"row {part.row_labels[i]!r} has {part.exposure[i].item():g}" for i in bad[:NAMED])
+                more = f" (and {len(bad) - NAMED} more)" if len(bad) > NAMED else ""
+                cure = "give a positive number, 1 for what is usual, or leave the row out"
+                raise DataError(f"{part.name}: data.exposure must be positive and finite: {named}{more}; {cure}")
+
+    def _check_exposure_of(self, test: Data) -> None:
+        """Raise DataError when only one of the fitted rows and new rows has an exposure."""
+        if (self.exposure is None) != (test.exposure is None):
+            which = "rows have no exposure and the new rows have" if self.exposure is None else "rows have an exposure"
+            both = "" if self.exposure is None else " and the new rows have none"
+            raise DataError(f"{test.name}: the fitted {which}{both}: give data.exposure for both, or for neither")
+
+    def _same_exposure(self, other: Data) -> bool:
+        if self.exposure is None or other.exposure is None:
+            return self.exposure is other.exposure
+        return alike(self.exposure, other.exposure)
+
+    def _stored_exposure(self) -> Arrays:
+        parts = zip(("", "test_"), self.with_new_rows, strict=False)
+        return {
+            f"{prefix}exposure": ((f"{prefix}row",), part.exposure.cpu().numpy())
+            for prefix, part in parts
+            if part.exposure is not None
+        }
 
     def storable(self) -> Self:
         """Return the data with labels that a file can hold."""
@@ -270,7 +320,9 @@ class Data(abc.ABC):
 
     def same(self, other: Any) -> bool:
         """Return whether other data are the same, entry by entry, with the same entries hidden."""
-        return isinstance(other, type(self)) and other.shape == self.shape and alike(self.values, other.values)
+        if not isinstance(other, type(self)) or other.shape != self.shape:
+            return False
+        return alike(self.values, other.values) and self._same_exposure(other)
 
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return what predictive checks look at, of these data or of simulated ones.
@@ -352,13 +404,15 @@ class Cells(Data):
 
     def first(self, count: int) -> Self:
         """Return the first rows as data of their own, without hidden entries."""
-        first = {"values": self.values[:count], "row_labels": self.row_labels[:count]}
+        some = slice(count)
+        first = {"values": self.values[some], "row_labels": self.row_labels[some], "exposure": self.exposure_of(some)}
         return self._bare(**first, total_rows=None, row_index=None)
 
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
         names, total = [self.row_labels[i] for i in index.tolist()], self.total_rows or self.shape[0]
-        return self._bare(values=self.values[index], row_labels=names, total_rows=total, row_index=self.rows[index])
+        rows = {"values": self.values[index], "row_index": self.rows[index], "exposure": self.exposure_of(index)}
+        return self._bare(row_labels=names, total_rows=total, **rows)
 
     def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
         """Hide a random fraction of the observed entries (see ``Data``); where columns stand alone each keeps one.
@@ -388,7 +442,7 @@ class Cells(Data):
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the values; hidden entries and test rows beside them."""
-        extra: Arrays = {}
+        extra = self._stored_exposure()
         if self.test is not None:
             extra["test_observed"] = ("test_row", "column"), self.test.values.cpu().numpy()
         for prefix, part in zip(("", "test_"), self.with_new_rows, strict=False):
@@ -415,7 +469,8 @@ class Cells(Data):
         """Return whether other data have the same values, missing where these miss them."""
         if not isinstance(other, type(self)) or other.shape != self.shape:
             return False
-        return alike(*(each.values.nan_to_num(nan=-1.5) for each in (self, other)))
+        values = (each.values.nan_to_num(nan=-1.5) for each in (self, other))
+        return alike(*values) and self._same_exposure(other)
 
     @classmethod
     def restore(cls, observed: Stored, extra: Stored, coords: Mapping[str, Sequence[str]], site: str) -> Self:
@@ -423,7 +478,7 @@ class Cells(Data):
 
         def part(values: np.ndarray, prefix: str, **more: Any) -> Any:
             hidden = Hidden.of_cells(extra.get(f"{prefix}hidden"), f"{prefix}hidden_at_random" not in extra)
-            more |= {"hidden": hidden, **cls._own(extra, coords)}
+            more |= {"hidden": hidden, "exposure": exposure_in(extra, prefix), **cls._own(extra, coords)}
             return cls(torch.as_tensor(values), coords[f"{prefix}row"], coords["column"], **more)
 
         test = part(extra["test_observed"], "test_", name="test rows") if "test_observed" in extra else None
@@ -456,6 +511,12 @@ class Coded(Cells):
         self.refuse(torch.isinf(self.values), "is infinite")
         self.refuse(self.filled < 0, f"is negative; {codes} count from 0")
         self.refuse(self.filled != self.filled.round(), f"is not a whole number; {codes} are needed")
+
+
+def exposure_in(extra: Stored, prefix: str) -> Tensor | None:
+    """Return the exposure of rows of what ``stored`` returned, if they have any."""
+    found = extra.get(f"{prefix}exposure")
+    return None if found is None else torch.as_tensor(found)
 
 
 def labels(word: str, count: int) -> list[str]:

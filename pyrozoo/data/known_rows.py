@@ -50,6 +50,8 @@ def fitted_rows(data: Any, new: Any) -> Tensor:
     place, total = rows_by_label(data, new), _counts(new.values, len(new.row_labels))
     mine = _counts(data.values, len(data.row_labels))[place.clamp(min=0)]
     again = (place >= 0) & (total == mine) & (shared(data, data.values, new, place) == total)
+    if data.exposure is not None:
+        again = again & (data.exposure[place.clamp(min=0)] == new.exposure)
     return torch.where(again, place, -1)
 
 

@@ -38,6 +38,7 @@ class Table(Cells):
         """Return the table with new rows beside it, or raise DataError when they have not as many columns."""
         if test.shape[1] != self.shape[1]:
             raise DataError(f"the new rows have {test.shape[1]} columns where {self.name} has {self.shape[1]}")
+        self._check_exposure_of(test)
         new = replace(test, column_labels=self.column_labels, image_shape=self.image_shape)
         return replace(self, test=new, notes=noted(self, new))
 
@@ -60,6 +61,7 @@ class Table(Cells):
         """Return the table itself, or raise DataError when it has no rows or columns, or an infinite value."""
         self.refuse_empty("the table")
         self.refuse(torch.isinf(self.values), "is infinite")
+        self.check_exposure()
         return self
 
     def refuse_empty_columns(self) -> None:

@@ -16,7 +16,17 @@ from torch import Tensor
 
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.container import Arrays, Data, Hidden, Stored, alike, check_fraction, check_size, labels
+from pyrozoo.data.container import (
+    Arrays,
+    Data,
+    Hidden,
+    Stored,
+    alike,
+    check_fraction,
+    check_size,
+    exposure_in,
+    labels,
+)
 from pyrozoo.data.known_rows import joined
 from pyrozoo.data.table import Table
 from pyrozoo.math.sparse import Pattern
@@ -88,6 +98,15 @@ class Triplets(Data):
             return None
         return Pattern.of(self.unobserved[:, 0], self.unobserved[:, 1], *self.shape)
 
+    @cached_property
+    def observed_exposure(self) -> Tensor:
+        """Return the exposure of the observed cells of each column, zeros among them, [M]."""
+        rows = self.values.new_ones(self.shape[0]) if self.exposure is None else self.exposure.to(self.values.dtype)
+        total = rows.sum().expand(self.shape[1])
+        if self.unobserved is None:
+            return total
+        return total.index_add(0, self.unobserved[:, 1], -rows[self.unobserved[:, 0]])
+
     @property
     def observed_cells(self) -> int:
         """Return how many cells are observed, zeros among them."""
@@ -145,6 +164,7 @@ class Triplets(Data):
         return type(self)(
             values, [names[i] for i in index.tolist()], self.column_labels, self.name, row_index=self.rows[index],
             total_rows=self.shape[0] if self.total_rows is None else self.total_rows, unobserved=gone,
+            exposure=self.exposure_of(index),
         )  # fmt: skip
 
     def to(self, device: str | torch.device, dtype: torch.dtype) -> Self:
@@ -221,6 +241,7 @@ class Triplets(Data):
             more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
             which = f"column {unknown[0]!r}, which {self.name} does not have{more}"
             raise DataError(f"{test.name}: the new rows list {which}")
+        self._check_exposure_of(test)
         order = torch.tensor([place[label] for label in test.column_labels], dtype=torch.long)
 
         def moved(rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
@@ -249,6 +270,7 @@ class Triplets(Data):
         """Return the data themselves, or raise DataError when there are no rows or columns, or an infinite value."""
         self.refuse_empty("the matrix")
         self.refuse(torch.isinf(self.counts), "is infinite")
+        self.check_exposure()
         return self
 
     def refuse(self, bad: Tensor, what: str) -> None:
@@ -262,7 +284,7 @@ class Triplets(Data):
         if not isinstance(other, Triplets) or other.shape != self.shape:
             return False
         pairs = [self.values.new_zeros(0, 2) if u is None else u for u in (self.unobserved, other.unobserved)]
-        return alike(self.values, other.values) and alike(*pairs)
+        return alike(self.values, other.values) and alike(*pairs) and self._same_exposure(other)
 
     def statistics(self, values: Tensor, site: str) -> Arrays:
         """Return the totals of rows and of columns, and the share of zeros, over the observed cells."""
@@ -276,7 +298,7 @@ class Triplets(Data):
 
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the listed cells; unobserved and hidden ones and test rows beside them."""
-        extra: Arrays = {}
+        extra = self._stored_exposure()
         if self.test is not None:
             extra["test_entries"] = ("test_entry", "triplet"), self.test.values.cpu().numpy()
             # Something with the dimension of the new rows, so that their labels are stored.
@@ -297,6 +319,7 @@ class Triplets(Data):
             values, pairs = torch.as_tensor(array), extra.get(f"{prefix}unobserved")
             more["hidden"] = Hidden.restore(extra, f"{prefix}hidden", values.dtype)
             more["unobserved"] = None if pairs is None else torch.as_tensor(pairs)
+            more["exposure"] = exposure_in(extra, prefix)
             return cls(values, coords[f"{prefix}row"], coords["column"], **more)
 
         test = part(extra["test_entries"], "test_", name="test rows") if "test_entries" in extra else None
@@ -352,7 +375,7 @@ class Triplets(Data):
         return cls(
             values, table.row_labels, table.column_labels, table.name, hidden=hidden, test=test, truth=table.truth,
             notes=table.notes, unobserved=unobserved if len(unobserved) else None,
-            numbered=isinstance(getattr(source, "index", None), pd.RangeIndex),
+            numbered=isinstance(getattr(source, "index", None), pd.RangeIndex), exposure=table.exposure,
         ).checked()  # fmt: skip
 
     @classmethod

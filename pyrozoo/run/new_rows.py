@@ -99,6 +99,8 @@ def read_new(fit: Fit, new: Any, layout: Layout) -> New:
         raise DataError(f"{where}: there are no rows")
     read = _table if not isinstance(data, Triplets) else _list if _is_list(frame, data, layout) else _matrix
     found = read(frame, data, layout, where)
+    if data.exposure is not None:
+        found = replace(found, part=replace(found.part, exposure=_exposure(new, found, layout, where)))
     if isinstance(found.part, Triplets):
         there: Any = data.to("cpu", data.values.dtype)
         known = there.with_test(found.part.to("cpu", data.values.dtype))
@@ -237,7 +239,7 @@ def _table(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
     index, values = [str(each) for each in frame.index], torch.as_tensor(array)
     part = replace(
         data, values=values, row_labels=index, name=where, hidden=None, test=None, truth={}, total_rows=None,
-        row_index=None, notes=(), replaced={},
+        row_index=None, notes=(), replaced={}, exposure=None,
     )  # fmt: skip
     rows, columns = values.isnan().nonzero(as_tuple=True)
     return New(frame, part, rows, columns, rows.numpy(), names, absent, False, {}, tuple(notes))
@@ -252,6 +254,31 @@ def _matrix(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
     rows, columns = (torch.as_tensor(each) for each in np.isnan(array).nonzero())
     spelled = dict(zip(index, frame.index, strict=True))
     return New(frame, part, rows, columns, rows.numpy(), names, absent, False, spelled, tuple(notes))
+
+
+def _exposure(new: Any, found: New, layout: Layout, where: str) -> Tensor:
+    """Return the exposure of new rows [row]: a container's own, or a column of the reader's table.
+
+    Raises:
+        DataError: There is none, or it is no number.
+    """
+    like = found.part.values
+    if isinstance(new, Data) and new.exposure is not None:
+        known = dict(zip(new.row_labels, new.exposure, strict=True))
+        listed = isinstance(found.part, Triplets)
+        return (torch.stack([known[each] for each in found.part.row_labels]) if listed else new.exposure).to(like)
+    name, frame, problems = layout.get("exposure"), found.frame, Problems(where)
+    if name is None or name not in frame.columns:
+        has = "they have none" if name is None else f"they have no column {name!r}"
+        raise DataError(f"{where}: the fitted rows have an exposure, and {has}: type data.exposure=COLUMN")
+    column: Any = frame[name]
+    values = numbers(column, lambda i: f"line {i + 1}, column {name!r}", problems)
+    problems.end()
+    if found.listed:  # a row has it in every line
+        rows = _places_of(frame, layout, where)["row"]
+        own = {_label(cell, set()): value for cell, value in zip(frame.iloc[:, rows], values, strict=True)}
+        values = np.array([own[label] for label in found.part.row_labels])
+    return torch.as_tensor(values).to(like)
 
 
 def _is_list(frame: pd.DataFrame, data: Any, layout: Layout) -> bool:

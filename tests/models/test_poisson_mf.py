@@ -41,8 +41,13 @@ QUIET = {"progress": False}
 unchecked = pytest.mark.usefixtures("unchecked")
 
 
-@cache
 def exact() -> Oracle:
+    """Return the exact answer to the tiny instance, of which no row has an exposure."""
+    return enumerated((1.0, 1.0, 1.0))
+
+
+@cache
+def enumerated(exposure: tuple[float, ...]) -> Oracle:
     """Enumerate every allotment z of counts to factors; given z, all but two numbers per factor are closed form.
 
     Given z and eta, theta is Gamma and is integrated out. With e the eta of the column that row r does not observe and
@@ -67,14 +72,15 @@ def exact() -> Oracle:
         shape = (M - 1) * d + others.sum()  # of H, whose parts are Dirichlet(d + others)
         constant -= gammaln(d + z[c]) + gammaln(shape)
         weights = shape * log_H + (d + z[c]) * log_e - f * (np.exp(log_H) + np.exp(log_e))
-        weights -= (np.delete(n, r) + a).sum() * np.log(b + np.exp(log_H) + np.exp(log_e))
-        weights -= (n[r] + a) * np.log(b + np.exp(log_H))
+        for i, each in enumerate(exposure):
+            weights -= (n[i] + a) * np.log(b + each * (np.exp(log_H) + (0.0 if i == r else np.exp(log_e))))
         constant += gammaln(d + z[c])
         return constant + logsumexp(weights) + 2 * np.log(h), weights - logsumexp(weights)
 
     log_p, allotments = [], []
     for first in itertools.product(*[range(int(count) + 1) for count in x[:, 2]]):
-        of_rows, of_columns, total = np.zeros((K, N), int), np.zeros((K, M), int), 0.0
+        of_rows, of_columns = np.zeros((K, N), int), np.zeros((K, M), int)
+        total = float(x[:, 2] @ np.log(np.asarray(exposure))[x[:, 0].astype(int)])
         for (i, j, count), part in zip(x.astype(int), first, strict=True):
             for k, z in enumerate((part, count - part)):
                 of_rows[k, i] += z
@@ -98,8 +104,8 @@ def exact() -> Oracle:
             parts = generator.gamma(d + np.delete(of_columns, c), size=(count, M - 1))
             e[:, c, k] = own
             e[:, np.arange(M) != c, k] = H[:, None] * parts / parts.sum(1, keepdims=True)
-            rate = b + np.repeat((H + own)[:, None], N, 1)
-            rate[:, r] = b + H
+            rate = b + (H + own)[:, None] * np.asarray(exposure)
+            rate[:, r] = b + exposure[r] * H
             t[:, :, k] = generator.gamma(a + np.asarray(of_rows), size=(count, N)) / rate
         theta.append(t)
         eta.append(e)

@@ -30,8 +30,13 @@ MODEL = ZipMixture(2, (2.0, 1.5), 1.5, 2.0, 2.0, 1.0)
 TINY = Table.of(np.array([[0, 3.0], [0, 0], [2, NAN], [1, 4], [0, 5]]))
 
 
-@cache
 def exact() -> Oracle:
+    """Return the exact answer to the tiny instance, of which no row has an exposure."""
+    return enumerated((1.0,) * 5)
+
+
+@cache
+def enumerated(exposure: tuple[float, ...]) -> Oracle:
     """Enumerate every assignment z and every b at a zero; given both, everything is conjugate."""
     m, x = MODEL, TINY.values.numpy()
     (N, D), K = x.shape, m.num_components
@@ -51,11 +56,12 @@ def exact() -> Oracle:
                 n_on = sum(b[i, d] for i in rows)
                 s = sum(x[i, d] for i in rows)
                 a1[k, d], b1[k, d] = m.on_prob_alpha + n_on, m.on_prob_beta + len(rows) - n_on
-                e1[k, d], f1[k, d] = m.rate_shape + s, m.rate_rate + n_on
+                e1[k, d] = m.rate_shape + s
+                f1[k, d] = m.rate_rate + sum(b[i, d] * exposure[i] for i in rows)
                 total += betaln(a1[k, d], b1[k, d]) - betaln(m.on_prob_alpha, m.on_prob_beta)
                 total += m.rate_shape * np.log(m.rate_rate) - e1[k, d] * np.log(f1[k, d])
                 total += gammaln(e1[k, d]) - gammaln(m.rate_shape)
-                total -= sum(gammaln(x[i, d] + 1) for i in rows)
+                total += sum(x[i, d] * np.log(exposure[i]) - gammaln(x[i, d] + 1) for i in rows)
             log_p.append(total)
             parameters.append((alpha + counts, a1, b1, e1, f1))
     evidence = logsumexp(log_p)

@@ -2,6 +2,8 @@
 
 With s_nm = theta_n . eta_m, log p(x) = sum over listed cells (x log s - log x!) - sum over observed cells s, and the
 last sum over all cells is one of K products of totals, so that only listed and unobserved cells are ever visited.
+Where rows have an exposure E_n, s_nm = E_n theta_n . eta_m: E theta stands where theta does (``exposed``), but for how
+a count is shared among the factors, which it does not change.
 """
 
 from __future__ import annotations
@@ -28,10 +30,22 @@ SIMULATED, EVENTS_PER_CELL = 2**22, 0.25
 """Cells simulated at a time; with fewer expected events per cell, events are drawn instead of cells."""
 
 
+def exposed(row_factors: Float[Tensor, "*b N K"], data: Triplets) -> Float[Tensor, "*b N K"]:
+    """Return E_n theta_n of the rows of the data."""
+    return row_factors if data.exposure is None else row_factors * data.exposure.unsqueeze(-1)
+
+
+def log_base(data: Triplets) -> Tensor:
+    """Return what the listed cells' log-likelihood has beside x log theta . eta: the sum of x log E_n - log x!."""
+    if data.exposure is None:
+        return -data.log_factorial
+    return data.counts @ data.exposure.log()[data.pattern.rows] - data.log_factorial
+
+
 def pointwise(
     row_factors: Float[Tensor, "*b N K"], column_factors: Float[Tensor, "*b M K"], data: Triplets
 ) -> Float[Tensor, "*b N"]:
-    """Return log p(x_n | theta_n, eta) of every row of the data."""
+    """Return log p(x_n | theta_n, eta) of every row of the data; ``row_factors`` are exposed ones."""
     x = data.counts
     tiny = torch.finfo(row_factors.dtype).tiny
     s = data.pattern.sampled(row_factors, column_factors)
@@ -57,7 +71,8 @@ def shared(
         logs: Their logarithms where the caller has them, for when products fall below the range of floats.
 
     Returns:
-        Expected counts of each row and factor, of each column and factor, and sum of x log s - log x!.
+        Expected counts of each row and factor, of each column and factor, and sum of x log s - log x!, in which s has
+        the row's exposure.
     """
     x, pattern = data.counts, data.pattern
     s = pattern.sampled(row_factors, column_factors)
@@ -71,7 +86,7 @@ def shared(
     return (
         row_factors * pattern.times(ratio, column_factors),
         column_factors * pattern.transposed_times(ratio, row_factors),
-        s.log_() @ x - data.log_factorial,
+        s.log_() @ x + log_base(data),
     )
 
 
@@ -101,7 +116,7 @@ def cell_by_cell(
         together: Takes both.
     """
     of_rows, of_columns = torch.zeros_like(rows), torch.zeros_like(columns)
-    evidence = (-data.log_factorial).expand(len(rows)).clone()
+    evidence = log_base(data).expand(len(rows)).clone()
     step = max(1, BLOCK // (rows.shape[0] * rows.shape[2]))
     cells = (each.split(step) for each in (data.pattern.rows, data.pattern.columns, data.counts))
     for i, j, count in zip(*cells, strict=True):
@@ -113,13 +128,17 @@ def cell_by_cell(
 
 
 def row_exposure(column_factors: Float[Tensor, "C M K"], data: Triplets) -> Float[Tensor, "C N_or_1 K"]:
-    """Return the sum of eta_mk over the columns m observed in row n; one row stands for all when all are observed."""
-    return _exposure(column_factors, data, of_columns=False)
+    """Return E_n times the sum of eta_mk over the columns m observed in row n.
+
+    One row stands for all when all are observed, and none has an exposure.
+    """
+    total = _exposure(column_factors, data, of_columns=False)
+    return total if data.exposure is None else total * data.exposure[:, None]
 
 
 def column_exposure(row_factors: Float[Tensor, "C N K"], data: Triplets) -> Float[Tensor, "C M_or_1 K"]:
-    """Return the sum of theta_nk over the rows n in which column m is observed."""
-    return _exposure(row_factors, data, of_columns=True)
+    """Return the sum of E_n theta_nk over the rows n in which column m is observed."""
+    return _exposure(exposed(row_factors, data), data, of_columns=True)
 
 
 def _exposure(factors: Tensor, data: Triplets, *, of_columns: bool) -> Tensor:
@@ -135,7 +154,8 @@ def _exposure(factors: Tensor, data: Triplets, *, of_columns: bool) -> Tensor:
 def expected_total(
     row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets
 ) -> Float[Tensor, C]:
-    """Return the sum of theta_n . eta_m over all observed cells."""
+    """Return the sum of E_n theta_n . eta_m over all observed cells."""
+    row_factors = exposed(row_factors, data)
     total = (row_factors.sum(-2) * column_factors.sum(-2)).sum(-1)
     unknown = data.unobserved_pattern
     return total if unknown is None else total - unknown.sampled(row_factors, column_factors).sum(-1)
@@ -147,7 +167,7 @@ class FactorPoisson(Whole):
     Batch shape (N,): the log density of every row. Unobserved pairs count for nothing.
 
     Args:
-        row_factors: theta.
+        row_factors: theta, exposed.
         column_factors: eta.
         data: Says which pairs are unobserved; its own values are recognised and not sorted again.
     """

@@ -16,7 +16,7 @@ from pyrozoo.contracts.symmetry import Relabel, Sites
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.settings import flag, positive, whole
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.models.poisson_mf.likelihood import FactorPoisson
+from pyrozoo.models.poisson_mf.likelihood import FactorPoisson, exposed
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,9 @@ class PoissonMF(Model):
         row_factors     theta_nk ~ Gamma(row_shape, xi_n),   column_factors  eta_mk ~ Gamma(column_shape, omega_m)
 
     so that active rows and popular columns, whose rates are small, need not share a scale with the others. A pair that
-    the data do not list is a true zero; a pair listed as unobserved is summed out. Cemgil 2009, Computational
-    Intelligence and Neuroscience, 785152; Gopalan, Hofman and Blei 2015, UAI (hierarchical).
+    the data do not list is a true zero; a pair listed as unobserved is summed out. Where rows have an exposure E_n, the
+    rate of a cell is E_n sum_k theta_nk eta_mk: factors say what is expected per unit of exposure. Cemgil 2009,
+    Computational Intelligence and Neuroscience, 785152; Gopalan, Hofman and Blei 2015, UAI (hierarchical).
 
     Only products theta_nk eta_mk matter to the data: draws are compared after every column of eta is scaled to sum to 1
     and the factors are ordered by mass.
@@ -57,6 +58,7 @@ class PoissonMF(Model):
     """
 
     without_data: ClassVar[Mapping[str, float]] = {"row_rate": 1.0, "column_rate": 1.0}
+    uses_exposure: ClassVar[bool] = True
 
     num_factors: int = whole()
     row_shape: float = positive()
@@ -72,17 +74,20 @@ class PoissonMF(Model):
         Where neither is given both sides get the same share: b = a sqrt(K / mean), d = c sqrt(K / mean).
         """
         # One event where there is none: no rate of zero events is larger than all others.
-        mean = max(float(data.counts.double().sum()), 1.0) / max(data.observed_cells, 1)
+        cells, cell = max(data.observed_cells, 1.0), "mean count of a cell"
+        if data.exposure is not None:
+            cells, cell = max(float(data.observed_exposure.sum()), torch.finfo().tiny), f"{cell} per unit of exposure"
+        mean = max(float(data.counts.double().sum()), 1.0) / cells
         a, c, scale = self.row_shape, self.column_shape, self.num_factors / mean
         found = {}
         for name, own, other, given in (
             ("row", a, "column", self.column_rate), ("column", c, "row", self.row_rate)
         ):  # fmt: skip
             if given is None:
-                how = f"{name}_shape * sqrt(num_factors / mean count of a cell)"
+                how = f"{name}_shape * sqrt(num_factors / {cell})"
                 found[f"{name}_rate"] = Derived(own * scale**0.5, how)
             else:
-                how = f"num_factors * row_shape * column_shape / (mean count of a cell * {other}_rate)"
+                how = f"num_factors * row_shape * column_shape / ({cell} * {other}_rate)"
                 found[f"{name}_rate"] = Derived(scale * a * c / given, how)
         return found
 
@@ -110,7 +115,7 @@ class PoissonMF(Model):
         theta = factors("row", self.row_shape, self.row_rate, rows)
         eta = factors("column", self.column_shape, self.column_rate, columns)
         with rows:
-            pyro.sample("counts", FactorPoisson(theta, eta, data), obs=data.values)
+            pyro.sample("counts", FactorPoisson(exposed(theta, data), eta, data), obs=data.values)
 
 
 class ScaleAndRelabel(Relabel):

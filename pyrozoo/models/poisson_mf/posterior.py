@@ -16,7 +16,7 @@ from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.factors import rates_given
-from pyrozoo.models.poisson_mf.likelihood import LARGEST_FLOAT32_COUNT, pointwise
+from pyrozoo.models.poisson_mf.likelihood import LARGEST_FLOAT32_COUNT, exposed, pointwise
 from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.models.poisson_mf.queries import cell_rates, factors, predictive
 
@@ -54,7 +54,8 @@ class Posterior(HandBuilt):
     def initial(self, chains: int) -> Values:
         """Return starting values: factors all of one size that gives the data's mean, times Uniform(0.5, 1.5)."""
         (N, M), K = self.data.shape, self.model.num_factors
-        scale = (max(float(self.data.counts.sum()), 1.0) / (N * M) / K) ** 0.5
+        exposure = N if self.data.exposure is None else float(self.data.exposure.sum())
+        scale = (max(float(self.data.counts.sum()), 1.0) / (exposure * M) / K) ** 0.5
         theta, eta = (scale * (0.5 + self.uniform(chains, size, K)) for size in (N, M))
         rates = [shape / rate for shape, rate in rates_given(self.model, theta, eta)]
         return dict(zip(self.sites, (theta, eta, *rates), strict=True))
@@ -64,6 +65,7 @@ class Posterior(HandBuilt):
         theta = draws["row_factors"]
         if self.data.row_index is not None:
             theta = theta.index_select(-2, self.data.row_index)
+        theta = exposed(theta, self.data)
         shape, eta = theta.shape[:2], draws["column_factors"]
         step = max(1, MOST_RATES // max(1, self._visited))
         blocks = zip(theta.flatten(0, 1).split(step), eta.flatten(0, 1).split(step), strict=True)
@@ -81,8 +83,12 @@ class Posterior(HandBuilt):
         cells, x = self._some_cells()
         blocks = Draws(draws).blocks(max(1, MOST_RATES // max(1, len(cells) * len(draws["row_factors"]))))
         tiny = torch.finfo(x.dtype).tiny
-        rates = torch.cat([cell_rates(each["row_factors"], each["column_factors"], cells) for each in blocks], 1)
+        rates = torch.cat([self.cell_rates(each, cells) for each in blocks], 1)
         return torch.xlogy(x, rates.clamp(min=tiny)) - rates - torch.lgamma(x + 1)
+
+    def cell_rates(self, draws: Values, cells: Int[Tensor, "cell 2"]) -> Float[Tensor, "*b cell"]:
+        """Return what is expected of cells, which must be sorted by row."""
+        return cell_rates(exposed(draws["row_factors"], self.data), draws["column_factors"], cells)
 
     def _some_cells(self) -> tuple[Int[Tensor, "cell 2"], Float[Tensor, cell]]:
         """Choose observed cells at random, always the same ones; return them, sorted, and their counts."""
@@ -111,7 +117,7 @@ class Posterior(HandBuilt):
         """Return quantities that neither relabelling nor scale changes.
 
         ``log_likelihood``; the expected ``total`` of all cells, ``row_total`` and ``column_total``; and ``cell_rate``,
-        the rates of the cells ``Triplets.cells``.
+        the rates of the cells ``Triplets.cells``. All are per unit of exposure.
         """
         totals = self.model.symmetry.invariants(Draws(draws), self.sites)
         return {
@@ -129,5 +135,6 @@ class Posterior(HandBuilt):
 
     def predict(self, draws: Values) -> Prediction:
         """Predict the hidden counts, in their order."""
-        hidden = self.hidden
-        return predictive(*factors(draws), torch.stack([hidden.rows, hidden.columns], 1), hidden.values)
+        hidden, (theta, eta) = self.hidden, factors(draws)
+        cells = torch.stack([hidden.rows, hidden.columns], 1)
+        return predictive(exposed(theta, self.data), eta, cells, hidden.values)

@@ -21,6 +21,7 @@ from pyrozoo.data.triplets import Triplets
 from pyrozoo.drawing.tables import TOP, listed, recommended
 from pyrozoo.math.sparse import Pattern
 from pyrozoo.models.poisson_mf.factors import fit_rows
+from pyrozoo.models.poisson_mf.likelihood import exposed
 
 MOST_DRAWS, RATE_DRAWS, BLOCK = 1000, 100, 2**22
 """Posterior draws used by a prediction, and values behind its intervals: more change nothing that a reader could see.
@@ -67,7 +68,7 @@ def predictive(
     """Predict counts: a mixture over draws of Poissons.
 
     Args:
-        theta: Row factors of every draw.
+        theta: Row factors of every draw, exposed.
         eta: Column factors.
         cells: Rows and columns, in any order.
         x: Their true counts; NaN where nobody knows them.
@@ -104,7 +105,7 @@ def genres(mean: Values, data: Triplets, count: int = TOP) -> pd.DataFrame:
         One line per factor and rank: ``share``, the factor's part of all that is expected; ``weight``, the column's
         part of the factor; ``lift``, that weight over the column's part of everything.
     """
-    eta, mass = mean["column_factors"], mean["row_factors"].sum(0)
+    eta, mass = mean["column_factors"], exposed(mean["row_factors"], data).sum(0)
     everything = (eta * mass).sum(1) / mass.sum()
     weights, order = (each[:count].T for each in eta.sort(dim=0, descending=True, stable=True))
     (K, ranks), columns = order.shape, order.flatten()
@@ -126,7 +127,7 @@ def similar(mean: Values, data: Triplets, count: int = SIMILAR) -> pd.DataFrame:
         One line per column and rank, columns with the largest totals first.
     """
     eta = mean["column_factors"]
-    profile = torch.nn.functional.normalize(eta * mean["row_factors"].sum(0), dim=1)
+    profile = torch.nn.functional.normalize(eta * exposed(mean["row_factors"], data).sum(0), dim=1)
     totals = data.statistics(data.values, "counts")["column_total"][1]
     chosen = torch.as_tensor(np.argsort(-totals, kind="stable")[:MOST_COLUMNS].copy())
     rows = []
@@ -160,7 +161,7 @@ def recommend(
     theta, eta = factors(draws, RATE_DRAWS)
 
     def predict(cells: Tensor) -> Prediction:  # by the draws that ranked them
-        return predictive(theta, eta, cells, eta.new_full((len(cells),), torch.nan))
+        return predictive(exposed(theta, data), eta, cells, eta.new_full((len(cells),), torch.nan))
 
     return recommended(data, scores(draws, data)[0], predict, rows, count, seen, "seen")
 
@@ -199,21 +200,22 @@ def scores(draws: Values, data: Triplets) -> tuple[Scores, Scores]:
 def independent(data: Triplets) -> Float[Tensor, entry]:
     """Return rates of the hidden cells if rows and columns went their own ways: mean x row's part x column's part.
 
-    A row's part is its mean count over the mean of all, damped: as if it had ``DAMPING`` more cells of the mean.
+    A row's part is its mean count over the mean of all, damped: as if it had ``DAMPING`` more cells of the mean. Means
+    are per unit of exposure, and damping cells are of the mean exposure.
     """
     assert data.hidden is not None
-    mean = (data.counts.sum() + 1) / (data.observed_cells + 1)  # never 0
-    unseen, ones = data.unobserved_pattern, data.values.new_ones
+    unseen, ones, (N, M) = data.unobserved_pattern, data.values.new_ones, data.shape
+    exposure = ones(N) if data.exposure is None else data.exposure
+    usual = exposure.mean()
+    mean = (data.counts.sum() + 1) / (data.observed_exposure.sum() + usual)  # never 0
     parts = []
-    for axis, at in enumerate((data.hidden.rows, data.hidden.columns)):
-        size, other = data.shape[axis], data.shape[1 - axis]
-        total = ones(size).zero_().index_add(0, data.values[:, axis].long(), data.counts)
-        lost = ones(size).zero_()
+    for axis, (at, seen) in enumerate(((data.hidden.rows, exposure * M), (data.hidden.columns, exposure.sum()))):
+        total = ones(data.shape[axis]).zero_().index_add(0, data.values[:, axis].long(), data.counts)
         if unseen is not None:
             where = unseen.columns if axis else unseen.rows
-            lost = lost.index_add(0, where, ones(len(where)))
-        parts.append(((total + DAMPING * mean) / ((other - lost + DAMPING) * mean))[at])
-    return mean * parts[0] * parts[1]
+            seen = seen - torch.zeros_like(total).index_add(0, where, exposure[unseen.rows])
+        parts.append(((total + DAMPING * usual * mean) / ((seen + DAMPING * usual) * mean))[at])
+    return exposure[data.hidden.rows] * mean * parts[0] * parts[1]
 
 
 def judged(data: Triplets) -> tuple[Int[Tensor, rows], int]:

@@ -28,6 +28,7 @@ from pyrozoo.drawing.labels import counted, drawable, families, percent
 from pyrozoo.drawing.panels import array, bar, grid, panels
 from pyrozoo.drawing.predictions import calibration
 from pyrozoo.models.poisson_mf import queries
+from pyrozoo.models.poisson_mf.likelihood import exposed
 from pyrozoo.models.poisson_mf.queries import BLOCK, RATE_DRAWS, cell_rates, expected_rates, factors
 
 MOST_GENRES, LISTED, ACROSS = 12, 8, 4
@@ -121,6 +122,7 @@ class View(view.View):
         theta, eta = (mean[site].nan_to_num() for site in ("row_factors", "column_factors"))
         true = [data.truth[site] for site in ("row_factors", "column_factors") if site in data.truth]
         known = len(true) == 2 and tuple(map(len, true)) == data.shape
+        theta = exposed(theta, data)  # shares are of what is expected of these rows
         result = [partial(_genres, theta, eta, data), partial(_loadings, theta, eta, data)]
         if known or len(data.values):
             result.append(partial(_true_rates, fit, *true) if known else partial(_listed_rates, fit))
@@ -133,9 +135,9 @@ class View(view.View):
 
 def _parts(theta: Float[Tensor, "N K"], data: Triplets) -> pd.DataFrame:
     """Return each row's expected total and the factors' parts of it."""
-    total = theta.sum(1, keepdim=True)
+    total = exposed(theta, data).sum(1, keepdim=True)
     rows = {"row": list(data.row_labels), "expected_total": total[:, 0].cpu()}
-    return pd.DataFrame({**rows, **view.numbered("factor", theta / total)})
+    return pd.DataFrame({**rows, **view.numbered("factor", exposed(theta, data) / total)})
 
 
 # Factors --------------------------------------------------------------------------------------------------------------
@@ -258,6 +260,7 @@ def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]
     if len(rows) < len(theta) or len(columns) < len(eta):
         some = f" {len(rows)} of {len(theta)} rows and {len(columns)} of {len(eta)} columns, evenly chosen."
     edge = " Still smaller rates are at its end." if less else ""
+    edge += "" if fit.data.exposure is None else " Rates are per unit of exposure."
     return Picture(
         "rates",
         "Rows and columns are ordered by their largest true factor. The second image should repeat the first. Cells "
@@ -272,7 +275,7 @@ def _listed_rates(fit: Fit) -> Picture:
     entries = data.values[evenly(total, MOST_CELLS).to(data.values.device)]
     observed, cells = array(entries[:, 2]), entries[:, :2].long()
     theta, eta = factors(fit.draws, RATE_DRAWS)
-    parts = cells.split(max(1, BLOCK // len(theta)))
+    theta, parts = exposed(theta, data), cells.split(max(1, BLOCK // len(theta)))
     expected = np.concatenate([array(cell_rates(theta, eta, part).mean(0)) for part in parts])
     low = max(float(np.quantile(expected, 0.001)), float(expected.max()) / DYNAMIC**2, 1e-6)
     across = min(low, float(expected.max()) / 2) / 1.3, float(expected.max()) * 1.3

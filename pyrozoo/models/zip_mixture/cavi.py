@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Gamma
 
 from pyrozoo.contracts import solver
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.math.exponential_family import expected_log_beta, expected_log_dirichlet, expected_log_gamma
-from pyrozoo.models.zip_mixture.likelihood import natural_weights, zero_is_on
+from pyrozoo.models.zip_mixture.likelihood import Parameters, Sums
 from pyrozoo.models.zip_mixture.posterior import Posterior
 
 INITIAL_ROWS = 10.0
@@ -28,11 +29,11 @@ class State:
     rate: Float[Tensor, "C K D"]
 
     @classmethod
-    def given(cls, posterior: Posterior, counts: Tensor, total: Tensor, on: Tensor, seen: Tensor) -> State:
-        """Return conjugate factors, given sums over each component's rows: of rows, counts, those on and those seen."""
+    def given(cls, posterior: Posterior, sums: Sums) -> State:
+        """Return conjugate factors, given sums over each component's rows."""
         m = posterior.model
-        beta = m.on_prob_alpha + on, m.on_prob_beta + (seen - on).clamp(min=0)
-        return cls(posterior.alpha + counts, *beta, m.rate_shape + total, m.rate_rate + on)
+        beta = m.on_prob_alpha + sums.on, m.on_prob_beta + (sums.seen - sums.on).clamp(min=0)
+        return cls(posterior.alpha + sums.counts, *beta, m.rate_shape + sums.total, m.rate_rate + sums.exposed)
 
     @property
     def q(self) -> solver.Independent:
@@ -46,10 +47,16 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
 
     The objective is the ELBO with q(z, b) at its optimum for the state before the step:
     sum_i log sum_k rho_ik - KL(pi) - KL(omega) - KL(lambda).
+
+    Raises:
+        NotApplicable: Counts are negative binomial: no factor is conjugate to their sizes.
     """
 
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
+        if self.model.overdispersed:
+            said = "model.overdispersed=true has sizes to which no factor of cavi is conjugate"
+            raise NotApplicable(f"{said}; use inference=em, gibbs, svi, nuts or laplace")
         m, number = self.model, self.data.values.new_tensor
         on = Beta(number(m.on_prob_alpha), number(m.on_prob_beta))
         rate = Gamma(number(m.rate_shape), number(m.rate_rate))
@@ -59,21 +66,18 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         """Return factors centred on random starting points, each component worth a few rows."""
         m, start = self.model, self.posterior.initial(chains)
         on = INITIAL_ROWS * start["on_prob"]
+        exposed = on * self.posterior.mean_exposure
         beta = m.on_prob_alpha + on, m.on_prob_beta + INITIAL_ROWS - on
         weights = self.posterior.alpha + INITIAL_ROWS * start["weights"]
-        return State(weights, *beta, m.rate_shape + on * start["rate"], m.rate_rate + on)
+        return State(weights, *beta, m.rate_shape + exposed * start["rate"], m.rate_rate + exposed)
 
     def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q(z, b), then q(pi), q(omega), q(lambda); return the ELBO of the argument."""
         log_on, log_off = expected_log_beta(state.on_alpha, state.on_beta)
         log_rate, rate = expected_log_gamma(state.shape, state.rate), state.shape / state.rate
-        layout = self.posterior.layout
-        weights = natural_weights(log_rate, rate, log_on, log_off, layout.reference)
-        sums, counts, evidence = layout.expected_statistics((weights, expected_log_dirichlet(state.concentration)))
-        total, positive, zero = sums.chunk(3, -1)
-        on = positive + zero_is_on(log_on, rate, log_off) * zero
-        new = State.given(self.posterior, counts, total, on, positive + zero)
-        return new, solver.Info(evidence - state.q.divergence(self.prior))
+        known = Parameters(log_rate, rate, log_on, log_off, expected_log_dirichlet(state.concentration))
+        sums, evidence = self.posterior.layout.expect(known)
+        return State.given(self.posterior, sums), solver.Info(evidence - state.q.divergence(self.prior))
 
     def answer(self, state: State) -> solver.Answer:
         """Return q."""

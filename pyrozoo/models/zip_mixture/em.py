@@ -10,9 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Dirichlet
 
-from pyrozoo.contracts.solver import Info, PointSolver
-from pyrozoo.models.zip_mixture.likelihood import zero_is_on
+from pyrozoo.contracts import solver
+from pyrozoo.contracts.solver import Info
+from pyrozoo.models.zip_mixture.likelihood import Parameters, Sums, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.models.zip_mixture.overdispersion import best_rate, best_size
+from pyrozoo.models.zip_mixture.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,21 @@ class State:
     weights: Float[Tensor, "C K"]
     on_prob: Float[Tensor, "C K D"]
     rate: Float[Tensor, "C K D"]
+
+
+@dataclass(frozen=True)
+class OverdispersedState(State):
+    """The same with the sizes of negative binomials."""
+
+    size: Float[Tensor, "C K D"]
+
+
+class PointSolver(solver.PointSolver, state=State):
+    """A solver whose state is a point."""
+
+    def __init__(self, posterior: Posterior):
+        super().__init__(posterior)
+        self.state_class = OverdispersedState if self.model.overdispersed else State
 
 
 def log_prior(model: ZipMixture, state: State) -> Float[Tensor, C]:
@@ -35,6 +53,9 @@ def log_prior(model: ZipMixture, state: State) -> Float[Tensor, C]:
     beta = (a - 1) * on.log() + (b - 1) * torch.log1p(-on)
     gamma = (e - 1) * state.rate.log() - f * state.rate
     constant = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + e * math.log(f) - math.lgamma(e)
+    if isinstance(state, OverdispersedState):
+        s, t = model.size_shape, model.size_rate
+        gamma = gamma + (s - 1) * state.size.log() - t * state.size + (s * math.log(t) - math.lgamma(s))
     dirichlet = Dirichlet(model.concentration(like), validate_args=False)
     return dirichlet.log_prob(weights) + (beta + gamma + constant).sum((-1, -2))
 
@@ -48,24 +69,32 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, st
         SettingError: A hyper-parameter below 1, for which the modes of the M-step do not exist.
     """
 
-    at_least_one = "weight_concentration", "on_prob_alpha", "on_prob_beta", "rate_shape"
+    at_least_one = "weight_concentration", "on_prob_alpha", "on_prob_beta", "rate_shape", "size_shape"
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
         m, alpha, layout = self.model, self.posterior.alpha, self.posterior.layout
-        sums, counts, evidence = layout.expected_statistics(layout.given(vars(state)))
-        total, positive, zero = sums.chunk(3, -1)
-        phi = zero_is_on(state.on_prob.log(), state.rate, torch.log1p(-state.on_prob))
-        on = positive + phi * zero  # sum_i r_ik E[b_id | z_i = k]
+        sums, evidence = layout.expect(Parameters.of(vars(state)))
         # pi_k prop. to sum_i r_ik + alpha_k - 1
-        weights = (counts + alpha - 1) / (self.data.shape[0] + alpha.sum() - m.num_components)
+        weights = (sums.counts + alpha - 1) / (self.data.shape[0] + alpha.sum() - m.num_components)
         # omega_kd = (sum r b + a0 - 1) / (sum_{observed} r + a0 + b0 - 2); 0/0, a component without rows under a flat
         # prior, keeps its value
-        free = positive + zero + (m.on_prob_alpha + m.on_prob_beta - 2)
-        on_prob = torch.where(free > 0, (on + m.on_prob_alpha - 1) / free, state.on_prob).clamp(0, 1)
-        # lambda_kd = (sum r x + e0 - 1) / (sum r b + f0), never below the smallest float: log 0 times 0 is not a number
-        rate = ((total + m.rate_shape - 1) / (on + m.rate_rate)).clamp(min=torch.finfo(total.dtype).tiny)
-        return State(weights.clamp(min=0), on_prob, rate), Info(evidence + log_prior(m, state))
+        free = sums.seen + (m.on_prob_alpha + m.on_prob_beta - 2)
+        on_prob = torch.where(free > 0, (sums.on + m.on_prob_alpha - 1) / free, state.on_prob).clamp(0, 1)
+        new = self.state_class(weights.clamp(min=0), on_prob, *self.best_rates(state, sums))
+        return new, Info(evidence + log_prior(m, state))
+
+    def best_rates(self, state: State, sums: Sums) -> tuple[Tensor, ...]:
+        """Return the rates, and the sizes where counts are negative binomial, that the M-step comes to."""
+        m, tiny = self.model, torch.finfo(sums.total.dtype).tiny
+        # lambda_kd = (sum r x + e0 - 1) / (sum r b E g + f0), never below the smallest float: 0 * log 0 is no number
+        rate = ((sums.total + m.rate_shape - 1) / (sums.exposed + m.rate_rate)).clamp(min=tiny)
+        if not isinstance(state, OverdispersedState):
+            return (rate,)
+        # Of the two ways to fill in what is missing, g or lambda g, the one that knows more of lambda.
+        apart = state.size > state.rate * self.posterior.mean_exposure
+        rate = torch.where(apart, rate, best_rate(m, state.rate, state.size, sums).clamp(min=tiny))
+        return rate, best_size(m, state.size, sums, torch.where(apart, 1.0, state.rate / rate)).clamp(min=tiny)
 
     def bound_terms(self, state: State) -> dict[str, Float[Tensor, C]]:
         """Return the four terms of the bound with q(z, b) at its optimum; their sum is the objective.

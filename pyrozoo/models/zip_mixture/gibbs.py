@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.solver import Info, PointSolver
+from pyrozoo.contracts.solver import Info
 from pyrozoo.models.zip_mixture import cavi
-from pyrozoo.models.zip_mixture.em import State, log_prior
-from pyrozoo.models.zip_mixture.likelihood import natural_weights, zero_is_on
+from pyrozoo.models.zip_mixture.cellwise import Assigned, Cellwise
+from pyrozoo.models.zip_mixture.em import OverdispersedState, PointSolver, State, log_prior
+from pyrozoo.models.zip_mixture.likelihood import Sums, natural_weights, zero_is_on
 
 ROUNDS = 3
 """Rounds of a sweep. Rows between two components change sides slowly: one round leaves draws too much alike."""
@@ -26,6 +27,10 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
     Between z and b, a Metropolis step slides omega and lambda against each other, b summed out: where rates are small
     most zeros could be either on or off, and b would tie the two to where they are. The objective is log p(X, Theta)
     of the state before the sweep, z and b summed out.
+
+    Negative binomial counts get their Gamma factors g (Zhou and Carin 2015, IEEE PAMI 37, section 2), given which rates
+    are conjugate. Since g ties rates and sizes to where they are, both move by Metropolis steps with b and g summed out
+    before they are drawn.
     """
 
     def step(self, state: State) -> tuple[State, Info]:
@@ -40,10 +45,15 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
         """Draw z, b and the parameters once; return log p(X | Theta) of the argument, too."""
         layout = self.posterior.layout
         # z_i | x, Theta: p(z_i = k) prop. to pi_k prod_{d observed} p(x_id | k)
+        if isinstance(layout, Cellwise):
+            z, evidence = layout.assign(layout.given(vars(state)))
+            assigned = Assigned(layout, z, self.model.num_components)
+            moved = self.walked(self.slid(state, assigned), assigned)
+            return self.draw_given(moved, assigned.draw(moved.on_prob, moved.rate, vars(moved).get("size"))), evidence
         sums, counts, evidence = layout.expected_statistics(layout.given(vars(state)), sample=True)
         return self.draw_parameters(self.slid(state, sums), sums, counts), evidence
 
-    def slid(self, state: State, sums: Float[Tensor, "C K F"]) -> State:
+    def slid(self, state: State, sums: Float[Tensor, "C K F"] | Assigned) -> State:
         """Move omega up and lambda down by one factor, or the other way round, given z; their product stays.
 
         The move has Jacobian 1, and is proposed as often as its opposite.
@@ -52,19 +62,41 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
         factor = (scale * torch.randn_like(state.rate)).exp()
         on, rate = state.on_prob * factor, state.rate / factor
         possible = (on < 1) & (rate > 0)
-        new = self.log_density(sums, torch.where(possible, on, 0.5), torch.where(possible, rate, 1.0))
-        gain = new - self.log_density(sums, state.on_prob, state.rate)
+        size = vars(state).get("size")
+        new = self.log_density(sums, torch.where(possible, on, 0.5), torch.where(possible, rate, 1.0), size)
+        gain = new - self.log_density(sums, state.on_prob, state.rate, size)
         taken = possible & (torch.rand_like(rate).log() < gain)
         moved = {"on_prob": torch.where(taken, on, state.on_prob), "rate": torch.where(taken, rate, state.rate)}
         return dataclasses.replace(state, **moved)
 
+    def walked(self, state: State, assigned: Assigned) -> State:
+        """Move rates and sizes of negative binomials on the scale of logarithms given z, b and g summed out."""
+        if not isinstance(state, OverdispersedState):
+            return state
+        for name in ("rate", "size"):
+            old = getattr(state, name)
+            new = old * (torch.exp(-SHORTEST * torch.rand_like(old)) * torch.randn_like(old)).exp()
+            proposed = dataclasses.replace(state, **{name: new})
+            gain = new.log() - old.log()  # the Jacobian of the logarithm
+            for sign, at in ((1, proposed), (-1, state)):
+                gain = gain + sign * self.log_density(assigned, at.on_prob, at.rate, at.size)
+            taken = (new > 0) & new.isfinite() & (torch.rand_like(old).log() < gain)
+            state = dataclasses.replace(state, **{name: torch.where(taken, new, old)})
+        return state
+
     def log_density(
-        self, sums: Float[Tensor, "C K F"], on: Float[Tensor, "C K D"], rate: Float[Tensor, "C K D"]
-    ) -> Float[Tensor, "C K D"]:
-        """Return log p(omega, lambda | z, X) of each component and column, but for a constant."""
+        self, sums: Float[Tensor, "C K F"] | Assigned, on: Float[Tensor, "C K D"], rate: Float[Tensor, "C K D"],
+        size: Float[Tensor, "C K D"] | None = None,
+    ) -> Float[Tensor, "C K D"]:  # fmt: skip
+        """Return log p(omega, lambda, r | z, X) of each component and column, but for a constant."""
         m, log_on, log_off, log_rate = self.model, on.log(), torch.log1p(-on), rate.log()
-        weights = natural_weights(log_rate, rate, log_on, log_off, self.posterior.layout.reference)
-        likelihood = (weights * sums).unflatten(-1, (3, -1)).sum(-2)
+        if isinstance(sums, Assigned):
+            likelihood = sums.log_likelihood(on, rate, size)
+        else:
+            weights = natural_weights(log_rate, rate, log_on, log_off, self.posterior.layout.reference)
+            likelihood = (weights * sums).unflatten(-1, (3, -1)).sum(-2)
+        if size is not None:
+            likelihood = likelihood + (m.size_shape - 1) * size.log() - m.size_rate * size
         beta = (m.on_prob_alpha - 1) * log_on + (m.on_prob_beta - 1) * log_off
         return likelihood + beta + (m.rate_shape - 1) * log_rate - m.rate_rate * rate
 
@@ -74,4 +106,8 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
         phi = zero_is_on(state.on_prob.log(), state.rate, torch.log1p(-state.on_prob))
         # Only the number of b = 1 among the zeros of a component matters, and it is Binomial(n0_kd, phi_kd).
         on = positive + torch.binomial(zero.round(), phi)
-        return State(**cavi.State.given(self.posterior, counts, total, on, positive + zero).q.sample())
+        return self.draw_given(state, Sums(counts, total, on, positive + zero, on))
+
+    def draw_given(self, state: State, sums: Sums) -> State:
+        """Draw weights, probabilities and rates given everything else."""
+        return dataclasses.replace(state, **cavi.State.given(self.posterior, sums).q.sample())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -11,9 +13,14 @@ from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.cavi import Solver
 from pyrozoo.models.zip_mixture.posterior import Posterior
 
+INITIAL_SHAPE = 4.0
+"""Of q(size): half of its mean either way, for a start."""
+
 
 class Guide:
-    """q(weights) Dirichlet, q(on_prob) Beta, q(rate) Gamma; the assignment is enumerated in the model.
+    """q(weights) Dirichlet, q(on_prob) Beta, q(rate) Gamma, and q(size) Gamma where counts are negative binomial.
+
+    The assignment is enumerated in the model.
 
     Each factor is parametrised by its mean and its concentration: the mean moves where the data pull it without waiting
     for the concentration to follow, whose gradient is mostly noise. With the textbook parameters, and with starting
@@ -25,8 +32,9 @@ class Guide:
     """
 
     def __init__(self, posterior: Posterior):
-        state = Solver(posterior).after(1)
         self.model = posterior.model
+        poisson = Posterior(replace(self.model, overdispersed=False), posterior.data)
+        state = Solver(poisson).after(1)
         total, on_total = state.concentration[0].sum(), (state.on_alpha + state.on_beta)[0]
         positive, unit = constraints.positive, constraints.unit_interval
         self.start = {
@@ -37,6 +45,10 @@ class Guide:
             "rate_mean": ((state.shape / state.rate)[0], positive),
             "rate_shape": (state.shape[0], positive),
         }
+        if self.model.overdispersed:
+            size = torch.full_like(state.shape[0], self.model.size_shape / self.model.size_rate)
+            shape = torch.full_like(size, INITIAL_SHAPE)
+            self.start |= {"size_mean": (size, positive), "size_shape": (shape, positive)}
 
     def __call__(self, data: Table) -> None:
         """Sample the global sites."""
@@ -49,3 +61,5 @@ class Guide:
         with pyro.plate("component", self.model.num_components, dim=-2), columns:
             pyro.sample("on_prob", dist.Beta(on_mean * q["on_total"], (1 - on_mean) * q["on_total"]))
             pyro.sample("rate", dist.Gamma(q["rate_shape"], q["rate_shape"] / q["rate_mean"].clamp(min=tiny)))
+            if self.model.overdispersed:
+                pyro.sample("size", dist.Gamma(q["size_shape"], q["size_shape"] / q["size_mean"].clamp(min=tiny)))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -38,6 +39,53 @@ Given = tuple[Float[Tensor, "C K F"], Float[Tensor, "C K"]]
 """What multiplies the design, and log pi or its expectation."""
 
 Cells = Float[Tensor, "*C D"]
+
+
+class Parameters(NamedTuple):
+    """What is known of the parameters of every component and column: values for EM and Gibbs, expectations for CAVI.
+
+    ``size`` is there where counts are negative binomial.
+    """
+
+    log_rate: Float[Tensor, "*C K D"]
+    rate: Float[Tensor, "*C K D"]
+    log_on: Float[Tensor, "*C K D"]
+    log_off: Float[Tensor, "*C K D"]
+    log_weights: Float[Tensor, "*C K"]
+    size: Float[Tensor, "*C K D"] | None = None
+
+    @classmethod
+    def of(cls, points: Values) -> Parameters:
+        """Return them at points: site -> [chains, *event]."""
+        tiny = torch.finfo(points["rate"].dtype).tiny  # a rate or probability of 0 must not make 0 * inf in the product
+        rate, on = points["rate"].clamp(min=tiny), points["on_prob"].clamp(min=tiny)
+        logs = rate.log(), rate, on.log(), torch.log1p(-on)
+        return cls(*logs, points["weights"].log(), points["size"].clamp(min=tiny) if "size" in points else None)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What solvers need of the data and what is hidden: sums over the rows of each component, [chain, K, column].
+
+    With b whether a cell is on and g its Gamma factor (1 where counts are Poisson), expected or drawn.
+
+    Attributes:
+        counts: Rows, [chain, K].
+        total: Of x.
+        on: Of b.
+        seen: Of observed cells.
+        exposed: Of b E g: what rates are exposed to.
+        factors: Of b g; None where counts are Poisson.
+        log_factors: Of b log g; None there, too.
+    """
+
+    counts: Float[Tensor, "C K"]
+    total: Float[Tensor, "C K D"]
+    on: Float[Tensor, "C K D"]
+    seen: Float[Tensor, "C K D"]
+    exposed: Float[Tensor, "C K D"]
+    factors: Float[Tensor, "C K D"] | None = None
+    log_factors: Float[Tensor, "C K D"] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,16 +118,21 @@ class Layout:
         return cls(torch.cat(parts, 1), reference, constant)
 
     @property
+    def rows(self) -> int:
+        """Return how many rows there are."""
+        return len(self.design)
+
+    @property
     def compact(self) -> bool:
         """Return whether the third part of the design is left out."""
         return self.design.shape[1] == 2 * len(self.reference)
 
     def given(self, points: Values) -> Given:
         """Return what multiplies the design, and log pi, at points: site -> [chains, *event]."""
-        tiny = torch.finfo(points["rate"].dtype).tiny  # a rate or probability of 0 must not make 0 * inf in the product
-        rate, on = points["rate"].clamp(min=tiny), points["on_prob"].clamp(min=tiny)
-        weights = natural_weights(rate.log(), rate, on.log(), torch.log1p(-on), self.reference)
-        return weights, points["weights"].log()
+        return self._given(Parameters.of(points))
+
+    def _given(self, known: Parameters) -> Given:
+        return natural_weights(*known[:4], self.reference), known.log_weights
 
     def _logits(self, given: Given) -> tuple[Float[Tensor, "columns rows_of_product"], Float[Tensor, "C K"]]:
         """Return what multiplies the design, transposed, and what is added to the product."""
@@ -130,6 +183,13 @@ class Layout:
         if self.compact:
             result = torch.cat([result, (counts.unsqueeze(-1) - result.chunk(2, -1)[1]).clamp(min=0)], -1)
         return result, counts, evidence
+
+    def expect(self, known: Parameters) -> tuple[Sums, Float[Tensor, C]]:
+        """Return the expected sums over the rows of each component, and sum_i log p(x_i)."""
+        sums, counts, evidence = self.expected_statistics(self._given(known))
+        total, positive, zero = sums.chunk(3, -1)
+        on = positive + zero_is_on(known.log_on, known.rate, known.log_off) * zero
+        return Sums(counts, total, on, positive + zero, on), evidence
 
     def row_log_evidence(self, given: Given) -> Float[Tensor, "C N"]:
         """Return log p(x_i) of every row under every chain."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from pyrozoo.contracts.model import Derived, Model
 from pyrozoo.contracts.symmetry import Relabel
 from pyrozoo.core.draws import Values
-from pyrozoo.core.settings import positive, whole
+from pyrozoo.core.settings import flag, positive, whole
 from pyrozoo.data.table import Table
 
 
@@ -35,6 +35,17 @@ class ZipMixture(Model):
     so that p(x_id | z_i = k) = omega_kd Poisson(x_id; lambda_kd) + (1 - omega_kd) 1[x_id = 0]. A missing count is
     summed out. Zero-inflated Poisson: Lambert 1992, Technometrics 34.
 
+    Where rows have an exposure E_i, the rate of row i is E_i lambda_kd: lambda counts events per unit of exposure.
+
+    With ``overdispersed`` counts that are on vary by a Gamma factor of mean 1 for every cell, which is summed out::
+
+        size       r_kd       ~ Gamma(size_shape, size_rate)            [component, column]
+        factor     g_id       ~ Gamma(r_{z_i d}, r_{z_i d})             [row, column]
+        counts     x_id       = 0 with probability 1 - omega_{z_i d}, else ~ Poisson(E_i lambda_{z_i d} g_id)
+
+    so that a count that is on is negative binomial of mean m = E_i lambda and variance m + m^2 / r: the smaller the
+    size, the more counts vary. Zhou and Carin 2015, IEEE PAMI 37.
+
     Attributes:
         num_components: K, at least 1.
         weight_concentration: Dirichlet concentration, one positive number for all components or K of them.
@@ -42,13 +53,17 @@ class ZipMixture(Model):
         on_prob_beta: Second Beta parameter, positive.
         rate_shape: Gamma shape of the rates, positive.
         rate_rate: Gamma rate (inverse scale) of the rates, positive. None: from the data, so that the prior mean of a
-            rate is the mean of the counts above 0; 1 in a simulation.
+            rate is the mean of the counts above 0, per unit of exposure; 1 in a simulation.
+        overdispersed: Whether counts that are on are negative binomial rather than Poisson.
+        size_shape: Gamma shape of the sizes, positive.
+        size_rate: Gamma rate (inverse scale) of the sizes, positive.
 
     Raises:
         SettingError: On construction, naming the field that is out of range.
     """
 
     without_data: ClassVar[Mapping[str, float]] = {"rate_rate": 1.0}
+    uses_exposure: ClassVar[bool] = True
 
     num_components: int = whole()
     weight_concentration: float | Sequence[float] = positive(many=True)
@@ -56,6 +71,9 @@ class ZipMixture(Model):
     on_prob_beta: float = positive()
     rate_shape: float = positive()
     rate_rate: Any = positive(optional=True)
+    overdispersed: bool = flag(default=False)
+    size_shape: float = positive(default=2.0)
+    size_rate: float = positive(default=0.2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,8 +85,11 @@ class ZipMixture(Model):
         """Return the rate of the rates' prior that puts its mean at the data's."""
         above = data.filled[data.filled > 0].double()
         # Zeros say little of a rate: many come from cells that are off.
-        mean = float(above.mean()) if len(above) else 1.0
-        return {"rate_rate": Derived(self.rate_shape / mean, "rate_shape / mean of the counts above 0")}
+        mean, how = float(above.mean()) if len(above) else 1.0, "rate_shape / mean of the counts above 0"
+        if data.exposure is not None:
+            exposed = (data.filled > 0) * data.exposure[:, None]
+            mean, how = float(above.sum() / exposed.sum()) if len(above) else 1.0, f"{how} per unit of exposure"
+        return {"rate_rate": Derived(self.rate_shape / mean, how)}
 
     @property
     def symmetry(self) -> Relabel:
@@ -87,13 +108,21 @@ class ZipMixture(Model):
         with pyro.plate("component", self.num_components, dim=-2), columns:
             on_prob = pyro.sample("on_prob", dist.Beta(number(self.on_prob_alpha), number(self.on_prob_beta)))
             rate = pyro.sample("rate", dist.Gamma(number(self.rate_shape), number(self.rate_rate)))
+            if self.overdispersed:
+                size = pyro.sample("size", dist.Gamma(number(self.size_shape), number(self.size_rate)))
         index = torch.arange(D, device=like.device)
         with pyro.plate("row", data.total_rows or N, subsample=torch.arange(N, device=like.device), dim=-2):
             z = pyro.sample("assignment", dist.Categorical(weights), infer={"enumerate": "parallel"})
             with columns:
-                on, lam = Vindex(on_prob)[z, index], Vindex(rate)[z, index]
-                counts = dist.ZeroInflatedPoisson(lam, gate=1 - on).mask(data.observed)
-                pyro.sample("counts", counts, obs=data.filled)
+                on, mean = Vindex(on_prob)[z, index], Vindex(rate)[z, index]
+                if data.exposure is not None:
+                    mean = data.exposure[:, None] * mean
+                if self.overdispersed:
+                    r = Vindex(size)[z, index]
+                    counts: Any = dist.ZeroInflatedNegativeBinomial(r, logits=(mean / r).log(), gate=1 - on)
+                else:
+                    counts = dist.ZeroInflatedPoisson(mean, gate=1 - on)
+                pyro.sample("counts", counts.mask(data.observed), obs=data.filled)
 
 
 def _features(flat: Values) -> Float[Tensor, "S K P"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -16,8 +17,10 @@ from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.table import Table
 from pyrozoo.math.moments import column_moments, row_mean_quantiles
+from pyrozoo.models.zip_mixture.cellwise import Cellwise
 from pyrozoo.models.zip_mixture.likelihood import LARGEST_FLOAT32_COUNT, Layout
 from pyrozoo.models.zip_mixture.model import ZipMixture
+from pyrozoo.models.zip_mixture.overdispersion import log_excess
 from pyrozoo.models.zip_mixture.queries import BLOCK_ELEMENTS, MOST_DRAWS, predict_cells
 
 MOST_ELEMENTS = 10**9
@@ -32,16 +35,27 @@ class Posterior(HandBuilt):
     observed = "counts"
     unit = "row"
     wants = "a table (rows by columns)"
-    sites: ClassVar = {"weights": ("component",), "on_prob": ("component", "column"), "rate": ("component", "column")}
     invariant_dims: ClassVar = {
         "log_likelihood": (), "column_mean": ("column",), "column_zero": ("column",), "column_variance": ("column",),
         "same_component": (),
     }  # fmt: skip
 
+    @property
+    def sites(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the global sites; sizes are among them where counts are negative binomial."""
+        cells = {"on_prob": ("component", "column"), "rate": ("component", "column")}
+        return {"weights": ("component",), **cells, **({"size": cells["rate"]} if self.model.overdispersed else {})}
+
     @cached_property
-    def layout(self) -> Layout:
-        """The table as the likelihood wants it."""
-        return Layout.of(self.data)
+    def layout(self) -> Any:
+        """The table as the likelihood wants it: a ``Layout``, or ``Cellwise`` where that does not hold."""
+        alike = self.data.exposure is None and not self.model.overdispersed
+        return Layout.of(self.data) if alike else Cellwise.of(self.data)
+
+    @cached_property
+    def mean_exposure(self) -> float:
+        """The mean exposure of a row."""
+        return 1.0 if self.data.exposure is None else float(self.data.exposure.mean())
 
     @cached_property
     def alpha(self) -> Float[Tensor, K]:
@@ -62,17 +76,23 @@ class Posterior(HandBuilt):
         explainable; of prior draws, random responsibilities and this, this reached the best mode most often.
         """
         data, K, (N, D) = self.data, self.model.num_components, self.data.shape
-        total = data.observed.to(data.values.dtype).sum(0)
-        mean, positive = data.filled.sum(0) / total, (data.filled > 0).sum(0) / total
+        observed, counts = data.observed.to(data.values.dtype), data.filled
+        total = seen = observed.sum(0)
+        if data.exposure is not None:
+            seen, counts = (observed * data.exposure[:, None]).sum(0), data.filled / data.exposure[:, None]
+        mean, positive = data.filled.sum(0) / seen, (data.filled > 0).sum(0) / total
         # Random rows without replacement per chain; more components than rows repeat them.
         order = torch.rand(chains, N, device=data.values.device).argsort(1)
         picked = order[:, torch.arange(K, device=order.device) % N]
-        rows = torch.where(data.observed, data.filled, mean)[picked]
-        return {
+        rows = torch.where(data.observed, counts, mean)[picked]
+        start = {
             "weights": data.values.new_full((chains, K), 1 / K),
             "on_prob": (0.5 * (rows > 0) + 0.5 * positive).clamp(0.05, 0.95),
-            "rate": (0.5 + self.uniform(chains, K, D)) * 0.5 * (rows + mean) + 0.1,
+            "rate": (0.5 + self.uniform(chains, K, D)) * 0.5 * (rows + mean) + 0.1 / self.mean_exposure,
         }
+        if self.model.overdispersed:
+            start["size"] = (0.5 + self.uniform(chains, K, D)) * self.model.size_shape / self.model.size_rate
+        return start
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_i | weights, on_prob, rate) of every row, the assignment summed out."""
@@ -83,15 +103,18 @@ class Posterior(HandBuilt):
         """Return quantities that no relabelling changes.
 
         ``log_likelihood``; per column the model's ``column_mean`` E[x], ``column_zero`` P(x = 0) and
-        ``column_variance``; and ``same_component``, the probability that two new rows share a component.
+        ``column_variance``, of a row of exposure 1; and ``same_component``, the probability that two new rows share a
+        component.
         """
         pi, omega, lam = draws["weights"].unsqueeze(-1), draws["on_prob"], draws["rate"]
-        mean = (pi * omega * lam).sum(-2)
+        mean, log_zero, more = (pi * omega * lam).sum(-2), -lam, lam
+        if self.model.overdispersed:
+            log_zero, more = log_excess(torch.zeros_like(lam), lam, draws["size"]), lam + lam / draws["size"]
         return {
             "log_likelihood": self.log_likelihood(draws) if log_likelihood is None else log_likelihood,
             "column_mean": mean,
-            "column_zero": (pi * (1 + omega * torch.expm1(-lam))).sum(-2),
-            "column_variance": (pi * omega * lam * (1 + lam)).sum(-2) - mean.square(),
+            "column_zero": (pi * (1 + omega * torch.expm1(log_zero))).sum(-2),
+            "column_variance": (pi * omega * lam * (1 + more)).sum(-2) - mean.square(),
             "same_component": draws["weights"].square().sum(-1),
         }
 
@@ -117,4 +140,4 @@ class Posterior(HandBuilt):
         step = max(1, BLOCK_ELEMENTS // (max(len(flat["weights"]), values) * K))
         cells = zip(*(each.split(step) for each in (hidden.rows, hidden.columns, hidden.values)), strict=True)
         with seeded(0):  # a query of one fit always answers the same
-            return Prediction.joined([predict_cells(flat, self.data, values, *each) for each in cells], hidden.values)
+            return Prediction.joined([predict_cells(self, flat, values, *each) for each in cells], hidden.values)

@@ -17,11 +17,13 @@ from pyrozoo.data.table import Table
 from pyrozoo.drawing.labels import short
 from pyrozoo.drawing.panels import array, panels
 from pyrozoo.drawing.predictions import completions
-from pyrozoo.models.zip_mixture.likelihood import Layout
 from pyrozoo.models.zip_mixture.queries import affinity, assign
 
 MOST_ROWS = 1000
 """Rows of the affinity matrix; more are thinned evenly."""
+
+SITES = "on_prob", "rate", "size"
+"""What a component has for every column; a size only where counts are negative binomial."""
 
 MOST_NAMED = 12
 """Columns up to which each is named."""
@@ -38,7 +40,9 @@ class View(view.View):
         if test is None or test.hidden is None:
             return {}
         prediction, truth = fit.prediction(test), test.hidden.values
-        naive = test.filled.sum() / test.observed.sum() - truth
+        exposure = test.values.new_ones(test.shape[0]) if test.exposure is None else test.exposure
+        seen = test.observed * exposure[:, None]
+        naive = exposure[test.hidden.rows] * (test.filled.sum() / seen.sum()) - truth
         return {
             "completion_rmse": prediction.rmse(truth),
             "completion_elpd": prediction.log_density.mean().item(),
@@ -47,7 +51,7 @@ class View(view.View):
 
     def responsibilities(self, fit: Fit) -> Tensor:
         """Return the probability of every component for every row."""
-        return assign(Layout.of(fit.data), fit.aligned)
+        return assign(layout(fit, fit.data), fit.aligned)
 
     def tables(self, fit: Fit) -> view.Tables:
         """Return components, the cluster of every row, old and new, and completed counts.
@@ -72,15 +76,21 @@ class View(view.View):
         return view.Pictures(partial(_components, fit), partial(_affinity, fit), hidden)
 
 
+def layout(fit: Fit, table: Table) -> Any:
+    """Return rows, old or new, as the likelihood wants them."""
+    posterior: Any = fit.posterior.on(table)
+    return posterior.layout
+
+
 def _profiles(fit: Fit) -> pd.DataFrame:
     mean = {site: value.cpu().numpy() for site, value in fit.aligned.means().items()}
-    names = [(d, label, site) for d, label in enumerate(fit.data.column_labels) for site in ("on_prob", "rate")]
+    names = [(d, label, site) for d, label in enumerate(fit.data.column_labels) for site in SITES if site in mean]
     profiles = {f"{site}[{label}]": mean[site][:, d] for d, label, site in names}
     return pd.DataFrame({"component": range(len(mean["weights"])), "weight": mean["weights"], **profiles})
 
 
 def _clusters(fit: Fit, table: Table) -> pd.DataFrame:
-    probability = assign(Layout.of(table), fit.aligned)
+    probability = assign(layout(fit, table), fit.aligned)
     clusters = {"row": list(table.row_labels), "cluster": probability.argmax(1).cpu().numpy()}
     return pd.DataFrame({**clusters, **view.numbered("probability", probability)})
 
@@ -102,16 +112,18 @@ def _components(fit: Fit) -> Picture:
     axes[0].set_yticks(range(K), [f"{k}: {weight:.0%}" for k, weight in enumerate(mean["weights"])])
     axes[0].set_ylabel("component: weight")
     said = "Each component's profile over the columns; the weights are the shares of rows."
+    if fit.data.exposure is not None:
+        said += " Rates and means are per unit of exposure."
     return Picture("components", said, figure)
 
 
 def _affinity(fit: Fit) -> Picture:
     N, chosen = fit.data.shape[0], evenly(fit.data.shape[0], MOST_ROWS)
-    layout = Layout.of(fit.data.batch(chosen))
-    probability = assign(layout, fit.aligned)
+    rows = layout(fit, fit.data.batch(chosen))
+    probability = assign(rows, fit.aligned)
     cluster = probability.argmax(1)
     order = (cluster.double() - 0.999 * probability.amax(1)).argsort(stable=True)
-    matrix = affinity(layout, fit.draws)[order][:, order].cpu().numpy()
+    matrix = affinity(rows, fit.draws)[order][:, order].cpu().numpy()
     figure, axis = panels(5.6, 4.8)
     image = axis.imshow(matrix, cmap="magma", vmin=0, vmax=1, interpolation="nearest")
     for edge in np.cumsum(np.bincount(cluster.cpu().numpy()))[:-1]:
