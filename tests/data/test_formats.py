@@ -367,6 +367,33 @@ def test_entries_of_a_matrix_that_are_listed_twice_are_summed(tmp_path):
     assert raw.headless
 
 
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("2 2 2\n1 1 1,5\n2 2 1\n", "m.mtx: line 3 is '1 1 1,5'; 3 numbers are expected there"),
+        ("2 2 2\n1 1 1\n2 2\n", "m.mtx: line 4 is '2 2'; 3 numbers are expected there"),
+        ("2 2 2\n1 1 1\n2 2 1 4\n", "m.mtx: line 4 is '2 2 1 4'; 3 numbers are expected there"),
+        ("2 2 2\n1 1 1\n3 2 1\n", "m.mtx is not a readable MatrixMarket file (Line 4: Row index out of bounds)"),
+        ("2 2 3\n1 1 1\n2 2 1\n", "m.mtx is not a readable MatrixMarket file (Truncated file."),
+    ],
+)
+def test_malformed_lines_of_a_matrix_are_named(tmp_path, lines, message):
+    (tmp_path / "m.mtx").write_text("%%MatrixMarket matrix coordinate real general\n" + lines)
+    assert message in said(tmp_path / "m.mtx")
+    good = "%%MatrixMarket matrix coordinate real general\n% c\n\n 2 2  2\r\n1  1 -1.5e+3 \n\n 2 2 .5"
+    (tmp_path / "m.mtx").write_text(good)
+    assert [column.to_pylist() for column in read(tmp_path / "m.mtx").columns] == [[0, 1], [0, 1], [-1500, 0.5]]
+
+
+def test_headers_that_state_more_than_a_file_holds_take_no_memory(tmp_path):
+    path = tmp_path / "x.dta"
+    pd.DataFrame({"a": [1, 2]}).to_stata(path, write_index=False, version=114)
+    content = bytearray(path.read_bytes())
+    content[6:10] = (1 << 30).to_bytes(4, "little")
+    path.write_bytes(bytes(content))
+    assert said(path) == f"x.dta is not a readable Stata file: it states {1 << 30} rows, more than it can hold"
+
+
 def test_idx_files_have_a_column_per_pixel(tmp_path):
     content = b"\0\0\x08\x03" + np.array([2, 2, 3], ">u4").tobytes() + bytes(range(12))
     (tmp_path / "images-idx3-ubyte").write_bytes(content)

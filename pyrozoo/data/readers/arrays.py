@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,10 @@ NUMPY = (".npy", ".npz")
 
 SPARSE = {"indices", "indptr", "data", "format", "shape"}
 """Arrays of an .npz file that ``scipy.sparse.save_npz`` wrote; its lists of coordinates have row and col instead."""
+
+
+NUMBER = rb"[+-]?(?>[0-9]++\.?[0-9]*+|\.[0-9]++|inf(?:inity)?|nan)(?:e[+-]?[0-9]++)?"
+"""A number of a MatrixMarket file."""
 
 
 def read_numpy(path: Path, key: str | int | None) -> np.ndarray:
@@ -90,15 +96,29 @@ def matrix_raw(path: Path, layout: Layout, opened: Callable[[], BinaryIO] | None
     """
     from scipy.io import mmread
 
-    with readable(path.name, "MatrixMarket file"):
-        if opened is None:
-            matrix = mmread(path)
-        else:
-            with opened() as file:
-                matrix = mmread(file)
+    with readable(path.name, "MatrixMarket file"), opened() if opened else path.open("rb") as file:
+        content = file.read()
+        _check_lines(content, path.name)
+        matrix = mmread(io.BytesIO(content))
     if isinstance(matrix, np.ndarray):
         return array_raw(matrix, path.name, layout, format="MatrixMarket")
     return sparse_raw(matrix, path.name, format="MatrixMarket")
+
+
+def _check_lines(content: bytes, where: str) -> None:
+    """Refuse a line that is malformed: SciPy's reader takes 1,5 as 1, and a damaged file can end the process."""
+    banner, _, body = content.partition(b"\n")
+    words = banner.decode("latin-1").lower().split()
+    fields = 1 if "array" in words else {"pattern": 2, "complex": 4}.get(words[3] if len(words) > 3 else "", 3)
+    start = re.match(rb"(?:[ \t]*+(?:%[^\n]*+)?\r?\n)*+", body)
+    begin = body.find(b"\n", start.end() if start else 0) + 1  # after the line of sizes
+    line = NUMBER + rb"(?:[ \t]++" + NUMBER + rb"){%d}" % (fields - 1)
+    found = re.compile(rb"(?>[ \t]*+(?:" + line + rb")?+[ \t]*+(?:\r?\n|\Z))*+", re.I).match(body, begin)
+    end = found.end() if found else begin
+    if begin and end < len(body):
+        number = body.count(b"\n", 0, end) + 2
+        text = body[end : end + 60].split(b"\n")[0].decode("latin-1")
+        raise DataError(f"{where}: line {number} is {text!r}; {fields} numbers are expected there")
 
 
 def idx_raw(path: Path, layout: Layout) -> Raw:

@@ -39,8 +39,10 @@ def readable(name: str, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (UserError, MemoryError):
+    except UserError:
         raise
+    except MemoryError:
+        raise DataError(f"{name} is damaged, or needs more memory than there is") from None
     except Exception as error:
         said = textwrap.shorten(first_line(error), 200, placeholder=" ...") or type(error).__name__
         raise DataError(f"{name} is not a readable {what} ({said}): perhaps it is cut short") from None

@@ -7,6 +7,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ FORMULA = re.compile(
     rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
 )
 """A cell with a formula and no stored value, in a sheet's XML."""
+
+MOST_ROWS = 2**20
+"""Rows of a sheet, as Excel has them: a number beyond is damage."""
 
 MERGED = re.compile(rb"<(?:\w+:)?mergeCell ")
 
@@ -126,7 +130,9 @@ def _missing(cell: Any) -> bool:
 
 def _rows(sheet: Any) -> list[Row]:
     """Return the cells of a sheet, row by row from its first, without empty rows at the end."""
-    rows: list[Row] = [tuple(None if _missing(cell) else cell for cell in row) for row in _cells(sheet)]
+    rows: list[Row] = []
+    for row in islice(_cells(sheet), MOST_ROWS):
+        rows.append(tuple(None if _missing(cell) else cell for cell in row))
     while rows and not _filled(rows[-1]):
         rows.pop()
     return rows

@@ -19,6 +19,9 @@ READERS = {"SPSS": "read_sav", "SPSS portable": "read_por", "Stata": "read_dta",
            "SAS transport": "read_xport"}  # fmt: skip
 """The format -> the function of pyreadstat."""
 
+MOST_PACKED = 1100
+"""Cells that a byte of a file can hold at most where it is compressed: by zlib, to a thousandth; otherwise one."""
+
 CARD = 80
 """Bytes of a record of the SAS transport format, which says nowhere how many there are."""
 
@@ -51,10 +54,11 @@ def read_statistics(path: Path, format: str, layout: Layout) -> Raw:
     if format == "SAS transport" and path.stat().st_size % CARD:
         raise DataError(f"{path.name} is not a readable {format} file: it is cut short within a record of {CARD} bytes")
     with readable(path.name, f"{format} file"):
+        own = {"user_missing": True} if format == "SPSS" else {}  # else it does not say what its missing values are
+        about = read(str(path), output_format="dict", metadataonly=True, **own, **more)[1]
+        _check_size(path, format, about.number_rows or 0, about.number_columns or 1)
         values, meta = read(str(path), output_format="dict", **more)
-        ranges = {}
-        if format == "SPSS":  # only when its own missing values are asked for does it say which they are
-            ranges = read(str(path), output_format="dict", metadataonly=True, user_missing=True)[1].missing_ranges
+        ranges = about.missing_ranges if own else {}
         names = list(meta.column_names)
         if not names:
             raise DataError(f"{path.name} holds no variable")
@@ -74,6 +78,14 @@ def read_statistics(path: Path, format: str, layout: Layout) -> Raw:
         path.name, format, columns, names=names, codes=codes, first=1, unit="row", facts=facts, notes=notes,
         problems=problems, stated=frozenset({"encoding", "decimal"}),
     )  # fmt: skip
+
+
+def _check_size(path: Path, format: str, rows: int, columns: int) -> None:
+    """Refuse a file whose header states more rows than it can hold: memory would be taken for all of them."""
+    with path.open("rb") as file:
+        packed = MOST_PACKED if format == "SAS" or file.read(4) == b"$FL3" else 1
+    if rows * columns > path.stat().st_size * packed:
+        raise DataError(f"{path.name} is not a readable {format} file: it states {rows} rows, more than it can hold")
 
 
 def _levels(labels: Mapping[Any, str], missing: Sequence[Any], column: pa.ChunkedArray) -> dict[Any, str]:
