@@ -662,6 +662,7 @@ def test_odd_columns_of_pandas():
             "thin": pd.arrays.SparseArray([0.0, 0.0, 2.0]),
             "level": pd.Categorical([10, 2, 10], categories=[10, 2]),
             "huge": [2**70, 1, None],
+            "noon": pd.Series([pd.Timestamp(DAY), None, pd.Timestamp(DAY)], dtype=object),
             "wave": [1j, 2, 3],
             "took": pd.to_timedelta([1, 2, 3], unit="h"),
             "list": [[1], [2], [3]],
@@ -675,6 +676,7 @@ def test_odd_columns_of_pandas():
     assert cells(raw, "month") == ["2024-01", "2024-02", "2024-03"]
     assert cells(raw, "thin") == [0, 0, 2]
     assert levels(raw, "level") == [10, 2]
+    assert cells(raw, "noon") == [DAY, None, DAY]
     assert cells(raw, "huge") == [str(2**70), "1", None]
     assert [problem.split(",")[0] for problem in raw.problems] == [
         "column 'wave' holds complex numbers",

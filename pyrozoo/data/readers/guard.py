@@ -183,7 +183,7 @@ def cells(values: Sequence[Any]) -> pa.ChunkedArray:
         made = np.array(present)
         kind = kind if made.dtype.kind in "biuf" else "mixture"  # whole numbers that no machine word holds
     elif kind not in ("str", "mixture"):
-        return chunked([None if missing else each for each, missing in zip(values, gone, strict=True)])
+        return dated(chunked([None if missing else each for each, missing in zip(values, gone, strict=True)]))
     if kind in ("str", "mixture"):
         made = np.empty(len(present), object)
         made[:] = [str(shown(each)) for each in present]
