@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyrozoo.data.table import Table
     from pyrozoo.run.fit import Result, fit, list_models, load, resume
     from pyrozoo.run.nuts import nuts
+    from pyrozoo.run.reading import read
     from pyrozoo.run.score import score
     from pyrozoo.run.synthesize import synthesize
     from pyrozoo.studies.calibrate.run import calibrate
@@ -23,14 +24,14 @@ MODULES = {
     "Model": "contracts.model", "Relabel": "contracts.symmetry", "Rotate": "contracts.symmetry", "Table": "data.table",
     **dict.fromkeys(("between", "not_negative", "one_of", "positive", "whole"), "core.settings"),
     **dict.fromkeys(("Result", "fit", "list_models", "load", "resume"), "run.fit"),
-    "nuts": "run.nuts", "score": "run.score", "synthesize": "run.synthesize", "compare": "studies.compare.run",
+    "nuts": "run.nuts", "read": "run.reading", "score": "run.score", "synthesize": "run.synthesize", "compare": "studies.compare.run",
     "recover": "studies.recover.run", "calibrate": "studies.calibrate.run",
 }  # fmt: skip
 """What the package offers -> where it is."""
 
 __all__ = [
     "Model", "Relabel", "Result", "Rotate", "Table", "between", "calibrate", "compare", "fit", "list_models", "load",
-    "not_negative", "nuts", "one_of", "positive", "recover", "resume", "score", "synthesize", "whole",
+    "not_negative", "nuts", "one_of", "positive", "read", "recover", "resume", "score", "synthesize", "whole",
 ]  # fmt: skip
 
 # ArviZ announces its next version at every import; the pin in pyproject.toml says which one is meant.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,11 +10,15 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
+from pyrozoo.command import files
 from pyrozoo.core.settings import suggestion
 from pyrozoo.run import catalog
 
 GROUPS = ("model", "inference", "data", "device", "experiment")
 TASKS = ("calibrate", "fit")
+
+ALONE = ("resume", "score", "simulations", "task")
+"""Settings that say what to do."""
 
 RECOVERY = ("recovery.simulations", "recovery.seed", "recovery.methods", "recovery.rows", "recovery.resume", "outputs",
             "threads", "progress")  # fmt: skip
@@ -41,7 +46,8 @@ class Arguments:
     @classmethod
     def read(cls, typed: Sequence[str]) -> Arguments:
         """Read what was typed."""
-        return cls(tuple(spelled_out(list(typed))))
+        words = spelled_out(list(typed))
+        return cls(tuple(files.named(words, bool({"-m", "--multirun"} & {*words}))))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.words)
@@ -168,8 +174,10 @@ def early_problem(arguments: Arguments) -> str | None:
                 valid = catalog.models() if group == "model" else catalog.options(group)
                 return f"{group}=... is missing; {suggestion('', valid)}"
     if not arguments.sweep and "model" in chosen and "inference" in chosen:
-        return catalog.check_pair(chosen["model"][0], chosen["inference"][0])
-    return None
+        if problem := catalog.check_pair(chosen["model"][0], chosen["inference"][0]):
+            return problem
+    data = arguments.one("data")
+    return None if data is None else files.problem_of(arguments.one("model"), data, arguments.settings)
 
 
 def _choice_problem(group: str, names: Sequence[str], arguments: Arguments) -> str | None:
@@ -181,16 +189,9 @@ def _choice_problem(group: str, names: Sequence[str], arguments: Arguments) -> s
     if group == "model" and len(names) > 1 and (outside := [name for name in names if catalog.source_of(name)]):
         return f"model={outside[0]} comes from outside of the zoo: a sweep can have one such model, and no other"
     for name in names:
-        if group == "data" and name not in catalog.options(group) and Path(name).is_file():
-            return f"data={name} is a file: data={file_data(arguments)} data.path={name}"
         if problem := catalog.check_choice(group, name, next(iter(arguments.chosen("model")), None)):
             return problem
     return None
-
-
-def file_data(arguments: Arguments) -> str:
-    """Return the choice of data that reads a file for the model asked for."""
-    return catalog.file_data(arguments.one("model") or "")
 
 
 def _no_setting(arguments: Arguments) -> str | None:
@@ -202,6 +203,9 @@ def _no_setting(arguments: Arguments) -> str | None:
                 return f"{argument}: settings have no dashes: {name.lstrip('-')}={value}"
             if name == "method":
                 return f"{argument}: did you mean inference={value}?"
+            if re.fullmatch(r"\w+", name) and name not in (known := (*GROUPS, *ALONE, *catalog.own_settings())):
+                near = difflib.get_close_matches(name, known, 1)
+                return f"there is no setting {name!r}" + (f"; did you mean {near[0]}={value}?" if near else " (see --help)")
         elif argument.startswith("-"):
             if argument not in OPTIONS:
                 return f"{argument} is no option; settings are NAME=VALUE, such as model=zip_mixture (see --help)"

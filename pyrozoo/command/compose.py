@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyrozoo.command.arguments import GROUPS, Arguments, file_data
+from pyrozoo.command.arguments import GROUPS, Arguments
 from pyrozoo.command.jobs import INTERRUPTED, complain, execute
 from pyrozoo.command.sweep import Sweep, of_a_launcher, runs_of, sweeping
 from pyrozoo.core.paths import CONF
@@ -106,8 +106,6 @@ def _hydra_message(error: Exception, arguments: Arguments) -> str:
             if chosen is None:
                 return f"{unknown[2]}: not every choice of {group[0]} has this setting"
             valid = set(_settings_of(group[0], chosen)) - set(catalog.ABOUT)
-            if unknown[2] == "data.path" and "data" not in arguments.settings:
-                return f"data.path: say what kind of file it is, such as data={file_data(arguments)}"
             return f"{group[0]}={chosen} has no setting {key!r}; {suggestion(key, valid)}"
         if found := _groups_of(key, arguments):
             return f"there is no setting {unknown[2]!r}; did you mean {' or '.join(found)}?"

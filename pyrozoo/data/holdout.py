@@ -16,7 +16,8 @@ from torch import Tensor
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import Cells, Hidden
 from pyrozoo.data.grid import Grid
-from pyrozoo.data.readers.own import read_own
+from pyrozoo.data.readers.layout import Layout
+from pyrozoo.data.readers.source import read_frame
 from pyrozoo.data.survey import Survey, label_of
 from pyrozoo.data.triplets import NAMES, Triplets
 
@@ -24,7 +25,7 @@ MOST_SAID = 20
 """Problems that one message names."""
 
 
-def read_chosen(chosen: Any, layout: Mapping[str, Any]) -> list[Any]:
+def read_chosen(chosen: Any, layout: Layout) -> list[Any]:
     """Return what is chosen as a list: labels of rows, and tuples of row, column and perhaps a value.
 
     Args:
@@ -35,15 +36,15 @@ def read_chosen(chosen: Any, layout: Mapping[str, Any]) -> list[Any]:
         SettingError: There is no such file, or its columns do not say which is which.
         DataError: It cannot be read.
     """
-    where = "data.holdout"
+    where, known = "data.holdout", {*NAMES, *(str(name) for axis in NAMES if (name := getattr(layout, axis)) is not None)}
     if isinstance(chosen, str | Path):
         if not Path(chosen).is_file():
             raise SettingError(f"data.holdout is {str(chosen)!r}: neither a fraction, nor a file that there is")
-        where, chosen = Path(chosen).name, read_own(chosen, {*NAMES}, {**layout, "row_labels": None}, words=True)
+        where, chosen = Path(chosen).name, read_frame(chosen, _of_cells(layout), known, sure=True)
     if not isinstance(chosen, pd.DataFrame):
         return list(chosen)
     names = [str(each) for each in chosen.columns]
-    asked = [str(layout.get(axis) or axis) for axis in NAMES]
+    asked = [str(getattr(layout, axis) or axis) for axis in NAMES]
     if len(names) == 1:
         return chosen.iloc[:, 0].tolist()
     if asked[0] in names and asked[1] in names:
@@ -53,6 +54,11 @@ def read_chosen(chosen: Any, layout: Mapping[str, Any]) -> list[Any]:
     else:
         raise SettingError(f"{where} has {len(names)} columns; call those that are meant {', '.join(NAMES)}")
     return list(zip(*(chosen.iloc[:, each].tolist() for each in found), strict=True))
+
+
+def _of_cells(layout: Layout) -> Layout:
+    """Return how a file of cells is laid out: as the data's own file, but for what that says of columns."""
+    return Layout(delimiter=layout.delimiter, encoding=layout.encoding, decimal=layout.decimal)
 
 
 def hold_out_chosen(data: Any, chosen: Sequence[Any]) -> Any:

@@ -15,17 +15,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pooch
+import pyarrow.compute as pc
 import torch
 
 from pyrozoo.core.errors import DataError, SettingError, first_line
 from pyrozoo.core.settings import check_types
+from pyrozoo.data.contained import contained
 from pyrozoo.data.container import Data, Hidden, labels
 from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.data.images import image_table
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.readers.arrays import read_idx, read_numpy
-from pyrozoo.data.readers.lists import most_used, numbers, read_frame
-from pyrozoo.data.readers.survey import read_survey
+from pyrozoo.data.readers.formats import open_raw
+from pyrozoo.data.readers.layout import Layout, Wanted
+from pyrozoo.data.readers.reading import Reading
+from pyrozoo.data.readers.source import read_raw, read_source
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
@@ -133,14 +137,15 @@ def lastfm(path: Path) -> Triplets:
     One label has swallowed thousands of lines of the original through an unbalanced quote: labels end at the first tab
     or line break. Some artists are spelled in several ways: an item is called by its most played spelling.
     """
-    frame = read_frame(path)
-    if list(frame.columns) != ["UserID", "ItemID", "Artist", "Count"]:
-        found = ", ".join(map(repr, frame.columns[:20]))
+    raw = open_raw(path, Layout())
+    if list(raw.head or ()) != ["UserID", "ItemID", "Artist", "Count"]:
+        found = ", ".join(map(repr, (raw.head or ())[:20]))
         raise DataError(f"{path.name} has the columns {found}, not UserID, ItemID, Artist, Count")
-    counts = numbers(frame["Count"], path.name, "Count")
-    spelled = frame["Artist"].str.split(r"[\t\n\r]", n=1, regex=True).str[0].str.strip()
-    artists = most_used(frame["ItemID"], spelled, counts)
-    return Triplets.of_columns(frame["UserID"], frame["ItemID"], counts, name=path.stem, column_labels=artists)
+    users, items, artists, counts = raw.columns
+    spelled = pc.utf8_trim_whitespace(pc.replace_substring_regex(artists, r"(?s)[\t\n\r].*", ""))
+    layout = Layout(layout="list", row="UserID", column="ItemID", value="Count", column_label="Artist")
+    reading = read_raw(replace(raw, columns=[users, items, spelled, counts]), layout, Wanted("counts", listed=True))
+    return replace(contained(reading, Triplets), name=path.stem, notes=())
 
 
 JESTER_UNKNOWN = 99.0
@@ -177,6 +182,10 @@ def label_image(path: Path) -> Grid:
     return Grid.of(read_numpy(path, None), path.stem)
 
 
+def _survey(path: Path, layout: Layout) -> Reading:
+    return read_source(path, layout, Wanted("categories"))
+
+
 TRAITS = ("MORAL", "CARES", "KNOW", "LEAD", "DISHON", "INTEL")
 """What the American National Election Study of 2000 asked of both candidates; the last letter says of whom."""
 
@@ -187,7 +196,7 @@ CANDIDATES = ("G", "B")
 def election(path: Path) -> Survey:
     """Parse twelve answers of 1785 voters: how well a trait describes a candidate, extremely to not at all."""
     items = [f"{trait}{candidate}" for candidate in CANDIDATES for trait in TRAITS]
-    return replace(read_survey(path, columns=items), name="election")
+    return replace(contained(_survey(path, Layout(columns=items)), Survey), name="election", notes=())
 
 
 BILLS = (
@@ -204,7 +213,7 @@ VOTES = {"n": "no", "y": "yes"}
 
 def votes(path: Path) -> Survey:
     """Parse party and sixteen votes of 435 members of the House of Representatives, yes, no or missing."""
-    survey = read_survey(path, header=False)
+    survey = replace(contained(_survey(path, Layout(header=False)), Survey), notes=())
     if survey.shape[1] != 1 + len(BILLS):
         raise DataError(f"{path.name} has {survey.shape[1]} columns, not {1 + len(BILLS)}: party and votes")
     party, *found = survey.levels

@@ -19,13 +19,9 @@ from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import MOST_PAIRED, Arrays, Coded, Stored, array_of, check_size, labels, refuse_twice
 from pyrozoo.data.known_rows import noted
 from pyrozoo.data.table import Table
+from pyrozoo.data.readers.cells import MISSING
+from pyrozoo.data.readers.layout import MOST_LEVELS
 from pyrozoo.math.association import cramers_v, pair_counts, starts
-
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "."})
-"""Spellings (in lower case) of a missing cell in CSV files, and of a missing answer wherever it is text."""
-
-MOST_LEVELS = 30
-"""Categories of a column; one with more is a numeric column, or one of identifiers or free text."""
 
 ALIKE = frozenset({"string", "integer", "floating", "mixed-integer-float", "boolean", "empty"})
 """Kinds of object columns (as pandas infers them) in which equal cells have equal labels: unlike True and 1."""
@@ -237,7 +233,7 @@ class Survey(Coded):
         return replace(super().blank(rows, columns), levels=[[str(i) for i in range(size)] for size in sizes])
 
     @classmethod
-    def of(cls, source: Any, name: str = "survey") -> Survey:
+    def of(cls, source: Any, name: str = "survey", most_levels: int = MOST_LEVELS) -> Survey:
         """Make a survey of a pandas DataFrame (whose index and columns become labels), an array, a tensor or a table.
 
         Every column is one of categories, be they text, numbers, or true and false. Ordered are numbers as numbers,
@@ -247,7 +243,7 @@ class Survey(Coded):
         A column of one category, or without any, is let through: new rows may have such; see ``refuse_degenerate``.
 
         Raises:
-            DataError: Not two-dimensional, a cell that is no category, a column with more than ``MOST_LEVELS`` of them,
+            DataError: Not two-dimensional, a cell that is no category, a column with more than ``most_levels`` of them,
                 or unusable (see ``checked``).
         """
         if isinstance(source, Survey):
@@ -256,7 +252,7 @@ class Survey(Coded):
             return cls._of_table(source)
         if hasattr(source, "columns") and hasattr(source, "index"):
             columns = [source.iloc[:, i] for i in range(len(source.columns))]
-            return cls._of_columns(columns, [str(i) for i in source.index], [str(c) for c in source.columns], name)
+            return cls._of_columns(columns, [str(i) for i in source.index], [str(c) for c in source.columns], name, most_levels)
         array = array_of(source, name, "a survey (rows by columns)")
         if array.dtype.kind not in "biufOUT":
             raise DataError(f"{name} holds {array.dtype} values, not categories")
@@ -265,7 +261,7 @@ class Survey(Coded):
             array[mask] = None
         kind = array.dtype if array.dtype == object else None
         columns = [pd.Series(array[:, i], dtype=kind) for i in range(array.shape[1])]
-        return cls._of_columns(columns, labels("row", len(array)), labels("column", len(columns)), name)
+        return cls._of_columns(columns, labels("row", len(array)), labels("column", len(columns)), name, most_levels)
 
     @classmethod
     def _of_table(cls, table: Table) -> Survey:
@@ -284,8 +280,9 @@ class Survey(Coded):
 
     @classmethod
     def _of_columns(
-        cls, columns: Sequence[pd.Series], row_labels: Sequence[str], column_labels: Sequence[str], name: str
-    ) -> Survey:
+        cls, columns: Sequence[pd.Series], row_labels: Sequence[str], column_labels: Sequence[str], name: str,
+        most_levels: int = MOST_LEVELS,
+    ) -> Survey:  # fmt: skip
         """Make a survey of columns of labels."""
         refuse_twice(column_labels, name)
         values, levels, ambiguous = np.empty((len(row_labels), len(columns))), [], 0
@@ -297,14 +294,14 @@ class Survey(Coded):
             values[:, position], found, doubtful = _coded(column, cell)
             ambiguous += doubtful
             levels.append(found)
-            if len(found) > MOST_LEVELS:
+            if len(found) > most_levels:
                 about = (
                     "it looks like a numeric column; cut it into classes (pandas.cut), or leave it out by data.columns"
                     if all(as_number(level) is not None for level in found)
                     else "are they identifiers or free text? merge some, or leave it out by data.columns"
                 )
                 raise DataError(
-                    f"{name}: column {label!r} has {len(found)} categories, more than {MOST_LEVELS}: {about}"
+                    f"{name}: column {label!r} has {len(found)} categories, more than {most_levels}: {about} (data.most_levels)"
                 )
         survey = cls(torch.as_tensor(values), row_labels, column_labels, name, levels=levels).checked()
         silent = int((~survey.observed.any(1)).sum())

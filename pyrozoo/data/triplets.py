@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import coo_array
 from torch import Tensor
 
 from pyrozoo.core.draws import evenly
@@ -28,13 +29,14 @@ from pyrozoo.data.container import (
     labels,
 )
 from pyrozoo.data.known_rows import joined
+from pyrozoo.data.readers.reading import Entries
 from pyrozoo.data.table import Table
 from pyrozoo.math.sparse import Pattern
 
-Repeated = Literal["sum", "mean", "refuse"]
+Repeated = Literal["sum", "mean", "last", "refuse"]
 """What to do with a pair that is listed more than once."""
 
-_DONE = {"sum": "summed", "mean": "averaged"}
+_DONE = {"sum": "values were summed", "mean": "values were averaged", "last": "the last value counts"}
 
 NAMES = ("row", "column", "value")
 
@@ -439,6 +441,29 @@ class Triplets(Data):
         return replace(made, numbered=numbered)
 
     @classmethod
+    def of_entries(cls, entries: Entries, *, name: str = "", repeated: Repeated | None = None) -> Self:
+        """Make triplets of a list that was read: places among names, and values.
+
+        Args:
+            entries: The list; what is ``late`` in it is hidden.
+            name: What to call it in messages.
+            repeated: As ``of_columns`` has it.
+
+        Raises:
+            DataError: A repeated pair where it is refused.
+        """
+        name, names = name or cls.name, (entries.row_names, entries.column_names)
+        asked = entries.rows, entries.columns, entries.values
+        row, column, value, notes = _once(*asked, repeated or cls.usually, names, name)
+        made = cls._assembled(row, column, value, *names, name, notes).checked()
+        if entries.late is None:
+            return made
+        listed = entries.late & ~np.isnan(entries.values) & ((entries.values != 0) | cls.lists_zeros)
+        places = np.unique(entries.rows[listed] * len(names[1]) + entries.columns[listed])
+        pairs = torch.as_tensor(np.stack([places // len(names[1]), places % len(names[1])], 1))
+        return made.hide(pairs, at_random=False)
+
+    @classmethod
     def _assembled(
         cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, row_labels: Sequence[str],
         column_labels: Sequence[str], name: str, notes: tuple[str, ...],
@@ -497,23 +522,43 @@ def _is_number(value: Any) -> bool:
 def _listed(
     rows: np.ndarray, columns: np.ndarray, values: np.ndarray, repeated: Repeated
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int, int] | None]:
-    """Sort entries and sum or average repeated pairs; one missing value makes a pair's sum missing.
+    """Sort entries, and sum or average repeated pairs or take their last; one missing value makes a pair's sum missing.
 
     Returns:
         Rows, columns, values, and of a repeated pair, if there is one, row, column and how often.
     """
-    order = np.lexsort((columns, rows))
-    rows, columns, values = rows[order].astype(np.int64), columns[order].astype(np.int64), values[order]
+    rows, columns, values = _in_order(rows, columns, values)
     new = np.ones(len(rows), dtype=bool)
-    new[1:] = (rows[1:] != rows[:-1]) | (columns[1:] != columns[:-1])
+    np.logical_or(rows[1:] != rows[:-1], columns[1:] != columns[:-1], out=new[1:])
     if new.all():
         return rows, columns, values, None
     starts = np.flatnonzero(new)
     counts = np.diff([*starts, len(rows)])
     worst = starts[counts.argmax()]
     again = int(rows[worst]), int(columns[worst]), int(counts.max())
+    if repeated == "last":
+        return rows[new], columns[new], values[starts + counts - 1], again
     together = np.add.reduceat(values, starts)
     return rows[new], columns[new], together / counts if repeated == "mean" else together, again
+
+
+def _in_order(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sort entries by row, then by column, those of a pair in their order: by counting, in a pass for each."""
+    rows, columns = rows.astype(np.int64, copy=False), columns.astype(np.int64, copy=False)
+    if not len(rows):
+        return rows, columns, values
+    ahead = rows[1:] > rows[:-1]
+    if (ahead | ((rows[1:] == rows[:-1]) & (columns[1:] >= columns[:-1]))).all():
+        return rows, columns, values
+    shape = int(rows.max()) + 1, int(columns.max()) + 1
+    if sum(shape) > 4 * len(rows) + 1000:  # counting would cost more than the entries
+        order = np.lexsort((columns, rows))
+        return rows[order], columns[order], values[order]
+    matrix = coo_array((values, (rows, columns)), shape=shape)
+    matrix.has_canonical_format = True  # so that nothing is summed
+    found = matrix.tocsc().tocsr()
+    heads = np.repeat(np.arange(shape[0]), np.diff(found.indptr))
+    return heads, found.indices.astype(np.int64), found.data
 
 
 def _once(
@@ -526,10 +571,10 @@ def _once(
         return row, column, value, ()
     if repeated == "refuse":
         where = f"row {names[0][again[0]]!r}, column {names[1][again[1]]!r}"
-        cure = "data.repeated=sum adds them up, data.repeated=mean averages them"
+        cure = "data.repeated=sum adds them up, mean averages them, last takes the last"
         raise DataError(f"{name}: {where} is listed {again[2]} times; {cure}")
     count = len(values) - len(value)
-    return row, column, value, (f"{count} entries repeat a pair of row and column: values were {_DONE[repeated]}",)
+    return row, column, value, (f"{count} entries repeat a pair of row and column: {_DONE[repeated]} (data.repeated)",)
 
 
 def _places(pairs: Tensor, width: int) -> Tensor:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ import yaml
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import CONF, PACKAGE
 from pyrozoo.core.settings import suggestion
+from pyrozoo.data.readers.layout import Wanted
 from pyrozoo.run import own
 
 if TYPE_CHECKING:
@@ -38,12 +40,21 @@ def options(group: str) -> tuple[str, ...]:
 
 @cache
 def _settings(group: str, name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+    stated = yaml.safe_load((CONF / group / f"{name}.yaml").read_text(encoding="utf-8")) or {}
+    others = [each for each in stated.pop("defaults", ()) if each != "_self_"] if group == "data" else []
+    return {key: value for other in others for key, value in _settings(group, other).items()} | stated
 
 
 def settings(group: str, name: str) -> dict[str, Any]:
     """Return the default settings of one choice, as its file in conf states them."""
     return dict(_settings(group, name))
+
+
+@cache
+def own_settings() -> tuple[str, ...]:
+    """Return a run's own settings: the names in conf/config.yaml beside its groups."""
+    stated = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    return tuple(name for name in stated if name not in ("defaults", "hydra"))
 
 
 def described(group: str, name: str) -> str:
@@ -113,9 +124,33 @@ def default_data(model: str) -> str:
     return "simulated" if model not in models() else _literal(MODELS / model / "__init__.py", "DATA") or "simulated"
 
 
+KINDS: dict[str, Wanted] = {
+    "table": Wanted(),
+    "survey": Wanted("categories"),
+    "triplets": Wanted(listed=True, zeros=True),
+    "ratings": Wanted(listed=True),
+    "picture": Wanted("labels"),
+}
+"""What a model's data are, by what a file of them is called."""
+
+
 def file_data(model: str) -> str:
-    """Return the choice of conf/data that reads a user's file for the model (``FILE`` in its package)."""
-    return "table" if model not in models() else _literal(MODELS / model / "__init__.py", "FILE") or "table"
+    """Return what a user's file is for a model, by the container that its program says it takes."""
+    source = source_of(model)
+    if source is None and model not in models():
+        return "table"
+    container = own.container(source or str(MODELS / model / "model.py")).lower()
+    return {"grid": "picture"}.get(container, container if container in KINDS else "table")
+
+
+def wanted(model: str, source: str) -> Wanted:
+    """Return what is wanted of a file: by what the data are called, or, of ``file``, by the model.
+
+    A model of the zoo says in its package whether its numbers are counts (``CELLS``).
+    """
+    found = KINDS[file_data(model) if source == "file" else source]
+    cells = _literal(MODELS / model / "__init__.py", "CELLS") if model in models() else None
+    return replace(found, cells=cells) if cells and found.cells == "numbers" else found
 
 
 def methods(model: str) -> tuple[str, ...]:

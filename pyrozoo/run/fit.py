@@ -524,8 +524,8 @@ def _data_settings(data: Any, model: str) -> dict[str, Any]:
             raise SettingError(
                 f"data={str(data)!r} is neither a file nor a data set; {suggestion(str(data), catalog.datasets())}"
             )
-        return catalog.settings("data", catalog.file_data(model)) | {"path": str(data)}
-    return {"source": "given", **PREPARATION}
+        return catalog.settings("data", "file") | {"path": str(data)}
+    return catalog.settings("data", "file") | {"source": "given", "holdout": 0.0}
 
 
 def start_of(name: Any, given: Any, posterior: Posterior) -> Any:

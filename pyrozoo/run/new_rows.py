@@ -18,8 +18,10 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import HandBuilt
 from pyrozoo.core.errors import DataError, NotApplicable
 from pyrozoo.data.container import Data, array_of, labels, refuse_twice
-from pyrozoo.data.readers.delimited import number, position
-from pyrozoo.data.readers.own import read_own
+from pyrozoo.data.readers import layout as readers
+from pyrozoo.data.readers.cells import MISSING, plain
+from pyrozoo.data.readers.source import read_frame
+from pyrozoo.data.readers.words import place, role_of
 from pyrozoo.data.survey import Survey, label_of
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import NAMES, Triplets
@@ -119,7 +121,7 @@ def _own(fit: Fit, new: Any, layout: Layout) -> tuple[pd.DataFrame, str]:
     """Return the reader's own table, and what to call it in messages."""
     data, where = fit.data, "the new rows"
     if isinstance(new, str | Path):
-        return read_own(new, set(data.column_labels), layout), Path(new).name
+        return read_frame(new, _of_new(layout), _known(data, layout)), Path(new).name
     if isinstance(new, pd.Series):
         new = new.to_frame().T.infer_objects()
     if isinstance(new, dict) or (isinstance(new, list) and new and isinstance(new[0], dict)):
@@ -149,6 +151,20 @@ def _own(fit: Fit, new: Any, layout: Layout) -> tuple[pd.DataFrame, str]:
     return pd.DataFrame(np.ma.filled(array.astype(float), np.nan) if np.ma.isMaskedArray(array) else array), where
 
 
+LAID_OUT = ("header", "delimiter", "encoding", "decimal", "missing", "row_labels", "transpose", "key")
+"""What a file of new rows has of the fitted one."""
+
+
+def _of_new(layout: Layout) -> readers.Layout:
+    return readers.layout_of({name: layout[name] for name in LAID_OUT if name in layout})
+
+
+def _known(data: Any, layout: Layout) -> set[str]:
+    """Return names that a header of new rows may hold."""
+    roles = (layout.get(each) for each in (*NAMES, "row_labels"))
+    return {*map(str, data.column_labels), *(str(each) for each in roles if each is not None)}
+
+
 def _match(frame: pd.DataFrame, data: Any, where: str) -> tuple[list[Any], list[str]]:
     """Return what the reader calls each of the fit's columns, None where it is not there, and notes."""
     own: dict[str, Any] = {str(each).strip(): each for each in frame.columns}
@@ -174,7 +190,7 @@ def _named(names: Sequence[Any]) -> str:
 
 
 def _columns(
-    frame: pd.DataFrame, data: Any, where: str
+    frame: pd.DataFrame, data: Any, layout: Layout, where: str
 ) -> tuple[pd.DataFrame, list[Any], list[Any], np.ndarray, list[str]]:  # fmt: skip
     """Return the table with all of the fit's columns, their names, those that were absent, numbers or codes, notes."""
     names, notes = _match(frame, data, where)
@@ -191,7 +207,7 @@ def _columns(
         if isinstance(data, Survey):
             values[:, j] = _codes(frame[name], data.levels[j], cell, problems)
             continue
-        values[:, j] = numbers(frame[name], cell, problems)
+        values[:, j] = numbers(frame[name], cell, problems, layout.get("missing") or ())
         if not pd.api.types.is_numeric_dtype(frame[name]):
             whole = bool((np.isnan(values[:, j]) | (values[:, j] == np.rint(values[:, j]))).all())
             changed[name] = pd.array(values[:, j], dtype="Int64" if whole else "float64")
@@ -202,15 +218,25 @@ def _columns(
     return frame, names, absent, values, notes
 
 
-def numbers(column: pd.Series, cell: Callable[[int], str], problems: Problems) -> np.ndarray:
+def numbers(
+    column: pd.Series, cell: Callable[[int], str], problems: Problems, missing: Sequence[Any] = ()
+) -> np.ndarray:  # fmt: skip
     """Return the numbers of a column, NaN where one is missing; ``cell`` names the cell of a problem."""
+    codes = {value for each in missing if (value := plain(str(each))) is not None}
     if pd.api.types.is_numeric_dtype(column):
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return np.where(np.isin(values, [*codes]), np.nan, values) if codes else values
+    gone = {*map(str, missing)}
     values = np.full(len(column), np.nan)
     for i, each in enumerate(column.astype(object)):
         try:
             if isinstance(each, str):
-                values[i] = number(each.strip())
+                if each.strip().lower() in MISSING or each.strip() in gone:
+                    continue
+                value = plain(each)
+                if value is None:
+                    raise ValueError
+                values[i] = math.nan if value in codes else value
             elif isinstance(each, Real) or not pd.isna(each):
                 values[i] = float(each)
         except (TypeError, ValueError):
@@ -235,7 +261,7 @@ def _codes(column: pd.Series, levels: Sequence[str], cell: Callable[[int], str],
 
 
 def _table(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
-    frame, names, absent, array, notes = _columns(frame, data, where)
+    frame, names, absent, array, notes = _columns(frame, data, layout, where)
     index, values = [str(each) for each in frame.index], torch.as_tensor(array)
     part = replace(
         data, values=values, row_labels=index, name=where, hidden=None, test=None, truth={}, total_rows=None,
@@ -246,7 +272,7 @@ def _table(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
 
 
 def _matrix(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
-    frame, names, absent, array, notes = _columns(frame, data, where)
+    frame, names, absent, array, notes = _columns(frame, data, layout, where)
     numbered = isinstance(frame.index, pd.RangeIndex) or not frame.index.is_unique
     index = [str(each) for each in frame.index] if frame.index.is_unique else labels("row", len(frame))
     row, column = (each.flatten() for each in np.indices(array.shape))
@@ -306,7 +332,7 @@ def _list(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
         for i, label in enumerate(each):
             if label is None:
                 problems.add(f"{cell(i)} has no {axis}")
-    values = numbers(frame[name], cell, problems)
+    values = numbers(frame[name], cell, problems, layout.get("missing") or ())
     problems.end()
     place = np.array([known.get(label or "", -1) for label in spelled["column"]])
     unseen = list(dict.fromkeys(str(spelled["column"][i]) for i in np.flatnonzero(place < 0)))
@@ -329,16 +355,20 @@ def _list(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
 
 def _places_of(frame: pd.DataFrame, layout: Layout, where: str) -> dict[str, int]:
     """Return the places of the columns that say row, column and, if any does, value."""
-    names = [str(each) for each in frame.columns]
-    named = all(each in names for each in ("row", "column")) and layout.get("row") is None
+    names, problems = [str(each) for each in frame.columns], Problems(where)
+    called = {role_of(name): i for i, name in reversed([*enumerate(names)])}
     found: dict[str, int] = {}
     for usual, axis in enumerate(NAMES):
-        asked = layout.get(f"{axis}_label")
-        asked = asked if asked is not None and str(asked) in names else layout.get(axis)
-        asked = axis if asked is None and named else asked
-        if axis == "value" and (str(asked) not in names if asked is not None else len(names) < 3):
+        label, asked = layout.get(f"{axis}_label"), layout.get(axis)
+        asked = label if label is not None and str(label) in names else asked
+        at = called.get(axis, usual) if asked is None else place(asked, names)
+        if axis == "value" and (at is None or at >= len(names) or (asked is None and at in found.values())):
             continue
-        found[axis] = usual if asked is None else position(asked, names, where)
+        if at is None:
+            problems.add(f"there is no column {str(asked)!r}; it has {_named(names)}")
+            continue
+        found[axis] = at
+    problems.end()
     if len(set(found.values())) < len(found):
         raise DataError(f"{where}: row, column and value must be three different columns, of {_named(names)}")
     return found

@@ -64,6 +64,17 @@ def declared(path: str) -> tuple[str, dict[str, Any], str]:
     return model.name, defaults, title
 
 
+@cache
+def container(path: str) -> str:
+    """Return the name of the class of data that the one model of a file takes, without running it; empty: any."""
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    for model in (each for each in tree.body if isinstance(each, ast.ClassDef) and _is_model(each)):
+        for function in (each for each in model.body if isinstance(each, ast.FunctionDef) and each.name == "__call__"):
+            annotation = [each.annotation for each in function.args.args[1:2]]
+            return ast.unparse(annotation[0]).strip("'\"").rpartition(".")[2] if annotation and annotation[0] else ""
+    return ""
+
+
 def _is_model(node: ast.ClassDef) -> bool:
     return any((isinstance(b, ast.Name) and b.id == "Model") or (isinstance(b, ast.Attribute) and b.attr == "Model")
                for b in node.bases)  # fmt: skip

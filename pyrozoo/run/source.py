@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -12,30 +12,23 @@ from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.settings import check_types
-from pyrozoo.data.container import Data
+from pyrozoo.data.contained import KINDS, contained
+from pyrozoo.data.container import Data, labels
 from pyrozoo.data.holdout import hold_out_chosen, read_chosen
 from pyrozoo.data.images import mask_images
 from pyrozoo.data.named import read_named
-from pyrozoo.data.readers.lists import read_ratings, read_triplets
-from pyrozoo.data.readers.picture import read_picture
-from pyrozoo.data.readers.survey import read_survey
-from pyrozoo.data.readers.table import read_table
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.readers.layout import Layout, Wanted, layout_of
+from pyrozoo.data.readers.reading import Reading
+from pyrozoo.data.readers.source import is_frame, read_source, taken
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.run import catalog
 
-FILES: Mapping[str, Callable[..., Any]] = {
-    "table": read_table,
-    "survey": read_survey,
-    "triplets": read_triplets,
-    "ratings": read_ratings,
-    "picture": read_picture,
-}
-"""What reads a file that the settings give a path to, by source."""
-
-
-def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: Any = None, holdout: Any = None) -> Any:
+def read(
+    settings: Mapping[str, Any], model: Model, *, given: Any = None, test: Any = None, holdout: Any = None,
+    readings: list[Reading] | None = None,
+) -> Any:  # fmt: skip
     """Read or simulate the data that the settings describe, with noise, masks and hold-out as they ask.
 
     Args:
@@ -44,6 +37,7 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
         given: Data from Python, in place of the settings' source.
         test: New rows from Python, or a file of them.
         holdout: Cells to hide from Python, in place of what the settings say.
+        readings: Gets what was read of a file or a frame.
 
     Returns:
         The container, checked by the model.
@@ -55,58 +49,79 @@ def read(settings: Mapping[str, Any], model: Model, *, given: Any = None, test: 
     rest, container = dict(settings), container_of(model, given)
     source = rest.pop("source")
     preparation = {key: rest.pop(key, default) for key, default in PREPARATION.items()}
+    layout = layout_of(rest)
     if holdout is not None:
-        preparation["holdout"] = read_chosen(holdout, rest)
+        preparation["holdout"] = read_chosen(holdout, layout)
     elif isinstance(preparation["holdout"], str | list | tuple):
-        preparation["holdout"] = read_chosen(preparation["holdout"], rest)
-    if rest.get("holdout_after") is not None:
+        preparation["holdout"] = read_chosen(preparation["holdout"], layout)
+    if layout.holdout_after is not None:
         preparation["holdout"] = 0.0  # the time says what is held out
     seed = preparation["seed"]
     check_types(prepared, preparation, "data")
     if not 0 <= seed < 2**31:
         raise SettingError(f"data.seed is {seed}; it must be between 0 and 2^31")
-    if given is not None:
+    found: Reading | None = None
+    if given is not None and not is_frame(given):
         data = container.of(given)
+    elif given is not None or source in (*catalog.KINDS, "file"):
+        found, container, data = _read(rest, source, model, container, layout, given)
     elif source == "simulated":
         truth = rest.pop("truth")
         check_types(container.blank, {k: v for k, v in rest.items() if k != "missing"}, "data")
         check_types(simulate_data, {"missing": rest["missing"]}, "data")
         data = simulate_data(_generator(model, truth), seed=seed, **rest)
-    elif source in FILES:
-        if rest.get("path") is None:
-            raise SettingError(f"data={source} needs data.path=FILE")
-        test_path = rest.pop("test_path", None)
-        test = test_path if test is None else test
-        check_types(FILES[source], rest, "data")
-        data = container.of(FILES[source](**rest))
     elif source == "named":
         data = container.of(read_named(rest | {"seed": seed}))
     else:
-        raise SettingError(f"data.source is {source!r}; it must be simulated, {', '.join(FILES)} or named")
+        raise SettingError(f"data.source is {source!r}; it must be simulated, file, {', '.join(catalog.KINDS)} or named")
+    test = rest.get("test_path") if test is None else test
     if test is not None:
-        data = data.with_test(container.of(_read_test(test, source, rest, data) if _is_file(test) else test))
-    return prepared(data, model, **preparation)
+        data = data.with_test(_test_rows(test, layout, found, data, container))
+    if found is not None and readings is not None:
+        readings.append(found)
+    return prepared(data, model, listed=found is not None and found.entries is not None, **preparation)
+
+
+def _read(
+    settings: Mapping[str, Any], source: str, model: Model, container: Any, layout: Layout, given: Any
+) -> tuple[Reading, Any, Any]:  # fmt: skip
+    """Read a file or a frame; a model that takes any data gets what the source is called, or a table."""
+    if given is None and settings.get("path") is None:
+        raise SettingError(f"data={source} needs data.path=FILE")
+    wanted = wanted_of(model, source if given is None else "file", container)
+    if model.container is None and source in catalog.KINDS:
+        container = next(each for each, kind in KINDS.items() if kind == catalog.KINDS[source])
+    found = taken(settings["path"], layout, wanted) if given is None else read_source(given, layout, wanted)
+    return found, container, contained(found, container)
+
+
+def wanted_of(model: Model, source: str, container: Any) -> Wanted:
+    """Return what is wanted of a source: by what it is called, or, of ``file``, by what the model takes."""
+    if model.name in catalog.models() or source != "file":
+        return catalog.wanted(model.name, source)
+    return KINDS.get(container, KINDS[Table])
+
+
+def _test_rows(test: Any, layout: Layout, fitted: Reading | None, data: Any, container: Any) -> Any:
+    """Read new rows, laid out as the data are: the same columns of a table, in any order."""
+    if not isinstance(test, str | Path) and not is_frame(test):
+        return container.of(test)
+    wanted = fitted.wanted if fitted is not None else KINDS.get(container, KINDS[Table])
+    own = ("time", "holdout_after", "exclude", "exclude_rows", "columns")
+    rest = {name: value for name, value in layout.stated.items() if name not in own}
+    if wanted.listed and (fitted is None or fitted.entries is not None):
+        like = layout_of(rest)
+    else:
+        like = layout_of({**rest, "columns": list(data.column_labels), "layout": "table"})
+        frame = is_frame(test) and not set(map(str, test.columns)) & set(data.column_labels)
+        if frame or list(data.column_labels) == labels("column", data.shape[1]):
+            like = layout_of(rest)  # matched by place
+    return contained(read_source(test, like, wanted, "the new rows"), container)
 
 
 def container_of(model: Model, given: Any = None) -> Any:
     """Return the class of data that a model wants: its own, or that of what is given; of the rest a table."""
     return model.container or (type(given) if isinstance(given, Data) else Table)
-
-
-def _is_file(test: Any) -> bool:
-    return isinstance(test, str | Path)
-
-
-def _read_test(path: str | Path, source: str, settings: Mapping[str, Any], data: Any) -> Any:
-    """Read new rows from a file laid out as the data's own file is."""
-    if source in ("triplets", "ratings"):
-        own = ("path", "time", "holdout_after")  # of the fitted file: nothing of new rows is held out
-        return FILES[source](path, **{key: value for key, value in settings.items() if key not in own})
-    layout = {key: value for key, value in settings.items() if key in ("header", "row_labels", "delimiter", "key")}
-    if isinstance(data, Survey):
-        layout.pop("key", None)
-        return read_survey(path, columns=list(data.column_labels), **layout)
-    return read_table(path, columns=list(data.column_labels), **layout)
 
 
 def _generator(model: Model, truth: Mapping[str, Any] | None) -> Model:
@@ -132,8 +147,9 @@ def prepared(
     data: Any,
     model: Model,
     *,
-    holdout: float | Sequence[Any],
-    holdout_of: Literal["all", "listed"],
+    listed: bool = False,
+    holdout: float | Sequence[Any] | None,
+    holdout_of: Literal["all", "listed"] | None,
     validation: float,
     seed: int,
     image_shape: Sequence[int] | None,
@@ -146,7 +162,7 @@ def prepared(
 ) -> Any:
     """Let the model check the data; then add noise, mask images, hide the entries to hold out, set others aside.
 
-    The settings are those that every choice of conf/data may state. Noise, masks and hold-out draw from one seed, each
+    The settings are those that every choice of conf/data may state; ``listed``: whether the data came as a list. Noise, masks and hold-out draw from one seed, each
     from a stream of its own. Test rows stay as they are.
     """
     if image_shape is not None:
@@ -167,13 +183,20 @@ def prepared(
             speckle=mask_speckle,
         )
     by_hand = holdout if isinstance(holdout, Sequence) else None
-    data = hold_out_chosen(data, by_hand) if by_hand is not None else data.hold_out(holdout, seed, holdout_of)
+    if by_hand is not None:
+        data = hold_out_chosen(data, by_hand)
+    else:
+        usual = USUAL_HOLDOUT if isinstance(data, Ratings) else 0.0
+        data = data.hold_out(usual if holdout is None else holdout, seed, holdout_of or ("listed" if listed else "all"))
     return data.set_aside(validation, seed + 1) if validation != 0 else data
 
 
+USUAL_HOLDOUT = 0.1
+"""The part of ratings that is held out unless something else is said."""
+
 PREPARATION: Mapping[str, Any] = {
     name: value
-    for name, value in catalog.settings("data", "table").items()
+    for name, value in catalog.settings("data", "file").items()
     if name in inspect.signature(prepared).parameters
 }
-"""What ``prepared`` does unless the settings say otherwise, as conf/data/table.yaml states it."""
+"""What ``prepared`` does unless the settings say otherwise, as conf/data/file.yaml states it."""

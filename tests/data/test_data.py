@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.named import locate, read_named
-from pyrozoo.data.readers.table import read_table
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.model import ZipMixture
@@ -23,6 +22,7 @@ from pyrozoo.run import catalog
 from pyrozoo.run.source import read
 
 MODEL = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
+from tests.files import read_table
 
 
 def write(folder, text, name="table.csv", encoding="utf-8"):

@@ -20,7 +20,6 @@ from pyrozoo.data import ratings, triplets
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.named import jester, read_named
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.data.readers.lists import read_ratings, read_triplets
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
@@ -29,6 +28,7 @@ from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.run import catalog
 from pyrozoo.run.source import read
 from tests.case import refused
+from tests.files import read_ratings, read_triplets
 
 NAN = float("nan")
 MATRIX = np.array([[1, 0, NAN], [NAN, 3, NAN], [5, NAN, -2.5]])

@@ -25,7 +25,6 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.named import read_named, votes
-from pyrozoo.data.readers.survey import read_survey
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import MISSING, MOST_LEVELS, Survey
 from pyrozoo.data.table import Table
@@ -35,6 +34,7 @@ from pyrozoo.run import catalog
 from pyrozoo.run.names import model_of
 from pyrozoo.run.source import _read_test, read
 from tests.case import refused
+from tests.files import read_survey
 
 NAN = float("nan")
 

@@ -20,13 +20,13 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data import triplets
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.named import read_named
-from pyrozoo.data.readers.lists import read_triplets
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.run import catalog
 from pyrozoo.run.source import read
 from tests.case import refused
+from tests.files import read_triplets
 
 NAN = float("nan")
 MODEL = PoissonMF(2, 1.0, 1.0, 1.0, 1.0, False, 1.0)

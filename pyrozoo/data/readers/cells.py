@@ -21,7 +21,9 @@ MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?"
 SPELLINGS = sorted({each for word in MISSING for each in (word, word.upper(), word.capitalize())} | {"NaN"})
 """The usual ones of them, as Arrow looks for them."""
 
-DOUBTFUL = re.compile(r"[-–—]+|n\.?a\.?|k\.? ?a\.?|missing|unknown|not available|#(ref|value|div/0|num|name|null)[!?]?", re.I)
+DOUBTFUL = re.compile(
+    r"[-–—]+|n\.?a\.?|k\.? ?a\.?|missing|unknown|not available|#(ref|value|div/0|num|name|null)[!?]?", re.I
+)
 """What may mean that a cell is missing, and may not."""
 
 CODES = (-9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0)
@@ -148,15 +150,19 @@ def _spelled(column: pa.ChunkedArray, decimal: str, missing: Sequence[Any]) -> t
     """Read each distinct cell once."""
     codes, found = distinct(column)
     gone = {value for each in missing if (value := plain(str(each), decimal)) is not None}
-    values, bad = np.full(len(found) + 1, np.nan), {}
+    values, wrong = np.full(len(found) + 1, np.nan), []
     for i, cell in enumerate(found.to_pylist()):
         value = TRUE.get(cell.lower(), plain(cell, decimal))
         if value is None:
-            at = codes == i
-            bad[cell] = (int(at.sum()), int(at.argmax()))
+            wrong.append((i, cell))
         elif value not in gone:
             values[i] = value
-    return values[codes], Bad(bad)
+    if not wrong:
+        return values[codes], Bad({})
+    count = np.bincount(codes[codes >= 0], minlength=len(found))
+    first = np.full(len(found) + 1, len(codes))
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    return values[codes], Bad({cell: (int(count[i]), int(first[i])) for i, cell in wrong})
 
 
 def is_number(column: pa.ChunkedArray) -> bool:

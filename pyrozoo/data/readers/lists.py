@@ -1,200 +1,434 @@
-"""Lists of row, column and value from files, which make triplets or ratings: CSV, TSV and Parquet."""
+"""Lists of row, column and value: which column says what, labels by number or letter, and what is left out."""
 
 from __future__ import annotations
 
-import itertools
-import warnings
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
-from pyrozoo.core.errors import DataError, SettingError, first_line
-from pyrozoo.data.container import refuse_twice
-from pyrozoo.data.ratings import Ratings
-from pyrozoo.data.readers.delimited import (
-    complete,
-    existing,
-    header_of,
-    is_number,
-    number,
-    position,
-    records,
-    separator,
-)
-from pyrozoo.data.triplets import Repeated, Triplets
+from pyrozoo.data.readers.arrow import distinct, numeric
+from pyrozoo.data.readers.cells import DOUBTFUL, is_number, is_text, named, numbers, plain, texts
+from pyrozoo.data.readers.raw import Raw
+from pyrozoo.data.readers.reading import Entries, Reading
+from pyrozoo.data.readers.words import listed, no_column, place, role_of, typed
 
-RECORDS = 2**16
-"""Records held as Python objects at a time."""
+ROLES = ("row", "column", "value")
+
+DENSE = 4
+"""Whole numbers are told apart by counting where their range is at most so many times their number."""
+
+SORTED = 10
+"""Lines from which on a sorted first column says that a table is a list."""
 
 
-def read_triplets(
-    path: str | Path, *, row: str | None = None, column: str | None = None, value: str | None = None,
-    row_label: str | None = None, column_label: str | None = None, repeated: Repeated = "sum",
-    delimiter: str | None = None, unknown: float | None = None, time: str | None = None,
-    holdout_after: float | str | None = None, container: type[Triplets] = Triplets,
-) -> Any:  # fmt: skip
-    """Read a file with one line per row, column and value; pairs that it does not list are zeros.
-
-    The first line of CSV names the columns; files that end in .parquet are Parquet. A value in ``MISSING`` says that
-    the pair is unobserved. Where ``row_label`` or ``column_label`` spell one row or column in several ways, the
-    spelling with the largest sum of values is used.
+def looks_listed(raw: Raw, names: Sequence[str], headed: bool, decimal: str) -> tuple[bool | None, str]:
+    """Tell whether columns are a list of row, column and value.
 
     Args:
-        path: The file.
-        row: The column that tells rows apart; None: the first.
-        column: The column that tells columns apart; None: the second.
-        value: The column with the numbers; None: the third.
-        row_label: The column with labels of rows; None: ``row`` itself.
-        column_label: The same for columns.
-        repeated: Whether values of a repeated pair are summed or averaged, or the file refused.
-        delimiter: Between cells of a CSV file; None means a comma, or a tab for .tsv.
-        unknown: A number in the place of a value that says that there is none: such lines are left out; None: there is
-            no such number.
-        time: The column that says when.
-        holdout_after: A number or a date: pairs that are listed later, and not before, are hidden from the fit.
-        container: What to make: triplets, or ratings, of which pairs that the file does not list are unknown.
+        raw: The source.
+        names: Names of its columns.
+        headed: Whether somebody gave these names.
+        decimal: The decimal mark.
 
     Returns:
-        The triplets, checked.
-
-    Raises:
-        DataError: Missing or unreadable file, no such column, a value that is not a number, a repeated pair.
-        SettingError: One column asked for twice, or a delimiter that cannot be one.
+        True, False, or None where nobody can tell; and why.
     """
-    path = existing(path)
-    parquet = path.suffix.lower() == ".parquet"
-    if parquet and delimiter is not None:
-        raise SettingError("data.delimiter has no meaning for a .parquet file")
-    frame = _read_parquet(path) if parquet else read_frame(path, separator(delimiter, path.suffix.lower()))
-    names = [str(name) for name in frame.columns]
-    if len(names) < 3:
-        raise DataError(f"{path.name} has {len(names)} columns; row, column and value take three")
-    asked = enumerate((row, column, value))
-    chosen = [usual if name is None else position(name, names, path.name) for usual, name in asked]
-    if len(set(chosen)) < 3:
-        raise SettingError("data.row, data.column and data.value must be three different columns")
-    first, second, third = (frame.iloc[:, each] for each in chosen)
-    values = numbers(third, path.name, names[chosen[2]], first=1 if parquet else 2)
-    spelled = {}
-    for which, key, label in (("row_labels", first, row_label), ("column_labels", second, column_label)):
-        if label is not None:
-            spelled[which] = most_used(key, frame.iloc[:, position(label, names, path.name)], values)
-    left_out = np.zeros(len(values), dtype=bool) if unknown is None else values == unknown
-    notes: list[str] = []
-    if left_out.any():
-        notes.append(f"{int(left_out.sum())} lines have the value {unknown:.10g}, which is none")
-    late = np.zeros(len(values), dtype=bool)
-    if holdout_after is not None or time is not None:
-        if holdout_after is None or time is None:
-            raise SettingError("data.time and data.holdout_after go together: a column, and when the hold-out begins")
-        late = _later(frame.iloc[:, position(time, names, path.name)], holdout_after, path.name)
-        pairs = pd.factorize(first)[0] * len(frame) + pd.factorize(second)[0]
-        again = late & np.isin(pairs, pairs[~late & ~left_out]) & ~left_out
-        if again.any():
-            said = f"{int(again.sum())} lines after {holdout_after} repeat a pair that is listed before: left out"
-            left_out, late, notes = left_out | again, late & ~again, [*notes, said]
-    one, other, kept = first[~left_out], second[~left_out], values[~left_out]
-    made = container.of_columns(one, other, kept, name=path.name, repeated=repeated, **spelled)
-    made = replace(made, notes=(*made.notes, *notes))
-    if holdout_after is None:
-        return made
-    # The same pairs in the same order of rows and columns, with 1 for those to hide.
-    flags = Triplets.of_columns(one, other, (late[~left_out] & ~np.isnan(kept)).astype(float))
-    if not 0 < len(flags.values) < len(made.values):
-        which = "none of the pairs is" if not len(flags.values) else "all pairs are"
-        raise SettingError(f"data.holdout_after is {holdout_after}: {which} listed after it")
-    return made.hide(flags.values[:, :2].long(), at_random=False)
+    if raw.facts.get("layout") == "list":
+        return True, "it is a sparse matrix"
+    roles = [role_of(name) if headed else None for name in names]
+    if {"row", "column"} <= {*roles} and (len(names) == 2 or "value" in roles or len(names) <= 4):
+        return True, f"columns are called {listed(names[:3])}"
+    if not 2 <= len(names) <= 4 or not raw.length:
+        return False, f"it has {len(names)} columns"
+    first, second = (distinct(texts(each) if is_text(each) else each) for each in raw.columns[:2])
+    words = [is_text(each) and not _numbers_in(found) for each, (_, found) in zip(raw.columns, (first, second), strict=False)]
+    if len(names) == 2 and all(words):
+        return True, "it has two columns of text"
+    if len(names) == 2:
+        return (None if headed and any(roles[:2]) else False), "it has two columns"
+    keys = first[0] * (len(second[1]) + 1) + second[0]
+    unique = len(np.unique(keys)) == len(keys)
+    repeats = len(first[1]) < raw.length
+    if words[0] and not repeats and not words[1]:
+        return False, "its first column names rows"
+    if any(words) and (repeats or words[1]):
+        return True, "its first two columns are names that occur again"
+    ids = all(_ids(each, decimal) for each in raw.columns[:2])
+    if not ids or not unique or not repeats:
+        return False, "its first columns are numbers like the others"
+    values = numbers(raw.columns[0], decimal)[0]
+    if raw.length >= SORTED and bool((np.diff(values) >= 0).all()) and len(second[1]) < raw.length:
+        return True, "its first column is sorted numbers that occur again, and no pair occurs twice"
+    return None, "its first two columns are whole numbers that occur again"
 
 
-def read_ratings(
-    path: str | Path, *, row: str | None = None, column: str | None = None, value: str | None = None,
-    row_label: str | None = None, column_label: str | None = None, repeated: Repeated = "refuse",
-    delimiter: str | None = None, unknown: float | None = None, time: str | None = None,
-    holdout_after: float | str | None = None,
-) -> Ratings:  # fmt: skip
-    """Read a file with one line per row, column and rating; pairs that it does not list are unknown.
-
-    All is as ``read_triplets`` does it. ``unknown`` is a number that stands for no rating, such as 99.
-    """
-    return read_triplets(
-        path, row=row, column=column, value=value, row_label=row_label, column_label=column_label, repeated=repeated,
-        delimiter=delimiter, unknown=unknown, time=time, holdout_after=holdout_after, container=Ratings,
-    )  # fmt: skip
+def _numbers_in(found: pa.Array) -> bool:
+    return any(plain(cell) is not None for cell in found.to_pylist()[:1000])
 
 
-def _later(times: pd.Series, after: float | str, where: str) -> np.ndarray:
-    """Return which times are after another, as numbers where all are, else as dates."""
-    try:
-        if isinstance(after, str) and not is_number(after):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # dates may be spelled in several ways
-                return (pd.to_datetime(times) > pd.to_datetime(after)).to_numpy()
-        return pd.to_numeric(times).to_numpy(dtype=float) > float(after)
-    except (ValueError, TypeError, OverflowError) as error:
-        said = first_line(error)
-        raise DataError(f"{where}: data.time cannot be compared with data.holdout_after={after} ({said})") from None
+def _ids(column: pa.ChunkedArray, decimal: str) -> bool:
+    values, bad = numbers(column.slice(0, 100_000), decimal)
+    return not bad.spelled and bool(np.isfinite(values).all()) and bool((values == np.rint(values)).all())
 
 
-def read_frame(path: Path, delimiter: str = ",") -> pd.DataFrame:
-    """Read a CSV file as text, cell by cell, under the names in its first line; no cell is taken for a missing value.
-
-    Raises:
-        DataError: The file is empty, not UTF-8, has lines with too few or too many cells, or two columns of one name.
-    """
-    lines = (record for record in records(path, delimiter) if record)
-    names = header_of(next(lines, []))
-    whole, parts = complete(lines, len(names), path.name), []
-    while chunk := list(itertools.islice(whole, RECORDS)):
-        parts.append(pd.DataFrame(chunk, columns=range(len(names)), dtype=str))
-    refuse_twice(names, path.name)
-    if not parts:
-        raise DataError(f"{path.name}: the list is empty")
-    return pd.concat(parts, ignore_index=True).set_axis(names, axis=1)
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path, engine="pyarrow")
-    except ImportError:
-        raise DataError(f"{path.name}: reading Parquet takes the package pyarrow (pip install pyarrow)") from None
-    except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:  # what pyarrow's own errors are
-        raise DataError(f"{path.name} is not a readable Parquet file ({first_line(error)})") from None
-
-
-def numbers(column: pd.Series, name: str, what: str, first: int = 2) -> np.ndarray:
-    """Return the numbers of a column, NaN where a cell says that it is missing.
+def read_into(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) -> None:
+    """Read a list, collecting all problems.
 
     Args:
-        column: Numbers or text.
-        name: The file, for the message.
-        what: The column, for the message.
-        first: Which record of the file the column's first cell is in.
-
-    Raises:
-        DataError: A cell is not a number.
+        reading: What is found goes here.
+        raw: The source.
+        names: Names of its columns.
+        headed: Whether somebody gave these names.
     """
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    codes, found = pd.factorize(column.astype(object).where(column.notna(), "").astype(str))
-    values = np.empty(len(found))
-    for i, cell in enumerate(found):
-        cell = cell.strip()
-        try:
-            values[i] = number(cell)
-        except ValueError:  # cells are numbered as they first occur
-            at = int((codes == i).argmax())
-            raise DataError(f"{name}: record {at + first}, column {what!r}: {cell!r} is not a number") from None
-    return values[codes]
+    layout, where = reading.layout, _roles(reading, raw, names, headed)
+    for setting in ("row_labels", "columns", "exclude", "exclude_rows", "exposure", "frequency"):
+        if getattr(layout, setting) is not None and not (setting == "exposure" and reading.wanted.exposure):
+            reading.problems.append(f"data.{setting} has no meaning for a list of row, column and value")
+    if reading.problems:
+        return
+    values = _values(reading, raw, names, where)
+    codes: list[np.ndarray] = []
+    called: list[list[str]] = []
+    gone = np.zeros(raw.length, bool)
+    for axis in ("row", "column"):
+        its, words, lost = _places(raw.columns[where[axis]], raw, reading, axis)
+        gone |= lost
+        codes.append(its)
+        called.append(words)
+    keep = _left_out(reading, raw, values, where, names)
+    if reading.problems:
+        return
+    late, keep = _later(reading, raw, names, codes, keep)
+    for axis, label in (("row", layout.row_label), ("column", layout.column_label)):
+        if label is not None:
+            at = ("row", "column").index(axis)
+            called[at] = _spelled(reading, raw, names, codes[at], called[at], label, axis, values)
+    lines = None
+    if not keep.all():
+        codes, values = [each[keep] for each in codes], values[keep]
+        lines, late = np.flatnonzero(keep), None if late is None else late[keep]
+        codes, called = _used(codes, called)
+    reading.entries = Entries(codes[0], called[0], codes[1], called[1], values, late)
+    reading.rows, reading.columns, reading.lines = called[0], called[1], lines
+    if raw.shape is not None:
+        _whole_shape(reading, raw.shape)
+    if not len(values):
+        reading.problems.append("the list is empty")
 
 
-def most_used(keys: pd.Series, spellings: pd.Series, values: np.ndarray) -> dict[str, str]:
-    """Return key -> the spelling of it with the largest sum of values, all as text; blank spellings do not count."""
-    texts = pd.DataFrame({"key": keys.astype(object), "label": spellings.astype(object)})
-    frame = texts.assign(value=np.nan_to_num(values)).dropna().astype({"key": str, "label": str})
-    frame = frame[frame["label"].str.strip() != ""]
-    sums = frame.groupby(["key", "label"], sort=False)["value"].sum().reset_index()
-    best = sums.loc[sums.groupby("key", sort=False)["value"].idxmax()]
-    return dict(zip(best["key"], best["label"], strict=True))
+def _whole_shape(reading: Reading, shape: tuple[int, int]) -> None:
+    """Give a sparse matrix all of its rows and columns, listed or not."""
+    entries = reading.entries
+    assert entries is not None
+    rows = np.array([int(each) for each in entries.row_names], np.int64)
+    columns = np.array([int(each) for each in entries.column_names], np.int64)
+    entries.rows, entries.columns = rows[entries.rows], columns[entries.columns]
+    entries.row_names, entries.column_names = ([f"{word}_{i}" for i in range(size)] for word, size in zip(ROLES, shape, strict=False))
+    reading.rows, reading.columns = entries.row_names, list(entries.column_names)
+
+
+# Roles ----------------------------------------------------------------------------------------------------------------
+
+
+def _roles(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) -> dict[str, int]:
+    """Find which columns say row, column and value: as they are said, as they are called, or the first ones."""
+    found: dict[str, int] = {}
+    for axis in ROLES:
+        asked = getattr(reading.layout, axis)
+        if asked is not None:
+            at = place(asked, names)
+            if at is None:
+                reading.problems.append(no_column(asked, names, axis))
+            else:
+                found[axis] = at
+    if len({*found.values()}) < len(found):
+        reading.problems.append("data.row, data.column and data.value must be three different columns")
+    taken = {*found.values()}
+    others = {place(each, names) for each in (reading.layout.row_label, reading.layout.column_label, reading.layout.time)}
+    free = [i for i in range(len(names)) if i not in taken and i not in others - {None}]
+    by_name = {role_of(names[i]): i for i in reversed(free)} if headed else {}
+    for axis in ROLES:
+        if axis not in found and by_name.get(axis) in free:
+            found[axis] = by_name[axis]
+            free.remove(found[axis])
+    for axis in ("row", "column"):
+        if axis not in found and free:
+            found[axis] = free.pop(0)
+    if "value" not in found:
+        usable = [i for i in free if role_of(names[i]) != "time" or not headed]
+        numeric = [i for i in usable if _is_value(raw.columns[i], reading)]
+        if numeric and (len(names) <= 4 or numeric[0] == usable[0]):
+            found["value"] = numeric[0]
+        elif usable and len(names) > 2 and not reading.problems:
+            reading.problems.append(f"no column says which value: data.value names it, of {listed(names)}")
+    if len(found) < 2 and not reading.problems:
+        reading.problems.append(f"a list has a row and a column in each line; there are {len(names)} columns")
+    if reading.problems:
+        return found
+    said = [names[found[axis]] for axis in ROLES if axis in found]
+    if headed or len(names) > 3:
+        unsaid = [axis for axis in ROLES if axis in found and getattr(reading.layout, axis) is None]
+        if unsaid and [found[axis] for axis in ROLES if axis in found] != [0, 1, 2][: len(said)]:
+            setting = " ".join(f"data.{axis}={names[found[axis]]}" for axis in unsaid)
+            reading.notes.append(f"row, column and value are {', '.join(said)} ({setting})")
+    if "value" not in found:
+        reading.notes.append("no column holds values: each line counts as 1")
+    for i in range(len(names)):
+        if i not in found.values() and i not in others:
+            time = " (data.time splits by it)" if role_of(names[i]) == "time" else ""
+            reading.left_out[names[i]] = f"not row, column or value{time}"
+    if reading.left_out:
+        reading.notes.append(f"columns left out: {listed([*reading.left_out])}")
+    return found
+
+
+def _is_value(column: pa.ChunkedArray, reading: Reading) -> bool:
+    if is_number(column):
+        return True
+    if not is_text(column):
+        return pa.types.is_null(column.type)
+    part = column.slice(0, 10_000)
+    values, bad = numbers(part, reading.facts.get("decimal", "."), reading.layout.missing or ())
+    return bad.count <= len(part) / 2
+
+
+def _values(reading: Reading, raw: Raw, names: Sequence[str], where: dict[str, int]) -> np.ndarray:
+    """Return the value of each line, NaN where it has none; of true and false lists 1 and 0."""
+    if "value" not in where:
+        return np.ones(raw.length)
+    column, name = raw.columns[where["value"]], names[where["value"]]
+    if not is_number(column) and not is_text(column) and not pa.types.is_null(column.type):
+        reading.problems.append(f"column {name!r} holds {column.type}, not numbers")
+        return np.full(raw.length, np.nan)
+    values, bad = numbers(column, reading.facts.get("decimal", "."), reading.layout.missing or ())
+    spelled = sorted(bad.spelled.items(), key=lambda each: each[1][1])
+    for cell, (count, at) in spelled[:3]:
+        times = f" ({count} times)" if count > 1 else ""
+        reading.problems.append(f"{raw.unit} {raw.first + at}, column {name!r}: {cell!r} is not a number{times}")
+        if DOUBTFUL.fullmatch(cell):
+            reading.suggest("missing", cell)
+    if len(spelled) > 3:
+        reading.problems.append(f"column {name!r}: {len(spelled) - 3} more cells that are no numbers")
+    if pa.types.is_boolean(column.type):
+        reading.notes.append(f"column {name!r}: true is 1 and false is 0")
+    if np.isinf(values).any():
+        reading.problems.append(f"{raw.unit} {raw.first + int(np.isinf(values).argmax())}, column {name!r} is infinite")
+    if reading.wanted.cells == "counts":
+        _counts(reading, raw, values, name)
+    return values
+
+
+def _counts(reading: Reading, raw: Raw, values: np.ndarray, name: str) -> None:
+    with np.errstate(invalid="ignore"):
+        for wrong, what in ((values < 0, "is negative"), ((values >= 0) & (values != np.floor(values)), "is not a whole number")):
+            if wrong.any() and not np.isinf(values[wrong]).any():
+                at, count = int(wrong.argmax()), int(wrong.sum())
+                more = f", and {count - 1} more such" if count > 1 else ""
+                reading.problems.append(
+                    f"{raw.unit} {raw.first + at}, column {name!r}: {values[at]:g} {what}{more}; counts are needed"
+                )
+
+
+def _left_out(
+    reading: Reading, raw: Raw, values: np.ndarray, where: dict[str, int], names: Sequence[str]
+) -> np.ndarray:  # fmt: skip
+    """Return which lines are kept: not those with the value that stands for none."""
+    unknown = reading.layout.unknown
+    keep = np.ones(raw.length, bool) if unknown is None else values != unknown
+    if not keep.all():
+        reading.notes.append(f"{int((~keep).sum())} lines have the value {unknown:.10g}, which is none")
+    return keep
+
+
+# Labels ---------------------------------------------------------------------------------------------------------------
+
+
+def _places(column: pa.ChunkedArray, raw: Raw, reading: Reading, axis: str) -> tuple[np.ndarray, list[str], np.ndarray]:
+    """Return the place of each line's label, the labels in order, and which lines have none."""
+    lost = np.zeros(raw.length, bool)
+    if pa.types.is_integer(column.type) and not column.null_count:
+        codes, words = _counted(numeric(column, np.int64))
+        return codes, words, lost
+    if is_text(column):
+        codes, found = distinct(_plain(column))
+        words = found.to_pylist()
+    elif is_number(column) or pa.types.is_temporal(column.type):
+        codes, found = distinct(column)
+        words = [named(each) for each in found.to_pylist()]
+    else:
+        reading.problems.append(f"the column of {axis}s holds {column.type}, which names nothing")
+        return np.zeros(raw.length, np.int64), [], lost
+    lost = codes < 0
+    if blank := [i for i, word in enumerate(words) if not word.strip() or word == "nan"]:
+        lost |= np.isin(codes, blank)
+    if lost.any():
+        more = f" (and {int(lost.sum()) - 1} more)" if lost.sum() > 1 else ""
+        reading.problems.append(f"{raw.unit} {raw.first + int(lost.argmax())} has no {axis}{more}")
+        return codes, words, lost
+    order, merged = _ordered(words)
+    return order[codes], merged, lost
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _counted(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return the places of whole numbers among the distinct ones, and these as text, in order."""
+    if not len(values):
+        return values, []
+    low, high = int(values.min()), int(values.max())
+    if high - low > DENSE * len(values) + 1000:
+        found, codes = np.unique(values, return_inverse=True)
+        return codes.astype(np.int64), [str(each) for each in found.tolist()]
+    there = np.zeros(high - low + 1, bool)
+    there[values - low] = True
+    place_of = np.cumsum(there, dtype=np.int64) - 1
+    return place_of[values - low], [str(each) for each in (np.flatnonzero(there) + low).tolist()]
+
+
+def _ordered(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """Return the new place of each label, and the labels in order: by number where all are numbers, else by letter."""
+    spelled = [str(word) for word in words]
+    values = [plain(word) for word in spelled]
+    distinct_ones = sorted({*spelled}) if None in values else [w for _, w in sorted({*zip(map(float, values), spelled, strict=True)})]  # type: ignore[arg-type]
+    at = {word: i for i, word in enumerate(distinct_ones)}
+    return np.array([at[word] for word in spelled], np.int64), distinct_ones
+
+
+def _used(codes: list[np.ndarray], called: list[list[str]]) -> tuple[list[np.ndarray], list[list[str]]]:
+    """Leave out labels of which no line is left."""
+    for axis in (0, 1):
+        there = np.zeros(len(called[axis]), bool)
+        there[codes[axis]] = True
+        if not there.all():
+            codes[axis] = (np.cumsum(there, dtype=np.int64) - 1)[codes[axis]]
+            called[axis] = [word for word, used in zip(called[axis], there.tolist(), strict=True) if used]
+    return codes, called
+
+
+def _spelled(
+    reading: Reading, raw: Raw, names: Sequence[str], codes: np.ndarray, called: list[str], label: Any, axis: str,
+    values: np.ndarray,
+) -> list[str]:  # fmt: skip
+    """Return what labels are called by another column: by its spelling with the largest sum of values."""
+    at = place(label, names)
+    if at is None:
+        reading.problems.append(no_column(label, names, f"{axis}_label"))
+        return called
+    found = most_used(codes, len(called), raw.columns[at], values)
+    return told_apart([spelled or called[i] for i, spelled in enumerate(found)], called)
+
+
+def most_used(codes: np.ndarray, count: int, spellings: pa.ChunkedArray, values: np.ndarray) -> list[str | None]:
+    """Return for each code the spelling with the largest sum of values, the first of equal ones; blank ones do not count."""
+    spelled, found = distinct(_plain(spellings))
+    words = [str(named(each)).strip() for each in found.to_pylist()]
+    there = spelled >= 0
+    if blank := [i for i, word in enumerate(words) if not word]:
+        there &= ~np.isin(spelled, blank)
+    keys, first, inverse = np.unique(codes[there] * (len(words) + 1) + spelled[there], return_index=True, return_inverse=True)
+    sums = np.bincount(inverse, np.nan_to_num(values[there]), minlength=len(keys))
+    result: list[str | None] = [None] * count
+    for i in np.lexsort((first, -sums))[::-1].tolist():
+        result[int(keys[i] // (len(words) + 1))] = words[int(keys[i] % (len(words) + 1))]
+    return result
+
+
+def told_apart(called: list[str], names: Sequence[str]) -> list[str]:
+    """Tell labels that two rows or columns share apart by adding what the data call them."""
+    while len({*called}) < len(called):  # again where that made a label which another one has already
+        times: dict[str, int] = {}
+        for label in called:
+            times[label] = times.get(label, 0) + 1
+        called = [f"{label} ({name})" if times[label] > 1 else label for label, name in zip(called, names, strict=True)]
+    return called
+
+
+# Time -----------------------------------------------------------------------------------------------------------------
+
+
+def _later(
+    reading: Reading, raw: Raw, names: Sequence[str], codes: Sequence[np.ndarray], keep: np.ndarray
+) -> tuple[np.ndarray | None, np.ndarray]:  # fmt: skip
+    """Return which lines are held out since they are later than ``data.holdout_after``, and which are kept."""
+    layout = reading.layout
+    last = layout.repeated == "last"
+    if layout.holdout_after is None and not (layout.time is not None and last):
+        if layout.time is not None:
+            reading.problems.append("data.time needs data.holdout_after (when the hold-out begins) or data.repeated=last")
+        return None, keep
+    if layout.time is None:
+        reading.problems.append("data.time and data.holdout_after go together: a column, and when the hold-out begins")
+        return None, keep
+    at = place(layout.time, names)
+    if at is None:
+        reading.problems.append(no_column(layout.time, names, "time"))
+        return None, keep
+    times, why = moments(raw.columns[at], layout.holdout_after, reading.facts.get("decimal", "."))
+    if times is None:
+        reading.problems.append(f"data.time: column {names[at]!r} {why}")
+        return None, keep
+    clock, after = times
+    pairs = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
+    if last:
+        keep = keep & _latest(pairs, clock, keep)
+    if after is None:
+        return None, keep
+    late = clock > after
+    again = late & np.isin(pairs, pairs[~late & keep]) & keep
+    if again.any():
+        reading.notes.append(
+            f"{int(again.sum())} lines after {layout.holdout_after} repeat a pair that is listed before: left out"
+        )
+    keep, late = keep & ~again, late & ~again
+    if not 0 < int((late & keep).sum()) < int(keep.sum()):
+        which = "none of the pairs is" if not (late & keep).any() else "all pairs are"
+        reading.problems.append(f"data.holdout_after is {layout.holdout_after}: {which} listed after it")
+    return late, keep
+
+
+def _latest(pairs: np.ndarray, clock: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Return which lines are the last ones of their pair in time; of equal times the last line."""
+    order = np.lexsort((np.arange(len(pairs)), clock, pairs))
+    order = order[keep[order]]
+    final = np.ones(len(order), bool)
+    final[:-1] = pairs[order][1:] != pairs[order][:-1]
+    found = np.zeros(len(pairs), bool)
+    found[order[final]] = True
+    return found
+
+
+def moments(
+    column: pa.ChunkedArray, after: Any, decimal: str
+) -> tuple[tuple[np.ndarray, float | None] | None, str]:  # fmt: skip
+    """Return times as numbers that can be compared, and ``after`` as such a number; or why that cannot be."""
+    import pandas as pd
+
+    spoken = after is not None and not isinstance(after, int | float) and plain(str(after)) is None
+    try:
+        if is_number(column) and not spoken:
+            return (numeric(column), None if after is None else float(after)), ""
+        if is_text(column) and not spoken:
+            values, bad = numbers(column, decimal)
+            if not bad.spelled and not np.isnan(values).any():
+                return (values, None if after is None else float(after)), ""
+        given = column.to_pandas()
+        dates = pd.to_datetime(given, unit="s") if is_number(column) else pd.to_datetime(given, format="mixed")
+        if dates.isna().any():
+            return None, f"has no time in line {int(dates.isna().to_numpy().argmax()) + 1}"
+        zone = dates.dt.tz
+        limit = None if after is None else pd.Timestamp(str(after))
+        limit = limit.tz_localize(zone) if limit is not None and zone is not None and limit.tzinfo is None else limit
+        clock = dates.astype("int64").to_numpy().astype(float)
+        unit = None if limit is None else limit.as_unit(dates.dt.unit).to_datetime64().astype("int64")
+        return (clock, None if unit is None else float(unit)), ""
+    except (ValueError, TypeError, OverflowError) as error:
+        return None, f"cannot be compared with data.holdout_after={after} ({str(error).splitlines()[0]})"
+
+
+def advice(names: Sequence[str]) -> str:
+    """Return how the columns of a list are said."""
+    return f"data.row, data.column and data.value name the columns of a list, of {typed(names)}"

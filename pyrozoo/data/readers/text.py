@@ -85,6 +85,9 @@ def read_text(path: Path, layout: Layout, opened: Callable[[], BinaryIO] | None 
     records = sample(text, delimiter)
     if not records:
         raise DataError(f"{path.name} is not readable text: a quote is never closed")
+    if all(cell[:1] == " " for record in records for cell in record[1:]) and len(records[0]) > 1:
+        content = re.sub(re.escape(delimiter.encode()) + rb" +", delimiter.encode(), content)
+        records = sample(_head(content), delimiter)
     decimal, note, problem = decimal_of(itertools.chain.from_iterable(records), layout.decimal, delimiter)
     columns = _columns(content, delimiter, records, decimal, path.name)
     return Raw(
@@ -197,7 +200,7 @@ def sample(text: str, delimiter: str, most: int | None = None) -> list[list[str]
     """Return the first records of a text, without blank ones."""
     limit = csv.field_size_limit(2**31 - 1)
     try:
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         return list(itertools.islice((line for line in lines if line), most))
     except csv.Error:
         return []
@@ -256,19 +259,43 @@ def _columns(
 
     A first record that is one cell short, as R writes it, is as wide as the others otherwise.
     """
-    width = len(records[0])
-    if len(records) > 1 and len(records[1]) == width + 1:
-        width += 1
+    width = len(records[0]) + _short(records)
     if len(records) == 1 and len(content) <= HEAD:
         return [pa.chunked_array([], pa.string())] * width
     if width == 1:
         return [_lone(content, name)]
+    if content.count(b'"') % 2:
+        _closed(content, delimiter, name)
     if len(content) > SMALL and (kinds := _kinds(records[1:], width, decimal)):
         try:
             return _arrow(content, delimiter, width, kinds, decimal, name)
         except (pa.ArrowInvalid, pa.ArrowKeyError):
             pass  # a cell further down is no such number: all of them as text
     return _arrow(content, delimiter, width, {}, decimal, name)
+
+
+def _closed(content: bytes, delimiter: str, name: str) -> None:
+    """Refuse a quote that is never closed: it would swallow all records after it."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        lines = io.StringIO(content.decode("utf-8"), newline="")
+        for _ in csv.reader(lines, delimiter=delimiter, strict=True):
+            pass
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise DataError(f"{name} is not a readable CSV file: a quote is never closed") from None
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _short(records: Sequence[list[str]]) -> bool:
+    """Return whether the first record lacks the name of the first column, which names rows: as R writes tables."""
+    width, others = len(records[0]) + 1, records[1:]
+    firsts = [record[0] for record in others]
+    trailing = all(not record[-1] for record in others)  # a delimiter at the end of each line
+    return len(others) > 1 and all(len(record) == width for record in others) and (
+        trailing or len({*firsts}) == len(firsts)
+    )
 
 
 def _kinds(records: Sequence[list[str]], width: int, decimal: str) -> dict[int, pa.DataType]:
@@ -284,7 +311,10 @@ def _kinds(records: Sequence[list[str]], width: int, decimal: str) -> dict[int, 
 
 
 def _decimal(cell: str, decimal: str) -> bool:
-    return re.fullmatch(r"-?\d+([.,]\d+)?([eE][+-]?\d+)?", cell) is not None and ("," if decimal == "." else ".") not in cell
+    return (
+        re.fullmatch(r"-?\d+([.,]\d+)?([eE][+-]?\d+)?", cell) is not None
+        and ("," if decimal == "." else ".") not in cell
+    )
 
 
 def _arrow(
@@ -321,7 +351,9 @@ def _arrow(
     if ragged:
         said = [f"record {row.number} has {row.actual_columns} cells" for row in ragged[:MOST_SAID]]
         more = f" (and {len(ragged) - MOST_SAID} more)" if len(ragged) > MOST_SAID else ""
-        raise DataError(f"{name}: {', '.join(said)}{more} where {width} are expected (cut short, or a delimiter inside?)")
+        raise DataError(
+            f"{name}: {', '.join(said)}{more} where {width} are expected (a truncated file, or a delimiter inside?)"
+        )
     return [table.column(i) for i in range(width)]
 
 

@@ -5,4 +5,3 @@ REFUSED: dict[str, str] = {
 }
 
 DATA = "simulated_survey"
-FILE = "survey"

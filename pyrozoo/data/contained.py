@@ -1,0 +1,83 @@
+"""From a reading to a container: what was found in a file or a frame becomes data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyrozoo.data.grid import Grid
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.readers.layout import Wanted, layout_of
+from pyrozoo.data.readers.reading import Reading
+from pyrozoo.data.readers.source import read_source
+from pyrozoo.data.survey import Survey
+from pyrozoo.data.table import Table
+from pyrozoo.data.triplets import Triplets
+
+
+KINDS: dict[Any, Wanted] = {
+    Table: Wanted(),
+    Survey: Wanted("categories"),
+    Triplets: Wanted(listed=True, zeros=True),
+    Ratings: Wanted(listed=True),
+    Grid: Wanted("labels"),
+}
+"""The containers that a source may become, and what they want of it."""
+
+
+def contained(reading: Reading, container: Any) -> Any:
+    """Make a container of a reading.
+
+    Args:
+        reading: What was read.
+        container: The class of data that the model wants.
+
+    Returns:
+        The data, with the reading's notes.
+
+    Raises:
+        DataError: Anything was wrong with what was read: all of it.
+    """
+    reading.checked()
+    notes, name = tuple(dict.fromkeys(reading.notes)), reading.name
+    made: Any
+    if reading.image is not None:
+        image = reading.image
+        made = Grid.of(image, name) if isinstance(image, np.ndarray) else Grid.of_picture(image)
+        made = replace(made, name=name)
+    elif reading.entries is not None:
+        its: type[Triplets] = container if issubclass(container, Triplets) else Triplets
+        made = its.of_entries(reading.entries, name=name, repeated=reading.layout.repeated)  # type: ignore[arg-type]
+    elif reading.answers is not None:
+        made = _survey(reading)
+    else:
+        assert reading.values is not None
+        values = torch.as_tensor(reading.values)
+        made = Table(values, list(reading.rows), list(reading.columns), name).checked()
+    if reading.exposure is not None:
+        made = replace(made, exposure=torch.as_tensor(reading.exposure))
+    made = container.of(made)
+    return replace(made, notes=(*(each for each in notes if each not in made.notes), *made.notes))
+
+
+def read_data(source: Any, container: Any = Table, **settings: Any) -> Any:
+    """Read a file or a frame into a container: what ``contained`` makes of a reading.
+
+    Args:
+        source: A path, a DataFrame, or what is like one.
+        container: The class of data.
+        **settings: Of the layout.
+    """
+    return contained(read_source(source, layout_of(settings), KINDS[container]), container)
+
+
+def _survey(reading: Reading) -> Survey:
+    import pandas as pd
+
+    assert reading.answers is not None
+    columns = [pd.Series(each.to_pandas().array) for each in reading.answers]
+    frame = pd.DataFrame(dict(enumerate(columns)), index=pd.Index(list(reading.rows), dtype=object))
+    return Survey.of(frame.set_axis(list(reading.columns), axis=1), reading.name, most_levels=reading.layout.most_levels)

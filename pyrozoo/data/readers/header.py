@@ -1,0 +1,116 @@
+"""Whether the first record of a table names its columns. What would lose or invent a record is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from pyrozoo.data.readers.cells import DOUBTFUL, MISSING, is_number, plain
+from pyrozoo.data.readers.words import LABELS, role_of
+
+LOOKED = 5000
+"""Cells of a column that are looked at."""
+
+SURE = 5
+"""Columns from which on 0, 1, 2 ... are taken for the names that pandas gives, and not for a record."""
+
+ASK = "set data.header=true if the first line names the columns, data.header=false if it is a record"
+
+
+def has_header(
+    head: Sequence[Any], columns: Sequence[pa.ChunkedArray], decimal: str, asked: Sequence[str], listed: bool
+) -> tuple[bool, str | None, str | None]:  # fmt: skip
+    """Tell whether the first record names the columns.
+
+    Args:
+        head: The first record.
+        columns: The others, column by column.
+        decimal: The decimal mark.
+        asked: Names of columns that settings ask for.
+        listed: Whether the data are a list.
+
+    Returns:
+        Whether it does, a note where that is a guess, and what is wrong where nobody can tell.
+    """
+    cells = [str(each if each is not None else "").strip() for each in head]
+    if {*asked} & {*cells} or len(columns) == len(cells) + 1:
+        return True, None, None
+    body = [_look(column, decimal) for column in columns]
+    numeric = [plain(cell, decimal) is not None for cell in cells]
+    over = [i for i, (kind, _) in enumerate(body) if kind == "numbers"]
+    words = [i for i in range(len(cells)) if cells[i] and not numeric[i]]
+    if not body or not any(each for _, each in body):
+        return not any(numeric), None, None
+    if any(i in over and cells[i].lower() not in MISSING and not DOUBTFUL.fullmatch(cells[i]) for i in words):
+        return True, None, None
+    if not any(numeric):
+        return _among_words(cells, body, listed)
+    return _among_numbers(cells, numeric, body)
+
+
+def _look(column: pa.ChunkedArray, decimal: str) -> tuple[str, list[str]]:
+    """Return whether the first cells of a column are numbers, text or neither, and the cells that there are."""
+    cells = [str(each).strip() for each in column.slice(0, LOOKED).to_pylist() if each is not None]
+    cells = [cell for cell in cells if cell.lower() not in MISSING]
+    if not cells or is_number(column):
+        return "numbers" if cells else "nothing", cells
+    known = sum(plain(cell, decimal) is not None or bool(DOUBTFUL.fullmatch(cell)) for cell in cells)
+    return "numbers" if 2 * known >= len(cells) else "text", cells
+
+
+def _among_words(
+    cells: list[str], body: list[tuple[str, list[str]]], listed: bool
+) -> tuple[bool, str | None, str | None]:
+    """Decide where all of the first record is text: names do not occur again among the cells below them."""
+    there = [cell for cell in cells if cell]
+    if len({*there}) < len(there):
+        return False, "the first line holds a cell twice: it is a record, and columns have no names (data.header)", None
+    again = [cell in {*each} for cell, (_, each) in zip(cells, body, strict=False) if cell]
+    if any(again):
+        if all(again) and any(list(line) == cells for line in zip(*(each for _, each in body), strict=False)):
+            return True, None, None  # files put together, each with its header
+        return False, "cells of the first line occur again below it: it is a record (data.header)", None
+    few = any(len(each) >= 8 and len({*each}) <= len(each) / 2 for _, each in body)
+    if few or not listed or any(LABELS.fullmatch(cell) or role_of(cell) for cell in there):
+        return True, None, None
+    return True, None, f"nobody can tell whether {', '.join(map(repr, there[:3]))} are names or a record: {ASK}"
+
+
+def _among_numbers(
+    cells: list[str], numeric: list[bool], body: list[tuple[str, list[str]]]
+) -> tuple[bool, str | None, str | None]:  # fmt: skip
+    """Decide where some of the first record are numbers: years, or the places that pandas and R give for names."""
+    values = [plain(cell) for cell, is_one in zip(cells, numeric, strict=True) if is_one]
+    beside = [cell for cell, is_one in zip(cells, numeric, strict=True) if not is_one]
+    whole = [int(value) for value in values if value is not None and float(value).is_integer()]
+    steps = {later - earlier for earlier, later in zip(whole, whole[1:], strict=False)}
+    places = len(whole) == len(values) and steps <= {1} and whole[0] in (0, 1)
+    below = [plain(cell) for (kind, each), is_one in zip(body, numeric, strict=False) if is_one for cell in each]
+    known = [value for value in below if value is not None]
+    outside = bool(known) and all(not min(whole, default=0) <= value <= max(whole, default=0) for value in known)
+    years = len(whole) == len(values) and all(1800 <= each <= 2200 for each in whole) and sorted({*whole}) == whole
+    labelled = len(beside) == 1 and not numeric[0] and bool(LABELS.fullmatch(cells[0]))
+    if labelled and cells[0]:
+        return True, None, None
+    if len(beside) == 1 and not cells[0] and _counts(body[0][1]):
+        return True, None, None
+    fractions = bool(known) and sum(not float(value).is_integer() for value in known) > len(known) / 2
+    if places and (len(whole) >= SURE or (fractions and len(whole) > 1)):
+        return (
+            True,
+            f"the first line, {', '.join(cells[:3])} ..., counts the columns: it names them (data.header)",
+            None,
+        )
+    if (places and len(whole) > 1) or (years and not outside and len(whole) > 1):
+        return True, None, f"the first line is {', '.join(cells[:6])}: {ASK}"
+    if years and outside:
+        return True, f"the first line holds years: they name the columns ({cells[-1]} ...; data.header)", None
+    return False, "the first line holds numbers: it is a record, and columns have no names (data.header)", None
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Return whether cells are text, or 0, 1, 2 ... or 1, 2, 3 ...: names of rows as pandas and R write them."""
+    first = plain(cells[0]) if cells else None
+    return bool(cells) and (first is None or list(cells) == [str(int(first) + i) for i in range(len(cells))])

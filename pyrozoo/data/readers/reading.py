@@ -1,0 +1,124 @@
+"""What a source holds and how it would be used, before anything is fitted: guesses, problems, and what to type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pyrozoo.core.errors import DataError
+from pyrozoo.data.readers.layout import Layout, Wanted
+from pyrozoo.data.readers.words import listed, typed
+
+MOST_SAID = 20
+"""Problems that one line says."""
+
+
+@dataclass
+class Entries:
+    """A list: places of rows and columns among their names, and values; NaN is none. Arrays of shape [entry]."""
+
+    rows: np.ndarray
+    row_names: Sequence[str]
+    columns: np.ndarray
+    column_names: Sequence[str]
+    values: np.ndarray
+    late: np.ndarray | None = None
+    """Which entries are held out by time."""
+
+
+@dataclass
+class Reading:
+    """What a source holds, and how it would be used.
+
+    Attributes:
+        name: What messages call it.
+        format: What it is.
+        wanted: What the model's data are.
+        layout: What is said of it.
+        facts: What was found of how it is written: name -> value.
+        notes: Guesses, and what a reader should know: one line each.
+        problems: What cannot be read: one line each.
+        advice: Settings that would mend the problems: name -> value as it is typed, or a set of names.
+        columns: Names of the columns taken.
+        left_out: Names of columns that are not -> why.
+        rows: Names of the rows.
+        label_column: The column that names the rows, if one does.
+        values: The numbers of a table, [row, column]; NaN is missing.
+        answers: The cells of a table of categories, column by column.
+        entries: A list.
+        image: A picture of labels.
+        exposure: Of each row.
+        lines: For each row, or entry, its line among all of the source's.
+        places: For each column taken, its place among all of the source's.
+        own: Makes the reader's own table, a pandas DataFrame with all of its columns.
+    """
+
+    name: str
+    format: str
+    wanted: Wanted
+    layout: Layout
+    facts: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    advice: dict[str, Any] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    rows: Sequence[str] = ()
+    label_column: str | None = None
+    values: np.ndarray | None = None
+    answers: Sequence[pa.ChunkedArray] | None = None
+    entries: Entries | None = None
+    image: Any = None
+    exposure: np.ndarray | None = None
+    lines: np.ndarray | None = None
+    places: Sequence[int] = ()
+    own: Callable[[], Any] | None = None
+
+    def suggest(self, setting: str, *values: Any) -> None:
+        """Remember what to type: of a setting that takes a list each value is added."""
+        if setting in ("missing", "exclude", "exclude_rows"):
+            self.advice.setdefault(setting, dict.fromkeys(getattr(self.layout, setting) or ()))
+            self.advice[setting] |= dict.fromkeys(values)
+        else:
+            self.advice.setdefault(setting, values[0])
+
+    def refused(self) -> str | None:
+        """Return what is wrong, all of it in one line, and what to type; None: nothing."""
+        if not self.problems:
+            return None
+        said = list(dict.fromkeys(self.problems))
+        more = f" (and {len(said) - MOST_SAID} more)" if len(said) > MOST_SAID else ""
+        text = f"{self.name}: {' '.join('; '.join(said[:MOST_SAID]).split())}{more}"
+        return f"{text}. Type: {self.typed()}" if self.advice else text
+
+    def typed(self) -> str:
+        """Return the settings that would mend the problems, as they are typed."""
+        words = []
+        for name, value in self.advice.items():
+            text = typed(list(value)) if isinstance(value, dict) else str(value)
+            word = f"data.{name}={text}"
+            words.append(f'"{word}"' if set(word) & set("[]' ;") else word)
+        return " ".join(words)
+
+    def checked(self) -> Reading:
+        """Return the reading itself, or raise DataError with all that is wrong."""
+        if said := self.refused():
+            raise DataError(said)
+        return self
+
+    def __str__(self) -> str:
+        facts = ", ".join(f"{name} {value}" for name, value in self.facts.items())
+        lines = [f"{self.name}: {self.format}{f' ({facts})' if facts else ''}"]
+        lines += [f"  {len(self.rows)} rows" + (f" named by {self.label_column!r}" if self.label_column else "")]
+        lines += [f"  {len(self.columns)} columns: {listed(self.columns)}"]
+        lines += [f"  left out  {name}: {why}" for name, why in self.left_out.items()]
+        lines += [f"  note  {note}" for note in self.notes]
+        lines += [f"  problem  {problem}" for problem in self.problems]
+        lines += [f"  type  {self.typed()}"] if self.advice and self.problems else []
+        return "\n".join(lines)
+
+    __repr__ = __str__

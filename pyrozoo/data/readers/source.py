@@ -1,0 +1,393 @@
+"""The door to data from outside: a path or a frame becomes a reading, whatever it is written in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyrozoo.core.errors import DataError
+from pyrozoo.data.readers import lists, tables
+from pyrozoo.data.readers.arrow import distinct, strings
+from pyrozoo.data.readers.cells import INTEGER, is_number, is_text, named, numbers, texts
+from pyrozoo.data.readers.formats import is_picture, open_raw
+from pyrozoo.data.readers.frames import frame_raw
+from pyrozoo.data.readers.header import has_header
+from pyrozoo.data.readers.layout import Layout, Wanted
+from pyrozoo.data.readers.lists import looks_listed
+from pyrozoo.data.readers.raw import Raw, chunked, existing
+from pyrozoo.data.readers.reading import Reading
+from pyrozoo.data.readers.words import UNNAMED, place
+
+NAMED_BY = ("columns", "exclude", "row_labels", "row", "column", "value", "row_label", "column_label", "time", "exposure",
+            "frequency")  # fmt: skip
+"""Settings that ask for columns by name."""
+
+MOST_PIVOTED = 50_000_000
+"""Cells of a table that a list may become."""
+
+
+def read_source(source: Any, layout: Layout, wanted: Wanted, name: str = "the data") -> Reading:
+    """Read what a user has.
+
+    Args:
+        source: A path, a DataFrame, or what is like one.
+        layout: What is said of it.
+        wanted: What the model's data are.
+        name: What to call a source that is no file.
+
+    Returns:
+        What it holds, with its problems: ``checked`` raises them.
+
+    Raises:
+        DataError: There is no such file, or nothing can be read of it at all.
+        SettingError: A setting that has no meaning for it, or cannot be one.
+    """
+    if wanted.cells == "labels" and (found := _image(source, layout, wanted)) is not None:
+        return found
+    return read_raw(raw_of(source, layout, name), layout, wanted)
+
+
+def read_raw(raw: Raw, layout: Layout, wanted: Wanted) -> Reading:
+    """Read what stands in a source."""
+    if layout.transpose:
+        raw = transposed(raw)
+    reading = Reading(raw.name, raw.format, wanted, layout, dict(raw.facts), [*raw.notes], [*raw.problems])
+    names, headed, raw = named_columns(raw, reading)
+    reading.own = raw.own or (lambda: own_frame(raw, names, reading.facts.get("decimal", ".")))
+    if not raw.columns:
+        reading.problems.append("the table is empty")
+        return reading
+    if wanted.cells == "labels":
+        return _labels(reading, raw)
+    listed = _listed(reading, raw, names, headed)
+    if listed is None or reading.problems and not names:
+        return reading
+    reading.facts["layout"] = "list" if listed else "table"
+    if not listed:
+        _no_list_settings(reading)
+        tables.read_into(reading, raw, names)
+        return reading
+    lists.read_into(reading, raw, names, headed)
+    if not wanted.listed and not reading.problems:
+        _pivoted(reading)
+    return reading
+
+
+def _image(source: Any, layout: Layout, wanted: Wanted) -> Reading | None:
+    if not isinstance(source, str | Path) or not is_picture(existing(source)):
+        return None
+    from pyrozoo.data.readers.picture import read_picture
+
+    image = read_picture(existing(source), layout)
+    found = Reading(Path(source).name, image.format, wanted, layout, notes=[*image.notes], image=image)
+    found.rows, found.columns = (range(side) for side in image.values.shape)  # type: ignore[assignment]
+    return found
+
+
+def is_frame(source: Any) -> bool:
+    """Return whether something in Python is a table with names of columns, of pandas or of another library."""
+    library = type(source).__module__.partition(".")[0]
+    if library in ("numpy", "torch", "scipy", "pyrozoo"):
+        return False
+    named = hasattr(source, "columns") and (hasattr(source, "index") or hasattr(source, "schema"))
+    return named or isinstance(source, Mapping) or library == "xarray" or hasattr(source, "__arrow_c_stream__")
+
+
+def raw_of(source: Any, layout: Layout, name: str) -> Raw:
+    """Open a source."""
+    if isinstance(source, str | Path):
+        return open_raw(existing(source), layout)
+    if is_frame(source):
+        return frame_raw(source, name, layout)
+    raise DataError(f"{name}: a path or a table is needed, not {type(source).__name__}")
+
+
+def transposed(raw: Raw) -> Raw:
+    """Turn a source round: its columns become records."""
+    records = [["" if each is None else str(named(each)) for each in column.to_pylist()] for column in raw.columns]
+    if (top := raw.head if raw.head is not None else raw.names) is not None:
+        short = len(records) - len(top)
+        records = [[str(cell or ""), *record] for cell, record in zip([*[""] * short, *top], records, strict=True)]
+    if raw.labels is not None:
+        records = [[*([""] if top is not None else []), *raw.labels], *records]
+    head = None if raw.headless else tuple(records.pop(0))
+    columns = [chunked(strings(cells)) for cells in zip(*records, strict=True)]
+    return replace(raw, columns=columns, head=head, names=None, labels=None, own=None)
+
+
+def named_columns(raw: Raw, reading: Reading, known: Collection[str] = ()) -> tuple[list[str], bool, Raw]:
+    """Tell names from records.
+
+    Args:
+        raw: The source.
+        reading: Gets notes and problems.
+        known: Names that a header may hold.
+
+    Returns:
+        The names, whether somebody gave them, and the source, with its first record among the others if it is one.
+    """
+    layout = reading.layout
+    if raw.head is None or raw.names is not None:
+        count = len(raw.columns)
+        headed = raw.names is not None
+        reading.facts |= {} if raw.names is not None else {"header": "no"}
+        return [str(each).strip() for each in raw.names or [f"column_{i}" for i in range(count)]], headed, raw
+    asked = [str(each) for name in NAMED_BY if (value := getattr(layout, name)) is not None
+             for each in (value if isinstance(value, list | tuple) else [value])
+             if not str(each).isdecimal() or isinstance(each, str) and name != "columns"]  # fmt: skip
+    decimal = reading.facts.get("decimal", ".")
+    if layout.header is not None:
+        header, note, problem = layout.header, None, None
+    else:
+        maybe = reading.wanted.listed and layout.layout != "table"
+        header, note, problem = has_header(raw.head, raw.columns, decimal, [*asked, *known], maybe)
+    reading.notes += [note] if note else []
+    reading.problems += [problem] if problem else []
+    if problem:
+        reading.suggest("header", "false")
+    reading.facts["header"] = "yes" if header else "no"
+    if not header:
+        return [f"column_{i}" for i in range(len(raw.columns))], False, _whole(raw)
+    head = [str(each if each is not None else "").strip() for each in raw.head]
+    if len(head) == len(raw.columns) - 1:
+        if not any(each for each in raw.columns[-1].to_pylist() if each):
+            raw = replace(raw, columns=raw.columns[:-1])  # delimiters at the ends of lines
+        else:
+            head = ["", *head]
+    return _units(head, raw, reading)
+
+
+def _whole(raw: Raw) -> Raw:
+    """Put the first record among the others: it is one of them."""
+    import pyarrow as pa
+
+    assert raw.head is not None
+    columns = []
+    for cell, column in zip([*raw.head, *[""] * (len(raw.columns) - len(raw.head))], raw.columns, strict=True):
+        if is_text(column) or isinstance(cell, str):
+            rest = column if pa.types.is_string(column.type) else column.cast(pa.string())
+            first = strings([str(cell if cell is not None else "")])
+            if not is_text(column):  # numbers in a large file: the first record's cell spells one, or is blank
+                first, rest = _first_number(str(cell or ""), column)
+            columns.append(pa.chunked_array([first, *rest.chunks]))
+        else:
+            columns.append(pa.chunked_array([chunked([cell]).cast(column.type, safe=False).chunk(0), *column.chunks]))
+    return replace(raw, columns=columns, head=None, headless=raw.headless, first=raw.first - 1)
+
+
+def _first_number(cell: str, column: Any) -> tuple[Any, Any]:
+    """Return the first record's cell in the type of a column of numbers, and the column, as text where it spells none."""
+    import pyarrow as pa
+
+    values, bad = numbers(chunked(strings([cell])))
+    if bad.spelled or (pa.types.is_integer(column.type) and not INTEGER.fullmatch(cell.strip()) and cell.strip()):
+        return strings([cell]), column.cast(pa.string())
+    made = pa.nulls(1, column.type) if np.isnan(values[0]) else chunked(strings([cell.strip()])).cast(column.type).chunk(0)
+    return made, column
+
+
+def _units(head: list[str], raw: Raw, reading: Reading) -> tuple[list[str], bool, Raw]:
+    """Take a second line of units into the names: text over columns that hold numbers otherwise."""
+    over, second = [], []
+    for i, column in enumerate(raw.columns):
+        if raw.length < 2 or not is_text(column):
+            return head, True, raw
+        part = column.slice(0, 1000)
+        values, bad = numbers(part, reading.facts.get("decimal", "."))
+        first = str(part[0].as_py() or "").strip()
+        second.append(first)
+        if len(bad.spelled) == 1 and next(iter(bad.spelled.values())) == (1, 0) and not np.isnan(values[1:]).all():
+            over.append(i)
+        elif not bad.spelled and first:
+            return head, True, raw
+    short = [second[i] for i in over]
+    if not over or not all(len(unit) <= 12 and tables.DOUBTFUL.fullmatch(unit) is None for unit in short):
+        return head, True, raw
+    reading.notes.append(f"{raw.unit} {raw.first} holds units ({', '.join(dict.fromkeys(short))}): it is taken into the names")
+    names = [f"{name} [{second[i]}]" if i in over else name for i, name in enumerate(head)]
+    return names, True, replace(raw, columns=[column.slice(1) for column in raw.columns], first=raw.first + 1)
+
+
+def _listed(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) -> bool | None:
+    """Decide whether a source is a table or a list; None: nobody can tell."""
+    layout, wanted = reading.layout, reading.wanted
+    roles = [role for role in ("row", "column", "value") if getattr(layout, role) is not None]
+    if layout.layout is not None:
+        return layout.layout == "list"
+    if len(roles) >= 2:
+        return True
+    if wanted.cells == "categories":
+        return False
+    listed, why = looks_listed(raw, names, headed, reading.facts.get("decimal", "."))
+    if not wanted.listed:
+        if listed and ("called" in why or "matrix" in why or _crossed(raw)):
+            if raw.shape is not None:
+                return True
+            reading.problems.append(
+                f"it looks like a list of row, column and value ({why}): data.layout=list with data.absent=zero or "
+                "data.absent=missing makes a table of it, data.layout=table takes it as it is"
+            )
+            return None
+        return False
+    if listed is None:
+        reading.problems.append(f"it may be a list of row, column and value, or a table ({why})")
+        reading.suggest("layout", "list")
+        reading.problems[-1] += ": set data.layout=list or data.layout=table"
+        return None
+    if not (listed and "matrix" in why):
+        kind = "a list of row, column and value" if listed else "a table, a line per row"
+        reading.notes.append(f"it is {kind}: {why} (data.layout)")
+    return listed
+
+
+def _crossed(raw: Raw) -> bool:
+    """Return whether each label of the first two of three columns of text occurs twice or more on average."""
+    counts = [len(distinct(texts(column))[1]) for column in raw.columns[:2] if is_text(column)]
+    return len(counts) == 2 and len(raw.columns) == 3 and all(2 * count <= raw.length for count in counts)
+
+
+def _no_list_settings(reading: Reading) -> None:
+    for setting in ("row", "column", "value", "row_label", "column_label", "time", "holdout_after", "repeated", "absent"):
+        if getattr(reading.layout, setting) is not None:
+            reading.problems.append(f"data.{setting} has no meaning for a table, a line per row (data.layout=list)")
+
+
+def _pivoted(reading: Reading) -> None:
+    """Make a table of a list: for models whose data are one."""
+    entries, layout = reading.entries, reading.layout
+    assert entries is not None
+    absent = layout.absent or ("zero" if reading.facts.get("layout") == "list" and entries.row_names[:1] == ["row_0"] else None)
+    shape = len(entries.row_names), len(entries.column_names)
+    if absent is None:
+        reading.problems.append("data.absent=zero or data.absent=missing says what pairs are that the list lacks")
+        return
+    if shape[0] * shape[1] > MOST_PIVOTED:
+        reading.problems.append(f"the list would make a table of {shape[0]} x {shape[1]} cells, more than {MOST_PIVOTED}")
+        return
+    keys = entries.rows * shape[1] + entries.columns
+    if len(np.unique(keys)) < len(keys):
+        order = np.argsort(keys, kind="stable")
+        at = int(np.flatnonzero(np.diff(keys[order]) == 0)[0])
+        pair = int(keys[order][at])
+        where = f"row {entries.row_names[pair // shape[1]]!r}, column {entries.column_names[pair % shape[1]]!r}"
+        if layout.repeated not in ("sum", "mean", "last"):
+            reading.problems.append(f"{where} is listed twice: data.repeated=sum, mean or last says what becomes of it")
+            return
+    values = np.full(shape, 0.0 if absent == "zero" else np.nan)
+    if layout.repeated in ("sum", "mean"):
+        total = np.bincount(keys, entries.values, minlength=values.size)
+        count = np.bincount(keys, minlength=values.size)
+        there = count > 0
+        values.ravel()[there] = (total / np.maximum(count, 1) if layout.repeated == "mean" else total)[there]
+    else:
+        values.ravel()[keys] = entries.values
+    reading.values, reading.entries, reading.lines = values, None, None
+    reading.notes.append(f"pairs that the list lacks are {absent if absent == 'zero' else 'missing'} (data.absent)")
+
+
+def _labels(reading: Reading, raw: Raw) -> Reading:
+    """Read an image of labels from a table: every cell is a pixel."""
+    if raw.head is not None or reading.facts.get("header") == "yes":
+        reading.notes.append("the first line names the columns, and is no line of the image (data.header)")
+    cells = [texts(column, reading.layout.missing or ()) if is_text(column) else column for column in raw.columns]
+    found = [numbers(column, reading.facts.get("decimal", ".")) for column in cells]
+    if any(bad.spelled for _, bad in found):
+        words = [["" if each is None else str(each) for each in column.to_pylist()] for column in cells]
+        reading.values = None
+        reading.answers = None
+        reading.image = np.array(words, dtype=object).T
+    else:
+        reading.values = np.stack([values for values, _ in found], 1)
+    reading.rows = [f"row_{i}" for i in range(raw.length)]
+    reading.columns = [f"column_{i}" for i in range(len(raw.columns))]
+    return reading
+
+
+# The reader's own table -----------------------------------------------------------------------------------------------
+
+
+def own_frame(raw: Raw, names: Sequence[str], decimal: str) -> Any:
+    """Return a source as a DataFrame: numbers as numbers, all else as it is spelled, under its own names."""
+    import pandas as pd
+
+    columns = [_typed(column, decimal) for column in raw.columns]
+    frame = pd.DataFrame(dict(enumerate(columns)), index=None if raw.labels is None else pd.Index(raw.labels))
+    return frame.set_axis(list(names), axis=1)
+
+
+def _typed(column: Any, decimal: str) -> Any:
+    """Return a column of text as numbers where all of it spells them and nothing is lost: 007 stays text."""
+    import pandas as pd
+
+    if not is_text(column):
+        return column.to_pandas().array
+    stripped = texts(column)
+    spelled = [each for each in stripped.to_pylist() if each is not None]
+    values, bad = numbers(column, decimal)
+    if bad.spelled or not spelled or any(each.lower() in ("true", "false") for each in spelled[:100]):
+        return pd.array(stripped.to_pylist() if len(spelled) < len(column) else column.to_pylist(), dtype=object)
+    if any(each.lstrip("+-").startswith("0") and each.lstrip("+-")[1:2].isdecimal() for each in spelled):
+        return pd.array(stripped.to_pylist(), dtype=object)
+    if all(INTEGER.fullmatch(each) for each in spelled):
+        return pd.array([None if np.isnan(value) else int(value) for value in values], dtype="Int64" if len(spelled) < len(values) else "int64")
+    return values
+
+
+def read_frame(
+    source: Any, layout: Layout, known: Collection[str] = (), name: str = "the new rows", sure: bool = False
+) -> Any:  # fmt: skip
+    """Read a table as it is, such as new rows: its cells under its own names, its row labels as the index.
+
+    Args:
+        source: A path or a frame.
+        layout: How it is laid out.
+        known: Names that a header may hold.
+        name: What to call a source that is no file.
+        sure: Whether a first line without any of the known names is a record.
+
+    Raises:
+        DataError: It cannot be read, or two columns have one name.
+    """
+    raw = raw_of(source, layout, name)
+    if sure and raw.head is not None and layout.header is None and not {*known} & {str(each).strip() for each in raw.head}:
+        layout = replace(layout, header=False)
+    reading = Reading(raw.name, raw.format, Wanted(), layout, dict(raw.facts), [*raw.notes], [*raw.problems])
+    names, _, raw = named_columns(raw, reading, known)
+    for each in {*names}:
+        if names.count(each) > 1:
+            reading.problems.append(f"column name {each!r} appears twice")
+    reading.checked()
+    frame = raw.own() if raw.own else own_frame(raw, names, reading.facts.get("decimal", "."))
+    frame.attrs["notes"] = reading.notes
+    label = None if layout.row_labels is None else place(layout.row_labels, names)
+    if label is None and layout.row_labels is None and names and UNNAMED.fullmatch(names[0]) and names[0] not in known and names[0] != "x":
+        frame = frame.set_index(frame.columns[0])
+        return frame.rename_axis(None)  # labels, as pandas and R write them
+    return frame if label is None else frame.set_index(frame.columns[label])
+
+
+Reader = Callable[[Any, Layout, Wanted], Reading]
+AHEAD: dict[tuple[Any, ...], Reading] = {}
+"""What has been read before anything heavy was imported, until it is asked for."""
+
+
+def read_ahead(path: str | Path, layout: Layout, wanted: Wanted) -> Reading:
+    """Read a file, and keep what was read for the one who asks for it next."""
+    found = read_source(path, layout, wanted)
+    AHEAD.clear()
+    AHEAD[_key(path, layout, wanted)] = found
+    return found
+
+
+def taken(path: str | Path, layout: Layout, wanted: Wanted) -> Reading:
+    """Return what was read ahead of a file, or read it."""
+    found = AHEAD.pop(_key(path, layout, wanted), None)
+    return read_source(path, layout, wanted) if found is None else found
+
+
+def _key(path: str | Path, layout: Layout, wanted: Wanted) -> tuple[Any, ...]:
+    return str(path), Path(path).stat().st_mtime_ns if Path(path).exists() else 0, repr(layout), wanted

@@ -1,0 +1,453 @@
+"""Tables: which columns are data, which one names the rows, and what is wrong with cells."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pyrozoo.data.readers.arrow import distinct, strings
+from pyrozoo.data.readers.cells import CODES, DOUBTFUL, Bad, is_number, is_text, named, numbers, plain, texts
+from pyrozoo.data.readers.raw import Raw
+from pyrozoo.data.readers.reading import Reading
+from pyrozoo.data.readers.words import IDS, LABELS, TOTAL, UNNAMED, apart, listed, no_column, place
+
+MOST_ROWS = 10_000_000
+"""Rows that a column of frequencies may make of a table."""
+
+DATE = re.compile(r"\d{1,4}[-./ ](\d{1,2}|\w{3,9})[-./ ]\d{2,4}\b|\d{4}-\d\d")
+
+APART = 2
+"""A code such as 999 must occur so often to be taken for one."""
+
+
+def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
+    """Choose columns and read them, collecting all problems.
+
+    Args:
+        reading: What is found goes here.
+        raw: The source.
+        names: Names of its columns.
+    """
+    layout = reading.layout
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    for name in twice:
+        hint = " (if the first line does not name the columns, set data.header=false)" if raw.head else ""
+        reading.problems.append(f"column name {name!r} appears twice{hint}")
+    left_out = _excluded(reading, names)
+    label = None if twice else _label_column(reading, raw, names, left_out)
+    roles = {role: _asked(reading, names, role) for role in ("exposure", "frequency")}
+    apart = {*left_out, *(each for each in (label, *roles.values()) if each is not None)}
+    chosen = _chosen(reading, raw, names, apart)
+    rows = _row_names(reading, raw, label)
+    kept = _kept_rows(reading, raw, rows, [*chosen])
+    reading.rows = [rows[i] for i in kept] if len(kept) < len(rows) else rows
+    reading.lines, reading.places = kept, chosen
+    reading.label_column = None if label is None else names[label]
+    columns = [raw.columns[i] if len(kept) == raw.length else raw.columns[i].take(_index(kept)) for i in chosen]
+    first = raw.first + kept
+    if reading.wanted.cells == "categories":
+        _categories(reading, columns, [names[i] for i in chosen], chosen)
+    else:
+        _numbers(reading, raw, columns, [names[i] for i in chosen], chosen, first)
+    for role, at in roles.items():
+        if at is not None:
+            _weighted(reading, raw, role, names[at], raw.columns[at].take(_index(kept)), first)
+    if not reading.problems and not reading.columns:
+        why = "; ".join(f"{name}: {said}" for name, said in list(reading.left_out.items())[:5])
+        reading.problems.append("no column is left" + (f" ({why})" if why else ""))
+
+
+def _index(kept: np.ndarray) -> pa.Array:
+    return pa.Array.from_buffers(pa.int64(), len(kept), [None, pa.py_buffer(np.ascontiguousarray(kept, np.int64))])
+
+
+def _asked(reading: Reading, names: Sequence[str], setting: str) -> int | None:
+    """Return the place of a column that a setting asks for."""
+    asked = getattr(reading.layout, setting)
+    if asked is None:
+        return None
+    found = place(asked, names)
+    if found is None:
+        reading.problems.append(no_column(asked, names, setting))
+    return found
+
+
+def _excluded(reading: Reading, names: Sequence[str]) -> set[int]:
+    found = set()
+    for asked in reading.layout.exclude or ():
+        at = place(asked, names)
+        if at is None:
+            reading.problems.append(no_column(asked, names, "exclude"))
+        else:
+            found.add(at)
+            reading.left_out[names[at]] = "as data.exclude says"
+    return found
+
+
+# Names of rows --------------------------------------------------------------------------------------------------------
+
+
+def _label_column(reading: Reading, raw: Raw, names: Sequence[str], left_out: set[int]) -> int | None:
+    """Find the column that names the rows: the one that is said, one without a name, or one of identifiers."""
+    if reading.layout.row_labels is not None:
+        return _asked(reading, names, "row_labels")
+    asked = {place(each, names) for each in reading.layout.columns or ()}
+    free = [i for i in range(len(names)) if i not in left_out and i not in asked]
+    if raw.headless or raw.labels is not None or not raw.length:
+        return None
+    nothing = raw.names is None and reading.facts.get("header") == "no"
+    for i in free:
+        called = "" if nothing and i == 0 else names[i]
+        text = _is_words(raw.columns[i])
+        if nothing and not (i == 0 and text):
+            continue  # what a place is called says nothing
+        if not LABELS.fullmatch(apart(called)) and not (i == 0 and text):
+            continue
+        nameless = i == 0 and bool(UNNAMED.fullmatch(called))
+        if _names_rows(reading, raw.columns[i], called, text, nameless):
+            what = f"column {names[i]!r}" if names[i] and not nothing else "the first column"
+            reading.notes.append(f"{what} names the rows (data.row_labels)")
+            return i
+        known = nameless and not called or bool(IDS.fullmatch(apart(called)))
+        if known and not nothing and reading.wanted.cells != "categories" and (text or _whole(raw.columns[i])):
+            _doubtful_labels(reading, names[i], i)
+    return None
+
+
+def _names_rows(reading: Reading, column: pa.ChunkedArray, called: str, text: bool, nameless: bool) -> bool:
+    """Return whether a column can name the rows: all of its cells differ, and they are words or count the rows."""
+    codes, found = distinct(texts(column) if is_text(column) else column)
+    if not len(codes) or (codes < 0).any() or len(found) < len(codes):
+        return False
+    known = bool(IDS.fullmatch(apart(called)))
+    if text:
+        labelled = nameless or bool(LABELS.fullmatch(apart(called)))
+        return reading.wanted.cells != "categories" or labelled or len(codes) > reading.layout.most_levels
+    if not _whole(column):
+        return False
+    values = numbers(column)[0]
+    return known or (values[0] in (0, 1) and bool((np.diff(values) == 1).all()))
+
+
+def _doubtful_labels(reading: Reading, name: str, at: int) -> None:
+    called = repr(name) if name else "without a name"
+    asked = name or at
+    reading.problems.append(
+        f"column {called} may name rows, but is not told apart from data: data.row_labels={asked} says that it does, "
+        f"data.exclude=[{asked}] leaves it out, data.columns lists the columns that are data"
+    )
+    reading.suggest("exclude", asked)
+
+
+def _is_words(column: pa.ChunkedArray) -> bool:
+    """Return whether a column is text of which no cell is a number."""
+    if not is_text(column):
+        return False
+    codes, found = distinct(texts(column))
+    return len(found) > 0 and not any(plain(cell) is not None for cell in found.to_pylist()[:1000])
+
+
+def _whole(column: pa.ChunkedArray) -> bool:
+    values, bad = numbers(column)
+    known = values[~np.isnan(values)]
+    return not bad.spelled and len(known) > 0 and bool((known == np.rint(known)).all())
+
+
+def _row_names(reading: Reading, raw: Raw, label: int | None) -> list[str]:
+    """Return the names of all rows."""
+    if label is None:
+        return list(raw.labels) if raw.labels is not None else [f"row_{i}" for i in range(raw.length)]
+    cells = raw.columns[label].to_pylist()
+    names = ["" if each is None else named(each).strip() for each in cells]
+    if blank := [i for i, name in enumerate(names) if not name]:
+        reading.notes.append(f"{len(blank)} rows have no name: row_{blank[0]} and so on")
+        names = [name or f"row_{i}" for i, name in enumerate(names)]
+    return names
+
+
+def _kept_rows(reading: Reading, raw: Raw, rows: Sequence[str], chosen: Sequence[int]) -> np.ndarray:
+    """Return which lines are kept: not those that are excluded, nor blank ones at the end."""
+    keep = np.ones(raw.length, bool)
+    if raw.head is not None and raw.length and not raw.headless:
+        blank = np.ones(raw.length, bool)
+        for column in raw.columns:
+            gone = pc.is_null(texts(column)) if is_text(column) else pc.is_null(column)
+            blank &= np.array(gone.to_pylist(), bool) if raw.length < 10_000 else False
+            if not blank[-1]:
+                break
+        end = raw.length
+        while end and blank[end - 1] and len(raw.columns) > 1:
+            end -= 1
+        if end < raw.length:
+            keep[end:] = False
+            reading.notes.append(f"{raw.length - end} blank lines at the end are left out")
+    places: dict[str, list[int]] = {}
+    for asked in reading.layout.exclude_rows or ():
+        places = places or _by_name(rows)
+        word = str(asked).strip()
+        found = places.get(word) or ([int(word)] if word.isdecimal() and int(word) < raw.length else [])
+        if not found:
+            reading.problems.append(f"data.exclude_rows: there is no row {word!r}")
+        keep[found] = False
+    return np.flatnonzero(keep)
+
+
+def _by_name(rows: Sequence[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for i, row in enumerate(rows):
+        found.setdefault(row, []).append(i)
+    return found
+
+
+# Columns --------------------------------------------------------------------------------------------------------------
+
+
+def _chosen(reading: Reading, raw: Raw, names: Sequence[str], apart: set[int]) -> list[int]:
+    """Return the places of the columns that are data, in the order in which they are asked for."""
+    if reading.layout.columns:
+        found = []
+        for asked in reading.layout.columns:
+            at = place(asked, names)
+            if at is None:
+                reading.problems.append(no_column(asked, names, "columns"))
+            elif at in found:
+                reading.problems.append(f"data.columns asks for column {names[at]!r} twice")
+            else:
+                found.append(at)
+        for i, name in enumerate(names):
+            if i not in found and i not in apart:
+                reading.left_out[name] = "not among data.columns"
+        return found
+    found = []
+    for i, name in enumerate(names):
+        if i in apart:
+            continue
+        if not raw.headless and raw.columns[i].null_count == raw.length and (not name or name.startswith("column_")):
+            reading.left_out[name or f"column_{i}"] = "it has neither a name nor a cell"
+            continue
+        found.append(i)
+    return found
+
+
+def _numbers(
+    reading: Reading, raw: Raw, columns: Sequence[pa.ChunkedArray], names: Sequence[str], places: Sequence[int],
+    first: np.ndarray,
+) -> None:  # fmt: skip
+    """Read columns of numbers; those of text or times are left out, unless they are asked for."""
+    missing, decimal = reading.layout.missing or (), reading.facts.get("decimal", ".")
+    found, kept, at = [], [], []
+    for column, name, where in zip(columns, names, places, strict=True):
+        if pa.types.is_temporal(column.type):
+            _no_numbers(reading, name, "holds dates or times")
+            continue
+        values, bad = numbers(column, decimal, missing)
+        if bad.spelled and (np.isnan(values).all() or bad.count > len(values) / 2):
+            dates = sum(bool(DATE.match(cell)) for cell in bad.spelled) > len(bad.spelled) / 2
+            example = next(iter(bad.spelled))
+            _no_numbers(reading, name, f"holds {'dates' if dates else 'text'}, such as {example!r}")
+            continue
+        if bad.spelled:
+            _bad_cells(reading, name, bad, raw, first)
+        if pa.types.is_boolean(column.type):
+            reading.notes.append(f"column {name!r}: true is 1 and false is 0")
+        found.append(values)
+        kept.append(name)
+        at.append(where)
+        _codes(reading, name, values)
+        if reading.wanted.cells == "counts":
+            _counts(reading, name, values, raw, first)
+    reading.columns, reading.places = kept, at
+    if left := [f"{name!r} {why}" for name, why in reading.left_out.items() if why.startswith("holds ")]:
+        reading.notes.append(f"columns left out: {listed(left)}")
+    if found and len(found[0]):
+        reading.values = np.stack(found, 1) if len(found) > 1 else found[0][:, None]
+        _totals(reading)
+        if np.isinf(reading.values).any():
+            row, column = (int(i) for i in np.argwhere(np.isinf(reading.values))[0])
+            reading.problems.append(f"row {reading.rows[row]!r}, column {kept[column]!r} is infinite")
+    elif found:
+        reading.problems.append("the table is empty: it has no rows")
+
+
+def _no_numbers(reading: Reading, name: str, why: str) -> None:
+    if reading.layout.columns:
+        reading.problems.append(f"column {name!r} {why}: leave it out of data.columns")
+    else:
+        reading.left_out[name] = why
+
+
+def _bad_cells(reading: Reading, name: str, bad: Bad, raw: Raw, first: np.ndarray) -> None:
+    """Say which cells of a column are no numbers: how they are spelled, how many, and where the first one is."""
+    spelled = sorted(bad.spelled.items(), key=lambda each: (-each[1][0], each[1][1]))
+    said = []
+    for cell, (count, where) in spelled[:3]:
+        times = f"{count} times, first in " if count > 1 else ""
+        said.append(f"{cell!r} is not a number ({times}{raw.unit} {first[where]})")
+    more = f" and {len(spelled) - 3} more spellings" if len(spelled) > 3 else ""
+    reading.problems.append(f"column {name!r}: {', '.join(said)}{more}")
+    if len(spelled) <= 3 or all(DOUBTFUL.fullmatch(cell) for cell in bad.spelled):
+        reading.suggest("missing", *(cell for cell, _ in spelled))
+    else:
+        reading.suggest("exclude", name)
+
+
+def _codes(reading: Reading, name: str, values: np.ndarray) -> None:
+    """Refuse or note numbers that look like codes of a missing one, unless ``data.missing`` has been said."""
+    if reading.layout.missing is not None or not len(values):
+        return
+    known = values[~np.isnan(values)]
+    for code in CODES:
+        at = known == code
+        others = known[~at]
+        if int(at.sum()) < APART or not len(others) or code in others:
+            continue
+        low, high = float(others.min()), float(others.max())
+        if code < 0 <= low and -code > high - low and code != CODES[0]:
+            reading.problems.append(
+                f"column {name!r}: {code:g} occurs {int(at.sum())} times where all others are at least {low:g}: "
+                "data.missing=[] takes it as it is"
+            )
+            reading.suggest("missing", f"{code:g}")
+        elif code > 0 and code - high > high - low:
+            reading.notes.append(
+                f"column {name!r}: {code:g} occurs {int(at.sum())} times, far from all others (at most {high:g}): if it "
+                f"means missing, set data.missing=[{code:g}]"
+            )
+
+
+def _counts(reading: Reading, name: str, values: np.ndarray, raw: Raw, first: np.ndarray) -> None:
+    """Refuse what is no count."""
+    with np.errstate(invalid="ignore"):
+        for wrong, what in ((values < 0, "is negative"), (values != np.rint(values), "is not a whole number")):
+            wrong = wrong & ~np.isnan(values) & ~np.isinf(values)
+            if what != "is negative":
+                wrong &= values >= 0
+            if wrong.any():
+                at = int(wrong.argmax())
+                more = f", and {int(wrong.sum()) - 1} more such" if wrong.sum() > 1 else ""
+                reading.problems.append(
+                    f"row {reading.rows[at]!r} ({raw.unit} {first[at]}), column {name!r}: {values[at]:g} {what}{more}; "
+                    "counts are needed"
+                )
+                code = float(values[wrong][0])
+                if what == "is negative" and code in CODES and (values[wrong] == code).all():
+                    reading.suggest("missing", f"{code:g}")
+                else:
+                    reading.suggest("exclude", name)
+
+
+def _totals(reading: Reading) -> None:
+    """Note rows that are the sum of all others, and columns."""
+    values = reading.values
+    assert values is not None
+    count, width = values.shape
+    if count >= 3:
+        same, some = np.ones(count, bool), np.zeros(count, int)
+        for column in values.T:
+            known = ~np.isnan(column)
+            total = column[known].sum()
+            with np.errstate(invalid="ignore"):
+                same &= ~known | np.isclose(2 * column, total, rtol=1e-9, atol=1e-9)
+            some += known & (column != 0)
+        for i in np.flatnonzero(same & (some > 0)).tolist():
+            row = reading.rows[i]
+            if some[i] >= 2 or TOTAL.fullmatch(row):
+                named_so = i if row.startswith("row_") else row
+                reading.notes.append(f"row {row!r} is the sum of the others: data.exclude_rows=[{named_so}] leaves it out")
+                reading.suggest("exclude_rows", named_so)
+    if width >= 3 and count >= 2:
+        known = ~np.isnan(values)
+        total = np.where(known, values, 0).sum(1)
+        for j, name in enumerate(reading.columns):
+            at, column = known[:, j], values[:, j]
+            if at.sum() >= 2 and np.allclose(2 * column[at], total[at], rtol=1e-9) and (column[at] != 0).any():
+                reading.notes.append(f"column {name!r} is the sum of the others: data.exclude=[{name}] leaves it out")
+                reading.suggest("exclude", name)
+
+
+def _categories(
+    reading: Reading, columns: Sequence[pa.ChunkedArray], names: Sequence[str], places: Sequence[int]
+) -> None:  # fmt: skip
+    """Take columns of categories, and say which have too many."""
+    most, missing = reading.layout.most_levels, reading.layout.missing or ()
+    kept = []
+    for column, name in zip(columns, names, strict=True):
+        if missing and is_text(column):
+            column = texts(column, missing)
+        elif missing and is_number(column):
+            gone = strings(str(each).strip() for each in missing)
+            spelled = column.cast(pa.string())
+            column = pc.if_else(pc.is_in(spelled, gone), pa.nulls(len(column), column.type), column)
+        kept.append(column)
+        cells = texts(column) if is_text(column) else column
+        codes, found = distinct(cells)
+        levels = [str(named(each)) for each in found.to_pylist()]
+        if len(levels) > most:
+            numeric = all(plain(level) is not None for level in levels)
+            about = ("it looks like a numeric column; cut it into classes" if numeric else
+                     "are they identifiers or free text? merge some")  # fmt: skip
+            reading.problems.append(
+                f"column {name!r} has {len(levels)} categories, more than {most}: {about}, or leave it out "
+                f"(data.exclude; data.most_levels={len(levels)} takes them)"
+            )
+            reading.suggest("exclude", name)
+        elif reading.layout.missing is None:
+            _doubtful_answers(reading, name, codes, levels)
+    reading.answers, reading.columns = kept, list(names)
+    if not reading.rows:
+        reading.problems.append("the survey is empty: it has no rows")
+
+
+def _doubtful_answers(reading: Reading, name: str, codes: np.ndarray, levels: Sequence[str]) -> None:
+    """Refuse answers such as -, and codes such as -99, that may stand for a missing one."""
+    values = {level: plain(level) for level in levels}
+    others = [value for value in values.values() if value is not None and value not in CODES]
+    for i, level in enumerate(levels):
+        code = values[level] in CODES and len(others) == len(levels) - 1 and all(0 <= v <= 20 for v in others)
+        if DOUBTFUL.fullmatch(level) or (code and (values[level] or 0) < 0):
+            count = int((codes == i).sum())
+            reading.problems.append(
+                f"column {name!r}: {level!r} ({count} times) may mean that there is no answer: data.missing=[] takes it as "
+                "a category"
+            )
+            reading.suggest("missing", level)
+        elif code:
+            reading.notes.append(f"column {name!r}: {level} is a category; data.missing=[{level}] takes it as no answer")
+
+
+def _weighted(reading: Reading, raw: Raw, role: str, name: str, column: pa.ChunkedArray, first: np.ndarray) -> None:
+    """Read the exposure of rows, or repeat rows as often as a column says."""
+    values, bad = numbers(column, reading.facts.get("decimal", "."), reading.layout.missing or ())
+    if bad.spelled:
+        _bad_cells(reading, name, bad, raw, first)
+        return
+    wrong = ~(values > 0) | np.isinf(values) if role == "exposure" else ~(values >= 0) | (values != np.rint(values))
+    if wrong.any():
+        at = int(wrong.argmax())
+        needed = "positive numbers" if role == "exposure" else "whole numbers from 0"
+        given = "missing" if np.isnan(values[at]) else f"{values[at]:g}"
+        reading.problems.append(f"column {name!r}, {raw.unit} {first[at]}: {given}; data.{role} needs {needed}")
+        return
+    if role == "exposure":
+        reading.exposure = values
+        return
+    if values.sum() > MOST_ROWS:
+        reading.problems.append(f"data.frequency: column {name!r} makes {values.sum():.0f} rows, more than {MOST_ROWS}")
+        return
+    index = np.repeat(np.arange(len(values)), values.astype(int))
+    if not len(index):
+        reading.problems.append(f"data.frequency: column {name!r} leaves no row")
+        return
+    assert reading.lines is not None
+    reading.notes.append(f"each line counts as often as column {name!r} says: {len(index)} rows")
+    reading.rows = [reading.rows[i] for i in index]
+    reading.lines = reading.lines[index]
+    reading.values = None if reading.values is None else reading.values[index]
+    reading.answers = None if reading.answers is None else [each.take(_index(index)) for each in reading.answers]
+    reading.exposure = None if reading.exposure is None else reading.exposure[index]
+
