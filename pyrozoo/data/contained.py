@@ -78,6 +78,6 @@ def _survey(reading: Reading) -> Survey:
     import pandas as pd
 
     assert reading.answers is not None
-    columns = [pd.Series(each.to_pandas().array) for each in reading.answers]
+    columns = [each.to_pandas().array for each in reading.answers]
     frame = pd.DataFrame(dict(enumerate(columns)), index=pd.Index(list(reading.rows), dtype=object))
     return Survey.of(frame.set_axis(list(reading.columns), axis=1), reading.name, most_levels=reading.layout.most_levels)

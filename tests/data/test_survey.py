@@ -32,7 +32,7 @@ from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.association import cramers_v, pair_counts
 from pyrozoo.run import catalog
 from pyrozoo.run.names import model_of
-from pyrozoo.run.source import _read_test, read
+from pyrozoo.run.source import read
 from tests.case import refused
 from tests.files import read_survey
 
@@ -511,25 +511,15 @@ def test_absent_and_other_files_are_named(tmp_path):
     assert "x.npy is not" in refused(DataError, read_survey, tmp_path / "x.npy")
 
 
-def test_settings_of_files_are_those_of_the_reader():
-    settings = catalog.settings("data", "survey")
-    for name in ("source", "test_path", "holdout", "holdout_of", "seed"):
-        settings.pop(name)
-    check_types(read_survey, settings | {"path": "survey.csv"}, "data")
-    assert "data.columns" in refused(SettingError, check_types, read_survey, {"columns": "a"}, "data")
-
-
 def test_new_rows_are_read_as_the_survey_was(tmp_path):
     path = write(tmp_path, "who,a,b\n1,x,10\n2,y,9\n")
-    layout = {"header": None, "row_labels": "who", "delimiter": None}
-    survey = read_survey(path, columns=["b", "a"], **layout)
+    settings = catalog.settings("data", "survey") | {"path": str(path), "columns": ["b", "a"], "row_labels": "who"}
     new = write(tmp_path, "b,who,a\n10,3,?\n10,4,x\n", "new.csv")
-    settings = {**layout, "path": str(path), "columns": ["b", "a"], "key": None}
-    test = _read_test(new, "survey", settings, survey)
-    known = survey.with_test(Survey.of(test))
+    known = read(settings | {"test_path": str(new)}, Coins())
     np.testing.assert_array_equal(known.test.values, [[1, NAN], [1, 0]])
     assert known.test.row_labels == ["3", "4"]
-    assert isinstance(_read_test(new, "given", {}, survey), Survey), "labels, although the survey came from Python"
+    again = read({"source": "given"}, Coins(), given=known, test=new)
+    assert again.test.row_labels == ["3", "4"], "labels, although the survey came from Python"
 
 
 # -- simulation, and all of what settings ask for --

@@ -363,7 +363,7 @@ def _lone(content: bytes, name: str) -> pa.ChunkedArray:
     try:
         cells = [record[0] if (record := next(csv.reader([line], strict=True), [])) else "" for line in lines[1:]]
     except csv.Error as error:
-        raise DataError(f"{name} is not readable text ({first_line(error)})") from None
+        raise DataError(f"{name} is not a readable CSV file ({first_line(error)})") from None
     while cells and not cells[-1]:
         cells.pop()
     return pa.chunked_array([strings(cells)])
