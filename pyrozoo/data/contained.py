@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from pyrozoo.data.grid import Grid
@@ -45,9 +44,7 @@ def contained(reading: Reading, container: Any) -> Any:
     notes, name = tuple(dict.fromkeys(reading.notes)), reading.name
     made: Any
     if reading.image is not None:
-        image = reading.image
-        made = Grid.of(image, name) if isinstance(image, np.ndarray) else Grid.of_picture(image)
-        made = replace(made, name=name)
+        made = replace(Grid.of(reading.image, name), name=name)
     elif reading.entries is not None:
         its: type[Triplets] = container if issubclass(container, Triplets) else Triplets
         made = its.of_entries(reading.entries, name=name, repeated=reading.layout.repeated)  # type: ignore[arg-type]

@@ -17,7 +17,9 @@ import pyrozoo
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.data.readers.layout import Layout
+from pyrozoo.data.readers.layout import Wanted, layout_of
 from pyrozoo.data.readers.picture import read_picture
+from pyrozoo.data.readers.source import read_source
 from pyrozoo.data.table import Table
 from tests.case import refused
 
@@ -147,29 +149,33 @@ def test_pictures_with_too_many_colours_can_be_reduced(tmp_path):
     assert "no file" in refused(DataError, read_picture, tmp_path / "none.png")
 
 
+def read_image(path, **settings):
+    return read_source(path, layout_of(settings), Wanted("labels")).checked().image
+
+
 def test_arrays_and_csv_files_hold_labels(tmp_path):
     np.save(tmp_path / "labels.npy", LABELS)
     np.savez(tmp_path / "two.npz", a=LABELS, b=np.eye(3)[[[0, 1]]])
     np.savetxt(tmp_path / "labels.csv", LABELS, delimiter=",")
-    assert Grid.of(read_picture(tmp_path / "labels.npy")).same(Grid.of(LABELS))
-    assert Grid.of(read_picture(tmp_path / "labels.csv")).same(Grid.of(LABELS))
-    assert read_picture(tmp_path / "two.npz", key="b").values.tolist() == [[0, 1]]
+    assert Grid.of(read_image(tmp_path / "labels.npy")).same(Grid.of(LABELS))
+    assert Grid.of(read_image(tmp_path / "labels.csv")).same(Grid.of(LABELS))
+    assert read_image(tmp_path / "two.npz", key="b").values.tolist() == [[0, 1]]
     # What pandas and R write beside the cells is none of them.
     frame = pd.DataFrame(np.tile([[0, 1, 1, 0]], (5, 1)))
     for index in (True, False):
         frame.to_csv(tmp_path / "frame.csv", index=index)
-        assert read_picture(tmp_path / "frame.csv").values.tolist() == frame.to_numpy().tolist()
+        assert read_image(tmp_path / "frame.csv").values.tolist() == frame.to_numpy().tolist()
     (tmp_path / "words.csv").write_text("sea,land,sea\nland,NA,sea\n")
-    words = read_picture(tmp_path / "words.csv")
+    words = read_image(tmp_path / "words.csv")
     assert words.levels == ("land", "sea")
     np.testing.assert_array_equal(words.values, [[1, 0, 1], [0, NAN, 1]])
     (tmp_path / "coded.csv").write_text("0,-1,255\n0,255,255\n")
-    assert "data.missing=[-1]" in refused(DataError, read_picture, tmp_path / "coded.csv")
-    coded = read_picture(tmp_path / "coded.csv", Layout(missing=[-1]))
+    assert "data.missing=[-1]" in refused(DataError, read_image, tmp_path / "coded.csv")
+    coded = read_image(tmp_path / "coded.csv", Layout(missing=[-1]))
     np.testing.assert_array_equal(coded.values, [[0, NAN, 1], [0, 1, 1]])
     grey = np.random.default_rng(0).normal(np.repeat([[20.0], [120.0], [240.0]], 5, 0), 5, (15, 80))
     np.savetxt(tmp_path / "grey.csv", grey, delimiter=",")
-    few = read_picture(tmp_path / "grey.csv", Layout(colours=3))
+    few = read_image(tmp_path / "grey.csv", Layout(colours=3))
     np.testing.assert_array_equal(few.values, np.repeat([0, 1, 2], 5)[:, None].repeat(80, 1))
     np.testing.assert_allclose([float(each) for each in few.levels], [20, 120, 240], atol=2)
 

@@ -12,8 +12,8 @@ from pyrozoo.core.errors import DataError, SettingError, first_line
 from pyrozoo.data.labelled import Labelled, check_colours, of_image
 from pyrozoo.data.readers.layout import Layout
 
-ARRAYS, TABLES = (".npy", ".npz"), (".csv", ".tsv")
-"""Endings of arrays, and of tables of text; any other file is an image."""
+ARRAYS = (".npy", ".npz")
+"""Endings of arrays; any other file is an image."""
 
 
 def read_picture(
@@ -21,12 +21,12 @@ def read_picture(
 ) -> Labelled:  # fmt: skip
     """Read an image file, each of whose colours becomes a label, dark ones first; transparent pixels are missing.
 
-    .npy, .npz, .csv and .tsv files hold labels or grey values, or for arrays of three axes one plane per label. So do
-    images of more than eight bits a pixel.
+    .npy and .npz files hold labels or grey values, or for arrays of three axes one plane per label. So do images of
+    more than eight bits a pixel.
 
     Args:
         path: The file.
-        layout: What is said of it: ``colours``, ``key``, and of tables ``header``, ``delimiter`` and ``missing``.
+        layout: What is said of it: ``colours``, ``key`` and ``missing``.
         colours: Reduce the image to so many colours or grey values first; None: each is a label.
         key: The array to take from an .npz file with several.
 
@@ -45,8 +45,6 @@ def read_picture(
         raise DataError(f"data.path: there is no file {path}")
     ending = path.suffix.lower()
     missing = tuple(layout.missing or ())
-    if ending in TABLES:
-        return Labelled.of(_table(path, layout), path.name, colours=colours, missing=missing)
     if ending in ARRAYS:
         # Arrays and tables are read where tables are, which takes longer to import than Pillow.
         from pyrozoo.data.readers.arrays import read_numpy
@@ -63,28 +61,3 @@ def read_picture(
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path.name} is not a readable image ({first_line(error)})") from None
 
-
-def _table(path: Path, layout: Layout) -> np.ndarray:
-    """Return the cells of a table of text, without a first line or column that only counts."""
-    from pyrozoo.data.readers.delimited import complete, lines_of, separator
-
-    lines = lines_of(path, separator(layout.separator, path.suffix.lower()))
-    cells = np.array(list(complete(lines, len(lines[0]), path.name, first=1)), dtype=object)
-    blank = not str(cells[0, 0]).strip()
-    header = layout.header
-    if header is None:
-        header = len(cells) > 1 and (_counts(cells[0, 1:]) if blank else _numbers_columns(cells))
-    if header:
-        cells = cells[1:, int(blank and _counts(cells[1:, 0])) :]
-    return cells
-
-
-def _numbers_columns(cells: np.ndarray) -> bool:
-    """Return whether the first line counts the columns: two or more of its numbers are no labels of the others."""
-    return _counts(cells[0]) and len({*cells[0]} - {*cells[1:].ravel()}) > 1
-
-
-def _counts(line: np.ndarray) -> bool:
-    """Return whether cells are 0, 1, 2, ..., or 1, 2, 3, ..."""
-    words = [str(each).strip() for each in line]
-    return words in ([str(i + first) for i in range(len(words))] for first in (0, 1))

@@ -113,8 +113,14 @@ class Reading:
     def __str__(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in self.facts.items())
         lines = [f"{self.name}: {self.format}{f' ({facts})' if facts else ''}"]
-        lines += [f"  {len(self.rows)} rows" + (f" named by {self.label_column!r}" if self.label_column else "")]
-        lines += [f"  {len(self.columns)} columns: {listed(self.columns)}"]
+        if self.image is not None:
+            height, width = self.image.values.shape
+            lines += [f"  {height} x {width} pixels", f"  {len(self.image.levels)} labels: {listed(self.image.levels)}"]
+        else:
+            named = f" named by {self.label_column!r}" if self.label_column else ""
+            lines += [f"  {len(self.rows)} rows{named}", f"  {len(self.columns)} columns: {listed(self.columns)}"]
+        if self.entries is not None:
+            lines += [f"  {len(self.entries.values)} pairs"]
         lines += [f"  left out  {name}: {why}" for name, why in self.left_out.items()]
         lines += [f"  note  {note}" for note in self.notes]
         lines += [f"  problem  {problem}" for problem in self.problems]

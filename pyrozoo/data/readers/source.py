@@ -46,8 +46,8 @@ def read_source(source: Any, layout: Layout, wanted: Wanted, name: str = "the da
         DataError: There is no such file, or nothing can be read of it at all.
         SettingError: A setting that has no meaning for it, or cannot be one.
     """
-    if wanted.cells == "labels" and (found := _image(source, layout, wanted)) is not None:
-        return found
+    if wanted.cells == "labels":
+        return _image(source, layout, wanted, name)
     return read_raw(raw_of(source, layout, name), layout, wanted)
 
 
@@ -61,8 +61,6 @@ def read_raw(raw: Raw, layout: Layout, wanted: Wanted) -> Reading:
     if not raw.columns:
         reading.problems.append("the table is empty")
         return reading
-    if wanted.cells == "labels":
-        return _labels(reading, raw)
     listed = _listed(reading, raw, names, headed)
     if listed is None or reading.problems and not names:
         return reading
@@ -77,15 +75,44 @@ def read_raw(raw: Raw, layout: Layout, wanted: Wanted) -> Reading:
     return reading
 
 
-def _image(source: Any, layout: Layout, wanted: Wanted) -> Reading | None:
-    if not isinstance(source, str | Path) or not is_picture(existing(source)):
-        return None
-    from pyrozoo.data.readers.picture import read_picture
+def _image(source: Any, layout: Layout, wanted: Wanted, name: str) -> Reading:
+    """Read an image of labels: a picture, an array, or a table in which every cell is a pixel."""
+    from pyrozoo.data.labelled import Labelled
+    from pyrozoo.data.readers.picture import ARRAYS, read_picture
 
-    image = read_picture(existing(source), layout)
-    found = Reading(Path(source).name, image.format, wanted, layout, notes=[*image.notes], image=image)
-    found.rows, found.columns = (range(side) for side in image.values.shape)  # type: ignore[assignment]
+    notes: tuple[str, ...] = ()
+    if isinstance(source, str | Path) and (is_picture(existing(source)) or Path(source).suffix.lower() in ARRAYS):
+        image = read_picture(existing(source), layout)
+    else:
+        raw = raw_of(source, replace(layout, colours=None), name)
+        name, notes = raw.name, (*raw.notes, *raw.problems)
+        missing = tuple(layout.missing or ())
+        image = Labelled.of(_pixels(raw, layout.header), name, colours=layout.colours, missing=missing)
+    found = Reading(image.name, "picture", wanted, layout, notes=[*notes, *image.notes], image=image)
+    height, width = image.values.shape
+    found.rows, found.columns = [f"row_{i}" for i in range(height)], [f"column_{j}" for j in range(width)]
     return found
+
+
+def _pixels(raw: Raw, header: bool | None) -> np.ndarray:
+    """Return the cells of a table, [line, column], without a first line or column that only counts."""
+    lines = [[("" if each is None else str(named(each)).strip()) for each in column.to_pylist()] for column in raw.columns]
+    cells = np.array(lines, dtype=object).T
+    if raw.head is None:
+        return cells
+    head = np.array([str(each if each is not None else "").strip() for each in raw.head], dtype=object)
+    blank = not head[0]
+    if header is None:
+        counted = _counted(head) and len({*head} - {*cells.ravel()}) > 1
+        header = bool(len(cells)) and (_counted(head[1:]) if blank else counted)
+    if header:
+        return cells[:, int(blank and bool(len(cells)) and _counted(cells[:, 0])) :]
+    return np.concatenate([head[None], cells]) if len(head) == cells.shape[1] else cells
+
+
+def _counted(cells: np.ndarray) -> bool:
+    """Return whether cells are 0, 1, 2 ..., or 1, 2, 3 ..."""
+    return [*cells] in ([str(i + first) for i in range(len(cells))] for first in (0, 1))
 
 
 def is_frame(source: Any) -> bool:
@@ -287,24 +314,6 @@ def _pivoted(reading: Reading) -> None:
         values.ravel()[keys] = entries.values
     reading.values, reading.entries, reading.lines = values, None, None
     reading.notes.append(f"pairs that the list lacks are {absent if absent == 'zero' else 'missing'} (data.absent)")
-
-
-def _labels(reading: Reading, raw: Raw) -> Reading:
-    """Read an image of labels from a table: every cell is a pixel."""
-    if raw.head is not None or reading.facts.get("header") == "yes":
-        reading.notes.append("the first line names the columns, and is no line of the image (data.header)")
-    cells = [texts(column, reading.layout.missing or ()) if is_text(column) else column for column in raw.columns]
-    found = [numbers(column, reading.facts.get("decimal", ".")) for column in cells]
-    if any(bad.spelled for _, bad in found):
-        words = [["" if each is None else str(each) for each in column.to_pylist()] for column in cells]
-        reading.values = None
-        reading.answers = None
-        reading.image = np.array(words, dtype=object).T
-    else:
-        reading.values = np.stack([values for values, _ in found], 1)
-    reading.rows = [f"row_{i}" for i in range(raw.length)]
-    reading.columns = [f"column_{i}" for i in range(len(raw.columns))]
-    return reading
 
 
 # The reader's own table -----------------------------------------------------------------------------------------------
