@@ -56,7 +56,7 @@ def contained(reading: Reading, container: Any) -> Any:
         made = Table(values, list(reading.rows), list(reading.columns), name).checked()
     if reading.exposure is not None:
         made = replace(made, exposure=torch.as_tensor(reading.exposure))
-    made = container.of(made)
+    made = made if type(made) is container else container.of(made)
     return replace(made, notes=(*(each for each in notes if each not in made.notes), *made.notes))
 
 

@@ -156,17 +156,18 @@ class Ratings(Triplets):
 
 def _suspicious(ratings: Tensor) -> str | None:
     """Return a note when the largest or the smallest value stands apart from all others and is frequent."""
-    for sign, which in ((1, "largest"), (-1, "smallest")):
-        extreme = (sign * ratings).max()
-        at = sign * ratings == extreme
-        others = ratings[~at]
-        steps = others.unique().diff()
-        if not len(steps):
+    for largest, which in ((True, "largest"), (False, "smallest")):
+        extreme = ratings.max() if largest else ratings.min()
+        count = int((ratings == extreme).sum())
+        if not max(2.0, OFTEN * len(ratings)) < count < len(ratings):
             continue
-        gap = float(extreme - (sign * others).max())
-        apart = gap > max(APART * float(steps.sum()), STEPS * float(steps.max()))
-        if apart and int(at.sum()) > max(2.0, OFTEN * len(ratings)):
-            value = f"{float(sign * extreme):.10g}"
-            odd = f"the {which} value, {value}, stands apart from all others and occurs {int(at.sum())} times"
-            return f"{odd}: if it means that there is no rating, say data.unknown={value}"
+        others = ratings[ratings != extreme]
+        low, high = (float(each) for each in others.aminmax())
+        gap = float(extreme) - high if largest else low - float(extreme)
+        # Only a value that is far off is worth the sorting of all others.
+        if high == low or gap <= APART * (high - low) or gap <= STEPS * float(others.unique().diff().max()):
+            continue
+        value = f"{float(extreme):.10g}"
+        odd = f"the {which} value, {value}, stands apart from all others and occurs {count} times"
+        return f"{odd}: if it means that there is no rating, say data.unknown={value}"
     return None

@@ -468,9 +468,13 @@ class Triplets(Data):
         cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, row_labels: Sequence[str],
         column_labels: Sequence[str], name: str, notes: tuple[str, ...],
     ) -> Self:  # fmt: skip
-        unknown, listed = np.isnan(values), ~np.isnan(values) & ((values != 0) | cls.lists_zeros)
-        entries = np.stack([rows[listed], columns[listed], values[listed]], 1).astype(np.float64)
+        unknown = np.isnan(values)
+        listed = ~unknown if cls.lists_zeros else ~unknown & (values != 0)
         pairs = torch.as_tensor(np.stack([rows[unknown], columns[unknown]], 1)) if unknown.any() else None
+        if not listed.all():
+            rows, columns, values = rows[listed], columns[listed], values[listed]
+        entries = np.empty((len(rows), 3))
+        entries[:, 0], entries[:, 1], entries[:, 2] = rows, columns, values
         return cls(torch.as_tensor(entries), row_labels, column_labels, name, unobserved=pairs, notes=notes)
 
 

@@ -171,11 +171,11 @@ def test_arrays_and_csv_files_hold_labels(tmp_path):
     np.testing.assert_array_equal(words.values, [[1, 0, 1], [0, NAN, 1]])
     (tmp_path / "coded.csv").write_text("0,-1,255\n0,255,255\n")
     assert "data.missing=[-1]" in refused(DataError, read_image, tmp_path / "coded.csv")
-    coded = read_image(tmp_path / "coded.csv", Layout(missing=[-1]))
+    coded = read_image(tmp_path / "coded.csv", missing=[-1])
     np.testing.assert_array_equal(coded.values, [[0, NAN, 1], [0, 1, 1]])
     grey = np.random.default_rng(0).normal(np.repeat([[20.0], [120.0], [240.0]], 5, 0), 5, (15, 80))
     np.savetxt(tmp_path / "grey.csv", grey, delimiter=",")
-    few = read_image(tmp_path / "grey.csv", Layout(colours=3))
+    few = read_image(tmp_path / "grey.csv", colours=3)
     np.testing.assert_array_equal(few.values, np.repeat([0, 1, 2], 5)[:, None].repeat(80, 1))
     np.testing.assert_allclose([float(each) for each in few.levels], [20, 120, 240], atol=2)
 

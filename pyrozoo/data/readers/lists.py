@@ -283,10 +283,13 @@ def _counted(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
     if high - low > DENSE * len(values) + 1000:
         found, codes = np.unique(values, return_inverse=True)
         return codes.astype(np.int64), [str(each) for each in found.tolist()]
+    codes = values - low if low else values
     there = np.zeros(high - low + 1, bool)
-    there[values - low] = True
-    place_of = np.cumsum(there, dtype=np.int64) - 1
-    return place_of[values - low], [str(each) for each in (np.flatnonzero(there) + low).tolist()]
+    there[codes] = True
+    found = np.flatnonzero(there)
+    if len(found) < len(there):
+        codes = (np.cumsum(there, dtype=np.int64) - 1)[codes]
+    return codes, [str(each) for each in (found + low).tolist()]
 
 
 def _ordered(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:

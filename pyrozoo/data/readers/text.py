@@ -71,7 +71,7 @@ def read_text(path: Path, layout: Layout, opened: Callable[[], BinaryIO] | None 
         raise DataError(f"{path.name} cannot be read ({first_line(error)})") from None
     content, encoding, notes = decoded(content, layout.encoding, path.name)
     content, said, more = _preamble(content)
-    if not content.strip():
+    if not content[:HEAD].strip() and not content.strip():
         raise DataError(f"{path.name}: the table is empty")
     text = _head(content)
     usual = "\t" if path.name.lower().removesuffix(".gz").endswith((".tsv", ".tab")) else ","
