@@ -33,8 +33,13 @@ def is_path(value: str) -> bool:
 def named(words: Sequence[str], sweep: bool) -> list[str]:
     """Return what was typed with ``data=FILE`` as ``data=file data.path=FILE``, and settings of data as Hydra reads them."""
     found: list[str] = []
+    chosen = [word.partition("=")[2] for word in words if word.startswith("data=")]
+    filed = any(word.startswith("data.path=") for word in words) if not chosen else _is_file(chosen[-1])
     for word in words:
         name, sign, value = word.partition("=")
+        if not filed:
+            found.append(word)
+            continue
         if name == "data" and sign:
             paths = [value] if not sweep or Path(value).exists() else value.split(",")
             if all(map(is_path, paths)):
@@ -45,6 +50,11 @@ def named(words: Sequence[str], sweep: bool) -> list[str]:
     if "data.path" in keys and not {"data", "experiment", "resume", "score"} & keys:
         found.insert(next(i for i, word in enumerate(found) if word.startswith("data.path=")), "data=file")
     return found
+
+
+def _is_file(data: str) -> bool:
+    """Return whether a choice of data reads a file of the user's, or is one."""
+    return data in (*catalog.KINDS, "file") or data not in catalog.options("data")
 
 
 def _setting(name: str, value: str, sweep: bool) -> str:

@@ -198,5 +198,5 @@ PREPARATION: Mapping[str, Any] = {
     name: value
     for name, value in catalog.settings("data", "file").items()
     if name in inspect.signature(prepared).parameters
-}
-"""What ``prepared`` does unless the settings say otherwise, as conf/data/file.yaml states it."""
+} | {"holdout": 0.0, "holdout_of": "all"}
+"""What ``prepared`` does unless the settings say otherwise, as conf/data/file.yaml states it: of what is no file."""
