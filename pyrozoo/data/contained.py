@@ -57,6 +57,8 @@ def contained(reading: Reading, container: Any) -> Any:
     if reading.exposure is not None:
         made = replace(made, exposure=torch.as_tensor(reading.exposure))
     made = made if type(made) is container else container.of(made)
+    if reading.numbered and isinstance(made, Triplets):
+        made = replace(made, numbered=True)
     return replace(made, notes=(*(each for each in notes if each not in made.notes), *made.notes))
 
 

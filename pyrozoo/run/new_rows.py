@@ -361,7 +361,8 @@ def _places_of(frame: pd.DataFrame, layout: Layout, where: str) -> dict[str, int
     for usual, axis in enumerate(NAMES):
         label, asked = layout.get(f"{axis}_label"), layout.get(axis)
         asked = label if label is not None and str(label) in names else asked
-        at = called.get(axis, usual) if asked is None else place(asked, names)
+        by_name = called.get(axis, None if {"row", "column"} <= {*called} else usual)
+        at = by_name if asked is None else place(asked, names)
         if axis == "value" and (at is None or at >= len(names) or (asked is None and at in found.values())):
             continue
         if at is None:

@@ -46,6 +46,7 @@ class Reading:
         columns: Names of the columns taken.
         left_out: Names of columns that are not -> why.
         rows: Names of the rows.
+        numbered: Whether rows have no names but their numbers.
         label_column: The column that names the rows, if one does.
         values: The numbers of a table, [row, column]; NaN is missing.
         answers: The cells of a table of categories, column by column.
@@ -68,6 +69,7 @@ class Reading:
     columns: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     rows: Sequence[str] = ()
+    numbered: bool = False
     label_column: str | None = None
     values: np.ndarray | None = None
     answers: Sequence[pa.ChunkedArray] | None = None

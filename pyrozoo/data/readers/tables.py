@@ -161,7 +161,11 @@ def _whole(column: pa.ChunkedArray) -> bool:
 def _row_names(reading: Reading, raw: Raw, label: int | None) -> list[str]:
     """Return the names of all rows."""
     if label is None:
-        return list(raw.labels) if raw.labels is not None else [f"row_{i}" for i in range(raw.length)]
+        if raw.labels is not None:
+            return list(raw.labels)
+        reading.numbered = True
+        word = "" if raw.first == 0 and not raw.headless else "row_"  # a frame numbers its rows itself
+        return [f"{word}{i}" for i in range(raw.length)]
     cells = raw.columns[label].to_pylist()
     names = ["" if each is None else named(each).strip() for each in cells]
     if blank := [i for i, name in enumerate(names) if not name]:
