@@ -17,7 +17,7 @@ from pyrozoo.run import catalog
 GROUPS = ("model", "inference", "data", "device", "experiment")
 TASKS = ("calibrate", "fit")
 
-ALONE = ("resume", "score", "simulations", "task")
+ALONE = ("read", "resume", "score", "simulations", "task")
 """Settings that say what to do."""
 
 RECOVERY = ("recovery.simulations", "recovery.seed", "recovery.methods", "recovery.rows", "recovery.resume", "outputs",
@@ -46,7 +46,10 @@ class Arguments:
     @classmethod
     def read(cls, typed: Sequence[str]) -> Arguments:
         """Read what was typed."""
-        words = spelled_out(list(typed))
+        words = _verb(list(typed))
+        if any(word.startswith(("score=", "read=")) for word in words):
+            return cls(tuple(words))
+        words = spelled_out(words)
         return cls(tuple(files.named(words, bool({"-m", "--multirun"} & {*words}))))
 
     def __iter__(self) -> Iterator[str]:
@@ -93,6 +96,17 @@ class Arguments:
         swept = {group for group in GROUPS if len(self.chosen(group)) > 1}
         swept |= set(GROUPS) if "experiment" in swept else set()  # an experiment chooses of all groups
         return [_joined(word, swept) for word in words]
+
+
+def _verb(words: list[str]) -> list[str]:
+    """Return ``score run=RUN data=NEW`` and ``read FILE`` as settings: ``score=RUN data.path=NEW``, ``read=FILE``."""
+    if words[:1] == ["score"]:
+        called = {"run": "score", "data": "data.path"}
+        pairs = [word.partition("=") for word in words[1:]]
+        return [f"{called.get(name, name)}{sign}{value}" for name, sign, value in pairs]
+    if words[:1] == ["read"] and len(words) > 1:
+        return [f"read={words[1].removeprefix('data=').removeprefix('data.path=')}", *words[2:]]
+    return words
 
 
 def _joined(word: str, swept: set[str]) -> str:

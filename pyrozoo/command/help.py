@@ -14,7 +14,8 @@ def help_text() -> str:
         "       python -m pyrozoo experiment=EXPERIMENT",
         "       python -m pyrozoo task=calibrate model=MODEL inference=METHOD   are its intervals calibrated?",
         "       python -m pyrozoo resume=RUN_DIRECTORY",
-        "       python -m pyrozoo score=RUN_DIRECTORY data.path=NEW.csv output=scored.xlsx   new rows",
+        "       python -m pyrozoo score run=RUN_DIRECTORY data=NEW.csv output=scored.xlsx   new rows",
+        "       python -m pyrozoo read FILE [model=MODEL]   how it would be read",
         "",
         "Models and their methods:",
     ]
@@ -28,7 +29,7 @@ def help_text() -> str:
     lines += [f"  {name:<20}{catalog.described('experiment', name)}" for name in catalog.options("experiment")]
     lines += [
         "",
-        "Your own table:    data=table data.path=FILE.csv",
+        "Your own data:    data=FILE (a table, a list, a workbook, a picture ...)",
         "Settings of one run without running it:    ... --cfg job",
         "Options of the sweep and of the command line itself:    --hydra-help",
         f"Settings of a recovery study ({', '.join(catalog.recoveries())}):    {', '.join(RECOVERY)}",

@@ -7,7 +7,7 @@ import sys
 from pyrozoo.command.arguments import Arguments, early_problem
 from pyrozoo.command.help import help_text
 from pyrozoo.command.jobs import INTERRUPTED, complain, recover, resume
-from pyrozoo.command.scoring import score
+from pyrozoo.command.scoring import score, show
 from pyrozoo.core.paths import version
 from pyrozoo.run import catalog
 
@@ -33,6 +33,8 @@ def run(arguments: Arguments) -> int:
         return 0
     if "score" in arguments.settings:
         return score(arguments)
+    if "read" in arguments.settings:
+        return show(arguments)
     if problem := early_problem(arguments):
         return complain(problem)
     study = arguments.settings.get("experiment")

@@ -1,4 +1,4 @@
-"""The command that answers about new rows with a saved fit: ``score=RUN_DIRECTORY data.path=NEW.csv output=FILE``."""
+"""Commands about files: ``score run=RUN data=NEW output=FILE`` answers about new rows, ``read FILE`` shows a file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pyrozoo.command.arguments import Arguments
+from pyrozoo.command.files import typed_settings
 from pyrozoo.command.jobs import complain
 from pyrozoo.core.settings import suggestion
 
-LAYOUT = ("path", "delimiter", "header", "row_labels", "key", "row", "column", "value", "row_label", "column_label",
-          "repeated", "unknown")  # fmt: skip
+LAYOUT = ("path", "delimiter", "header", "encoding", "decimal", "missing", "transpose", "row_labels", "key", "row", "column",
+          "value", "row_label", "column_label", "repeated", "unknown", "exposure")  # fmt: skip
 """What can be said of the file of new rows."""
 
 KNOWN = ("score", "output", "answer", "count", *(f"data.{name}" for name in LAYOUT))
@@ -27,18 +28,17 @@ def score(arguments: Arguments) -> int:
     for word in arguments:
         name, sign, text = word.partition("=")
         if not sign or name not in KNOWN:
-            return complain(f"{word}: score=RUN_DIRECTORY takes no such setting; {suggestion(name, KNOWN)}")
+            return complain(f"{word}: score run=RUN_DIRECTORY takes no such setting; {suggestion(name, KNOWN)}")
         try:
-            plain = name in ("score", "output", "data.path", "data.delimiter")
-            settings[name] = text if plain else yaml.safe_load(text)
+            settings[name] = text if name in ("score", "output") or name.startswith("data.") else yaml.safe_load(text)
         except yaml.YAMLError:
             return complain(f"{name} is {text!r}, which cannot be read")
-    layout = {name.removeprefix("data."): value for name, value in settings.items() if name.startswith("data.")}
+    layout = typed_settings({name: text for name, text in settings.items() if name.startswith("data.")})
     directory, path, output = Path(settings["score"]), layout.pop("path", None), settings.get("output", "scored.csv")
     if not (directory / "metrics.json").is_file():
         return complain(f"score={directory} is not a finished run directory (no metrics.json)")
     if path is None and settings.get("answer") != "recommend":
-        return complain("score=RUN_DIRECTORY needs data.path=FILE: the new rows, laid out as the fitted data")
+        return complain("score run=RUN_DIRECTORY needs data=FILE: the new rows, laid out as the fitted data")
     if path is not None and not Path(path).is_file():
         return complain(f"data.path: there is no file {path}")
     from pyrozoo.run.score import score as scored
@@ -51,3 +51,21 @@ def score(arguments: Arguments) -> int:
     notes = "".join(f"  note  {note}\n" for note in frame.attrs["notes"])
     sys.stdout.write(f"{len(frame)} rows\n{notes}  {output}\n")
     return 0
+
+
+def show(arguments: Arguments) -> int:
+    """Show what is in a file and how it would be read; return the exit code: 2 where it would be refused."""
+    from pyrozoo.core.errors import UserError
+    from pyrozoo.run.reading import read
+
+    settings = dict(arguments.settings)
+    path, model = settings.pop("read"), settings.pop("model", None)
+    for name in settings:
+        if not name.startswith("data."):
+            return complain(f"{name}: read FILE takes model=MODEL and data.* only")
+    try:
+        found = read(Path(path), model, **typed_settings(settings))
+    except UserError as error:
+        return complain(str(error))
+    sys.stdout.write(f"{found}\n")
+    return 2 if found.problems else 0

@@ -504,7 +504,7 @@ def test_the_command(saved, capsys):
     assert pd.read_csv("scored.csv").groupby("row").size().eq(2).all()
     for typed, said in (
         (["score=nowhere", "data.path=new.csv"], "score=nowhere is not a finished run directory (no metrics.json)"),
-        (["score=run"], "score=RUN_DIRECTORY needs data.path=FILE: the new rows, laid out as the fitted data"),
+        (["score=run"], "score run=RUN_DIRECTORY needs data=FILE: the new rows, laid out as the fitted data"),
         (["score=run", "data.path=no.csv"], "data.path: there is no file no.csv"),
         (
             ["score=run", "data.path=new.csv", "output=x.doc"],
@@ -518,4 +518,4 @@ def test_the_command(saved, capsys):
         assert run(capsys, *typed) == (2, "", f"pyrozoo: {said}\n")
     code, _, err = run(capsys, "score=run", "data.path=new.csv", "inference=em")
     assert code == 2
-    assert "inference=em: score=RUN_DIRECTORY takes no such setting" in err
+    assert "inference=em: score run=RUN_DIRECTORY takes no such setting" in err
