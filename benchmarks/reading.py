@@ -27,7 +27,11 @@ def ratings(count: int, seed: int = 0) -> pa.Table:
     """Return a list of ratings with as many lines, sorted by user, as such lists are; no pair twice."""
     generator = np.random.default_rng(seed)
     keys = np.unique(generator.integers(0, USERS * ITEMS, int(count * 1.01)))[:count]
-    columns = {"userId": keys // ITEMS + 1, "movieId": keys % ITEMS + 1, "rating": generator.integers(1, 11, len(keys)) / 2}
+    columns = {
+        "userId": keys // ITEMS + 1,
+        "movieId": keys % ITEMS + 1,
+        "rating": generator.integers(1, 11, len(keys)) / 2,
+    }
     return pa.table(columns)
 
 

@@ -219,7 +219,9 @@ def _no_setting(arguments: Arguments) -> str | None:
                 return f"{argument}: did you mean inference={value}?"
             if re.fullmatch(r"\w+", name) and name not in (known := (*GROUPS, *ALONE, *catalog.own_settings())):
                 near = difflib.get_close_matches(name, known, 1)
-                return f"there is no setting {name!r}" + (f"; did you mean {near[0]}={value}?" if near else " (see --help)")
+                return f"there is no setting {name!r}" + (
+                    f"; did you mean {near[0]}={value}?" if near else " (see --help)"
+                )
         elif argument.startswith("-"):
             if argument not in OPTIONS:
                 return f"{argument} is no option; settings are NAME=VALUE, such as model=zip_mixture (see --help)"

@@ -16,7 +16,6 @@ from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 
-
 KINDS: dict[Any, Wanted] = {
     Table: Wanted(),
     Survey: Wanted("categories"),
@@ -79,4 +78,6 @@ def _survey(reading: Reading) -> Survey:
     assert reading.answers is not None
     columns = [each.to_pandas().array for each in reading.answers]
     frame = pd.DataFrame(dict(enumerate(columns)), index=pd.Index(list(reading.rows), dtype=object))
-    return Survey.of(frame.set_axis(list(reading.columns), axis=1), reading.name, most_levels=reading.layout.most_levels)
+    return Survey.of(
+        frame.set_axis(list(reading.columns), axis=1), reading.name, most_levels=reading.layout.most_levels
+    )

@@ -36,7 +36,10 @@ def read_chosen(chosen: Any, layout: Layout) -> list[Any]:
         SettingError: There is no such file, or its columns do not say which is which.
         DataError: It cannot be read.
     """
-    where, known = "data.holdout", {*NAMES, *(str(name) for axis in NAMES if (name := getattr(layout, axis)) is not None)}
+    where, known = (
+        "data.holdout",
+        {*NAMES, *(str(name) for axis in NAMES if (name := getattr(layout, axis)) is not None)},
+    )
     if isinstance(chosen, str | Path):
         if not Path(chosen).is_file():
             raise SettingError(f"data.holdout is {str(chosen)!r}: neither a fraction, nor a file that there is")

@@ -18,9 +18,9 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import MOST_PAIRED, Arrays, Coded, Stored, array_of, check_size, labels, refuse_twice
 from pyrozoo.data.known_rows import noted
-from pyrozoo.data.table import Table
 from pyrozoo.data.readers.cells import MISSING
 from pyrozoo.data.readers.layout import MOST_LEVELS
+from pyrozoo.data.table import Table
 from pyrozoo.math.association import cramers_v, pair_counts, starts
 
 ALIKE = frozenset({"string", "integer", "floating", "mixed-integer-float", "boolean", "empty"})
@@ -252,7 +252,9 @@ class Survey(Coded):
             return cls._of_table(source)
         if hasattr(source, "columns") and hasattr(source, "index"):
             columns = [source.iloc[:, i] for i in range(len(source.columns))]
-            return cls._of_columns(columns, [str(i) for i in source.index], [str(c) for c in source.columns], name, most_levels)
+            return cls._of_columns(
+                columns, [str(i) for i in source.index], [str(c) for c in source.columns], name, most_levels
+            )
         array = array_of(source, name, "a survey (rows by columns)")
         if array.dtype.kind not in "biufOUT":
             raise DataError(f"{name} holds {array.dtype} values, not categories")

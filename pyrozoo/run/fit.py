@@ -26,6 +26,7 @@ from pyrozoo.core.errors import SettingError, noted
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.settings import Settings, one_of, positive, suggestion, whole
 from pyrozoo.data.arguments import Arguments
+from pyrozoo.data.readers.reading import Reading
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import check_reference
 from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate, known
@@ -33,7 +34,7 @@ from pyrozoo.run import catalog
 from pyrozoo.run.names import PYTHON, check_names, device_of, method_of, model_of
 from pyrozoo.run.reference import judge, load_run, verdict_settings
 from pyrozoo.run.score import answer, laid_out
-from pyrozoo.run.source import PREPARATION, read
+from pyrozoo.run.source import read
 from pyrozoo.store.inference_data import to_inference_data
 from pyrozoo.store.run_directory import (
     CHECKPOINT,
@@ -91,6 +92,7 @@ class Result(Fit):
 
     settings: Mapping[str, Any]
     stored: az.InferenceData | None = None
+    reading: Reading | None = None
     kept: tuple[Path, list[str]] | None = None
 
     @classmethod
@@ -114,7 +116,7 @@ class Result(Fit):
 
     def __dir__(self) -> list[str]:
         own = [name for name in super().__dir__() if not name.startswith("_")]
-        return [name for name in own if name not in ("of", "knows", "stored", "keep", "kept")]
+        return [name for name in own if name not in ("of", "knows", "stored", "keep", "kept", "reading")]
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -244,6 +246,7 @@ class Run:
         loop: How it runs.
         config: What makes it again: what a run directory stores.
         notes: What a reader should know of how the model was set: what was left to the data.
+        reading: How a file or a frame was read, if the data came from one.
     """
 
     posterior: Posterior
@@ -251,6 +254,7 @@ class Run:
     loop: Loop
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    reading: Reading | None = None
 
     @classmethod
     def from_config(
@@ -280,7 +284,8 @@ class Run:
         if own.threads is not None:
             torch.set_num_threads(own.threads)
         model = model_of(config["model"]) if model is None else model
-        table = read(config["data"], model, given=data, test=test, holdout=holdout).storable()
+        readings: list[Reading] = []
+        table = read(config["data"], model, given=data, test=test, holdout=holdout, readings=readings).storable()
         check_request(model, own.synthetic_rows, own.synthetic_given)
         if own.synthetic_given:
             table.codes_of(own.synthetic_given)  # a wrong one is a mistake before the fit
@@ -297,7 +302,8 @@ class Run:
         )  # fmt: skip
         if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
             write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-        return cls(posterior, method, loop, config, _derived(model, posterior.data))
+        found = readings[0].emptied() if readings else None
+        return cls(posterior, method, loop, config, _derived(model, posterior.data), found)
 
     def to_config(self) -> dict[str, Any]:
         """Return what makes the run again, as plain values."""
@@ -313,6 +319,7 @@ class Run:
     def result(self, directory: Path | None = None) -> Result:
         """Return the fit with its figures, kept in a run directory before they are computed; None: nowhere."""
         result = Result.of(self.fit(), self.config)
+        result.reading = self.reading
         if directory is not None:
             result.keep(directory)
         result.metrics = evaluate(result)

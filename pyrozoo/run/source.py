@@ -25,6 +25,7 @@ from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.run import catalog
 
+
 def read(
     settings: Mapping[str, Any], model: Model, *, given: Any = None, test: Any = None, holdout: Any = None,
     readings: list[Reading] | None = None,
@@ -73,7 +74,9 @@ def read(
     elif source == "named":
         data = container.of(read_named(rest | {"seed": seed}))
     else:
-        raise SettingError(f"data.source is {source!r}; it must be simulated, file, {', '.join(catalog.KINDS)} or named")
+        raise SettingError(
+            f"data.source is {source!r}; it must be simulated, file, {', '.join(catalog.KINDS)} or named"
+        )
     test = rest.get("test_path") if test is None else test
     if test is not None:
         data = data.with_test(_test_rows(test, layout, found, data, container))

@@ -16,7 +16,6 @@ from PIL import Image
 import pyrozoo
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.grid import Grid, pattern
-from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.layout import Wanted, layout_of
 from pyrozoo.data.readers.picture import read_picture
 from pyrozoo.data.readers.source import read_source

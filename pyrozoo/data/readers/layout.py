@@ -112,10 +112,8 @@ class Wanted:
         cells: ``numbers``, ``counts``, ``categories`` or ``labels``: of an image.
         listed: Whether they are a list of row, column and value by nature.
         zeros: Whether a pair that a list lacks is zero, and not unknown.
-        exposure: Whether the model can use an exposure.
     """
 
     cells: str = "numbers"
     listed: bool = False
     zeros: bool = False
-    exposure: bool = False

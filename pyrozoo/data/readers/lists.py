@@ -43,7 +43,9 @@ def looks_listed(raw: Raw, names: Sequence[str], headed: bool, decimal: str) -> 
     if not 2 <= len(names) <= 4 or not raw.length:
         return False, f"it has {len(names)} columns"
     first, second = (distinct(texts(each) if is_text(each) else each) for each in raw.columns[:2])
-    words = [is_text(each) and not _numbers_in(found) for each, (_, found) in zip(raw.columns, (first, second), strict=False)]
+    words = [
+        is_text(each) and not _numbers_in(found) for each, (_, found) in zip(raw.columns, (first, second), strict=False)
+    ]
     if len(names) == 2 and all(words):
         return True, "it has two columns of text"
     if len(names) == 2:
@@ -83,8 +85,8 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) ->
         headed: Whether somebody gave these names.
     """
     layout, where = reading.layout, _roles(reading, raw, names, headed)
-    for setting in ("row_labels", "columns", "exclude", "exclude_rows", "exposure", "frequency"):
-        if getattr(layout, setting) is not None and not (setting == "exposure" and reading.wanted.exposure):
+    for setting in ("row_labels", "columns", "exclude", "exclude_rows", "frequency"):
+        if getattr(layout, setting) is not None:
             reading.problems.append(f"data.{setting} has no meaning for a list of row, column and value")
     if reading.problems:
         return
@@ -112,10 +114,41 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) ->
         codes, called = _used(codes, called)
     reading.entries = Entries(codes[0], called[0], codes[1], called[1], values, late)
     reading.rows, reading.columns, reading.lines = called[0], called[1], lines
+    if layout.exposure is not None and not reading.problems:
+        _exposure(reading, raw, names, codes[0], keep, len(called[0]))
     if raw.shape is not None:
         _whole_shape(reading, raw.shape)
     if not len(values):
         reading.problems.append("the list is empty")
+
+
+def _exposure(
+    reading: Reading, raw: Raw, names: Sequence[str], rows: np.ndarray, keep: np.ndarray, count: int
+) -> None:  # fmt: skip
+    """Read the exposure of each row of a list, which all of its lines must state alike."""
+    at = place(reading.layout.exposure, names)
+    if at is None:
+        reading.problems.append(no_column(reading.layout.exposure, names, "exposure"))
+        return
+    values, bad = numbers(raw.columns[at], reading.facts.get("decimal", "."), reading.layout.missing or ())
+    values, lines = values[keep], np.flatnonzero(keep)
+    wrong = ~(values > 0) | np.isinf(values)
+    if bad.spelled or wrong.any():
+        where = raw.first + (
+            int(lines[wrong.argmax()]) if wrong.any() else min(first for _, first in bad.spelled.values())
+        )
+        reading.problems.append(f"column {names[at]!r}, {raw.unit} {where}: data.exposure needs positive numbers")
+        return
+    found = np.empty(count)
+    found[rows] = values
+    if (other := found[rows] != values).any():
+        row = int(rows[int(other.argmax())])
+        assert reading.entries is not None
+        reading.problems.append(
+            f"row {reading.entries.row_names[row]!r} has several values of data.exposure ({names[at]})"
+        )
+        return
+    reading.exposure = found
 
 
 def _whole_shape(reading: Reading, shape: tuple[int, int]) -> None:
@@ -125,7 +158,9 @@ def _whole_shape(reading: Reading, shape: tuple[int, int]) -> None:
     rows = np.array([int(each) for each in entries.row_names], np.int64)
     columns = np.array([int(each) for each in entries.column_names], np.int64)
     entries.rows, entries.columns = rows[entries.rows], columns[entries.columns]
-    entries.row_names, entries.column_names = ([f"{word}_{i}" for i in range(size)] for word, size in zip(ROLES, shape, strict=False))
+    entries.row_names, entries.column_names = (
+        [f"{word}_{i}" for i in range(size)] for word, size in zip(ROLES, shape, strict=False)
+    )
     reading.rows, reading.columns = entries.row_names, list(entries.column_names)
 
 
@@ -146,7 +181,8 @@ def _roles(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) -> di
     if len({*found.values()}) < len(found):
         reading.problems.append("data.row, data.column and data.value must be three different columns")
     taken = {*found.values()}
-    others = {place(each, names) for each in (reading.layout.row_label, reading.layout.column_label, reading.layout.time)}
+    beside = reading.layout.row_label, reading.layout.column_label, reading.layout.time, reading.layout.exposure
+    others = {place(each, names) for each in beside}
     free = [i for i in range(len(names)) if i not in taken and i not in others - {None}]
     by_name = {role_of(names[i]): i for i in reversed(free)} if headed else {}
     for axis in ROLES:
@@ -222,7 +258,10 @@ def _values(reading: Reading, raw: Raw, names: Sequence[str], where: dict[str, i
 
 def _counts(reading: Reading, raw: Raw, values: np.ndarray, name: str) -> None:
     with np.errstate(invalid="ignore"):
-        for wrong, what in ((values < 0, "is negative"), ((values >= 0) & (values != np.floor(values)), "is not a whole number")):
+        for wrong, what in (
+            (values < 0, "is negative"),
+            ((values >= 0) & (values != np.floor(values)), "is not a whole number"),
+        ):
             if wrong.any() and not np.isinf(values[wrong]).any():
                 at, count = int(wrong.argmax()), int(wrong.sum())
                 more = f", and {count - 1} more such" if count > 1 else ""
@@ -296,7 +335,11 @@ def _ordered(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """Return the new place of each label, and the labels in order: by number where all are numbers, else by letter."""
     spelled = [str(word) for word in words]
     values = [plain(word) for word in spelled]
-    distinct_ones = sorted({*spelled}) if None in values else [w for _, w in sorted({*zip(map(float, values), spelled, strict=True)})]  # type: ignore[arg-type]
+    distinct_ones = (
+        sorted({*spelled})
+        if None in values
+        else [w for _, w in sorted({*zip(map(float, values), spelled, strict=True)})]
+    )  # type: ignore[arg-type]
     at = {word: i for i, word in enumerate(distinct_ones)}
     return np.array([at[word] for word in spelled], np.int64), distinct_ones
 
@@ -332,7 +375,9 @@ def most_used(codes: np.ndarray, count: int, spellings: pa.ChunkedArray, values:
     there = spelled >= 0
     if blank := [i for i, word in enumerate(words) if not word]:
         there &= ~np.isin(spelled, blank)
-    keys, first, inverse = np.unique(codes[there] * (len(words) + 1) + spelled[there], return_index=True, return_inverse=True)
+    keys, first, inverse = np.unique(
+        codes[there] * (len(words) + 1) + spelled[there], return_index=True, return_inverse=True
+    )
     sums = np.bincount(inverse, np.nan_to_num(values[there]), minlength=len(keys))
     result: list[str | None] = [None] * count
     for i in np.lexsort((first, -sums))[::-1].tolist():
@@ -361,7 +406,9 @@ def _later(
     last = layout.repeated == "last"
     if layout.holdout_after is None and not (layout.time is not None and last):
         if layout.time is not None:
-            reading.problems.append("data.time needs data.holdout_after (when the hold-out begins) or data.repeated=last")
+            reading.problems.append(
+                "data.time needs data.holdout_after (when the hold-out begins) or data.repeated=last"
+            )
         return None, keep
     if layout.time is None:
         reading.problems.append("data.time and data.holdout_after go together: a column, and when the hold-out begins")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from pyrozoo.core.errors import DataError, SettingError, first_line
@@ -60,4 +59,3 @@ def read_picture(
             return of_image(image, path.name, colours)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path.name} is not a readable image ({first_line(error)})") from None
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ class Reading:
         left_out: Names of columns that are not -> why.
         rows: Names of the rows.
         numbered: Whether rows have no names but their numbers.
+        in_python: Whether the source is no file.
         label_column: The column that names the rows, if one does.
         values: The numbers of a table, [row, column]; NaN is missing.
         answers: The cells of a table of categories, column by column.
@@ -55,7 +56,7 @@ class Reading:
         exposure: Of each row.
         lines: For each row, or entry, its line among all of the source's.
         places: For each column taken, its place among all of the source's.
-        own: Makes the reader's own table, a pandas DataFrame with all of its columns.
+        own: Makes the reader's own table, a pandas DataFrame with all of its columns (see ``source.own_table``).
     """
 
     name: str
@@ -70,6 +71,7 @@ class Reading:
     left_out: dict[str, str] = field(default_factory=dict)
     rows: Sequence[str] = ()
     numbered: bool = False
+    in_python: bool = False
     label_column: str | None = None
     values: np.ndarray | None = None
     answers: Sequence[pa.ChunkedArray] | None = None
@@ -98,13 +100,20 @@ class Reading:
         return f"{text}. Type: {self.typed()}" if self.advice else text
 
     def typed(self) -> str:
-        """Return the settings that would mend the problems, as they are typed."""
+        """Return the settings that would mend the problems, as they are typed: of a frame, in Python."""
+        if self.in_python:
+            plain = {name: list(value) if isinstance(value, dict) else value for name, value in self.advice.items()}
+            return ", ".join(f"{name}={value!r}" for name, value in plain.items()).replace("'false'", "False")
         words = []
         for name, value in self.advice.items():
             text = typed(list(value)) if isinstance(value, dict) else str(value)
             word = f"data.{name}={text}"
             words.append(f'"{word}"' if set(word) & set("[]' ;") else word)
         return " ".join(words)
+
+    def emptied(self) -> Reading:
+        """Return the reading without the cells that became data: what is left says how they were read."""
+        return replace(self, values=None, answers=None, entries=None, image=None)
 
     def checked(self) -> Reading:
         """Return the reading itself, or raise DataError with all that is wrong."""

@@ -12,7 +12,7 @@ import numpy as np
 from pyrozoo.core.errors import DataError
 from pyrozoo.data.readers import lists, tables
 from pyrozoo.data.readers.arrow import distinct, strings
-from pyrozoo.data.readers.cells import INTEGER, is_number, is_text, named, numbers, texts
+from pyrozoo.data.readers.cells import INTEGER, is_text, named, numbers, texts
 from pyrozoo.data.readers.formats import is_picture, open_raw
 from pyrozoo.data.readers.frames import frame_raw
 from pyrozoo.data.readers.header import has_header
@@ -48,7 +48,25 @@ def read_source(source: Any, layout: Layout, wanted: Wanted, name: str = "the da
     """
     if wanted.cells == "labels":
         return _image(source, layout, wanted, name)
-    return read_raw(raw_of(source, layout, name), layout, wanted)
+    found = read_raw(raw_of(source, layout, name), layout, wanted)
+    found.in_python = not isinstance(source, str | Path)
+    # The reader's own table is made anew when it is asked for: nothing of a large file is held for it.
+    found.own = lambda: own_table(source, layout, wanted, name)
+    return found
+
+
+def own_table(source: Any, layout: Layout, wanted: Wanted, name: str = "the data") -> Any:
+    """Return the reader's own table: all of its columns in their order, numbers as numbers, all else as it is spelled.
+
+    A frame of pandas is returned as it is.
+    """
+    if type(source).__module__.partition(".")[0] == "pandas" and not layout.transpose:
+        return source
+    raw = raw_of(source, layout, name)
+    raw = transposed(raw) if layout.transpose else raw
+    reading = Reading(raw.name, raw.format, wanted, layout, dict(raw.facts))
+    names, _, raw = named_columns(raw, reading)
+    return raw.own() if raw.own else own_frame(raw, names, reading.facts.get("decimal", "."))
 
 
 def read_raw(raw: Raw, layout: Layout, wanted: Wanted) -> Reading:
@@ -57,12 +75,11 @@ def read_raw(raw: Raw, layout: Layout, wanted: Wanted) -> Reading:
         raw = transposed(raw)
     reading = Reading(raw.name, raw.format, wanted, layout, dict(raw.facts), [*raw.notes], [*raw.problems])
     names, headed, raw = named_columns(raw, reading)
-    reading.own = raw.own or (lambda: own_frame(raw, names, reading.facts.get("decimal", ".")))
     if not raw.columns:
         reading.problems.append("the table is empty")
         return reading
     listed = _listed(reading, raw, names, headed)
-    if listed is None or reading.problems and not names:
+    if listed is None or (reading.problems and not names):
         return reading
     reading.facts["layout"] = "list" if listed else "table"
     if not listed:
@@ -96,7 +113,9 @@ def _image(source: Any, layout: Layout, wanted: Wanted, name: str) -> Reading:
 
 def _pixels(raw: Raw, header: bool | None) -> np.ndarray:
     """Return the cells of a table, [line, column], without a first line or column that only counts."""
-    lines = [[("" if each is None else str(named(each)).strip()) for each in column.to_pylist()] for column in raw.columns]
+    lines = [
+        [("" if each is None else str(named(each)).strip()) for each in column.to_pylist()] for column in raw.columns
+    ]
     cells = np.array(lines, dtype=object).T
     if raw.head is None:
         return cells
@@ -165,7 +184,7 @@ def named_columns(raw: Raw, reading: Reading, known: Collection[str] = ()) -> tu
         return [str(each).strip() for each in raw.names or [f"column_{i}" for i in range(count)]], headed, raw
     asked = [str(each) for name in NAMED_BY if (value := getattr(layout, name)) is not None
              for each in (value if isinstance(value, list | tuple) else [value])
-             if not str(each).isdecimal() or isinstance(each, str) and name != "columns"]  # fmt: skip
+             if not str(each).isdecimal() or (isinstance(each, str) and name != "columns")]  # fmt: skip
     decimal = reading.facts.get("decimal", ".")
     if layout.header is not None:
         header, note, problem = layout.header, None, None
@@ -213,7 +232,9 @@ def _first_number(cell: str, column: Any) -> tuple[Any, Any]:
     values, bad = numbers(chunked(strings([cell])))
     if bad.spelled or (pa.types.is_integer(column.type) and not INTEGER.fullmatch(cell.strip()) and cell.strip()):
         return strings([cell]), column.cast(pa.string())
-    made = pa.nulls(1, column.type) if np.isnan(values[0]) else chunked(strings([cell.strip()])).cast(column.type).chunk(0)
+    made = (
+        pa.nulls(1, column.type) if np.isnan(values[0]) else chunked(strings([cell.strip()])).cast(column.type).chunk(0)
+    )
     return made, column
 
 
@@ -234,7 +255,9 @@ def _units(head: list[str], raw: Raw, reading: Reading) -> tuple[list[str], bool
     short = [second[i] for i in over]
     if not over or not all(len(unit) <= 12 and tables.DOUBTFUL.fullmatch(unit) is None for unit in short):
         return head, True, raw
-    reading.notes.append(f"{raw.unit} {raw.first} holds units ({', '.join(dict.fromkeys(short))}): it is taken into the names")
+    reading.notes.append(
+        f"{raw.unit} {raw.first} holds units ({', '.join(dict.fromkeys(short))}): it is taken into the names"
+    )
     names = [f"{name} [{second[i]}]" if i in over else name for i, name in enumerate(head)]
     return names, True, replace(raw, columns=[column.slice(1) for column in raw.columns], first=raw.first + 1)
 
@@ -278,7 +301,17 @@ def _crossed(raw: Raw) -> bool:
 
 
 def _no_list_settings(reading: Reading) -> None:
-    for setting in ("row", "column", "value", "row_label", "column_label", "time", "holdout_after", "repeated", "absent"):
+    for setting in (
+        "row",
+        "column",
+        "value",
+        "row_label",
+        "column_label",
+        "time",
+        "holdout_after",
+        "repeated",
+        "absent",
+    ):
         if getattr(reading.layout, setting) is not None:
             reading.problems.append(f"data.{setting} has no meaning for a table, a line per row (data.layout=list)")
 
@@ -287,13 +320,17 @@ def _pivoted(reading: Reading) -> None:
     """Make a table of a list: for models whose data are one."""
     entries, layout = reading.entries, reading.layout
     assert entries is not None
-    absent = layout.absent or ("zero" if reading.facts.get("layout") == "list" and entries.row_names[:1] == ["row_0"] else None)
+    absent = layout.absent or (
+        "zero" if reading.facts.get("layout") == "list" and entries.row_names[:1] == ["row_0"] else None
+    )
     shape = len(entries.row_names), len(entries.column_names)
     if absent is None:
         reading.problems.append("data.absent=zero or data.absent=missing says what pairs are that the list lacks")
         return
     if shape[0] * shape[1] > MOST_PIVOTED:
-        reading.problems.append(f"the list would make a table of {shape[0]} x {shape[1]} cells, more than {MOST_PIVOTED}")
+        reading.problems.append(
+            f"the list would make a table of {shape[0]} x {shape[1]} cells, more than {MOST_PIVOTED}"
+        )
         return
     keys = entries.rows * shape[1] + entries.columns
     if len(np.unique(keys)) < len(keys):
@@ -342,7 +379,10 @@ def _typed(column: Any, decimal: str) -> Any:
     if any(each.lstrip("+-").startswith("0") and each.lstrip("+-")[1:2].isdecimal() for each in spelled):
         return pd.array(stripped.to_pylist(), dtype=object)
     if all(INTEGER.fullmatch(each) for each in spelled):
-        return pd.array([None if np.isnan(value) else int(value) for value in values], dtype="Int64" if len(spelled) < len(values) else "int64")
+        return pd.array(
+            [None if np.isnan(value) else int(value) for value in values],
+            dtype="Int64" if len(spelled) < len(values) else "int64",
+        )
     return values
 
 
@@ -362,7 +402,12 @@ def read_frame(
         DataError: It cannot be read, or two columns have one name.
     """
     raw = raw_of(source, layout, name)
-    if sure and raw.head is not None and layout.header is None and not {*known} & {str(each).strip() for each in raw.head}:
+    if (
+        sure
+        and raw.head is not None
+        and layout.header is None
+        and not {*known} & {str(each).strip() for each in raw.head}
+    ):
         layout = replace(layout, header=False)
     reading = Reading(raw.name, raw.format, Wanted(), layout, dict(raw.facts), [*raw.notes], [*raw.problems])
     names, _, raw = named_columns(raw, reading, known)
@@ -373,7 +418,14 @@ def read_frame(
     frame = raw.own() if raw.own else own_frame(raw, names, reading.facts.get("decimal", "."))
     frame.attrs["notes"] = reading.notes
     label = None if layout.row_labels is None else place(layout.row_labels, names)
-    if label is None and layout.row_labels is None and names and UNNAMED.fullmatch(names[0]) and names[0] not in known and names[0] != "x":
+    if (
+        label is None
+        and layout.row_labels is None
+        and names
+        and UNNAMED.fullmatch(names[0])
+        and names[0] not in known
+        and names[0] != "x"
+    ):
         frame = frame.set_index(frame.columns[0])
         return frame.rename_axis(None)  # labels, as pandas and R write them
     return frame if label is None else frame.set_index(frame.columns[label])

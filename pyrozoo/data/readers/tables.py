@@ -113,7 +113,7 @@ def _label_column(reading: Reading, raw: Raw, names: Sequence[str], left_out: se
             what = f"column {names[i]!r}" if names[i] and not nothing else "the first column"
             reading.notes.append(f"{what} names the rows (data.row_labels)")
             return i
-        known = nameless and not called or bool(IDS.fullmatch(apart(called)))
+        known = (nameless and not called) or bool(IDS.fullmatch(apart(called)))
         if known and not nothing and reading.wanted.cells != "categories" and (text or _whole(raw.columns[i])):
             _doubtful_labels(reading, names[i], i)
     return None
@@ -362,7 +362,9 @@ def _totals(reading: Reading) -> None:
             row = reading.rows[i]
             if some[i] >= 2 or TOTAL.fullmatch(row):
                 named_so = i if row.startswith("row_") else row
-                reading.notes.append(f"row {row!r} is the sum of the others: data.exclude_rows=[{named_so}] leaves it out")
+                reading.notes.append(
+                    f"row {row!r} is the sum of the others: data.exclude_rows=[{named_so}] leaves it out"
+                )
                 reading.suggest("exclude_rows", named_so)
     if width >= 3 and count >= 2:
         known = ~np.isnan(values)
@@ -421,7 +423,9 @@ def _doubtful_answers(reading: Reading, name: str, codes: np.ndarray, levels: Se
             )
             reading.suggest("missing", level)
         elif code:
-            reading.notes.append(f"column {name!r}: {level} is a category; data.missing=[{level}] takes it as no answer")
+            reading.notes.append(
+                f"column {name!r}: {level} is a category; data.missing=[{level}] takes it as no answer"
+            )
 
 
 def _weighted(reading: Reading, raw: Raw, role: str, name: str, column: pa.ChunkedArray, first: np.ndarray) -> None:
@@ -454,4 +458,3 @@ def _weighted(reading: Reading, raw: Raw, role: str, name: str, column: pa.Chunk
     reading.values = None if reading.values is None else reading.values[index]
     reading.answers = None if reading.answers is None else [each.take(_index(index)) for each in reading.answers]
     reading.exposure = None if reading.exposure is None else reading.exposure[index]
-

@@ -293,8 +293,10 @@ def _short(records: Sequence[list[str]]) -> bool:
     width, others = len(records[0]) + 1, records[1:]
     firsts = [record[0] for record in others]
     trailing = all(not record[-1] for record in others)  # a delimiter at the end of each line
-    return len(others) > 1 and all(len(record) == width for record in others) and (
-        trailing or len({*firsts}) == len(firsts)
+    return (
+        len(others) > 1
+        and all(len(record) == width for record in others)
+        and (trailing or len({*firsts}) == len(firsts))
     )
 
 
