@@ -172,6 +172,11 @@ def test_commands(there, capsys, request, need, command):
     sensors = generator.normal(size=(40, 2)) @ generator.normal(size=(2, 5)) + 0.1 * generator.normal(size=(40, 5))
     sensors[generator.random(sensors.shape) < 0.1] = np.nan
     pd.DataFrame(sensors, columns=list("vwxyz")).to_csv("sensors.csv", index=False)
+    if arguments[0] == "read":
+        code, out, err = run(capsys, *arguments)
+        assert (code, err) == (0, "")
+        assert "named by 'site'" in out
+        return
     if arguments[0].startswith("resume="):
         start = ["model=zip_mixture", "inference=gibbs", *SMALL, "checkpoint_every=50", "inference.draws=100"]
         run(capsys, *start, "hydra.run.dir=outputs/first")
