@@ -217,11 +217,9 @@ def _no_setting(arguments: Arguments) -> str | None:
                 return f"{argument}: settings have no dashes: {name.lstrip('-')}={value}"
             if name == "method":
                 return f"{argument}: did you mean inference={value}?"
-            if re.fullmatch(r"\w+", name) and name not in (known := (*GROUPS, *ALONE, *catalog.own_settings())):
-                near = difflib.get_close_matches(name, known, 1)
-                return f"there is no setting {name!r}" + (
-                    f"; did you mean {near[0]}={value}?" if near else " (see --help)"
-                )
+            known = (*GROUPS, *ALONE, *catalog.own_settings())
+            if name not in known and (near := difflib.get_close_matches(name, known, 1, cutoff=0.75)):
+                return f"there is no setting {name!r}; did you mean {near[0]}={value}?"
         elif argument.startswith("-"):
             if argument not in OPTIONS:
                 return f"{argument} is no option; settings are NAME=VALUE, such as model=zip_mixture (see --help)"
