@@ -21,6 +21,12 @@ MOST_ROWS = 10_000_000
 
 DATE = re.compile(r"\d{1,4}[-./ ](\d{1,2}|\w{3,9})[-./ ]\d{2,4}\b|\d{4}-\d\d")
 
+BLOCK = 4096
+"""Rows that are put together at a time."""
+
+LOOKED = 1000
+"""Rows that tell whether a column may be the sum of the others."""
+
 APART = 2
 """A code such as 999 must occur so often to be taken for one."""
 
@@ -269,7 +275,7 @@ def _numbers(
     if left := [f"{name!r} {why}" for name, why in reading.left_out.items() if why.startswith("holds ")]:
         reading.notes.append(f"columns left out: {listed(left)}")
     if found and len(found[0]):
-        reading.values = np.stack(found, 1) if len(found) > 1 else found[0][:, None]
+        reading.values = _beside(found)
         _totals(reading)
         if np.isinf(reading.values).any():
             row, column = (int(i) for i in np.argwhere(np.isinf(reading.values))[0])
@@ -305,7 +311,8 @@ def _codes(reading: Reading, name: str, values: np.ndarray) -> None:
     if reading.layout.missing is not None or not len(values):
         return
     known = values[~np.isnan(values)]
-    for code in CODES:
+    ends = {float(known.min()), float(known.max())} if len(known) else set()
+    for code in (each for each in CODES if each in ends):  # a code stands at an end, apart from all others
         at = known == code
         others = known[~at]
         if int(at.sum()) < APART or not len(others) or code in others:
@@ -349,31 +356,58 @@ def _totals(reading: Reading) -> None:
     """Note rows that are the sum of all others, and columns."""
     values = reading.values
     assert values is not None
+    for i in _total_rows(values):
+        row = reading.rows[i]
+        known = int((np.nan_to_num(values[i]) != 0).sum())
+        if known >= 2 or (known and TOTAL.fullmatch(row)):
+            called = i if reading.numbered else row
+            reading.notes.append(f"row {row!r} is the sum of the others: data.exclude_rows=[{called}] leaves it out")
+            reading.suggest("exclude_rows", called)
+    for j in _total_columns(values):
+        name = reading.columns[j]
+        reading.notes.append(f"column {name!r} is the sum of the others: data.exclude=[{name}] leaves it out")
+        reading.suggest("exclude", name)
+
+
+def _total_rows(values: np.ndarray) -> list[int]:
+    """Return the rows each of whose cells is half of its column's sum: the sum of the others."""
+    count = len(values)
+    rows = np.arange(count) if count >= 3 else np.arange(0)
+    for column in values.T:
+        if not len(rows):
+            break
+        here, total = column[rows], float(np.nansum(column))
+        with np.errstate(invalid="ignore"):
+            rows = rows[np.isnan(here) | (np.abs(2 * here - total) <= 1e-9 * max(1.0, abs(total)))]
+    return rows.tolist()
+
+
+def _total_columns(values: np.ndarray) -> list[int]:
+    """Return the columns that are the sum of the others, of three columns or more; a few rows tell most apart."""
     count, width = values.shape
-    if count >= 3:
-        same, some = np.ones(count, bool), np.zeros(count, int)
-        for column in values.T:
-            known = ~np.isnan(column)
-            total = column[known].sum()
-            with np.errstate(invalid="ignore"):
-                same &= ~known | np.isclose(2 * column, total, rtol=1e-9, atol=1e-9)
-            some += known & (column != 0)
-        for i in np.flatnonzero(same & (some > 0)).tolist():
-            row = reading.rows[i]
-            if some[i] >= 2 or TOTAL.fullmatch(row):
-                named_so = i if row.startswith("row_") else row
-                reading.notes.append(
-                    f"row {row!r} is the sum of the others: data.exclude_rows=[{named_so}] leaves it out"
-                )
-                reading.suggest("exclude_rows", named_so)
-    if width >= 3 and count >= 2:
-        known = ~np.isnan(values)
-        total = np.where(known, values, 0).sum(1)
-        for j, name in enumerate(reading.columns):
-            at, column = known[:, j], values[:, j]
-            if at.sum() >= 2 and np.allclose(2 * column[at], total[at], rtol=1e-9) and (column[at] != 0).any():
-                reading.notes.append(f"column {name!r} is the sum of the others: data.exclude=[{name}] leaves it out")
-                reading.suggest("exclude", name)
+    if width < 3 or count < 2:
+        return []
+    columns = np.arange(width)
+    for part in (values[:LOOKED], values):
+        known = np.nan_to_num(part)
+        total = known.sum(1, keepdims=True)
+        here = part[:, columns]
+        with np.errstate(invalid="ignore"):
+            same = np.isnan(here) | (np.abs(2 * here - total) <= 1e-9 * np.maximum(1.0, np.abs(total)))
+        enough = ((here != 0) & ~np.isnan(here)).sum(0) >= 2
+        columns = columns[same.all(0) & enough]
+        if not len(columns) or len(part) == count:
+            break
+    return columns.tolist()
+
+
+def _beside(columns: list[np.ndarray]) -> np.ndarray:
+    """Return columns as a table, in blocks of rows that stay in the cache."""
+    values = np.empty((len(columns[0]), len(columns)))
+    for start in range(0, len(values), BLOCK):
+        for j, column in enumerate(columns):
+            values[start : start + BLOCK, j] = column[start : start + BLOCK]
+    return values
 
 
 def _categories(
