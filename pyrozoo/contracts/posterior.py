@@ -261,6 +261,23 @@ class Posterior:
                 result[f"{prefix}smallest"], result[f"{prefix}largest"] = seen.min(), seen.max()
         return result
 
+    def dispersion(self, replica: Any, values: Values) -> Tensor | None:
+        """Return how much counts vary about what is expected of them, over how much they should: about 1.
+
+        Args:
+            replica: Data, own or simulated.
+            values: Of the global sites, site -> [*event].
+
+        Returns:
+            A scalar; None: the data are no counts.
+        """
+        return None
+
+    @property
+    def to_disperse(self) -> tuple[str, str]:
+        """What the counts are taken for, and what to type where they vary more."""
+        return "", ""
+
     def statistics(self, replica: Any) -> Arrays:
         """Return what is stored of data, own or simulated: every observed site."""
         return {

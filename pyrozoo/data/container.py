@@ -181,6 +181,17 @@ class Data(abc.ABC):
         moved |= {name: None if (rows := getattr(self, name)) is None else move(rows) for name in PER_ROW}
         return replace(self, values=move(self.values), **moved)
 
+    def with_exposure(self, exposure: Any) -> Self:
+        """Return the data with an exposure for each row, of numbers in the order of the rows.
+
+        Raises:
+            DataError: Not one positive finite number for each row.
+        """
+        numbers = numeric(np.asarray(exposure), f"{self.name}: data.exposure")
+        found = replace(self, exposure=torch.as_tensor(numbers).to(self.values))
+        found.check_exposure()
+        return found
+
     def exposure_of(self, rows: Any) -> Tensor | None:
         """Return the exposure of some rows, by index or slice; None where all have 1."""
         return None if self.exposure is None else self.exposure[rows]

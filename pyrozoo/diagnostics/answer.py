@@ -117,10 +117,17 @@ def _caveat(about: Mapping[str, Line], metrics: Figures) -> str:
         return f"Its prior never draws data like yours: {metrics['prior_conflict_setting']}."
     if "baseline" in about and about["baseline"].level != "pass":
         return "The model predicts no better than its baseline."
+    if metrics.get("overdispersion_p", 1.0) <= MISSED:
+        return f"{overdispersed(metrics)}."
     checks = {key[6:-2].replace("_", " "): float(p) for key, p in metrics.items() if re.fullmatch(r"check_.+_p", key)}
     if checks and min(checks.values()) <= MISSED:
         return f"The model misses the {listed([name for name, p in checks.items() if p <= MISSED])} of your data."
     return ""
+
+
+def overdispersed(metrics: Figures) -> str:
+    """Say that counts vary too much, and what to type."""
+    return f"Counts vary more than {metrics['overdispersion_of']} ones: {metrics['overdispersion_setting']}"
 
 
 def judgeable(metrics: Figures) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,9 +29,15 @@ def simulations(fit: Fit, draws: Draws, count: int) -> Iterator[Any]:
 
     A point is used again and again. What comes is what ``Posterior.checks`` and ``Posterior.statistics`` take.
     """
+    for at in chosen(draws, count):
+        yield fit.posterior.replica(at)
+
+
+def chosen(draws: Draws, count: int) -> Iterator[dict[str, Tensor]]:
+    """Choose draws evenly, a point again and again: site -> [*event]."""
     total, flat = draws.shape[0] * draws.shape[1], draws.flat()
     for i in evenly(total, count, again=True).tolist():
-        yield fit.posterior.replica({site: value[i] for site, value in flat.items()})
+        yield {site: value[i] for site, value in flat.items()}
 
 
 def affordable(fit: Fit) -> int:
@@ -39,7 +45,7 @@ def affordable(fit: Fit) -> int:
     return min(SIMULATIONS, max(1, MOST_SIMULATED // max(1, fit.data.values.numel(), int(np.prod(fit.data.shape)))))
 
 
-def checks(fit: Fit) -> dict[str, float]:
+def checks(fit: Fit) -> dict[str, float | str]:
     """Compare the model's statistics (``Posterior.checks``) of the data with those of data simulated from the fit.
 
     A statistic is summed up by its distance from the simulations, the root mean square of its values' deviations in
@@ -48,15 +54,18 @@ def checks(fit: Fit) -> dict[str, float]:
 
     Returns:
         ``check_<name>_p`` and ``check_<name>_distance``, in sds (root mean square); 1 is what the model expects;
-        ``check_<name>_bias`` is the mean deviation in sds, with its sign.
+        ``check_<name>_bias`` is the mean deviation in sds, with its sign. Of counts ``overdispersion``, too.
         Nothing for data so large that few sets can be simulated. Values that the data lack are left out.
     """
     count = affordable(fit)
     if count < FEWEST:
         return {}
+    posterior = fit.posterior
     with seeded(fit.seed):
-        sets = [fit.posterior.checks(replica) for replica in simulations(fit, fit.draws, count)]
-    result: dict[str, float] = {}
+        replicas = zip(chosen(fit.draws, count), simulations(fit, fit.draws, count), strict=True)
+        both = [(posterior.checks(replica), posterior.dispersion(replica, at)) for at, replica in replicas]
+    sets, spreads = [one for one, _ in both], [float(spread) for _, spread in both if spread is not None]
+    result: dict[str, float | str] = {}
     for name, observed in fit.posterior.checks(fit.posterior.own).items():
         simulated = torch.stack([one[name].double().flatten() for one in sets])
         known = observed.flatten().isfinite() & simulated.isfinite().all(0)
@@ -67,7 +76,32 @@ def checks(fit: Fit) -> dict[str, float]:
         result |= {f"check_{name}_p": p, f"check_{name}_distance": distance}
         centre = sets_known.mean(0)
         result[f"check_{name}_bias"] = float(((seen - centre) / _no_rounding(sets_known.std(0), centre)).mean())
-    return result
+    return result | (overdispersion(fit, spreads) if spreads else {})
+
+
+def overdispersion(fit: Fit, simulated: Sequence[float]) -> dict[str, float | str]:
+    """Compare how counts vary about what the fit expects of them with how simulated ones do (``Posterior.dispersion``).
+
+    Unlike the other statistics it is taken at each draw's own parameters, and only more than is simulated counts: a
+    point that was fitted to the data has less about it (Gelman, Meng and Stern 1996, Statistica Sinica 6).
+
+    Returns:
+        ``overdispersion_p``, the share of simulations in which counts vary as much; ``overdispersion_ratio``, how many
+        times as much as in them; ``overdispersion_of``, what they are taken for; ``overdispersion_setting``, what to
+        type.
+    """
+    posterior = fit.posterior
+    own = [posterior.dispersion(posterior.own, at) for at in chosen(fit.draws, len(simulated))]
+    seen, theirs = np.mean([float(each) for each in own if each is not None]), np.asarray(simulated)
+    if not np.isfinite([seen, *theirs]).all() or theirs.mean() == 0:
+        return {}
+    kind, cure = posterior.to_disperse
+    return {
+        "overdispersion_p": float((1 + (theirs >= seen).sum()) / (len(theirs) + 1)),
+        "overdispersion_ratio": float(seen / theirs.mean()),
+        "overdispersion_of": kind,
+        "overdispersion_setting": cure,
+    }
 
 
 MISSED = 0.05

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrozoo.core.errors import SettingError
-from pyrozoo.diagnostics.answer import answer, judgeable, rhat
+from pyrozoo.diagnostics.answer import answer, judgeable, overdispersed, rhat
 from pyrozoo.diagnostics.card import ORDER, Card, Level, Line, listed, named, sds
 
 SURE = 3.0
@@ -370,6 +370,12 @@ def _baseline(metrics: Figures, limits: Thresholds) -> Lines:
 def _checks(metrics: Figures, limits: Thresholds) -> Lines:
     """Judge posterior predictive checks: one line for each that does not pass, one for those that do."""
     fine = []
+    if "overdispersion_p" in metrics:
+        p, ratio = metrics["overdispersion_p"], metrics["overdispersion_ratio"]
+        level = graded(-p, -limits.check_good, -limits.check_bad)
+        if level != "pass":
+            said = f"{overdispersed(metrics)}. They vary {ratio:.2g} times as much as simulated ones (p = {p:.2g})."
+            yield Line(level, "predictive checks", said)
     for name in [found[1] for found in (re.fullmatch(r"check_(.+)_p", key) for key in metrics) if found]:
         p, word = metrics[f"check_{name}_p"], name.replace("_", " ")
         level = graded(-p, -limits.check_good, -limits.check_bad)

@@ -306,6 +306,15 @@ def test_bad_exposures_are_refused_by_row(name):
         assert all(each in said for each in ("data.exposure", *named))
 
 
+def test_an_exposure_is_given_as_any_numbers():
+    counts = Table.of(np.arange(1.0, 7).reshape(3, 2)).to("cpu", torch.float32)
+    for given in ([1, 2, 4], np.array([1.0, 2, 4]), torch.tensor([1, 2, 4])):
+        found = counts.with_exposure(given).exposure
+        assert (found.tolist(), found.dtype) == ([1.0, 2.0, 4.0], torch.float32)
+    for bad, said in ((["a", "b", "c"], "not numbers"), ([1, 0, 2], "row_1"), ([1.0], "3 rows")):
+        assert said in refused(DataError, counts.with_exposure, bad)
+
+
 @pytest.mark.parametrize("name", [name for name in catalog.models() if case(name).model.container is Table])
 def test_a_model_without_use_for_an_exposure_says_so(name):
     if name in USES:

@@ -133,6 +133,33 @@ class Posterior(HandBuilt):
         square = self.data.seen(replica)[:, 2].double().square().sum().cpu() / max(self.data.observed_cells, 1)
         return result | {"dispersion": (square - mean**2) / mean.clamp(min=1e-300)}
 
+    def dispersion(self, replica: Tensor, values: Values) -> Float[Tensor, ""]:
+        """Return squared residuals over expected counts, given the factors.
+
+        Of each column the sum of (x - s)^2 over the sum of s at the observed cells; their mean over columns, weighed by
+        how well a Poisson column of the data's mean would know it, 1 / (2 + 1 / mean).
+        """
+        listed, columns = self.data.seen(replica), self.data.shape[1]
+        theta, eta = exposed(values["row_factors"], self.data), values["column_factors"]
+        x, tiny = listed[:, 2], torch.finfo(eta.dtype).tiny
+        # (x - s)^2 = s^2 at every cell, and x^2 - 2 x s more at listed ones.
+        residual, expected = ((eta @ (theta.T @ theta)) * eta).sum(1), eta @ theta.sum(0)
+        if self.data.unobserved is not None:
+            lost = cell_rates(theta, eta, self.data.unobserved)
+            for total, part in ((residual, lost.square()), (expected, lost)):
+                total.index_add_(0, self.data.unobserved[:, 1], -part)
+        rates = cell_rates(theta, eta, listed[:, :2].long())
+        residual.index_add_(0, listed[:, 1].long(), x * x - 2 * x * rates)
+        own = x.new_zeros(columns).index_add(0, self.data.pattern.columns, self.data.counts) / self.data.shape[0]
+        weight = own / (2 * own + 1)
+        return (weight * residual / expected.clamp(min=tiny)).sum() / weight.sum().clamp(min=tiny)
+
+    @property
+    def to_disperse(self) -> tuple[str, str]:
+        """What counts are, and what to type where they vary more: more factors may explain it, or clusters of rows."""
+        cure = f"raise model.num_factors={self.model.num_factors}, or try model=zip_mixture model.overdispersed=true"
+        return "Poisson", cure
+
     def predict(self, draws: Values) -> Prediction:
         """Predict the hidden counts, in their order."""
         hidden, (theta, eta) = self.hidden, factors(draws)

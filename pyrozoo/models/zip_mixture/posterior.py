@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -128,6 +129,35 @@ class Posterior(HandBuilt):
             "dispersion": torch.where(mean > 0, variance / mean.clamp(min=1e-300), 1.0),
             "row_mean": row_mean_quantiles(seen),
         }
+
+    def dispersion(self, replica: Tensor, values: Values) -> Float[Tensor, ""]:
+        """Return squared residuals over variances, both given the clusters of rows.
+
+        Of each column the sum of r_ik (x - E)^2 over the sum of r_ik V, with the responsibilities r of these data at
+        the values, and E and V the mean and variance of a cell of component k; their mean over columns, weighed by how
+        well a Poisson column of the data's mean would know it, 1 / (2 + 1 / mean).
+        """
+        data = replace(self.data, values=replica.where(self.data.observed, torch.nan))
+        layout, on, rate = self.on(data).layout, values["on_prob"], values["rate"]
+        given = layout.given({site: value[None] for site, value in values.items()})
+        r = torch.cat([layout.responsibilities(given, rows)[0][:, 0] for rows in layout.blocks(given[-1].numel())])
+        x, seen = data.filled, data.observed.to(rate.dtype)
+        e = seen if data.exposure is None else seen * data.exposure[:, None]
+        exposed, squared, mean = r.T @ e, r.T @ (e * e), on * rate  # [K, D]
+        residual = r.T @ (x * x) - 2 * mean * (r.T @ (e * x)) + mean.square() * squared
+        more = 1 - on if "size" not in values else 1 - on + 1 / values["size"]
+        variance = mean * exposed + mean * rate * more * squared
+        column = self.data.filled.sum(0) / seen.sum(0).clamp(min=1)
+        weight = column / (2 * column + 1)
+        ratio = residual.sum(0) / variance.sum(0).clamp(min=torch.finfo(rate.dtype).tiny)
+        return (weight * ratio).sum() / weight.sum().clamp(min=torch.finfo(rate.dtype).tiny)
+
+    @property
+    def to_disperse(self) -> tuple[str, str]:
+        """What counts are, and what to type where they vary more: negative binomial ones, or more clusters."""
+        if self.model.overdispersed:
+            return "negative binomial", f"raise model.num_components={self.model.num_components}"
+        return "Poisson", "set model.overdispersed=true"
 
     def predict(self, draws: Values) -> Prediction:
         """Predict hidden counts, in their order, from the observed counts of the same row.
