@@ -216,6 +216,10 @@ class Posterior:
         """Draw the global sites from the prior, from torch's global generator."""
         return prior_draw(self.program, self.sites, self.few)
 
+    def prior_draws(self, count: int) -> list[dict[str, Tensor]]:
+        """Draw the global sites from the prior so many times."""
+        return [self.prior_draw() for _ in range(count)]
+
     def simulate(self, given: Values | None = None) -> dict[str, Tensor]:
         """Draw every site of the program, observed ones included, with some held at a value."""
         return simulate(self.program, self.data, given)

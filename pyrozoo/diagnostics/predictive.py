@@ -130,7 +130,7 @@ def prior_conflict(fit: Fit, checked: Mapping[str, Any]) -> dict[str, float | st
     posterior, few = fit.posterior, fit.posterior.on(fit.posterior.few)
     with seeded(fit.seed):
         try:
-            drawn = [few.prior_draw() for _ in range(count)]
+            drawn = few.prior_draws(count)
             sets = [posterior.checks(posterior.replica({s: one[s] for s in posterior.sites})) for one in drawn]
         except (NotApplicable, NotImplementedError, ValueError):
             return {}

@@ -232,7 +232,7 @@ def _prior(fit: Fit, total: int, notes: list[str]) -> Draws:
     """Draw the global sites from the prior, [1, total, *event]; a note says why where that cannot be done."""
     few = fit.posterior.on(fit.posterior.few)
     try:
-        draws = [few.prior_draw() for _ in range(total)]
+        draws = few.prior_draws(total)
     except (NotApplicable, NotImplementedError) as error:
         notes.append(f"no draws from the prior: {error}")
         return Draws()

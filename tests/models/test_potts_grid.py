@@ -23,9 +23,10 @@ from pyrozoo.diagnostics.verdict import verdict
 from pyrozoo.math.elimination import Eliminated
 from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
+from pyrozoo.models.potts_grid.evidence import Strips, log_partition
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import PottsField, PottsGrid
-from pyrozoo.models.potts_grid.scale import clean_share, flip_rate, reward
+from pyrozoo.models.potts_grid.scale import clean_share, flip_rate, reward, strengths
 from pyrozoo.models.potts_grid.view import View, labelling
 from tests.case import Case, Oracle, refused
 
@@ -241,9 +242,12 @@ def test_prior_draws_pass_a_chi_square_test():
     weight = (field.log_prob(fields)).softmax(0)
     powers = 3 ** torch.arange(3, -1, -1)
     with seeded(1):
-        code = torch.stack([(field.sample().flatten() * powers).sum() for _ in range(1000)])
-    observed = torch.bincount(code, minlength=81)
-    assert stats.chisquare(observed, 1000 * weight).pvalue > 1e-4
+        one_by_one = torch.stack([field.sample() for _ in range(1000)])
+        posterior = Posterior.of(MODEL, coded(np.zeros((2, 2)), 3))
+        together = torch.stack([each["label"] for each in posterior.prior_draws(1000)])
+    for draws in (one_by_one, together, field.sample((500, 2))):
+        code = (draws.reshape(1000, 4) * powers).sum(1)
+        assert stats.chisquare(torch.bincount(code, minlength=81), 1000 * weight).pvalue > 1e-4
     message = refused(NotApplicable, PottsField(torch.eye(3).double(), (30, 30)).sample)
     assert "at most 7 pixels" in message
 
@@ -458,27 +462,131 @@ def test_icm_ends_where_no_single_change_is_better():
 # Strengths that are left to the image -----------------------------------------------------------------------------
 
 
-def test_strengths_are_counted_by_hand():
+def potts_field(shape: tuple[int, int], labels: int, reward: float, seed: int) -> np.ndarray:
+    """Return a field after 300 sweeps of Gibbs sampling: no code of the package."""
+    rng = np.random.default_rng(seed)
+    field, place = rng.integers(0, labels, shape), np.indices(shape).sum(0) % 2
+    for sweep in range(600):
+        padded = np.pad(field, 1, constant_values=-1)
+        beside = padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]
+        equal = np.stack([sum((k == each).astype(int) for each in beside) for k in range(labels)], -1)
+        mass = np.exp(reward * equal).cumsum(-1)
+        drawn = (rng.random((*shape, 1)) * mass[..., -1:] > mass).sum(-1)
+        field = np.where(place == sweep % 2, drawn, field)
+    return field
+
+
+def seen(field: np.ndarray, labels: int, rate: float, missing: float, seed: int) -> Grid:
+    rng = np.random.default_rng(seed)
+    flipped = (field + rng.integers(1, labels, field.shape)) % labels
+    values = np.where(rng.random(field.shape) < rate, flipped, field).astype(float)
+    return coded(np.where(rng.random(field.shape) < missing, NAN, values), labels)
+
+
+@pytest.mark.parametrize(("shape", "labels"), [((2, 3), 2), ((3, 2), 3), ((1, 5), 3), ((3, 4), 2), ((1, 1), 4)])
+def test_the_evidence_is_enumerated(shape, labels):
+    """Of the whole image at once; of strips, term by term; and of a stated matrix."""
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, labels, shape).astype(float)
+    values[0, 0] = NAN if values.size > 1 else 0.0
+    matrix = rng.normal(size=(labels, labels))
+    for J in (0.7 * np.eye(labels), matrix + matrix.T):
+
+        def log_evidence(part: np.ndarray, J: np.ndarray = J) -> float:
+            model, data = PottsGrid(labels, 1.3, J.tolist()), coded(part, labels)
+            blank = brute(model, coded(np.full(part.shape, NAN), labels))[1]
+            return logsumexp(brute(model, data)[1]) - normaliser(model, data) - logsumexp(blank)
+
+        whole = Strips.of(values, labels)
+        assert whole.exact
+        assert whole.log_evidence(1.3, J) == pytest.approx(log_evidence(values), abs=1e-10)
+        image = np.where(np.isnan(values), -1, values).astype(int)
+        if shape[0] > 2:
+            strips = Strips(image, labels, 2, 99)
+            blanks = [log_partition(np.full((1, n, shape[1]), -1), 0.0, J)[0] for n in (1, 2, 3)]
+            free = blanks[2] if labels**3 <= 700 and shape[0] == 3 else NAN
+            pairs_of = [values[i : i + 2] for i in range(shape[0] - 1)]
+            total = sum(log_evidence(each) + blanks[1] for each in pairs_of)
+            total -= sum(log_evidence(each[:1]) + blanks[0] for each in pairs_of[1:])
+            expected = total - (2 * blanks[1] - blanks[0] if shape[0] == 3 else free)
+            assert strips.log_evidence(1.3, J) == pytest.approx(expected, abs=1e-9)
+
+
+def test_strengths_are_where_the_exact_evidence_is_largest():
+    """Evidence from exact fits on a grid of strengths, the field's own normaliser from an image without pixels."""
+    data = seen(potts_field((5, 24), 2, 0.7, 1), 2, 0.1, 0.05, 2)
+    found = LEFT.given(data)
+
+    def objective(c: float, J: float) -> float:
+        model = PottsGrid(2, c, None, J)
+        posterior = Potentials.of(model, data)
+        free = Eliminated(torch.zeros_like(posterior.unary), posterior.coupling).log_z
+        log_z = Eliminated(posterior.unary, posterior.coupling).log_z - posterior.normaliser
+        rate = 1 / (1 + np.exp(c))
+        return float(log_z - free) + 9 * np.log(1 - rate) + np.log(rate)
+
+    best = objective(found.observation_strength, found.coupling_strength)
+    assert "(exact)" in LEFT.derived(data)["coupling_strength"].how
+    for c in np.linspace(0.3, 5, 12):
+        for J in np.linspace(0.1, 1.7, 12):
+            assert objective(c, J) <= best + 1e-3
+    for step in (-0.02, 0.02):
+        assert objective(found.observation_strength + 4 * step, found.coupling_strength) < best + 1e-3
+        assert objective(found.observation_strength, found.coupling_strength + step) < best + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels", "reward_share", "rate", "within"),
+    [
+        ((7, 40), 3, 1.0, 0.1, (0.6, 0.25)),
+        ((40, 60), 2, 0.8, 0.2, (0.4, 0.15)),
+        ((40, 60), 3, 0.8, 0.1, (0.4, 0.1)),
+        ((40, 60), 4, 1.0, 0.2, (0.4, 0.1)),
+        ((120, 120), 3, 0.8, 0.2, (0.25, 0.08)),
+    ],
+)
+def test_strengths_of_simulated_fields_come_back(shape, labels, reward_share, rate, within):
+    """Within four standard errors, about, and nearer than what is read off lone and equal pixels."""
+    c, J = np.log((1 - rate) * (labels - 1) / rate), reward_share * np.log(1 + labels**0.5)
+    ours, theirs = [], []
+    for seed in range(2):
+        data = seen(potts_field(shape, labels, J, seed), labels, rate, 0.05, seed)
+        found = strengths(data, labels, None, None)
+        ours.append((found.observation - c, found.coupling - J))
+        lone = flip_rate(data.values, labels)
+        share = clean_share(data.values, lone, labels)
+        theirs.append((np.log((1 - lone) * (labels - 1) / lone) - c, reward(share, labels) - J))
+    assert (np.abs(ours) < within).all(), ours
+    assert (np.square(ours).mean(0) < np.square(theirs).mean(0)).all(), (ours, theirs)
+
+
+def test_what_is_stated_stays_and_the_rest_follows():
+    data = seen(potts_field((30, 30), 3, 0.8, 0), 3, 0.1, 0.0, 0)
+    for stated in ({"observation_strength": 1.0}, {"coupling_strength": 0.4}):
+        model = dataclasses.replace(LEFT, **stated)
+        assert list(model.derived(data)) == [name for name in PottsGrid.without_data if name not in stated]
+    both = LEFT.given(data)
+    # Less said by each pixel is made up for by neighbours that hold together.
+    assert dataclasses.replace(LEFT, observation_strength=1.5).given(data).coupling_strength > both.coupling_strength
+    assert list(PottsGrid(None, None, COUPLING).derived(TINY)) == ["observation_strength"]
+    equal = np.diag([both.coupling_strength] * 3).tolist()
+    same = PottsGrid(3, None, equal).given(data).observation_strength
+    assert same == pytest.approx(both.observation_strength, abs=0.02)
+    course = PAGE.to_rescale(Grid.of(SMALL))
+    assert course.startswith("set model.coupling=null (a reward of ")
+    assert "model.observation_strength=null (" in course
+    fit = pyrozoo.fit("potts_grid", "icm", data=data, progress=False)
+    assert fit.model.observation_strength == both.observation_strength
+    assert fit.model.coupling_matrix(fit.data).diag().tolist() == [both.coupling_strength] * 3
+
+
+def test_more_labels_than_can_be_summed_out_are_counted():
     """A speck in the middle of 5 x 5: five pixels have four equal neighbours, one of them differs."""
     speck = np.zeros((5, 5))
     speck[2, 2] = 1
-    found = LEFT.derived(Grid.of(speck))
-    assert found["observation_strength"].value == pytest.approx(np.log(13 / 2), abs=5e-3)  # e = (1 + 1) / (5 + 10)
-    assert "e = 0.13" in found["observation_strength"].how
-    assert found["coupling_strength"].value == pytest.approx(2 * np.log(1 + 2**0.5), abs=5e-3), "the most that is taken"
-    # Without flips: 5 of 7 edges are equal, and half an edge of one.
-    certain = PottsGrid(None, 1000.0, None).derived(Grid.of(np.array([[0, 0, 1], [0, 0, 1]])))
-    assert list(certain) == ["coupling_strength"]
-    assert certain["coupling_strength"].value == pytest.approx(0.5 * np.log(5.5 / 2.5), abs=5e-4)
-    assert list(PottsGrid(None, None, COUPLING).derived(TINY)) == ["observation_strength"]
-    course = PAGE.to_rescale(Grid.of(SMALL))
-    assert course.startswith("set model.coupling=null (a reward of 0.499 ")  # (9 + 1/2) / (12 + 1) edges are equal
-    assert course.endswith(", model.observation_strength=null (2.2 in place of 10)")
-    strong = PottsGrid(2, 1.87, None, 9.0).to_rescale(Grid.of(speck))
-    assert strong == "set model.coupling_strength=null (1.76 in place of 9)"
-    fit = pyrozoo.fit("potts_grid", "icm", data=speck, progress=False)
-    assert fit.model.observation_strength == found["observation_strength"].value
-    assert fit.model.coupling_matrix(fit.data).tolist() == [[1.76, 0.0], [0.0, 1.76]]
+    found = strengths(coded(speck, 100), 100, None, None)
+    assert found.observation == pytest.approx(np.log(99 * 13 / 2))  # e = (1 + 1) / (5 + 10)
+    assert "lone" in found.said
 
 
 @pytest.mark.parametrize("labels", [2, 3, 7])
@@ -493,11 +601,11 @@ def test_the_reward_is_right_at_the_critical_point(labels):
 def test_flips_are_taken_out(name, noise):
     """Rates within four standard errors and a tenth; shares of equal neighbours as the clean image has them."""
     clean = pattern(name, 100, 100, 3)
-    found = flip_rate(noisy := clean.with_noise(noise, 1), 3)
+    found = flip_rate((noisy := clean.with_noise(noise, 1)).values, 3)
     assert found == pytest.approx(noise, abs=4 * (noise * (1 - noise) / 1500) ** 0.5 + 0.1 * noise)
-    assert clean_share(noisy, noise, 3) == pytest.approx(clean_share(clean, 0.0, 3), abs=0.03)
-    seen = clean_share(noisy, 0.0, 3)
-    assert seen < clean_share(clean, 0.0, 3) - noise, "with the flips in it"
+    assert clean_share(noisy.values, noise, 3) == pytest.approx(clean_share(clean.values, 0.0, 3), abs=0.03)
+    shown = clean_share(noisy.values, 0.0, 3)
+    assert shown < clean_share(clean.values, 0.0, 3) - noise, "with the flips in it"
 
 
 @pytest.mark.parametrize("name", CASE.odd)
@@ -518,9 +626,10 @@ def test_defaults_pass_everything(monkeypatch):
         assert min(fit.metrics[f"check_{name}_p"] for name in names) > 0.05
     assert drawn.metrics["rhat_max_invariants"] <= 1.01
     assert min(drawn.metrics[f"ess_{part}_min_invariants"] for part in ("bulk", "tail")) >= 400
-    half = exact.model.observation_strength / 2
+    right = exact.model.observation_strength
+    half, weak = right / 2, {"coupling_strength": 0.5, "observation_strength": right}
     course = {"observation_strength": 10.0, "coupling": [[10, 2, 0], [2, 10, 2], [0, 2, 10]]}
-    for wrong in ({"observation_strength": half}, {"coupling_strength": 0.5}, course):
+    for wrong in ({"observation_strength": half}, weak, course):
         fit = pyrozoo.fit("potts_grid", "exact", **wrong, progress=False)
         assert min(fit.metrics[f"check_equal_neighbours_{side}_p"] for side in ("across", "down")) < 0.01, wrong
 

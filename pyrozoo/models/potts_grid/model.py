@@ -22,7 +22,7 @@ from pyrozoo.core.settings import not_negative, positive, stated, whole
 from pyrozoo.data.grid import Grid
 from pyrozoo.data.labelled import MOST_LABELS
 from pyrozoo.math.elimination import Eliminated, at_most, work
-from pyrozoo.models.potts_grid.scale import clean_share, critical, flip_rate, rate_of, reward
+from pyrozoo.models.potts_grid.scale import critical, rate_of, strengths
 from pyrozoo.program.whole import Whole
 
 FORBIDDEN = -1e9
@@ -54,12 +54,11 @@ class PottsGrid(Model):
     Attributes:
         num_labels: K; None: as many as the image has.
         observation_strength: c, not negative: how much an observed pixel says of its own label; a large one, such as
-            1000, makes it certain. None: log((1 - e)(K - 1) / e), e the share of pixels that differ from four equal
-            neighbours.
+            1000, makes it certain. None: where the image is most probable, its labels summed out.
         coupling: J, a symmetric K x K matrix; None: ``coupling_strength`` for equal labels, else 0. Minus infinity
             forbids a pair of neighbours; only exact answers, message passing can do with that.
-        coupling_strength: J of equal labels, where the matrix is not stated. None: log(s (K - 1) / (1 - s)) / 2, s the
-            share of neighbours that would be equal without flips; at most twice log(1 + sqrt(K)).
+        coupling_strength: J of equal labels, where the matrix is not stated. None: found likewise, together with c; at
+            most twice log(1 + sqrt(K)).
 
     Raises:
         SettingError: On construction, naming the field that is out of range.
@@ -101,18 +100,16 @@ class PottsGrid(Model):
         return found if self.coupling is None else {n: x for n, x in found.items() if n != "coupling_strength"}
 
     def from_data(self, data: Grid) -> Mapping[str, Derived]:
-        """Return the strengths that the image itself suggests (see ``scale.py``)."""
+        """Return the strengths at which the image is most probable (see ``scale.py``)."""
         K = max(2, self.labels(data))
-        strength = self.observation_strength
-        rate = flip_rate(data, K) if strength is None else rate_of(strength, K)
-        share = clean_share(data, rate, K)
-        flips = f"e = {rate:.2g} of the pixels differ from four equal neighbours"
-        equal = f"s = {share:.2g} of neighbours would be equal without flips"
+        matrix = None
+        if self.coupling is not None and len(self.coupling) > 1:  # of one label nothing can be flipped
+            matrix = tuple(tuple(max(float(each), FORBIDDEN) for each in row) for row in self.coupling)
+        found = strengths(data, K, self.observation_strength, self.coupling_strength, matrix)
+        flips = f"flips of {rate_of(found.observation, K):.2g} of the pixels"
         return {
-            "observation_strength": Derived(math.log((1 - rate) * (K - 1) / rate), f"log((1 - e)(K - 1) / e), {flips}"),
-            "coupling_strength": Derived(
-                reward(share, K), f"log(s (K - 1) / (1 - s)) / 2, {equal} (at most {2 * critical(K):.3g})"
-            ),
+            "observation_strength": Derived(found.observation, f"{found.said}: {flips}"),
+            "coupling_strength": Derived(found.coupling, f"{found.said}; at most {2 * critical(K):.3g}"),
         }
 
     def to_rescale(self, data: Grid) -> str:
@@ -198,21 +195,20 @@ class PottsField(Whole):
         """Return the unnormalised log density."""
         return pairs(value, self.coupling)
 
-    def sample(self, sample_shape: Sequence[int] = ()) -> Int[Tensor, "H W"]:
-        """Draw exactly.
+    def sample(self, sample_shape: Sequence[int] = ()) -> Int[Tensor, "*sample H W"]:
+        """Draw exactly, many as fast as one.
 
         Raises:
             NotApplicable: The field is too large for that.
         """
-        if sample_shape:
-            raise NotImplementedError("one draw at a time")
         height, width = shape = (self.event_shape[0], self.event_shape[1])
         labels = len(self.coupling)
         if work(shape, labels) > MOST_WORK:
             most = at_most(shape, labels, lambda smaller: work(smaller, labels) <= MOST_WORK)
             raise NotApplicable(f"a field of {height} x {width} pixels cannot be drawn from the prior: {most}")
         J = self.coupling
-        return _field(tuple(J.flatten().tolist()), (height, width), J.dtype, J.device).draw(1)[0]
+        field = _field(tuple(J.flatten().tolist()), (height, width), J.dtype, J.device)
+        return field.draw(math.prod(sample_shape)).reshape(*sample_shape, height, width)
 
     def enumerate_support(self, expand: bool = True) -> Int[Tensor, "S H W"]:
         """Return every labelling.

@@ -16,7 +16,7 @@ from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.grid import Grid
 from pyrozoo.models.potts_grid.likelihood import Potentials, shares
-from pyrozoo.models.potts_grid.model import PottsGrid, pairs
+from pyrozoo.models.potts_grid.model import PottsField, PottsGrid, pairs
 
 
 def _spoken_values(names: Sequence[str]) -> bool:
@@ -62,6 +62,11 @@ class Posterior(HandBuilt):
             said = f"the values {', '.join(data.level_names[:8])} for labels, where model.coupling has {K} rows"
             cure = f"np.eye({K})[image], one plane per label, says it of labels counted from 0"
             raise DataError(f"{data.name} has {said}: which row is whose? {cure}; or set model.coupling=null")
+
+    def prior_draws(self, count: int) -> list[dict[str, Tensor]]:
+        """Draw labellings from the prior, all at once."""
+        field = PottsField(self.model.coupling_matrix(self.data), self.data.shape)
+        return [{"label": label} for label in field.sample((count,))]
 
     def initial(self, chains: int) -> Values:
         """Return labels at random, pixel by pixel."""
