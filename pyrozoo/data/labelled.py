@@ -288,7 +288,8 @@ def _of_planes(array: np.ndarray, name: str) -> Labelled:
         notes = (f"{double} pixels of {name} have two labels: the first is taken",)
     refuse_many(planes.shape[2], gone.size, name, "planes")
     values = np.where(gone, math.nan, np.nan_to_num(planes).argmax(2).astype(np.float64))
-    return Labelled(name, values, tuple(f"label_{k}" for k in range(planes.shape[2])), notes)
+    used = 0 if gone.all() else int(np.nanmax(values)) + 1  # planes after the last one in use name nothing
+    return Labelled(name, values, tuple(f"label_{k}" for k in range(used)), notes)
 
 
 # Colours --------------------------------------------------------------------------------------------------------------

@@ -236,6 +236,7 @@ def test_colours_and_planes_are_told_apart():
         found = Grid.of(each)
         assert found.values.tolist() == [[0, 1], [2, 2]]
         assert found.level_names == ["label_0", "label_1", "label_2"]
+    assert Grid.of(np.eye(5)[[[0, 1], [2, 2]]]).num_levels == 3, "the last two planes are empty"
     # What may be either is refused.
     for either in (rgb.astype(int), rgb / 255.0):
         assert "one plane per label" in refused(DataError, Grid.of, either)
