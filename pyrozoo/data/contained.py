@@ -53,9 +53,9 @@ def contained(reading: Reading, container: Any) -> Any:
         assert reading.values is not None
         values = torch.as_tensor(reading.values)
         made = Table(values, list(reading.rows), list(reading.columns), name).checked()
-    if reading.exposure is not None:
-        made = replace(made, exposure=torch.as_tensor(reading.exposure))
     made = made if type(made) is container else container.of(made)
+    if reading.exposure is not None:
+        made = made.with_exposure(reading.exposure)
     if reading.numbered and isinstance(made, Triplets):
         made = replace(made, numbered=True)
     return replace(made, notes=(*(each for each in notes if each not in made.notes), *made.notes))

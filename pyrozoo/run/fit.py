@@ -108,7 +108,8 @@ class Result(Fit):
         """What to believe of the fit, held to the settings' reference where there is one for this posterior."""
         return judge(self, self.settings)
 
-    __repr__ = Fit.__str__  # a dataclass would print every draw
+    def __repr__(self) -> str:  # a dataclass would print every draw
+        return "\n".join([str(self), *(f"  note  {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         card, notes = self.verdict._repr_html_(), "".join(f"<li>note {escape(note)}</li>" for note in self.notes)

@@ -100,6 +100,8 @@ def _image(source: Any, layout: Layout, wanted: Wanted, name: str) -> Reading:
     notes: tuple[str, ...] = ()
     if isinstance(source, str | Path) and (is_picture(existing(source)) or Path(source).suffix.lower() in ARRAYS):
         image = read_picture(existing(source), layout)
+    elif not isinstance(source, str | Path) and not is_frame(source):
+        image = Labelled.of(source, name, colours=layout.colours, missing=tuple(layout.missing or ()))
     else:
         raw = raw_of(source, replace(layout, colours=None), name)
         name, notes = raw.name, (*raw.notes, *raw.problems)
@@ -144,12 +146,10 @@ def is_frame(source: Any) -> bool:
 
 
 def raw_of(source: Any, layout: Layout, name: str) -> Raw:
-    """Open a source."""
+    """Open a source: a path, or what Python holds."""
     if isinstance(source, str | Path):
         return open_raw(existing(source), layout)
-    if is_frame(source):
-        return frame_raw(source, name, layout)
-    raise DataError(f"{name}: a path or a table is needed, not {type(source).__name__}")
+    return frame_raw(source, name, layout)
 
 
 def transposed(raw: Raw) -> Raw:
