@@ -20,9 +20,9 @@ from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.run import catalog
 from pyrozoo.run.source import read
+from tests.files import read_table
 
 MODEL = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
-from tests.files import read_table
 
 
 def write(folder, text, name="table.csv", encoding="utf-8"):
@@ -41,27 +41,33 @@ def test_csv_with_header_labels_and_missing(tmp_path, encoding):
 
 
 def test_csv_without_header_and_tsv(tmp_path):
-    table = read_table(write(tmp_path, "1,2\n3,4\n"))
-    assert table.shape == (2, 2)
+    path = write(tmp_path, "1,2\n3,4\n")
+    with pytest.raises(DataError, match=r"the first line is 1, 2: set data\.header=true .* data\.header=false"):
+        read_table(path)  # names as pandas and R make them, or a record: nobody can tell
+    table = read_table(path, header=False)
+    assert table.values.tolist() == [[1, 2], [3, 4]]
     assert table.column_labels == ["column_0", "column_1"]
+    table = read_table(write(tmp_path, "7.5,2\n3,4\n"))
+    assert table.values.tolist() == [[7.5, 2], [3, 4]]
+    assert table.notes == ("the first line holds numbers: it is a record, and columns have no names (data.header)",)
     assert read_table(write(tmp_path, "a\tb\n1\t2\n", "t.tsv")).column_labels == ["a", "b"]
     assert read_table(write(tmp_path, "1,2\n3,4\n"), header=True).shape == (1, 2)
 
 
 def test_blank_lines_and_numeric_headers(tmp_path):
     assert torch.isnan(read_table(write(tmp_path, "1\n\n3\n\n")).values.flatten()).tolist() == [False, True, False]
-    assert read_table(write(tmp_path, "1,2\n\n3,4\n")).shape == (2, 2)
+    assert read_table(write(tmp_path, "5,2\n\n3,4\n")).values.tolist() == [[5, 2], [3, 4]]
     table = read_table(write(tmp_path, "site,2019,2020\nx,1,2\n"), row_labels="site")
     assert (table.column_labels, table.row_labels) == (["2019", "2020"], ["x"])
 
 
 def test_settings_without_meaning_for_the_file_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.ones((2, 2)))
-    with pytest.raises(SettingError, match="row_labels"):
+    with pytest.raises(DataError, match=r"data\.row_labels: there is no column 'site'"):
         read_table(tmp_path / "x.npy", row_labels="site")
     with pytest.raises(SettingError, match="key"):
         read_table(write(tmp_path, "a,b\n1,2\n"), key="x")
-    with pytest.raises(SettingError, match="twice"):
+    with pytest.raises(DataError, match=r"data\.columns asks for column 'a' twice"):
         read_table(write(tmp_path, "a,b\n1,2\n"), columns=["a", "a"])
     np.savez(tmp_path / "none.npz")
     with pytest.raises(DataError, match="no array"):
@@ -87,10 +93,11 @@ def test_columns_are_chosen_by_name_or_position(tmp_path):
         ("a,b\n", "empty"),
         ("a,b\n1,2\n3\n", "record 3 has 1 cells"),
         ("a,b\n1,2,9\n", "record 2 has 3 cells"),
-        ("a,b\n1,x\n", "column 'b'"),
+        ("a,b\n1,2\n3,x\n5,6\n", r"column 'b': 'x' is not a number \(record 3\)"),
         ("a,a\n1,2\n", "appears twice"),
         ("a,b\n1,inf\n", "infinite"),
-        ("a,b\n1,1_000\n", "column 'b'"),
+        ("a,b\n1,2\n3,1_000\n5,6\n", r"column 'b': '1_000' is not a number \(record 3\)"),
+        ("a\nx\ny\n", r"no column is left \(a: it names the rows\)"),
         ('a,b\n1,"2\n', "not a readable CSV"),
     ],
 )
@@ -99,11 +106,33 @@ def test_bad_csv_is_named(tmp_path, text, says):
         read_table(write(tmp_path, text))
 
 
+def test_columns_of_text_are_left_out_with_a_note(tmp_path):
+    table = read_table(write(tmp_path, "a,city,b\n1,York,2\n3,1_000,4\n"))
+    assert (table.column_labels, table.values.tolist()) == (["a", "b"], [[1, 2], [3, 4]])
+    assert table.notes == ("columns left out: 'city' holds text, such as 'York'",)
+    with pytest.raises(DataError, match="column 'city' holds text, such as 'York': leave it out of data.columns"):
+        read_table(write(tmp_path, "a,city,b\n1,York,2\n3,1_000,4\n"), columns=["a", "city"])
+
+
+def test_true_and_false_are_one_and_none_with_a_note(tmp_path):
+    said = ("column 'on': true is 1 and false is 0",)
+    frame = pd.DataFrame({"on": [True, False], "n": [3.0, 4.0]})
+    frame.to_parquet(tmp_path / "t.parquet")
+    for path in (write(tmp_path, "on,n\nTrue,3\nfalse,4\n"), tmp_path / "t.parquet"):
+        assert (read_table(path).values.tolist(), read_table(path).notes) == ([[1, 3], [0, 4]], said)
+
+
+def test_letters_of_western_europe_are_read_with_a_note(tmp_path):
+    table = read_table(write(tmp_path, "a,ü\n1,2\n", encoding="latin-1"))
+    assert (table.column_labels, table.values.tolist()) == (["a", "ü"], [[1, 2]])
+    assert table.notes == ("encoding cp1252, as its letters suggest (data.encoding)",)
+    with pytest.raises(DataError, match=r"is not text in utf-8 .* set data\.encoding"):
+        read_table(write(tmp_path, "a,ü\n1,2\n", encoding="latin-1"), encoding="utf-8")
+
+
 def test_bad_files_are_named(tmp_path):
     with pytest.raises(DataError, match="no file"):
         read_table(tmp_path / "absent.csv")
-    with pytest.raises(DataError, match="not UTF-8"):
-        read_table(write(tmp_path, "a,ü\n1,2\n", encoding="latin-1"))
     with pytest.raises(DataError, match="no column 'z'"):
         read_table(write(tmp_path, "a,b\n1,2\n"), columns=["z"])
     truncated = tmp_path / "cut.npz"

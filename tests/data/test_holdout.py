@@ -139,7 +139,7 @@ def test_a_split_by_time(here, source, model):
         ({"holdout_after": 9}, "none of the pairs is listed after it"),
         ({"holdout_after": 0}, "all pairs are listed after it"),
     ):
-        assert said in refused(SettingError, data_of, model, "cavi", source, **asked | changes)
+        assert said in refused(DataError, data_of, model, "cavi", source, **asked | changes)
     assert "cannot be compared" in refused(
         DataError, data_of, model, "cavi", source, **asked | {"holdout_after": "soon"}
     )

@@ -293,12 +293,12 @@ def test_bad_settings_are_named_in_one_line(asked, says):
 
 
 def test_what_preparation_needs_is_stated_once_in_conf():
-    assert {"data", "model", *PREPARATION} == set(inspect.signature(prepared).parameters)
+    assert {"data", "model", "listed", *PREPARATION} == set(inspect.signature(prepared).parameters)
     plain, mnist_settings, digits = (catalog.settings("data", name) for name in ("table", "mnist", "digits"))
     for name in set(PREPARATION) - {"validation"}:  # which is for ratings
         assert name in mnist_settings
         assert name in digits
-        if name != "image_shape":
+        if name not in ("image_shape", "holdout", "holdout_of"):  # what a file is asked for depends on what it holds
             assert mnist_settings[name] == plain[name]
     scale = 8 / 28
     assert digits["mask_line_distance"] == pytest.approx(plain["mask_line_distance"] * scale)

@@ -117,7 +117,7 @@ def test_repeated_pairs_are_averaged_or_summed_when_asked_and_refused_otherwise(
     three = ["a", "a", "b", "a"], ["x"] * 4, [4, 0.5, 0, 3]
     path = tmp_path / "n"
     pd.DataFrame(dict(zip("rcv", three, strict=True))).to_csv(path, index=False)
-    notes = (f"2 entries repeat a pair of row and column: values were {done}",)
+    notes = (f"2 entries repeat a pair of row and column: values were {done} (data.repeated)",)
     for data in (Ratings.of_columns(*three, repeated=repeated), read_ratings(path, repeated=repeated)):
         assert (data.values.tolist(), data.notes) == ([[0, 0, value], [1, 0, 0]], notes)
     zeros = Triplets.of_columns(*three, repeated=repeated)
@@ -125,7 +125,7 @@ def test_repeated_pairs_are_averaged_or_summed_when_asked_and_refused_otherwise(
     unknown = Triplets.of_columns(*three[:2], [4, NAN, 1, 3], repeated=repeated)
     assert (unknown.values.tolist(), unknown.unobserved.tolist()) == ([[1, 0, 1]], [[0, 0]])
     message = (
-        "n: row 'a', column 'x' is listed 3 times; data.repeated=sum adds them up, data.repeated=mean averages them"
+        "n: row 'a', column 'x' is listed 3 times; data.repeated=sum adds them up, mean averages them, last takes the last"
     )
     assert refused(DataError, Ratings.of_columns, *three, name="n") == message
     assert refused(DataError, read_ratings, path) == message
@@ -337,7 +337,7 @@ def test_a_file_keeps_zeros_and_an_empty_cell_lists_a_pair_without_a_rating(tmp_
     data = read_ratings(path, **asked, row_label="nick", column_label="title")
     assert (data.values.tolist(), data.unobserved.tolist()) == ([[0, 0, 0], [0, 1, 4.5]], [[1, 0]])
     assert (data.row_labels, data.column_labels) == (["Al", "Bo"], ["Song", "Tune"])
-    assert (data.name, data.notes) == ("list.csv", ())
+    assert (data.name, data.notes) == ("list.csv", ("columns left out: week",))
     assert read_triplets(path, **asked).values.tolist() == [[0, 1, 4.5]], "where an absent pair is 0, it is not listed"
 
 

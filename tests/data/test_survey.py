@@ -473,9 +473,9 @@ def test_a_file_keeps_its_labels(tmp_path):
 
 def test_the_first_line_names_the_columns_unless_it_is_said(tmp_path):
     path = write(tmp_path, "1,y\n2,n\n1,n\n")
-    assert read_survey(path).column_labels == ["1", "y"]
-    assert read_survey(path).levels == (("1", "2"), ("n",))
-    assert read_survey(path, header=True).same(read_survey(path))
+    assert read_survey(path, header=True).column_labels == ["1", "y"]
+    assert read_survey(path, header=True).levels == (("1", "2"), ("n",))
+    assert read_survey(path).same(read_survey(path, header=False)), "a number is no name"
     assert read_survey(path, header=False).column_labels == ["column_0", "column_1"]
     assert read_survey(path, header=False).levels == (("1", "2"), ("n", "y"))
     path = write(tmp_path, "a,b\nx,None\ny,1.0\n")
@@ -488,16 +488,20 @@ def test_the_first_line_names_the_columns_unless_it_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("text", "arguments", "error", "named"),
     [
-        ("", {}, DataError, "survey.csv: the table is empty"),
-        ("a,b\n", {}, DataError, "empty (0 rows, 2 columns)"),
+        ("", {}, DataError, "survey.csv is empty"),
+        ("a,b\n", {}, DataError, "the survey is empty: it has no rows"),
         ("a,b\nx,y\nx\n", {}, DataError, "record 3 has 1 cells where 2 are expected"),
-        ("y,y\nn,y\n", {}, DataError, "'y' appears twice (if the first line does not name the columns, set data.h"),
-        ("y,y\nn,y\n", {"header": True}, DataError, "'y' appears twice"),
+        (
+            "y,y\nn,y\n",
+            {"header": True},
+            DataError,
+            "'y' appears twice (if the first line does not name the columns, set data.header=false)",
+        ),
         ('a\n"x\n', {}, DataError, "not a readable CSV"),
         ("a\nx\n", {"columns": ["b"]}, DataError, "no column 'b'"),
         ("a\nx\n", {"row_labels": "b"}, DataError, "no column 'b'"),
-        ("a,b\nx,y\n", {"columns": ["a", "a"]}, SettingError, "column 'a' twice"),
-        ("a\nx\n", {"delimiter": "::"}, SettingError, "data.delimiter"),
+        ("a,b\nx,y\n", {"columns": ["a", "a"]}, DataError, "column 'a' twice"),
+        ("a\nx\n", {"delimiter": '"'}, SettingError, "data.delimiter"),
         ("a\n" + "\n".join(map(str, range(31))), {}, DataError, "column 'a' has 31 categories"),
     ],
 )
@@ -508,7 +512,9 @@ def test_bad_files_are_named(tmp_path, text, arguments, error, named):
 def test_absent_and_other_files_are_named(tmp_path):
     assert "no file" in refused(DataError, read_survey, tmp_path / "absent.csv")
     np.save(tmp_path / "x.npy", np.full((2, 2), 255, dtype=np.uint8))
-    assert "x.npy is not" in refused(DataError, read_survey, tmp_path / "x.npy")
+    assert read_survey(tmp_path / "x.npy").levels == (("255",), ("255",))
+    (tmp_path / "x.npy").write_bytes(b"a,b\nx,y\n\0")
+    assert "x.npy is not a readable NumPy file" in refused(DataError, read_survey, tmp_path / "x.npy")
 
 
 def test_new_rows_are_read_as_the_survey_was(tmp_path):
@@ -519,7 +525,8 @@ def test_new_rows_are_read_as_the_survey_was(tmp_path):
     np.testing.assert_array_equal(known.test.values, [[1, NAN], [1, 0]])
     assert known.test.row_labels == ["3", "4"]
     again = read({"source": "given"}, Coins(), given=known, test=new)
-    assert again.test.row_labels == ["3", "4"], "labels, although the survey came from Python"
+    np.testing.assert_array_equal(again.test.values, known.test.values)
+    assert again.test.levels == known.levels, "labels, although the survey came from Python"
 
 
 # -- simulation, and all of what settings ask for --
@@ -559,7 +566,8 @@ def test_settings_make_surveys(tmp_path):
     assert len(data.hidden.values) == 5
     np.testing.assert_array_equal(data.test.values, [[1, NAN]])
     assert "needs data.path" in refused(SettingError, read, catalog.settings("data", "survey"), Coins())
-    assert "data.columns" in refused(SettingError, read, asked | {"columns": "a"}, Coins())
+    assert read(asked | {"columns": "b"}, Coins()).column_labels == ["b"], "one word is a list of one"
+    assert "data.columns: there is no column 'c'" in refused(DataError, read, asked | {"columns": ["c"]}, Coins())
     constant = write(tmp_path, "a,b\nx,1\nx,2\n", "constant.csv")
     assert "constant.csv: column 'a' has one category only" in refused(
         DataError, read, asked | {"path": str(constant)}, model_of(catalog.settings("model", "categorical_fa"))
@@ -631,9 +639,9 @@ def test_votes(need):
 
 
 def test_votes_of_another_shape_are_refused(tmp_path):
-    assert "has 2 columns, not 17" in refused(DataError, votes, write(tmp_path, "democrat,y\n"))
+    assert "has 2 columns, not 17" in refused(DataError, votes, write(tmp_path, "democrat,y\ndemocrat,n\n"))
     line = ",".join(["democrat", *["y"] * 15, "maybe"])
-    assert "south_africa_export_act has a vote 'maybe'" in refused(DataError, votes, write(tmp_path, line + "\n"))
+    assert "south_africa_export_act has a vote 'maybe'" in refused(DataError, votes, write(tmp_path, f"{line}\n{line}\n"))
 
 
 # -- anything at all --

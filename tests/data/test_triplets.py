@@ -93,7 +93,7 @@ def lists(data: Triplets) -> tuple[list[str], list[str], list[list[float]]]:
 def test_entries_in_any_order_are_sorted_and_repeated_ones_summed_with_a_note():
     data = Triplets.of_columns(["b", "a", "b", "b"], ["y", "x", "x", "y"], [1, 2, 3, 4])
     assert lists(data) == (["a", "b"], ["x", "y"], [[0, 0, 2], [1, 0, 3], [1, 1, 5]])
-    assert data.notes == ("1 entries repeat a pair of row and column: values were summed",)
+    assert data.notes == ("1 entries repeat a pair of row and column: values were summed (data.repeated)",)
     assert Triplets.of_columns(["a"], ["x"], [2]).notes == ()
 
 
@@ -102,7 +102,7 @@ def test_repeated_entries_are_refused_when_asked():
     message = refused(DataError, Triplets.of_columns, *columns, name="plays", repeated="refuse")
     assert (
         message == r"plays: row 'a\n', column 'x' is listed 3 times; data.repeated=sum adds them up, "
-        "data.repeated=mean averages them"
+        "mean averages them, last takes the last"
     )
     assert Triplets.of_columns(["a", "a"], ["x", "y"], [1, 2], repeated="refuse").notes == ()
 
@@ -628,8 +628,10 @@ def test_values_are_read_as_python_reads_them(tmp_path):
     assert read_triplets(tmp_path / "f.csv").counts.tolist() == values.tolist()
 
 
-def test_a_long_list_is_read_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("pyrozoo.data.readers.lists.RECORDS", 3)
+def test_a_list_too_long_to_be_read_as_text_is_read_as_numbers(tmp_path, monkeypatch):
+    """Cells further down that are no such numbers are named as in a short one."""
+    monkeypatch.setattr("pyrozoo.data.readers.text.SMALL", 3)
+    monkeypatch.setattr("pyrozoo.data.readers.text.HEAD", 20)
     lines = [f"{i},x,{i + 1}" for i in range(10)]
     assert read_triplets(write(tmp_path, "\n".join(["r,c,v", *lines]))).counts.tolist() == list(range(1, 11))
     path = write(tmp_path, "\n".join(["r,c,v", *lines[:7], "a,b", *lines[7:]]))
@@ -677,25 +679,27 @@ def test_repeated_pairs_of_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("", "the list is empty"),
-        ("\n\n", "the list is empty"),
+        ("", "list.csv is empty"),
+        ("\n\n", "the table is empty"),
         ("r,c,v\n", "the list is empty"),
-        ("r,c\na,x\n", "has 2 columns; row, column and value take three"),
-        ("r;c;v\na;x;1\n", "has 1 columns"),
-        ("r,c,v\na,x,1\nb,y", "record 3 has 2 cells where 3 are expected (a truncated file?)"),
+        ("r,c\na,x\n", "nobody can tell whether 'r', 'c' are names or a record: set data.header=true if"),
+        ("row\na\n", "a list has a row and a column in each line; there are 1 columns"),
+        ("row,column,note\na,x,good\n", "no column says which value: data.value names it, of row, column, note"),
+        ("r,c,v\na,x,1\nb,y", "record 3 has 2 cells where 3 are expected (a truncated file, or a delimiter inside?)"),
         ("r,c,v\na,x,1\nb", "record 3 has 1 cells"),
         ("r,c,v\na,x,1,2\n", "record 2 has 4 cells"),
         ('r,c,v\na,x,1\nb,"y,2\n', "not a readable CSV"),
-        ("r,r,v\na,x,1\n", "column name 'r' appears twice"),
+        ("row,row,value\na,x,1\n", "column name 'row' appears twice"),
         ("r,c,v\na,x,1\nb,y,many\n", "record 3, column 'v': 'many' is not a number"),
-        ('r,c,"v\n2"\na,x,"many\nmore"\n', r"record 2, column 'v\n2': 'many\nmore' is not a number"),
-        ("r,c,v\na,x,1_000\n", "'1_000' is not a number"),
-        ("r,c,v\na,x,True\n", "'True' is not a number"),
-        ("r,c,v\na,x,inf\n", "row 'a', column 'x': inf is infinite"),
-        ("r,c,v\n,x,1\n", "entry 1 has no row"),
-        ("r,c,v\na,x,1\na,,1\n", "entry 2 has no column"),
-        ("r,c,v\na,ü,1\n".encode("latin-1"), "not UTF-8"),
-        ("r,c,v\na,x,1\n".encode("utf-16"), "not UTF-8"),
+        ('r,c,"v\n2"\na,x,1\nb,x,"many\nmore"\n', r"record 3, column 'v\n2': 'many\nmore' is not a number"),
+        ("r,c,v\na,x,1\nb,x,1_000\n", "record 3, column 'v': '1_000' is not a number"),
+        ("r,c,v\na,x,inf\n", "record 2, column 'v' is infinite"),
+        ("r,c,v\n,x,1\n", "record 2 has no row"),
+        ("r,c,v\na,x,1\na,,1\n", "record 3 has no column"),
+        (
+            "r,c,v\na,x,1\nb,,many\n,y,2\n",
+            "record 3, column 'v': 'many' is not a number; record 4 has no row; record 3 has no column",
+        ),
     ],
 )
 def test_bad_files_are_named(tmp_path, content, says):
@@ -704,24 +708,53 @@ def test_bad_files_are_named(tmp_path, content, says):
     assert message.startswith("list.csv")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|", "::"])
+def test_how_a_list_is_written_is_found(tmp_path, encoding, delimiter):
+    text = "r,c,v\nJosé,Möwe,1\nb,x,2\n".replace(",", delimiter)
+    data = read_triplets(write(tmp_path, text.encode(encoding)))
+    assert lists(data) == (["José", "b"], ["Möwe", "x"], [[0, 0, 1], [1, 1, 2]])
+    found = {"latin-1": "cp1252", "cp1252": "cp1252", "utf-16-le": "utf-16-le"}.get(encoding)
+    assert any(f"encoding {found}" in note for note in data.notes) == (found is not None)
+    assert any("(data.delimiter)" in note for note in data.notes) == (delimiter != ",")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_lists_without_values_or_of_true_and_false_are_implicit_feedback(tmp_path, ending):
+    frame = pd.DataFrame({"user": ["a", "a", "b"], "item": ["x", "y", "x"], "liked": [True, False, True]})
+    path = tmp_path / f"list.{ending}"
+    for each, values, note in (
+        (frame, [[0, 0, 1], [1, 0, 1]], "column 'liked': true is 1 and false is 0"),
+        (frame[["user", "item"]], [[0, 0, 1], [0, 1, 1], [1, 0, 1]], "no column holds values: each line counts as 1"),
+    ):
+        each.to_parquet(path) if ending == "parquet" else each.to_csv(path, index=False)
+        data = read_triplets(path)
+        assert lists(data) == (["a", "b"], ["x", "y"], values)
+        assert note in data.notes
+
+
 def test_missing_files_are_named(tmp_path):
     assert "data.path" in refused(DataError, read_triplets, tmp_path / "absent.csv")
-    assert "data.path" in refused(DataError, read_triplets, tmp_path)
+    assert "is a folder without a .txt file; it is empty" in refused(DataError, read_triplets, tmp_path)
 
 
 @pytest.mark.parametrize("field", ["row", "column", "value", "row_label", "column_label"])
 def test_unknown_columns_are_named(tmp_path, field):
     path = write(tmp_path, '"r\nr",c,v\na,x,1\n')
     for name in ("absent", "7", "²"):
-        assert f"no column {name!r}; it has r r, c, v" in refused(DataError, read_triplets, path, **{field: name})
+        message = refused(DataError, read_triplets, path, **{field: name})
+        assert f"data.{field}: there is no column {name!r}; choices: c, r r, v" in message
 
 
 def test_settings_that_make_no_sense_are_named(tmp_path):
     path = write(tmp_path, "r,c,v\na,x,1\n")
-    assert "data.row, data.column and data.value" in refused(SettingError, read_triplets, path, row="c")
-    for delimiter in ("", "::", '"', "\n"):
+    message = refused(DataError, read_triplets, path, row="c", column="c")
+    assert "data.row, data.column and data.value must be three different columns" in message
+    assert lists(read_triplets(path, row="c")) == (["x"], ["a"], [[0, 0, 1]])
+    for delimiter in ("", '"', "\n"):
         assert "data.delimiter" in refused(SettingError, read_triplets, path, delimiter=delimiter)
-    other = write(tmp_path, b"", "t.parquet")
+    other = tmp_path / "t.parquet"
+    pd.DataFrame({"r": ["a"], "c": ["x"], "v": [1]}).to_parquet(other)
     assert "data.delimiter" in refused(SettingError, read_triplets, other, delimiter=",")
 
 
@@ -732,17 +765,15 @@ def test_bad_parquet_files_are_named(tmp_path):
     frame.to_parquet(path)
     content = path.read_bytes()
     assert lists(read_triplets(path)) == (["a", "b"], ["x", "y"], [[0, 0, 1], [1, 1, 2]])
-    for damaged in (b"", b"r,c,v\na,x,1\n", content[: len(content) // 2], content[:8] + b"\0" * 60 + content[68:]):
+    for damaged in (content[:8], content[: len(content) // 2], content[:8] + b"\0" * 60 + content[68:]):
         path.write_bytes(damaged)
         assert "t.parquet is not a readable Parquet" in refused(DataError, read_triplets, path)
     frame.assign(v=["1", "many"]).to_parquet(path)
-    assert "record 2, column 'v': 'many'" in refused(DataError, read_triplets, path)
-    frame.assign(v=[True, False]).to_parquet(path)
-    assert "'True' is not a number" in refused(DataError, read_triplets, path)
+    assert "row 2, column 'v': 'many'" in refused(DataError, read_triplets, path)
     frame.assign(c=["x", None]).to_parquet(path)
-    assert "entry 2 has no column" in refused(DataError, read_triplets, path)
+    assert "row 2 has no column" in refused(DataError, read_triplets, path)
     frame.set_index(["r", "c"]).to_parquet(path)
-    assert "has 1 columns" in refused(DataError, read_triplets, path)
+    assert "there are 1 columns" in refused(DataError, read_triplets, path)
 
 
 def test_a_parquet_value_may_be_missing(tmp_path):
@@ -770,7 +801,6 @@ def test_settings_lead_to_data_with_test_rows_and_listed_pairs_hidden(tmp_path):
     [
         ({"path": None}, "data.path"),
         ({"repeated": "median"}, "data.repeated"),
-        ({"row": 3}, "data.row"),
         ({"holdout_of": "some"}, "data.holdout_of"),
         ({"holdout": 1}, "data.holdout"),
         ({"noise": 1.0}, "data.noise"),

@@ -105,9 +105,11 @@ class Bad:
 
     Attributes:
         spelled: What they say -> how many, and the first place from 0.
+        truth: Whether others are true or false, which are taken for 1 and 0.
     """
 
     spelled: dict[str, tuple[int, int]]
+    truth: bool = False
 
     @property
     def count(self) -> int:
@@ -142,7 +144,8 @@ def numbers(column: pa.ChunkedArray, decimal: str = ".", missing: Sequence[Any] 
     if is_number(column):
         values = numeric(column)
         codes = [value for each in missing if (value := plain(str(each))) is not None]
-        return (np.where(np.isin(values, codes), np.nan, values) if codes else values), Bad({})
+        values = np.where(np.isin(values, codes), np.nan, values) if codes else values
+        return values, Bad({}, pa.types.is_boolean(kind))
     return _spelled(texts(column, missing), decimal, missing)
 
 
@@ -150,19 +153,20 @@ def _spelled(column: pa.ChunkedArray, decimal: str, missing: Sequence[Any]) -> t
     """Read each distinct cell once."""
     codes, found = distinct(column)
     gone = {value for each in missing if (value := plain(str(each), decimal)) is not None}
-    values, wrong = np.full(len(found) + 1, np.nan), []
-    for i, cell in enumerate(found.to_pylist()):
+    values, wrong, words = np.full(len(found) + 1, np.nan), [], found.to_pylist()
+    truth = any(cell.lower() in TRUE for cell in words)
+    for i, cell in enumerate(words):
         value = TRUE.get(cell.lower(), plain(cell, decimal))
         if value is None:
             wrong.append((i, cell))
         elif value not in gone:
             values[i] = value
     if not wrong:
-        return values[codes], Bad({})
+        return values[codes], Bad({}, truth)
     count = np.bincount(codes[codes >= 0], minlength=len(found))
     first = np.full(len(found) + 1, len(codes))
     first[codes[::-1]] = np.arange(len(codes))[::-1]
-    return values[codes], Bad({cell: (int(count[i]), int(first[i])) for i, cell in wrong})
+    return values[codes], Bad({cell: (int(count[i]), int(first[i])) for i, cell in wrong}, truth)
 
 
 def is_number(column: pa.ChunkedArray) -> bool:

@@ -369,7 +369,7 @@ def _zipped(path: Path, layout: Layout) -> Raw:
         return _read(path, layout, FORMATS["Excel"])
     if b"opendocument.spreadsheet" in kind:
         return _read(path, layout, FORMATS["OpenDocument"])
-    if names and all(each.endswith(".npy") for each in names) and ending in (".npz", "", ".zip"):
+    if (names or ending == ".npz") and all(each.endswith(".npy") for each in names) and ending in (".npz", "", ".zip"):
         return _read(path, layout, FORMATS["NumPy archive"])
     inside = {"word/document.xml": ".docx", "xl/workbook.bin": ".xlsb", "Index/Document.iwa": ".numbers"}
     said = next((REFUSED_ENDINGS[end] for each, end in inside.items() if each in names), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,6 +85,8 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) ->
         names: Names of its columns.
         headed: Whether somebody gave these names.
     """
+    for name in [name for name, count in Counter(names).items() if count > 1]:
+        reading.problems.append(f"column name {name!r} appears twice")
     layout, where = reading.layout, _roles(reading, raw, names, headed)
     for setting in ("row_labels", "columns", "exclude", "exclude_rows", "frequency"):
         if getattr(layout, setting) is not None:
@@ -247,7 +250,7 @@ def _values(reading: Reading, raw: Raw, names: Sequence[str], where: dict[str, i
             reading.suggest("missing", cell)
     if len(spelled) > 3:
         reading.problems.append(f"column {name!r}: {len(spelled) - 3} more cells that are no numbers")
-    if pa.types.is_boolean(column.type):
+    if bad.truth:
         reading.notes.append(f"column {name!r}: true is 1 and false is 0")
     if np.isinf(values).any():
         reading.problems.append(f"{raw.unit} {raw.first + int(np.isinf(values).argmax())}, column {name!r} is infinite")

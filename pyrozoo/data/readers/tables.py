@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pyrozoo.data.readers.arrow import distinct, strings
-from pyrozoo.data.readers.cells import CODES, DOUBTFUL, Bad, is_number, is_text, named, numbers, plain, texts
+from pyrozoo.data.readers.cells import CODES, DOUBTFUL, TRUE, Bad, is_number, is_text, named, numbers, plain, texts
 from pyrozoo.data.readers.raw import Raw
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.readers.words import IDS, LABELS, TOTAL, UNNAMED, apart, listed, no_column, place
@@ -64,7 +64,8 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
         if at is not None:
             _weighted(reading, raw, role, names[at], raw.columns[at].take(_index(kept)), first)
     if not reading.problems and not reading.columns:
-        why = "; ".join(f"{name}: {said}" for name, said in list(reading.left_out.items())[:5])
+        reasons = {**({names[label]: "it names the rows"} if label is not None else {}), **reading.left_out}
+        why = "; ".join(f"{name}: {said}" for name, said in list(reasons.items())[:5])
         reading.problems.append("no column is left" + (f" ({why})" if why else ""))
 
 
@@ -151,11 +152,13 @@ def _doubtful_labels(reading: Reading, name: str, at: int) -> None:
 
 
 def _is_words(column: pa.ChunkedArray) -> bool:
-    """Return whether a column is text of which no cell is a number."""
+    """Return whether a column is text of which no cell is a number, or true or false."""
     if not is_text(column):
         return False
     codes, found = distinct(texts(column))
-    return len(found) > 0 and not any(plain(cell) is not None for cell in found.to_pylist()[:1000])
+    return len(found) > 0 and not any(
+        plain(cell) is not None or cell.lower() in TRUE for cell in found.to_pylist()[:1000]
+    )
 
 
 def _whole(column: pa.ChunkedArray) -> bool:
@@ -263,7 +266,7 @@ def _numbers(
             continue
         if bad.spelled:
             _bad_cells(reading, name, bad, raw, first)
-        if pa.types.is_boolean(column.type):
+        if bad.truth:
             reading.notes.append(f"column {name!r}: true is 1 and false is 0")
         found.append(values)
         kept.append(name)
@@ -487,7 +490,7 @@ def _weighted(reading: Reading, raw: Raw, role: str, name: str, column: pa.Chunk
         return
     assert reading.lines is not None
     reading.notes.append(f"each line counts as often as column {name!r} says: {len(index)} rows")
-    reading.rows = [reading.rows[i] for i in index]
+    reading.rows = [reading.rows[i] for i in index.tolist()]
     reading.lines = reading.lines[index]
     reading.values = None if reading.values is None else reading.values[index]
     reading.answers = None if reading.answers is None else [each.take(_index(index)) for each in reading.answers]

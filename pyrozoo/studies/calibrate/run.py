@@ -297,7 +297,7 @@ def _shape(settings: Mapping[str, Any], model: Model) -> dict[str, Any]:
         raise SettingError(f"data.source is {source}: {how}")
     if rest.pop("truth", None) is not None:
         raise SettingError("data.truth: a calibration simulates with the model that it fits, model.*, and no other")
-    for key, usual in PREPARATION.items():
+    for key, usual in {**PREPARATION, "holdout": 0.0, "holdout_of": "all"}.items():
         if rest.pop(key, usual) != usual:
             said = "all has the one seed" if key == "seed" else "nothing is hidden or changed"
             raise SettingError(f"data.{key} is {settings[key]}; in a calibration {said}, and it must be {usual}")
