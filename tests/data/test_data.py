@@ -295,3 +295,12 @@ def test_course_data(need):
     assert len(table.test.hidden.values) == 750
     assert not table.test.observed[:, :3].any()
     assert table.test.observed[:, 3:].all()
+
+
+def test_rows_of_a_part_of_a_frame_keep_their_numbers_unless_a_column_names_them():
+    frame = pd.DataFrame({"id": [101, 102, 103, 104], "a": [1.5, 2, 3, 4], "b": [2, 2, 1, 2]})
+    for part, kept in ((frame.tail(2), [2, 3]), (frame[frame["b"] == 2], [0, 1, 3]), (frame, [0, 1, 2, 3])):
+        table = read_table(part)
+        assert (table.column_labels, table.row_labels) == (["a", "b"], [str(101 + i) for i in kept])
+        assert read_table(part[["a", "b"]]).row_labels == [str(i) for i in kept]
+        assert read_table(part.drop(columns="id").rename_axis("site")).row_labels == [str(i) for i in kept]

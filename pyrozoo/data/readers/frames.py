@@ -125,14 +125,15 @@ def _pandas(frame: Any, name: str, layout: Layout) -> Raw:
     if not names:
         raise DataError(f"{name} holds no column")
     labels = None
-    if not isinstance(frame.index, pd.RangeIndex):
+    if not frame.index.equals(pd.RangeIndex(len(frame))) or frame.index.name is not None:
         levels = range(frame.index.nlevels)
         parts = [_series(frame.index.get_level_values(level).to_series()) for level in levels]
         labels, more = labels_of(parts, [str(each) for each in frame.index.names if each is not None])
         notes += more
+    counted = frame.index.nlevels == 1 and frame.index.name is None and pd.api.types.is_integer_dtype(frame.index)
     columns, problems = usable([_series(frame.iloc[:, i]) for i in range(len(names))], names, layout)
     return Raw(
-        name, "DataFrame", columns, names=names, labels=labels, first=0, unit="row", notes=notes, problems=problems,
+        name, "DataFrame", columns, names=names, labels=labels, counted=counted, first=0, unit="row", notes=notes, problems=problems,
         stated=frozenset({"decimal"}),
     )  # fmt: skip
 

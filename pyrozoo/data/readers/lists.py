@@ -341,8 +341,8 @@ def _ordered(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     distinct_ones = (
         sorted({*spelled})
         if None in values
-        else [w for _, w in sorted({*zip(map(float, values), spelled, strict=True)})]
-    )  # type: ignore[arg-type]
+        else [w for _, w in sorted({*zip(values, spelled, strict=True)})]
+    )
     at = {word: i for i, word in enumerate(distinct_ones)}
     return np.array([at[word] for word in spelled], np.int64), distinct_ones
 

@@ -28,6 +28,7 @@ class Raw:
         codes: The numbers that stand in the file behind columns of labels, place of the column -> cells: for models of
             numbers.
         labels: Names of the rows, where the source holds them apart from its columns: the index of a frame.
+        counted: Whether these are only numbers that a frame gave them: a column may name the rows yet.
         first: What the first cell of a column is called: record 1 of a file without a header line, 2 with one.
         unit: What messages call a line: record, row, line.
         facts: What was found of how it is written, name -> value: encoding, delimiter, sheet ...
@@ -46,6 +47,7 @@ class Raw:
     shape: tuple[int, int] | None = None
     codes: Mapping[int, pa.ChunkedArray] = field(default_factory=dict)
     labels: Sequence[str] | None = None
+    counted: bool = False
     first: int = 2
     unit: str = "record"
     facts: Mapping[str, str] = field(default_factory=dict)

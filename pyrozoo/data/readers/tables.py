@@ -105,7 +105,7 @@ def _label_column(reading: Reading, raw: Raw, names: Sequence[str], left_out: se
         return _asked(reading, names, "row_labels")
     asked = {place(each, names) for each in reading.layout.columns or ()}
     free = [i for i in range(len(names)) if i not in left_out and i not in asked]
-    if raw.headless or raw.labels is not None or not raw.length:
+    if raw.headless or (raw.labels is not None and not raw.counted) or not raw.length:
         return None
     nothing = raw.names is None and reading.facts.get("header") == "no"
     for i in free:
