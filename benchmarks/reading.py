@@ -62,7 +62,8 @@ def rows() -> Iterator[Row]:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             ours = best(lambda path=path: read_data(path, Ratings, layout="list"))
             after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            note = f"{lines / ours / 1e6:.1f} M lines a second; peak grew by {(after - before) / 1024:.0f} MB, arrays {size >> 20} MB"
+            grown = f"peak grew by {(after - before) / 1024:.0f} MB, arrays {size >> 20} MB"
+            note = f"{lines / ours / 1e6:.1f} M lines a second; {grown}"
             yield Row(f"{lines / 1e6:.0f} M ratings, {ending}: file to container", ours, what, theirs, note=note)
         path = Path(folder) / "table.csv"
         generator = np.random.default_rng(0)

@@ -24,7 +24,8 @@ MODULES = {
     "Model": "contracts.model", "Relabel": "contracts.symmetry", "Rotate": "contracts.symmetry", "Table": "data.table",
     **dict.fromkeys(("between", "not_negative", "one_of", "positive", "whole"), "core.settings"),
     **dict.fromkeys(("Result", "fit", "list_models", "load", "resume"), "run.fit"),
-    "nuts": "run.nuts", "read": "run.reading", "score": "run.score", "synthesize": "run.synthesize", "compare": "studies.compare.run",
+    "nuts": "run.nuts", "read": "run.reading", "score": "run.score", "synthesize": "run.synthesize",
+    "compare": "studies.compare.run",
     "recover": "studies.recover.run", "calibrate": "studies.calibrate.run",
 }  # fmt: skip
 """What the package offers -> where it is."""

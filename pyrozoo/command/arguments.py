@@ -187,9 +187,9 @@ def early_problem(arguments: Arguments) -> str | None:
             if not any(re.match(rf"\+?{group}(@[\w.]+)?=.", word) for word in arguments):
                 valid = catalog.models() if group == "model" else catalog.options(group)
                 return f"{group}=... is missing; {suggestion('', valid)}"
-    if not arguments.sweep and "model" in chosen and "inference" in chosen:
-        if problem := catalog.check_pair(chosen["model"][0], chosen["inference"][0]):
-            return problem
+    paired = not arguments.sweep and "model" in chosen and "inference" in chosen
+    if paired and (problem := catalog.check_pair(chosen["model"][0], chosen["inference"][0])):
+        return problem
     data = arguments.one("data")
     return None if data is None else files.problem_of(arguments.one("model"), data, arguments.settings)
 

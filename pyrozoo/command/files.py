@@ -31,7 +31,7 @@ def is_path(value: str) -> bool:
 
 
 def named(words: Sequence[str], sweep: bool) -> list[str]:
-    """Return what was typed with ``data=FILE`` as ``data=file data.path=FILE``, and settings of data as Hydra reads them."""
+    """Return what was typed; ``data=FILE`` is ``data=file data.path=FILE``, settings are as Hydra reads them."""
     found: list[str] = []
     chosen = [word.partition("=")[2] for word in words if word.startswith("data=")]
     filed = any(word.startswith("data.path=") for word in words) if not chosen else _is_file(chosen[-1])

@@ -11,8 +11,8 @@ from pyrozoo.command.files import typed_settings
 from pyrozoo.command.jobs import complain
 from pyrozoo.core.settings import suggestion
 
-LAYOUT = ("path", "delimiter", "header", "encoding", "decimal", "missing", "transpose", "row_labels", "key", "row", "column",
-          "value", "row_label", "column_label", "repeated", "unknown", "exposure")  # fmt: skip
+LAYOUT = ("path", "delimiter", "header", "encoding", "decimal", "missing", "transpose", "row_labels", "key", "row",
+          "column", "value", "row_label", "column_label", "repeated", "unknown", "exposure")  # fmt: skip
 """What can be said of the file of new rows."""
 
 KNOWN = ("score", "output", "answer", "count", *(f"data.{name}" for name in LAYOUT))

@@ -303,7 +303,8 @@ class Survey(Coded):
                     else "are they identifiers or free text? merge some, or leave it out by data.columns"
                 )
                 raise DataError(
-                    f"{name}: column {label!r} has {len(found)} categories, more than {most_levels}: {about} (data.most_levels)"
+                    f"{name}: column {label!r} has {len(found)} categories, more than {most_levels}: {about} "
+                    "(data.most_levels)"
                 )
         survey = cls(torch.as_tensor(values), row_labels, column_labels, name, levels=levels).checked()
         silent = int((~survey.observed.any(1)).sum())

@@ -167,8 +167,9 @@ def prepared(
 ) -> Any:
     """Let the model check the data; then add noise, mask images, hide the entries to hold out, set others aside.
 
-    The settings are those that every choice of conf/data may state; ``listed``: whether the data came as a list. Noise, masks and hold-out draw from one seed, each
-    from a stream of its own. Test rows stay as they are.
+    The settings are those that every choice of conf/data may state; ``listed``: whether the data
+    came as a list. Noise, masks and hold-out draw from one seed, each from a stream of its own. Test rows stay as they
+    are.
     """
     if image_shape is not None:
         data = data.with_image_shape(image_shape)

@@ -110,7 +110,7 @@ def test_columns_of_text_are_left_out_with_a_note(tmp_path):
     table = read_table(write(tmp_path, "a,city,b\n1,York,2\n3,1_000,4\n"))
     assert (table.column_labels, table.values.tolist()) == (["a", "b"], [[1, 2], [3, 4]])
     assert table.notes == ("columns left out: 'city' holds text, such as 'York'",)
-    with pytest.raises(DataError, match="column 'city' holds text, such as 'York': leave it out of data.columns"):
+    with pytest.raises(DataError, match=r"column 'city' holds text, such as 'York': leave it out of data\.columns"):
         read_table(write(tmp_path, "a,city,b\n1,York,2\n3,1_000,4\n"), columns=["a", "city"])
 
 

@@ -529,7 +529,7 @@ OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 99
         ("x.xls", b"<html><table><tr><td>1</td></tr></table></html>", "is a web page (HTML), which is not read"),
         ("x.h5", b"\x89HDF\r\n\x1a\n\0\0", "is an HDF5 file, which is not read"),
         ("x.mat", b"MATLAB 5.0 MAT-file\0", "is a MATLAB file, which is not read"),
-        ("x.tar.gz", gzip.compress(b"a" * 257 + b"ustar" + b"\0" * 99, mtime=0), "is a tar archive, which is not read: unpack"),
+        ("x.tar.gz", gzip.compress(b"a" * 257 + b"ustar" + b"\0" * 99, mtime=0), "is a tar archive"),
         ("x.7z", b"7z\xbc\xaf'\x1c\0", "is a 7z archive, which is not read: unpack it first"),
         ("x.dat", b"\1\2\3\4\0\0\7", "x.dat is of no format that is read"),
         ("x.sav", b"\1\2\3\4\0\0\7", "x.sav is not a readable SPSS file: its first bytes are of another format"),

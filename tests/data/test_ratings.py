@@ -125,7 +125,8 @@ def test_repeated_pairs_are_averaged_or_summed_when_asked_and_refused_otherwise(
     unknown = Triplets.of_columns(*three[:2], [4, NAN, 1, 3], repeated=repeated)
     assert (unknown.values.tolist(), unknown.unobserved.tolist()) == ([[1, 0, 1]], [[0, 0]])
     message = (
-        "n: row 'a', column 'x' is listed 3 times; data.repeated=sum adds them up, mean averages them, last takes the last"
+        "n: row 'a', column 'x' is listed 3 times; data.repeated=sum adds them up, mean averages them, "
+        "last takes the last"
     )
     assert refused(DataError, Ratings.of_columns, *three, name="n") == message
     assert refused(DataError, read_ratings, path) == message

@@ -22,7 +22,7 @@ SPELLINGS = sorted({each for word in MISSING for each in (word, word.upper(), wo
 """The usual ones of them, as Arrow looks for them."""
 
 DOUBTFUL = re.compile(
-    r"[-–—]+|n\.?a\.?|k\.? ?a\.?|missing|unknown|not available|#(ref|value|div/0|num|name|null)[!?]?", re.I
+    r"[-\u2013\u2014]+|n\.?a\.?|k\.? ?a\.?|missing|unknown|not available|#(ref|value|div/0|num|name|null)[!?]?", re.I
 )
 """What may mean that a cell is missing, and may not."""
 
@@ -38,11 +38,11 @@ LOOKED = 20_000
 
 PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.I)
 
-_GROUPED = re.compile(r"([+-]?[1-9]\d{0,2})((?:([.,' \u00a0\u202f’])\d{3})+)")
+_GROUPED = re.compile(r"([+-]?[1-9]\d{0,2})((?:([.,' \u00a0\u202f\u2019])\d{3})+)")
 
 
 def plain(cell: str, decimal: str = ".") -> float | None:
-    """Return the number that a cell spells, if any; groups of thousands may be apart by anything but the decimal mark."""
+    """Return the number that a cell spells, if any; anything but the decimal mark may group thousands."""
     cell = cell.strip().replace("\u2212", "-")
     if decimal != ".":
         cell = cell.replace(".", "\u00a0").replace(decimal, ".")
@@ -75,7 +75,7 @@ def decimal_of(cells: Iterable[str], stated: str | None, delimiter: str) -> tupl
     seen: dict[str, str] = {}
     for cell in itertools.islice(dict.fromkeys(cells), LOOKED):
         text = cell.strip().lstrip("+-\u2212")
-        if ("," in text or "." in text) and re.fullmatch(r"[\d.,' \u00a0\u202f’]+(e[+-]?\d+)?", text, re.I):
+        if ("," in text or "." in text) and re.fullmatch(r"[\d.,' \u00a0\u202f\u2019]+(e[+-]?\d+)?", text, re.I):
             seen.setdefault(_says(text), cell.strip())
     said = "data.decimal=, (then a point groups thousands) or data.decimal=. (then a comma does)"
     if "," in seen and "." in seen:

@@ -133,8 +133,8 @@ def _pandas(frame: Any, name: str, layout: Layout) -> Raw:
     counted = frame.index.nlevels == 1 and frame.index.name is None and pd.api.types.is_integer_dtype(frame.index)
     columns, problems = usable([_series(frame.iloc[:, i]) for i in range(len(names))], names, layout)
     return Raw(
-        name, "DataFrame", columns, names=names, labels=labels, counted=counted, first=0, unit="row", notes=notes, problems=problems,
-        stated=frozenset({"decimal"}),
+        name, "DataFrame", columns, names=names, labels=labels, counted=counted, first=0, unit="row", notes=notes,
+        problems=problems, stated=frozenset({"decimal"}),
     )  # fmt: skip
 
 

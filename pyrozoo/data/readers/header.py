@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -85,7 +86,7 @@ def _among_numbers(
     values = [plain(cell) for cell, is_one in zip(cells, numeric, strict=True) if is_one]
     beside = [cell for cell, is_one in zip(cells, numeric, strict=True) if not is_one]
     whole = [int(value) for value in values if value is not None and float(value).is_integer()]
-    steps = {later - earlier for earlier, later in zip(whole, whole[1:], strict=False)}
+    steps = {later - earlier for earlier, later in pairwise(whole)}
     places = len(whole) == len(values) and steps <= {1} and whole[0] in (0, 1)
     below = [plain(cell) for (kind, each), is_one in zip(body, numeric, strict=False) if is_one for cell in each]
     known = [value for value in below if value is not None]

@@ -229,7 +229,7 @@ def _is_value(column: pa.ChunkedArray, reading: Reading) -> bool:
     if not is_text(column):
         return pa.types.is_null(column.type)
     part = column.slice(0, 10_000)
-    values, bad = numbers(part, reading.facts.get("decimal", "."), reading.layout.missing or ())
+    _, bad = numbers(part, reading.facts.get("decimal", "."), reading.layout.missing or ())
     return bad.count <= len(part) / 2
 
 
@@ -339,9 +339,7 @@ def _ordered(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     spelled = [str(word) for word in words]
     values = [plain(word) for word in spelled]
     distinct_ones = (
-        sorted({*spelled})
-        if None in values
-        else [w for _, w in sorted({*zip(values, spelled, strict=True)})]
+        sorted({*spelled}) if None in values else [w for _, w in sorted({*zip(values, spelled, strict=True)})]
     )
     at = {word: i for i, word in enumerate(distinct_ones)}
     return np.array([at[word] for word in spelled], np.int64), distinct_ones
@@ -372,7 +370,7 @@ def _spelled(
 
 
 def most_used(codes: np.ndarray, count: int, spellings: pa.ChunkedArray, values: np.ndarray) -> list[str | None]:
-    """Return for each code the spelling with the largest sum of values, the first of equal ones; blank ones do not count."""
+    """Return for each code the spelling with the largest sum of values, the first of equal ones, and no blank one."""
     spelled, found = distinct(_plain(spellings))
     words = [str(named(each)).strip() for each in found.to_pylist()]
     there = spelled >= 0

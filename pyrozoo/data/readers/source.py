@@ -22,8 +22,8 @@ from pyrozoo.data.readers.raw import Raw, chunked, existing
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.readers.words import UNNAMED, place
 
-NAMED_BY = ("columns", "exclude", "row_labels", "row", "column", "value", "row_label", "column_label", "time", "exposure",
-            "frequency")  # fmt: skip
+NAMED_BY = ("columns", "exclude", "row_labels", "row", "column", "value", "row_label", "column_label", "time",
+            "exposure", "frequency")  # fmt: skip
 """Settings that ask for columns by name."""
 
 MOST_PIVOTED = 50_000_000
@@ -226,7 +226,7 @@ def _whole(raw: Raw) -> Raw:
 
 
 def _first_number(cell: str, column: Any) -> tuple[Any, Any]:
-    """Return the first record's cell in the type of a column of numbers, and the column, as text where it spells none."""
+    """Return the first record's cell in the type of a column of numbers, and the column; or both as text."""
     import pyarrow as pa
 
     values, bad = numbers(chunked(strings([cell])))

@@ -39,7 +39,6 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
         raw: The source.
         names: Names of its columns.
     """
-    layout = reading.layout
     twice = [name for name, count in Counter(names).items() if count > 1]
     for name in twice:
         hint = " (if the first line does not name the columns, set data.header=false)" if raw.head else ""
@@ -155,7 +154,7 @@ def _is_words(column: pa.ChunkedArray) -> bool:
     """Return whether a column is text of which no cell is a number, or true or false."""
     if not is_text(column):
         return False
-    codes, found = distinct(texts(column))
+    _, found = distinct(texts(column))
     return len(found) > 0 and not any(
         plain(cell) is not None or cell.lower() in TRUE for cell in found.to_pylist()[:1000]
     )
@@ -329,8 +328,8 @@ def _codes(reading: Reading, name: str, values: np.ndarray) -> None:
             reading.suggest("missing", f"{code:g}")
         elif code > 0 and code - high > high - low:
             reading.notes.append(
-                f"column {name!r}: {code:g} occurs {int(at.sum())} times, far from all others (at most {high:g}): if it "
-                f"means missing, set data.missing=[{code:g}]"
+                f"column {name!r}: {code:g} occurs {int(at.sum())} times, far from all others (at most {high:g}): if "
+                f"it means missing, set data.missing=[{code:g}]"
             )
 
 
@@ -455,8 +454,8 @@ def _doubtful_answers(reading: Reading, name: str, codes: np.ndarray, levels: Se
         if DOUBTFUL.fullmatch(level) or (code and (values[level] or 0) < 0):
             count = int((codes == i).sum())
             reading.problems.append(
-                f"column {name!r}: {level!r} ({count} times) may mean that there is no answer: data.missing=[] takes it as "
-                "a category"
+                f"column {name!r}: {level!r} ({count} times) may mean that there is no answer: data.missing=[] takes "
+                "it as a category"
             )
             reading.suggest("missing", level)
         elif code:

@@ -92,7 +92,8 @@ def read_text(path: Path, layout: Layout, opened: Callable[[], BinaryIO] | None 
     columns = _columns(content, delimiter, records, decimal, path.name)
     return Raw(
         path.name, "text", columns, head=tuple(records[0]), first=2, notes=(*notes, *more, *([note] if note else [])),
-        problems=(problem,) if problem else (), facts={**facts, "decimal": decimal}, stated=frozenset({"header", "delimiter", "encoding", "decimal"}),
+        problems=(problem,) if problem else (), facts={**facts, "decimal": decimal},
+        stated=frozenset({"header", "delimiter", "encoding", "decimal"}),
     )  # fmt: skip
 
 

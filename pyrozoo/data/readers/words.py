@@ -8,7 +8,10 @@ from typing import Any
 
 from pyrozoo.core.settings import suggestion
 
-_IDS = r"(.*[ _.-])?(id|key|uuid|guid)|(user|item|movie|product|customer|patient|person|sample|case|shop|store|site|respondent)id"
+_IDS = (
+    r"(.*[ _.-])?(id|key|uuid|guid)|"
+    r"(user|item|movie|product|customer|patient|person|sample|case|shop|store|site|respondent)id"
+)
 
 IDS = re.compile(rf"{_IDS}|index|row[ _.]?(names?|labels?|number|id|no)?|names?|labels?|no\.|nr\.", re.I)
 """Names of columns that name rows, when all of their cells differ."""
@@ -33,8 +36,8 @@ ROLES = {
         rf"(column|col|item|movie|film|book|product|article|song|track|artist|word|term|token|species|taxon|joke|anime|game|"
         rf"gene|sku|isbn|question|feature|object|business|restaurant){_TAIL}", re.I),
     "value": re.compile(
-        r"(value|rating|ratings|score|scores|count|counts|plays?|play[ _.]?count|listens?|quantity|qty|amount|n|freq|frequency|"
-        r"stars?|weight|clicks|views|purchases|abundance|times|hits|x|liked?|bought|implicit)", re.I),
+        r"(value|rating|ratings|score|scores|count|counts|plays?|play[ _.]?count|listens?|quantity|qty|amount|n|freq|"
+        r"frequency|stars?|weight|clicks|views|purchases|abundance|times|hits|x|liked?|bought|implicit)", re.I),
     "time": re.compile(r"(time|timestamp|date|datetime|when|day|year|unixreviewtime|created([ _.]?at)?)", re.I),
 }  # fmt: skip
 """Names of columns of a list -> what they say."""
