@@ -218,7 +218,8 @@ def _no_setting(arguments: Arguments) -> str | None:
             if name == "method":
                 return f"{argument}: did you mean inference={value}?"
             known = (*GROUPS, *ALONE, *catalog.own_settings())
-            if name not in known and (near := difflib.get_close_matches(name, known, 1, cutoff=0.75)):
+            whole = re.fullmatch(r"\w+", name) and name not in known
+            if whole and (near := difflib.get_close_matches(name, known, 1, cutoff=0.75)):
                 return f"there is no setting {name!r}; did you mean {near[0]}={value}?"
         elif argument.startswith("-"):
             if argument not in OPTIONS:

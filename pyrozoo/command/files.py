@@ -53,8 +53,9 @@ def named(words: Sequence[str], sweep: bool) -> list[str]:
 
 
 def _is_file(data: str) -> bool:
-    """Return whether a choice of data reads a file of the user's, or is one."""
-    return data in (*catalog.KINDS, "file") or data not in catalog.options("data")
+    """Return whether what is chosen of data reads a file of the user's, or is one; of a sweep all of it."""
+    several = data.split(",") if not Path(data).exists() else [data]
+    return all(each in (*catalog.KINDS, "file") or each not in catalog.options("data") for each in several)
 
 
 def _setting(name: str, value: str, sweep: bool) -> str:

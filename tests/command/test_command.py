@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import pyrozoo
-from pyrozoo.command.arguments import spelled_out
+from pyrozoo.command.arguments import Arguments, early_problem, spelled_out
 from pyrozoo.command.help import help_text
 from pyrozoo.command.main import main
 from pyrozoo.core.paths import PACKAGE
@@ -357,3 +357,14 @@ def test_wheel_runs_elsewhere(tmp_path):
         )
         assert done.returncode == 0, done.stderr
     assert len(list(elsewhere.rglob("report.html"))) == 2
+
+
+def test_settings_of_simulated_data_and_of_methods_are_left_as_they_are_typed():
+    """Columns and missing are sizes of simulated data, and names in a file; a setting with a dot is no near miss."""
+    for typed in (["data.columns=3", "data.missing=0.1"], ["-m", "data=simulated,simulated_counts", "data.columns=3"]):
+        assert list(Arguments.read(["model=zip_mixture", *typed])) == sorted(
+            ["model=zip_mixture", *typed], key=lambda word: word != "-m"
+        )
+    assert "data.columns=['3']" in list(Arguments.read(["model=zip_mixture", "data=x.csv", "data.columns=3"]))
+    for setting in ("inference.draws=100", "inference.seed=1", "model.name=x"):
+        assert early_problem(Arguments.read(["model=zip_mixture", "inference=laplace", setting])) is None
