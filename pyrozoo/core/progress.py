@@ -1,7 +1,9 @@
-"""Progress bars: plain text, on a terminal only, on work that takes a while."""
+"""Progress bars and notes: plain text, on a terminal only."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 from tqdm import tqdm
@@ -24,3 +26,9 @@ def bar(total: int, description: str, *, shown: bool = True, initial: int = 0, u
         total=total, initial=initial, desc=description, unit=unit, leave=False, delay=PROGRESS_AFTER_SECONDS,
         disable=None if shown else True, dynamic_ncols=True,
     )  # fmt: skip
+
+
+def tell(lines: Iterable[str], shown: bool = True) -> None:
+    """Write lines to a terminal, where there is one: what was guessed of data, say."""
+    if shown and sys.stderr.isatty():
+        sys.stderr.writelines(f"  note  {line}\n" for line in lines)

@@ -24,6 +24,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import SettingError, noted
 from pyrozoo.core.picture import Picture
+from pyrozoo.core.progress import tell
 from pyrozoo.core.settings import Settings, one_of, positive, suggestion, whole
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.data.readers.reading import Reading
@@ -108,8 +109,7 @@ class Result(Fit):
         """What to believe of the fit, held to the settings' reference where there is one for this posterior."""
         return judge(self, self.settings)
 
-    def __repr__(self) -> str:  # a dataclass would print every draw
-        return "\n".join([str(self), *(f"  note  {note}" for note in self.notes)])
+    __repr__ = Fit.__str__  # a dataclass would print every draw
 
     def _repr_html_(self) -> str:
         card, notes = self.verdict._repr_html_(), "".join(f"<li>note {escape(note)}</li>" for note in self.notes)
@@ -420,11 +420,13 @@ def fit(
     if holdout is not None:
         config["data"]["holdout"] = GIVEN if chosen is not None else _listed_plainly(holdout)
     container = None if data is None or isinstance(data, str | Path) else data
-    return Run.from_config(
+    run = Run.from_config(
         config, model=model if isinstance(model, Model) else None, data=container, test=test, start=start,
         holdout=chosen,
         directory=None if directory is None else Path(directory),
-    ).result()  # fmt: skip
+    )  # fmt: skip
+    tell(run.posterior.data.notes, progress)
+    return run.result()
 
 
 def _listed_plainly(holdout: Any) -> Any:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pyrozoo.core.errors import DataError
 from pyrozoo.data.readers import lists, tables
 from pyrozoo.data.readers.arrow import distinct, strings
 from pyrozoo.data.readers.cells import INTEGER, is_text, named, numbers, texts
