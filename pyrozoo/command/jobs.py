@@ -110,6 +110,7 @@ def describe(result: Any, directory: Path) -> str:
         *([f"  {figures}"] if figures else []),
         *(f"  note  {note}" for note in result.notes),
         f"  {directory / 'report.html'}{more}",
+        *(f"  {directory / name}" for name in ("results.csv", "results.xlsx") if (directory / name).is_file()),
     ]
     return "\n".join(lines) + "\n"
 

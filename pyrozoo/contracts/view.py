@@ -167,6 +167,26 @@ def numbered(name: str, values: Tensor) -> dict[str, np.ndarray]:
     return {f"{name}[{k}]": column for k, column in enumerate(values.cpu().numpy().T)}
 
 
+def own_factors(fit: Fit, draws: Draws, part: Any) -> pd.DataFrame:
+    """Return means and sds of row factors, and of offsets if there are any, where rows have factors of their own.
+
+    Args:
+        fit: The fit.
+        draws: Those of the fit, or with the factors of new rows; they are turned as the fit's own are.
+        part: The rows.
+    """
+    aligned = fit.aligned if part is fit.data else Draws(fit.posterior.align(draws, fit.aligned))
+    found: dict[str, np.ndarray] = {}
+    for site, name in (("row_offsets", "offset"), ("row_factors", "factor")):
+        if site not in aligned:
+            continue
+        every = aligned[site].flatten(0, 1).nan_to_num()  # of a row that lists nothing a point may say nothing
+        ends = {name: every.mean(0), f"{name}_sd": every.std(0, correction=0)}
+        for called, value in list(ends.items())[: min(2, len(every))]:  # a point is not unsure of its own rows
+            found |= numbered(called, value) if value.ndim == 2 else {called: value.cpu().numpy()}
+    return pd.DataFrame(found, index=range(len(part.row_labels)))
+
+
 def ladder(
     fits: Sequence[Fit], names: Sequence[str], own: Callable[[Fit], Mapping[str, object]], columns: Sequence[str]
 ) -> pd.DataFrame:

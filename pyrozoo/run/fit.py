@@ -22,7 +22,7 @@ from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.model import Model, Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import SettingError, noted
+from pyrozoo.core.errors import NotApplicable, SettingError, noted
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.progress import tell
 from pyrozoo.core.settings import Settings, one_of, positive, suggestion, whole
@@ -36,7 +36,9 @@ from pyrozoo.run.names import PYTHON, check_names, device_of, method_of, model_o
 from pyrozoo.run.reference import judge, load_run, verdict_settings
 from pyrozoo.run.score import answer, laid_out
 from pyrozoo.run.source import read
+from pyrozoo.store.answer import check_ending
 from pyrozoo.store.inference_data import to_inference_data
+from pyrozoo.store.results import Results, results_of
 from pyrozoo.store.run_directory import (
     CHECKPOINT,
     CONFIG,
@@ -188,6 +190,40 @@ class Result(Fit):
         """
         return answer(self, "recommend", new, laid_out(self.settings, layout), count)
 
+    @cached_property
+    def results(self) -> pd.DataFrame:
+        """The reader's own table back, with what the fit says of each line; see ``save_results``."""
+        return self._results().frame
+
+    def save_results(self, path: str | Path) -> Path:
+        """Write the reader's own table with what the fit says, as the run directory's results.csv has it.
+
+        Columns stay in their order and type. Holes are filled and marked: in .xlsx by a colour and a sheet that says
+        how sure they are, elsewhere by a last column that names them. Beside each line stand its cluster or its
+        factors; of a list the prediction of lines without a value, or a line per row with its factors.
+
+        Args:
+            path: A file ending in .csv, .tsv, .xlsx or .parquet.
+
+        Returns:
+            The path.
+
+        Raises:
+            NotApplicable: The data came from neither a file nor a DataFrame.
+            DataError: The file is not there any more, or is not what it was.
+            SettingError: Another ending, or more rows than a sheet has.
+        """
+        check_ending(path, "path")
+        return self._results().write(path)
+
+    def _results(self) -> Results:
+        if self.reading is None:
+            raise NotApplicable(
+                "this fit has no table of a reader's: its data came from neither a file nor a DataFrame, or it was "
+                "loaded (its run directory has results.csv)"
+            )
+        return results_of(self, self.reading)
+
     def keep(self, directory: Path) -> None:
         """Write what the fit is, before any figure of it is computed: whatever fails from now on, it is there."""
         text = (directory / CONFIG).read_text(encoding="utf-8")
@@ -208,7 +244,7 @@ class Result(Fit):
         text = config or yaml.safe_dump(dict(self.settings), sort_keys=False)
         asked = {name: self.settings.get(name) for name in ("synthetic_rows", "synthetic_given", "progress")}
         kept = self.kept == (directory, self.notes)
-        write_run(self, self._noted(), directory, text, self._card(), kept=kept, **asked)
+        write_run(self, self._noted(), directory, text, self._card(), kept=kept, reading=self.reading, **asked)
         return directory
 
     def _noted(self) -> az.InferenceData:

@@ -18,14 +18,20 @@ from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.known_rows import fitted_rows
-from pyrozoo.data.survey import Survey, as_number, label_of
+from pyrozoo.data.survey import Survey
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.run.new_rows import MOST_SAID, Layout, New, read_new
 from pyrozoo.run.reference import load_run
-from pyrozoo.store.answer import check_ending, write_answer
-
-DIGITS = 4
-"""Significant digits of answers in a file."""
+from pyrozoo.store.answer import (
+    DIGITS,
+    answered,
+    beside,
+    check_ending,
+    probability,
+    rounded,
+    short,
+    write_answer,
+)
 
 ANSWERS = ("predict", "fill", "assign", "recommend")
 """What can be asked of a fit about new rows."""
@@ -54,14 +60,16 @@ def answer(fit: Fit, what: str | None, new: Any, layout: Layout, count: int = 10
     if what is None and isinstance(asked.part, Triplets) and not (asked.listed and len(asked.lines)):
         return _recommended(fit, view, asked, layout, count, digits)
     if what == "assign":
-        return _noted(_beside(asked.frame.drop(columns=asked.absent), _of_rows(fit, view, asked, digits)), asked.notes)
+        return _noted(
+            beside(asked.frame.drop(columns=asked.absent), short(view.rows(fit, asked.part), digits)), asked.notes
+        )
     found = _predicted(fit, view, asked)
     frame = _filled(asked, found, what == "fill", digits)
     if what != "fill":
-        beside = _intervals(asked, frame, found, digits)
-        frame = _beside(frame.drop(columns=asked.names).iloc[asked.lines] if asked.listed else frame, beside)
+        ends = _intervals(asked, frame, found, digits)
+        frame = beside(frame.drop(columns=asked.names).iloc[asked.lines] if asked.listed else frame, ends)
     if what is None and not isinstance(asked.part, Triplets):
-        frame = _beside(frame, _of_rows(fit, view, asked, digits))
+        frame = beside(frame, short(view.rows(fit, asked.part), digits))
     nothing = [] if len(asked.lines) else ["nothing is missing, so there is nothing to predict"]
     return _noted(frame, [*asked.notes, *([] if what is None else nothing)])
 
@@ -139,10 +147,10 @@ def _intervals(new: New, frame: pd.DataFrame, found: Any, digits: int | None) ->
 
     A cell that has a value has it for both ends, and the probability 1.
     """
-    ends, beside = {"lower_90": found.lower, "upper_90": found.upper}, {}
+    ends, added = {"lower_90": found.lower, "upper_90": found.upper}, {}
     if new.listed:
         ends = {"mean": found.mean, **ends}
-        return pd.DataFrame({name: _rounded(value, digits) for name, value in ends.items()})
+        return pd.DataFrame({name: rounded(value, digits) for name, value in ends.items()})
     for j, name in enumerate(new.names):
         at = (new.columns == j).nonzero().flatten()
         lines = new.lines[at.cpu().numpy()]
@@ -152,15 +160,15 @@ def _intervals(new: New, frame: pd.DataFrame, found: Any, digits: int | None) ->
             known = new.part.values[:, j].cpu().numpy()
             each = np.eye(len(new.part.levels[j]))[np.nan_to_num(known).astype(int)]
             each[lines] = found.probabilities[at][:, : each.shape[1]].cpu().numpy()
-            beside[f"{name}_probability"] = _probability(each.max(1), digits)
+            added[f"{name}_probability"] = probability(each.max(1), digits)
             for level, column in zip(new.part.levels[j], each.T, strict=True):
-                beside[f"probability[{name}={level}]"] = _probability(column, digits)
+                added[f"probability[{name}={level}]"] = probability(column, digits)
             continue
         for end, value in ends.items():
             column = frame[name].to_numpy(dtype=float, copy=True)
-            column[lines] = _rounded(value[at], digits)
-            beside[f"{name}_{end}"] = column
-    return pd.DataFrame(beside, index=range(len(frame)))
+            column[lines] = rounded(value[at], digits)
+            added[f"{name}_{end}"] = column
+    return pd.DataFrame(added, index=range(len(frame)))
 
 
 def _filled(new: New, found: Any, typed: bool, digits: int | None) -> pd.DataFrame:
@@ -180,7 +188,7 @@ def _filled(new: New, found: Any, typed: bool, digits: int | None) -> pd.DataFra
             continue
         if survey is not None:
             best = found.probabilities[torch.as_tensor(at)].argmax(1).tolist()
-            frame[name] = _answered(frame[name], lines, [survey.levels[j][k] for k in best])
+            frame[name] = answered(frame[name], lines, [survey.levels[j][k] for k in best])
             continue
         mean, own = found.mean.cpu().numpy()[at], frame[name]
         if typed and pd.api.types.is_integer_dtype(own.dtype):
@@ -189,38 +197,12 @@ def _filled(new: New, found: Any, typed: bool, digits: int | None) -> pd.DataFra
             frame[name] = column.astype("int64")
             continue
         values = own.to_numpy(dtype=float, na_value=np.nan, copy=True)
-        values[lines] = _rounded(mean, digits)
+        values[lines] = rounded(mean, digits)
         frame[name] = values
     return frame
 
 
-def _answered(own: Any, lines: np.ndarray, levels: Sequence[str]) -> Any:
-    """Return a column of answers with some put in, as its other cells spell them."""
-    categories = isinstance(own.dtype, pd.CategoricalDtype)
-    spelled = {label_of(each): each for each in (own.cat.categories if categories else own.dropna().unique())}
-    text = bool(own.notna().any()) and pd.api.types.is_string_dtype(own.dropna())
-    for level in set(levels) - set(spelled):
-        value = None if text else as_number(level)
-        spelled[level] = level if value is None else int(value) if value.is_integer() else value
-    if categories:
-        more = dict.fromkeys(spelled[level] for level in levels)
-        result = own.cat.add_categories([each for each in more if each not in own.cat.categories])
-    else:
-        result = own.astype(object)
-    result.iloc[lines] = [spelled[level] for level in levels]
-    return result if categories else result.infer_objects()
-
-
 # Rows -----------------------------------------------------------------------------------------------------------------
-
-
-def _of_rows(fit: Fit, view: View, new: New, digits: int | None) -> pd.DataFrame:
-    def short(column: pd.Series) -> Any:
-        if str(column.name).startswith("probability"):
-            return _probability(column, digits)
-        return _rounded(column, digits) if column.dtype.kind == "f" else column
-
-    return view.rows(fit, new.part).apply(short)
 
 
 def _recommended(
@@ -251,7 +233,7 @@ def _recommended(
 def _ranked(parts: Sequence[pd.DataFrame], spelled: Mapping[str, Any], digits: int | None) -> pd.DataFrame:
     found = pd.concat(parts, ignore_index=True)
     for name in ("mean", "lower_90", "upper_90"):
-        found[name] = _rounded(found[name], digits)
+        found[name] = rounded(found[name], digits)
     found["row"] = [spelled.get(label, label) for label in found["row"]]
     return found
 
@@ -281,28 +263,6 @@ def _places(data: Any, new: Any) -> list[int]:
         more = f" (and {len(unknown) - MOST_SAID} more)" if len(unknown) > MOST_SAID else ""
         raise DataError(f"no fitted row is called {', '.join(map(repr, unknown[:MOST_SAID]))}{more}")
     return [place[each] for each in named]
-
-
-# Tables ---------------------------------------------------------------------------------------------------------------
-
-
-def _beside(frame: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """Return a table with answers beside it, line by line, under names of their own."""
-    taken = set(map(str, frame.columns))
-    names = [f"{name} (fit)" if str(name) in taken else name for name in answers.columns]
-    return pd.concat([frame, answers.set_axis(frame.index).set_axis(names, axis=1)], axis=1)
-
-
-def _rounded(values: Any, digits: int | None) -> np.ndarray:
-    """Return numbers with so many significant digits."""
-    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
-    return array if digits is None else np.array([float(f"{each:.{digits}g}") for each in array], dtype=np.float64)
-
-
-def _probability(values: Any, digits: int | None) -> np.ndarray:
-    """Return probabilities with so many decimals."""
-    array = np.asarray(values, dtype=np.float64)
-    return array if digits is None else array.round(digits)
 
 
 def _noted(frame: pd.DataFrame, notes: Sequence[str]) -> pd.DataFrame:

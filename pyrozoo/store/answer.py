@@ -2,82 +2,244 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from torch import Tensor
 
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import replacing
+from pyrozoo.data.container import storable
+from pyrozoo.data.readers.cells import plain
+from pyrozoo.data.survey import as_number, label_of
 
 ENDINGS = (".csv", ".tsv", ".xlsx", ".parquet")
 
-MOST_LINES = 2**20 - 1
-"""Rows of a sheet of .xlsx beside its header."""
+DIGITS = 4
+"""Significant digits of answers in a file."""
 
-UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
+MOST_LINES, MOST_COLUMNS, MOST_LETTERS = 2**20 - 1, 2**14, 2**15 - 1
+"""Rows of a sheet of .xlsx beside its header, its columns, and the letters of a cell."""
+
+MOST_EXACT = 10**15
+"""Whole numbers from here on lose digits in a spreadsheet: they are text there."""
+
+UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """Characters that XML, and so a spreadsheet, cannot hold."""
 
+FORMULA = re.compile(r"[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-](?!-*$)")
+"""How a text begins that a spreadsheet takes for a formula (OWASP, CSV injection), wide letters too; a dash alone is
+none."""
 
-def check_ending(path: str | Path) -> Path:
+FILLED = "FFF2CC"
+"""The colour of filled cells: a light yellow."""
+
+
+# What stands beside a table -------------------------------------------------------------------------------------------
+
+
+def beside(frame: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with answers beside it, line by line, under names of their own."""
+    taken = set(map(str, frame.columns))
+    names = [f"{name} (fit)" if str(name) in taken else name for name in answers.columns]
+    return pd.concat([frame, answers.set_axis(frame.index).set_axis(names, axis=1)], axis=1)
+
+
+def rounded(values: Any, digits: int | None) -> np.ndarray:
+    """Return numbers with so many significant digits."""
+    array = np.asarray(values.cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
+    return array if digits is None else np.array([float(f"{each:.{digits}g}") for each in array], dtype=np.float64)
+
+
+def probability(values: Any, digits: int | None) -> np.ndarray:
+    """Return probabilities with so many decimals."""
+    array = np.asarray(values, dtype=np.float64)
+    return array if digits is None else array.round(digits)
+
+
+def short(answers: pd.DataFrame, digits: int | None) -> pd.DataFrame:
+    """Return what is said of rows with so many digits."""
+
+    def one(column: pd.Series) -> Any:
+        if str(column.name).startswith("probability"):
+            return probability(column, digits)
+        return rounded(column, digits) if column.dtype.kind == "f" else column
+
+    return answers.apply(one)
+
+
+def answered(own: Any, lines: np.ndarray, levels: Sequence[str]) -> Any:
+    """Return a column of answers with some put in, as its other cells spell them."""
+    categories = isinstance(own.dtype, pd.CategoricalDtype)
+    spelled = {label_of(each): each for each in (own.cat.categories if categories else own.dropna().unique())}
+    text = bool(own.notna().any()) and pd.api.types.is_string_dtype(own.dropna())
+    for level in set(levels) - set(spelled):
+        value = None if text else as_number(level)
+        spelled[level] = level if value is None else int(value) if value.is_integer() else value
+    if categories:
+        more = dict.fromkeys(spelled[level] for level in levels)
+        result = own.cat.add_categories([each for each in more if each not in own.cat.categories])
+    else:
+        result = own.astype(object)
+    result.iloc[lines] = [spelled[level] for level in levels]
+    return result if categories else result.infer_objects()
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def check_ending(path: str | Path, setting: str = "output") -> Path:
     """Return a path that can be written, or raise SettingError."""
     path = Path(path)
     if path.suffix.lower() not in ENDINGS:
-        raise SettingError(f"output={path}: its name must end in {', '.join(ENDINGS)}")
+        raise SettingError(f"{setting}={path}: its name must end in {', '.join(ENDINGS)}")
     return path
 
 
-def write_answer(path: str | Path, frame: pd.DataFrame) -> Path:
+def write_answer(
+    path: str | Path, frame: pd.DataFrame, marked: Collection[tuple[int, int]] = (),
+    sheets: Mapping[str, pd.DataFrame] | None = None,
+) -> Path:  # fmt: skip
     """Write a table, its index first unless it only counts rows, by the ending of the file's name.
+
+    Text stays text: where a spreadsheet would take it for a formula, CSV and TSV get an apostrophe before it.
+
+    Args:
+        path: The file.
+        frame: The table.
+        marked: Line and place of cells that get a colour in .xlsx, of a table whose index only counts rows.
+        sheets: Further sheets of .xlsx, by name.
 
     Raises:
         SettingError: Another ending, or more rows than a sheet has.
     """
-    path = check_ending(path)
-    if not (isinstance(frame.index, pd.RangeIndex) and frame.index.name is None):
-        names = [name if name is not None else "row" for name in frame.index.names]
-        frame = frame.reset_index(names=names)
+    path, frame = check_ending(path), unindexed(frame)
     ending = path.suffix.lower()
-    if ending == ".xlsx" and len(frame) > MOST_LINES:
-        raise SettingError(f"output={path}: {len(frame)} rows do not fit into a sheet; write .csv or .parquet")
+    if ending == ".xlsx" and (len(frame) > MOST_LINES or len(frame.columns) > MOST_COLUMNS):
+        size = f"{len(frame)} rows" if len(frame) > MOST_LINES else f"{len(frame.columns)} columns"
+        raise SettingError(f"output={path}: {size} do not fit into a sheet; write .csv or .parquet")
     with replacing(path) as temporary:
         if ending == ".xlsx":
-            _write_sheet(temporary, frame)
+            _write_book(temporary, {"scored": frame, **(sheets or {})}, marked)
         elif ending == ".parquet":
-            frame.rename(columns=str).to_parquet(temporary, engine="pyarrow", index=False)
+            _one_typed(frame.set_axis([*map(str, frame.columns)], axis=1)).to_parquet(
+                temporary, engine="pyarrow", index=False
+            )
         else:
-            # A column of whole numbers with holes is one of floats: 3 stays 3.
-            frame.to_csv(temporary, index=False, sep="\t" if ending == ".tsv" else ",", float_format="%.15g")
+            text = neutral(frame).to_csv(index=False, sep="\t" if ending == ".tsv" else ",", float_format=_spelled)
+            temporary.write_bytes(storable(text).encode("utf-8"))
     return path
 
 
-def _write_sheet(path: Path, frame: pd.DataFrame) -> None:
-    """Write a sheet in which text is text, such as a label that begins with an equals sign."""
+def unindexed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table with its index as its first columns, unless it only counts rows."""
+    if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None:
+        return frame
+    taken = {*frame.columns}
+    names = [name if name is not None else "row" for name in frame.index.names]
+    return frame.reset_index(names=[f"{name} (index)" if name in taken else name for name in names])
+
+
+def _spelled(value: Any) -> str:
+    """Spell a number so that it is read back the same: whole ones as whole ones."""
+    return repr(float(value)).removesuffix(".0")
+
+
+def neutral(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which no text begins as a formula does: such a one gets an apostrophe before it."""
+    frame = frame.set_axis([_neutral(str(name)) for name in frame.columns], axis=1)
+    for place, kind in enumerate(frame.dtypes):
+        if isinstance(kind, pd.CategoricalDtype):
+            frame.isetitem(place, frame.iloc[:, place].astype(object).array)
+        elif not pd.api.types.is_string_dtype(kind) and not pd.api.types.is_object_dtype(kind):
+            continue
+        column = frame.iloc[:, place]
+        cells = [_neutral(each) for each in column.to_list()]
+        if any(one is not other for one, other in zip(cells, column.to_list(), strict=True)):
+            frame.isetitem(place, pd.Series(cells, dtype=object).array)
+    return frame
+
+
+def _neutral(cell: Any) -> Any:
+    if isinstance(cell, str) and FORMULA.match(cell) and plain(cell) is None and plain(cell, ",") is None:
+        return f"'{cell}"
+    return cell
+
+
+def _one_typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which a column of numbers and texts is one of texts: Parquet has no other."""
+    frame = frame.copy(deep=False)
+    for place, kind in enumerate(frame.dtypes):
+        if not pd.api.types.is_object_dtype(kind):
+            continue
+        column = frame.iloc[:, place]
+        if pd.api.types.infer_dtype(column, skipna=True).startswith("mixed"):
+            cells = [each if isinstance(each, str) or _gone(each) else str(each) for each in column]
+            frame.isetitem(place, pd.Series(cells, dtype=object).array)
+    return frame
+
+
+def _gone(value: Any) -> bool:
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def _write_book(path: Path, sheets: Mapping[str, pd.DataFrame], marked: Collection[tuple[int, int]]) -> None:
+    """Write sheets in which text is text, such as a label that begins with an equals sign."""
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
+    from openpyxl.styles import PatternFill
 
-    book = Workbook(write_only=True)
-    sheet: Any = book.create_sheet("scored")
+    book, fill, places = Workbook(write_only=True), PatternFill("solid", fgColor=FILLED), {*marked}
+    for name, frame in sheets.items():
+        sheet: Any = book.create_sheet(name)
 
-    def cell(value: Any) -> Any:
-        if pd.isna(value):
-            return None
-        if isinstance(value, str) or not isinstance(value, int | float | bool):
-            value = value if isinstance(value, str) or hasattr(value, "isoformat") else _number(value)
-        if not isinstance(value, str):
-            return value
-        made = WriteOnlyCell(sheet, UNPRINTABLE.sub("", value))
-        made.data_type = "s"  # otherwise = begins a formula
-        return made
+        def styled(value: Any, mark: bool = False, sheet: Any = sheet) -> Any:
+            made = WriteOnlyCell(sheet, value)
+            if isinstance(value, str):
+                made.data_type = "s"  # otherwise = begins a formula
+            if mark:
+                made.fill = fill
+            return made
 
-    sheet.append([cell(str(name)) for name in frame.columns])
-    for line in frame.itertuples(index=False, name=None):
-        sheet.append([cell(value) for value in line])
+        def text(value: Any) -> Any:
+            return styled(value) if isinstance(value, str) and value.startswith("=") else value
+
+        columns = [[text(each) for each in _of_column(frame.iloc[:, j])] for j in range(len(frame.columns))]
+        for i, j in places:
+            columns[j][i] = styled(_of_sheet(frame.iat[i, j]), mark=True)
+        sheet.append([text(_of_sheet(str(each))) for each in frame.columns])
+        for line in zip(*columns, strict=True):
+            sheet.append(line)
+        places = set()  # only the first sheet's
     book.save(path)
 
 
-def _number(value: Any) -> Any:
-    """Return a NumPy number as Python's own, and anything else as text."""
-    plain = value.item() if hasattr(value, "item") else value
-    return plain if isinstance(plain, int | float | bool) else str(plain)
+def _of_column(column: pd.Series) -> list[Any]:
+    """Return the cells of a column as a spreadsheet can hold them."""
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f" and not np.isinf(column.to_numpy()).any():
+        return [None if value != value else value for value in column.tolist()]
+    return [_of_sheet(value) for value in column.to_list()]
+
+
+def _of_sheet(value: Any) -> Any:
+    """Return a cell as a spreadsheet can hold it; what it cannot is text."""
+    if _gone(value):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, Integral):
+        return int(value) if abs(int(value)) < MOST_EXACT else str(int(value))
+    if isinstance(value, Real | Decimal) and not isinstance(value, np.timedelta64):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if isinstance(value, date) and getattr(value, "tzinfo", None) is None and value.year >= 1900:
+        return value
+    text = value if isinstance(value, str) else value.isoformat() if hasattr(value, "isoformat") else str(value)
+    return UNPRINTABLE.sub("", text)[:MOST_LETTERS]

@@ -25,12 +25,15 @@ from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, NotApplicable, first_line, noted
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
+from pyrozoo.data.readers.reading import Reading
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate
 from pyrozoo.report import html
 from pyrozoo.report.pictures import standard_pictures
 from pyrozoo.report.plates import draw_plates
 from pyrozoo.store.inference_data import from_inference_data, netcdf, versions
+from pyrozoo.store.results import NAMES as RESULTS
+from pyrozoo.store.results import of_a_reader, write_results
 from pyrozoo.store.synthetic import write_synthetic
 from pyrozoo.store.tables import write_table, write_text
 
@@ -82,7 +85,7 @@ def write_report(directory: Path, template: str, values: Mapping[str, Any]) -> N
 def write_run(
     fit: Fit, data: az.InferenceData, directory: Path, config: str, card: Card, *,
     synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
-    progress: bool | None = False, kept: bool = False,
+    progress: bool | None = False, kept: bool = False, reading: Reading | None = None,
 ) -> None:  # fmt: skip
     """Write everything about a fit: first what it is, then what is made of it.
 
@@ -97,6 +100,7 @@ def write_run(
         synthetic_given: Answers that all of them have.
         progress: Whether to show a bar while writing them.
         kept: Whether ``write_fit`` has been here, and nothing but the metrics is new.
+        reading: How a file or a frame was read, which the reader gets back.
     """
     if kept:
         write_metrics(directory, fit.metrics)
@@ -106,6 +110,9 @@ def write_run(
         path, count = directory / "tables" / "synthetic.csv", synthetic_rows or fit.data.shape[0]
         with _making(fit, directory)("the table synthetic"):
             write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress))
+    if reading is not None and of_a_reader(reading, fit.data):
+        with _making(fit)("the reader's own table, results.csv,"):
+            write_results(fit, reading, directory)
     write_page(fit, data, directory, config, card)
 
 
@@ -162,6 +169,7 @@ def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, c
             "plates": next((each for each in drawn if each["name"] == PLATES), UNDRAWN),
             "story": type(fit.model).__doc__,
             "pictures": [each for each in drawn if each["name"] != PLATES],
+            "results": [name for name in RESULTS if (directory / name).is_file()],
             "tables": {name: html.table(frame, 12) for name, frame in tables.items()}, "settings": config,
         })  # fmt: skip
 

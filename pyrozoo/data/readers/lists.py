@@ -93,6 +93,7 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) ->
             reading.problems.append(f"data.{setting} has no meaning for a list of row, column and value")
     if reading.problems:
         return
+    reading.label_column = names[where["row"]] if headed and raw.shape is None else None
     values = _values(reading, raw, names, where)
     codes: list[np.ndarray] = []
     called: list[list[str]] = []

@@ -56,6 +56,7 @@ class Reading:
         exposure: Of each row.
         lines: For each row, or entry, its line among all of the source's.
         places: For each column taken, its place among all of the source's.
+        asked: Of a list: line, row and column of the lines without a value, [line, 3].
         own: Makes the reader's own table, a pandas DataFrame with all of its columns (see ``source.own_table``).
     """
 
@@ -80,6 +81,7 @@ class Reading:
     exposure: np.ndarray | None = None
     lines: np.ndarray | None = None
     places: Sequence[int] = ()
+    asked: np.ndarray | None = None
     own: Callable[[], Any] | None = None
 
     def suggest(self, setting: str, *values: Any) -> None:
@@ -113,7 +115,12 @@ class Reading:
 
     def emptied(self) -> Reading:
         """Return the reading without the cells that became data: what is left says how they were read."""
-        return replace(self, values=None, answers=None, entries=None, image=None)
+        asked, entries = None, self.entries
+        if entries is not None:
+            at = np.flatnonzero(np.isnan(entries.values))
+            lines = at if self.lines is None else self.lines[at]
+            asked = np.stack([lines, entries.rows[at], entries.columns[at]], 1)
+        return replace(self, values=None, answers=None, entries=None, image=None, asked=asked)
 
     def checked(self) -> Reading:
         """Return the reading itself, or raise DataError with all that is wrong."""

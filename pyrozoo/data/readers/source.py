@@ -373,10 +373,11 @@ def _typed(column: Any, decimal: str) -> Any:
     stripped = texts(column)
     spelled = [each for each in stripped.to_pylist() if each is not None]
     values, bad = numbers(column, decimal)
-    if bad.spelled or not spelled or any(each.lower() in ("true", "false") for each in spelled[:100]):
-        return pd.array(stripped.to_pylist() if len(spelled) < len(column) else column.to_pylist(), dtype=object)
-    if any(each.lstrip("+-").startswith("0") and each.lstrip("+-")[1:2].isdecimal() for each in spelled):
-        return pd.array(stripped.to_pylist(), dtype=object)
+    padded = any(each.lstrip("+-").startswith("0") and each.lstrip("+-")[1:2].isdecimal() for each in spelled)
+    if bad.spelled or not spelled or padded or any(each.lower() in ("true", "false") for each in spelled[:100]):
+        gone = np.array([each is None for each in stripped.to_pylist()], bool)
+        cells = pd.Series(column.to_pylist(), dtype=object)
+        return cells.where(~gone, None).array
     if all(INTEGER.fullmatch(each) for each in spelled):
         return pd.array(
             [None if np.isnan(value) else int(value) for value in values],

@@ -82,6 +82,10 @@ class View(view.View):
         """Return draws with the factors of the rows, new ones folded in."""
         return fit.draws if part is fit.data else fold_in(fit.posterior, fit.draws, part)
 
+    def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
+        """Return each row's offset and factors and how unsure they are."""
+        return view.own_factors(fit, self.draws_of(fit, part), part)
+
     def recommend(self, fit: Fit, draws: Draws, part: Any, rows: Sequence[int], count: int) -> pd.DataFrame:
         """Return the columns that rows have not rated, by expected rating."""
         return recommend(fit.model, draws, part, list(rows), count).drop(columns="rated")
