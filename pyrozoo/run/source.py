@@ -62,9 +62,9 @@ def read(
     if not 0 <= seed < 2**31:
         raise SettingError(f"data.seed is {seed}; it must be between 0 and 2^31")
     found: Reading | None = None
-    if isinstance(given, Data) and layout.stated:
+    if isinstance(given, Data) and source == "given" and layout.stated:
         raise SettingError(f"data.{next(iter(layout.stated))} is for files and tables; {given.name} is data already")
-    if given is not None and not is_frame(given) and not layout.stated:
+    if isinstance(given, Data) or (given is not None and not is_frame(given) and not layout.stated):
         data = container.of(given)
     elif given is not None or source in (*catalog.KINDS, "file"):
         found, container, data = _read(rest, source, model, container, layout, given)

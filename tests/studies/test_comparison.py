@@ -363,7 +363,7 @@ def test_statistics_that_the_data_lack_are_left_out(monkeypatch):
     monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 30)
     found = checks(fit_of("right", some(1)))
     assert found
-    assert all(np.isfinite(value) for value in found.values())
+    assert all(np.isfinite(value) for value in found.values() if not isinstance(value, str))
 
 
 @pytest.fixture(scope="module")
