@@ -8,11 +8,12 @@ from typing import Any
 import torch
 
 from pyrozoo.data.grid import Grid
+from pyrozoo.data.kinds import Kind
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.readers.layout import Wanted, layout_of
 from pyrozoo.data.readers.reading import Reading
-from pyrozoo.data.readers.source import read_source
-from pyrozoo.data.survey import Survey
+from pyrozoo.data.readers.source import read_source, typed
+from pyrozoo.data.survey import Survey, label_or_none
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 
@@ -76,8 +77,17 @@ def _survey(reading: Reading) -> Survey:
     import pandas as pd
 
     assert reading.answers is not None
+    decimal = reading.facts.get("decimal", ".")
     columns = [each.to_pandas().array for each in reading.answers]
     frame = pd.DataFrame(dict(enumerate(columns)), index=pd.Index(list(reading.rows), dtype=object))
-    return Survey.of(
+    made = Survey.of(
         frame.set_axis(list(reading.columns), axis=1), reading.name, most_levels=reading.layout.most_levels
     )
+    own = reading.own() if reading.in_python and reading.own is not None else None
+    if own is not None:
+        theirs = [own.iloc[:, place] for place in reading.places]
+    else:
+        theirs = [pd.Series(typed(each, decimal)) for each in reading.answers]
+    pairs = zip(theirs, made.levels, strict=True)
+    kinds = [Kind.of_column(column, levels, label_or_none, own is None) for column, levels in pairs]
+    return replace(made, kinds=kinds)

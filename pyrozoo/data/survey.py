@@ -17,6 +17,7 @@ from torch import Tensor
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import MOST_PAIRED, Arrays, Coded, Stored, array_of, check_size, labels, refuse_twice
+from pyrozoo.data.kinds import Kind
 from pyrozoo.data.known_rows import noted
 from pyrozoo.data.readers.cells import MISSING
 from pyrozoo.data.readers.layout import MOST_LEVELS
@@ -37,6 +38,7 @@ class Survey(Coded):
     Attributes:
         levels: The names of every column's categories, in the order of their codes; empty: numbered, up to the largest
             code of the column.
+        kinds: What each column was, whose type synthetic rows get back; empty: nobody knows.
 
     Raises:
         DataError: Not one list of levels per column, or a level that a column has twice.
@@ -44,6 +46,7 @@ class Survey(Coded):
 
     name: str = "survey"
     levels: Sequence[Sequence[str]] = ()
+    kinds: Sequence[Kind] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,6 +175,31 @@ class Survey(Coded):
         columns = {column: pd.Categorical.from_codes(whole[:, column], categories=each) for column, each in named}
         return pd.DataFrame(columns, index=index).set_axis(list(self.column_labels), axis=1)
 
+    def typed(self, values: Tensor) -> pd.DataFrame:
+        """Return answers as their reader has them: each column of its own type, as far as that is known.
+
+        Whole numbers and truth values are of types that know holes where there are any.
+
+        Args:
+            values: Codes, [n, D]; NaN where there is none.
+        """
+        if not self.kinds:
+            return self.frame(values)
+        codes = values.detach().cpu().nan_to_num(nan=-1.0).to(torch.int16).numpy()
+        each = zip(self.kinds, self.levels, codes.T, strict=True)
+        columns = {place: kind.column(its, levels) for place, (kind, levels, its) in enumerate(each)}
+        return pd.DataFrame(columns, index=pd.RangeIndex(len(codes))).set_axis(list(self.column_labels), axis=1)
+
+    def holes(self, count: int, generator: np.random.Generator) -> Tensor:
+        """Draw which answers are missing, [count, D] bool: each row has the holes of a row of the survey.
+
+        So columns have holes as often as here, and together as here. What was held out is no hole.
+        """
+        seen = self.observed.clone()
+        if self.hidden is not None:
+            seen[self.hidden.rows, self.hidden.columns] = True
+        return ~seen[torch.as_tensor(generator.integers(len(seen), size=count), device=seen.device)]
+
     def cramers_v(self, values: Tensor | None = None) -> Tensor:
         """Return Cramér's V of every pair of columns over the rows that answer both, [D, D] (see ``math.association``).
 
@@ -204,12 +232,15 @@ class Survey(Coded):
     def stored(self, site: str) -> tuple[Arrays, Arrays]:
         """Return the codes; how many categories each column has, hidden entries and test rows beside them."""
         observed, extra = super().stored(site)
+        if self.kinds:
+            extra["kinds"] = ("column",), np.array([each.text for each in self.kinds])
         return observed, extra | {"categories": (("column",), np.array(self.categories))}
 
     @classmethod
     def _own(cls, extra: Stored, coords: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         names, pairs = iter(coords["category"]), zip(coords["column"], extra["categories"].tolist(), strict=True)
-        return {"levels": [[next(names).removeprefix(f"{column}=") for _ in range(count)] for column, count in pairs]}
+        levels = [[next(names).removeprefix(f"{column}=") for _ in range(count)] for column, count in pairs]
+        return {"levels": levels, "kinds": [Kind.from_text(str(each)) for each in extra.get("kinds", ())]}
 
     @classmethod
     def blank(cls, rows: int, columns: int, categories: int | list[int] = 3) -> Survey:
@@ -273,7 +304,7 @@ class Survey(Coded):
             values[table.hidden.rows, table.hidden.columns] = table.hidden.values.to(values)
         columns = [pd.Series(column) for column in values.cpu().numpy().T]
         found = cls._of_columns(columns, table.row_labels, table.column_labels, table.name)
-        found = replace(found, notes=(*table.notes, *found.notes))
+        found = replace(found, notes=(*table.notes, *found.notes), kinds=())
         if table.hidden is not None:
             found = found.hide(table.hidden.rows.cpu(), table.hidden.columns.cpu())
             if found.hidden is not None:
@@ -287,7 +318,7 @@ class Survey(Coded):
     ) -> Survey:  # fmt: skip
         """Make a survey of columns of labels."""
         refuse_twice(column_labels, name)
-        values, levels, ambiguous = np.empty((len(row_labels), len(columns))), [], 0
+        values, levels, ambiguous = np.empty((len(row_labels), len(columns))), list[list[str]](), 0
         for position, (column, label) in enumerate(zip(columns, column_labels, strict=True)):
 
             def cell(row: int, label: str = label) -> str:
@@ -306,7 +337,9 @@ class Survey(Coded):
                     f"{name}: column {label!r} has {len(found)} categories, more than {most_levels}: {about} "
                     "(data.most_levels)"
                 )
-        survey = cls(torch.as_tensor(values), row_labels, column_labels, name, levels=levels).checked()
+        kinds = [Kind.of_column(column, its, label_or_none) for column, its in zip(columns, levels, strict=True)]
+        made = cls(torch.as_tensor(values), row_labels, column_labels, name, levels=levels, kinds=kinds)
+        survey = made.checked()
         silent = int((~survey.observed.any(1)).sum())
         notes = [f"{silent} rows of {name} have no answer"] if silent else []
         if ambiguous:
@@ -336,6 +369,14 @@ def label_of(cell: Any) -> str | None:
     if math.isinf(number):
         raise ValueError("is infinite")
     return str(int(number)) if number == int(number) and abs(number) < 1e15 else str(number)
+
+
+def label_or_none(cell: Any) -> str | None:
+    """Return how a category is called, None also where it can be none."""
+    try:
+        return label_of(cell)
+    except ValueError:
+        return None
 
 
 def as_number(level: str) -> float | None:

@@ -73,6 +73,7 @@ class Own(Settings):
         posterior_megabytes: What draws may take in memory, and in posterior.nc.
         synthetic_rows: Rows of tables/synthetic.csv.
         synthetic_given: Answers that all of them have.
+        synthetic_holes: Whether they have holes as often as the data.
     """
 
     seed: int = whole(0, 2**63 - 1, default=0)
@@ -83,6 +84,7 @@ class Own(Settings):
     posterior_megabytes: float = positive(default=200)
     synthetic_rows: int | None = whole(optional=True, default=None)
     synthetic_given: Mapping[str, str] | None = None
+    synthetic_holes: bool = True
 
     @classmethod
     def within(cls, config: Mapping[str, Any]) -> Own:
@@ -242,7 +244,8 @@ class Result(Fit):
         """
         directory = Path(directory)
         text = config or yaml.safe_dump(dict(self.settings), sort_keys=False)
-        asked = {name: self.settings.get(name) for name in ("synthetic_rows", "synthetic_given", "progress")}
+        names = ("synthetic_rows", "synthetic_given", "synthetic_holes", "progress")
+        asked = {name: self.settings[name] for name in names if name in self.settings}
         kept = self.kept == (directory, self.notes)
         write_run(self, self._noted(), directory, text, self._card(), kept=kept, reading=self.reading, **asked)
         return directory

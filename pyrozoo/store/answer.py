@@ -134,7 +134,7 @@ def write_answer(
                 temporary, engine="pyarrow", index=False
             )
         else:
-            text = neutral(frame).to_csv(index=False, sep="\t" if ending == ".tsv" else ",", float_format=_spelled)
+            text = neutral(frame).to_csv(index=False, sep="\t" if ending == ".tsv" else ",", float_format=spelled)
             temporary.write_bytes(storable(text).encode("utf-8"))
     return path
 
@@ -148,7 +148,7 @@ def unindexed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(names=[f"{name} (index)" if name in taken else name for name in names])
 
 
-def _spelled(value: Any) -> str:
+def spelled(value: Any) -> str:
     """Spell a number so that it is read back the same: whole ones as whole ones."""
     return repr(float(value)).removesuffix(".0")
 

@@ -85,7 +85,7 @@ def write_report(directory: Path, template: str, values: Mapping[str, Any]) -> N
 def write_run(
     fit: Fit, data: az.InferenceData, directory: Path, config: str, card: Card, *,
     synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
-    progress: bool | None = False, kept: bool = False, reading: Reading | None = None,
+    synthetic_holes: bool = True, progress: bool | None = False, kept: bool = False, reading: Reading | None = None,
 ) -> None:  # fmt: skip
     """Write everything about a fit: first what it is, then what is made of it.
 
@@ -98,6 +98,7 @@ def write_run(
         card: The verdict.
         synthetic_rows: Rows of tables/synthetic.csv, where the model can draw them; None: as many as the data have.
         synthetic_given: Answers that all of them have.
+        synthetic_holes: Whether they have holes as often as the data.
         progress: Whether to show a bar while writing them.
         kept: Whether ``write_fit`` has been here, and nothing but the metrics is new.
         reading: How a file or a frame was read, which the reader gets back.
@@ -109,7 +110,7 @@ def write_run(
     if view_of(fit.model).synthesizes:
         path, count = directory / "tables" / "synthetic.csv", synthetic_rows or fit.data.shape[0]
         with _making(fit, directory)("the table synthetic"):
-            write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress))
+            write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress), synthetic_holes)
     if reading is not None and of_a_reader(reading, fit.data):
         with _making(fit)("the reader's own table, results.csv,"):
             write_results(fit, reading, directory)

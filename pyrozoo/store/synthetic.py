@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
@@ -16,6 +18,7 @@ from pyrozoo.core.paths import replacing
 from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import storable
+from pyrozoo.store.answer import spelled
 
 
 def check_request(model: Any, count: int | None, given: Mapping[str, str] | None) -> None:
@@ -32,23 +35,43 @@ def check_request(model: Any, count: int | None, given: Mapping[str, str] | None
         raise SettingError(f"synthetic_rows is {count}; it must be at least 1, or null")
 
 
-def _draw(fit: Fit, count: int, given: Mapping[str, str] | None, seed: int, take: Callable[[Tensor], None]) -> None:
-    """Draw rows chunk by chunk under a seed of their own."""
+def _draw(
+    fit: Fit, count: int, given: Mapping[str, str] | None, seed: int, holes: bool, take: Callable[[Tensor], None]
+) -> None:  # fmt: skip
+    """Draw rows chunk by chunk under a seed of their own; holes are drawn apart, so that they change no answer."""
     check_request(fit.model, count, given)
+    generator, asked = np.random.default_rng((seed, HOLES_STREAM)), [*fit.data.codes_of(given or {})]
     with seeded(seed):
         for codes in view_of(fit.model).synthesize(fit, count, given):
+            if holes:
+                gone = fit.data.holes(len(codes), generator)
+                gone[:, asked] = False
+                codes = codes.masked_fill(gone.to(codes.device), torch.nan)
             take(codes)
 
 
-def synthetic_frame(fit: Fit, count: int, given: Mapping[str, str] | None, seed: int) -> pd.DataFrame:
-    """Return synthetic rows with the data's own column names and labels; ``given``: column -> level that all have."""
-    frames: list[pd.DataFrame] = []
-    _draw(fit, count, given, seed, lambda codes: frames.append(fit.data.frame(codes)))
-    return pd.concat(frames, ignore_index=True)
+HOLES_STREAM = 3
+
+
+def synthetic_frame(
+    fit: Fit, count: int, given: Mapping[str, str] | None, seed: int, holes: bool = True
+) -> pd.DataFrame:  # fmt: skip
+    """Return synthetic rows with the data's own column names, labels and types.
+
+    Args:
+        fit: The fit.
+        count: How many.
+        given: Column -> level that all have.
+        seed: Of the draw.
+        holes: Whether answers are missing as often as in the data.
+    """
+    parts: list[Tensor] = []
+    _draw(fit, count, given, seed, holes, lambda codes: parts.append(codes.cpu()))
+    return fit.data.typed(torch.cat(parts))
 
 
 def write_synthetic(
-    fit: Fit, path: Path, count: int, given: Mapping[str, str] | None, seed: int, progress: bool
+    fit: Fit, path: Path, count: int, given: Mapping[str, str] | None, seed: int, progress: bool, holes: bool = True
 ) -> Path:  # fmt: skip
     """Write synthetic rows to a CSV file, a chunk at a time, and move it into place when all are there.
 
@@ -57,10 +80,11 @@ def write_synthetic(
     with bar(count, path.name, shown=progress, unit="row") as shown, replacing(path) as temporary:
 
         def take(codes: Tensor) -> None:
-            text = fit.data.frame(codes).to_csv(header=not temporary.exists(), index=False)
+            frame = fit.data.typed(codes)
+            text = frame.to_csv(header=not temporary.exists(), index=False, float_format=spelled)
             with temporary.open("ab") as file:
                 file.write(storable(text).encode("utf-8"))
             shown.update(len(codes))
 
-        _draw(fit, count, given, seed, take)
+        _draw(fit, count, given, seed, holes, take)
     return path

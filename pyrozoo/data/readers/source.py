@@ -359,17 +359,30 @@ def own_frame(raw: Raw, names: Sequence[str], decimal: str) -> Any:
     """Return a source as a DataFrame: numbers as numbers, all else as it is spelled, under its own names."""
     import pandas as pd
 
-    columns = [_typed(column, decimal) for column in raw.columns]
+    columns = [typed(column, decimal) for column in raw.columns]
     frame = pd.DataFrame(dict(enumerate(columns)), index=None if raw.labels is None else pd.Index(raw.labels))
     return frame.set_axis(list(names), axis=1)
 
 
-def _typed(column: Any, decimal: str) -> Any:
+def _whole_numbers(column: Any) -> Any:
+    """Return a column as pandas has it: whole numbers and truth values with holes are of types that know these."""
+    import pandas as pd
+    import pyarrow as pa
+
+    kind = column.type
+    if column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+        name = "boolean" if pa.types.is_boolean(kind) else str(kind).replace("int", "Int").replace("u", "U")
+        return pd.array(column.to_pylist(), dtype=name)
+    return column.to_pandas().array
+
+
+def typed(column: Any, decimal: str) -> Any:
     """Return a column of text as numbers where all of it spells them and nothing is lost: 007 stays text."""
     import pandas as pd
+    import pyarrow as pa
 
-    if not is_text(column):
-        return column.to_pandas().array
+    if pa.types.is_dictionary(column.type) or not is_text(column):
+        return _whole_numbers(column)
     stripped = texts(column)
     spelled = [each for each in stripped.to_pylist() if each is not None]
     values, bad = numbers(column, decimal)
