@@ -64,7 +64,7 @@ def decimal_of(cells: Iterable[str], stated: str | None, delimiter: str) -> tupl
     Args:
         cells: Some of its cells.
         stated: What is said.
-        delimiter: What stands between cells.
+        delimiter: What stands between cells: beside commas a decimal mark is a point.
 
     Returns:
         The mark, a note where it is a comma that was found, and what is wrong: ``1.234`` or ``1,234`` might be one or a
@@ -82,7 +82,7 @@ def decimal_of(cells: Iterable[str], stated: str | None, delimiter: str) -> tupl
         return ".", None, f"{seen[',']!r} has a decimal comma and {seen['.']!r} a decimal point: set {said}"
     if "," in seen:
         return ",", "the decimal mark is a comma (data.decimal)", None
-    doubtful = seen.get("1,234") or (seen.get("1.234") if delimiter == ";" else None)
+    doubtful = seen.get("1,234") or (seen.get("1.234") if delimiter != "," else None)
     if doubtful and "." not in seen:
         return ".", None, f"{doubtful!r} may be a thousand and more, or a decimal: set {said}"
     return ".", None, None

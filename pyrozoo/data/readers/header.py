@@ -70,8 +70,13 @@ def _among_words(
         return False, "the first line holds a cell twice: it is a record, and columns have no names (data.header)", None
     again = [cell in {*each} for cell, (_, each) in zip(cells, body, strict=False) if cell]
     if any(again):
-        if all(again) and any(list(line) == cells for line in zip(*(each for _, each in body), strict=False)):
-            return True, None, None  # files put together, each with its header
+        times = [list(line) for line in zip(*(each for _, each in body), strict=False)].count(cells)
+        if all(each.count(cell) == times for cell, (_, each) in zip(cells, body, strict=False)) and 0 < 3 * times < len(
+            body[0][1]
+        ):
+            said = f"{times} lines repeat the first one, which names the columns (data.header)"
+            said += ": data.exclude_rows leaves them out"
+            return True, said, None  # files put together, each with its header
         return False, "cells of the first line occur again below it: it is a record (data.header)", None
     few = any(len(each) >= 8 and len({*each}) <= len(each) / 2 for _, each in body)
     if few or not listed or any(LABELS.fullmatch(cell) or role_of(cell) for cell in there):
@@ -92,7 +97,7 @@ def _among_numbers(
     known = [value for value in below if value is not None]
     outside = bool(known) and all(not min(whole, default=0) <= value <= max(whole, default=0) for value in known)
     years = len(whole) == len(values) and all(1800 <= each <= 2200 for each in whole) and sorted({*whole}) == whole
-    labelled = len(beside) == 1 and not numeric[0] and bool(LABELS.fullmatch(cells[0]))
+    labelled = len(beside) == 1 and not numeric[0] and bool(LABELS.fullmatch(cells[0]) or role_of(cells[0]))
     if labelled and cells[0]:
         return True, None, None
     if len(beside) == 1 and not cells[0] and _counts(body[0][1]):
@@ -104,11 +109,18 @@ def _among_numbers(
             f"the first line, {', '.join(cells[:3])} ..., counts the columns: it names them (data.header)",
             None,
         )
-    if (places and len(whole) > 1) or (years and not outside and len(whole) > 1):
+    single = len(whole) == 1 and (places or years) and _called(cells, body)
+    if (places and len(whole) > 1) or (years and not outside and len(whole) > 1) or single:
         return True, None, f"the first line is {', '.join(cells[:6])}: {ASK}"
     if years and outside:
         return True, f"the first line holds years: they name the columns ({cells[-1]} ...; data.header)", None
     return False, "the first line holds numbers: it is a record, and columns have no names (data.header)", None
+
+
+def _called(cells: list[str], body: list[tuple[str, list[str]]]) -> bool:
+    """Return whether one number may be the name of a column: it is alone, or beside names of rows."""
+    labels = body[0][1]
+    return len(cells) == 1 or (len(cells) == 2 and body[0][0] == "text" and len({*labels, cells[0]}) == len(labels) + 1)
 
 
 def _counts(cells: Sequence[str]) -> bool:

@@ -20,6 +20,9 @@ ROLES = ("row", "column", "value")
 DENSE = 4
 """Whole numbers are told apart by counting where their range is at most so many times their number."""
 
+MOSTLY = 0.7
+"""Share of lines with a pair of their own in what may be a list."""
+
 SORTED = 10
 """Lines from which on a sorted first column says that a table is a list."""
 
@@ -47,24 +50,43 @@ def looks_listed(raw: Raw, names: Sequence[str], headed: bool, decimal: str) -> 
     words = [
         is_text(each) and not _numbers_in(found) for each, (_, found) in zip(raw.columns, (first, second), strict=False)
     ]
-    if len(names) == 2 and all(words):
-        return True, "it has two columns of text"
     if len(names) == 2:
-        return (None if headed and any(roles[:2]) else False), "it has two columns"
+        alone = [len(found) == raw.length for _, found in (first, second)]
+        whole = (headed and any(roles)) or all(_ids(each, decimal) for each in raw.columns)
+        return _pairs(words, alone, whole)
     keys = first[0] * (len(second[1]) + 1) + second[0]
-    unique = len(np.unique(keys)) == len(keys)
+    unique = (found := len(np.unique(keys))) == len(keys)
     repeats = len(first[1]) < raw.length
     if words[0] and not repeats and not words[1]:
         return False, "its first column names rows"
     if any(words) and (repeats or words[1]):
         return True, "its first two columns are names that occur again"
     ids = all(_ids(each, decimal) for each in raw.columns[:2])
-    if not ids or not unique or not repeats:
+    if not ids or found < MOSTLY * len(keys) or not repeats:
         return False, "its first columns are numbers like the others"
     values = numbers(raw.columns[0], decimal)[0]
-    if raw.length >= SORTED and bool((np.diff(values) >= 0).all()) and len(second[1]) < raw.length:
+    if raw.length >= SORTED and unique and bool((np.diff(values) >= 0).all()) and len(second[1]) < raw.length:
         return True, "its first column is sorted numbers that occur again, and no pair occurs twice"
     return None, "its first two columns are whole numbers that occur again"
+
+
+def _pairs(words: Sequence[bool], unique: Sequence[bool], whole: bool) -> tuple[bool | None, str]:
+    """Tell whether two columns are pairs, of which the values are left out.
+
+    Args:
+        words: Which columns are text.
+        unique: Which columns have no cell twice.
+        whole: Whether both may be identifiers.
+    """
+    if all(words):
+        return True, "it has two columns of text"
+    if words[0] and unique[0]:
+        return False, "its first column names rows"
+    if words[1] and not unique[1]:
+        return True, "its second column is names that occur again"
+    if any(words) or whole:
+        return None, "it has two columns"
+    return False, "it has two columns"
 
 
 def _numbers_in(found: pa.Array) -> bool:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from pyrozoo.data.readers import lists, tables
-from pyrozoo.data.readers.arrow import distinct, strings
+from pyrozoo.data.readers.arrow import column_of, distinct, strings
 from pyrozoo.data.readers.cells import INTEGER, is_text, named, numbers, texts
 from pyrozoo.data.readers.formats import is_picture, open_raw
 from pyrozoo.data.readers.frames import frame_raw
@@ -192,21 +193,16 @@ def named_columns(raw: Raw, reading: Reading, known: Collection[str] = ()) -> tu
         header, note, problem = has_header(raw.head, raw.columns, decimal, [*asked, *known], maybe)
     reading.notes += [note] if note else []
     reading.problems += [problem] if problem else []
-    if problem:
-        reading.suggest("header", "false")
     reading.facts["header"] = "yes" if header else "no"
     if not header:
-        return [f"column_{i}" for i in range(len(raw.columns))], False, _whole(raw)
+        return [f"column_{i}" for i in range(len(raw.columns))], False, _whole(raw, decimal)
     head = [str(each if each is not None else "").strip() for each in raw.head]
     if len(head) == len(raw.columns) - 1:
-        if not any(each for each in raw.columns[-1].to_pylist() if each):
-            raw = replace(raw, columns=raw.columns[:-1])  # delimiters at the ends of lines
-        else:
-            head = ["", *head]
+        head = ["", *head]  # as R writes names of rows
     return _units(head, raw, reading)
 
 
-def _whole(raw: Raw) -> Raw:
+def _whole(raw: Raw, decimal: str) -> Raw:
     """Put the first record among the others: it is one of them."""
     import pyarrow as pa
 
@@ -217,24 +213,28 @@ def _whole(raw: Raw) -> Raw:
             rest = column if pa.types.is_string(column.type) else column.cast(pa.string())
             first = strings([str(cell if cell is not None else "")])
             if not is_text(column):  # numbers in a large file: the first record's cell spells one, or is blank
-                first, rest = _first_number(str(cell or ""), column)
+                first, rest = _first_number(str(cell or ""), column, decimal)
             columns.append(pa.chunked_array([first, *rest.chunks]))
         else:
             columns.append(pa.chunked_array([chunked([cell]).cast(column.type, safe=False).chunk(0), *column.chunks]))
     return replace(raw, columns=columns, head=None, headless=raw.headless, first=raw.first - 1)
 
 
-def _first_number(cell: str, column: Any) -> tuple[Any, Any]:
-    """Return the first record's cell in the type of a column of numbers, and the column; or both as text."""
+def _first_number(cell: str, column: Any, decimal: str) -> tuple[Any, Any]:
+    """Return the first record's cell in the type of a column of numbers, and the column; both as text if it is none."""
     import pyarrow as pa
 
-    values, bad = numbers(chunked(strings([cell])))
+    values, bad = numbers(chunked(strings([cell])), decimal)
     if bad.spelled or (pa.types.is_integer(column.type) and not INTEGER.fullmatch(cell.strip()) and cell.strip()):
-        return strings([cell]), column.cast(pa.string())
-    made = (
-        pa.nulls(1, column.type) if np.isnan(values[0]) else chunked(strings([cell.strip()])).cast(column.type).chunk(0)
-    )
-    return made, column
+        spelled = column.cast(pa.string())
+        return strings([cell]), pc.replace_substring(spelled, ".", ",") if decimal == "," else spelled
+    if np.isnan(values[0]):
+        return pa.nulls(1, column.type), column
+    return (column_of(values).chunk(0) if pa.types.is_floating(column.type) else _integer(cell)), column
+
+
+def _integer(cell: str) -> Any:
+    return column_of(np.array([int(cell)], np.int64)).chunk(0)
 
 
 def _units(head: list[str], raw: Raw, reading: Reading) -> tuple[list[str], bool, Raw]:
@@ -283,9 +283,9 @@ def _listed(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) -> b
             return None
         return False
     if listed is None:
-        reading.problems.append(f"it may be a list of row, column and value, or a table ({why})")
-        reading.suggest("layout", "list")
-        reading.problems[-1] += ": set data.layout=list or data.layout=table"
+        reading.problems.append(
+            f"it may be a list of row, column and value, or a table ({why}): set data.layout=list or data.layout=table"
+        )
         return None
     if not (listed and "matrix" in why):
         kind = "a list of row, column and value" if listed else "a table, a line per row"

@@ -109,7 +109,7 @@ def _label_column(reading: Reading, raw: Raw, names: Sequence[str], left_out: se
     nothing = raw.names is None and reading.facts.get("header") == "no"
     for i in free:
         called = "" if nothing and i == 0 else names[i]
-        text = _is_words(raw.columns[i])
+        text = _is_words(raw.columns[i], reading.facts.get("decimal", "."))
         if nothing and not (i == 0 and text):
             continue  # what a place is called says nothing
         if not LABELS.fullmatch(apart(called)) and not (i == 0 and text):
@@ -150,13 +150,13 @@ def _doubtful_labels(reading: Reading, name: str, at: int) -> None:
     reading.suggest("exclude", asked)
 
 
-def _is_words(column: pa.ChunkedArray) -> bool:
+def _is_words(column: pa.ChunkedArray, decimal: str) -> bool:
     """Return whether a column is text of which no cell is a number, or true or false."""
     if not is_text(column):
         return False
     _, found = distinct(texts(column))
     return len(found) > 0 and not any(
-        plain(cell) is not None or cell.lower() in TRUE for cell in found.to_pylist()[:1000]
+        plain(cell, decimal) is not None or cell.lower() in TRUE for cell in found.to_pylist()[:1000]
     )
 
 
@@ -188,8 +188,9 @@ def _kept_rows(reading: Reading, raw: Raw, rows: Sequence[str], chosen: Sequence
     if raw.head is not None and raw.length and not raw.headless:
         blank = np.ones(raw.length, bool)
         for column in raw.columns:
-            gone = pc.is_null(texts(column)) if is_text(column) else pc.is_null(column)
-            blank &= np.array(gone.to_pylist(), bool) if raw.length < 10_000 else False
+            words = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+            gone = pc.equal(pc.utf8_trim_whitespace(words), "") if is_text(column) else pc.is_null(column)
+            blank &= np.array(pc.fill_null(gone, True).to_pylist(), bool) if raw.length < 10_000 else False
             if not blank[-1]:
                 break
         end = raw.length

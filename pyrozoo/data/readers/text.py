@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from pyrozoo.core.errors import DataError, SettingError, first_line
 from pyrozoo.data.readers.arrow import strings
-from pyrozoo.data.readers.cells import INTEGER, MISSING, SPELLINGS, decimal_of, plain
+from pyrozoo.data.readers.cells import INTEGER, MISSING, SPELLINGS, decimal_of, is_text, plain
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.raw import Raw
 
@@ -40,8 +41,22 @@ MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BO
          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 """Byte order marks, the longer ones first."""
 
-WESTERN = re.compile(r"[^\x00-\x7f]{4,}")
-"""Runs of letters that no language of Western Europe has: there a file is in another encoding than cp1252."""
+CYRILLIC = ("cp1251", "koi8-r", "cp866", "iso8859-5")
+"""Encodings of Cyrillic text, the usual one first."""
+
+ENOUGH = 200
+"""Letters beyond ASCII by which an encoding can be told from all others."""
+
+_FOREIGN = re.compile(
+    r"[^\W\d_a-zA-Z]{3,}|[^\x00-\x7f]{4,}"  # runs that no language of Western Europe has
+    r"|[\xa2-\xa6\xa8\xac\xaf\xb1\xb6\xb8\xb9\xbc-\xbe\xd7\xf7\u0192\u02c6\u02dc](?=[^\W\d_])"  # signs within words
+    r"|(?<=[^\W\d_])[\xa2-\xa6\xa8\xac\xaf\xb1\xb6\xb8\xb9\xbc-\xbe\xd7\xf7\u0192\u02c6\u02dc]"
+    r"|(?<=[^\W\d_m])[\xb2\xb3]|[\xb2\xb3](?=[^\W\d_])|\xbf(?=[^\W\d_])(?![^?]*\?)|(?<=[^\W\d_])\xbf"
+    r"|\u0178|\u0153(?=[^\W\d_ucisdntr])"
+)
+"""What text that is decoded as cp1252 shows where it is in another encoding."""
+
+_CYRILLIC = re.compile("[\u0410-\u042f\u0401-\u040f]?[\u0430-\u045f]+|[\u0410-\u042f\u0401-\u040f]+")
 
 MOST_SAID = 20
 """Ragged records that one message counts one by one."""
@@ -88,13 +103,54 @@ def read_text(path: Path, layout: Layout, opened: Callable[[], BinaryIO] | None 
     if all(cell[:1] == " " for record in records for cell in record[1:]) and len(records[0]) > 1:
         content = re.sub(re.escape(delimiter.encode()) + rb" +", delimiter.encode(), content)
         records = sample(_head(content), delimiter)
-    decimal, note, problem = decimal_of(itertools.chain.from_iterable(records), layout.decimal, delimiter)
+    decimal, note, problem = decimal_of(
+        itertools.chain.from_iterable(records), layout.decimal, delimiter if len(records[0]) > 1 else ""
+    )
+    if layout.delimiter is None and delimiter == "," and _halved(records):
+        raise DataError(
+            f"{path.name}: {','.join(records[1])!r} may be a number with a decimal comma, or a label and a number: set "
+            "data.delimiter=; (then it is one number) or data.delimiter=, (then it is two cells)"
+        )
+    if layout.delimiter is None and (words := _wordy(text, records)):
+        raise DataError(
+            f"{path.name}: each line is {words} words: set data.delimiter=space (then each is a cell) or "
+            "data.delimiter=, (then each line is one cell)"
+        )
     columns = _columns(content, delimiter, records, decimal, path.name)
+    head, columns = _without_ends(records[0], columns)
     return Raw(
-        path.name, "text", columns, head=tuple(records[0]), first=2, notes=(*notes, *more, *([note] if note else [])),
+        path.name, "text", columns, head=tuple(head), first=2, notes=(*notes, *more, *([note] if note else [])),
         problems=(problem,) if problem else (), facts={**facts, "decimal": decimal},
         stated=frozenset({"header", "delimiter", "encoding", "decimal"}),
     )  # fmt: skip
+
+
+def _halved(records: Sequence[list[str]]) -> bool:
+    """Return whether each line but the first, which has one cell, is two numbers: or one that a comma cuts."""
+    return (
+        _short(records)
+        and len(records[0]) == 1
+        and all(re.fullmatch(r"[+-]?\d+", whole) and rest.isdecimal() for whole, rest in records[1:])
+    )
+
+
+def _wordy(text: str, records: Sequence[list[str]]) -> int:
+    """Return of how many words each line is, if it is one cell and they are equally many: 0 where that says nothing."""
+    if len(records) < 3 or any(len(record) > 1 for record in records) or '"' in text:
+        return 0
+    counts = {len(record[0].split()) for record in records}
+    return counts.pop() if len(counts) == 1 and 1 not in counts else 0
+
+
+def _without_ends(head: list[str], columns: list[pa.ChunkedArray]) -> tuple[list[str], list[pa.ChunkedArray]]:
+    """Leave out columns at the end that have neither a name nor a cell: delimiters at the ends of lines."""
+    while len(columns) > 1 and len(head) >= len(columns) - 1 and not "".join(head[len(columns) - 1 :]).strip():
+        column = columns[-1]
+        kept = pc.any(pc.not_equal(pc.utf8_trim_whitespace(column), "")) if is_text(column) else pa.scalar(True)
+        if kept.as_py():
+            break
+        head, columns = head[: len(columns) - 1], columns[:-1]
+    return head, columns
 
 
 def _head(content: bytes) -> str:
@@ -144,8 +200,9 @@ def decoded(content: bytes, encoding: str | None, name: str) -> tuple[bytes, str
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
-        found = _guessed(content, name)
-        return _recoded(content, found, name), found, (f"encoding {found}, as its letters suggest (data.encoding)",)
+        found, example = _guessed(content, name)
+        said = f"encoding {found}, as its letters suggest: {example!r} (data.encoding)"
+        return _recoded(content, found, name), found, (said,)
     return content, "utf-8", ()
 
 
@@ -167,21 +224,59 @@ def _wide(content: bytes, name: str) -> tuple[bytes, str, tuple[str, ...]]:
     raise DataError(f"{name} is not text (byte {content.index(0)} is zero), and of no other kind that is read")
 
 
-def _guessed(content: bytes, name: str) -> str:
-    """Guess an encoding of one byte per letter: cp1252 where the letters are those of Western Europe."""
+def _guessed(content: bytes, name: str) -> tuple[str, str]:
+    """Guess an encoding other than UTF-8, and return it with a word that shows how it reads.
+
+    cp1252 where the letters are those of Western Europe, a Cyrillic one where that gives words; another one only where
+    there is enough text to tell.
+
+    Raises:
+        DataError: Nobody can tell.
+    """
     lines = b"\n".join(itertools.islice((line for line in content.split(b"\n") if not line.isascii()), 2000))
     try:
         western = lines.decode("cp1252")
     except UnicodeDecodeError:
         western = None
-    if western is not None and not WESTERN.search(western):
-        return "cp1252"
-    from charset_normalizer import from_bytes
+    if western is not None and not _FOREIGN.search(western) and not _apart(western):
+        return "cp1252", _example(western)
+    cyrillic = [(score, encoding) for encoding in CYRILLIC if (score := _cyrillic(lines, encoding)) > (0.0, 0)]
+    if cyrillic:
+        encoding = max(cyrillic, key=lambda each: each[0])[1]
+        return encoding, _example(lines.decode(encoding))
+    if len(lines) - len(re.sub(rb"[\x80-\xff]", b"", lines)) >= ENOUGH:
+        from charset_normalizer import from_bytes
 
-    best = from_bytes(lines).best()
-    if best is None:
-        raise DataError(f"{name} is not UTF-8, and its encoding is not plain: set data.encoding, such as cp1252")
-    return str(best.encoding)
+        if (best := from_bytes(lines).best()) is not None:
+            return str(best.encoding), _example(lines.decode(best.encoding))
+    raise DataError(
+        f"{name} is not UTF-8, and too little of its text tells in which encoding it is: set data.encoding, such as "
+        "cp1250 (Central Europe), cp1251 (Cyrillic), cp1253 (Greek), shift_jis (Japanese) or gb18030 (Chinese)"
+    )
+
+
+def _apart(text: str) -> bool:
+    """Return whether all words with letters beyond ASCII have no others: no language of Western Europe writes so."""
+    words = [word for word in re.findall(r"[^\W\d_]{2,}", text) if not word.isascii()]
+    return bool(words) and not any(re.search("[A-Za-z]", word) for word in words)
+
+
+def _cyrillic(lines: bytes, encoding: str) -> tuple[float, int]:
+    """Return the share of words that are written as Cyrillic ones are, 0 if small, and the number of small letters."""
+    try:
+        text = lines.decode(encoding)
+    except UnicodeDecodeError:
+        return 0.0, 0
+    words = [word for word in re.findall(r"[^\x00-\x7f]+", text) if re.search(r"\w", word)]
+    right = sum(_CYRILLIC.fullmatch(word) is not None for word in words)
+    share = right / len(words) if words else 0.0
+    return (share, sum(map(str.islower, text))) if share >= 0.9 else (0.0, 0)
+
+
+def _example(text: str) -> str:
+    """Return a word with a letter beyond ASCII."""
+    words = [word for word in re.findall(r"\w+", text) if not word.isascii()]
+    return max(words, key=len)[:20] if words else ""
 
 
 # Cells ----------------------------------------------------------------------------------------------------------------
@@ -232,11 +327,23 @@ def _delimiter(text: str, usual: str) -> str:
         return usual if good.get(usual) == best else next(each for each in CANDIDATES if good.get(each) == best)
     if scores:
         return usual if usual in scores else max(scores, key=lambda each: scores[each])
-    words = [len(line.split()) for line in lines if line.strip()]
-    numbers = [all(map(_looks_number, line.split())) for line in lines[1:] if line.strip()]
-    if len(set(words)) == 1 and words[0] > 1 and numbers and all(numbers):
-        return " "
-    return usual
+    return " " if _spaced([line for line in lines if line.strip()]) else usual
+
+
+def _spaced(lines: Sequence[str]) -> bool:
+    """Return whether spaces are between cells: equally many of them, of which some are numbers in each line or quoted.
+
+    The first line may be one cell short, as R writes it.
+    """
+    cut = [(sample(re.sub(r"[ \t]+", " ", line.strip()), " ") or [[]])[0] for line in lines]
+    if len(cut) < 2 or len({*map(len, cut[1:])}) > 1:
+        return False
+    width, body = len(cut[1]), cut[1:]
+    if width < 2 or len(cut[0]) not in (width, width - 1):
+        return False
+    if any(re.search(r'"[ \t]+"', line) for line in lines):
+        return True
+    return any(all(_looks_number(line[i]) for line in body) for i in range(width))
 
 
 def _looks_number(cell: str) -> bool:
@@ -264,7 +371,7 @@ def _columns(
     if len(records) == 1 and len(content) <= HEAD:
         return [pa.chunked_array([], pa.string())] * width
     if width == 1:
-        return [_lone(content, name)]
+        return [_lone(content, delimiter, name)]
     if content.count(b'"') % 2:
         _closed(content, delimiter, name)
     if len(content) > SMALL and (kinds := _kinds(records[1:], width, decimal)):
@@ -360,13 +467,22 @@ def _arrow(
     return [table.column(i) for i in range(width)]
 
 
-def _lone(content: bytes, name: str) -> pa.ChunkedArray:
+def _lone(content: bytes, delimiter: str, name: str) -> pa.ChunkedArray:
     """Read a lone column, in which a blank line is a missing cell."""
-    lines = content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")
+    lines = content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
+    found: list[str] = []
     try:
-        cells = [record[0] if (record := next(csv.reader([line], strict=True), [])) else "" for line in lines[1:]]
+        for record in csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter, strict=True):
+            if len(record) > 1:
+                raise DataError(
+                    f"{name}: record {len(found) + 1} has {len(record)} cells where 1 is expected; if the comma is the "
+                    "decimal mark, set data.delimiter=;" if delimiter == "," else
+                    f"{name}: record {len(found) + 1} has {len(record)} cells where 1 is expected"
+                )  # fmt: skip
+            found.append(record[0] if record else "")
     except csv.Error as error:
         raise DataError(f"{name} is not a readable CSV file ({first_line(error)})") from None
+    cells = found[1:]
     while cells and not cells[-1]:
         cells.pop()
     return pa.chunked_array([strings(cells)])
