@@ -125,7 +125,7 @@ def test_true_and_false_are_one_and_none_with_a_note(tmp_path):
 def test_letters_of_western_europe_are_read_with_a_note(tmp_path):
     table = read_table(write(tmp_path, "a,ü\n1,2\n", encoding="latin-1"))
     assert (table.column_labels, table.values.tolist()) == (["a", "ü"], [[1, 2]])
-    assert table.notes == ("encoding cp1252, as its letters suggest (data.encoding)",)
+    assert table.notes == ("encoding cp1252, as its letters suggest: 'ü' (data.encoding)",)
     with pytest.raises(DataError, match=r"is not text in utf-8 .* set data\.encoding"):
         read_table(write(tmp_path, "a,ü\n1,2\n", encoding="latin-1"), encoding="utf-8")
 

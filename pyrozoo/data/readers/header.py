@@ -109,7 +109,8 @@ def _among_numbers(
             f"the first line, {', '.join(cells[:3])} ..., counts the columns: it names them (data.header)",
             None,
         )
-    single = len(whole) == 1 and (places or years) and _called(cells, body)
+    alone = years and not any(1800 <= value <= 2200 for value in known)
+    single = len(whole) == 1 and ((places and whole[0] == 0) or alone) and _called(cells, body)
     if (places and len(whole) > 1) or (years and not outside and len(whole) > 1) or single:
         return True, None, f"the first line is {', '.join(cells[:6])}: {ASK}"
     if years and outside:
