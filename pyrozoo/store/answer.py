@@ -73,7 +73,7 @@ def short(answers: pd.DataFrame, digits: int | None) -> pd.DataFrame:
             return probability(column, digits)
         return rounded(column, digits) if column.dtype.kind == "f" else column
 
-    return answers.apply(one)
+    return answers.apply(one) if len(answers.columns) else answers
 
 
 def answered(own: Any, lines: np.ndarray, levels: Sequence[str]) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
+from openpyxl import load_workbook
 from PIL import Image
 
 from pyrozoo.core.paths import PACKAGE
@@ -79,6 +81,44 @@ def test_answers_are_what_the_pages_say(there, capsys, block):
         code, out, err = run(capsys, *shlex.split(command))
         assert (code, out, err) == (2, "", answer + "\n")
     assert not (there / "outputs").exists()
+
+
+def shops() -> dict[str, list[str]]:
+    """Return the blocks of text of a page's table of shops: title -> blocks."""
+    found: dict[str, list[str]] = {}
+    for title, block in re.findall(r'^```text title="([\w.]+)"\n(.*?)^```', PAGES["docs/data.md"], re.S | re.M):
+        found.setdefault(title, []).append(block)
+    return found
+
+
+def test_a_table_of_shops_goes_from_file_to_file(there, capsys):
+    page = shops()
+    (there / "shops.csv").write_text(page["shops.csv"][0], encoding="cp1252")
+    command = ["model=factor_analysis", "inference=gibbs", "data=shops.csv", "model.num_factors=1"]
+    refusal, shown = page["screen"]
+    assert run(capsys, *command) == (2, "", refusal)
+    typed = shlex.split(refusal.partition("Type: ")[2])
+    assert f'{" ".join(command)} "{typed[0]}" "{typed[1]}"' in PAGES["docs/data.md"]
+    code, out, err = run(capsys, *command, *typed, *QUICK["gibbs"])
+    assert (code, err) == (0, "")
+    assert [line for line in out.splitlines() if "  note" in line][: len(shown.splitlines()) - 1] == shown.splitlines()[
+        1:
+    ]
+    (path,) = there.rglob("results.csv")
+    mine, theirs = (
+        pd.read_csv(each, keep_default_na=False, dtype=str) for each in (path, io.StringIO(page["results.csv"][0]))
+    )
+    assert list(mine) == list(theirs)
+    for name in mine:
+        same = mine[name] == theirs[name]
+        assert (same | theirs["filled"].eq(name) | (theirs["filled"].ne("Total") & name.startswith("factor"))).all(), (
+            name
+        )
+    book = load_workbook(path.with_suffix(".xlsx"))
+    sheet = book[book.sheetnames[0]]
+    marked = {(cell.row - 2, cell.column - 1) for line in sheet for cell in line if cell.fill.fill_type == "solid"}
+    names = list(theirs)
+    assert marked >= {(i, names.index(each)) for i, each in enumerate(theirs["filled"]) if each}
 
 
 LONG = ("experiment=potts_bullseye", "experiment=potts_flag", "experiment=jester_svi", "experiment=jester_k_sweep",
@@ -169,6 +209,7 @@ def test_commands(there, capsys, request, need, command):
     survey.to_csv("survey.csv", index=False)
     survey.head(5).to_csv("new_survey.csv", index=False)
     Image.fromarray(generator.integers(0, 255, (9, 12, 3), dtype=np.uint8)).save("scan.png")
+    (there / "shops.csv").write_text(shops()["shops.csv"][0], encoding="cp1252")
     sensors = generator.normal(size=(40, 2)) @ generator.normal(size=(2, 5)) + 0.1 * generator.normal(size=(40, 5))
     sensors[generator.random(sensors.shape) < 0.1] = np.nan
     pd.DataFrame(sensors, columns=list("vwxyz")).to_csv("sensors.csv", index=False)
