@@ -26,6 +26,14 @@ DOUBTFUL = re.compile(
 )
 """What may mean that a cell is missing, and may not."""
 
+EVASIVE = re.compile(
+    r"(i )?(do not|don['\u2019]?t) know|dk|dk/na|refused|prefer not to (say|answer)|"
+    r"no answer|no response|not applicable|not stated|"
+    r"wei(ss|\u00df) (ich )?nicht|keine angabe|verweigert|ne sait pas|no sabe|no contesta|"
+    r"\(missing\)|\*", re.I
+)  # fmt: skip
+"""Answers that may be one of several, and may mean that there is none."""
+
 CODES = (-9.0, -99.0, -999.0, -9999.0, 99.0, 999.0, 9999.0, 99999.0)
 """Numbers that often stand for a missing one."""
 
@@ -76,7 +84,9 @@ def decimal_of(cells: Iterable[str], stated: str | None, delimiter: str) -> tupl
     for cell in itertools.islice(dict.fromkeys(cells), LOOKED):
         text = cell.strip().lstrip("+-\u2212")
         if ("," in text or "." in text) and re.fullmatch(r"[\d.,' \u00a0\u202f\u2019]+(e[+-]?\d+)?", text, re.I):
-            seen.setdefault(_says(text), cell.strip())
+            mark = "," if "," in text else "."
+            if text.count(mark) < 2 or "." in text.replace(mark, "") or _GROUPED.fullmatch(text):  # no date, no version
+                seen.setdefault(_says(text), cell.strip())
     said = "data.decimal=, (then a point groups thousands) or data.decimal=. (then a comma does)"
     if "," in seen and "." in seen:
         return ".", None, f"{seen[',']!r} has a decimal comma and {seen['.']!r} a decimal point: set {said}"

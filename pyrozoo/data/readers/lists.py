@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from pyrozoo.data.readers.arrow import distinct, numeric
-from pyrozoo.data.readers.cells import DOUBTFUL, is_number, is_text, named, numbers, plain, texts
+from pyrozoo.data.readers.cells import DOUBTFUL, Bad, is_number, is_text, named, numbers, plain, texts
 from pyrozoo.data.readers.raw import Raw
 from pyrozoo.data.readers.reading import Entries, Reading
 from pyrozoo.data.readers.words import listed, no_column, place, role_of, typed
 
 ROLES = ("row", "column", "value")
+
+EPOCH = 1e8
+"""Numbers from which on times are seconds since 1970, and from a thousand times that milliseconds."""
 
 DENSE = 4
 """Whole numbers are told apart by counting where their range is at most so many times their number."""
@@ -490,17 +494,41 @@ def moments(
             if not bad.spelled and not np.isnan(values).any():
                 return (values, None if after is None else float(after)), ""
         given = column.to_pandas()
-        dates = pd.to_datetime(given, unit="s") if is_number(column) else pd.to_datetime(given, format="mixed")
+        first, wrong = day_first(column) if is_text(column) else (False, None)
+        if wrong is not None:
+            return None, wrong
+        values, bad = numbers(column, decimal) if is_number(column) or is_text(column) else (np.zeros(0), Bad({}))
+        if len(values) and not bad.spelled and np.nanmin(values) >= EPOCH:  # as computers count time
+            dates = pd.Series(pd.to_datetime(values, unit="s" if np.nanmin(values) < 1000 * EPOCH else "ms"))
+        else:
+            dates = pd.to_datetime(given, format="mixed", dayfirst=first)
         if dates.isna().any():
             return None, f"has no time in line {int(dates.isna().to_numpy().argmax()) + 1}"
         zone = dates.dt.tz
-        limit = None if after is None else pd.Timestamp(str(after))
+        limit = None if after is None else pd.to_datetime(str(after), dayfirst=_SHORT.match(str(after)) is not None)
         limit = limit.tz_localize(zone) if limit is not None and zone is not None and limit.tzinfo is None else limit
         clock = dates.astype("int64").to_numpy().astype(float)
         unit = None if limit is None else limit.as_unit(dates.dt.unit).to_datetime64().astype("int64")
         return (clock, None if unit is None else float(unit)), ""
     except (ValueError, TypeError, OverflowError) as error:
         return None, f"cannot be compared with data.holdout_after={after} ({str(error).splitlines()[0]})"
+
+
+def day_first(column: pa.ChunkedArray) -> tuple[bool, str | None]:
+    """Return whether dates such as 01.02.2020 begin with the day, and what is wrong where they do not tell."""
+    found = [match for each in distinct(column)[1].to_pylist() if each and (match := _SHORT.match(each.strip()))]
+    first, second = ({int(match[at]) for match in found} for at in (1, 3))
+    if not found or max(second) > 12:
+        return False, None
+    if max(first) > 12 or any(match[2] == "." for match in found):
+        return True, None
+    return (
+        False,
+        f"holds dates such as {found[0].string.strip()!r}, which do not tell the day: write 2020-01-31",
+    )
+
+
+_SHORT = re.compile(r"(\d{1,2})([./-])(\d{1,2})[./-](\d{4}|\d\d)(?!\d)")
 
 
 def advice(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from pyrozoo.core.errors import DataError
 from pyrozoo.data.readers.layout import Layout, Wanted
-from pyrozoo.data.readers.words import listed, typed
+from pyrozoo.data.readers.words import as_typed, listed
 
 MOST_SAID = 20
 """Problems that one line says."""
@@ -106,12 +106,7 @@ class Reading:
         if self.in_python:
             plain = {name: list(value) if isinstance(value, dict) else value for name, value in self.advice.items()}
             return ", ".join(f"{name}={value!r}" for name, value in plain.items()).replace("'false'", "False")
-        words = []
-        for name, value in self.advice.items():
-            text = typed(list(value)) if isinstance(value, dict) else str(value)
-            word = f"data.{name}={text}"
-            words.append(f'"{word}"' if set(word) & set("[]' ;") else word)
-        return " ".join(words)
+        return " ".join(as_typed(name, value) for name, value in self.advice.items())
 
     def emptied(self) -> Reading:
         """Return the reading without the cells that became data: what is left says how they were read."""

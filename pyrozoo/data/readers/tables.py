@@ -11,10 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pyrozoo.data.readers.arrow import distinct, strings
-from pyrozoo.data.readers.cells import CODES, DOUBTFUL, TRUE, Bad, is_number, is_text, named, numbers, plain, texts
+from pyrozoo.data.readers.cells import (
+    CODES,
+    DOUBTFUL,
+    EVASIVE,
+    TRUE,
+    Bad,
+    is_number,
+    is_text,
+    named,
+    numbers,
+    plain,
+    texts,
+)
 from pyrozoo.data.readers.raw import Raw
 from pyrozoo.data.readers.reading import Reading
-from pyrozoo.data.readers.words import IDS, LABELS, TOTAL, UNNAMED, apart, listed, no_column, place
+from pyrozoo.data.readers.words import IDS, LABELS, TOTAL, UNNAMED, apart, as_typed, listed, no_column, place
 
 MOST_ROWS = 10_000_000
 """Rows that a column of frequencies may make of a table."""
@@ -26,6 +38,15 @@ BLOCK = 4096
 
 LOOKED = 1000
 """Rows that tell whether a column may be the sum of the others."""
+
+COUNTED = 4
+"""Rows from which on a column that counts them is told so."""
+
+UNIT = re.compile(
+    r"[-+(]*[$\u20ac\xa3\xa5]\s?\d[\d.,' ]*\)?|\(\d[\d.,]*\)|[-+]?\d[\d.,' ]*(\s?[%\u2030$\u20ac\xa3\xa5]|"
+    r"\s(k?g|[kcm]?m|m[l2\xb2]|l|h|s|min|eur|usd|chf|gbp|\xb0?c))", re.I
+)  # fmt: skip
+"""Numbers with a sign or a unit beside them."""
 
 APART = 2
 """A code such as 999 must occur so often to be taken for one."""
@@ -53,7 +74,12 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
     reading.rows = [rows[i] for i in kept] if len(kept) < len(rows) else rows
     reading.lines, reading.places = kept, chosen
     reading.label_column = None if label is None else names[label]
-    columns = [raw.columns[i] if len(kept) == raw.length else raw.columns[i].take(_index(kept)) for i in chosen]
+    cells = [raw.columns[i] for i in chosen]
+    if reading.wanted.cells != "categories":
+        cells = [raw.codes.get(i, raw.columns[i]) for i in chosen]
+        if behind := [names[i] for i in chosen if i in raw.codes]:
+            reading.notes.append(f"of labelled columns the numbers behind the labels are taken: {listed(behind)}")
+    columns = [column if len(kept) == raw.length else column.take(_index(kept)) for column in cells]
     first = raw.first + kept
     if reading.wanted.cells == "categories":
         _categories(reading, columns, [names[i] for i in chosen], chosen)
@@ -112,7 +138,7 @@ def _label_column(reading: Reading, raw: Raw, names: Sequence[str], left_out: se
         text = _is_words(raw.columns[i], reading.facts.get("decimal", "."))
         if nothing and not (i == 0 and text):
             continue  # what a place is called says nothing
-        if not LABELS.fullmatch(apart(called)) and not (i == 0 and text):
+        if not LABELS.fullmatch(apart(called)) and not (i == 0 and text and not _united(raw.columns[i])):
             continue
         nameless = i == 0 and bool(UNNAMED.fullmatch(called))
         if _names_rows(reading, raw.columns[i], called, text, nameless):
@@ -122,7 +148,25 @@ def _label_column(reading: Reading, raw: Raw, names: Sequence[str], left_out: se
         known = (nameless and not called) or bool(IDS.fullmatch(apart(called)))
         if known and not nothing and reading.wanted.cells != "categories" and (text or _whole(raw.columns[i])):
             _doubtful_labels(reading, names[i], i)
+    if free and free[0] == 0 and raw.length >= COUNTED and reading.wanted.cells != "categories":
+        _counting(reading, raw.columns[0], names[0], nothing)
     return None
+
+
+def _counting(reading: Reading, column: pa.ChunkedArray, name: str, nothing: bool) -> None:
+    """Refuse a first column without a name that counts the rows, and note one with a name."""
+    if not _names_rows(reading, column, "", False, False):
+        return
+    if nothing:
+        reading.problems.append(
+            "the first column counts the rows: data.row_labels=0 says that it names them, data.exclude=[0] leaves it "
+            "out, data.columns lists the columns that are data"
+        )
+    else:
+        said = (
+            f"column {name!r} counts the rows, and is taken as data: {as_typed('row_labels', name)} says that it names"
+        )
+        reading.notes.append(f"{said} them, {as_typed('exclude', [name])} leaves it out")
 
 
 def _names_rows(reading: Reading, column: pa.ChunkedArray, called: str, text: bool, nameless: bool) -> bool:
@@ -148,6 +192,12 @@ def _doubtful_labels(reading: Reading, name: str, at: int) -> None:
         f"data.exclude=[{asked}] leaves it out, data.columns lists the columns that are data"
     )
     reading.suggest("exclude", asked)
+
+
+def _united(column: pa.ChunkedArray) -> bool:
+    """Return whether most cells of a column of text are numbers with signs or units."""
+    words = [each for each in distinct(texts(column))[1].to_pylist()[:1000] if each is not None]
+    return 2 * sum(bool(UNIT.fullmatch(word)) for word in words) > len(words)
 
 
 def _is_words(column: pa.ChunkedArray, decimal: str) -> bool:
@@ -262,6 +312,12 @@ def _numbers(
         if bad.spelled and (np.isnan(values).all() or bad.count > len(values) / 2):
             dates = sum(bool(DATE.match(cell)) for cell in bad.spelled) > len(bad.spelled) / 2
             example = next(iter(bad.spelled))
+            if sum(bool(UNIT.fullmatch(cell)) for cell in bad.spelled) > len(bad.spelled) / 2:
+                reading.problems.append(
+                    f"column {name!r} holds numbers with signs or units, such as {example!r}: take these off; "
+                    f"{as_typed('exclude', [name])} leaves the column out"
+                )
+                continue
             _no_numbers(reading, name, f"holds {'dates' if dates else 'text'}, such as {example!r}")
             continue
         if bad.spelled:
@@ -327,7 +383,7 @@ def _codes(reading: Reading, name: str, values: np.ndarray) -> None:
                 "data.missing=[] takes it as it is"
             )
             reading.suggest("missing", f"{code:g}")
-        elif code > 0 and code - high > high - low:
+        elif abs(code) > max(abs(high), abs(low)) and (code < low or code - high > high - low):
             reading.notes.append(
                 f"column {name!r}: {code:g} occurs {int(at.sum())} times, far from all others (at most {high:g}): if "
                 f"it means missing, set data.missing=[{code:g}]"
@@ -364,11 +420,19 @@ def _totals(reading: Reading) -> None:
         known = int((np.nan_to_num(values[i]) != 0).sum())
         if known >= 2 or (known and TOTAL.fullmatch(row)):
             called = i if reading.numbered else row
-            reading.notes.append(f"row {row!r} is the sum of the others: data.exclude_rows=[{called}] leaves it out")
+            setting = as_typed("exclude_rows", [called])
+            reading.notes.append(f"row {row!r} is the sum of the others: {setting} leaves it out")
             reading.suggest("exclude_rows", called)
+    rows = [] if reading.numbered else [row for row in reading.rows if TOTAL.fullmatch(row)]
+    for row in rows:
+        if row not in reading.advice.get("exclude_rows", ()):
+            setting = as_typed("exclude_rows", [row])
+            reading.notes.append(
+                f"row {row!r} is called as a total is, and is not the sum of the others: {setting} leaves it out"
+            )
     for j in _total_columns(values):
         name = reading.columns[j]
-        reading.notes.append(f"column {name!r} is the sum of the others: data.exclude=[{name}] leaves it out")
+        reading.notes.append(f"column {name!r} is the sum of the others: {as_typed('exclude', [name])} leaves it out")
         reading.suggest("exclude", name)
 
 
@@ -451,7 +515,8 @@ def _doubtful_answers(reading: Reading, name: str, codes: np.ndarray, levels: Se
     values = {level: plain(level) for level in levels}
     others = [value for value in values.values() if value is not None and value not in CODES]
     for i, level in enumerate(levels):
-        code = values[level] in CODES and len(others) == len(levels) - 1 and all(0 <= v <= 20 for v in others)
+        numeric = len(others) == len(levels) - 1 and all(0 <= v <= 20 for v in others)
+        code = values[level] in CODES and (numeric or (not others and (values[level] or 0) < 0))
         if DOUBTFUL.fullmatch(level) or (code and (values[level] or 0) < 0):
             count = int((codes == i).sum())
             reading.problems.append(
@@ -459,6 +524,9 @@ def _doubtful_answers(reading: Reading, name: str, codes: np.ndarray, levels: Se
                 "it as a category"
             )
             reading.suggest("missing", level)
+        elif EVASIVE.fullmatch(level):
+            setting = as_typed("missing", [level])
+            reading.notes.append(f"column {name!r}: {level!r} is a category; {setting} takes it as no answer")
         elif code:
             reading.notes.append(
                 f"column {name!r}: {level} is a category; data.missing=[{level}] takes it as no answer"

@@ -21,6 +21,7 @@ from pyrozoo.data.readers.arrow import strings
 from pyrozoo.data.readers.cells import INTEGER, MISSING, SPELLINGS, decimal_of, is_text, plain
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.raw import Raw
+from pyrozoo.data.readers.words import as_typed
 
 HEAD = 2**18
 """Bytes of the beginning that are looked at to tell how a file is written."""
@@ -41,17 +42,21 @@ MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BO
          (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))  # fmt: skip
 """Byte order marks, the longer ones first."""
 
-CYRILLIC = ("cp1251", "koi8-r", "cp866", "iso8859-5")
+CYRILLIC = ("cp1251", "koi8-r", "cp866")
 """Encodings of Cyrillic text, the usual one first."""
 
 ENOUGH = 200
 """Letters beyond ASCII by which an encoding can be told from all others."""
 
+_SIGNS = "[\xa2-\xa8\xac\xaf\xb1\xb6\xb8\xb9\xbc-\xbe\xd7\xf7\u0192\u02c6\u02dc]"
+
 _FOREIGN = re.compile(
     r"[^\W\d_a-zA-Z]{3,}|[^\x00-\x7f]{4,}"  # runs that no language of Western Europe has
-    r"|[\xa2-\xa6\xa8\xac\xaf\xb1\xb6\xb8\xb9\xbc-\xbe\xd7\xf7\u0192\u02c6\u02dc](?=[^\W\d_])"  # signs within words
-    r"|(?<=[^\W\d_])[\xa2-\xa6\xa8\xac\xaf\xb1\xb6\xb8\xb9\xbc-\xbe\xd7\xf7\u0192\u02c6\u02dc]"
+    rf"|{_SIGNS}(?=[^\W\d_])|(?<=[^\W\d_]){_SIGNS}"  # signs beside letters
+    "|(?<=[^\\W\\d_])[\u20ac\u201a\u201e\u201c\u201d\u2020\u2021\u2026\u2030\u2039\u203a](?=[^\\W\\d_])"
     r"|(?<=[^\W\d_m])[\xb2\xb3]|[\xb2\xb3](?=[^\W\d_])|\xbf(?=[^\W\d_])(?![^?]*\?)|(?<=[^\W\d_])\xbf"
+    "|[a-z][\xc0-\xde\u0160\u017d\u0152][a-z]"  # a large letter in the middle
+    "|[\xd0\xf0\xdd\xfd\xde\xfe]"  # Icelandic, or six letters of Turkish
     r"|\u0178|\u0153(?=[^\W\d_ucisdntr])"
 )
 """What text that is decoded as cp1252 shows where it is in another encoding."""
@@ -97,6 +102,9 @@ def read_text(path: Path, layout: Layout, opened: Callable[[], BinaryIO] | None 
     if len(delimiter) > 1 or delimiter == " ":
         content, delimiter = _replaced(content, delimiter, path.name), STAND_IN
         text = _head(content)
+    content, titles = _below_titles(content, text, delimiter)
+    more += (f"above the table, left out: {', '.join(titles)}",) if titles else ()
+    text = _head(content) if titles else text
     records = sample(text, delimiter)
     if not records:
         raise DataError(f"{path.name} is not readable text: a quote is never closed")
@@ -106,11 +114,13 @@ def read_text(path: Path, layout: Layout, opened: Callable[[], BinaryIO] | None 
     decimal, note, problem = decimal_of(
         itertools.chain.from_iterable(records), layout.decimal, delimiter if len(records[0]) > 1 else ""
     )
-    if layout.delimiter is None and delimiter == "," and _halved(records):
+    if layout.delimiter is None and delimiter in ",;|" and _halved(records) and '"' not in text:
+        other = ";" if delimiter == "," else ","
         raise DataError(
-            f"{path.name}: {','.join(records[1])!r} may be a number with a decimal comma, or a label and a number: set "
-            "data.delimiter=; (then it is one number) or data.delimiter=, (then it is two cells)"
+            f"{path.name}: {delimiter.join(records[1])!r} below one name may be one cell or two: set "
+            f"{as_typed('delimiter', other)} (then it is one) or {as_typed('delimiter', delimiter)} (then it is two)"
         )
+    _check_stated(text, layout, delimiter, path.name)
     if layout.delimiter is None and (words := _wordy(text, records)):
         raise DataError(
             f"{path.name}: each line is {words} words: set data.delimiter=space (then each is a cell) or "
@@ -126,12 +136,40 @@ def read_text(path: Path, layout: Layout, opened: Callable[[], BinaryIO] | None 
 
 
 def _halved(records: Sequence[list[str]]) -> bool:
-    """Return whether each line but the first, which has one cell, is two numbers: or one that a comma cuts."""
-    return (
-        _short(records)
-        and len(records[0]) == 1
-        and all(re.fullmatch(r"[+-]?\d+", whole) and rest.isdecimal() for whole, rest in records[1:])
-    )
+    """Return whether each line but the first, which has one cell, has two: or one that holds what is no delimiter."""
+    return _short(records) and len(records[0]) == 1 and any(record[1] for record in records[1:])
+
+
+def _below_titles(content: bytes, text: str, delimiter: str) -> tuple[bytes, list[str]]:
+    """Take off lines with text in their first cell alone, above a table of three columns or more."""
+    records, titles = sample(text, delimiter, LOOKED), []
+    widths = Counter(len(record) for record in records)
+    if len(records) < 3 or widths.most_common(1)[0][0] < 3:
+        return content, []
+    while len(records) > 2 and records[0][0].strip() and not any(cell.strip() for cell in records[0][1:]):
+        title, records = records.pop(0)[0], records
+        if "\n" in title or _looks_number(title):
+            return content, []
+        titles.append(repr(title.strip()))
+        content = content.partition(b"\n" if b"\n" in content else b"\r")[2]
+        content = content.lstrip(b"\r\n")
+        while records and not any(cell.strip() for cell in records[0]):
+            records.pop(0)
+            content = content.partition(b"\n" if b"\n" in content else b"\r")[2]
+    return content, titles
+
+
+def _check_stated(text: str, layout: Layout, delimiter: str, name: str) -> None:
+    """Refuse a delimiter that is said and occurs nowhere, where another one is in each line."""
+    if layout.delimiter is None or layout.decimal is not None or delimiter in text:
+        return
+    lines = [line for line in text.splitlines() if line.strip()][:LOOKED]
+    for other in CANDIDATES:
+        counts = {line.count(other) for line in lines}
+        if len(lines) > 1 and len(counts) == 1 and counts.pop():
+            more = " (set data.decimal=, too if it is the decimal mark)" if other == "," else ""
+            said = SPELLED.get(other, other)
+            raise DataError(f"{name}: data.delimiter is {layout.delimiter!r}, and each line has {said!r} instead{more}")
 
 
 def _wordy(text: str, records: Sequence[list[str]]) -> int:
@@ -164,10 +202,21 @@ def _preamble(content: bytes) -> tuple[bytes, str | None, tuple[str, ...]]:
     content, said, comments = content.lstrip(b"\r\n"), None, 0
     if found := re.match(rb"sep=(.)\r?\n", content):
         content, said = content[found.end() :], found[1].decode()
-    while found := re.match(rb"#[^\r\n]*(\r\n|\r|\n)\s*", content):
+    while found := re.match(rb"#([^\r\n]*)(?:\r\n|\r|\n)[\r\n]*", content):
+        if said is None and _alike(found[0], content[found.end() :]):  # names behind a #, as NumPy writes them
+            content = content if found[1].lstrip()[:1] in b",;\t|" else found[1].lstrip() + content[len(found[1]) + 1 :]
+            break
         content, comments = content[found.end() :], comments + 1
     notes = (f"{comments} lines above the table begin with #: left out",) if comments else ()
     return content, said, notes
+
+
+def _alike(line: bytes, rest: bytes) -> bool:
+    """Return whether a delimiter is as often in a line as in the next one."""
+    following = re.match(rb"[^\r\n]*", rest)
+    return following is not None and any(
+        0 < line.count(each) == following[0].count(each) for each in (b",", b";", b"\t", b"|")
+    )
 
 
 # Letters --------------------------------------------------------------------------------------------------------------
@@ -238,6 +287,7 @@ def _guessed(content: bytes, name: str) -> tuple[str, str]:
         western = lines.decode("cp1252")
     except UnicodeDecodeError:
         western = None
+    _mostly(lines, name)
     if western is not None and not _FOREIGN.search(western) and not _apart(western):
         return "cp1252", _example(western)
     cyrillic = [(score, encoding) for encoding in CYRILLIC if (score := _cyrillic(lines, encoding)) > (0.0, 0)]
@@ -255,6 +305,15 @@ def _guessed(content: bytes, name: str) -> tuple[str, str]:
     )
 
 
+def _mostly(lines: bytes, name: str) -> None:
+    """Refuse text that is UTF-8 but for a few bytes: in another encoding all of its other letters would be wrong."""
+    wrong = lines.decode("utf-8", errors="replace")
+    right = sum(not each.isascii() and each != "\ufffd" for each in wrong)
+    if right >= wrong.count("\ufffd"):
+        line = next(line for line in wrong.split("\n") if "\ufffd" in line)
+        raise DataError(f"{name} is UTF-8 but for a few bytes ({line.strip()[:60]!r}): mend them, or set data.encoding")
+
+
 def _apart(text: str) -> bool:
     """Return whether all words with letters beyond ASCII have no others: no language of Western Europe writes so."""
     words = [word for word in re.findall(r"[^\W\d_]{2,}", text) if not word.isascii()]
@@ -267,10 +326,13 @@ def _cyrillic(lines: bytes, encoding: str) -> tuple[float, int]:
         text = lines.decode(encoding)
     except UnicodeDecodeError:
         return 0.0, 0
-    words = [word for word in re.findall(r"[^\x00-\x7f]+", text) if re.search(r"\w", word)]
+    words = [word for word in re.findall(r"[^\W\d_]+", text) if not word.isascii()]
+    signs = re.findall(r"[^\x00-\x7f\w\xab\xbb\u2013\u2014\u2116\u201c-\u201e]", text)
     right = sum(_CYRILLIC.fullmatch(word) is not None for word in words)
-    share = right / len(words) if words else 0.0
-    return (share, sum(map(str.islower, text))) if share >= 0.9 else (0.0, 0)
+    small = sum(map(str.islower, "".join(words)))
+    share = (right - len(signs)) / len(words) if words else 0.0
+    sure = share >= 0.9 and (encoding == CYRILLIC[0] or 2 * small >= len("".join(words)))
+    return (share, small) if sure else (0.0, 0)
 
 
 def _example(text: str) -> str:
@@ -476,7 +538,7 @@ def _lone(content: bytes, delimiter: str, name: str) -> pa.ChunkedArray:
             if len(record) > 1:
                 raise DataError(
                     f"{name}: record {len(found) + 1} has {len(record)} cells where 1 is expected; if the comma is the "
-                    "decimal mark, set data.delimiter=;" if delimiter == "," else
+                    "decimal mark, set \"data.delimiter=;\"" if delimiter == "," else
                     f"{name}: record {len(found) + 1} has {len(record)} cells where 1 is expected"
                 )  # fmt: skip
             found.append(record[0] if record else "")

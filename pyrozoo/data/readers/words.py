@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ IDS = re.compile(rf"{_IDS}|index|row[ _.]?(names?|labels?|number|id|no)?|names?|
 """Names of columns that name rows, when all of their cells differ."""
 
 LABELS = re.compile(
-    rf"{IDS.pattern}|no|nr|obs|observation|case|record|sample|subject|respondent|participant|unnamed: 0|"
+    rf"{IDS.pattern}|#|(.*[ _.-])?(no|nr|num|number|nummer)\.?|zeile|ligne|"
+    r"obs|observation|case|record|sample|subject|respondent|participant|unnamed: 0|"
     r"__index_level_0__|x1?|\.\.\.1|", re.I)  # fmt: skip
 """The same, and names of columns that do when they hold text, or count the rows."""
 
@@ -96,3 +98,11 @@ def typed(names: Sequence[Any]) -> str:
         for each in names
     ]
     return f"[{','.join(plain)}]"
+
+
+def as_typed(name: str, value: Any) -> str:
+    """Return a setting of data as it is typed in a shell: quoted where that would read it otherwise."""
+    made = f"data.{name}={typed(list(value)) if isinstance(value, list | tuple | dict) else value}"
+    if shlex.quote(made) == made:
+        return made
+    return shlex.quote(made) if re.search(r'["$`!]|\\(?!\')', made) else f'"{made}"'
