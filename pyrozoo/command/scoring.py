@@ -39,7 +39,7 @@ def score(arguments: Arguments) -> int:
         return complain(f"score={directory} is not a finished run directory (no metrics.json)")
     if path is None and settings.get("answer") != "recommend":
         return complain("score run=RUN_DIRECTORY needs data=FILE: the new rows, laid out as the fitted data")
-    if path is not None and not Path(path).is_file():
+    if path is not None and not Path(path).exists():
         return complain(f"data.path: there is no file {path}")
     from pyrozoo.run.score import score as scored
 

@@ -76,14 +76,12 @@ class View:
         synthesizes: Whether it can draw synthetic rows.
         most_cells: Cells up to which predictions are written out; of more there are figures and pictures only.
         rows_have_own: Whether rows have parameters of their own, so that draws say nothing of new ones.
-        clusters: Whether ``rows`` says which component each row belongs to.
         recommends: Whether it can ``recommend``.
     """
 
     synthesizes = False
     most_cells: float = math.inf
     rows_have_own = False
-    clusters = False
     recommends = False
 
     def metrics(self, fit: Fit) -> dict[str, float]:
@@ -167,15 +165,13 @@ def numbered(name: str, values: Tensor) -> dict[str, np.ndarray]:
     return {f"{name}[{k}]": column for k, column in enumerate(values.cpu().numpy().T)}
 
 
-def own_factors(fit: Fit, draws: Draws, part: Any) -> pd.DataFrame:
+def own_factors(aligned: Draws, part: Any) -> pd.DataFrame:
     """Return means and sds of row factors, and of offsets if there are any, where rows have factors of their own.
 
     Args:
-        fit: The fit.
-        draws: Those of the fit, or with the factors of new rows; they are turned as the fit's own are.
+        aligned: Draws that are turned onto each other, with the factors of these rows.
         part: The rows.
     """
-    aligned = fit.aligned if part is fit.data else Draws(fit.posterior.align(draws, fit.aligned))
     found: dict[str, np.ndarray] = {}
     for site, name in (("row_offsets", "offset"), ("row_factors", "factor")):
         if site not in aligned:

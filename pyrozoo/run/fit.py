@@ -171,10 +171,12 @@ class Result(Fit):
         return answer(self, "fill", new, laid_out(self.settings, layout))
 
     def assign(self, new: Any, **layout: Any) -> pd.DataFrame:
-        """Return new rows with their cluster, its probability and those of all beside them (see ``predict``).
+        """Return new rows with what the fit says of them beside (see ``predict``): of a list a line per row.
+
+        A mixture says their cluster, its probability and those of all; other models their factors and the sd of these.
 
         Raises:
-            NotApplicable: The model has no components.
+            NotApplicable: The model has neither components nor factors of rows.
         """
         return answer(self, "assign", new, laid_out(self.settings, layout))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from numbers import Real
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from pyrozoo.contracts.posterior import HandBuilt
 from pyrozoo.core.errors import DataError, NotApplicable
 from pyrozoo.data.container import Data, array_of, labels, refuse_twice
 from pyrozoo.data.readers import layout as readers
-from pyrozoo.data.readers.cells import MISSING, plain
-from pyrozoo.data.readers.source import read_frame
-from pyrozoo.data.readers.words import place, role_of
+from pyrozoo.data.readers.cells import numbers as spelled_numbers
+from pyrozoo.data.readers.raw import chunked
+from pyrozoo.data.readers.source import read_rows
+from pyrozoo.data.readers.words import bare, place, role_of
 from pyrozoo.data.survey import Survey, label_of
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import NAMES, Triplets
@@ -48,6 +49,7 @@ class New:
         listed: Whether it is a list of row, column and value.
         spelled: Label of a row in ``part`` -> the reader's own.
         notes: What the reader should know.
+        called: Of a list: its column of rows.
     """
 
     frame: pd.DataFrame
@@ -60,6 +62,7 @@ class New:
     listed: bool
     spelled: Mapping[str, Any]
     notes: tuple[str, ...]
+    called: str = "row"
 
 
 class Problems:
@@ -96,13 +99,14 @@ def read_new(fit: Fit, new: Any, layout: Layout) -> New:
         raise NotApplicable(
             f"{fit.model_name} is fitted to {type(data).__name__.lower()}: there are no rows, and so no new ones"
         )
-    frame, where = _own(fit, new, layout)
-    if not len(frame):
+    own = _own(fit, new, layout)
+    where = own.where
+    if not len(own.frame):
         raise DataError(f"{where}: there are no rows")
-    read = _table if not isinstance(data, Triplets) else _list if _is_list(frame, data, layout) else _matrix
-    found = read(frame, data, layout, where)
+    read = _table if not isinstance(data, Triplets) else _list if _is_list(own.frame, data, layout) else _matrix
+    found = read(own, data, layout)
     if data.exposure is not None:
-        found = replace(found, part=replace(found.part, exposure=_exposure(new, found, layout, where)))
+        found = replace(found, part=replace(found.part, exposure=_exposure(new, found, layout, own)))
     if isinstance(found.part, Triplets):
         there: Any = data.to("cpu", data.values.dtype)
         known = there.with_test(found.part.to("cpu", data.values.dtype))
@@ -117,11 +121,38 @@ def read_new(fit: Fit, new: Any, layout: Layout) -> New:
     return replace(found, part=part, rows=found.rows.to(device), columns=found.columns.to(device))
 
 
-def _own(fit: Fit, new: Any, layout: Layout) -> tuple[pd.DataFrame, str]:
-    """Return the reader's own table, and what to call it in messages."""
-    data, where = fit.data, "the new rows"
+@dataclass(frozen=True)
+class Own:
+    """The reader's own table of new rows.
+
+    Attributes:
+        frame: The table.
+        where: What messages call it.
+        decimal: The decimal mark of its text.
+        codes: Column -> the numbers behind its labels, where its file has both.
+    """
+
+    frame: pd.DataFrame
+    where: str = "the new rows"
+    decimal: str = "."
+    codes: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def _own(fit: Fit, new: Any, layout: Layout) -> Own:
+    """Return the reader's own table."""
+    data = fit.data
     if isinstance(new, str | Path):
-        return read_frame(new, _of_new(layout), _known(data, layout)), Path(new).name
+        frame, decimal, codes = read_rows(new, _of_new(layout, Path(new)), _known(data, layout))
+        return Own(frame, Path(new).name, decimal, codes)
+    frame, where = _in_python(data, new)
+    if layout.get("transpose"):
+        frame = frame.T.infer_objects()
+    return Own(frame, where)
+
+
+def _in_python(data: Any, new: Any) -> tuple[pd.DataFrame, str]:
+    """Return a table that somebody holds in Python, and what messages call it."""
+    where = "the new rows"
     if isinstance(new, pd.Series):
         new = new.to_frame().T.infer_objects()
     if isinstance(new, dict) or (isinstance(new, list) and new and isinstance(new[0], dict)):
@@ -151,12 +182,20 @@ def _own(fit: Fit, new: Any, layout: Layout) -> tuple[pd.DataFrame, str]:
     return pd.DataFrame(np.ma.filled(array.astype(float), np.nan) if np.ma.isMaskedArray(array) else array), where
 
 
-LAID_OUT = ("header", "delimiter", "encoding", "decimal", "missing", "row_labels", "transpose", "key")
-"""What a file of new rows has of the fitted one."""
+WRITTEN = ("header", "delimiter", "encoding", "decimal", "key")
+"""How a file is written: a file of new rows has it of the fitted one where both are of one format ..."""
+
+LAID_OUT = ("missing", "row_labels", "transpose")
+"""... and this whatever its format."""
+
+CHANGED = "changed"
+"""What a layout calls the names of what is said of new rows themselves."""
 
 
-def _of_new(layout: Layout) -> readers.Layout:
-    return readers.layout_of({name: layout[name] for name in LAID_OUT if name in layout})
+def _of_new(layout: Layout, path: Path) -> readers.Layout:
+    alike = Path(str(layout.get("path") or "")).suffix.lower() == path.suffix.lower()
+    names = [*LAID_OUT, *(WRITTEN if alike else set(WRITTEN) & {*layout.get(CHANGED, ())})]
+    return readers.layout_of({name: layout[name] for name in names if name in layout})
 
 
 def _known(data: Any, layout: Layout) -> set[str]:
@@ -168,7 +207,13 @@ def _known(data: Any, layout: Layout) -> set[str]:
 def _match(frame: pd.DataFrame, data: Any, where: str) -> tuple[list[Any], list[str]]:
     """Return what the reader calls each of the fit's columns, None where it is not there, and notes."""
     own: dict[str, Any] = {str(each).strip(): each for each in frame.columns}
-    names = [own.get(str(label)) for label in data.column_labels]
+    units = Counter(map(bare, own))  # a unit in a name of either side, such as Sales [EUR], makes no difference
+    alike = {bare(each): name for each, name in own.items() if units[bare(each)] == 1}
+    theirs = Counter(bare(str(label)) for label in data.column_labels)
+    names = [
+        own.get(str(label), alike.get(bare(str(label))) if theirs[bare(str(label))] == 1 else None)
+        for label in data.column_labels
+    ]
     if all(name is None for name in names):
         count, usual = frame.shape[1], labels("column", frame.shape[1])
         unnamed = isinstance(frame.columns, pd.RangeIndex) or list(frame.columns) == usual
@@ -190,9 +235,10 @@ def _named(names: Sequence[Any]) -> str:
 
 
 def _columns(
-    frame: pd.DataFrame, data: Any, layout: Layout, where: str
+    own: Own, data: Any, layout: Layout
 ) -> tuple[pd.DataFrame, list[Any], list[Any], np.ndarray, list[str]]:  # fmt: skip
     """Return the table with all of the fit's columns, their names, those that were absent, numbers or codes, notes."""
+    frame, where, missing = own.frame, own.where, layout.get("missing") or ()
     names, notes = _match(frame, data, where)
     values, problems = np.full((len(frame), len(names)), np.nan), Problems(where)
     changed: dict[Any, Any] = {}
@@ -205,10 +251,14 @@ def _columns(
             return f"row {str(frame.index[i])!r}, column {label!r}"
 
         if isinstance(data, Survey):
-            values[:, j] = _codes(frame[name], data.levels[j], cell, problems)
+            values[:, j] = _codes(frame[name], data.levels[j], cell, problems, {str(each).strip() for each in missing})
             continue
-        values[:, j] = numbers(frame[name], cell, problems, layout.get("missing") or ())
-        if not pd.api.types.is_numeric_dtype(frame[name]):
+        if (coded := own.codes.get(str(name))) is not None:
+            values[:, j] = coded
+        else:
+            values[:, j] = numbers(frame[name], cell, problems, missing, own.decimal)
+        labelled = coded is not None and not np.isnan(values[:, j]).any()
+        if not pd.api.types.is_numeric_dtype(frame[name]) and not labelled:
             whole = bool((np.isnan(values[:, j]) | (values[:, j] == np.rint(values[:, j]))).all())
             changed[name] = pd.array(values[:, j], dtype="Int64" if whole else "float64")
     problems.end()
@@ -219,32 +269,26 @@ def _columns(
 
 
 def numbers(
-    column: pd.Series, cell: Callable[[int], str], problems: Problems, missing: Sequence[Any] = ()
+    column: pd.Series, cell: Callable[[int], str], problems: Problems, missing: Sequence[Any] = (), decimal: str = "."
 ) -> np.ndarray:  # fmt: skip
-    """Return the numbers of a column, NaN where one is missing; ``cell`` names the cell of a problem."""
-    codes = {value for each in missing if (value := plain(str(each))) is not None}
+    """Return the numbers of a column as the reader finds them, NaN where one is missing; ``cell`` names a cell."""
     if pd.api.types.is_numeric_dtype(column):
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        return np.where(np.isin(values, [*codes]), np.nan, values) if codes else values
-    gone = {*map(str, missing)}
-    values = np.full(len(column), np.nan)
-    for i, each in enumerate(column.astype(object)):
-        try:
-            if isinstance(each, str):
-                if each.strip().lower() in MISSING or each.strip() in gone:
-                    continue
-                value = plain(each)
-                if value is None:
-                    raise ValueError
-                values[i] = math.nan if value in codes else value
-            elif isinstance(each, Real) or not pd.isna(each):
-                values[i] = float(each)
-        except (TypeError, ValueError):
-            problems.add(f"{cell(i)}: {each!r} is not a number")
+        return spelled_numbers(chunked(column.to_numpy(dtype=np.float64, na_value=np.nan)), missing=missing)[0]
+    cells = column.astype(object).where(column.notna(), None).to_list()
+    text = [isinstance(each, str) for each in cells if each is not None]
+    if any(text) and not all(text):  # some are numbers already, whatever the decimal mark of the others
+        cells = [each if each is None or isinstance(each, str) else str(each).replace(".", decimal) for each in cells]
+    values, bad = spelled_numbers(chunked(cells), decimal, missing)
+    for i in np.flatnonzero(np.isnan(values)).tolist() if bad.spelled else ():
+        if cells[i] is not None and str(cells[i]).strip() in bad.spelled:
+            problems.add(f"{cell(i)}: {cells[i]!r} is not a number")
     return values
 
 
-def _codes(column: pd.Series, levels: Sequence[str], cell: Callable[[int], str], problems: Problems) -> np.ndarray:
+def _codes(
+    column: pd.Series, levels: Sequence[str], cell: Callable[[int], str], problems: Problems,
+    missing: Collection[str] = (),
+) -> np.ndarray:  # fmt: skip
     """Return the codes of the answers of a column, NaN where one is missing."""
     place, values = {level: float(code) for code, level in enumerate(levels)}, np.full(len(column), np.nan)
     for i, each in enumerate(column.astype(object)):
@@ -253,6 +297,8 @@ def _codes(column: pd.Series, levels: Sequence[str], cell: Callable[[int], str],
         except ValueError as error:
             problems.add(f"{cell(i)}: {each!r} {error}")
             continue
+        if label is not None and label in missing:
+            continue
         if label is not None and label not in place:
             problems.add(f"{cell(i)}: {label!r} is a category never seen in training; it knows {', '.join(levels)}")
         elif label is not None:
@@ -260,9 +306,9 @@ def _codes(column: pd.Series, levels: Sequence[str], cell: Callable[[int], str],
     return values
 
 
-def _table(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
-    frame, names, absent, array, notes = _columns(frame, data, layout, where)
-    index, values = [str(each) for each in frame.index], torch.as_tensor(array)
+def _table(own: Own, data: Any, layout: Layout) -> New:
+    frame, names, absent, array, notes = _columns(own, data, layout)
+    index, values, where = [str(each) for each in _index(frame, data)], torch.as_tensor(array), own.where
     part = replace(
         data, values=values, row_labels=index, name=where, hidden=None, test=None, truth={}, total_rows=None,
         row_index=None, notes=(), replaced={}, exposure=None,
@@ -271,18 +317,35 @@ def _table(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
     return New(frame, part, rows, columns, rows.numpy(), names, absent, False, {}, tuple(notes))
 
 
-def _matrix(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
-    frame, names, absent, array, notes = _columns(frame, data, layout, where)
-    numbered = isinstance(frame.index, pd.RangeIndex) or not frame.index.is_unique
-    index = [str(each) for each in frame.index] if frame.index.is_unique else labels("row", len(frame))
+def _matrix(own: Own, data: Any, layout: Layout) -> New:
+    frame, names, absent, array, notes = _columns(own, data, layout)
+    called, where = _index(frame, data), own.where
+    numbered = isinstance(called, pd.RangeIndex) or not called.is_unique
+    index = [str(each) for each in called] if called.is_unique else labels("row", len(frame))
     row, column = (each.flatten() for each in np.indices(array.shape))
     part = data.of_new(np.asarray(index, dtype=object)[row], column, array.flatten(), name=where, numbered=numbered)
     rows, columns = (torch.as_tensor(each) for each in np.isnan(array).nonzero())
-    spelled = dict(zip(index, frame.index, strict=True))
+    spelled = dict(zip(index, called, strict=True))
     return New(frame, part, rows, columns, rows.numpy(), names, absent, False, spelled, tuple(notes))
 
 
-def _exposure(new: Any, found: New, layout: Layout, where: str) -> Tensor:
+def _index(frame: pd.DataFrame, data: Any) -> pd.Index:
+    """Return what names the rows of a table: a column that has labels of fitted rows, where its index only counts."""
+    if not isinstance(frame.index, pd.RangeIndex):
+        return frame.index
+    known, taken = {*data.row_labels}, {*data.column_labels}
+    if known == {*labels("row", len(known))} or known == {*map(str, range(len(known)))}:
+        return frame.index  # numbers say nothing of who they are
+    for name in frame.columns:
+        column = frame[name]
+        if str(name) in taken or pd.api.types.is_float_dtype(column) or column.isna().any() or not column.is_unique:
+            continue
+        if not known.isdisjoint(map(str, column)):
+            return pd.Index(column)
+    return frame.index
+
+
+def _exposure(new: Any, found: New, layout: Layout, own: Own) -> Tensor:
     """Return the exposure of new rows [row]: a container's own, or a column of the reader's table.
 
     Raises:
@@ -293,17 +356,18 @@ def _exposure(new: Any, found: New, layout: Layout, where: str) -> Tensor:
         known = dict(zip(new.row_labels, new.exposure, strict=True))
         listed = isinstance(found.part, Triplets)
         return (torch.stack([known[each] for each in found.part.row_labels]) if listed else new.exposure).to(like)
-    name, frame, problems = layout.get("exposure"), found.frame, Problems(where)
-    if name is None or name not in frame.columns:
+    name, frame, where, problems = layout.get("exposure"), found.frame, own.where, Problems(own.where)
+    at = None if name is None else place(name, [*map(str, frame.columns)])
+    if at is None:
         has = "they have none" if name is None else f"they have no column {name!r}"
         raise DataError(f"{where}: the fitted rows have an exposure, and {has}: type data.exposure=COLUMN")
-    column: Any = frame[name]
-    values = numbers(column, lambda i: f"line {i + 1}, column {name!r}", problems)
+    missing = layout.get("missing") or ()
+    values = numbers(frame.iloc[:, at], lambda i: f"line {i + 1}, column {name!r}", problems, missing, own.decimal)
     problems.end()
     if found.listed:  # a row has it in every line
         rows = _places_of(frame, layout, where)["row"]
-        own = {_label(cell, set()): value for cell, value in zip(frame.iloc[:, rows], values, strict=True)}
-        values = np.array([own[label] for label in found.part.row_labels])
+        stated = {_label(cell, set()): value for cell, value in zip(frame.iloc[:, rows], values, strict=True)}
+        values = np.array([stated[label] for label in found.part.row_labels])
     return torch.as_tensor(values).to(like)
 
 
@@ -317,7 +381,8 @@ def _is_list(frame: pd.DataFrame, data: Any, layout: Layout) -> bool:
     return layout.get("source") in ("triplets", "ratings") or (len(names) <= 4 and len(names) != data.shape[1])
 
 
-def _list(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
+def _list(own: Own, data: Any, layout: Layout) -> New:
+    frame, where = own.frame, own.where
     at, problems, notes = _places_of(frame, layout, where), Problems(where), []
     name = frame.columns[at["value"]] if "value" in at else "value"
     frame = frame if "value" in at else frame.assign(value=np.nan)
@@ -332,7 +397,7 @@ def _list(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
         for i, label in enumerate(each):
             if label is None:
                 problems.add(f"{cell(i)} has no {axis}")
-    values = numbers(frame[name], cell, problems, layout.get("missing") or ())
+    values = numbers(frame[name], cell, problems, layout.get("missing") or (), own.decimal)
     problems.end()
     place = np.array([known.get(label or "", -1) for label in spelled["column"]])
     unseen = list(dict.fromkeys(str(spelled["column"][i]) for i in np.flatnonzero(place < 0)))
@@ -349,8 +414,9 @@ def _list(frame: pd.DataFrame, data: Any, layout: Layout, where: str) -> New:
     row, column = (torch.as_tensor(each, dtype=torch.long) for each in (
         [index[str(spelled["row"][i])] for i in lines], place[lines]
     ))  # fmt: skip
-    own = dict(zip(map(str, spelled["row"]), frame.iloc[:, at["row"]], strict=True))
-    return New(frame, part, row, column, lines, [name], [], True, own, (*notes, *part.notes))
+    theirs_of = dict(zip(map(str, spelled["row"]), frame.iloc[:, at["row"]], strict=True))
+    called = str(frame.columns[at["row"]])
+    return New(frame, part, row, column, lines, [name], [], True, theirs_of, (*notes, *part.notes), called)
 
 
 def _places_of(frame: pd.DataFrame, layout: Layout, where: str) -> dict[str, int]:

@@ -20,7 +20,7 @@ from pyrozoo.data.container import Hidden
 from pyrozoo.data.known_rows import fitted_rows
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.run.new_rows import MOST_SAID, Layout, New, read_new
+from pyrozoo.run.new_rows import CHANGED, MOST_SAID, Layout, New, read_new
 from pyrozoo.run.reference import load_run
 from pyrozoo.store.answer import (
     DIGITS,
@@ -54,15 +54,14 @@ def answer(fit: Fit, what: str | None, new: Any, layout: Layout, count: int = 10
     view = view_of(fit.model)
     if what == "recommend":
         return _recommended(fit, view, new, layout, count, digits)
-    if what == "assign" and not view.clusters:
-        raise NotApplicable(f"{fit.model_name} has no components to assign rows to: zip_mixture has")
     asked = read_new(fit, new, layout)
     if what is None and isinstance(asked.part, Triplets) and not (asked.listed and len(asked.lines)):
         return _recommended(fit, view, asked, layout, count, digits)
     if what == "assign":
-        return _noted(
-            beside(asked.frame.drop(columns=asked.absent), short(view.rows(fit, asked.part), digits)), asked.notes
-        )
+        said = _assigned(fit, view, asked)
+        if not len(said.columns):
+            raise NotApplicable(f"{fit.model_name} has neither components nor factors to assign rows to")
+        return _noted(beside(_rows_of(asked), short(said, digits)), asked.notes)
     found = _predicted(fit, view, asked)
     frame = _filled(asked, found, what == "fill", digits)
     if what != "fill":
@@ -116,7 +115,7 @@ _answer = answer  # whose name ``score`` gives to its setting
 
 def laid_out(settings: Mapping[str, Any], changes: Layout) -> Layout:
     """Return how files are laid out: as the fitted one was, with changes."""
-    return {**(settings.get("data") or {}), **changes}
+    return {**(settings.get("data") or {}), **changes, CHANGED: tuple(changes)}
 
 
 # Predictions ----------------------------------------------------------------------------------------------------------
@@ -203,6 +202,25 @@ def _filled(new: New, found: Any, typed: bool, digits: int | None) -> pd.DataFra
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
+
+
+def _rows_of(new: New) -> pd.DataFrame:
+    """Return what stands before what is said of rows: the reader's table, or of a list its labels of rows."""
+    if not new.listed:
+        return new.frame.drop(columns=new.absent)
+    return pd.DataFrame({new.called: [new.spelled.get(label, label) for label in new.part.row_labels]})
+
+
+def _assigned(fit: Fit, view: View, new: New) -> pd.DataFrame:
+    """Return what is said of new rows; of those that say no more than fitted ones, what is said of these."""
+    said = view.rows(fit, new.part)
+    if not isinstance(new.part, Triplets):
+        return said
+    place = fitted_rows(fit.data, new.part).cpu().numpy()
+    own = view.rows(fit, fit.data) if (place >= 0).any() else said
+    if list(own.columns) == list(said.columns):  # a point is not unsure of its own rows, but of new ones
+        said.loc[place >= 0] = own.iloc[place[place >= 0]].to_numpy()
+    return said
 
 
 def _recommended(

@@ -198,12 +198,102 @@ def test_arrays_and_containers_are_taken_as_tables():
 
 
 def test_what_a_model_does_not_answer_is_one_line():
-    assert refused(NotApplicable, factors().assign, MEASURED) == (
-        "factor_analysis has no components to assign rows to: zip_mixture has"
-    )
     assert "recommends nothing" in refused(NotApplicable, factors().recommend, MEASURED)
     image = pyrozoo.fit("potts_grid", "icm", data=np.array([[0, 1], [1, 1]]), **QUIET)
     assert "there are no rows" in refused(NotApplicable, image.predict, np.array([[0, 1]]))
+
+
+def test_factors_of_fitted_rows_as_new_ones_are_those_of_the_fits_own_table():
+    for fit, table, own in ((factors(), MEASURED, "factors"), (survey(), ANSWERS, "scores")):
+        found, known = fit.assign(table), fit.tables[own]
+        np.testing.assert_allclose(found["factor[0]"], known["mean[0]"], rtol=1e-9)
+        np.testing.assert_allclose(found["factor_sd[0]"], known["sd[0]"], rtol=1e-9)
+        assert list(found.columns) == [*table.columns, "factor[0]", "factor_sd[0]"]
+
+
+def test_a_program_without_components_and_factors_says_so():
+    model = example("gaussian_mixture").GaussianMixture()
+    fit = pyrozoo.fit(model, "laplace", data=MEASURED[["x", "y"]], draws=10, restarts=1, **QUIET)
+    assert refused(NotApplicable, fit.assign, MEASURED) == (
+        "gaussian_mixture has neither components nor factors to assign rows to"
+    )
+
+
+# Files of new rows ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_of_new_rows_is_read_as_the_fitted_one(tmp_path):
+    """Units in its names, a decimal comma, codes of missing cells, turned round, another format: the same answers."""
+    named = MEASURED.round(3).rename(columns={"x": "x [kg]", "y": "y (m)"})
+    fit = pyrozoo.fit("factor_analysis", "em", data=named, num_factors=1, missing=["-", -99], **QUIET)
+    new = MEASURED.round(3).head(4).astype(object)
+    new.loc[1, "y"], new.loc[2, "z"] = "-", -99
+    known = fit.predict(new.replace({"-": NAN, -99: NAN}).astype(float))
+    new.to_csv(tmp_path / "new.csv", sep=";", index=False)
+    text = (tmp_path / "new.csv").read_text().replace(".", ",")
+    (tmp_path / "new.csv").write_text(text)
+    new.to_excel(tmp_path / "new.xlsx", index=False)
+    new.T.to_csv(tmp_path / "turned.csv", header=["a", "b", "c", "d"])
+    for found in (
+        fit.predict(tmp_path / "new.csv"), fit.predict(tmp_path / "new.xlsx"),
+        fit.predict(tmp_path / "turned.csv", transpose=True),
+    ):  # fmt: skip
+        for name in known:
+            np.testing.assert_allclose(found[name].astype(float), known[name], rtol=1e-9)
+
+
+def test_labels_of_a_statistics_file_are_numbers_where_numbers_are_needed(tmp_path):
+    import pyreadstat
+
+    labels = {name: {0.0: "none", 1.0: "one", 2.0: "two", 9.0: "many"} for name in ("a", "b")}
+    counts = pd.DataFrame(RNG.choice([0.0, 1.0, 2.0, 9.0], (20, 2)), columns=["a", "b"])
+    pyreadstat.write_sav(counts, str(tmp_path / "old.sav"), variable_value_labels=labels)
+    pyreadstat.write_sav(counts.head(5), str(tmp_path / "new.sav"), variable_value_labels=labels)
+    fit = pyrozoo.fit("zip_mixture", "em", data=tmp_path / "old.sav", num_components=2, **QUIET)
+    np.testing.assert_array_equal(fit.data.values, counts)
+    found = fit.assign(tmp_path / "new.sav")
+    assert found["cluster"].tolist() == fit.tables["clusters"]["cluster"].tolist()[:5]
+    assert set(found["a"]) <= set(labels["a"].values()), "their own cells"
+
+
+def test_codes_of_missing_answers_are_holes_of_new_rows_too():
+    coded = pd.DataFrame({"p": [1, 2, -9, 2] * 8, "q": [0, 1, 1, 0] * 8})
+    fit = pyrozoo.fit("categorical_fa", "vem", data=coded, missing=[-9], latent_dimension=1, max_iterations=5, **QUIET)
+    found = fit.predict(pd.DataFrame({"p": [-9, 1], "q": [1, -9]}))
+    assert found["p"].isin([1, 2]).all()
+    assert found["q"].isin([0, 1]).all()
+
+
+def test_new_texts_get_topics(tmp_path):
+    for folder, texts in (("old", ["cat dog cat", "dog dog", "sun moon", "moon sun sun"]), ("new", ["cat sun bird"])):
+        (tmp_path / folder).mkdir()
+        for i, text in enumerate(texts):
+            (tmp_path / folder / f"{folder}{i}.txt").write_text(text)
+    settings = {"num_factors": 2, "restarts": 1, "max_iterations": 20, **QUIET}
+    fit = pyrozoo.fit("poisson_mf", "cavi", data=tmp_path / "old", **settings)
+    found = fit.assign(tmp_path / "new")
+    assert found["row"].tolist() == ["new0"]
+    assert list(found.columns) == ["row", "factor[0]", "factor[1]", "factor_sd[0]", "factor_sd[1]"]
+    assert found.attrs["notes"] == ["not among the fit's columns, lines left out: bird"]
+
+
+def test_a_column_of_labels_of_fitted_rows_names_new_ones():
+    counts = COUNTS.rename_axis("site").reset_index()
+    fit = pyrozoo.fit("poisson_mf", "cavi", data=counts, num_factors=1, restarts=1, max_iterations=9, **QUIET)
+    found = fit.recommend(counts.head(3).assign(a=0))
+    assert not have(found) & {(f"s{i}", name) for i in range(3) for name in "bc" if counts[name][i] > 0}
+    assert "have labels of fitted rows ('s0', 's1', 's2')" in found.attrs["notes"][-1]
+
+
+def test_an_exposure_is_asked_for():
+    counts = COUNTS.assign(hours=np.linspace(1, 2, 30))
+    fit = pyrozoo.fit("zip_mixture", "em", data=counts, num_components=2, exposure="hours", **QUIET)
+    same = fit.assign(counts.head(4))
+    own = fit.tables["clusters"].set_index("row").loc[same.index]
+    np.testing.assert_allclose(same["probability[0]"], own["probability[0]"], rtol=1e-9)
+    assert "they have no column 'hours': type data.exposure=COLUMN" in refused(DataError, fit.assign, COUNTS)
+    renamed = fit.assign(counts.head(4).rename(columns={"hours": "time"}), exposure="time")
+    np.testing.assert_array_equal(renamed["probability[0]"], same["probability[0]"])
 
 
 # Lists ----------------------------------------------------------------------------------------------------------------
@@ -294,6 +384,24 @@ def test_a_row_of_which_nothing_is_known_is_predicted_by_the_columns(model):
     error = variance.sqrt() / 10  # of the mean of 100 draws
     assert (abs(found["mean"].to_numpy() - mean.numpy()) < 4 * error.numpy()).all()
     assert (found["upper_90"] - found["lower_90"] > 20 * error.numpy()).all(), "a point, too, is unsure of a new row"
+
+
+@LISTED
+def test_rows_of_a_list_have_a_line_each_with_factors(model):
+    fit = listed(model)
+    new = pd.DataFrame({"row": [999, 999, 998], "column": ["c0", "c1", "c2"], "value": [2, 3, 4]})
+    found = fit.assign(new)
+    assert found["row"].tolist() == [999, 998]
+    assert {"factor[0]", "factor[1]", "factor_sd[0]", "factor_sd[1]"} <= set(found.columns)
+    assert not found.isna().any().any()
+    assert (found[["factor_sd[0]", "factor_sd[1]"]] > 0).all().all()
+    some = LIST[LIST["row"].isin([103, 107])]
+    known, own = fit.assign(some), fit.aligned.means()["row_factors"][[fit.data.row_labels.index("103")]]
+    if fit.kind == "variational":  # of a point rows are folded in again: it says nothing of how sure it is
+        np.testing.assert_allclose(known.loc[0, ["factor[0]", "factor[1]"]].astype(float), own[0], rtol=1e-9)
+    else:
+        sd = known.loc[0, ["factor_sd[0]", "factor_sd[1]"]].to_numpy(float)
+        assert (abs(known.loc[0, ["factor[0]", "factor[1]"]].to_numpy(float) - own[0].numpy()) < 0.5 * sd).all()
 
 
 def test_labels_that_no_fitted_row_has_are_named_at_once():

@@ -146,7 +146,7 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) ->
     reading.rows, reading.columns, reading.lines = called[0], called[1], lines
     if layout.exposure is not None and not reading.problems:
         _exposure(reading, raw, names, codes[0], keep, len(called[0]))
-    if raw.shape is not None:
+    if raw.shape is not None and not is_text(raw.columns[where["row"]]):  # texts and their words have names
         _whole_shape(reading, raw.shape)
     if not len(values):
         reading.problems.append("the list is empty")

@@ -414,7 +414,15 @@ def read_frame(
     Raises:
         DataError: It cannot be read, or two columns have one name.
     """
+    return read_rows(source, layout, known, name, sure)[0]
+
+
+def read_rows(
+    source: Any, layout: Layout, known: Collection[str] = (), name: str = "the new rows", sure: bool = False
+) -> tuple[Any, str, dict[str, np.ndarray]]:  # fmt: skip
+    """Read a table as ``read_frame`` does; return its decimal mark, too, and the numbers behind columns of labels."""
     raw = raw_of(source, layout, name)
+    raw = transposed(raw) if layout.transpose else raw
     if (
         sure
         and raw.head is not None
@@ -429,7 +437,13 @@ def read_frame(
             reading.problems.append(f"column name {each!r} appears twice")
     reading.checked()
     frame = raw.own() if raw.own else own_frame(raw, names, reading.facts.get("decimal", "."))
+    codes = {names[at]: numbers(column, missing=layout.missing or ())[0] for at, column in raw.codes.items()}
     frame.attrs["notes"] = reading.notes
+    return _labelled(frame, layout, names, known), reading.facts.get("decimal", "."), codes
+
+
+def _labelled(frame: Any, layout: Layout, names: Sequence[str], known: Collection[str]) -> Any:
+    """Return a table with the column that names its rows as the index."""
     label = None if layout.row_labels is None else place(layout.row_labels, names)
     if (
         label is None

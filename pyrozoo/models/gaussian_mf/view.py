@@ -84,7 +84,7 @@ class View(view.View):
 
     def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
         """Return each row's offset and factors and how unsure they are."""
-        return view.own_factors(fit, self.draws_of(fit, part), part)
+        return view.own_factors(fit.aligned if part is fit.data else fold_in(fit.posterior, fit.aligned, part), part)
 
     def recommend(self, fit: Fit, draws: Draws, part: Any, rows: Sequence[int], count: int) -> pd.DataFrame:
         """Return the columns that rows have not rated, by expected rating."""

@@ -113,7 +113,8 @@ class View(view.View):
 
     def rows(self, fit: Fit, part: Any) -> pd.DataFrame:
         """Return each row's factors and how unsure they are."""
-        return view.own_factors(fit, self.draws_of(fit, part), part)
+        own = part is fit.data
+        return view.own_factors(fit.aligned if own else Draws(queries.fold_in(fit.posterior, fit.aligned, part)), part)
 
     def recommend(self, fit: Fit, draws: Draws, part: Any, rows: Sequence[int], count: int) -> pd.DataFrame:
         """Return the columns that rows do not list, by expected count."""

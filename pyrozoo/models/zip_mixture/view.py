@@ -32,8 +32,6 @@ MOST_NAMED = 12
 class View(view.View):
     """Figures, tables and pictures of a mixture."""
 
-    clusters = True
-
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: completion of test rows, against the mean of what is observed in them."""
         test = fit.data.test
