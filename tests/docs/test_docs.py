@@ -225,14 +225,17 @@ def test_commands(there, capsys, request, need, command):
         code, _, err = run(capsys, "resume=outputs/first")
         assert (code, err.count("\n")) == (2, 1)
         return
-    if arguments[0].startswith("score="):
-        name, directory = "counts.csv", arguments[0].removeprefix("score=")
-        frame.head(3).to_csv("new_counts.csv", index=False)
-        start = ["data=table", "data.row_labels=site"]
-        if "poisson_mf" in directory:
-            name, start = "plays.csv", ["data=triplets", "model.num_factors=1", "inference.draws=20"]
+    if arguments[0] == "score":
+        directory = arguments[1].removeprefix("run=")
         model, method = directory.split("/")[1:3]
-        start += [f"model={model}", f"inference={method}", f"data.path={name}", "inference.max_iterations=20"]
+        frame.head(3).to_csv("new_counts.csv", index=False)
+        name, start = {
+            "poisson_mf": ("plays.csv", ["model.num_factors=1", "inference.draws=20"]),
+            "gaussian_mf": ("ratings.csv", ["model.num_factors=1"]),
+            "categorical_fa": ("survey.csv", ["model.latent_dimension=1"]),
+            "factor_analysis": ("counts.csv", ["model.num_factors=1"]),
+        }.get(model, ("counts.csv", []))
+        start += [f"model={model}", f"inference={method}", f"data={name}", "inference.max_iterations=20"]
         assert run(capsys, *start, f"hydra.run.dir={directory}")[0] == 0
         code, _, err = run(capsys, *arguments)
         assert (code, err) == (0, "")
