@@ -138,7 +138,7 @@ CASE = Case(
         "one axis": (np.array([1.0, 2]), "two axes"),
         "missing column": (np.array([[1, NAN], [0, NAN]]), "column_1"),
         "text": (np.array([["a", "b"], ["c", "d"]]), "not numbers"),
-        "frame with text": (pd.DataFrame({"count": [1, 2], "name": ["x", "y"]}), "name"),
+        "frame with text": (pd.DataFrame({"count": [1, 2], "name": ["x", 2]}), "name"),
         "repeated names": (pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a'"),
     },
     odd={

@@ -282,11 +282,15 @@ def _values(reading: Reading, raw: Raw, names: Sequence[str], where: dict[str, i
     if np.isinf(values).any():
         reading.problems.append(f"{raw.unit} {raw.first + int(np.isinf(values).argmax())}, column {name!r} is infinite")
     if reading.wanted.cells == "counts":
-        _counts(reading, raw, values, name)
+        _counts(reading, raw, values, where)
     return values
 
 
-def _counts(reading: Reading, raw: Raw, values: np.ndarray, name: str) -> None:
+def _counts(reading: Reading, raw: Raw, values: np.ndarray, where: dict[str, int]) -> None:
+    def pair(at: int) -> str:
+        row, column = (named(raw.columns[where[axis]][at].as_py()) for axis in ("row", "column"))
+        return f"row {row!r}, column {column!r} ({raw.unit} {raw.first + at})"
+
     with np.errstate(invalid="ignore"):
         for wrong, what in (
             (values < 0, "is negative"),
@@ -295,9 +299,7 @@ def _counts(reading: Reading, raw: Raw, values: np.ndarray, name: str) -> None:
             if wrong.any() and not np.isinf(values[wrong]).any():
                 at, count = int(wrong.argmax()), int(wrong.sum())
                 more = f", and {count - 1} more such" if count > 1 else ""
-                reading.problems.append(
-                    f"{raw.unit} {raw.first + at}, column {name!r}: {values[at]:g} {what}{more}; counts are needed"
-                )
+                reading.problems.append(f"{pair(at)}: {values[at]:g} {what}{more}; counts are needed")
 
 
 def _left_out(
