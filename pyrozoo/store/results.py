@@ -268,15 +268,18 @@ def _blank(own: pd.Series, lines: np.ndarray) -> pd.Series:
 def _put(own: pd.Series, lines: np.ndarray, mean: np.ndarray, reading: Reading, digits: int | None) -> Any:
     """Return a column of numbers with holes filled, of its own type: whole numbers and truth values are rounded."""
     kind = own.dtype
-    if pd.api.types.is_bool_dtype(kind) or pd.api.types.is_integer_dtype(kind):
-        column = own.copy()
-        column.iloc[lines] = np.rint(mean).astype(int) if not pd.api.types.is_bool_dtype(kind) else mean >= 0.5
-        return column
-    if pd.api.types.is_float_dtype(kind):
-        column = own.copy()
-        column.iloc[lines] = rounded(mean, digits)
-        return column
-    return _mixed(own, lines, mean, reading, digits)
+    if not pd.api.types.is_numeric_dtype(kind):  # truth values are numeric, too
+        return _mixed(own, lines, mean, reading, digits)
+    if pd.api.types.is_bool_dtype(kind):
+        put = mean >= 0.5
+    elif pd.api.types.is_integer_dtype(kind):
+        ends = np.iinfo(getattr(kind, "numpy_dtype", kind))
+        put = np.rint(mean).clip(ends.min, ends.max).astype(ends.dtype)
+    else:
+        put = rounded(mean, digits).astype(getattr(kind, "numpy_dtype", kind))
+    column = own.copy()
+    column.iloc[lines] = put
+    return column
 
 
 def _mixed(own: pd.Series, lines: np.ndarray, mean: np.ndarray, reading: Reading, digits: int | None) -> Any:

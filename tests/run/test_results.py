@@ -229,6 +229,17 @@ def test_answers_are_spelled_as_theirs(tmp_path):
     assert (fit.results["filled"] == "score").tolist() == [i % 4 == 3 for i in range(32)]
 
 
+@pytest.mark.parametrize("kind", ["float32", "Float32", "Int8", "UInt16", "boolean", "float64", "object"])
+def test_filled_cells_are_of_the_type_of_their_column(kind):
+    counts = OWN[["b", "c"]].assign(a=pd.array([*RNG.integers(0, 2, 23), None], dtype="Int8").astype(kind))
+    fit = pyrozoo.fit("factor_analysis", "em", data=counts.reset_index(drop=True), num_factors=1, **QUIET)
+    found = fit.results
+    if kind == "object":
+        assert found["a"].dtype == "Int64", "whole numbers among objects are whole numbers"
+        found = found.astype({"a": object})
+    check_frame(counts.reset_index(drop=True), found, {(23, "b"): "b", (23, "a"): "a"})
+
+
 # Lists ----------------------------------------------------------------------------------------------------------------
 
 PLAYS = pd.DataFrame(
