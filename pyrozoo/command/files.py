@@ -17,7 +17,7 @@ TEXTS = ("path", "test_path", "delimiter", "encoding", "decimal", "row_labels", 
          "column_label", "time", "holdout_after", "exposure", "frequency", "key")  # fmt: skip
 """Settings of data that are text, or a number that may be taken for one."""
 
-TOKEN = re.compile(r"""\s*(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^,]*))\s*(?:,|$)""")
+TOKEN = re.compile(r"""\s*(?:'((?:[^'\\]|\\.|'')*)'|"((?:[^"\\]|\\.|"")*)"|([^,]*))\s*(?:,|$)""")
 
 SWEPT = re.compile(r"(choice|range|glob|interval|shuffle|sort|tag)\(")
 """How values of a sweep begin that Hydra spells out."""
@@ -85,7 +85,11 @@ def items(value: str) -> list[str]:
             at = end + 1
             continue
         one, two, bare = match.groups()
-        found.append(bare.strip() if bare is not None else re.sub(r"\\(.)", r"\1", one if one is not None else two))
+        if bare is not None:
+            found.append(bare.strip())
+        else:  # a quote within quotes stands twice or behind a backslash
+            within = one.replace("''", "'") if one is not None else two.replace('""', '"')
+            found.append(re.sub(r"\\(.)", r"\1", within))
         at = match.end()
     return found
 
@@ -142,6 +146,10 @@ def problem_of(model: str | None, data: str, settings: Mapping[str, str]) -> str
         return None
     from pyrozoo.data.readers.layout import NAMES, layout_of
 
+    paths = items(settings["data.path"]) if settings.get("data.path", "").startswith("'") else []
+    if len(paths) > 1 and not Path(plain(settings["data.path"])).exists():  # a sweep over files
+        each = (problem_of(model, data, {**settings, "data.path": quoted(path)}) for path in paths)
+        return next((problem for problem in each if problem), None)
     typed = catalog.settings("data", data) | typed_settings(settings)
     for name in ("path", "test_path"):
         if typed.get(name) is not None and not Path(str(typed[name])).exists():

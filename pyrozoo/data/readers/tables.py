@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -39,6 +40,9 @@ BLOCK = 4096
 LOOKED = 1000
 """Rows that tell whether a column may be the sum of the others."""
 
+FEW = 3
+"""Words that a column of numbers may hold, however often: these are asked about."""
+
 COUNTED = 4
 """Rows from which on a column that counts them is told so."""
 
@@ -60,6 +64,8 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
         raw: The source.
         names: Names of its columns.
     """
+    if reading.wanted.cells != "categories" and raw.codes:
+        raw = replace(raw, columns=[raw.codes.get(i, column) for i, column in enumerate(raw.columns)])
     twice = [name for name, count in Counter(names).items() if count > 1]
     for name in twice:
         hint = " (if the first line does not name the columns, set data.header=false)" if raw.head else ""
@@ -74,12 +80,9 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
     reading.rows = [rows[i] for i in kept] if len(kept) < len(rows) else rows
     reading.lines, reading.places = kept, chosen
     reading.label_column = None if label is None else names[label]
-    cells = [raw.columns[i] for i in chosen]
-    if reading.wanted.cells != "categories":
-        cells = [raw.codes.get(i, raw.columns[i]) for i in chosen]
-        if behind := [names[i] for i in chosen if i in raw.codes]:
-            reading.notes.append(f"of labelled columns the numbers behind the labels are taken: {listed(behind)}")
-    columns = [column if len(kept) == raw.length else column.take(_index(kept)) for column in cells]
+    if behind := [names[i] for i in chosen if i in raw.codes and reading.wanted.cells != "categories"]:
+        reading.notes.append(f"of labelled columns the numbers behind the labels are taken: {listed(behind)}")
+    columns = [raw.columns[i] if len(kept) == raw.length else raw.columns[i].take(_index(kept)) for i in chosen]
     first = raw.first + kept
     if reading.wanted.cells == "categories":
         _categories(reading, columns, [names[i] for i in chosen], chosen)
@@ -309,7 +312,7 @@ def _numbers(
             _no_numbers(reading, name, "holds dates or times")
             continue
         values, bad = numbers(column, decimal, missing)
-        if bad.spelled and (np.isnan(values).all() or bad.count > len(values) / 2):
+        if bad.spelled and (np.isnan(values).all() or (bad.count > len(values) / 2 and len(bad.spelled) > FEW)):
             dates = sum(bool(DATE.match(cell)) for cell in bad.spelled) > len(bad.spelled) / 2
             example = next(iter(bad.spelled))
             if sum(bool(UNIT.fullmatch(cell)) for cell in bad.spelled) > len(bad.spelled) / 2:
