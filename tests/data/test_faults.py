@@ -128,6 +128,12 @@ def test_row_numbers_are_no_counts(tmp_path, name):
     assert (list(table.row_labels), table.values.tolist()) == (["1", "2", "3"], [[1, 0], [0, 3], [5, 5]])
 
 
+def test_a_column_x_is_data(tmp_path):
+    assert list(read_data(write(tmp_path, "x,y/1,4/2,4/3,5"), Table).column_labels) == ["x", "y"]
+    frame = pd.DataFrame({"date": pd.to_datetime(["2020-01-01", "2020-01-02"]), "X": [1, 2]})
+    assert read_data(frame, Table).values.tolist() == [[1], [2]]
+
+
 def test_row_numbers_under_other_names_or_none_are_told(tmp_path):
     named = read_data(write(tmp_path, "week,a/1,4/2,4/3,5/4,7/5,1"), Table)
     assert any("counts the rows" in note and "data.row_labels=week" in note for note in named.notes)
@@ -432,18 +438,32 @@ def test_a_sweep_over_files_looks_at_each(here):
 
 OWN = """
 import pyro
-import torch
 from pyro.distributions import Normal
 from pyrozoo import Model
 from pyrozoo.data.{room} import {kind}
 
 
 class Mine(Model):
-    def model(self, data: {kind}) -> None:
+    def __call__(self, data: {kind}) -> None:
         mean = pyro.sample("mean", Normal(0.0, 10.0))
         with pyro.plate("cell", len(data.values)):
             pyro.sample("x", Normal(mean, 1.0), obs=data.values[:, -1])
 """
+
+
+@pytest.mark.parametrize(("room", "kind", "layout"), [("table", "Table", "table"), ("triplets", "Triplets", "list")])
+def test_a_model_of_ones_own_says_by_its_annotation_how_a_file_is_read(here, room, kind, layout):
+    own = f"./my_{room}.py"
+    Path(own).write_text(OWN.format(room=room, kind=kind))
+    Path("words.csv").write_text("doc,word,count\na,x,1\na,y,2\nb,x,3\n")
+    Path("wide.csv").write_text("shop,p,q,r\nx,1,2,9\ny,3,4,5\n")
+    assert pyrozoo.read("wide.csv", own).facts["layout"] == "table"
+    found = problem(f"model={own}", "inference=nuts", "data=words.csv")
+    if layout == "list":
+        assert pyrozoo.read("words.csv", own).facts["layout"] == "list"
+        assert found is None
+    else:
+        assert "data.layout=list" in str(found)
 
 
 def run(capsys, *words: str) -> tuple[int, str, str]:

@@ -141,6 +141,8 @@ def _label_column(reading: Reading, raw: Raw, names: Sequence[str], left_out: se
         text = _is_words(raw.columns[i], reading.facts.get("decimal", "."))
         if nothing and not (i == 0 and text):
             continue  # what a place is called says nothing
+        if called == "x" or (i and UNNAMED.fullmatch(called) and not called.startswith(("U", "_"))):
+            continue  # X, X1 and nothing are what programs call a first column; x is data
         if not LABELS.fullmatch(apart(called)) and not (i == 0 and text and not _united(raw.columns[i])):
             continue
         nameless = i == 0 and bool(UNNAMED.fullmatch(called))
