@@ -35,7 +35,7 @@ from pyrozoo.run import catalog
 from pyrozoo.run.names import PYTHON, check_names, device_of, method_of, model_of
 from pyrozoo.run.reference import judge, load_run, verdict_settings
 from pyrozoo.run.score import answer, laid_out
-from pyrozoo.run.source import read
+from pyrozoo.run.source import read, read_again
 from pyrozoo.store.answer import check_ending
 from pyrozoo.store.inference_data import to_inference_data
 from pyrozoo.store.results import Results, results_of
@@ -221,12 +221,13 @@ class Result(Fit):
         return self._results().write(path)
 
     def _results(self) -> Results:
-        if self.reading is None:
+        reading = self.reading or read_again(self.settings.get("data") or {}, self.model, self.data)
+        if reading is None:
             raise NotApplicable(
                 "this fit has no table of a reader's: its data came from neither a file nor a DataFrame, or it was "
                 "loaded (its run directory has results.csv)"
             )
-        return results_of(self, self.reading)
+        return results_of(self, reading)
 
     def keep(self, directory: Path) -> None:
         """Write what the fit is, before any figure of it is computed: whatever fails from now on, it is there."""

@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.core.errors import SettingError
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.contained import KINDS, contained
-from pyrozoo.data.container import Data, labels
+from pyrozoo.data.container import Data, labels, storable
 from pyrozoo.data.holdout import hold_out_chosen, read_chosen
 from pyrozoo.data.images import mask_images
 from pyrozoo.data.named import read_named
@@ -98,6 +98,23 @@ def _read(
         container = next(each for each, kind in KINDS.items() if kind == catalog.KINDS[source])
     found = taken(settings["path"], layout, wanted) if given is None else read_source(given, layout, wanted)
     return found, container, contained(found, container)
+
+
+def read_again(settings: Mapping[str, Any], model: Model, data: Any) -> Reading | None:
+    """Read the file of a saved fit once more; None where its data came from none.
+
+    Raises:
+        DataError: It is not there any more, or has other rows or columns.
+    """
+    source = settings.get("source", "")
+    if settings.get("path") is None or source not in (*catalog.KINDS, "file"):
+        return None
+    found = read_source(settings["path"], layout_of(settings), wanted_of(model, source, type(data)))
+    if (list(map(storable, found.rows)), list(map(storable, found.columns))) != (
+        list(data.row_labels), list(data.column_labels)
+    ):  # fmt: skip
+        raise DataError(f"{found.name} is not what it was when it was read")
+    return found.emptied()
 
 
 def wanted_of(model: Model, source: str, container: Any) -> Wanted:

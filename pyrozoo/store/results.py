@@ -267,7 +267,7 @@ def _blank(own: pd.Series, lines: np.ndarray) -> pd.Series:
 
 def _put(own: pd.Series, lines: np.ndarray, mean: np.ndarray, reading: Reading, digits: int | None) -> Any:
     """Return a column of numbers with holes filled, of its own type: whole numbers and truth values are rounded."""
-    kind = own.dtype
+    kind: Any = own.dtype
     if not pd.api.types.is_numeric_dtype(kind):  # truth values are numeric, too
         return _mixed(own, lines, mean, reading, digits)
     if pd.api.types.is_bool_dtype(kind):

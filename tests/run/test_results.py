@@ -311,7 +311,13 @@ def test_a_file_that_is_gone_or_another_is_a_note(tmp_path, lenient):
     path = tmp_path / "counts.csv"
     OWN[["a", "b", "c"]].to_csv(path)
     fit = pyrozoo.fit("zip_mixture", "em", data=path, num_components=2, **QUIET)
+    again = pyrozoo.load(fit.save(tmp_path / "saved"))
+    pd.testing.assert_frame_equal(again.results, fit.results)
     path.write_text("a,b,c\n1,2,3\n")
+    again = pyrozoo.load(tmp_path / "saved")
+    assert (
+        refused(DataError, again.save_results, tmp_path / "x.csv") == "counts.csv is not what it was when it was read"
+    )
     assert refused(DataError, fit.save_results, tmp_path / "x.csv") == "counts.csv is not what it was when it was read"
     path.unlink()
     fit.save(tmp_path / "run")
