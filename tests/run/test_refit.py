@@ -19,7 +19,7 @@ import pyrozoo
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 OLD, NEW = 300, 3
-INFLUENCE = 8.0
+INFLUENCE = 2.0
 """Units by which one row in N may move an answer, times N: what leverages of a few parameters per column add up to."""
 
 BOUND = INFLUENCE * NEW / OLD
