@@ -71,12 +71,9 @@ def _among_words(
     again = [cell in {*each} for cell, (_, each) in zip(cells, body, strict=False) if cell]
     if any(again):
         times = [list(line) for line in zip(*(each for _, each in body), strict=False)].count(cells)
-        if all(each.count(cell) == times for cell, (_, each) in zip(cells, body, strict=False)) and 0 < 3 * times < len(
-            body[0][1]
-        ):
-            said = f"{times} lines repeat the first one, which names the columns (data.header)"
-            said += ": data.exclude_rows leaves them out"
-            return True, said, None  # files put together, each with its header
+        alike = all(each.count(cell) == times for cell, (_, each) in zip(cells, body, strict=False))
+        if times and alike and len(cells) > 1 and 3 * times < len(body[0][1]):  # files put together, or a record twice
+            return True, None, f"{times} more lines are {', '.join(cells[:3])}, as the first one is: {ASK}"
         return False, "cells of the first line occur again below it: it is a record (data.header)", None
     few = any(len(each) >= 8 and len({*each}) <= len(each) / 2 for _, each in body)
     if few or not listed or any(LABELS.fullmatch(cell) or role_of(cell) for cell in there):
