@@ -47,7 +47,7 @@ def contained(reading: Reading, container: Any) -> Any:
         made = replace(Grid.of(reading.image, name), name=name)
     elif reading.entries is not None:
         its: type[Triplets] = container if issubclass(container, Triplets) else Triplets
-        made = its.of_entries(reading.entries, name=name, repeated=reading.layout.repeated)  # type: ignore[arg-type]
+        made = its.of_entries(reading.taken(), name=name, repeated=reading.layout.repeated)  # type: ignore[arg-type]
     elif reading.answers is not None:
         made = _survey(reading)
     else:

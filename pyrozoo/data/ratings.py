@@ -25,6 +25,9 @@ APART = 0.5
 STEPS = 2.0
 """... and than so many times the largest step between others ..."""
 
+BLOCK = 2**20
+"""Ratings that are gone through at a time."""
+
 OFTEN = 0.01
 """... and it makes up more than this share of all ratings."""
 
@@ -107,8 +110,8 @@ class Ratings(Triplets):
         self.refuse_empty("the matrix")
         if not len(self.values):
             raise DataError(f"{self.name}: there is no rating")
-        self.refuse(torch.isinf(self.counts), "is infinite")
-        note = _suspicious(self.counts)
+        self.refuse_infinite()
+        note = _suspicious(self.values[:, 2])
         return replace(self, notes=(*self.notes, note)) if note and note not in self.notes else self
 
     def same(self, other: Any) -> bool:
@@ -161,11 +164,13 @@ def _suspicious(ratings: Tensor) -> str | None:
         count = int((ratings == extreme).sum())
         if not max(2.0, OFTEN * len(ratings)) < count < len(ratings):
             continue
-        others = ratings[ratings != extreme]
-        low, high = (float(each) for each in others.aminmax())
+        ends = [part.aminmax() for each in ratings.split(BLOCK) if len(part := each[each != extreme])]
+        low, high = min(float(end.min) for end in ends), max(float(end.max) for end in ends)
         gap = float(extreme) - high if largest else low - float(extreme)
         # Only a value that is far off is worth the sorting of all others.
-        if high == low or gap <= APART * (high - low) or gap <= STEPS * float(others.unique().diff().max()):
+        if high == low or gap <= APART * (high - low):
+            continue
+        if gap <= STEPS * float(ratings[ratings != extreme].unique().diff().max()):
             continue
         value = f"{float(extreme):.10g}"
         odd = f"the {which} value, {value}, stands apart from all others and occurs {count} times"

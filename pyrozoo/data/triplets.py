@@ -271,9 +271,15 @@ class Triplets(Data):
     def checked(self) -> Self:
         """Return the data themselves, or raise DataError when there are no rows or columns, or an infinite value."""
         self.refuse_empty("the matrix")
-        self.refuse(torch.isinf(self.counts), "is infinite")
+        self.refuse_infinite()
         self.check_exposure()
         return self
+
+    def refuse_infinite(self) -> None:
+        """Raise DataError naming a cell with an infinite value."""
+        ends = self.values[:, 2].aminmax() if len(self.values) else ()
+        if any(bool(torch.isinf(end)) for end in ends):
+            self.refuse(torch.isinf(self.counts), "is infinite")
 
     def refuse(self, bad: Tensor, what: str) -> None:
         """Raise DataError naming the first listed cell where ``bad`` [entry] is true."""
@@ -453,15 +459,17 @@ class Triplets(Data):
             DataError: A repeated pair where it is refused.
         """
         name, names = name or cls.name, (entries.row_names, entries.column_names)
-        asked = entries.rows, entries.columns, entries.values
-        row, column, value, notes = _once(*asked, repeated or cls.usually, names, name)
-        made = cls._assembled(row, column, value, *names, name, notes).checked()
-        if entries.late is None:
-            return made
-        listed = entries.late & ~np.isnan(entries.values) & ((entries.values != 0) | cls.lists_zeros)
-        places = np.unique(entries.rows[listed] * len(names[1]) + entries.columns[listed])
-        pairs = torch.as_tensor(np.stack([places // len(names[1]), places % len(names[1])], 1))
-        return made.hide(pairs, at_random=False)
+        asked, pairs = (entries.rows, entries.columns, entries.values), None
+        if entries.late is not None:
+            listed = entries.late & ~np.isnan(entries.values) & ((entries.values != 0) | cls.lists_zeros)
+            places = np.unique(entries.rows[listed].astype(np.int64) * len(names[1]) + entries.columns[listed])
+            pairs = torch.as_tensor(np.stack([places // len(names[1]), places % len(names[1])], 1))
+        del entries  # a list may be as large as memory allows: nothing of it is held twice
+        *found, notes = _once(*asked, repeated or cls.usually, names, name)
+        del asked
+        made = cls._assembled(*found, *names, name, notes)
+        del found
+        return made.checked() if pairs is None else made.checked().hide(pairs, at_random=False)
 
     @classmethod
     def _assembled(
@@ -548,11 +556,12 @@ def _listed(
 
 def _in_order(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sort entries by row, then by column, those of a pair in their order: by counting, in a pass for each."""
-    rows, columns = rows.astype(np.int64, copy=False), columns.astype(np.int64, copy=False)
     if not len(rows):
         return rows, columns, values
-    ahead = rows[1:] > rows[:-1]
-    if (ahead | ((rows[1:] == rows[:-1]) & (columns[1:] >= columns[:-1]))).all():
+    ahead = rows[1:] == rows[:-1]
+    ahead &= columns[1:] >= columns[:-1]
+    ahead |= rows[1:] > rows[:-1]
+    if ahead.all():
         return rows, columns, values
     shape = int(rows.max()) + 1, int(columns.max()) + 1
     if sum(shape) > 4 * len(rows) + 1000:  # counting would cost more than the entries
@@ -561,8 +570,7 @@ def _in_order(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> tupl
     matrix = coo_array((values, (rows, columns)), shape=shape)
     matrix.has_canonical_format = True  # so that nothing is summed
     found = matrix.tocsc().tocsr()
-    heads = np.repeat(np.arange(shape[0]), np.diff(found.indptr))
-    return heads, found.indices.astype(np.int64), found.data
+    return np.repeat(np.arange(shape[0]), np.diff(found.indptr)), found.indices, found.data
 
 
 def _once(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pyrozoo.data.readers.arrow import distinct, numeric
 from pyrozoo.data.readers.cells import DOUBTFUL, Bad, is_number, is_text, named, numbers, plain, texts
@@ -26,6 +27,9 @@ DENSE = 4
 
 MOSTLY = 0.7
 """Share of lines with a pair of their own in what may be a list."""
+
+BLOCK = 2**20
+"""Lines that are gone through at a time."""
 
 SORTED = 10
 """Lines from which on a sorted first column says that a table is a list."""
@@ -320,7 +324,7 @@ def _places(column: pa.ChunkedArray, raw: Raw, reading: Reading, axis: str) -> t
     """Return the place of each line's label, the labels in order, and which lines have none."""
     lost = np.zeros(raw.length, bool)
     if pa.types.is_integer(column.type) and not column.null_count:
-        codes, words = _counted(numeric(column, np.int64))
+        codes, words = _counted(column)
         return codes, words, lost
     if is_text(column):
         codes, found = distinct(_plain(column))
@@ -346,20 +350,25 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _counted(values: np.ndarray) -> tuple[np.ndarray, list[str]]:
+def _counted(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
     """Return the places of whole numbers among the distinct ones, and these as text, in order."""
-    if not len(values):
-        return values, []
-    low, high = int(values.min()), int(values.max())
-    if high - low > DENSE * len(values) + 1000:
-        found, codes = np.unique(values, return_inverse=True)
-        return codes.astype(np.int64), [str(each) for each in found.tolist()]
-    codes = values - low if low else values
-    there = np.zeros(high - low + 1, bool)
-    there[codes] = True
+    if not len(column):
+        return np.zeros(0, np.int32), []
+    low, high = (int(each) for each in pc.min_max(column).as_py().values())
+    if high - low > DENSE * len(column) + 1000:
+        found, codes = np.unique(numeric(column, np.int64), return_inverse=True)
+        return codes.astype(np.int32), [str(each) for each in found.tolist()]
+    codes, there, start = np.empty(len(column), np.int32), np.zeros(high - low + 1, bool), 0
+    for chunk in column.chunks:  # no array of all of them but the places: lists may be as large as memory allows
+        part = codes[start : start + len(chunk)]
+        np.subtract(numeric(pa.chunked_array([chunk]), np.int64), low, out=part, casting="unsafe")
+        there[part] = True
+        start += len(chunk)
     found = np.flatnonzero(there)
     if len(found) < len(there):
-        codes = (np.cumsum(there, dtype=np.int64) - 1)[codes]
+        place_of = np.cumsum(there, dtype=np.int32) - np.int32(1)
+        for start in range(0, len(codes), BLOCK):
+            codes[start : start + BLOCK] = place_of[codes[start : start + BLOCK]]
     return codes, [str(each) for each in (found + low).tolist()]
 
 
@@ -406,7 +415,7 @@ def most_used(codes: np.ndarray, count: int, spellings: pa.ChunkedArray, values:
     if blank := [i for i, word in enumerate(words) if not word]:
         there &= ~np.isin(spelled, blank)
     keys, first, inverse = np.unique(
-        codes[there] * (len(words) + 1) + spelled[there], return_index=True, return_inverse=True
+        codes[there].astype(np.int64) * (len(words) + 1) + spelled[there], return_index=True, return_inverse=True
     )
     sums = np.bincount(inverse, np.nan_to_num(values[there]), minlength=len(keys))
     result: list[str | None] = [None] * count
@@ -452,7 +461,7 @@ def _later(
         reading.problems.append(f"data.time: column {names[at]!r} {why}")
         return None, keep
     clock, after = times
-    pairs = codes[0] * (int(codes[1].max(initial=0)) + 1) + codes[1]
+    pairs = codes[0].astype(np.int64) * (int(codes[1].max(initial=0)) + 1) + codes[1]
     if last:
         keep = keep & _latest(pairs, clock, keep)
     if after is None:

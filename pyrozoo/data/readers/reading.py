@@ -110,12 +110,17 @@ class Reading:
 
     def emptied(self) -> Reading:
         """Return the reading without the cells that became data: what is left says how they were read."""
-        asked, entries = None, self.entries
+        self.taken()
+        return replace(self, values=None, answers=None, image=None)
+
+    def taken(self) -> Entries | None:
+        """Return the list, and let go of it but for the pairs that it asks about: lists may fill the memory."""
+        entries, self.entries = self.entries, None
         if entries is not None:
             at = np.flatnonzero(np.isnan(entries.values))
             lines = at if self.lines is None else self.lines[at]
-            asked = np.stack([lines, entries.rows[at], entries.columns[at]], 1)
-        return replace(self, values=None, answers=None, entries=None, image=None, asked=asked)
+            self.asked = np.stack([lines, entries.rows[at], entries.columns[at]], 1)
+        return entries
 
     def checked(self) -> Reading:
         """Return the reading itself, or raise DataError with all that is wrong."""

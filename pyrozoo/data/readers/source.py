@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pyrozoo.data.readers import lists, tables
@@ -49,6 +50,7 @@ def read_source(source: Any, layout: Layout, wanted: Wanted, name: str = "the da
     if wanted.cells == "labels":
         return _image(source, layout, wanted, name)
     found = read_raw(raw_of(source, layout, name), layout, wanted)
+    pa.default_memory_pool().release_unused()  # what Arrow held while it read is many times a list's codes
     found.in_python = not isinstance(source, str | Path)
     # The reader's own table is made anew when it is asked for: nothing of a large file is held for it.
     found.own = lambda: own_table(source, layout, wanted, name)
@@ -204,8 +206,6 @@ def named_columns(raw: Raw, reading: Reading, known: Collection[str] = ()) -> tu
 
 def _whole(raw: Raw, decimal: str) -> Raw:
     """Put the first record among the others: it is one of them."""
-    import pyarrow as pa
-
     assert raw.head is not None
     columns = []
     for cell, column in zip([*raw.head, *[""] * (len(raw.columns) - len(raw.head))], raw.columns, strict=True):
@@ -222,8 +222,6 @@ def _whole(raw: Raw, decimal: str) -> Raw:
 
 def _first_number(cell: str, column: Any, decimal: str) -> tuple[Any, Any]:
     """Return the first record's cell in the type of a column of numbers, and the column; both as text if it is none."""
-    import pyarrow as pa
-
     values, bad = numbers(chunked(strings([cell])), decimal)
     if bad.spelled or (pa.types.is_integer(column.type) and not INTEGER.fullmatch(cell.strip()) and cell.strip()):
         spelled = column.cast(pa.string())
@@ -331,7 +329,7 @@ def _pivoted(reading: Reading) -> None:
             f"the list would make a table of {shape[0]} x {shape[1]} cells, more than {MOST_PIVOTED}"
         )
         return
-    keys = entries.rows * shape[1] + entries.columns
+    keys = entries.rows.astype(np.int64) * shape[1] + entries.columns
     if len(np.unique(keys)) < len(keys):
         order = np.argsort(keys, kind="stable")
         at = int(np.flatnonzero(np.diff(keys[order]) == 0)[0])
@@ -367,7 +365,6 @@ def own_frame(raw: Raw, names: Sequence[str], decimal: str) -> Any:
 def _whole_numbers(column: Any) -> Any:
     """Return a column as pandas has it: whole numbers and truth values with holes are of types that know these."""
     import pandas as pd
-    import pyarrow as pa
 
     kind = column.type
     if column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
@@ -379,7 +376,6 @@ def _whole_numbers(column: Any) -> Any:
 def typed(column: Any, decimal: str) -> Any:
     """Return a column of text as numbers where all of it spells them and nothing is lost: 007 stays text."""
     import pandas as pd
-    import pyarrow as pa
 
     if pa.types.is_dictionary(column.type) or not is_text(column):
         return _whole_numbers(column)
