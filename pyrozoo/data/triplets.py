@@ -465,10 +465,10 @@ class Triplets(Data):
             places = np.unique(entries.rows[listed].astype(np.int64) * len(names[1]) + entries.columns[listed])
             pairs = torch.as_tensor(np.stack([places // len(names[1]), places % len(names[1])], 1))
         del entries  # a list may be as large as memory allows: nothing of it is held twice
-        *found, notes = _once(*asked, repeated or cls.usually, names, name)
+        rows, columns, values, notes = _once(*asked, repeated or cls.usually, names, name)
         del asked
-        made = cls._assembled(*found, *names, name, notes)
-        del found
+        made = cls._assembled(rows, columns, values, *names, name, notes)
+        del rows, columns, values
         return made.checked() if pairs is None else made.checked().hide(pairs, at_random=False)
 
     @classmethod

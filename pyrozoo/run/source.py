@@ -84,7 +84,7 @@ def read(
         data = data.with_test(_test_rows(test, layout, found, data, container))
     if found is not None and readings is not None:
         readings.append(found)
-    return prepared(data, model, listed=found is not None and found.entries is not None, **preparation)
+    return prepared(data, model, listed=found is not None and found.listed, **preparation)
 
 
 def _read(
@@ -131,7 +131,7 @@ def _test_rows(test: Any, layout: Layout, fitted: Reading | None, data: Any, con
     wanted = fitted.wanted if fitted is not None else KINDS.get(container, KINDS[Table])
     own = ("time", "holdout_after", "exclude", "exclude_rows", "columns")
     rest = {name: value for name, value in layout.stated.items() if name not in own}
-    if wanted.listed and (fitted is None or fitted.entries is not None):
+    if wanted.listed and (fitted is None or fitted.listed):
         like = layout_of(rest)
     else:
         like = layout_of({**rest, "columns": list(data.column_labels), "layout": "table"})

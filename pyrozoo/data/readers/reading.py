@@ -108,6 +108,11 @@ class Reading:
             return ", ".join(f"{name}={value!r}" for name, value in plain.items()).replace("'false'", "False")
         return " ".join(as_typed(name, value) for name, value in self.advice.items())
 
+    @property
+    def listed(self) -> bool:
+        """Return whether it is a list."""
+        return self.entries is not None or self.asked is not None
+
     def emptied(self) -> Reading:
         """Return the reading without the cells that became data: what is left says how they were read."""
         self.taken()
