@@ -78,10 +78,13 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         if not (directory / kept).is_file():
             discard(directory, folders)
         raise
-    except Exception:
+    except Exception as error:
+        said = _fault_of(config.model.get("source"), error)
         if not in_sweep:
             if not (directory / kept).is_file():
                 discard(directory, folders)
+            if said is not None:
+                return complain(said)
             raise
         traceback.print_exc()
         last = traceback.format_exc().strip().splitlines()[-1]
@@ -90,6 +93,15 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         return 0
     sys.stdout.write(f"{result}\n  {directory / 'report.html'}\n" if calibrating else describe(result, directory))
     return INTERRUPTED if result.status == "interrupted" else 0
+
+
+def _fault_of(source: str | None, error: Exception) -> str | None:
+    """Return what a model from outside raised itself, and in which line; None: it is no fault of its file."""
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if source and frame.filename == source]
+    if not lines:
+        return None
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"model={source}, line {lines[-1].lineno}: {what}"
 
 
 def _said(error: Exception, directory: Path) -> str:

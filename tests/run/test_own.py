@@ -465,6 +465,7 @@ MISTAKES = [
     (["model=good.py", "inference=em"], "good.py has no method em; it has laplace, nuts, svi"),
     (["model=good.py", "inference=nuts", "model.sizee=2"], "did you mean 'size'"),
     (["model=good.py", "inference=nuts", "model.size=0"], "model.size is 0; it must be a whole number >= 1"),
+    (["model=unfilled.py", "inference=nuts"], "unfilled.py, line 4: NameError: name 'likelihood' is not defined"),
     (["-m", "model=good.py,zip_mixture", "inference=nuts"], "a sweep can have one such model"),
 ]
 BODY = "    def __call__(self, data):\n        pass\n"
@@ -473,6 +474,7 @@ FILES = {
     "bare.py": f"from pyrozoo import Model\nclass Bare(Model):\n    size: int\n{BODY}",
     "torn.py": "class (:\n",
     "raises.py": f"from pyrozoo import Model\nclass Raises(Model):\n{BODY}raise ValueError('no')\n",
+    "unfilled.py": f"from pyrozoo import Model\nclass Unfilled(Model):\n{BODY}".replace("pass", "likelihood(data)"),
     "good.py": "from dataclasses import dataclass\nfrom pyrozoo import Model, whole\n@dataclass(frozen=True)\n"
     f"class Good(Model):\n    size: int = whole(default=2)\n{BODY}",
 }
