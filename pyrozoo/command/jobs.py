@@ -39,12 +39,10 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         from pyrozoo.run.fit import Run
         from pyrozoo.store.run_directory import CHECKPOINT, CONFIG, METRICS, write_failure, write_text
         from pyrozoo.studies.calibrate import run as calibration
-        from pyrozoo.studies.calibrate.page import RANKS
     except KeyboardInterrupt:
         discard(directory, folders)
         raise
-
-    kept = RANKS if calibrating else CHECKPOINT
+    there = directory / (calibration.RANKS if calibrating else CHECKPOINT)
     if calibrating:
         calibration.fill(config)
     unresolved = OmegaConf.to_yaml(config, resolve=False)
@@ -70,20 +68,19 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
                 write_failure(directory, status, message, model, method)
             complain(f"{directory.name}: {message}")
             return 0  # the sweep's own exit code comes from its report
-        if (directory / kept).is_file():
+        if there.is_file():
             return complain(f"{message} (resume={directory} continues from what is there)")
         discard(directory, folders)
         return complain(message)
     except KeyboardInterrupt:  # outside the engine's loop, where there is nothing partial to keep
-        if not (directory / kept).is_file():
+        if not there.is_file():
             discard(directory, folders)
         raise
     except Exception as error:
-        said = _fault_of(config.model.get("source"), error)
         if not in_sweep:
-            if not (directory / kept).is_file():
+            if not there.is_file():
                 discard(directory, folders)
-            if said is not None:
+            if said := _fault_of(config.model.get("source"), error):
                 return complain(said)
             raise
         traceback.print_exc()
