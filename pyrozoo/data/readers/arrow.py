@@ -27,8 +27,25 @@ def mask_of(column: pa.Array) -> np.ndarray:
     return every[column.offset : column.offset + len(column)].astype(bool)
 
 
+def view(chunk: pa.Array) -> np.ndarray | None:
+    """Return the numbers of an array without nulls where they lie, not to be written to; None: they are no such."""
+    types = pa.types
+    if chunk.null_count or not (
+        types.is_integer(chunk.type) or types.is_float32(chunk.type) or types.is_float64(chunk.type)
+    ):
+        return None
+    values = np.frombuffer(chunk.buffers()[1], kind.to_pandas_dtype())
+    return values[chunk.offset : chunk.offset + len(chunk)]
+
+
 def numeric(column: pa.ChunkedArray, kind: type = np.float64) -> np.ndarray:
-    """Return numbers or booleans as one NumPy array of a kind; of floats NaN is what is missing, of others -1."""
+    """Return numbers or booleans as one NumPy array of a kind; of floats NaN is what is missing, of others -1.
+
+    Where Arrow has just this array it is returned as it is, and cannot be written to.
+    """
+    seen = view(column.chunk(0)) if column.num_chunks == 1 else None
+    if seen is not None and seen.dtype == kind:
+        return seen
     found: np.ndarray = np.empty(len(column), kind)
     start = 0
     for chunk in column.chunks:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pyrozoo.data.readers.arrow import distinct, numeric
+from pyrozoo.data.readers.arrow import distinct, numeric, view
 from pyrozoo.data.readers.cells import DOUBTFUL, Bad, is_number, is_text, named, numbers, plain, texts
 from pyrozoo.data.readers.raw import Raw
 from pyrozoo.data.readers.reading import Entries, Reading
@@ -28,7 +28,7 @@ DENSE = 4
 MOSTLY = 0.7
 """Share of lines with a pair of their own in what may be a list."""
 
-BLOCK = 2**20
+BLOCK = 2**16
 """Lines that are gone through at a time."""
 
 SORTED = 10
@@ -360,10 +360,14 @@ def _counted(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
         return codes.astype(np.int32), [str(each) for each in found.tolist()]
     codes, there, start = np.empty(len(column), np.int32), np.zeros(high - low + 1, bool), 0
     for chunk in column.chunks:  # no array of all of them but the places: lists may be as large as memory allows
-        part = codes[start : start + len(chunk)]
-        np.subtract(numeric(pa.chunked_array([chunk]), np.int64), low, out=part, casting="unsafe")
-        there[part] = True
-        start += len(chunk)
+        values = view(chunk)
+        assert values is not None
+        for at in range(0, len(values), BLOCK):
+            block = values[at : at + BLOCK]
+            part = codes[start : start + len(block)]
+            np.subtract(block, low, out=part, casting="unsafe")
+            there[part] = True
+            start += len(block)
     found = np.flatnonzero(there)
     if len(found) < len(there):
         place_of = np.cumsum(there, dtype=np.int32) - np.int32(1)
