@@ -29,10 +29,8 @@ def mask_of(column: pa.Array) -> np.ndarray:
 
 def view(chunk: pa.Array) -> np.ndarray | None:
     """Return the numbers of an array without nulls where they lie, not to be written to; None: they are no such."""
-    types = pa.types
-    if chunk.null_count or not (
-        types.is_integer(chunk.type) or types.is_float32(chunk.type) or types.is_float64(chunk.type)
-    ):
+    kind, types = chunk.type, pa.types
+    if chunk.null_count or not (types.is_integer(kind) or types.is_float32(kind) or types.is_float64(kind)):
         return None
     values = np.frombuffer(chunk.buffers()[1], kind.to_pandas_dtype())
     return values[chunk.offset : chunk.offset + len(chunk)]
