@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -56,14 +55,11 @@ def rows() -> Iterator[Row]:
             else:
                 arrow_csv.write_csv(table, path)
                 library, what = (lambda path=path: pd.read_csv(path)), "pandas, read_csv"
-            size, lines = table.nbytes, table.num_rows
+            lines = table.num_rows
             del table
             theirs = best(library)
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             ours = best(lambda path=path: read_data(path, Ratings, layout="list"))
-            after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-            grown = f"peak grew by {(after - before) / 1024:.0f} MB, arrays {size >> 20} MB"
-            note = f"{lines / ours / 1e6:.1f} M lines a second; {grown}"
+            note = f"{lines / ours / 1e6:.1f} M lines a second"
             yield Row(f"{lines / 1e6:.0f} M ratings, {ending}: file to container", ours, what, theirs, note=note)
         path = Path(folder) / "table.csv"
         generator = np.random.default_rng(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -57,7 +58,8 @@ def _look(column: pa.ChunkedArray, decimal: str) -> tuple[str, list[str]]:
     cells = [cell for cell in cells if cell.lower() not in MISSING]
     if not cells or is_number(column):
         return "numbers" if cells else "nothing", cells
-    known = sum(plain(cell, decimal) is not None or bool(DOUBTFUL.fullmatch(cell)) for cell in cells)
+    each = Counter(cells).items()  # each spelling is looked at once
+    known = sum(count for cell, count in each if plain(cell, decimal) is not None or DOUBTFUL.fullmatch(cell))
     return "numbers" if 2 * known >= len(cells) else "text", cells
 
 
