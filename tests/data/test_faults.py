@@ -17,13 +17,13 @@ import pytest
 import pyrozoo
 from pyrozoo.command import files
 from pyrozoo.command.arguments import Arguments, early_problem
-from pyrozoo.command.main import main
 from pyrozoo.core.errors import UserError
 from pyrozoo.data.contained import read_data
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
+from tests.command.test_command import run
 
 
 def write(folder: Path, content: str | bytes, name: str = "data.csv") -> Path:
@@ -464,18 +464,6 @@ def test_a_model_of_ones_own_says_by_its_annotation_how_a_file_is_read(here, roo
         assert found is None
     else:
         assert "data.layout=list" in str(found)
-
-
-def run(capsys, *words: str) -> tuple[int, str, str]:
-    """Run the command in this process."""
-    before, sys.argv = sys.argv, ["pyrozoo", *words]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            main()
-    finally:
-        sys.argv = before
-    output = capsys.readouterr()
-    return int(caught.value.code or 0), output.out, output.err
 
 
 @pytest.mark.usefixtures("undrawn", "unchecked")

@@ -15,7 +15,7 @@ from pyrozoo.data.readers.arrow import distinct, numeric, view
 from pyrozoo.data.readers.cells import DOUBTFUL, Bad, is_number, is_text, named, numbers, plain, texts
 from pyrozoo.data.readers.raw import Raw
 from pyrozoo.data.readers.reading import Entries, Reading
-from pyrozoo.data.readers.words import listed, no_column, place, role_of, typed
+from pyrozoo.data.readers.words import listed, no_column, place, role_of
 
 ROLES = ("row", "column", "value")
 
@@ -544,8 +544,3 @@ def day_first(column: pa.ChunkedArray) -> tuple[bool, str | None]:
 
 
 _SHORT = re.compile(r"(\d{1,2})([./-])(\d{1,2})[./-](\d{4}|\d\d)(?!\d)")
-
-
-def advice(names: Sequence[str]) -> str:
-    """Return how the columns of a list are said."""
-    return f"data.row, data.column and data.value name the columns of a list, of {typed(names)}"

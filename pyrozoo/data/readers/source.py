@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -454,7 +454,6 @@ def _labelled(frame: Any, layout: Layout, names: Sequence[str], known: Collectio
     return frame if label is None else frame.set_index(frame.columns[label])
 
 
-Reader = Callable[[Any, Layout, Wanted], Reading]
 AHEAD: dict[tuple[Any, ...], Reading] = {}
 """What has been read before anything heavy was imported, until it is asked for."""
 
