@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrozoo.core.errors import UserError
+from pyrozoo.data.readers.layout import KINDS, NAMES, layout_of
 from pyrozoo.run import catalog
 
 LISTS = ("missing", "columns", "exclude", "exclude_rows")
@@ -55,7 +56,7 @@ def named(words: Sequence[str], sweep: bool) -> list[str]:
 def _is_file(data: str) -> bool:
     """Return whether what is chosen of data reads a file of the user's, or is one; of a sweep all of it."""
     several = data.split(",") if not Path(data).exists() else [data]
-    return all(each in (*catalog.KINDS, "file") or each not in catalog.options("data") for each in several)
+    return all(each in (*KINDS, "file") or each not in catalog.options("data") for each in several)
 
 
 def _setting(name: str, value: str, sweep: bool) -> str:
@@ -142,10 +143,8 @@ def problem_of(model: str | None, data: str, settings: Mapping[str, str]) -> str
         data: The choice of data.
         settings: What was typed, name -> value.
     """
-    if data not in (*catalog.KINDS, "file"):
+    if data not in (*KINDS, "file"):
         return None
-    from pyrozoo.data.readers.layout import NAMES, layout_of
-
     paths = items(settings["data.path"]) if settings.get("data.path", "").startswith("'") else []
     if len(paths) > 1 and not Path(plain(settings["data.path"])).exists():  # a sweep over files
         each = (problem_of(model, data, {**settings, "data.path": quoted(path)}) for path in paths)

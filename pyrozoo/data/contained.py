@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from pyrozoo.data.grid import Grid
 from pyrozoo.data.kinds import Kind
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.data.readers.layout import Wanted, layout_of
+from pyrozoo.data.readers.layout import KINDS, Wanted, layout_of
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.readers.source import read_source, typed
 from pyrozoo.data.survey import Survey, label_or_none
 from pyrozoo.data.table import Table
-from pyrozoo.data.triplets import Triplets
+from pyrozoo.data.triplets import Repeated, Triplets
 
-KINDS: dict[Any, Wanted] = {
-    Table: Wanted(),
-    Survey: Wanted("categories"),
-    Triplets: Wanted(listed=True, zeros=True),
-    Ratings: Wanted(listed=True),
-    Grid: Wanted("labels"),
-}
-"""The containers that a source may become, and what they want of it."""
+CONTAINERS: dict[str, Any] = {
+    "table": Table, "survey": Survey, "triplets": Triplets, "ratings": Ratings, "picture": Grid,
+}  # fmt: skip
+"""What a file is called -> the container that it becomes."""
+
+
+def wanted_by(container: Any) -> Wanted:
+    """Return what a container wants of a source; another class is taken for a table."""
+    return KINDS[next((kind for kind, each in CONTAINERS.items() if each is container), "table")]
 
 
 def contained(reading: Reading, container: Any) -> Any:
@@ -47,7 +48,9 @@ def contained(reading: Reading, container: Any) -> Any:
         made = replace(Grid.of(reading.image, name), name=name)
     elif reading.entries is not None:
         its: type[Triplets] = container if issubclass(container, Triplets) else Triplets
-        made = its.of_entries(reading.taken(), name=name, repeated=reading.layout.repeated)  # type: ignore[arg-type]
+        entries, repeated = reading.taken(), cast("Repeated | None", reading.layout.repeated)
+        assert entries is not None
+        made = its.of_entries(entries, name=name, repeated=repeated)
     elif reading.answers is not None:
         made = _survey(reading)
     else:
@@ -70,7 +73,7 @@ def read_data(source: Any, container: Any = Table, **settings: Any) -> Any:
         container: The class of data.
         **settings: Of the layout.
     """
-    return contained(read_source(source, layout_of(settings), KINDS[container]), container)
+    return contained(read_source(source, layout_of(settings), wanted_by(container)), container)
 
 
 def _survey(reading: Reading) -> Survey:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +28,7 @@ from pyrozoo.data.container import (
     labels,
 )
 from pyrozoo.data.known_rows import joined
+from pyrozoo.data.readers.lists import told_apart
 from pyrozoo.data.readers.reading import Entries
 from pyrozoo.data.table import Table
 from pyrozoo.math.sparse import Pattern
@@ -420,7 +420,7 @@ class Triplets(Data):
             raise DataError(f"{name}: row {names[0][i[at]]!r}, column {names[1][j[at]]!r}: {numbers[at]:g} is infinite")
         row, column, value, notes = _once(i, j, numbers, repeated, names, name)
         given = zip(names, (row_labels or {}, column_labels or {}), strict=True)
-        called, headed = (_distinct([known.get(each, each) for each in own], own) for own, known in given)
+        called, headed = (told_apart([known.get(each, each) for each in own], own) for own, known in given)
         return cls._assembled(row, column, value, called, headed, name, notes).checked()
 
     def of_new(
@@ -484,15 +484,6 @@ class Triplets(Data):
         entries = np.empty((len(rows), 3))
         entries[:, 0], entries[:, 1], entries[:, 2] = rows, columns, values
         return cls(torch.as_tensor(entries), row_labels, column_labels, name, unobserved=pairs, notes=notes)
-
-
-def _distinct(called: list[str], names: list[str]) -> list[str]:
-    """Tell labels that two rows or columns share apart by adding what the data call them."""
-    times = Counter(called)
-    while len(times) < len(called):  # again where that made a label which another one has already
-        called = [f"{label} ({name})" if times[label] > 1 else label for label, name in zip(called, names, strict=True)]
-        times = Counter(called)
-    return called
 
 
 def _numbered(column: np.ndarray, what: str, name: str) -> tuple[np.ndarray, list[str]]:

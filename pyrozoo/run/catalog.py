@@ -17,7 +17,7 @@ import yaml
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import CONF, PACKAGE
 from pyrozoo.core.settings import suggestion
-from pyrozoo.data.readers.layout import Wanted
+from pyrozoo.data.readers.layout import KINDS, Wanted
 from pyrozoo.run import own
 
 if TYPE_CHECKING:
@@ -122,16 +122,6 @@ def refused(model: str) -> dict[str, str]:
 def default_data(model: str) -> str:
     """Return the choice of conf/data that a model is tried on unless another is asked for (``DATA`` in its package)."""
     return "simulated" if model not in models() else _literal(MODELS / model / "__init__.py", "DATA") or "simulated"
-
-
-KINDS: dict[str, Wanted] = {
-    "table": Wanted(),
-    "survey": Wanted("categories"),
-    "triplets": Wanted(listed=True, zeros=True),
-    "ratings": Wanted(listed=True),
-    "picture": Wanted("labels"),
-}
-"""What a model's data are, by what a file of them is called."""
 
 
 def file_data(model: str) -> str:

@@ -12,13 +12,13 @@ from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import check_types
-from pyrozoo.data.contained import KINDS, contained
+from pyrozoo.data.contained import CONTAINERS, contained, wanted_by
 from pyrozoo.data.container import Data, labels, storable
 from pyrozoo.data.holdout import hold_out_chosen, read_chosen
 from pyrozoo.data.images import mask_images
 from pyrozoo.data.named import read_named
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.data.readers.layout import Layout, Wanted, layout_of
+from pyrozoo.data.readers.layout import KINDS, Layout, Wanted, layout_of
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.readers.source import is_frame, read_source, taken
 from pyrozoo.data.simulate import simulate_data
@@ -66,7 +66,7 @@ def read(
         raise SettingError(f"data.{next(iter(layout.stated))} is for files and tables; {given.name} is data already")
     if isinstance(given, Data) or (given is not None and not is_frame(given) and not layout.stated):
         data = container.of(given)
-    elif given is not None or source in (*catalog.KINDS, "file"):
+    elif given is not None or source in (*KINDS, "file"):
         found, container, data = _read(rest, source, model, container, layout, given)
     elif source == "simulated":
         truth = rest.pop("truth")
@@ -76,9 +76,7 @@ def read(
     elif source == "named":
         data = container.of(read_named(rest | {"seed": seed}))
     else:
-        raise SettingError(
-            f"data.source is {source!r}; it must be simulated, file, {', '.join(catalog.KINDS)} or named"
-        )
+        raise SettingError(f"data.source is {source!r}; it must be simulated, file, {', '.join(KINDS)} or named")
     test = rest.get("test_path") if test is None else test
     if test is not None:
         data = data.with_test(_test_rows(test, layout, found, data, container))
@@ -94,8 +92,8 @@ def _read(
     if given is None and settings.get("path") is None:
         raise SettingError(f"data={source} needs data.path=FILE")
     wanted = wanted_of(model, source if given is None else "file", container)
-    if model.container is None and source in catalog.KINDS:
-        container = next(each for each, kind in KINDS.items() if kind == catalog.KINDS[source])
+    if model.container is None:
+        container = CONTAINERS.get(source, container)
     found = taken(settings["path"], layout, wanted) if given is None else read_source(given, layout, wanted)
     return found, container, contained(found, container)
 
@@ -107,7 +105,7 @@ def read_again(settings: Mapping[str, Any], model: Model, data: Any) -> Reading 
         DataError: It is not there any more, or has other rows or columns.
     """
     source = settings.get("source", "")
-    if settings.get("path") is None or source not in (*catalog.KINDS, "file"):
+    if settings.get("path") is None or source not in (*KINDS, "file"):
         return None
     found = read_source(settings["path"], layout_of(settings), wanted_of(model, source, type(data)))
     if (list(map(storable, found.rows)), list(map(storable, found.columns))) != (
@@ -121,14 +119,14 @@ def wanted_of(model: Model, source: str, container: Any) -> Wanted:
     """Return what is wanted of a source: by what it is called, or, of ``file``, by what the model takes."""
     if model.name in catalog.models() or source != "file":
         return catalog.wanted(model.name, source)
-    return KINDS.get(container, KINDS[Table])
+    return wanted_by(container)
 
 
 def _test_rows(test: Any, layout: Layout, fitted: Reading | None, data: Any, container: Any) -> Any:
     """Read new rows, laid out as the data are: the same columns of a table, in any order."""
     if not isinstance(test, str | Path) and not is_frame(test):
         return container.of(test)
-    wanted = fitted.wanted if fitted is not None else KINDS.get(container, KINDS[Table])
+    wanted = fitted.wanted if fitted is not None else wanted_by(container)
     own = ("time", "holdout_after", "exclude", "exclude_rows", "columns")
     rest = {name: value for name, value in layout.stated.items() if name not in own}
     if wanted.listed and (fitted is None or fitted.listed):

@@ -322,17 +322,6 @@ def same(found: Any, written: Written) -> None:
     assert cells == written.cells
 
 
-@pytest.fixture(autouse=True, scope="module")
-def shares() -> Any:
-    """Print how often each dialect was refused at first."""
-    yield
-    for asked, counts in sorted(ASKED.items()):
-        total = sum(counts.values())
-        print(  # noqa: T201  shown by pytest -s
-            f"{asked:32} {counts['asked']:4} of {total:4} refused at first ({counts['asked'] / total:.0%})"
-        )
-
-
 def usual(kind: str, dialect: str) -> None:
     """Assert that refusals are not the rule."""
     counts = ASKED[f"{kind} {dialect}"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyreadstat
 import pytest
 
 import pyrozoo
@@ -392,7 +393,6 @@ def test_dates_that_do_not_tell_the_day_are_refused(tmp_path):
 
 
 def test_numbers_behind_labels_are_those_of_models_of_numbers(tmp_path):
-    pyreadstat = pytest.importorskip("pyreadstat")
     path = tmp_path / "x.sav"
     frame = pd.DataFrame({"q": [1.0, 2.0, 4.0], "n": [3.0, 4.0, 5.0]})
     pyreadstat.write_sav(frame, str(path), variable_value_labels={"q": {1.0: "low", 2.0: "mid", 4.0: "high"}})

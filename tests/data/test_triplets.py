@@ -600,7 +600,6 @@ def test_odd_labels_survive_files(tmp_path, writer):
     frame = pd.DataFrame({"row": ODD, "column": ODD[::-1], "value": np.arange(1, len(ODD) + 1)})
     path = tmp_path / {"parquet": "odd.parquet", "tsv": "odd.tsv"}.get(writer, "odd.csv")
     if writer == "parquet":
-        pytest.importorskip("pyarrow")
         frame.to_parquet(path)
     elif writer == "pandas":
         frame.to_csv(path, index=False, quoting=csv.QUOTE_NONNUMERIC)
@@ -659,7 +658,6 @@ def test_the_most_used_spelling_is_the_label(tmp_path, ending):
     )
     path = tmp_path / f"plays.{ending}"
     if ending == "parquet":
-        pytest.importorskip("pyarrow")
         frame.to_parquet(path)
     else:
         frame.to_csv(path, index=False)
@@ -759,7 +757,6 @@ def test_settings_that_make_no_sense_are_named(tmp_path):
 
 
 def test_bad_parquet_files_are_named(tmp_path):
-    pytest.importorskip("pyarrow")
     path = tmp_path / "t.parquet"
     frame = pd.DataFrame({"r": ["a", "b"], "c": ["x", "y"], "v": [1, 2]})
     frame.to_parquet(path)
@@ -777,7 +774,6 @@ def test_bad_parquet_files_are_named(tmp_path):
 
 
 def test_a_parquet_value_may_be_missing(tmp_path):
-    pytest.importorskip("pyarrow")
     frame = pd.DataFrame({"r": [7, 8], "c": [1, 1], "v": pd.array([None, 10**9 + 7], dtype="Int64")})
     frame.to_parquet(tmp_path / "t.parquet")
     data = read_triplets(tmp_path / "t.parquet")

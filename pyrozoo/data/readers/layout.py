@@ -117,3 +117,13 @@ class Wanted:
     cells: str = "numbers"
     listed: bool = False
     zeros: bool = False
+
+
+KINDS: dict[str, Wanted] = {
+    "table": Wanted(),
+    "survey": Wanted("categories"),
+    "triplets": Wanted(listed=True, zeros=True),
+    "ratings": Wanted(listed=True),
+    "picture": Wanted("labels"),
+}
+"""What a file is called -> what is wanted of it."""

@@ -50,7 +50,7 @@ def looks_listed(raw: Raw, names: Sequence[str], headed: bool, decimal: str) -> 
     if raw.facts.get("layout") == "list":
         return True, "it is a sparse matrix"
     roles = [role_of(name) if headed else None for name in names]
-    if {"row", "column"} <= {*roles} and (len(names) == 2 or "value" in roles or len(names) <= 4):
+    if called_so(names, headed):
         return True, f"columns are called {listed(names[:3])}"
     if not 2 <= len(names) <= 4 or not raw.length:
         return False, f"it has {len(names)} columns"
@@ -76,6 +76,12 @@ def looks_listed(raw: Raw, names: Sequence[str], headed: bool, decimal: str) -> 
     if raw.length >= SORTED and unique and bool((np.diff(values) >= 0).all()) and len(second[1]) < raw.length:
         return True, "its first column is sorted numbers that occur again, and no pair occurs twice"
     return None, "its first two columns are whole numbers that occur again"
+
+
+def called_so(names: Sequence[str], headed: bool) -> bool:
+    """Return whether columns are called as those of a list of row, column and value are."""
+    roles = {role_of(name) for name in names} if headed else set()
+    return {"row", "column"} <= roles and ("value" in roles or len(names) <= 4)
 
 
 def _pairs(words: Sequence[bool], unique: Sequence[bool], whole: bool) -> tuple[bool | None, str]:
@@ -127,13 +133,11 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) ->
     values = _values(reading, raw, names, where)
     codes: list[np.ndarray] = []
     called: list[list[str]] = []
-    gone = np.zeros(raw.length, bool)
     for axis in ("row", "column"):
-        its, words, lost = _places(raw.columns[where[axis]], raw, reading, axis)
-        gone |= lost
+        its, words = _places(raw.columns[where[axis]], raw, reading, axis)
         codes.append(its)
         called.append(words)
-    keep = _left_out(reading, raw, values, where, names)
+    keep = _left_out(reading, values)
     if reading.problems:
         return
     late, keep = _later(reading, raw, names, codes, keep)
@@ -306,12 +310,10 @@ def _counts(reading: Reading, raw: Raw, values: np.ndarray, where: dict[str, int
                 reading.problems.append(f"{pair(at)}: {values[at]:g} {what}{more}; counts are needed")
 
 
-def _left_out(
-    reading: Reading, raw: Raw, values: np.ndarray, where: dict[str, int], names: Sequence[str]
-) -> np.ndarray:  # fmt: skip
+def _left_out(reading: Reading, values: np.ndarray) -> np.ndarray:
     """Return which lines are kept: not those with the value that stands for none."""
     unknown = reading.layout.unknown
-    keep = np.ones(raw.length, bool) if unknown is None else values != unknown
+    keep = np.ones(len(values), bool) if unknown is None else values != unknown
     if not keep.all():
         reading.notes.append(f"{int((~keep).sum())} lines have the value {unknown:.10g}, which is none")
     return keep
@@ -320,12 +322,10 @@ def _left_out(
 # Labels ---------------------------------------------------------------------------------------------------------------
 
 
-def _places(column: pa.ChunkedArray, raw: Raw, reading: Reading, axis: str) -> tuple[np.ndarray, list[str], np.ndarray]:
-    """Return the place of each line's label, the labels in order, and which lines have none."""
-    lost = np.zeros(raw.length, bool)
+def _places(column: pa.ChunkedArray, raw: Raw, reading: Reading, axis: str) -> tuple[np.ndarray, list[str]]:
+    """Return the place of each line's label, and the labels in order."""
     if pa.types.is_integer(column.type) and not column.null_count:
-        codes, words = _counted(column)
-        return codes, words, lost
+        return _counted(column)
     if is_text(column):
         codes, found = distinct(_plain(column))
         words = found.to_pylist()
@@ -334,16 +334,16 @@ def _places(column: pa.ChunkedArray, raw: Raw, reading: Reading, axis: str) -> t
         words = [named(each) for each in found.to_pylist()]
     else:
         reading.problems.append(f"the column of {axis}s holds {column.type}, which names nothing")
-        return np.zeros(raw.length, np.int64), [], lost
+        return np.zeros(raw.length, np.int64), []
     lost = codes < 0
     if blank := [i for i, word in enumerate(words) if not word.strip() or word == "nan"]:
         lost |= np.isin(codes, blank)
     if lost.any():
         more = f" (and {int(lost.sum()) - 1} more)" if lost.sum() > 1 else ""
         reading.problems.append(f"{raw.unit} {raw.first + int(lost.argmax())} has no {axis}{more}")
-        return codes, words, lost
+        return codes, words
     order, merged = _ordered(words)
-    return order[codes], merged, lost
+    return order[codes], merged
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -7,6 +7,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,11 @@ def read_ods(path: Path, layout: Layout) -> Raw:
     Raises:
         DataError: As there; or odfpy is not installed.
     """
-    try:
-        import odf  # noqa: F401
-    except ImportError:
+    if find_spec("odf") is None:
         raise DataError(
             f"{path.name} is an OpenDocument workbook, which needs the package odfpy (pip install odfpy): install it, "
             "or save the table as .xlsx or CSV"
-        ) from None
+        )
     import pandas as pd
 
     with readable(path.name, "OpenDocument workbook"):

@@ -18,7 +18,7 @@ from pyrozoo.data.readers.formats import is_picture, open_raw
 from pyrozoo.data.readers.frames import frame_raw
 from pyrozoo.data.readers.header import has_header
 from pyrozoo.data.readers.layout import Layout, Wanted
-from pyrozoo.data.readers.lists import looks_listed
+from pyrozoo.data.readers.lists import called_so, looks_listed
 from pyrozoo.data.readers.raw import Raw, chunked, existing
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.readers.words import UNNAMED, place
@@ -270,10 +270,11 @@ def _listed(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) -> b
     if wanted.cells == "categories":
         return False
     listed, why = looks_listed(raw, names, headed, reading.facts.get("decimal", "."))
+    sparse = raw.facts.get("layout") == "list"
     if not wanted.listed:
-        if listed and ("called" in why or "matrix" in why or _crossed(raw)):
-            if raw.shape is not None:
-                return True
+        if sparse:
+            return True
+        if listed and (called_so(names, headed) or _crossed(raw)):
             reading.problems.append(
                 f"it looks like a list of row, column and value ({why}): data.layout=list with data.absent=zero or "
                 "data.absent=missing makes a table of it, data.layout=table takes it as it is"
@@ -285,7 +286,7 @@ def _listed(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) -> b
             f"it may be a list of row, column and value, or a table ({why}): set data.layout=list or data.layout=table"
         )
         return None
-    if not (listed and "matrix" in why):
+    if not sparse:
         kind = "a list of row, column and value" if listed else "a table, a line per row"
         reading.notes.append(f"it is {kind}: {why} (data.layout)")
     return listed
