@@ -18,12 +18,13 @@ import pytest
 import pyrozoo
 from pyrozoo.command import files
 from pyrozoo.command.arguments import Arguments, early_problem
-from pyrozoo.core.errors import UserError
+from pyrozoo.core.errors import DataError, UserError
 from pyrozoo.data.contained import read_data
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
+from tests.case import refused
 from tests.command.test_command import run
 
 
@@ -500,3 +501,20 @@ def test_what_would_be_used_is_shown_before_anything_is_fitted(tmp_path):
     shown = str(pyrozoo.read(write(tmp_path, "shop;a;b/x;1,5;2/y;3,0;-", "shops.csv"), "zip_mixture"))
     for part in ("delimiter ;", "decimal ,", "named by 'shop'", "problem", "type"):
         assert part in shown
+
+
+def test_a_code_is_missing_however_it_is_spelled(here):
+    Path("codes.csv").write_text("a,b\n-99,1\n2,-99.0\n3,-9.9e1\n4,5\n", encoding="utf-8")
+    values = read_data("codes.csv", Table, missing=[-99]).values
+    np.testing.assert_array_equal(values, [[np.nan, 1], [2, np.nan], [3, np.nan], [4, 5]])
+
+
+def test_the_exposure_of_a_list_is_that_of_its_rows(here):
+    lines = "site,species,count,hours\nb,x,3,2.5\na,x,1,4\na,y,2,4\nc,y,7,1\n"
+    Path("hours.csv").write_text(lines, encoding="utf-8")
+    data = read_data("hours.csv", Triplets, layout="list", exposure="hours")
+    assert dict(zip(data.row_labels, data.exposure.tolist(), strict=True)) == {"a": 4, "b": 2.5, "c": 1}
+    Path("hours.csv").write_text(lines.replace("y,2,4", "y,2,5"), encoding="utf-8")
+    assert "row 'a' has several values of data.exposure" in refused(
+        DataError, read_data, "hours.csv", Triplets, layout="list", exposure="hours"
+    )

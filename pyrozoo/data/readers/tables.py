@@ -76,7 +76,7 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
     apart = {*left_out, *(each for each in (label, *roles.values()) if each is not None)}
     chosen = _chosen(reading, raw, names, apart)
     rows = _row_names(reading, raw, label)
-    kept = _kept_rows(reading, raw, rows, [*chosen])
+    kept = _kept_rows(reading, raw, rows)
     reading.rows = [rows[i] for i in kept] if len(kept) < len(rows) else rows
     reading.lines, reading.places = kept, chosen
     reading.label_column = None if label is None else names[label]
@@ -85,7 +85,7 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
     columns = [raw.columns[i] if len(kept) == raw.length else raw.columns[i].take(_index(kept)) for i in chosen]
     first = raw.first + kept
     if reading.wanted.cells == "categories":
-        _categories(reading, columns, [names[i] for i in chosen], chosen)
+        _categories(reading, columns, [names[i] for i in chosen])
     else:
         _numbers(reading, raw, columns, [names[i] for i in chosen], chosen, first)
     for role, at in roles.items():
@@ -237,7 +237,7 @@ def _row_names(reading: Reading, raw: Raw, label: int | None) -> list[str]:
     return names
 
 
-def _kept_rows(reading: Reading, raw: Raw, rows: Sequence[str], chosen: Sequence[int]) -> np.ndarray:
+def _kept_rows(reading: Reading, raw: Raw, rows: Sequence[str]) -> np.ndarray:
     """Return which lines are kept: not those that are excluded, nor blank ones at the end."""
     keep = np.ones(raw.length, bool)
     if raw.head is not None and raw.length and not raw.headless:
@@ -482,9 +482,7 @@ def _beside(columns: list[np.ndarray]) -> np.ndarray:
     return values
 
 
-def _categories(
-    reading: Reading, columns: Sequence[pa.ChunkedArray], names: Sequence[str], places: Sequence[int]
-) -> None:  # fmt: skip
+def _categories(reading: Reading, columns: Sequence[pa.ChunkedArray], names: Sequence[str]) -> None:
     """Take columns of categories, and say which have too many."""
     most, missing = reading.layout.most_levels, reading.layout.missing or ()
     kept = []
