@@ -49,10 +49,10 @@ def _measure(function: Callable[..., Any], arguments: tuple[Any, ...], pipe: Any
     started = time.perf_counter()
     function(*arguments)
     seconds = time.perf_counter() - started
-    pipe.send((seconds, _peak_megabytes()))
+    pipe.send((seconds, peak_megabytes()))
 
 
-def _peak_megabytes() -> float:
+def peak_megabytes() -> float:
     """Return the most memory this process has had; ``ru_maxrss`` would remember that of the parent, too."""
     status = Path("/proc/self/status")
     if status.is_file():
