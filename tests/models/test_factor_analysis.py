@@ -556,6 +556,25 @@ def test_samplers_of_all_options_agree(missing):
         assert np.abs(frame["sd"] / first["sd"] - 1).max() < 0.25
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("chains", [1, 3])
+def test_chains_share_a_complete_table(chains, dtype):
+    """One table in memory, and the products of every chain with it."""
+    solver = gibbs.Solver(Posterior.of(make(2), table(0.0, rows=33, columns=5).to("cpu", dtype)))
+    x, filler = solver.layout.values, solver.filler
+    with seeded(0):
+        new, _ = solver.step(solver.init(chains))
+    assert filler.values.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+    weights = new.loadings.double()
+    z = torch.cat([new.factors.double(), torch.ones(chains, 33, 1)], -1)
+    moments = filler.moments(new.factors)
+    near = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-5, "atol": 1e-4}
+    for chain in range(chains):
+        torch.testing.assert_close(filler.times(new.loadings)[chain].double(), x.double() @ weights[chain], **near)
+        torch.testing.assert_close(moments.cross[chain].double(), x.double().T @ z[chain], **near)
+        torch.testing.assert_close(moments.total[chain].double(), z[chain].T @ z[chain], **near)
+
+
 @pytest.mark.slow
 def test_averaged_prediction_is_that_of_the_draws():
     """What the sampler averages over sweeps, against predicting anew from its kept draws."""

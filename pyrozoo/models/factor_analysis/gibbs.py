@@ -109,10 +109,10 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         N, D = self.data.shape
         if self.plain or N * D**2 > MOST_PRODUCTS:
             return beta, noise
-        if self._second is None or len(self._second) != len(beta) or len(self.filler.cell):
+        if self._second is None or len(self.filler.cell):
             self._second = second_moments(self.filler.values)
         some = torch.randperm(D, device=beta.device)[: max(LEAST, int(SHARE * D))]
-        moved = move(beta, noise, self._second, self.prior, some)
+        moved = move(beta, noise, self._second.expand(len(beta), -1, -1), self.prior, some)
         return moved[0].to(beta), moved[1].to(noise)
 
     def _shift_and_stretch(
@@ -135,8 +135,11 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         L = safe_cholesky(J.double(), "the precision of the factors")
         # Two small inverses, in double precision, and products with them: faster than solving for all rows.
         root = torch.linalg.solve_triangular(L, torch.eye(L.shape[-1], dtype=L.dtype, device=L.device), upper=False)
-        h = self.filler.values @ weighted - beta[..., -1].unsqueeze(1) @ weighted
-        return torch.baddbmm(standard_normal(h) @ root.to(h), h, (root.mT @ root).to(h))
+        # J^-1 goes to the columns' side: one product with the table gives the means.
+        to_mean = weighted.double() @ (root.mT @ root)
+        shift = beta[..., -1].double().unsqueeze(1) @ to_mean
+        mean = self.filler.times(to_mean.to(beta)).sub_(shift.to(beta))
+        return torch.baddbmm(mean, standard_normal(mean), root.to(beta))
 
     def _one_by_one(self, found: Regression, beta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Draw w_d, mu_d and sigma_d^2 each given the other two, from the same sums as the block."""
@@ -199,6 +202,8 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
 class _Filler:
     """A table whose holes are filled anew at every sweep, chain by chain; rows in the table's order.
 
+    All chains share a table that has no holes: one product with the coefficients of all of them reads it once.
+
     Args:
         table: The table.
         layout: Its layout, for offsets and sums.
@@ -208,35 +213,48 @@ class _Filler:
 
     def __init__(self, table: Table, layout: Layout):
         N, D = table.shape
-        self.layout, self.start = layout, layout.values[layout.back]
         self.cell = (~table.observed).flatten().nonzero().flatten()
+        self.layout, self.start = layout, layout.values[layout.back] if len(self.cell) else layout.values
         self.column = self.cell % D
         edges = torch.arange(0, N + self.ROWS, self.ROWS, device=self.cell.device) * D
         self.edges = torch.searchsorted(self.cell, edges).tolist()
         self.complete = replace(
             layout, seen=layout.seen.new_ones(1, 1), starts=torch.tensor([0, N]), group=torch.zeros_like(layout.group)
         )
-        self.values = self.start.new_empty(0, N, D)
-        self.product = self.values
+        self.values = self.start.new_empty(0, N, D) if len(self.cell) else self.start.unsqueeze(0)
+        self.imputed = self.start.new_empty(0, len(self.cell))
+        self.product = self.start.new_empty(0)
         self._asked: tuple[Tensor, Tensor] | None = None
 
     def forget(self, chains: int, like: Tensor) -> None:
         """Fill all holes with the column's mean."""
-        self.values = self.start.expand(chains, -1, -1).clone()
         self.imputed = like.new_zeros(chains, len(self.cell))
+        if len(self.cell):
+            self.values = self.start.expand(chains, -1, -1).clone()
 
     def draw(self, fitted: Float[Tensor, "C cell"], noise_variance: Float[Tensor, "C D"]) -> None:
         """Fill all holes with x_nd ~ N(w_d . z_n + mu_d, sigma_d^2)."""
-        if len(self.values) != len(fitted):
+        if len(self.imputed) != len(fitted):
             self.forget(len(fitted), fitted)
+        if not len(self.cell):
+            return
         sd = noise_variance.sqrt().index_select(1, self.column)
         self.imputed = standard_normal(fitted).mul_(sd).add_(fitted)
         self.values.flatten(1).index_copy_(1, self.cell, self.imputed)
 
+    def times(self, weights: Float[Tensor, "C D M"]) -> Float[Tensor, "C N M"]:
+        """Return the products of every chain's rows with its weights."""
+        if len(self.cell):
+            return self.values @ weights
+        C, _, M = weights.shape
+        return (self.start @ weights.transpose(0, 1).flatten(1)).unflatten(1, (C, M)).transpose(0, 1)
+
     def fitted(self, factors: Float[Tensor, "C N M"], beta: Float[Tensor, "C D A"]) -> Float[Tensor, "C cell"]:
         """Return beta . a of every hole, by blocks of whole products: faster than gathering M numbers for each."""
+        (C, N, _), D = factors.shape, beta.shape[1]
+        if not len(self.cell):
+            return beta.new_empty(C, 0)
         augmented = augment(factors)
-        (C, N, _), D = augmented.shape, beta.shape[1]
         if self.product.shape[0] != C or self.product.dtype != beta.dtype:
             self.product = beta.new_empty(C, min(N, self.ROWS), D)
         result = beta.new_empty(C, len(self.cell))
@@ -252,8 +270,15 @@ class _Filler:
 
     def moments(self, factors: Float[Tensor, "C N M"]) -> Moments:
         """Return the sums that the columns' regressions need; one matrix of second moments for all."""
-        augmented = augment(factors)
-        second, cross = augmented.mT @ augmented, self.values.mT @ augmented
+        C, N, M = factors.shape
+        wide = factors.new_ones(N, C, M + 1)  # (z, 1) of every row, chain beside chain
+        wide[..., :M] = factors.transpose(0, 1)
+        augmented = wide.transpose(0, 1)
+        if len(self.cell):
+            cross = self.values.mT @ augmented
+        else:
+            cross = (self.start.mT @ wide.flatten(1)).unflatten(1, (C, M + 1)).transpose(0, 1)
+        second = augmented.mT @ augmented
         return Moments(second.unsqueeze(1), cross, second, factors, factors.new_zeros(len(factors)))
 
     def _sums(self, cells: Tensor, observed: Tensor) -> Tensor:
