@@ -25,7 +25,7 @@ from pyrozoo.run import catalog
 from tests.case import PAIRS, refused
 
 ORDER = (
-    "core", "math", "program", "compiler", "contracts", "drawing", "data", "models", "inference", "diagnostics",
+    "core", "compiler", "math", "program", "contracts", "drawing", "data", "models", "inference", "diagnostics",
     "report", "store", "run", "studies", "testing", "command",
 )  # fmt: skip
 """The rooms, from below: each imports itself and what is below it."""

@@ -1,98 +1,19 @@
-"""Compile C source once per machine, load it, and hand out what samplers call."""
+"""A density as compiled C: load it, and hand out what samplers call."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from pyrozoo.compiler.build import NotCompiled, build
 from pyrozoo.compiler.lowering import TRANSLATED, Lowering
 from pyrozoo.compiler.source import Source
 from pyrozoo.compiler.tape import Untraceable, record
-from pyrozoo.core.paths import replacing
-
-FLAGS = [
-    "-std=gnu11", "-shared", "-fPIC", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd",
-    "-Werror=incompatible-pointer-types",
-]  # fmt: skip
-# Where the C library has vector mathematics, loops call it; elsewhere the plain functions do.
-VARIANTS = (["-O3", "-DZOO_VECTOR_MATH", "-lmvec", "-lm"], ["-O3", "-lm"])
-
-
-def cache_folder() -> Path:
-    """Return where compiled densities are kept: below ``XDG_CACHE_HOME`` or what the system has for it."""
-    return Path(pooch.os_cache("pyrozoo")) / "compiled"
-
-
-def compiler() -> str:
-    """Return the C compiler: ``CC``, else the first of cc, gcc and clang.
-
-    Raises:
-        Untraceable: There is none.
-    """
-    for each in (os.environ.get("CC"), "cc", "gcc", "clang"):
-        if each and (found := shutil.which(each.split()[0])):
-            return found
-    raise Untraceable("there is no C compiler here (cc, gcc or clang, or the one that CC names)")
-
-
-def _processor() -> str:
-    """Return what tells processors apart that -march=native makes different code for."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        lines = information.read_text(errors="replace").splitlines()
-        return "".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
-    return f"{platform.machine()} {platform.processor()}"
-
-
-def build(text: str) -> Path:
-    """Compile C source into a shared library, or find it compiled, and return its path.
-
-    Raises:
-        Untraceable: There is no compiler, or it refuses.
-    """
-    chosen = compiler()
-    key = hashlib.sha256("\n".join([text, chosen, _processor(), *FLAGS]).encode()).hexdigest()[:32]
-    library = cache_folder() / f"{key}.so"
-    if library.exists():
-        return library
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "density.c"
-        source.write_text(text, encoding="utf-8")
-        for variant in VARIANTS:
-            made = Path(folder) / "density.so"
-            command = [chosen, *FLAGS, str(source), "-o", str(made), *variant]
-            outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-            if outcome.returncode == 0 and _loads(made):
-                try:
-                    with replacing(library) as temporary:
-                        shutil.copyfile(made, temporary)
-                except OSError as error:
-                    raise Untraceable(f"the compiled density cannot be kept in {library.parent} ({error})") from None
-                return library
-    lines = [line for line in outcome.stderr.splitlines() if "error" in line] or ["no reason given"]
-    raise Untraceable(f"{Path(chosen).name} does not compile it ({lines[0].strip()})")
-
-
-def _loads(path: Path) -> bool:
-    try:
-        ctypes.CDLL(str(path))
-    except OSError:
-        return False
-    return True
-
 
 MEMORY = np.dtype(
     [("constants", np.uintp), ("work", np.uintp), ("seconds", np.uintp), ("drawn", np.int64), ("room", np.int64)]
@@ -154,7 +75,10 @@ class CompiledDensity:
         self.single = any(result.dtype == torch.float32 for result in results)
         source = Source(Lowering(tape))
         self.text, self.size, self.work = source.text, point.numel(), source.work
-        self._library = ctypes.CDLL(str(build(source.text)))
+        try:
+            self._library = ctypes.CDLL(str(build(source.text)))
+        except NotCompiled as error:
+            raise Untraceable(str(error)) from None
         self._function = self._library.zoo_density
         self._function.restype = ctypes.c_int
         self.address = ctypes.cast(self._function, ctypes.c_void_p).value

@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pyrozoo.compiler import density as density_module
+from pyrozoo.compiler import build as build_module
 from pyrozoo.compiler.density import CompiledDensity, Memory
 from pyrozoo.compiler.source import schedule
 from pyrozoo.compiler.tape import Untraceable, record
@@ -23,7 +23,7 @@ KEPT = torch.linspace(0.3, 2.1, 24, dtype=torch.float64)
 @pytest.fixture(autouse=True)
 def _own_cache(monkeypatch, tmp_path_factory):
     # One folder for all of these tests: sources that are the same are compiled once, and nobody's cache is touched.
-    monkeypatch.setattr(density_module, "cache_folder", lambda: tmp_path_factory.getbasetemp() / "compiled")
+    monkeypatch.setattr(build_module, "cache_folder", lambda: tmp_path_factory.getbasetemp() / "compiled")
 
 
 def agree(function, size=24, shift=0.0, dtype=torch.float64, rtol=1e-12, overflows=False):
@@ -332,13 +332,13 @@ def test_the_same_shapes_are_compiled_once(monkeypatch):
 
 
 def test_no_compiler_is_said_in_one_line(monkeypatch):
-    monkeypatch.setattr(density_module.shutil, "which", lambda name: None)
+    monkeypatch.setattr(build_module.shutil, "which", lambda name: None)
     with pytest.raises(Untraceable, match="no C compiler"):
         CompiledDensity(lambda x: -(x.sinh() ** 2).sum(), torch.zeros(9, dtype=torch.float64))
 
 
 def test_a_compiler_that_fails_is_said_in_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(density_module, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build_module, "cache_folder", lambda: tmp_path)
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\necho 'density.c:1: error: no' >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -348,8 +348,8 @@ def test_a_compiler_that_fails_is_said_in_one_line(monkeypatch, tmp_path):
 
 
 def test_without_vector_mathematics_the_plain_functions_serve(monkeypatch, tmp_path):
-    monkeypatch.setattr(density_module, "cache_folder", lambda: tmp_path)
-    monkeypatch.setattr(density_module, "VARIANTS", (["-lno_such_library"], density_module.VARIANTS[-1]))
+    monkeypatch.setattr(build_module, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(build_module, "VARIANTS", (["-lno_such_library"], build_module.VARIANTS[-1]))
     agree(lambda x: (x.exp().log1p() * KEPT).sum())
 
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.distributions import Gamma
 
 from pyrozoo.contracts import solver
-from pyrozoo.math.special import GammaFunctions
 from pyrozoo.models.poisson_mf.factors import Factor, expected_rate, factor, rates_given, rates_shape
 from pyrozoo.models.poisson_mf.likelihood import column_exposure, expected_total, row_exposure, shared
 from pyrozoo.models.poisson_mf.posterior import Posterior
@@ -47,7 +46,6 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
         self.state_class = HierarchicalState if self.model.hierarchical else State
-        self.functions = {"row": GammaFunctions(), "column": GammaFunctions()}
 
     def init(self, chains: int) -> State:
         """Return Gamma parameters drawn Uniform(0.5, 1.5) times the prior's."""
@@ -80,7 +78,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         """Return what is needed of q(theta) (``side`` is row) or of q(eta) (column), of any state that holds it."""
         shape, rate, xi = (vars(state).get(f"{side}_{name}") for name in ("shape", "rate", "rates_rate"))
         prior = getattr(self.model, f"{side}_shape"), getattr(self.model, f"{side}_rate")
-        return factor(self.model, shape, rate, *prior, xi, self.functions[side])
+        return factor(self.model, shape, rate, *prior, xi)
 
     def factors(self, state: State) -> dict[str, Gamma]:
         """Return q of every site."""

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.math.special import GammaFunctions
+from pyrozoo.math.special import digamma, gamma_functions
 from pyrozoo.models.poisson_mf.likelihood import expected_total, row_exposure, shared
 from pyrozoo.models.poisson_mf.model import PoissonMF
 
@@ -62,9 +62,7 @@ def expected_rate(model: PoissonMF, a: float, b: float, xi: Tensor | None) -> Te
     return b if xi is None else (rates_shape(model, a) / xi).unsqueeze(-1)
 
 
-def factor(
-    model: PoissonMF, shape: Tensor, rate: Tensor, a: float, b: float, xi: Tensor | None, functions: GammaFunctions
-) -> Factor:
+def factor(model: PoissonMF, shape: Tensor, rate: Tensor, a: float, b: float, xi: Tensor | None) -> Factor:
     """Return mean and E log of a Gamma factor, and E log p - E log q of it and of the rates above it.
 
     For each cell a E log xi - log Gamma(a) + log Gamma(shape) + (a - shape) digamma(shape) - a log rate
@@ -77,15 +75,14 @@ def factor(
         a: Shape of the prior.
         b: Rate of the prior, or the mean of the rates.
         xi: Rate of q(xi), when the model is hierarchical.
-        functions: Whose memory is used; one for each size.
     """
     K, cells = shape.shape[-1], shape[0].numel()
-    digamma, log_gamma = functions(shape)
+    psi, log_gamma = gamma_functions(shape)
     log_rate, mean = rate.log(), shape / rate
     bound = (
         log_gamma.sum((-1, -2))
-        + a * digamma.sum((-1, -2))
-        - torch.linalg.vecdot(shape.flatten(1), digamma.flatten(1))
+        + a * psi.sum((-1, -2))
+        - torch.linalg.vecdot(shape.flatten(1), psi.flatten(1))
         + shape.sum((-1, -2))
         - a * log_rate.sum((-1, -2)) * (shape.shape[-2] / rate.shape[-2])
         - math.lgamma(a) * cells
@@ -100,7 +97,7 @@ def factor(
             + (c - xi_shape) * log_xi - (c / b) * expected + xi_shape
         )  # fmt: skip
         bound = bound + (a * K * log_xi + own - expected * mean.sum(-1)).sum(-1)
-    return Factor(mean, digamma - log_rate, bound)
+    return Factor(mean, psi - log_rate, bound)
 
 
 def fit_rows(
@@ -128,7 +125,7 @@ def fit_rows(
         if m.hierarchical:
             xi = rates_rate(m, m.row_rate, previous)
             rate = expected_rate(m, m.row_shape, m.row_rate, xi) + exposure
-        logs = torch.digamma(shape) - rate.log()
+        logs = digamma(shape) - rate.log()
         shape = m.row_shape + shared(logs.exp(), eta, rows, (logs, log_eta))[0]
         mean = shape / rate
         change = (mean - previous).abs().sum() / mean.sum()
@@ -137,7 +134,7 @@ def fit_rows(
             break
     if m.hierarchical:
         xi = rates_rate(m, m.row_rate, previous)
-    theta = factor(m, shape, rate, m.row_shape, m.row_rate, xi, GammaFunctions())
+    theta = factor(m, shape, rate, m.row_shape, m.row_rate, xi)
     _, of_columns, evidence = shared(theta.log.exp(), eta, rows, (theta.log, log_eta))
     bound = evidence - expected_total(theta.mean, mean_eta, rows) + theta.bound
     return Rows(shape, rate, xi, bound, of_columns)
