@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Row, alone, in_turns
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.named import read_named
 from pyrozoo.data.table import Table
@@ -125,7 +126,7 @@ def effective_per_second(table: Table, how: str, warmup: int, sweeps: int) -> tu
     """Return seconds a sweep, and the worst tenth's bulk ESS a second of mean, noise and W W^T of 60 pixels."""
     solver = gibbs.Solver(Posterior(model(), table), missing=how)  # type: ignore[arg-type]
     busy = (table.filled.square().sum(0) > 1e6).nonzero().flatten()
-    pixels = busy[torch.linspace(0, len(busy) - 1, 60).long()]
+    pixels = busy[evenly(len(busy), 60)]
     kept = []
     with seeded(0):
         state = solver.init(1)

@@ -17,11 +17,14 @@ from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.inference.loop import Process, drive, fit_of
-from pyrozoo.inference.state import affordable, join, revived, take, thinned
+from pyrozoo.inference.state import affordable, bytes_of, join, repeated, revived, take, thinned
 from pyrozoo.inference.watching import DRAWS, due, watch, watches
 
 MONOTONE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
 """A fall of a monotone objective beyond this, relative, is no rounding."""
+
+MOST_BYTES = 2**28
+"""Of states in whose place views of one stand, while draws from their q are made."""
 
 STATUSES: tuple[Status, ...] = ("converged", "max_iterations", "objective_decreased", "interrupted")
 
@@ -201,7 +204,11 @@ def keep_draws(fit: Fit, solver: Solver, state: Any, count: int, loop: Loop) -> 
 
 
 def draw_from(solver: Solver, state: Any, count: int) -> tuple[Draws, Tensor]:
-    """Draw ``count`` times from the q of a one-chain state: repeat the chain, draw once from each."""
-    answer = solver.answer(take(state, torch.zeros(count, dtype=torch.long)))
-    draws = answer.draws()
-    return Draws({site: value.unsqueeze(0) for site, value in draws.items()}), answer.log_q(draws).unsqueeze(0)
+    """Draw ``count`` times from the q of a one-chain state: once from each of as many views of it, in blocks."""
+    block = max(1, MOST_BYTES // max(1, bytes_of(state)))
+    draws, logs = [], []
+    for start in range(0, count, block):
+        answer = solver.answer(repeated(state, min(block, count - start)))
+        draws.append(answer.draws())
+        logs.append(answer.log_q(draws[-1]))
+    return Draws({site: torch.cat([d[site] for d in draws]).unsqueeze(0) for site in draws[0]}), torch.cat(logs)[None]

@@ -16,6 +16,17 @@ def take(state: Any, chains: Tensor) -> Any:
     return replace(state, **{f.name: getattr(state, f.name)[chains] for f in fields(state)})
 
 
+def repeated(state: Any, count: int) -> Any:
+    """Return a one-chain state as so many chains, each a view of the one: for who only reads them."""
+    one = {f.name: getattr(state, f.name) for f in fields(state)}
+    return replace(state, **{name: value.expand(count, *value.shape[1:]) for name, value in one.items()})
+
+
+def bytes_of(state: Any) -> int:
+    """Return how many bytes the tensors of a state take."""
+    return sum(getattr(state, f.name).numel() * getattr(state, f.name).element_size() for f in fields(state))
+
+
 def join(states: list[Any]) -> Any:
     """Return the chains of several states as one state."""
     first = states[0]

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+FEW = 8
+"""Categories up to which going through them one by one is faster than a sum over them."""
+
 
 def allot(
     counts: Float[Tensor, "*b"], weights: Float[Tensor, "*b K"]
@@ -39,7 +42,14 @@ def allot(
 
 def choose(prob: Float[Tensor, "*batch K"]) -> Int[Tensor, "*batch"]:
     """Draw one of K for each, by inverting cumulative sums, from torch's global generator: one uniform each, not K."""
-    cumulative = prob.cumsum(-1)
-    uniform = torch.rand(prob.shape[:-1], dtype=prob.dtype, device=prob.device).unsqueeze(-1)
+    # Batches that are views of one, of stride 0, have one cumulative sum.
+    cumulative = (prob if prob.stride(0) else prob[:1]).cumsum(-1)
+    uniform = torch.rand(prob.shape[:-1], dtype=prob.dtype, device=prob.device)
     # Scaled by the total, so that rounding cannot choose one beyond the last.
-    return (cumulative[..., :-1] <= uniform * cumulative[..., -1:]).sum(-1)
+    scaled = uniform * cumulative[..., -1]
+    if prob.shape[-1] > FEW:
+        return (cumulative[..., :-1] <= scaled.unsqueeze(-1)).sum(-1)
+    chosen = torch.zeros_like(scaled, dtype=torch.long)
+    for k in range(prob.shape[-1] - 1):
+        chosen += cumulative[..., k] <= scaled
+    return chosen

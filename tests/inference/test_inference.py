@@ -15,9 +15,17 @@ import torch
 
 import pyrozoo
 from pyrozoo.contracts.method import Loop
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
+from pyrozoo.core.seeds import seeded
+from pyrozoo.data.grid import Grid
 from pyrozoo.inference.loop import Process, drive, read_checkpoint
+from pyrozoo.inference.optimise import draw_from
+from pyrozoo.inference.state import bytes_of, take
 from pyrozoo.math.linear_algebra import safe_cholesky
+from pyrozoo.math.multinomial import choose
+from pyrozoo.models.potts_grid import bp
+from pyrozoo.models.potts_grid.model import PottsGrid
 
 SIZES = {"rows": 60, "columns": 4, "num_components": 3, "progress": False}
 RUNS = {
@@ -244,3 +252,35 @@ def test_safe_cholesky(caplog):
     torch.testing.assert_close(factor @ factor.T, matrix, atol=1e-3, rtol=0)
     with pytest.raises(NumericalError, match="minus one"):
         safe_cholesky(-torch.eye(2).double(), "minus one")
+
+
+def test_draws_from_q_copy_no_state(monkeypatch):
+    """Chains of a state that draws are made from are views of one, in blocks; the blocks draw as one would."""
+    posterior = Posterior.of(PottsGrid(3, 2.0, None, 0.8), Grid.of(np.arange(600).reshape(20, 30) % 3))
+    solver, seen = bp.Solver(posterior), []
+    state, answer = solver.after(3), solver.answer
+    monkeypatch.setattr(solver, "answer", lambda state: seen.append(state.messages) or answer(state))
+    with seeded(0):
+        copied = answer(take(state, torch.zeros(50, dtype=torch.long)))
+        draws = copied.draws()
+    with seeded(0):
+        whole, _ = draw_from(solver, state, 50)
+    monkeypatch.setattr("pyrozoo.inference.optimise.MOST_BYTES", 8 * bytes_of(state))
+    with seeded(0):
+        blocks, log_q = draw_from(solver, state, 50)
+    assert [len(each) for each in seen] == [50, 8, 8, 8, 8, 8, 8, 2]
+    assert all(each.stride(0) == 0 for each in seen)
+    assert torch.equal(whole["label"][0], draws["label"])
+    assert torch.equal(blocks["label"][0], draws["label"])
+    assert torch.equal(log_q[0], copied.log_q(draws))
+
+
+def test_choosing_one_of_few_is_choosing_by_cumulative_sums():
+    prob = torch.rand(7, 40, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for many in (prob, prob[:1].expand(9, -1, -1), prob.repeat(1, 1, 4), prob[0, 0]):
+        with seeded(1):
+            chosen = choose(many)
+        with seeded(1):
+            uniform = torch.rand(many.shape[:-1], dtype=torch.float64)
+        cumulative = many.cumsum(-1)
+        assert torch.equal(chosen, (cumulative[..., :-1] <= (uniform * cumulative[..., -1]).unsqueeze(-1)).sum(-1))

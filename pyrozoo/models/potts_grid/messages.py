@@ -75,8 +75,9 @@ class Passing:
         return messages.sum(1) + self.unary
 
     def probability(self, state: State) -> Float[Tensor, "C H W K"]:
-        """Return beliefs."""
-        return self.beliefs(state.messages).softmax(1).permute(0, 2, 3, 1)
+        """Return beliefs; of chains that are views of one (their stride is 0) views of its."""
+        messages = state.messages if state.messages.stride(0) else state.messages[:1]
+        return self.beliefs(messages).softmax(1).permute(0, 2, 3, 1).expand(len(state.messages), -1, -1, -1)
 
     def _cavities(self, m: Tensor) -> Tensor:
         """Return what a pixel knows but for what the receiver told it, by direction of travel, [C, 4, K, H, W].
