@@ -62,14 +62,14 @@ def numeric(column: pa.ChunkedArray, kind: type = np.float64) -> np.ndarray:
     return found
 
 
-def distinct(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+def distinct(column: pa.ChunkedArray, kind: type = np.int64) -> tuple[np.ndarray, pa.Array]:
     """Return codes of cells, -1 where one is null, and the distinct ones in the order in which they occur."""
     coded = column if pa.types.is_dictionary(column.type) else pc.dictionary_encode(column)
     if not coded.num_chunks:
-        return np.zeros(0, np.int64), strings(())
+        return np.zeros(0, kind), strings(())
     coded = coded.unify_dictionaries()
     codes = pa.chunked_array([each.indices for each in coded.chunks])
-    return numeric(codes, np.int64), coded.chunk(0).dictionary
+    return numeric(codes, kind), coded.chunk(0).dictionary
 
 
 def bits(seen: np.ndarray) -> pa.Buffer:

@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pyrozoo.data.readers.arrow import distinct, numeric, view
+from pyrozoo.data.readers.arrow import distinct, numeric
 from pyrozoo.data.readers.cells import DOUBTFUL, Bad, is_number, is_text, named, numbers, plain, texts
+from pyrozoo.data.readers.identifiers import places
+from pyrozoo.data.readers.labels import Labels, some
 from pyrozoo.data.readers.raw import Raw
 from pyrozoo.data.readers.reading import Entries, Reading
 from pyrozoo.data.readers.words import listed, no_column, place, role_of
@@ -22,14 +24,8 @@ ROLES = ("row", "column", "value")
 EPOCH = 1e8
 """Numbers from which on times are seconds since 1970, and from a thousand times that milliseconds."""
 
-DENSE = 4
-"""Whole numbers are told apart by counting where their range is at most so many times their number."""
-
 MOSTLY = 0.7
 """Share of lines with a pair of their own in what may be a list."""
-
-BLOCK = 2**16
-"""Lines that are gone through at a time."""
 
 SORTED = 10
 """Lines from which on a sorted first column says that a table is a list."""
@@ -132,7 +128,7 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) ->
     reading.label_column = names[where["row"]] if headed and raw.shape is None else None
     values = _values(reading, raw, names, where)
     codes: list[np.ndarray] = []
-    called: list[list[str]] = []
+    called: list[Sequence[str]] = []
     for axis in ("row", "column"):
         its, words = _places(raw.columns[where[axis]], raw, reading, axis)
         codes.append(its)
@@ -193,13 +189,12 @@ def _whole_shape(reading: Reading, shape: tuple[int, int]) -> None:
     """Give a sparse matrix all of its rows and columns, listed or not."""
     entries = reading.entries
     assert entries is not None
-    rows = np.array([int(each) for each in entries.row_names], np.int64)
-    columns = np.array([int(each) for each in entries.column_names], np.int64)
+    rows, columns = (np.array([*map(int, each)], np.int64) for each in (entries.row_names, entries.column_names))
     entries.rows, entries.columns = rows[entries.rows], columns[entries.columns]
     entries.row_names, entries.column_names = (
-        [f"{word}_{i}" for i in range(size)] for word, size in zip(ROLES, shape, strict=False)
+        Labels(range(size), f"{word}_") for word, size in zip(ROLES, shape, strict=False)
     )
-    reading.rows, reading.columns = entries.row_names, list(entries.column_names)
+    reading.rows, reading.columns = entries.row_names, entries.column_names
 
 
 # Roles ----------------------------------------------------------------------------------------------------------------
@@ -322,93 +317,45 @@ def _left_out(reading: Reading, values: np.ndarray) -> np.ndarray:
 # Labels ---------------------------------------------------------------------------------------------------------------
 
 
-def _places(column: pa.ChunkedArray, raw: Raw, reading: Reading, axis: str) -> tuple[np.ndarray, list[str]]:
+def _places(column: pa.ChunkedArray, raw: Raw, reading: Reading, axis: str) -> tuple[np.ndarray, Labels]:
     """Return the place of each line's label, and the labels in order."""
-    if pa.types.is_integer(column.type) and not column.null_count:
-        return _counted(column)
-    if is_text(column):
-        codes, found = distinct(_plain(column))
-        words = found.to_pylist()
-    elif is_number(column) or pa.types.is_temporal(column.type):
-        codes, found = distinct(column)
-        words = [named(each) for each in found.to_pylist()]
-    else:
+    found = places(column)
+    if found is None:
         reading.problems.append(f"the column of {axis}s holds {column.type}, which names nothing")
-        return np.zeros(raw.length, np.int64), []
-    lost = codes < 0
-    if blank := [i for i, word in enumerate(words) if not word.strip() or word == "nan"]:
-        lost |= np.isin(codes, blank)
+        return np.zeros(raw.length, np.int64), Labels(range(0))
+    lost = found[0] < 0
     if lost.any():
         more = f" (and {int(lost.sum()) - 1} more)" if lost.sum() > 1 else ""
         reading.problems.append(f"{raw.unit} {raw.first + int(lost.argmax())} has no {axis}{more}")
-        return codes, words
-    order, merged = _ordered(words)
-    return order[codes], merged
+    return found
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _counted(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
-    """Return the places of whole numbers among the distinct ones, and these as text, in order."""
-    if not len(column):
-        return np.zeros(0, np.int32), []
-    low, high = (int(each) for each in pc.min_max(column).as_py().values())
-    if high - low > DENSE * len(column) + 1000:
-        found, codes = np.unique(numeric(column, np.int64), return_inverse=True)
-        return codes.astype(np.int32), [str(each) for each in found.tolist()]
-    codes, there, start = np.empty(len(column), np.int32), np.zeros(high - low + 1, bool), 0
-    for chunk in column.chunks:  # no array of all of them but the places: lists may be as large as memory allows
-        values = view(chunk)
-        assert values is not None
-        for at in range(0, len(values), BLOCK):
-            block = values[at : at + BLOCK]
-            part = codes[start : start + len(block)]
-            np.subtract(block, low, out=part, casting="unsafe")
-            there[part] = True
-            start += len(block)
-    found = np.flatnonzero(there)
-    if len(found) < len(there):
-        place_of = np.cumsum(there, dtype=np.int32) - np.int32(1)
-        for start in range(0, len(codes), BLOCK):
-            codes[start : start + BLOCK] = place_of[codes[start : start + BLOCK]]
-    return codes, [str(each) for each in (found + low).tolist()]
-
-
-def _ordered(words: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """Return the new place of each label, and the labels in order: by number where all are numbers, else by letter."""
-    spelled = [str(word) for word in words]
-    values = [plain(word) for word in spelled]
-    distinct_ones = (
-        sorted({*spelled}) if None in values else [w for _, w in sorted({*zip(values, spelled, strict=True)})]
-    )
-    at = {word: i for i, word in enumerate(distinct_ones)}
-    return np.array([at[word] for word in spelled], np.int64), distinct_ones
-
-
-def _used(codes: list[np.ndarray], called: list[list[str]]) -> tuple[list[np.ndarray], list[list[str]]]:
+def _used(codes: list[np.ndarray], called: list[Sequence[str]]) -> tuple[list[np.ndarray], list[Sequence[str]]]:
     """Leave out labels of which no line is left."""
     for axis in (0, 1):
         there = np.zeros(len(called[axis]), bool)
         there[codes[axis]] = True
         if not there.all():
-            codes[axis] = (np.cumsum(there, dtype=np.int64) - 1)[codes[axis]]
-            called[axis] = [word for word, used in zip(called[axis], there.tolist(), strict=True) if used]
+            codes[axis] = (np.cumsum(there, dtype=np.int32) - np.int32(1))[codes[axis]]
+            called[axis] = some(called[axis], np.flatnonzero(there))
     return codes, called
 
 
 def _spelled(
-    reading: Reading, raw: Raw, names: Sequence[str], codes: np.ndarray, called: list[str], label: Any, axis: str,
+    reading: Reading, raw: Raw, names: Sequence[str], codes: np.ndarray, called: Sequence[str], label: Any, axis: str,
     values: np.ndarray,
-) -> list[str]:  # fmt: skip
+) -> Sequence[str]:  # fmt: skip
     """Return what labels are called by another column: by its spelling with the largest sum of values."""
     at = place(label, names)
     if at is None:
         reading.problems.append(no_column(label, names, f"{axis}_label"))
         return called
     found = most_used(codes, len(called), raw.columns[at], values)
-    return told_apart([spelled or called[i] for i, spelled in enumerate(found)], called)
+    return told_apart([spelled or name for spelled, name in zip(found, called, strict=True)], called)
 
 
 def most_used(codes: np.ndarray, count: int, spellings: pa.ChunkedArray, values: np.ndarray) -> list[str | None]:

@@ -68,7 +68,7 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     advice: dict[str, Any] = field(default_factory=dict)
-    columns: list[str] = field(default_factory=list)
+    columns: Sequence[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     rows: Sequence[str] = ()
     numbered: bool = False
