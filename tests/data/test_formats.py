@@ -447,7 +447,7 @@ def test_words_are_letters_of_any_script():
 
 
 def test_folders_without_texts_are_refused(tmp_path):
-    assert said(tmp_path) == f"{tmp_path.name} is a folder without a .txt file; it is empty"
+    assert said(tmp_path) == f"{tmp_path.name} is a folder without a .txt or Parquet file; it is empty"
     (tmp_path / "x.csv").write_text("a\n1\n")
     assert "it has files: 1 of .csv; set data.path to one of them" in said(tmp_path)
     (tmp_path / "x.txt").write_text("1")

@@ -733,7 +733,7 @@ def test_lists_without_values_or_of_true_and_false_are_implicit_feedback(tmp_pat
 
 def test_missing_files_are_named(tmp_path):
     assert "data.path" in refused(DataError, read_triplets, tmp_path / "absent.csv")
-    assert "is a folder without a .txt file; it is empty" in refused(DataError, read_triplets, tmp_path)
+    assert "is a folder without a .txt or Parquet file; it is empty" in refused(DataError, read_triplets, tmp_path)
 
 
 @pytest.mark.parametrize("field", ["row", "column", "value", "row_label", "column_label"])

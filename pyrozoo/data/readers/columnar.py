@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pyrozoo.core.errors import DataError
 from pyrozoo.data.readers.guard import Words, readable, spelled, usable
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.raw import Raw
+from pyrozoo.data.readers.row_groups import RowGroups
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None, layout: Layout | None = None) -> Raw:
@@ -77,6 +79,23 @@ def parquet_raw(path: Path, layout: Layout) -> Raw:
     with readable(path.name, "Parquet file"):
         schema = pq.read_schema(path, memory_map=True)
     return read_parquet(path, columns if columns and set(columns) <= set(schema.names) else None, layout)
+
+
+def parquet_folder(path: Path, layout: Layout) -> Raw:
+    """Read all Parquet files of a folder as one table, file after file.
+
+    Raises:
+        DataError: One is not readable, or their columns differ.
+    """
+    groups = RowGroups.open(path)
+    columns = needed(layout)
+    columns = columns if columns and {*columns} <= {*groups.schema.names} else groups.schema.names
+    tables = [groups.schema.empty_table().select(columns), *groups.tables(columns=columns)]
+    raw = table_raw(pa.concat_tables(tables), path.name, "a folder of Parquet files", layout)
+    files = len({each.file for each in groups.groups})
+    named = {part for each in groups.groups for part in each.file.relative_to(path).parts[:-1] if "=" in part}
+    said = (f"folders such as {min(named)} are no column: only what stands in the files is read",) if named else ()
+    return replace(raw, facts={**raw.facts, "files": str(files)}, notes=(*raw.notes, *said))
 
 
 def table_raw(table: pa.Table, name: str, format: str, layout: Layout) -> Raw:

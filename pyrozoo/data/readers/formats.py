@@ -149,7 +149,7 @@ def open_raw(path: str | Path, layout: Layout) -> Raw:
     The first bytes say what a file is; its ending only where they do not. A note says where the two disagree.
 
     Args:
-        path: A file, or a folder of texts.
+        path: A file, or a folder of texts or of Parquet files.
         layout: What is said of it.
 
     Returns:
@@ -161,10 +161,7 @@ def open_raw(path: str | Path, layout: Layout) -> Raw:
     """
     path = existing(path)
     if path.is_dir():
-        meant(layout, {"encoding"}, "a folder of texts")
-        from pyrozoo.data.readers.texts import read_texts
-
-        return read_texts(path, layout)
+        return _folder(path, layout)
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -178,6 +175,23 @@ def open_raw(path: str | Path, layout: Layout) -> Raw:
     if head.startswith(b"PK"):
         return _zipped(path, layout)
     return _plain(path, layout, head)
+
+
+def _folder(path: Path, layout: Layout) -> Raw:
+    """Read a folder of texts, or of Parquet files, which are one table."""
+    from pyrozoo.data.readers.row_groups import parquet_files
+    from pyrozoo.data.readers.texts import read_texts, text_files
+
+    if not (files := parquet_files(path)):
+        meant(layout, {"encoding"}, "a folder of texts")
+        return read_texts(path, layout)
+    if texts := text_files(path)[0]:
+        said = f"{texts[0].name} and others" if len(texts) > 1 else texts[0].name
+        raise DataError(f"{path.name} holds Parquet files ({files[0].name}) and texts ({said}): put them apart")
+    meant(layout, {"decimal"}, "a folder of Parquet files")
+    from pyrozoo.data.readers.columnar import parquet_folder
+
+    return parquet_folder(path, layout)
 
 
 def kind_of(head: bytes, ending: str, name: str) -> str | None:

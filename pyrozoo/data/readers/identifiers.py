@@ -36,7 +36,7 @@ def places(column: pa.ChunkedArray) -> tuple[np.ndarray, Labels] | None:
     codes, found = distinct(column, np.int32)
     used = np.zeros(len(found) + 1, bool)
     used[codes] = True
-    used = used[:-1] & ~_blank(found)  # a dictionary may hold more than the cells
+    used = used[:-1] & ~nameless(found)  # a dictionary may hold more than the cells
     at, labels = ordered(found.filter(column_of(used).chunk(0)))
     place = np.full(len(used) + 1, -1, np.int32)
     place[:-1][used] = at
@@ -66,7 +66,7 @@ def ordered(found: pa.Array) -> tuple[np.ndarray, Labels]:
     return rank[numeric(pa.chunked_array([coded.indices]), np.int64)], words.take(order)
 
 
-def _blank(found: pa.Array) -> np.ndarray:
+def nameless(found: pa.Array) -> np.ndarray:
     """Return which of the cells that occur name nothing, bool."""
     if not is_text(found):
         gone = pc.is_nan(found) if pa.types.is_floating(found.type) else pc.is_null(found)

@@ -1,4 +1,4 @@
-"""Labels of rows and columns: numbers or Arrow's text, which become Python's strings only where somebody asks for them."""
+"""Labels of rows and columns: numbers or text of Arrow, which become strings of Python only where one is asked for."""
 
 from __future__ import annotations
 

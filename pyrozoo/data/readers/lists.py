@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pyrozoo.data.readers.arrow import distinct, numeric
 from pyrozoo.data.readers.cells import DOUBTFUL, Bad, is_number, is_text, named, numbers, plain, texts

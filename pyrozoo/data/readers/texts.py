@@ -42,7 +42,9 @@ def read_texts(folder: Path, layout: Layout) -> Raw:
     Raises:
         DataError: No .txt file, one that is not text, or no word in any.
     """
-    paths, others = _files(folder)
+    paths, others = text_files(folder)
+    if not paths:
+        raise DataError(f"{folder.name} is a folder without a .txt or Parquet file; {_has(folder)}")
     notes: list[str] = []
     counts: dict[str, Counter[str]] = {}
     encodings: Counter[str] = Counter()
@@ -91,17 +93,22 @@ def _raw(name: str, kept: dict[str, dict[str, int]], vocabulary: list[str], note
     )  # fmt: skip
 
 
-def _files(folder: Path) -> tuple[list[Path], int]:
+def text_files(folder: Path) -> tuple[list[Path], int]:
     """Return the .txt files of a folder in the order of their names, and how many others there are."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    shown = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    shown = _shown(folder)
     texts = [path for path in shown if path.suffix.lower() == ".txt"]
-    if not texts:
-        endings = Counter(path.suffix.lower() or "no ending" for path in shown)
-        said = ", ".join(f"{count} of {ending}" for ending, count in endings.most_common(5))
-        has = f"it has files: {said}; set data.path to one of them" if said else "it is empty"
-        raise DataError(f"{folder.name} is a folder without a .txt file; {has}")
     return texts, len(shown) - len(texts)
+
+
+def _shown(folder: Path) -> list[Path]:
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def _has(folder: Path) -> str:
+    endings = Counter(path.suffix.lower() or "no ending" for path in _shown(folder))
+    said = ", ".join(f"{count} of {ending}" for ending, count in endings.most_common(5))
+    return f"it has files: {said}; set data.path to one of them" if said else "it is empty"
 
 
 def _names(folder: Path, paths: list[Path]) -> list[str]:
