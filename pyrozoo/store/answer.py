@@ -17,9 +17,10 @@ from torch import Tensor
 
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import replacing
-from pyrozoo.data.container import storable
 from pyrozoo.data.readers.cells import plain
 from pyrozoo.data.survey import as_number, label_of
+from pyrozoo.store.lines import write_lines
+from pyrozoo.store.tables import significant
 
 ENDINGS = (".csv", ".tsv", ".xlsx", ".parquet")
 
@@ -56,7 +57,7 @@ def beside(frame: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
 def rounded(values: Any, digits: int | None) -> np.ndarray:
     """Return numbers with so many significant digits."""
     array = np.asarray(values.cpu() if isinstance(values, Tensor) else values, dtype=np.float64)
-    return array if digits is None else np.array([float(f"{each:.{digits}g}") for each in array], dtype=np.float64)
+    return array if digits is None else significant(array, digits)
 
 
 def probability(values: Any, digits: int | None) -> np.ndarray:
@@ -134,8 +135,8 @@ def write_answer(
                 temporary, engine="pyarrow", index=False
             )
         else:
-            text = neutral(frame).to_csv(index=False, sep="\t" if ending == ".tsv" else ",", float_format=spelled)
-            temporary.write_bytes(storable(text).encode("utf-8"))
+            with temporary.open("wb") as file:
+                write_lines(file, neutral(frame), "\t" if ending == ".tsv" else ",")
     return path
 
 
@@ -148,23 +149,22 @@ def unindexed(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.reset_index(names=[f"{name} (index)" if name in taken else name for name in names])
 
 
-def spelled(value: Any) -> str:
-    """Spell a number so that it is read back the same: whole ones as whole ones."""
-    return repr(float(value)).removesuffix(".0")
-
-
 def neutral(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a table in which no text begins as a formula does: such a one gets an apostrophe before it."""
     frame = frame.set_axis([_neutral(str(name)) for name in frame.columns], axis=1)
     for place, kind in enumerate(frame.dtypes):
-        if isinstance(kind, pd.CategoricalDtype):
-            frame.isetitem(place, frame.iloc[:, place].astype(object).array)
-        elif not pd.api.types.is_string_dtype(kind) and not pd.api.types.is_object_dtype(kind):
-            continue
         column = frame.iloc[:, place]
-        cells = [_neutral(each) for each in column.to_list()]
-        if any(one is not other for one, other in zip(cells, column.to_list(), strict=True)):
-            frame.isetitem(place, pd.Series(cells, dtype=object).array)
+        if isinstance(kind, pd.CategoricalDtype):
+            levels = [_neutral(each) for each in column.cat.categories]
+            if any(one is not other for one, other in zip(levels, column.cat.categories, strict=True)):
+                frame.isetitem(place, column.astype(object).map(_neutral, na_action="ignore").array)
+        elif pd.api.types.is_string_dtype(kind) or pd.api.types.is_object_dtype(kind):
+            found, texts = pd.factorize(column)
+            changed = {code: new for code, each in enumerate(texts) if (new := _neutral(each)) is not each}
+            if changed:
+                column, at = column.astype(object), np.flatnonzero(np.isin(found, list(changed)))
+                column.iloc[at] = [changed[code] for code in found[at].tolist()]
+                frame.isetitem(place, column.array)
     return frame
 
 

@@ -168,14 +168,16 @@ def _table(fit: Fit, reading: Reading, digits: int | None) -> Results:
     said = short(view.rows(fit, data), digits)
     cells, found, note = _holes(fit)
     frame, marked, details = _filled(frame, reading, shift, data, cells, found, digits)
-    named: list[list[str]] = [[] for _ in range(len(frame))]
+    named: dict[int, list[str]] = {}
     for line, at in sorted(marked):
-        named[line].append(str(frame.columns[at]))
+        named.setdefault(line, []).append(str(frame.columns[at]))
+    said_of = np.full(len(frame), "", dtype=object)
+    said_of[[*named]] = [", ".join(each) for each in named.values()]
     if len(said.columns):
         frame = beside(frame, _by_line(said, reading.lines, len(frame)))
     if not len(said.columns) and not marked and note is None:
         return Results(frame.iloc[:, :0])  # nothing to say
-    frame = beside(frame, pd.DataFrame({FILLED: [", ".join(each) for each in named]}))
+    frame = beside(frame, pd.DataFrame({FILLED: said_of}))
     frame.attrs[FILLED] = True
     return Results(frame, frozenset(marked), details, () if note is None else (note,))
 

@@ -17,8 +17,7 @@ from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
-from pyrozoo.data.container import storable
-from pyrozoo.store.answer import spelled
+from pyrozoo.store.lines import write_lines
 
 
 def check_request(model: Any, count: int | None, given: Mapping[str, str] | None) -> None:
@@ -80,10 +79,9 @@ def write_synthetic(
     with bar(count, path.name, shown=progress, unit="row") as shown, replacing(path) as temporary:
 
         def take(codes: Tensor) -> None:
-            frame = fit.data.typed(codes)
-            text = frame.to_csv(header=not temporary.exists(), index=False, float_format=spelled)
+            header = not temporary.exists()
             with temporary.open("ab") as file:
-                file.write(storable(text).encode("utf-8"))
+                write_lines(file, fit.data.typed(codes), header=header)
             shown.update(len(codes))
 
         _draw(fit, count, given, seed, holes, take)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 
 from pyrozoo.core.paths import replacing
 from pyrozoo.data.container import storable
+from pyrozoo.store.lines import write_lines
 
 DIGITS = 6
 """Significant digits of numbers that people read; the part before the point is always whole."""
@@ -30,13 +30,12 @@ def write_table(path: Path, frame: pd.DataFrame, digits: int | None = DIGITS) ->
         frame: The table.
         digits: Significant digits; None keeps all, for what is read back. Whole numbers are written whole.
     """
-    buffer = io.StringIO()
-    readable(frame, digits).to_csv(buffer, index=False)
-    write_text(path, buffer.getvalue())
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        write_lines(file, readable(frame, digits))
 
 
 def readable(frame: pd.DataFrame, digits: int | None = DIGITS) -> pd.DataFrame:
-    """Return a table as it is written: texts storable, numbers rounded, whole ones whole."""
+    """Return a table as it is written: numbers rounded, whole ones whole."""
     result = frame.copy(deep=False)
     for place, kind in enumerate(frame.dtypes):
         if digits is not None and pd.api.types.is_float_dtype(kind):
@@ -45,16 +44,34 @@ def readable(frame: pd.DataFrame, digits: int | None = DIGITS) -> pd.DataFrame:
 
 
 def _rounded(values: np.ndarray, digits: int) -> Any:
-    known = np.isfinite(values)
-    size = np.zeros(len(values))
-    size[known] = np.floor(np.log10(np.maximum(np.abs(values[known]), np.finfo(float).tiny)))
-    places = np.clip(digits - 1 - size, 0, 22)  # up to 10^22 powers of ten are exact
-    found = np.where(known & (values != 0), np.round(values * 10**places) / 10**places, values)
-    small = known & (digits - 1 - size > 22) & (values != 0)
-    found[small] = [float(f"{value:.{digits}g}") for value in values[small]]
+    found, known = significant(values, digits, whole=True), np.isfinite(values)
     whole = known.any() and not np.isinf(values).any() and np.array_equal(found[known], np.round(found[known]))
     if not whole or np.abs(found[known]).max() >= 2**53:
         return found
     counts = pd.array(np.where(known, found, 0).astype(np.int64), dtype="Int64")
     counts[~known] = pd.NA
     return counts
+
+
+def significant(values: np.ndarray, digits: int, *, whole: bool = False) -> np.ndarray:
+    """Return numbers with so many significant digits.
+
+    Args:
+        values: The numbers.
+        digits: How many.
+        whole: Whether the part before the point stays whole.
+    """
+    known = np.isfinite(values) & (values != 0)
+    size = np.floor(np.log10(np.abs(values), where=known, out=np.zeros_like(values)))
+    places = (digits - 1 - size).astype(np.int64)
+    places = np.maximum(places, 0) if whole else places
+    up, down = (POWERS[np.clip(each, 0, len(POWERS) - 1)] for each in (places, -places))
+    exact = known & (np.abs(places) < len(POWERS))
+    found = np.where(exact, np.round(np.where(exact, values, 0) * up / down) * down / up, values)
+    rest = known & ~exact
+    found[rest] = [float(f"{value:.{digits}g}") for value in values[rest].tolist()]
+    return found
+
+
+POWERS = 10.0 ** np.arange(23)
+"""Powers of ten that are exact."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 
 import arviz as az
@@ -28,6 +29,7 @@ from pyrozoo.diagnostics.metrics import information
 from pyrozoo.program.density import ProgramDensity
 from pyrozoo.report.html import Sentences
 from pyrozoo.store import run_directory
+from pyrozoo.store.answer import write_answer
 from pyrozoo.store.inference_data import to_inference_data
 from pyrozoo.store.run_directory import summarise
 from pyrozoo.store.tables import write_table
@@ -65,9 +67,9 @@ def test_a_table_has_six_digits_whole_counts_and_no_nan(tmp_path):
     write_table(tmp_path / "a.csv", frame)
     assert (tmp_path / "a.csv").read_text().splitlines() == [
         "name,part,large,count,whole,known",
-        "0.123456789,0.123457,1234568.0,3,1,True",
+        "0.123456789,0.123457,1234568,3,1,True",
         '"a,b",0.333333,-2.5,,2,False',
-        "1e-9,,1e-09,12345678,3,True",
+        "1e-9,,1e-9,12345678,3,True",
     ]
     write_table(tmp_path / "b.csv", frame, digits=None)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "b.csv"), frame)
@@ -75,7 +77,25 @@ def test_a_table_has_six_digits_whole_counts_and_no_nan(tmp_path):
     assert (tmp_path / "d.csv").read_text().split() == ["part,count", "0.123457,3", "0.333333,", ",12345678"]
     single = pd.DataFrame({"x": torch.tensor([0.1, 1e-30, 16777216.0]).numpy()})
     write_table(tmp_path / "c.csv", single)
-    assert (tmp_path / "c.csv").read_text().split() == ["x", "0.1", "1e-30", "16777216.0"]
+    assert (tmp_path / "c.csv").read_text().split() == ["x", "0.1", "1e-30", "16777216"]
+
+
+def test_lines_are_what_pandas_writes(tmp_path, monkeypatch):
+    """Whatever their types: dates, categories, mixtures; in batches, quoted where they must be."""
+    monkeypatch.setattr("pyrozoo.store.lines.BATCH", 3)
+    frame = pd.DataFrame({
+        "a,b": ["x", None, 'q"', "l\nm", "; "], "i": pd.array([1, None, 3, 4, -5], dtype="Int64"),
+        "f": [1e10, 123456789012.5, -0.5, math.inf, math.nan], "c": pd.Categorical(["u, v", "w", None, "w", "w"]),
+        "day": pd.to_datetime(["2020-01-01", None, "2020-01-03", "2021-01-01", "1800-05-05"]),
+        "mixed": [1, "two", None, 2.5, True], "truth": pd.array([True, None, False, True, True], dtype="boolean"),
+        "single": np.array([0.1, 3e-5, math.nan, 7, 1e30], np.float32),
+    })  # fmt: skip
+    path = write_answer(tmp_path / "a.csv", frame)
+    expected = frame.to_csv(index=False, float_format=lambda value: repr(float(value)).removesuffix(".0"))
+    pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(io.StringIO(expected)), rtol=1e-6)
+    assert path.read_text().splitlines()[1] == 'x,1,10000000000,"u, v",2020-01-01,1,True,0.1'
+    monkeypatch.setattr("pyrozoo.store.lines._joined", lambda cells, separator: b"%d" % len(cells[0]))
+    assert write_answer(tmp_path / "b.csv", frame).read_bytes() == b"132", "no more than a batch is held at a time"
 
 
 def test_a_notebook_shows_sentences_whole():

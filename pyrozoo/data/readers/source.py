@@ -381,19 +381,21 @@ def typed(column: Any, decimal: str) -> Any:
     if pa.types.is_dictionary(column.type) or not is_text(column):
         return _whole_numbers(column)
     stripped = texts(column)
-    spelled = [each for each in stripped.to_pylist() if each is not None]
+    spelled = stripped.drop_null()
     values, bad = numbers(column, decimal)
-    padded = any(each.lstrip("+-").startswith("0") and each.lstrip("+-")[1:2].isdecimal() for each in spelled)
-    if bad.spelled or not spelled or padded or any(each.lower() in ("true", "false") for each in spelled[:100]):
-        gone = np.array([each is None for each in stripped.to_pylist()], bool)
-        cells = pd.Series(column.to_pylist(), dtype=object)
-        return cells.where(~gone, None).array
-    if all(INTEGER.fullmatch(each) for each in spelled):
-        return pd.array(
-            [None if np.isnan(value) else int(value) for value in values],
-            dtype="Int64" if len(spelled) < len(values) else "int64",
-        )
+    padded = pc.any(pc.match_substring_regex(spelled, PADDED)).as_py()
+    truth = any(each.lower() in ("true", "false") for each in spelled.slice(0, 100).to_pylist())
+    if bad.spelled or not len(spelled) or padded or truth:
+        return pc.if_else(stripped.is_null(), None, column.cast(pa.string())).to_pandas().astype(object).array
+    if pc.all(pc.match_substring_regex(spelled, f"^(?:{INTEGER.pattern})$")).as_py():
+        gone = np.isnan(values)
+        whole = np.where(gone, 0, values).astype(np.int64)
+        return pd.arrays.IntegerArray(whole, gone) if gone.any() else pd.array(whole, dtype="int64")
     return values
+
+
+PADDED = r"^[+-]*0\p{Nd}"
+"""How a text begins that is no number but a code, such as 007."""
 
 
 def read_frame(
