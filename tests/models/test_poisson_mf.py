@@ -14,6 +14,7 @@ from scipy import stats
 from scipy.special import gammaln, logsumexp
 
 import pyrozoo
+from pyrozoo.compiler.kernels import Kernels, switched
 from pyrozoo.contracts.method import Loop
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, SettingError
@@ -421,17 +422,70 @@ def test_flipped_signs_are_caught():
     assert float(dense_elbo(MODEL, data, wrong)) < float(dense_elbo(MODEL, data, new))
 
 
-def test_logarithms_serve_where_products_underflow():
+@pytest.mark.parametrize("on", [True, False])
+def test_logarithms_serve_where_products_underflow(on):
     """Blocks of cells from logarithms give what the sparse products give, and stay finite far below floats."""
     data = larger()
     generator = torch.Generator().manual_seed(0)
     logs = [torch.randn(2, n, 3, dtype=torch.float64, generator=generator) for n in data.shape]
-    fast, slow = likelihood.shared(logs[0].exp(), logs[1].exp(), data), likelihood.shared_logs(*logs, data)
-    for ours, theirs in zip(fast, slow, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-10)
-    low = likelihood.shared(*((each - 800).exp() for each in logs), data, tuple(each - 800 for each in logs))
+    with switched(on):
+        fast, slow = likelihood.shared(logs[0].exp(), logs[1].exp(), data), likelihood.shared_logs(*logs, data)
+        for ours, theirs in zip(fast, slow, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-10)
+        far = [each - 800 for each in logs]
+        low = likelihood.shared(far[0].exp(), far[1].exp(), data, tuple(far))
+        torch.testing.assert_close(likelihood.row_shares(far[0].exp(), far[1].exp(), data, tuple(far)), low[0])
     torch.testing.assert_close(low[0], slow[0], rtol=1e-12, atol=1e-10)
     torch.testing.assert_close(low[2], slow[2] - 1600 * data.counts.sum())
+
+
+def counts_to_share(chains, K, dtype, shape=(40, 30), listed=0.3):
+    """Return factors, and counts with rows and columns that have none."""
+    generator = torch.Generator().manual_seed(K)
+    x = torch.poisson(3 * torch.rand(shape, generator=generator), generator=generator)
+    x *= torch.rand(shape, generator=generator) < listed
+    x[::7], x[:, 3] = 0, 0
+    x[1, 1] = 5
+    draw = [torch.rand(chains, size, K, generator=generator, dtype=torch.float64) + 0.01 for size in shape]
+    return [each.to(dtype) for each in draw], Triplets.of(x.numpy()).to("cpu", dtype)
+
+
+def apart(ours, theirs):
+    """Return the largest difference, relative to the largest entry of each."""
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-6)])
+@pytest.mark.parametrize("K", [1, 3, 4, 5, 10, 16, 33])
+def test_the_kernel_shares_counts_as_pytorch_does(K, dtype, tolerance):
+    for chains, listed in ((1, 0.3), (3, 1.0), (2, 0.0)):  # in the last, one count
+        factors, data = counts_to_share(chains, K, dtype, listed=listed)
+        assert likelihood.KERNELS.serve(*factors, data.counts)
+        ours, alone = likelihood.shared(*factors, data), likelihood.row_shares(*factors, data)
+        with switched(False):
+            theirs = likelihood.shared(*factors, data)
+            torch_alone = likelihood.row_shares(*factors, data)
+        assert apart((*ours, alone), (*theirs, torch_alone)) < tolerance
+
+
+def test_shares_do_not_depend_on_the_number_of_threads(monkeypatch):
+    factors, data = counts_to_share(2, 6, torch.float64)
+    monkeypatch.setattr(likelihood, "ALONE", 0)
+    monkeypatch.setattr(likelihood, "BLOCK_CELLS", 1)
+    found = []
+    for number in (1, 2, 3, 8):
+        monkeypatch.setattr(likelihood, "threads", lambda number=number: number)
+        found.append(likelihood.shared(*factors, data))
+    assert all(a.equal(b) for each in found for a, b in zip(each, found[0], strict=True))
+
+
+def test_a_wrong_kernel_is_caught(monkeypatch):
+    bad, right, wrong = Kernels(likelihood.__file__), "counts[e] / s", "counts[e] / (s + 1e-9)"
+    assert right in bad.text
+    bad.text = bad.text.replace(right, wrong)
+    monkeypatch.setattr(likelihood, "KERNELS", bad)
+    with pytest.raises(AssertionError):
+        test_the_kernel_shares_counts_as_pytorch_does(3, torch.float64, 1e-13)
 
 
 def test_vague_priors_of_tiny_shape_stay_finite():

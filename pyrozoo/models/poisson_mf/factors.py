@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.special import digamma, gamma_functions
-from pyrozoo.models.poisson_mf.likelihood import expected_total, row_exposure, shared
+from pyrozoo.models.poisson_mf.likelihood import expected_total, row_exposure, row_shares, shared
 from pyrozoo.models.poisson_mf.model import PoissonMF
 
 
@@ -126,7 +126,7 @@ def fit_rows(
             xi = rates_rate(m, m.row_rate, previous)
             rate = expected_rate(m, m.row_shape, m.row_rate, xi) + exposure
         logs = digamma(shape) - rate.log()
-        shape = m.row_shape + shared(logs.exp(), eta, rows, (logs, log_eta))[0]
+        shape = m.row_shape + row_shares(logs.exp(), eta, rows, (logs, log_eta))
         mean = shape / rate
         change = (mean - previous).abs().sum() / mean.sum()
         previous = mean

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from pyro.distributions import constraints as C
 from torch import Tensor
 
+from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.program.whole import Whole
 
@@ -25,6 +26,17 @@ LARGEST_FLOAT32_COUNT = 2**24
 
 BLOCK = 2**18
 """Numbers of a block of listed cells by factors: what stays in the cache of one core."""
+
+KERNELS = Kernels(__file__)
+
+BLOCKS, BLOCK_CELLS = 32, 16
+"""Most blocks of rows that the kernel works on apart, and cells for each column in a block: adding blocks up costs."""
+
+ALONE = 2**20
+"""Cells times factors up to which one thread does it: starting more takes longer."""
+
+LOWEST = {dtype: torch.finfo(dtype).tiny / torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}
+"""Below these theta . eta has lost digits, or is 0."""
 
 SIMULATED, EVENTS_PER_CELL = 2**22, 0.25
 """Cells simulated at a time; with fewer expected events per cell, events are drawn instead of cells."""
@@ -75,19 +87,76 @@ def shared(
         the row's exposure.
     """
     x, pattern = data.counts, data.pattern
-    s = pattern.sampled(row_factors, column_factors)
-    tiny = torch.finfo(s.dtype).tiny
     if not len(x):
-        return torch.zeros_like(row_factors), torch.zeros_like(column_factors), s.sum(-1)
-    if s.min() < tiny / torch.finfo(s.dtype).eps:
-        row_logs, column_logs = logs or (row_factors.clamp(min=tiny).log(), column_factors.clamp(min=tiny).log())
-        return shared_logs(row_logs, column_logs, data)
-    ratio = x / s
-    return (
-        row_factors * pattern.times(ratio, column_factors),
-        column_factors * pattern.transposed_times(ratio, row_factors),
-        s.log_() @ x + log_base(data),
-    )
+        return torch.zeros_like(row_factors), torch.zeros_like(column_factors), x.new_zeros(len(row_factors))
+    if KERNELS.serve(row_factors, column_factors, x):
+        of_rows, of_columns, evidence, lowest = _one_pass(row_factors, column_factors, data)
+    else:
+        s = pattern.sampled(row_factors, column_factors)
+        lowest, ratio = s.min(), x / s
+        of_rows = row_factors * pattern.times(ratio, column_factors)
+        of_columns = column_factors * pattern.transposed_times(ratio, row_factors)
+        evidence = s.log_() @ x
+    if lowest < LOWEST[x.dtype]:
+        return shared_logs(*_logs(row_factors, column_factors, logs), data)
+    return of_rows, of_columns, evidence + log_base(data)
+
+
+def row_shares(
+    row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets,
+    logs: tuple[Tensor, Tensor] | None = None,
+) -> Float[Tensor, "C N K"]:  # fmt: skip
+    """Return the first of what ``shared`` does alone, which takes half as long."""
+    x, pattern = data.counts, data.pattern
+    if not len(x):
+        return torch.zeros_like(row_factors)
+    if KERNELS.serve(row_factors, column_factors, x):
+        of_rows, _, _, lowest = _one_pass(row_factors, column_factors, data, columns=False)
+    else:
+        s = pattern.sampled(row_factors, column_factors)
+        of_rows, lowest = row_factors * pattern.times(x / s, column_factors), s.min()
+    if lowest < LOWEST[x.dtype]:
+        return shared_logs(*_logs(row_factors, column_factors, logs), data)[0]
+    return of_rows
+
+
+def _logs(row_factors: Tensor, column_factors: Tensor, logs: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    tiny = torch.finfo(row_factors.dtype).tiny
+    return logs or (row_factors.clamp(min=tiny).log(), column_factors.clamp(min=tiny).log())
+
+
+def _one_pass(
+    row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets, columns: bool = True
+) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C _ K"], Float[Tensor, C], Float[Tensor, ""]]:
+    """Return sums of rows, of columns (without ``columns`` none), of x log s, and the least s, by the kernel."""
+    (C, N, K), (_, M, _), pattern, x = row_factors.shape, column_factors.shape, data.pattern, data.counts
+    rows, etas = row_factors.contiguous(), column_factors.contiguous()
+    number = threads() if len(x) * K > ALONE else 1
+    blocks = max(1, min(BLOCKS, len(x) // (BLOCK_CELLS * M)))
+    of_rows, of_columns = torch.empty_like(rows), etas.new_empty(C, M if columns else 0, K)
+    evidence, lowest = x.new_empty(C, blocks), x.new_empty(C, blocks)
+    width = -(-K // 8) * 8  # at least what whole vectors take
+    scratch = x.new_empty(M + number * (2 + M * columns), width)
+    for theta, eta, *results in zip(rows, etas, of_rows, of_columns, evidence, lowest, strict=True):
+        if not columns:
+            results[1] = None
+        KERNELS(
+            "shared",
+            x.dtype,
+            theta,
+            eta,
+            pattern.starts,
+            pattern.columns,
+            x,
+            *results,
+            scratch,
+            N,
+            M,
+            K,
+            blocks,
+            number,
+        )
+    return of_rows, of_columns, evidence.sum(-1), lowest.min()
 
 
 def shared_logs(

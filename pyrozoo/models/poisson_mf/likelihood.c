@@ -1,0 +1,130 @@
+/* Counts shared among factors: s = theta . eta of every listed cell, its ratio x / s, and what ratios add to the cell's
+   row and column, in one pass over the cells. Rows go in blocks of about as many cells. A block adds to columns in
+   memory of its thread, and blocks add theirs to the result in turn. */
+#define LANES (32 / (long)sizeof(REAL))
+#define CHUNK 64
+/* Columns come from beyond the nearest cache; they are asked for a few cells ahead. */
+#define AHEAD 6
+#define FETCH(from, bytes) for (long b = 0; b < (bytes); b += 64) __builtin_prefetch((const char *)(from) + b)
+typedef REAL NAME(vector) __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
+#define VECTOR NAME(vector)
+
+typedef struct {
+  const REAL *theta, *eta, *counts; /* [N, K], [M, width], [cell] */
+  const long *starts, *columns;     /* [N + 1], [cell] */
+  REAL *of_rows, *of_columns;       /* [N, K]; [M, K], or none */
+  REAL *scratch;                    /* [thread, (2 + M) width], or without columns [thread, 2 width] */
+  REAL *evidence, *lowest;          /* [block] */
+  long N, M, K, width, blocks;
+} NAME(shared_given);
+
+/* Dots of a row with the columns of some cells, lane by lane. */
+static inline __attribute__((always_inline)) void NAME(dots)(
+    const REAL *theta, const REAL *eta, const long *columns, REAL *lanes, long cells, long vectors) {
+  const VECTOR *t = (const VECTOR *)theta;
+  for (long e = 0; e < cells; e++) {
+    const VECTOR *h = (const VECTOR *)(eta + columns[e] * vectors * LANES);
+    if (e + AHEAD < cells) FETCH(eta + columns[e + AHEAD] * vectors * LANES, vectors * 32);
+    VECTOR dot = t[0] * h[0];
+    for (long v = 1; v < vectors; v++) dot += t[v] * h[v];
+    ((VECTOR *)lanes)[e] = dot;
+  }
+}
+
+/* Add ratios times eta to a row, and ratios times theta to columns. */
+static inline __attribute__((always_inline)) void NAME(add)(
+    const REAL *theta, const REAL *eta, const long *columns, const REAL *ratio, REAL *row, REAL *sums, long cells,
+    long vectors) {
+  const VECTOR *t = (const VECTOR *)theta;
+  VECTOR *a = (VECTOR *)row;
+  for (long e = 0; e < cells; e++) {
+    const VECTOR *h = (const VECTOR *)(eta + columns[e] * vectors * LANES);
+    for (long v = 0; v < vectors; v++) a[v] += ratio[e] * h[v];
+    if (!sums) continue;
+    if (e + AHEAD < cells) FETCH(sums + columns[e + AHEAD] * vectors * LANES, vectors * 32);
+    VECTOR *c = (VECTOR *)(sums + columns[e] * vectors * LANES);
+    for (long v = 0; v < vectors; v++) c[v] += ratio[e] * t[v];
+  }
+}
+
+static inline __attribute__((always_inline)) void NAME(cells)(
+    const NAME(shared_given) *g, const REAL *theta, REAL *row, REAL *sums, long from, long to, double *evidence,
+    double *lowest, long vectors) {
+  REAL lanes[CHUNK * LANES] __attribute__((aligned(64))), ratio[CHUNK], low = INFINITY;
+  for (long start = from; start < to; start += CHUNK) {
+    const long cells = MIN(CHUNK, to - start);
+    const long *columns = g->columns + start;
+    const REAL *counts = g->counts + start;
+    NAME(dots)(theta, g->eta, columns, lanes, cells, vectors);
+    REAL sum = 0;
+#pragma omp simd reduction(+ : sum) reduction(min : low)
+    for (long e = 0; e < cells; e++) {
+      REAL s = 0;
+      for (long l = 0; l < LANES; l++) s += lanes[e * LANES + l];
+      low = MIN(low, s);
+      sum += counts[e] * LOG(s);
+      ratio[e] = counts[e] / s;
+    }
+    *evidence += sum;
+    NAME(add)(theta, g->eta, columns, ratio, row, sums, cells, vectors);
+  }
+  *lowest = MIN(*lowest, low);
+}
+
+/* The first row that begins at or after a block's share of the cells. */
+static long NAME(first_row)(const NAME(shared_given) *g, long block) {
+  if (block >= g->blocks) return g->N;
+  const long target = g->starts[g->N] / g->blocks * block;
+  long low = 0, high = g->N;
+  while (low < high) {
+    const long middle = (low + high) / 2;
+    if (g->starts[middle] < target) low = middle + 1; else high = middle;
+  }
+  return block ? low : 0;
+}
+
+static void NAME(shared_block)(zoo_work *work, long block, long thread) {
+  const NAME(shared_given) *g = work->given;
+  const long K = g->K, width = g->width, to = NAME(first_row)(g, block + 1);
+  REAL *theta = g->scratch + thread * (2 * width + (g->of_columns ? g->M * width : 0)), *row = theta + width;
+  REAL *sums = g->of_columns ? row + width : 0;
+  double evidence = 0, lowest = INFINITY;
+  memset(theta, 0, width * sizeof(REAL));
+  if (sums) memset(sums, 0, g->M * width * sizeof(REAL));
+  for (long i = NAME(first_row)(g, block); i < to; i++) {
+    memcpy(theta, g->theta + i * K, K * sizeof(REAL));
+    memset(row, 0, width * sizeof(REAL));
+    const long a = g->starts[i], b = g->starts[i + 1];
+    switch (width / LANES) { /* where the number is known, a row stays in registers */
+      case 1: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, 1); break;
+      case 2: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, 2); break;
+      case 3: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, 3); break;
+      case 4: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, 4); break;
+      default: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, width / LANES);
+    }
+    for (long k = 0; k < K; k++) g->of_rows[i * K + k] = theta[k] * row[k];
+  }
+  g->evidence[block] = evidence;
+  g->lowest[block] = lowest;
+  if (!sums) return;
+  zoo_turn(work, block);
+  for (long j = 0; j < g->M; j++)
+    for (long k = 0; k < K; k++) g->of_columns[j * K + k] += sums[j * width + k];
+  zoo_done(work);
+}
+
+/* Of one chain: of_rows [N, K]; of_columns [M, K] unless it is none; sums of x log s, and the lowest s, [block]. Scratch:
+   [M + threads (2 + M, or 2 without columns), width], width being K rounded up to whole vectors. */
+void NAME(shared)(const REAL *theta, const REAL *eta, const long *starts, const long *columns, const REAL *counts,
+                  REAL *of_rows, REAL *of_columns, REAL *evidence, REAL *lowest, REAL *scratch, long N, long M,
+                  long K, long blocks, long threads) {
+  const long width = (K + LANES - 1) / LANES * LANES;
+  for (long j = 0; j < M; j++)
+    for (long k = 0; k < width; k++) scratch[j * width + k] = k < K ? eta[j * K + k] : 0;
+  if (of_columns) memset(of_columns, 0, M * K * sizeof(REAL));
+  NAME(shared_given) given = {theta, scratch, counts, starts, columns, of_rows, of_columns, scratch + M * width,
+                              evidence, lowest, N, M, K, width, blocks};
+  zoo_run(NAME(shared_block), &given, blocks, threads);
+  if (!of_columns) return;
+  for (long i = 0; i < M * K; i++) of_columns[i] *= eta[i];
+}
