@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyrozoo.contracts.model import Model, beside
+from pyrozoo.contracts.shards import Shards
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError
 from pyrozoo.core.prediction import Prediction
@@ -79,6 +80,10 @@ class Posterior:
     def __init__(self, model: Any, data: Any):
         self.model, self.data = model, data
 
+    shards: Shards | None = None
+    """Where the rows are, when they are in shards, of this process and of others; ``data`` is an even choice of them
+    then, the same in every process: what says how large things are, where to start, what columns there are."""
+
     @staticmethod
     def of(model: Model, data: Any) -> Posterior:
         """Return the posterior of a model given data, of the model's own class if it has one.
@@ -90,6 +95,51 @@ class Posterior:
     def on(self, data: Any) -> Self:
         """Return the posterior of the same model given other data."""
         return type(self)(self.model, data)
+
+    # Rows, which may be in shards ------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are, in all shards."""
+        return self.data.shape[0] if self.shards is None else self.shards.rows
+
+    def over_rows(self, function: Callable[..., tuple[Any, Any]], *by_row: Tensor | None) -> tuple[Any, Any]:
+        """Do for all rows what needs nothing of other rows, and add up what they say together.
+
+        A solver that looks at rows only so runs on rows in shards, in one process or in many, without knowing it: the
+        function is called once, with this posterior, or once for every shard. What it draws is drawn anew for each
+        shard; all else that a solver draws is the same in every process.
+
+        Args:
+            function: From a posterior, its ``data`` being the rows at hand, and the rows of ``by_row``, to a pair:
+                nested tensors [C, n, ...] by row, and nested tensors that are added up. Either may be ``()``.
+            *by_row: Tensors [C, N, ...] by row, as an earlier call returned them; one row may stand for all.
+
+        Returns:
+            The same pair for all rows of this process, the sums over the rows of all processes.
+        """
+        return function(self, *by_row) if self.shards is None else self.shards.over_rows(function, by_row)
+
+    def total(self, function: Callable[..., Any], *by_row: Tensor | None) -> Any:
+        """Add up what rows say (see ``over_rows``), where nothing is kept by row."""
+        return self.over_rows(lambda part, *given: ((), function(part, *given)), *by_row)[1]
+
+    @property
+    def by_row(self) -> tuple[str, ...]:
+        """The sites that have a value for every row."""
+        return tuple(site for site, dims in self.sites.items() if dims[:1] == ("row",))
+
+    def start(self, chains: int) -> Values:
+        """Return starting values (see ``initial``), of the rows in shards shard by shard."""
+        found = self.initial(chains)
+        if self.shards is None or not (names := self.by_row):
+            return found
+
+        def rows(part: Posterior) -> tuple[Any, Any]:
+            known = part.initial(chains)
+            return {name: known[name] for name in names}, ()
+
+        return {**found, **self.over_rows(rows)[0]}
 
     # What the program says of itself -----------------------------------------------------------------------------
 

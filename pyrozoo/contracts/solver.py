@@ -130,6 +130,8 @@ class Solver(abc.ABC):
         objective_name: What the objective is.
         objective_of: Whether the objective of a step belongs to its argument or to its result.
         monotone: Whether the objective may never fall.
+        by_row: The fields of its states that have a value for every row, [C, N, ...], of a solver that looks at rows
+            through ``Posterior.over_rows`` only, so that it runs on rows in shards, too; None: it does not.
         state_class: The dataclass of its states; options of the model may choose it.
     """
 
@@ -137,6 +139,7 @@ class Solver(abc.ABC):
     objective_name: ClassVar[str]
     objective_of: ClassVar[Literal["argument", "result"]] = "argument"
     monotone: ClassVar[bool] = False
+    by_row: ClassVar[tuple[str, ...] | None] = None
     state_class: Any
     posterior: Any
     model: Any
@@ -195,8 +198,8 @@ class PointSolver(Solver):
                 raise SettingError(f"model.{name} is {value}; em needs >= 1, below which the posterior has no mode")
 
     def init(self, chains: int) -> Any:
-        """Return random starting points (``Posterior.initial``)."""
-        return self.state_class(**self.posterior.initial(chains))
+        """Return random starting points (``Posterior.start``)."""
+        return self.state_class(**self.posterior.start(chains))
 
     def answer(self, state: Any) -> Answer:
         """Return the values of the sites."""

@@ -95,8 +95,8 @@ class Triplets(Data):
 
     @cached_property
     def unobserved_pattern(self) -> Pattern | None:
-        """Return where the unobserved cells are, or None when there are none."""
-        if self.unobserved is None or not len(self.unobserved):
+        """Return where the unobserved cells are, or None when there are none, in no shard."""
+        if self.unobserved is None:
             return None
         return Pattern.of(self.unobserved[:, 0], self.unobserved[:, 1], *self.shape)
 
@@ -162,7 +162,7 @@ class Triplets(Data):
         values, names, gone = _take_rows(self.pattern, index, self.values), self.row_labels, None
         if self.unobserved is not None and self.unobserved_pattern is not None:
             taken = _take_rows(self.unobserved_pattern, index, self.unobserved)
-            gone = taken if len(taken) else None
+            gone = taken
         return type(self)(
             values, [names[i] for i in index.tolist()], self.column_labels, self.name, row_index=self.rows[index],
             total_rows=self.shape[0] if self.total_rows is None else self.total_rows, unobserved=gone,

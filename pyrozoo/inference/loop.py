@@ -25,6 +25,7 @@ from pyrozoo.core.errors import DataError
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
+from pyrozoo.core.world import World, world
 from pyrozoo.inference.state import plain
 
 
@@ -137,11 +138,11 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
     Returns:
         Status, trace and time; the process holds its own results.
     """
-    record, done, before = _Record(), 0, 0.0
+    record, done, before, together = _Record(), 0, 0.0, world()
     with seeded(settings.seed), _interruption() as interrupted:
         started = time.perf_counter()  # what a process prepares is part of its time
         if settings.resume:
-            saved = read_checkpoint(settings.checkpoint)
+            saved = read_part(settings.checkpoint, together)
             process.restore(saved["process"])
             record.seconds, done, before = saved["seconds"].tolist(), saved["iterations"], saved["elapsed"]
             record.objectives, record.figures = list(saved["objectives"]), saved["figures"]
@@ -152,16 +153,17 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
 
         def save() -> None:
             if settings.checkpoint and settings.checkpoint_every and process.resumable():
-                _write_checkpoint(settings.checkpoint, process, record, done, time.perf_counter() - started)
+                content = _checkpoint(process, record, done, time.perf_counter() - started)
+                write_part(settings.checkpoint, content, done, together)
 
         if not settings.resume:
             save()
         due = False
         status = process.status()
         reached = process.progress(done)
-        with bar(process.total, description, shown=settings.progress, initial=reached) as shown:
+        with bar(process.total, description, shown=settings.progress and not together.rank, initial=reached) as shown:
             # At least one iteration, so that even the earliest Ctrl-C leaves a valid partial result.
-            while status is None and not (interrupted.is_set() and reached):
+            while status is None and not (together.any(interrupted.is_set()) and reached):
                 objective = process.advance()
                 done += 1
                 previous, reached = reached, process.progress(done)
@@ -248,8 +250,8 @@ def _restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _write_checkpoint(path: Path, process: Process, record: _Record, iterations: int, elapsed: float) -> None:
-    content = {
+def _checkpoint(process: Process, record: _Record, iterations: int, elapsed: float) -> dict[str, Any]:
+    return {
         "process": process.checkpoint(),
         "iterations": iterations,
         "elapsed": elapsed,
@@ -258,6 +260,55 @@ def _write_checkpoint(path: Path, process: Process, record: _Record, iterations:
         "figures": record.figures,
         "random": _random_state(),
     }
+
+
+def write_part(path: Path, content: dict[str, Any], iterations: int, together: World) -> None:
+    """Write a checkpoint; of several processes each its own part, and the first one, once all are there, which.
+
+    Args:
+        path: Of the checkpoint.
+        content: What this process has to say.
+        iterations: Iterations made.
+        together: The processes.
+    """
+    if together.size == 1:
+        _write(path, content)
+        return
+    _write(_part(path, together.rank, iterations), content)
+    together.wait()
+    if together.rank == 0:
+        _write(path, {"processes": together.size, "iterations": iterations})
+    together.wait()
+    for old in path.parent.glob(_part(path, together.rank, "*").name):
+        if old != _part(path, together.rank, iterations):
+            old.unlink(missing_ok=True)
+
+
+def read_part(path: Path | None, together: World) -> dict[str, Any]:
+    """Read what this process wrote into a checkpoint.
+
+    Raises:
+        DataError: No such file, not a checkpoint, or one of another number of processes.
+    """
+    saved = read_checkpoint(path)
+    processes = saved.get("processes", 1)
+    if processes != together.size:
+        raise DataError(f"{path} was written by {processes} processes; start as many to resume, not {together.size}")
+    assert path is not None
+    return saved if processes == 1 else read_checkpoint(_part(path, together.rank, saved["iterations"]))
+
+
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint with all of its parts."""
+    for each in (path, *path.parent.glob(_part(path, "*", "*").name)):
+        each.unlink(missing_ok=True)
+
+
+def _part(path: Path, rank: int | str, iterations: int | str) -> Path:
+    return path.with_name(f"{path.stem}.{rank}.{iterations}{path.suffix}")
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()  # torch's own writer of files says nothing of a full disk
     torch.save(content, buffer)
     with replacing(path) as temporary:

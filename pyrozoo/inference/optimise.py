@@ -17,7 +17,7 @@ from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.inference.loop import Process, drive, fit_of
-from pyrozoo.inference.state import affordable, bytes_of, join, repeated, revived, take, thinned
+from pyrozoo.inference.state import affordable, bytes_of, join, repeated, reported, revived, take, thinned
 from pyrozoo.inference.watching import DRAWS, due, watch, watches
 
 MONOTONE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
@@ -174,7 +174,11 @@ class Optimise(Method):
         codes = now.codes.clone()
         if run.status == "interrupted":
             codes[now.active] = STATUSES.index("interrupted")
-        state = solver.finish(take(process.final(), torch.tensor([best])))
+        state = take(process.final(), torch.tensor([best]))
+        if posterior.shards is not None:
+            state, posterior = reported(posterior, solver, state), posterior.shards.seen
+            solver = self.part(posterior, **self.options)
+        state = solver.finish(state)
         answer = solver.answer(state)
         fit = fit_of(
             self, posterior if answer.model is None else Posterior.of(answer.model, posterior.data), run, loop,

@@ -12,6 +12,7 @@ from pyrozoo.contracts.fit import Fit, Status
 from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Info, Solver
+from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.settings import whole
 from pyrozoo.inference.loop import Process, drive, fit_of, last_objectives
@@ -63,7 +64,7 @@ class _Sampling(Process):
 
     def start(self) -> None:
         asked, current = self.settings.draws, self.solver.init(self.settings.chains)
-        draws = affordable(asked, self.solver.answer(current).draws(), self.megabytes)
+        draws = affordable(asked, self._reported(self.solver.answer(current).draws(), whole=True), self.megabytes)
         log_joint = torch.full((self.settings.chains, draws), torch.nan, dtype=torch.float64)
         thin = self.settings.thin * asked // draws
         self.now = State(current, 0, draws, thin, 0, {}, log_joint, None, RunningDensity())
@@ -86,12 +87,25 @@ class _Sampling(Process):
 
     def _keep(self, state: Any, objective: Tensor) -> None:
         now = self.now
-        for site, value in self.solver.answer(state).draws().items():
+        for site, value in self._reported(self.solver.answer(state).draws()).items():
             if site not in now.storage:
                 now.storage[site] = value.new_empty((len(value), now.draws, *value.shape[1:]))
             now.storage[site][:, now.kept] = value
         now.log_joint[:, now.kept] = objective
         now.kept += 1
+
+    def _reported(self, draws: Values, *, whole: bool = False) -> Values:
+        """Return draws with the rows that are kept: all, or of rows in shards those that are reported on.
+
+        Args:
+            draws: Site -> [chain, *event].
+            whole: Whether to return them of all processes, or of this one.
+        """
+        shards = self.posterior.shards
+        if shards is None:
+            return draws
+        of = shards.gathered if whole else shards.chosen
+        return {site: of(value) if site in self.posterior.by_row else value for site, value in draws.items()}
 
     def _watch(self, state: Any, age: int) -> None:
         """Average predictive densities over sweeps, from the first one, and anew from the end of the warm-up."""
@@ -129,8 +143,8 @@ class _Sampling(Process):
         now = self.now
         if now.kept:
             return {site: value[:, : now.kept] for site, value in now.storage.items()}, now.log_joint[:, : now.kept]
-        draws = {site: value.unsqueeze(1) for site, value in self.solver.answer(now.current).draws().items()}
-        return draws, now.log_joint[:, :1]
+        draws = self._reported(self.solver.answer(now.current).draws())
+        return {site: value.unsqueeze(1) for site, value in draws.items()}, now.log_joint[:, :1]
 
     def checkpoint(self) -> dict[str, Any]:
         now = self.now
@@ -178,6 +192,10 @@ class Sample(Method):
         process = _Sampling(posterior, solver, self, loop.megabytes)
         run = drive(process, loop, f"{self.name} ({self.chains} chains)")
         kept, log_joint = process.result()
+        if posterior.shards is not None:
+            gathered = posterior.shards.world.gathered
+            kept = {s: torch.cat(gathered(v), 2) if s in posterior.by_row else v for s, v in kept.items()}
+            posterior = posterior.shards.seen
         last, partial = last_objectives(run.trace, self.chains), bool(log_joint.isnan().any())
         fit = fit_of(
             self, posterior, run, loop, {"objective": last, "iterations": run.iterations, "status": run.status},

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Solver
 from pyrozoo.core.draws import Draws, Values
 
 
@@ -31,6 +33,14 @@ def join(states: list[Any]) -> Any:
     """Return the chains of several states as one state."""
     first = states[0]
     return replace(first, **{f.name: torch.cat([getattr(s, f.name) for s in states]) for f in fields(first)})
+
+
+def reported(posterior: Posterior, solver: Solver, state: Any) -> Any:
+    """Return a state of rows in shards with those rows that are reported on, of all processes."""
+    shards = posterior.shards
+    assert shards is not None
+    rows = {name: shards.gathered(getattr(state, name)) for name in solver.by_row or () if hasattr(state, name)}
+    return replace(state, **rows)
 
 
 def plain(value: Any) -> Any:

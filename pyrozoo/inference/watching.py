@@ -42,7 +42,7 @@ def _nll(logs: Tensor) -> Tensor:
 
 def watches(posterior: Posterior) -> bool:
     """Return whether there is anything to watch."""
-    return type(posterior).watched is not Posterior.watched
+    return type(posterior).watched is not Posterior.watched and posterior.shards is None
 
 
 class RunningDensity:

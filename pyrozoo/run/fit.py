@@ -21,13 +21,16 @@ from pyrozoo.contracts.fit import SOLVER, Fit
 from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.model import Model, Program
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.shards import USUAL
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NotApplicable, SettingError, noted
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.progress import tell
 from pyrozoo.core.settings import Settings, one_of, positive, suggestion, whole
+from pyrozoo.core.world import launched, world
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.data.readers.reading import Reading
+from pyrozoo.data.shards import split
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import check_reference
 from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate, known
@@ -71,6 +74,8 @@ class Own(Settings):
         progress: Show progress bars on a terminal.
         checkpoint_every: Iterations between checkpoints.
         posterior_megabytes: What draws may take in memory, and in posterior.nc.
+        shards: Shards that rows are cut into, which the processes of torchrun divide among them; None: 16 under
+            torchrun, else rows stay as they are.
         synthetic_rows: Rows of tables/synthetic.csv.
         synthetic_given: Answers that all of them have.
         synthetic_holes: Whether they have holes as often as the data.
@@ -82,6 +87,7 @@ class Own(Settings):
     progress: bool = True
     checkpoint_every: int | None = whole(optional=True, default=None)
     posterior_megabytes: float = positive(default=200)
+    shards: int | None = whole(optional=True, default=None)
     synthetic_rows: int | None = whole(optional=True, default=None)
     synthetic_given: Mapping[str, str] | None = None
     synthetic_holes: bool = True
@@ -339,6 +345,7 @@ class Run:
             check_reference(model, posterior.data, reference)  # before the work rather than after it
         starts = {"start": start_of(inference["start"], start, posterior)} if "start" in inference else {}
         method = method_of(inference, model.name, config.get("solver") or {}, **starts)
+        posterior = _in_shards(posterior, method, own.shards)
         loop = Loop(
             seed=own.seed, progress=own.progress, checkpoint=directory / CHECKPOINT if directory else None,
             checkpoint_every=own.checkpoint_every, resume=resume, megabytes=own.posterior_megabytes,
@@ -363,10 +370,27 @@ class Run:
         """Return the fit with its figures, kept in a run directory before they are computed; None: nowhere."""
         result = Result.of(self.fit(), self.config)
         result.reading = self.reading
+        if world().rank:  # the first process reports
+            return result
         if directory is not None:
             result.keep(directory)
         result.metrics = evaluate(result)
         return result
+
+
+def _in_shards(posterior: Posterior, method: Method, shards: int | None) -> Posterior:
+    """Return the posterior with its rows in shards, where torchrun has started this process or the settings say so.
+
+    Raises:
+        NotApplicable: The method looks at rows otherwise than through ``Posterior.over_rows``.
+    """
+    count = USUAL if shards is None and launched() else shards
+    if count is None:
+        return posterior
+    if getattr(method.part, "by_row", None) is None:
+        said = f"{method.name} of {posterior.model.name} does not run on rows in shards"
+        raise NotApplicable(f"{said}: start it without torchrun, and leave shards out")
+    return split(posterior, count, world())
 
 
 def _derived(model: Model, data: Any) -> tuple[str, ...]:

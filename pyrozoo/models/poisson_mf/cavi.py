@@ -34,7 +34,10 @@ class HierarchicalState(State):
     column_rates_rate: Float[Tensor, "C M"]
 
 
-class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State):
+BY_ROW = "row_shape", "row_rate", "row_rates_rate"
+
+
+class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State, by_row=BY_ROW):
     """CAVI (Gopalan, Hofman and Blei 2015, section 3; the plain model: Cemgil 2009, section 3).
 
     With A = exp E log theta, B = exp E log eta and s = A B^T at the listed cells, R = x / s: the expected counts of
@@ -49,36 +52,56 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
 
     def init(self, chains: int) -> State:
         """Return Gamma parameters drawn Uniform(0.5, 1.5) times the prior's."""
-        m, (N, M), uniform = self.model, self.data.shape, self.posterior.uniform
-        sides = (m.row_shape, N), (m.row_rate, N), (m.column_shape, M), (m.column_rate, M)
-        random = [value * (0.5 + uniform(chains, size, m.num_factors)) for value, size in sides]
-        return self.with_rates(random[0] / random[1], *random)
+        m = self.model
 
-    def with_rates(
-        self, theta: Tensor, row_shape: Tensor, row_rate: Tensor, column_shape: Tensor, column_rate: Tensor
-    ) -> Any:
-        """Return the state, q(xi) and q(omega) at their optimum given E theta and E eta where the model has them."""
-        given = rates_given(self.model, theta, column_shape / column_rate) if self.model.hierarchical else []
-        return self.state_class(row_shape, row_rate, column_shape, column_rate, *(rate for _, rate in given))
+        def random(part: Posterior, shape: float, rate: float, size: int) -> tuple[Tensor, Tensor]:
+            shapes, rates = (v * (0.5 + part.uniform(chains, size, m.num_factors)) for v in (shape, rate))
+            return shapes, rates
+
+        rows, _ = self.posterior.over_rows(lambda part: (random(part, m.row_shape, m.row_rate, part.data.shape[0]), ()))
+        columns = random(self.posterior, m.column_shape, m.column_rate, self.data.shape[1])
+        return self.with_rates(rows[0] / rows[1], rows, columns)
+
+    def with_rates(self, theta: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Any:
+        """Return the state, q(xi) and q(omega) at their optimum given E theta and E eta where the model has them.
+
+        Args:
+            theta: E theta.
+            rows: Shape and rate of q(theta).
+            columns: Of q(eta).
+        """
+        given = rates_given(self.model, theta, columns[0] / columns[1]) if self.model.hierarchical else []
+        return self.state_class(*rows, *columns, *(rate for _, rate in given))
 
     def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q(z), then q(theta), q(eta), q(xi), q(omega); return the ELBO of the argument."""
-        m, data, given = self.model, self.data, vars(state)
-        rows, columns = self.factor(state, "row"), self.factor(state, "column")
-        of_rows, of_columns, evidence = shared(rows.log.exp(), columns.log.exp(), data, (rows.log, columns.log))
-        elbo = evidence - expected_total(rows.mean, columns.mean, data) + rows.bound + columns.bound
-        b = expected_rate(m, m.row_shape, m.row_rate, given.get("row_rates_rate"))
-        d = expected_rate(m, m.column_shape, m.column_rate, given.get("column_rates_rate"))
-        row_shape, row_rate = m.row_shape + of_rows, b + row_exposure(columns.mean, data)
-        theta = row_shape / row_rate
-        column_shape, column_rate = m.column_shape + of_columns, d + column_exposure(theta, data)
-        return self.with_rates(theta, row_shape, row_rate, column_shape, column_rate), solver.Info(elbo)
+        m, given, columns = self.model, vars(state), self.columns(state)
+        column_factors = columns.log.exp()
 
-    def factor(self, state: Any, side: str) -> Factor:
-        """Return what is needed of q(theta) (``side`` is row) or of q(eta) (column), of any state that holds it."""
-        shape, rate, xi = (vars(state).get(f"{side}_{name}") for name in ("shape", "rate", "rates_rate"))
-        prior = getattr(self.model, f"{side}_shape"), getattr(self.model, f"{side}_rate")
-        return factor(self.model, shape, rate, *prior, xi)
+        def update(part: Posterior, shape: Tensor, rate: Tensor, xi: Tensor | None) -> tuple[Any, Any]:
+            data, rows = part.data, self.rows(shape, rate, xi)
+            of_rows, of_columns, evidence = shared(rows.log.exp(), column_factors, data, (rows.log, columns.log))
+            bound = evidence - expected_total(rows.mean, columns.mean, data) + rows.bound
+            b = expected_rate(m, m.row_shape, m.row_rate, xi)
+            row_shape, row_rate = m.row_shape + of_rows, b + row_exposure(columns.mean, data)
+            theta = row_shape / row_rate
+            return (theta, (row_shape, row_rate)), (bound, of_columns, column_exposure(theta, data))
+
+        (theta, rows), (bound, of_columns, exposure) = self.posterior.over_rows(
+            update, state.row_shape, state.row_rate, given.get("row_rates_rate")
+        )
+        d = expected_rate(m, m.column_shape, m.column_rate, given.get("column_rates_rate"))
+        new = self.with_rates(theta, rows, (m.column_shape + of_columns, d + exposure))
+        return new, solver.Info(bound + columns.bound)
+
+    def rows(self, shape: Tensor, rate: Tensor, xi: Tensor | None) -> Factor:
+        """Return what is needed of q(theta), of its shape and rate, and of the rate of q(xi)."""
+        return factor(self.model, shape, rate, self.model.row_shape, self.model.row_rate, xi)
+
+    def columns(self, state: Any) -> Factor:
+        """Return what is needed of q(eta), of any state that holds it."""
+        m, xi = self.model, vars(state).get("column_rates_rate")
+        return factor(m, state.column_shape, state.column_rate, m.column_shape, m.column_rate, xi)
 
     def factors(self, state: State) -> dict[str, Gamma]:
         """Return q of every site."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -39,24 +40,28 @@ class PointSolver(solver.PointSolver, state=State):
         super().__init__(posterior)
         self.state_class = HierarchicalState if self.model.hierarchical else State
 
-
-def prior_rates(model: PoissonMF, state: State) -> tuple[Tensor | float, Tensor | float]:
-    """Return the rates of the priors of row and column factors, to be broadcast over factors."""
-    if isinstance(state, HierarchicalState):
-        return state.row_rates.unsqueeze(-1), state.column_rates.unsqueeze(-1)
-    return model.row_rate, model.column_rate
+    def with_columns(self, state: State, likelihood: Tensor, prior: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Return the log joint, given what the rows have of it [C], and the rate of the columns' prior."""
+        m, omega = self.model, vars(state).get("column_rates")
+        of_columns = log_prior_of(m, state.column_factors, m.column_shape, m.column_rate, omega)
+        return likelihood + (prior + of_columns), m.column_rate if omega is None else omega.unsqueeze(-1)
 
 
 def log_prior(model: PoissonMF, state: State) -> Float[Tensor, C]:
     """Return log p(theta, eta, xi, omega), hand-summed; a test holds it to the Pyro program."""
-    rates = prior_rates(model, state)
-    total = _log_gamma(state.row_factors, model.row_shape, rates[0]).sum((-1, -2))
-    total = total + _log_gamma(state.column_factors, model.column_shape, rates[1]).sum((-1, -2))
-    if isinstance(state, HierarchicalState):
-        a = model.rate_shape
-        total = total + _log_gamma(state.row_rates, a, a / model.row_rate).sum(-1)
-        total = total + _log_gamma(state.column_rates, a, a / model.column_rate).sum(-1)
-    return total
+    xi, omega = (vars(state).get(name) for name in ("row_rates", "column_rates"))
+    rows = log_prior_of(model, state.row_factors, model.row_shape, model.row_rate, xi)
+    return rows + log_prior_of(model, state.column_factors, model.column_shape, model.column_rate, omega)
+
+
+def log_prior_of(
+    model: PoissonMF, factors: Float[Tensor, "C N K"], shape: float, rate: float, rates: Float[Tensor, "C N"] | None
+) -> Float[Tensor, C]:
+    """Return that of one side: log p(theta), and log p(xi) when the model is hierarchical."""
+    if rates is None:
+        return _log_gamma(factors, shape, rate).sum((-1, -2))
+    above = _log_gamma(rates, model.rate_shape, model.rate_shape / rate).sum(-1)
+    return _log_gamma(factors, shape, rates.unsqueeze(-1)).sum((-1, -2)) + above
 
 
 def _log_gamma(x: Tensor, shape: float, rate: Tensor | float) -> Tensor:
@@ -66,7 +71,10 @@ def _log_gamma(x: Tensor, shape: float, rate: Tensor | float) -> Tensor:
     return (shape - 1) * x.clamp(min=tiny).log() - rate * x + (shape * log_rate - math.lgamma(shape))
 
 
-class Solver(PointSolver, kind="point", objective="log_joint", monotone=True):
+BY_ROW = "row_factors", "row_rates"
+
+
+class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, by_row=BY_ROW):
     """EM for the MAP with z_nmk, the share of factor k in x_nm, as what is missing (Cemgil 2009, section 2.1).
 
     The M-step goes through theta, eta, xi, omega in turn, each at its mode given the others (Meng and Rubin 1993,
@@ -81,13 +89,20 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True):
 
     def step(self, state: State) -> tuple[State, solver.Info]:
         """Do one E-step and M-step; return the objective of the argument."""
-        m, data = self.model, self.data
-        theta, eta = state.row_factors, state.column_factors
-        of_rows, of_columns, evidence = shared(theta, eta, data)
-        objective = evidence - expected_total(theta, eta, data) + log_prior(m, state)
-        b, d = prior_rates(m, state)
-        tiny = torch.finfo(theta.dtype).tiny
-        theta = ((m.row_shape - 1 + of_rows) / (b + row_exposure(eta, data))).clamp(min=tiny)
-        eta = ((m.column_shape - 1 + of_columns) / (d + column_exposure(theta, data))).clamp(min=tiny)
-        rates = [(shape - 1) / rate for shape, rate in rates_given(m, theta, eta)]
-        return self.state_class(theta, eta, *rates), solver.Info(objective)
+        m, eta, tiny = self.model, state.column_factors, torch.finfo(state.row_factors.dtype).tiny
+
+        def update(part: Posterior, theta: Tensor, xi: Tensor | None) -> tuple[Tensor, Any]:
+            of_rows, of_columns, evidence = shared(theta, eta, part.data)
+            likelihood = evidence - expected_total(theta, eta, part.data)
+            prior = log_prior_of(m, theta, m.row_shape, m.row_rate, xi)
+            b = m.row_rate if xi is None else xi.unsqueeze(-1)
+            theta = ((m.row_shape - 1 + of_rows) / (b + row_exposure(eta, part.data))).clamp(min=tiny)
+            return theta, (of_columns, column_exposure(theta, part.data), likelihood, prior)
+
+        theta, (of_columns, exposure, *logs) = self.posterior.over_rows(
+            update, state.row_factors, vars(state).get("row_rates")
+        )
+        objective, d = self.with_columns(state, *logs)
+        new = ((m.column_shape - 1 + of_columns) / (d + exposure)).clamp(min=tiny)
+        rates = [(shape - 1) / rate for shape, rate in rates_given(m, theta, new)]
+        return self.state_class(theta, new, *rates), solver.Info(objective)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Gamma
 
 from pyrozoo.contracts.solver import Info
+from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.multinomial import allot
-from pyrozoo.models.poisson_mf.em import PointSolver, State, log_prior, prior_rates
-from pyrozoo.models.poisson_mf.factors import rates_given
+from pyrozoo.models.poisson_mf.em import BY_ROW, PointSolver, State, log_prior_of
+from pyrozoo.models.poisson_mf.factors import rates_rate, rates_shape
 from pyrozoo.models.poisson_mf.likelihood import cell_by_cell, column_exposure, expected_total, row_exposure
+from pyrozoo.models.poisson_mf.posterior import Posterior
 
 
-class Solver(PointSolver, kind="samples", objective="log_joint"):
+class Solver(PointSolver, kind="samples", objective="log_joint", by_row=BY_ROW):
     """Gibbs with z_nmk, the share of factor k in x_nm, as auxiliary variables (Cemgil 2009, section 3.4).
 
     z_nm | - ~ Multinomial(x_nm, theta_nk eta_mk / s_nm) at the listed cells; theta_nk | z, eta ~ Gamma(row_shape +
@@ -25,17 +29,38 @@ class Solver(PointSolver, kind="samples", objective="log_joint"):
 
     def step(self, state: State) -> tuple[State, Info]:
         """Draw z, theta, eta, xi, omega in turn; return the log joint of the argument."""
-        m, data = self.model, self.data
-        of_rows, of_columns, evidence = self.allotted(state.row_factors, state.column_factors)
-        objective = evidence - expected_total(state.row_factors, state.column_factors, data) + log_prior(m, state)
-        b, d = prior_rates(m, state)
-        theta = self.gamma(m.row_shape + of_rows, b + row_exposure(state.column_factors, data))
-        eta = self.gamma(m.column_shape + of_columns, d + column_exposure(theta, data))
-        rates = [self.gamma(torch.full_like(rate, shape), rate) for shape, rate in rates_given(m, theta, eta)]
-        return self.state_class(theta, eta, *rates), Info(objective)
+        m, eta = self.model, state.column_factors
+
+        def draw(part: Posterior, theta: Tensor, xi: Tensor | None) -> tuple[Tensor, Any]:
+            of_rows, of_columns, evidence = self.allotted(theta, eta, part.data)
+            likelihood = evidence - expected_total(theta, eta, part.data)
+            prior = log_prior_of(m, theta, m.row_shape, m.row_rate, xi)
+            b = m.row_rate if xi is None else xi.unsqueeze(-1)
+            theta = self.gamma(m.row_shape + of_rows, b + row_exposure(eta, part.data))
+            return theta, (of_columns, column_exposure(theta, part.data), likelihood, prior)
+
+        theta, (of_columns, exposure, *logs) = self.posterior.over_rows(
+            draw, state.row_factors, vars(state).get("row_rates")
+        )
+        objective, d = self.with_columns(state, *logs)
+        new = self.gamma(m.column_shape + of_columns, d + exposure)
+        return self.state_class(theta, new, *self.rates(theta, new)), Info(objective)
+
+    def rates(self, theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"]) -> list[Tensor]:
+        """Draw xi and omega given factors, where the model has them."""
+        m = self.model
+
+        def draw(factors: Tensor, shape: float, mean: float) -> Tensor:
+            rate = rates_rate(m, mean, factors)
+            return self.gamma(torch.full_like(rate, rates_shape(m, shape)), rate)
+
+        if not m.hierarchical:
+            return []
+        xi, _ = self.posterior.over_rows(lambda part, rows: (draw(rows, m.row_shape, m.row_rate), ()), theta)
+        return [xi, draw(eta, m.column_shape, m.column_rate)]
 
     def allotted(
-        self, theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"]
+        self, theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"], data: Triplets
     ) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:
         """Draw z | x, theta, eta in blocks of listed cells; return its sums and sum of x log s - log x!."""
 
@@ -43,7 +68,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint"):
             z, s = allot(count.expand(len(products), -1), products)
             return z, s.clamp(min=torch.finfo(s.dtype).tiny).log()
 
-        return cell_by_cell(share, theta, eta, self.data)
+        return cell_by_cell(share, theta, eta, data)
 
     def gamma(self, shape: Tensor, rate: Tensor) -> Tensor:
         """Draw Gamma variables, kept above 0."""

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from pyrozoo.contracts.solver import Info
 from pyrozoo.core.settings import Settings, between, not_negative, whole
-from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf import cavi
 from pyrozoo.models.poisson_mf.factors import expected_rate, fit_rows, rates_rate
 from pyrozoo.models.poisson_mf.likelihood import column_exposure
@@ -57,7 +56,7 @@ class HierarchicalState(State):
     column_rates_rate: Float[Tensor, "C M"]
 
 
-class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State):
+class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State, by_row=()):
     """Stochastic variational inference with natural gradients (Hoffman, Blei, Wang and Paisley 2013, JMLR 14).
 
     A step is one pass over the rows in minibatches. For each, q(theta_n) of its rows is brought to its optimum given
@@ -91,23 +90,40 @@ class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State
 
     def step(self, state: Any) -> tuple[Any, Info]:
         """Pass over all rows in a random order of minibatches; return the estimate of the ELBO."""
-        (N, _), device = self.data.shape, self.data.values.device
         total = self.data.values.new_zeros(len(state.seen))
-        for index in torch.randperm(N, device=device).split(self.options.batch_size):
-            state, bound = self.see(state, self.data.batch(index), N / len(index))
+        batches = -(-self.posterior.rows // self.options.batch_size)
+        order, _ = self.posterior.over_rows(self._shuffled)
+        for number in range(batches):
+            state, bound = self.see(state, order, number, batches)
             total = total + bound
-        return state, Info(total + self.factor(state, "column").bound)
+        return state, Info(total + self.columns(state).bound)
 
-    def see(self, state: Any, batch: Triplets, scale: float) -> tuple[Any, Float[Tensor, C]]:
+    def _shuffled(self, part: Posterior) -> tuple[Tensor, tuple[()]]:
+        return torch.randperm(part.data.shape[0], device=part.data.values.device)[None], ()
+
+    def _batch(self, order: Tensor, number: int, batches: int) -> Tensor:
+        """Return the rows of a minibatch: so many at a time, or of every shard its part of them."""
+        if self.posterior.shards is None:
+            return order.split(self.options.batch_size)[number]
+        return order[len(order) * number // batches : len(order) * (number + 1) // batches]
+
+    def see(self, state: Any, order: Tensor, number: int, batches: int) -> tuple[Any, Float[Tensor, C]]:
         """Fit the rows of a minibatch and move q(eta); return their part of the bound."""
-        m, own, columns = self.model, self.options, self.factor(state, "column")
-        rows = fit_rows(m, columns.log, columns.mean, batch, steps=own.local_steps, tol=own.local_tol)
-        theta = rows.shape / rows.rate
+        m, own, columns = self.model, self.options, self.columns(state)
+
+        def fitted(part: Posterior, order: Tensor) -> tuple[Tensor, ...]:
+            batch = part.data.batch(self._batch(order[0], number, batches))
+            rows = fit_rows(m, columns.log, columns.mean, batch, steps=own.local_steps, tol=own.local_tol)
+            seen = rows.bound.new_tensor(float(batch.shape[0]))
+            return rows.of_columns, column_exposure(rows.shape / rows.rate, batch), rows.bound, seen
+
+        of_columns, exposure, bound, seen = self.posterior.total(fitted, order)
+        scale = self.posterior.rows / seen
         rho = (state.seen + 1 + own.delay).pow(-own.forgetting)[:, None, None]
         d = expected_rate(m, m.column_shape, m.column_rate, vars(state).get("column_rates_rate"))
-        shape = state.column_shape + rho * (m.column_shape + scale * rows.of_columns - state.column_shape)
-        rate = state.column_rate + rho * (d + scale * column_exposure(theta, batch) - state.column_rate)
-        return self.of_columns(shape, rate, state.seen + 1), rows.bound
+        shape = state.column_shape + rho * (m.column_shape + scale * of_columns - state.column_shape)
+        rate = state.column_rate + rho * (d + scale * exposure - state.column_rate)
+        return self.of_columns(shape, rate, state.seen + 1), bound
 
     def of_columns(self, shape: Tensor, rate: Tensor, seen: Tensor) -> Any:
         """Return a state, with q(omega) at its optimum when the model is hierarchical."""
@@ -117,7 +133,7 @@ class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State
 
     def finish(self, state: Any) -> cavi.State:
         """Return CAVI's state with q(theta) of every row at its optimum given q(eta)."""
-        columns, tol = self.factor(state, "column"), self.options.local_tol / 10
+        columns, tol = self.columns(state), self.options.local_tol / 10
         found = [
             fit_rows(self.model, columns.log, columns.mean, self.data.batch(index), steps=FINAL_STEPS, tol=tol)
             for index in torch.arange(self.data.shape[0], device=state.seen.device).split(self.options.batch_size)

@@ -42,7 +42,7 @@ class State:
         return solver.Independent({"weights": Dirichlet(self.concentration), "on_prob": on, "rate": rate})
 
 
-class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State):
+class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State, by_row=()):
     """CAVI (Bishop 2006, section 10.2, with q(z, b) = q(z) prod_d q(b_d | z)).
 
     The objective is the ELBO with q(z, b) at its optimum for the state before the step:
@@ -64,7 +64,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
 
     def init(self, chains: int) -> State:
         """Return factors centred on random starting points, each component worth a few rows."""
-        m, start = self.model, self.posterior.initial(chains)
+        m, start = self.model, self.posterior.start(chains)
         on = INITIAL_ROWS * start["on_prob"]
         exposed = on * self.posterior.mean_exposure
         beta = m.on_prob_alpha + on, m.on_prob_beta + INITIAL_ROWS - on
@@ -76,7 +76,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         log_on, log_off = expected_log_beta(state.on_alpha, state.on_beta)
         log_rate, rate = expected_log_gamma(state.shape, state.rate), state.shape / state.rate
         known = Parameters(log_rate, rate, log_on, log_off, expected_log_dirichlet(state.concentration))
-        sums, evidence = self.posterior.layout.expect(known)
+        sums, evidence = self.posterior.total(lambda part: part.layout.expect(known))
         return State.given(self.posterior, sums), solver.Info(evidence - state.q.divergence(self.prior))
 
     def answer(self, state: State) -> solver.Answer:

@@ -60,7 +60,7 @@ def log_prior(model: ZipMixture, state: State) -> Float[Tensor, C]:
     return dirichlet.log_prob(weights) + (beta + gamma + constant).sum((-1, -2))
 
 
-class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, state=State):
+class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, state=State, by_row=()):
     """EM for the MAP (Dempster, Laird and Rubin 1977, J. R. Stat. Soc. B 39, section 1.2 with a prior).
 
     The objective is log p(X, Theta) of the state before the step, where the bound is tight: a by-product of the E-step.
@@ -73,10 +73,10 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, st
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
-        m, alpha, layout = self.model, self.posterior.alpha, self.posterior.layout
-        sums, evidence = layout.expect(Parameters.of(vars(state)))
+        m, alpha, known = self.model, self.posterior.alpha, Parameters.of(vars(state))
+        sums, evidence = self.posterior.total(lambda part: part.layout.expect(known))
         # pi_k prop. to sum_i r_ik + alpha_k - 1
-        weights = (sums.counts + alpha - 1) / (self.data.shape[0] + alpha.sum() - m.num_components)
+        weights = (sums.counts + alpha - 1) / (self.posterior.rows + alpha.sum() - m.num_components)
         # omega_kd = (sum r b + a0 - 1) / (sum_{observed} r + a0 + b0 - 2); 0/0, a component without rows under a flat
         # prior, keeps its value
         free = sums.seen + (m.on_prob_alpha + m.on_prob_beta - 2)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from pyrozoo.contracts.solver import Info
@@ -13,6 +15,7 @@ from pyrozoo.models.zip_mixture import cavi
 from pyrozoo.models.zip_mixture.cellwise import Assigned, Cellwise
 from pyrozoo.models.zip_mixture.em import OverdispersedState, PointSolver, State, log_prior
 from pyrozoo.models.zip_mixture.likelihood import Sums, natural_weights, zero_is_on
+from pyrozoo.models.zip_mixture.posterior import Posterior
 
 ROUNDS = 3
 """Rounds of a sweep. Rows between two components change sides slowly: one round leaves draws too much alike."""
@@ -21,7 +24,35 @@ SHORTEST = 4.0
 """A slide has standard deviation e^-u, on the logarithm, with u uniform up to this: some suit any posterior."""
 
 
-class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
+@dataclasses.dataclass(frozen=True)
+class AssignedRows:
+    """Rows of which a draw has said the component, in shards or not.
+
+    Attributes:
+        posterior: The rows.
+        component: Of each, [C, N].
+        components: K.
+    """
+
+    posterior: Posterior
+    component: Int[Tensor, "C N"]
+    components: int
+
+    def log_likelihood(self, on: Tensor, rate: Tensor, size: Tensor | None) -> Float[Tensor, "C K D"]:
+        """Return log p(x | z) of each component and column (see ``Assigned.log_likelihood``)."""
+        return self._total(lambda rows: rows.log_likelihood(on, rate, size))
+
+    def draw(self, on: Tensor, rate: Tensor, size: Tensor | None) -> Sums:
+        """Draw what is hidden; return the sums (see ``Assigned.draw``)."""
+        return self._total(lambda rows: rows.draw(on, rate, size))
+
+    def _total(self, function: Callable[[Assigned], Any]) -> Any:
+        return self.posterior.total(
+            lambda part, z: function(Assigned(part.layout, z.T, self.components)), self.component
+        )  # fmt: skip
+
+
+class Solver(PointSolver, kind="samples", objective="log_joint", state=State, by_row=()):
     """Blocked Gibbs: z with b summed out, then b | z, then the parameters (van Dyk and Park 2008, JASA 103).
 
     Between z and b, a Metropolis step slides omega and lambda against each other, b summed out: where rates are small
@@ -43,17 +74,29 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
 
     def round(self, state: State) -> tuple[State, Float[Tensor, C]]:
         """Draw z, b and the parameters once; return log p(X | Theta) of the argument, too."""
-        layout = self.posterior.layout
         # z_i | x, Theta: p(z_i = k) prop. to pi_k prod_{d observed} p(x_id | k)
-        if isinstance(layout, Cellwise):
-            z, evidence = layout.assign(layout.given(vars(state)))
-            assigned = Assigned(layout, z, self.model.num_components)
-            moved = self.walked(self.slid(state, assigned), assigned)
-            return self.draw_given(moved, assigned.draw(moved.on_prob, moved.rate, vars(moved).get("size"))), evidence
-        sums, counts, evidence = layout.expected_statistics(layout.given(vars(state)), sample=True)
+        if isinstance(self.posterior.layout, Cellwise):
+            return self.cellwise_round(state)
+
+        def expected(part: Posterior) -> tuple[Tensor, Tensor, Tensor]:
+            return part.layout.expected_statistics(part.layout.given(vars(state)), sample=True)
+
+        sums, counts, evidence = self.posterior.total(expected)
         return self.draw_parameters(self.slid(state, sums), sums, counts), evidence
 
-    def slid(self, state: State, sums: Float[Tensor, "C K F"] | Assigned) -> State:
+    def cellwise_round(self, state: State) -> tuple[State, Float[Tensor, C]]:
+        """Do the same where z must be known row by row."""
+
+        def assign(part: Posterior) -> tuple[Tensor, Tensor]:
+            z, evidence = part.layout.assign(part.layout.given(vars(state)))
+            return z.T, evidence
+
+        z, evidence = self.posterior.over_rows(assign)
+        assigned = AssignedRows(self.posterior, z, self.model.num_components)
+        moved = self.walked(self.slid(state, assigned), assigned)
+        return self.draw_given(moved, assigned.draw(moved.on_prob, moved.rate, vars(moved).get("size"))), evidence
+
+    def slid(self, state: State, sums: Float[Tensor, "C K F"] | AssignedRows) -> State:
         """Move omega up and lambda down by one factor, or the other way round, given z; their product stays.
 
         The move has Jacobian 1, and is proposed as often as its opposite.
@@ -69,7 +112,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
         moved = {"on_prob": torch.where(taken, on, state.on_prob), "rate": torch.where(taken, rate, state.rate)}
         return dataclasses.replace(state, **moved)
 
-    def walked(self, state: State, assigned: Assigned) -> State:
+    def walked(self, state: State, assigned: AssignedRows) -> State:
         """Move rates and sizes of negative binomials on the scale of logarithms given z, b and g summed out."""
         if not isinstance(state, OverdispersedState):
             return state
@@ -85,12 +128,12 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
         return state
 
     def log_density(
-        self, sums: Float[Tensor, "C K F"] | Assigned, on: Float[Tensor, "C K D"], rate: Float[Tensor, "C K D"],
+        self, sums: Float[Tensor, "C K F"] | AssignedRows, on: Float[Tensor, "C K D"], rate: Float[Tensor, "C K D"],
         size: Float[Tensor, "C K D"] | None = None,
     ) -> Float[Tensor, "C K D"]:  # fmt: skip
         """Return log p(omega, lambda, r | z, X) of each component and column, but for a constant."""
         m, log_on, log_off, log_rate = self.model, on.log(), torch.log1p(-on), rate.log()
-        if isinstance(sums, Assigned):
+        if isinstance(sums, AssignedRows):
             likelihood = sums.log_likelihood(on, rate, size)
         else:
             weights = natural_weights(log_rate, rate, log_on, log_off, self.posterior.layout.reference)

@@ -1,0 +1,135 @@
+"""Rows in shards: what is done for each, and sums over all of them that no split among processes changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyrozoo.core.seeds import seeded
+from pyrozoo.core.world import World, shares
+
+USUAL = 16
+"""Shards unless something else is said: what up to 16 processes can divide among them."""
+
+
+def edges_of(rows: int, shards: int) -> list[int]:
+    """Return where the rows of each shard begin, and where the last end: by the numbers of rows and shards alone."""
+    return [rows * shard // shards for shard in range(shards + 1)]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The shards of rows that this process has, among those of all.
+
+    Every process has the same random stream, and each shard one of its own, which follows from the first and from the
+    shard's number. So what is drawn for a row does not depend on the process that draws it, and what is drawn for all
+    rows together is the same everywhere.
+
+    Attributes:
+        world: The processes.
+        count: How many shards there are in all.
+        rows: How many rows they have.
+        parts: The posterior of each shard of this process, in order.
+        reported: Which of the rows of each shard of this process are reported on, an even choice of all.
+        seen: The posterior of all rows that are reported on, the same in every process.
+    """
+
+    world: World
+    count: int
+    rows: int
+    parts: tuple[Any, ...]
+    reported: tuple[Tensor, ...]
+    seen: Any
+
+    @property
+    def share(self) -> range:
+        """Return the numbers of the shards of this process."""
+        return shares(self.count, self.world.size)[self.world.rank]
+
+    @property
+    def edges(self) -> list[int]:
+        """Return where the rows of each shard of this process begin among its own, and where the last end."""
+        edges = edges_of(self.rows, self.count)
+        return [edges[shard] - edges[self.share.start] for shard in (*self.share, self.share.stop)]
+
+    def over_rows(self, function: Callable[..., tuple[Any, Any]], by_row: Sequence[Tensor | None]) -> tuple[Any, Any]:
+        """Do something for every shard (see ``Posterior.over_rows``)."""
+        key, rows, sums = int(torch.randint(2**62, ())), [], []
+
+        def each() -> Iterator[list[Tensor]]:
+            for shard, part, given in zip(self.share, self.parts, self.split(by_row), strict=True):
+                with seeded(int(np.random.SeedSequence((key, shard)).generate_state(1, np.uint64)[0] >> 1)):
+                    own, total = function(part, *given)
+                rows.append(own)
+                sums.append(total)
+                yield list(leaves(total))
+
+        total = self.world.sum(self.share, self.count, each())
+        return self.joined(rows), rebuilt(sums[0], iter(total))
+
+    def chosen(self, value: Tensor) -> Tensor:
+        """Return those rows of a tensor [C, N, ...] of this process that are reported on."""
+        if value.shape[1] == 1 and self.edges[-1] != 1:
+            return value
+        rows = [index + edge for index, edge in zip(self.reported, self.edges, strict=False)]
+        return value[:, torch.cat(rows).to(value.device)]
+
+    def gathered(self, value: Tensor) -> Tensor:
+        """Return the rows that are reported on, [C, n, ...], of all processes, in every process."""
+        mine = self.chosen(value)
+        if mine.shape[1] == 1 and value.shape[1] == 1 and self.edges[-1] != 1:
+            return mine
+        return torch.cat(self.world.gathered(mine), 1)
+
+    def split(self, by_row: Sequence[Tensor | None]) -> list[list[Tensor | None]]:
+        """Return the rows of each shard, of tensors [C, N, ...]; what has one row for all goes to every shard whole."""
+        edges = self.edges
+
+        def rows(value: Tensor | None, start: int, stop: int) -> Tensor | None:
+            if value is None or (value.shape[1] == 1 and edges[-1] != 1):
+                return value
+            return value[:, start:stop].clone()  # the same bits of a product need the same layout
+
+        return [[rows(value, *edge) for value in by_row] for edge in pairwise(edges)]
+
+    def joined(self, rows: Sequence[Any]) -> Any:
+        """Return the rows of all shards of this process one after another, of nested tensors [C, n, ...] of each."""
+        sizes = np.diff(self.edges)
+
+        def join(parts: tuple[Tensor, ...]) -> Tensor:
+            shared = all(part.shape[1] == 1 for part in parts) and max(sizes) > 1
+            return parts[0] if shared else torch.cat(parts, 1)
+
+        return rebuilt(rows[0], map(join, zip(*map(leaves, rows), strict=True)))
+
+
+def leaves(value: Any) -> Iterator[Tensor]:
+    """Go through the tensors of nested tuples, dicts and dataclasses, in order; None has none."""
+    if isinstance(value, Tensor):
+        yield value
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from leaves(getattr(value, each.name))
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from leaves(one)
+    elif value is not None:
+        for one in value:
+            yield from leaves(one)
+
+
+def rebuilt(like: Any, tensors: Iterator[Tensor]) -> Any:
+    """Return the same with other tensors in the same order."""
+    if isinstance(like, Tensor):
+        return next(tensors)
+    if is_dataclass(like) and not isinstance(like, type):
+        return replace(like, **{each.name: rebuilt(getattr(like, each.name), tensors) for each in fields(like)})
+    if isinstance(like, dict):
+        return {name: rebuilt(each, tensors) for name, each in like.items()}
+    return None if like is None else tuple(rebuilt(each, tensors) for each in like)

@@ -1,0 +1,210 @@
+"""The processes that fit together: who they are, and sums over shards of rows that no split among them changes.
+
+A sum over shards follows one binary tree over their numbers: shard 0 with shard 1, 2 with 3, then pairs of these. Each
+process adds up what lies wholly in its own shards, sends the few sums that are left, and every process finishes the
+tree. So 1, 2 and 8 processes add the same numbers in the same order, and get the same bits.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Node = tuple[int, int]
+"""A node of the tree: its level, and its place there. (l, i) is the sum of the shards from i 2^l to (i + 1) 2^l."""
+
+PATIENCE = datetime.timedelta(minutes=30)
+"""How long a process waits for the others before it takes them for lost: reading is the longest that any is alone."""
+
+SMALL = 2**15
+"""Bytes up to which every process gets every sum whole: one round trip, where larger sums are cut in pieces."""
+
+
+def shares(shards: int, processes: int) -> list[range]:
+    """Return the shards of every process, in order and as even as can be."""
+    edges = [shards * rank // processes for rank in range(processes + 1)]
+    return [range(start, stop) for start, stop in pairwise(edges)]
+
+
+def nodes_of(share: range) -> list[Node]:
+    """Return the fewest nodes that make up a share, in order."""
+    found: list[Node] = []
+    for shard in share:
+        found.append((0, shard))
+        while len(found) > 1 and _pair(found[-2], found[-1]):
+            level, place = found[-2]
+            found[-2:] = [(level + 1, place // 2)]
+    return found
+
+
+def _pair(one: Node, other: Node) -> bool:
+    return one[0] == other[0] and one[1] % 2 == 0 and other[1] == one[1] + 1
+
+
+class Sum:
+    """A sum over the tree that grows shard by shard, or node by node, from the left; it holds a logarithm of them."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[Node, list[Tensor]]] = []
+
+    def add(self, node: Node, values: Sequence[Tensor]) -> None:
+        """Add what a node comes to; the tensors are not kept by who gives them."""
+        self.parts.append((node, list(values)))
+        while len(self.parts) > 1 and _pair(self.parts[-2][0], self.parts[-1][0]):
+            (_, right), ((level, place), left) = self.parts.pop(), self.parts.pop()
+            self.parts.append(((level + 1, place // 2), self._together(left, right)))
+
+    @staticmethod
+    def _together(left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
+        return [one + other for one, other in zip(left, right, strict=True)]
+
+    def total(self) -> list[Tensor]:
+        """Return the sum of all; of a number of shards that is no power of two the last nodes follow one another."""
+        (_, total), *rest = self.parts
+        for _, values in rest:
+            total = self._together(total, values)
+        return total
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes that fit together.
+
+    Attributes:
+        rank: The number of this one; 0 reports.
+        size: How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    def sum(self, share: range, shards: int, values: Iterable[Sequence[Tensor]]) -> list[Tensor]:
+        """Return the sum over all shards of what each comes to, the same bits in every process.
+
+        Args:
+            share: The shards of this process.
+            shards: How many there are in all.
+            values: Of each shard of this process, in order, its tensors: of all shards as many, alike in shape.
+        """
+        mine = Sum()
+        for shard, each in zip(share, values, strict=True):
+            mine.add((0, shard), each)
+        return mine.total() if self.size == 1 else self._exchanged(mine, shards)
+
+    def _exchanged(self, mine: Sum, shards: int) -> list[Tensor]:
+        """Finish a sum with the others: every process gets a piece of all their sums, adds up, and passes it round."""
+        import torch.distributed as dist
+
+        nodes = [nodes_of(share) for share in shares(shards, self.size)]
+        most, like = max(map(len, nodes)), mine.parts[0][1]
+        result: list[Tensor | None] = [None] * len(like)
+        for dtype in dict.fromkeys(each.dtype for each in like):
+            chosen = [i for i, each in enumerate(like) if each.dtype == dtype]
+            flat = torch.stack([torch.cat([values[i].flatten() for i in chosen]) for _, values in mine.parts])
+            width, whole = flat.shape[1], flat.shape[1] * flat.element_size() <= SMALL
+            piece = width if whole else -(-width // self.size)
+            sent = flat.new_zeros(most, piece if whole else piece * self.size)
+            sent[: len(flat), :width] = flat
+            total = Sum()
+            for node, values in self._passed(sent, nodes, piece, whole=whole):
+                total.add(node, [values])
+            (done,) = total.total()
+            if not whole:
+                pieces = [torch.empty_like(done) for _ in range(self.size)]
+                dist.all_gather(pieces, done)
+                done = torch.cat(pieces)
+            for i, part in zip(chosen, done[:width].split([like[i].numel() for i in chosen]), strict=True):
+                result[i] = part.reshape(like[i].shape)
+        return [each for each in result if each is not None]
+
+    def _passed(
+        self, sent: Tensor, nodes: list[list[Node]], piece: int, *, whole: bool
+    ) -> Iterator[tuple[Node, Tensor]]:
+        """Go through the sums of all processes, in order: whole, or this process's piece of each."""
+        import torch.distributed as dist
+
+        if whole:
+            got = [torch.empty_like(sent) for _ in range(self.size)]
+            dist.all_gather(got, sent)
+        else:
+            pieces = sent.unflatten(1, (self.size, piece)).movedim(1, 0).contiguous()
+            together = torch.empty_like(pieces)
+            dist.all_to_all_single(together, pieces)
+            got = list(together)
+        for theirs, values in zip(nodes, got, strict=True):
+            yield from zip(theirs, values[: len(theirs)], strict=True)
+
+    def any(self, flag: bool) -> bool:
+        """Return whether a flag is set in any process."""
+        return any(self.gathered(flag)) if self.size > 1 else flag
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in order, in every process."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, value)
+        return found
+
+    def of_first(self, value: Any) -> Any:
+        """Return the value that the first process has, in every process."""
+        if self.size == 1:
+            return value
+        import torch.distributed as dist
+
+        found = [value]
+        dist.broadcast_object_list(found, src=0)
+        return found[0]
+
+    def brought(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in order, in the first; of others an empty list."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        found: list[Any] = [None] * self.size if self.rank == 0 else []
+        dist.gather_object(value, found if self.rank == 0 else None, dst=0)
+        return found
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+
+
+@lru_cache
+def world() -> World:
+    """Return the processes that this one was started with: by torchrun as many as it says, else this one alone."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1 or "MASTER_ADDR" not in os.environ:
+        return World()
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    return World(dist.get_rank(), dist.get_world_size())
+
+
+def launched() -> bool:
+    """Return whether torchrun started this process, alone or with others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def close() -> None:
+    """Part from the other processes, whom nothing is asked of any more."""
+    if world().size > 1:
+        import torch.distributed as dist
+
+        dist.destroy_process_group()

@@ -1,0 +1,155 @@
+"""Rows in shards: some rows as data of their own, data of several as one, and the posterior of a process's shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.shards import Shards, edges_of
+from pyrozoo.core.draws import evenly
+from pyrozoo.core.errors import SettingError
+from pyrozoo.core.world import World, shares
+from pyrozoo.data.container import Data
+from pyrozoo.data.triplets import Triplets
+
+MOST_SAMPLED = 2_000_000
+"""Numbers of the rows that every process has: starting points and settings left to the data come of them."""
+
+MOST_REPORTED = 5_000_000
+"""Numbers of the rows that a report of rows in shards looks at."""
+
+
+def some_rows(data: Any, index: Tensor) -> Any:
+    """Return some rows as data of their own, with what is hidden of them.
+
+    Args:
+        data: The data.
+        index: Which rows, [row], each at most once.
+    """
+    found = replace(data.batch(index), total_rows=None, row_index=None, notes=data.notes)
+    if data.hidden is None:
+        return found
+    hidden, place = data.hidden, torch.full((data.shape[0],), -1, dtype=torch.long, device=index.device)
+    place[index] = torch.arange(len(index), device=index.device)
+    kept = place[hidden.rows] >= 0
+    order = (place[hidden.rows[kept]] * data.shape[1] + hidden.columns[kept]).argsort()
+    chosen = (place[hidden.rows[kept]], hidden.columns[kept], hidden.values[kept])
+    rows, columns, values = (each[order] for each in chosen)
+    return replace(found, hidden=replace(hidden, rows=rows, columns=columns, values=values))
+
+
+def together(parts: Sequence[Any]) -> Any:
+    """Return the rows of several data, which have the same columns, one after another.
+
+    Args:
+        parts: The data, at least one.
+    """
+    first, hidden, offset = parts[0], None, 0
+    values, unobserved = [], []
+    for part in parts:
+        listed = isinstance(part, Triplets)
+        values.append(_moved(part.values, offset) if listed else part.values)
+        if listed and part.unobserved is not None:
+            unobserved.append(_moved(part.unobserved, offset))
+        if part.hidden is not None:
+            hidden = replace(part.hidden, rows=part.hidden.rows + offset).joined(hidden, first.shape[1])
+        offset += part.shape[0]
+    more = {"unobserved": torch.cat(unobserved) if unobserved else None} if isinstance(first, Triplets) else {}
+    exposure = None if first.exposure is None else torch.cat([part.exposure for part in parts])
+    labels = [label for part in parts for label in part.row_labels]
+    return replace(first, values=torch.cat(values), row_labels=labels, hidden=hidden, exposure=exposure, **more)
+
+
+def _moved(entries: Tensor, rows: int) -> Tensor:
+    moved = entries.clone()
+    moved[:, 0] += rows
+    return moved
+
+
+def check_rows(model: Model, rows: int, shards: int, world: World) -> None:
+    """Raise SettingError unless every process gets a shard, and every shard two rows."""
+    if shards < world.size:
+        raise SettingError(f"shards is {shards}; {world.size} processes need at least as many")
+    if rows < 2 * shards:
+        raise SettingError(f"shards is {shards}; {rows} rows of {model.name} make at most {rows // 2}")
+
+
+def own_rows(rows: int, shards: int, world: World) -> list[range]:
+    """Return the rows of each shard of this process."""
+    edges, share = edges_of(rows, shards), shares(shards, world.size)[world.rank]
+    return [range(edges[shard], edges[shard + 1]) for shard in share]
+
+
+def split(posterior: Posterior, shards: int, world: World) -> Posterior:
+    """Return the posterior of the same rows in shards, of which this process keeps its own.
+
+    Raises:
+        SettingError: Fewer shards than processes, or more than pairs of rows.
+    """
+    rows, data = posterior.rows, posterior.data
+    check_rows(posterior.model, rows, shards, world)
+    device = data.values.device
+    parts = [
+        some_rows(data, torch.arange(each.start, each.stop, device=device)) for each in own_rows(rows, shards, world)
+    ]
+    found = in_shards(posterior.model, parts, rows, shards, world)
+    assert found.shards is not None
+    vars(found.shards.seen)["data"] = replace(found.shards.seen.data, test=data.test)
+    return found
+
+
+def in_shards(model: Model, parts: Sequence[Data], rows: int, shards: int, world: World) -> Posterior:
+    """Return the posterior of rows in shards.
+
+    Args:
+        model: The model.
+        parts: The rows of each shard of this process (``own_rows``), in order, hidden entries hidden.
+        rows: How many there are in all.
+        shards: How many shards.
+        world: The processes.
+
+    Returns:
+        The posterior of an even choice of rows, the same in every process, that knows its shards.
+    """
+    parts = _alike(parts, world)
+    numbers = sum(world.gathered(sum(part.values.numel() for part in parts)))
+    chosen = chosen_rows(rows, numbers, MOST_SAMPLED)
+    mine = [replace(some, hidden=None, test=None) for some in _chosen(parts, own_rows(rows, shards, world), chosen)]
+    sample = together([part for theirs in world.gathered(mine) for part in theirs])
+    posterior = Posterior.of(model, sample)
+    chosen, places = chosen_rows(rows, numbers, MOST_REPORTED), own_rows(rows, shards, world)
+    seen = together([part for theirs in world.gathered(_chosen(parts, places, chosen)) for part in theirs])
+    reported = tuple(chosen[(chosen >= place.start) & (chosen < place.stop)] - place.start for place in places)
+    own = tuple(posterior.on(part) for part in parts)
+    posterior.shards = Shards(world, shards, rows, own, reported, posterior.on(seen))
+    return posterior
+
+
+def chosen_rows(rows: int, numbers: int, most: int) -> Tensor:
+    """Return an even choice of rows that have at most so many numbers of so many."""
+    return evenly(rows, max(2, min(rows, rows * most // max(numbers, 1))))
+
+
+def _chosen(parts: Sequence[Any], places: Sequence[range], chosen: Tensor) -> list[Any]:
+    """Return the chosen rows of every part."""
+    found = []
+    for part, place in zip(parts, places, strict=True):
+        index = chosen[(chosen >= place.start) & (chosen < place.stop)] - place.start
+        if len(index):
+            found.append(some_rows(part, index.to(part.values.device)))
+    return found
+
+
+def _alike(parts: Sequence[Any], world: World) -> list[Any]:
+    """Let lists in all shards have unobserved pairs, perhaps none, or in no shard: sums over rows have one shape."""
+    unobserved = [getattr(part, "unobserved", None) for part in parts]
+    if not isinstance(parts[0], Triplets) or not world.any(any(pairs is not None for pairs in unobserved)):
+        return list(parts)
+    none = torch.zeros(0, 2, dtype=torch.long)
+    return [part if part.unobserved is not None else replace(part, unobserved=none) for part in parts]

@@ -1,0 +1,199 @@
+"""Rows in shards: the same answers as rows together, whatever the number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from unittest import mock
+
+import pytest
+import torch
+
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.shards import edges_of
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.core.seeds import seeded
+from pyrozoo.core.world import Sum, World, nodes_of, shares
+from pyrozoo.data import shards as module
+from pyrozoo.data.shards import some_rows, split, together
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.inference import loop
+from pyrozoo.inference.state import take
+from pyrozoo.run.fit import Run, configuration
+from tests.case import PAIRS, case, pairs, refused, solver_class
+
+SHARDED = [
+    (model, method)
+    for model, method in (*pairs(engine="optimise"), *pairs(engine="sample"))
+    if solver_class(model, method).by_row is not None
+]
+VARIANTS = {
+    "zip_mixture": [{}, {"overdispersed": True}],
+    "poisson_mf": [{}, {"hierarchical": True}],
+}
+"""Model -> settings of models whose solvers go other ways."""
+
+OPTIONS = {"stochastic_cavi": {"batch_size": 10**6, "local_tol": 0.0}}
+"""Options under which a method does the same with rows in shards."""
+
+CASES = [
+    pytest.param(model, method, variant, id=f"{model}-{method}-{number}")
+    for model, method in SHARDED
+    for number, variant in enumerate(VARIANTS.get(model, [{}]))
+    if not (method == "cavi" and variant.get("overdispersed"))
+]
+REPLICAS, MOST_SIGMAS = 300, 5.5
+
+
+def posteriors(model: str, variant: dict[str, object]) -> tuple[Posterior, Posterior]:
+    """Return the posterior of small data with holes, and the same in three shards, where few rows stand for all."""
+    of = replace(case(model).model, **variant)
+    data = simulate_data(of, seed=1, missing=0.1, **case(model).larger)
+    data = some_rows(data, torch.arange(50))
+    whole = Posterior.of(of, data)
+    with mock.patch.object(module, "MOST_SAMPLED", data.values.numel() // 3):
+        found = split(whole, 3, World())
+    assert found.data.shape[0] < 20
+    return Posterior.of(found.model, data), found  # what is left to the data is decided by the same rows
+
+
+@pytest.mark.parametrize(("model", "method", "variant"), CASES)
+def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
+    """Points and factors to rounding; draws, which come of other streams, on average."""
+    make, options = solver_class(model, method), OPTIONS.get(method, {})
+    whole, shards = (make(each, **options) for each in posteriors(model, variant))
+    with seeded(0):
+        state = whole.init(2)
+        for _ in range(3):
+            state, _ = whole.step(state)
+    if whole.kind == "samples":
+        state = take(state, torch.zeros(REPLICAS, dtype=torch.long))
+    with seeded(1):
+        one, info = whole.step(state)
+    with seeded(2):
+        other, found = shards.step(state)
+    if whole.kind != "samples" or whole.objective_of == "argument":
+        torch.testing.assert_close(found.objective, info.objective, rtol=1e-12, atol=1e-9)
+    for name, value in vars(one).items():
+        theirs = getattr(other, name).expand_as(value)
+        if whole.kind != "samples":
+            torch.testing.assert_close(theirs, value, rtol=1e-11, atol=1e-12)
+            continue
+        error = ((value.var(0) + theirs.var(0)) / REPLICAS).sqrt().clamp(min=1e-12)
+        z = (value.mean(0) - theirs.mean(0)) / error
+        assert z.abs().max() < MOST_SIGMAS, (name, z)
+
+
+@pytest.mark.parametrize(("model", "method"), SHARDED)
+def test_a_start_on_shards_has_the_shape_of_one_on_all_rows(model, method):
+    whole, shards = (solver_class(model, method)(each) for each in posteriors(model, {}))
+    with seeded(0):
+        one, other = whole.init(2), shards.init(2)
+    assert {name: value.shape for name, value in vars(one).items()} == {
+        name: value.shape for name, value in vars(other).items()
+    }
+    for name in shards.by_row:
+        if hasattr(other, name):
+            assert getattr(other, name).shape[1] in (1, 50)
+
+
+def test_sums_follow_one_tree():
+    """Any split of the shards among processes adds up the same bits, which a plain sum would not."""
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.randn(1000, generator=generator) for _ in range(13)]
+
+    def added(processes: int) -> torch.Tensor:
+        total = Sum()
+        for share in shares(13, processes):
+            mine = Sum()
+            for shard in share:
+                mine.add((0, shard), [values[shard]])
+            assert [node for node, _ in mine.parts] == nodes_of(share)
+            for node, parts in mine.parts:
+                total.add(node, parts)
+        return total.total()[0]
+
+    whole = added(1)
+    assert all(torch.equal(added(processes), whole) for processes in (2, 3, 4, 13))
+    torch.testing.assert_close(whole, torch.stack(values).sum(0))
+    assert not torch.equal(whole, torch.stack(values).sum(0))
+
+
+def test_rows_taken_apart_and_put_together_are_the_same():
+    for name in ("zip_mixture", "poisson_mf"):
+        data = simulate_data(case(name).model, seed=2, missing=0.2, **case(name).larger).hold_out(0.1, 3)
+        edges = edges_of(data.shape[0], 4)
+        parts = [some_rows(data, torch.arange(*edge)) for edge in pairwise(edges)]
+        again = together(parts)
+        assert again.same(data)
+        assert list(again.row_labels) == list(data.row_labels)
+        for field in ("rows", "columns", "values"):
+            assert torch.equal(getattr(again.hidden, field), getattr(data.hidden, field))
+
+
+def test_what_cannot_be_in_shards_is_refused():
+    data = {"rows": 20, "columns": 3}
+    for method, error, said in (
+        ("svi", NotApplicable, "svi of zip_mixture does not run on rows in shards"),
+        ("em", SettingError, "shards is 11; 20 rows of zip_mixture make at most 10"),
+    ):
+        config = configuration("zip_mixture", method, None, data, shards=11)
+        assert said in refused(error, Run.from_config, config)
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from tests.inference.test_shards import fingerprints
+from pyrozoo.core.world import close, world
+found = fingerprints(Path(sys.argv[1]))
+if world().rank == 0:
+    Path(sys.argv[1], "found.txt").write_text(found)
+close()
+"""
+
+
+def fingerprints(directory) -> str:
+    """Return a line for every method: a hash of the draws of a short fit, and of one resumed from its checkpoint."""
+    lines = []
+    for model, method in SHARDED:
+        place = directory / f"{model}-{method}"
+        place.mkdir(exist_ok=True)
+        engine = {"max_iterations": 4, "restarts": 2} if (model, method) in pairs(engine="optimise") else {}
+        sizes = {name: value for name, value in case(model).larger.items() if name != "rows"}
+        config = configuration(
+            model, method, None, {**sizes, **(engine or {"chains": 2, "warmup": 1, "draws": 3}), "rows": 40},
+            shards=5, checkpoint_every=3, progress=False,
+        )  # fmt: skip
+        fits = [Run.from_config(config, directory=place, resume=resume).fit() for resume in (False, True)]
+        for fit in fits:
+            bits = b"".join(fit.draws[site].contiguous().numpy().tobytes() for site in sorted(fit.draws))
+            lines.append(f"{model} {method} {hashlib.sha256(bits).hexdigest()} {fit.objective!r}")
+    return "\n".join(lines)
+
+
+def test_two_processes_get_the_bits_of_one(tmp_path):
+    """Also from a checkpoint, which each of them writes for its own rows."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    work = [*command, sys.executable, "-c", WORKER, str(tmp_path / "two")]
+    torch.set_num_threads(1)
+    done = subprocess.run(work, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = (tmp_path / "two" / "found.txt").read_text().splitlines()
+    assert lines == fingerprints(tmp_path / "one").splitlines()
+    assert lines[::2] == lines[1::2]
+    checkpoint = tmp_path / "two" / "zip_mixture-em" / "checkpoint.pt"
+    assert "start as many to resume" in refused(DataError, loop.read_part, checkpoint, World())
+
+
+def test_methods_of_the_large_models_run_on_shards():
+    """What the documentation promises."""
+    promised = {("zip_mixture", "em"), ("zip_mixture", "cavi"), ("zip_mixture", "gibbs"), ("poisson_mf", "cavi")}
+    assert promised <= set(SHARDED) <= set(PAIRS)
