@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,10 @@ __all__ = [
     "Model", "Relabel", "Result", "Rotate", "Table", "between", "calibrate", "compare", "fit", "list_models", "load",
     "not_negative", "nuts", "one_of", "positive", "read", "recover", "resume", "score", "synthesize", "whole",
 ]  # fmt: skip
+
+# OpenMP reads this once, when torch loads. Its threads would otherwise spin at every barrier: beside another busy
+# program that is ten times the time of a fit, and waking a thread instead costs some microseconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # ArviZ announces its next version at every import; the pin in pyproject.toml says which one is meant.
 warnings.filterwarnings("ignore", message=r"\s*ArviZ is undergoing", category=FutureWarning)

@@ -188,6 +188,22 @@ def test_nothing_is_unpickled():
         assert "shell=True" not in text
 
 
+SLOW = {"arviz", "scipy", "sklearn", "sympy", "nutpie", "pyreadstat", "openpyxl"}
+"""What takes a second to load."""
+
+
+def test_what_is_slow_to_load_is_imported_where_it_is_used():
+    """Not with the package: checks of samplers and of calibration alone need it in any case."""
+    for path in PACKAGE.rglob("*.py"):
+        if room(path) == "testing" or path.parent.name == "calibrate":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not SLOW & {name.split(".")[0] for name in names}, f"{path}: line {node.lineno}"
+
+
 def test_places_are_chosen_evenly_in_one_way():
     """``core.draws.evenly``: other ways end one past the end, or leave the last out."""
     for path in PACKAGE.rglob("*.py"):

@@ -37,14 +37,12 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
     try:
         from pyrozoo.core.errors import NotApplicable, UserError
         from pyrozoo.run.fit import Run
-        from pyrozoo.store.run_directory import CHECKPOINT, CONFIG, METRICS, write_failure, write_text
-        from pyrozoo.studies.calibrate import run as calibration
+        from pyrozoo.store.run_directory import CONFIG, METRICS, write_failure, write_text
+
+        there = directory / _prepared(config)
     except KeyboardInterrupt:
         discard(directory, folders)
         raise
-    there = directory / (calibration.RANKS if calibrating else CHECKPOINT)
-    if calibrating:
-        calibration.fill(config)
     unresolved = OmegaConf.to_yaml(config, resolve=False)
     model, method = str(config.model.name), str(config.inference.name)
     try:
@@ -52,6 +50,8 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         plain: Any = OmegaConf.to_container(config, resolve=True)
         result: Any
         if calibrating:
+            from pyrozoo.studies.calibrate import run as calibration
+
             result = calibration.run(plain, directory=directory, resume=resume)
         else:
             result = Run.from_config(plain, directory=directory, resume=resume).result(directory)
@@ -90,6 +90,18 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         return 0
     sys.stdout.write(f"{result}\n  {directory / 'report.html'}\n" if calibrating else describe(result, directory))
     return INTERRUPTED if result.status == "interrupted" else 0
+
+
+def _prepared(config: DictConfig) -> str:
+    """Return the name of the file that a killed run goes on from; a calibration also gets its sizes."""
+    from pyrozoo.store.run_directory import CHECKPOINT
+
+    if config.get("task", "fit") != "calibrate":
+        return CHECKPOINT
+    from pyrozoo.studies.calibrate import run as calibration
+
+    calibration.fill(config)
+    return calibration.RANKS
 
 
 def _fault_of(source: str | None, error: Exception) -> str | None:

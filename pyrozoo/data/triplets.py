@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse import coo_array
 from torch import Tensor
 
 from pyrozoo.core.draws import evenly
@@ -558,6 +557,8 @@ def _in_order(rows: np.ndarray, columns: np.ndarray, values: np.ndarray) -> tupl
     if sum(shape) > 4 * len(rows) + 1000:  # counting would cost more than the entries
         order = np.lexsort((columns, rows))
         return rows[order], columns[order], values[order]
+    from scipy.sparse import coo_array
+
     matrix = coo_array((values, (rows, columns)), shape=shape)
     matrix.has_canonical_format = True  # so that nothing is summed
     found = matrix.tocsc().tocsr()

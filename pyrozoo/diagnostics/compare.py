@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import arviz as az
 import numpy as np
 import pandas as pd
 import torch
@@ -21,8 +20,9 @@ from pyrozoo.core.errors import SettingError
 from pyrozoo.diagnostics.answer import Told, believe
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.choice import Choice, choose
-from pyrozoo.diagnostics.metrics import MOST_SCALARS, Metrics, dataset, some
+from pyrozoo.diagnostics.metrics import MOST_SCALARS, Metrics, some
 from pyrozoo.diagnostics.verdict import DIVERGENT, SURE, USUAL, Thresholds, verdict
+from pyrozoo.math.mixing import ess
 
 COLUMNS = (
     "model", "method", "kind", "status", "seed", "objective_name", "objective", "elbo", "elbo_se", "elbo_gap", "khat",
@@ -354,10 +354,9 @@ def _mcse(fit: Fit, draws: Values, sd: Tensor) -> Tensor:
     (value,) = draws.values()
     if fit.kind == "samples" and value.shape[1] >= 4:
         if value[0, 0].numel() > MOST_SCALARS:  # a typical one stands for all
-            (few,) = az.ess(dataset(some(draws)), method="mean").values()
-            return sd / max(1.0, float(np.nanmedian(few))) ** 0.5
-        (ess,) = az.ess(dataset(draws), method="mean").values()
-        return sd / torch.as_tensor(np.asarray(ess)).clamp(min=1).sqrt()
+            (few,) = some(draws).values()
+            return sd / max(1.0, float(ess(few, "mean").nanmedian())) ** 0.5
+        return sd / ess(value, "mean").clamp(min=1).sqrt()
     return sd / value.flatten(0, 1).shape[0] ** 0.5
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import arviz as az
 import numpy as np
 import torch
-import xarray as xr
-from scipy.special import logsumexp
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
@@ -23,6 +21,7 @@ from pyrozoo.core.errors import noted
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics.predictive import checks, prior_conflict
+from pyrozoo.math.mixing import ess, missing_information, rhat
 from pyrozoo.program.trace import priors
 
 Metrics = dict[str, float | int | str]
@@ -113,7 +112,7 @@ def loo(fit: Fit) -> Metrics:
     unit, count = (fit.posterior.unit, len(elpd)) if own is None else (own.unit, own.total)
     if not len(elpd):
         return {}
-    fitted = logsumexp(logs, 0) - np.log(len(logs))
+    fitted = np.logaddexp.reduce(logs) - np.log(len(logs))
     return {
         "loo_elpd": float(elpd.mean() * count),
         "loo_se": float(count * elpd.std() / np.sqrt(len(elpd))),
@@ -133,10 +132,12 @@ def loo_by_unit(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # Weights that take a few values, as with discrete sites, have no tail that a Pareto distribution could smooth:
     # they are averaged as they are, and trusted when they are worth enough draws.
     few = (np.diff(np.sort(logs, 0), axis=0) > 0).sum(0) < min(FEW_VALUES, len(logs) // 2)
-    total = logsumexp(-logs, 0)
+    total = np.logaddexp.reduce(-logs)
     elpd = np.log(len(logs)) - total
-    bad = 2 * total - logsumexp(-2 * logs, 0) < np.log(min(WORTH_DRAWS, len(logs)))
+    bad = 2 * total - np.logaddexp.reduce(-2 * logs) < np.log(min(WORTH_DRAWS, len(logs)))
     if not few.all():
+        import arviz as az
+
         rest = pointwise[..., ~few]
         data = az.from_dict(posterior={"lp": pointwise.sum(-1)}, log_likelihood={fit.posterior.observed: rest})
         with warnings.catch_warnings():
@@ -190,7 +191,7 @@ def free_parameters(posterior: Posterior, point: Values) -> int:
 def _coordinates(support: Any, value: Tensor) -> int:
     if support in (constraints.positive_definite, constraints.lower_cholesky):  # triangular
         return value.numel() * (value.shape[-1] + 1) // (2 * value.shape[-1])
-    return math.prod(biject_to(support).inverse_shape(value.shape))
+    return biject_to(support).inv(value).numel()  # torch loads SymPy to know its shape, which takes a second
 
 
 def khat_threshold(draws: int) -> float:
@@ -212,10 +213,12 @@ def approximation(fit: Fit) -> Metrics:
         root = math.sqrt(len(log_ratio))
         result["elbo_se"] = float(log_ratio.std(ddof=1) / root)
         # The mean of the weights estimates the evidence; its logarithm is at most that, on average.
-        log_mean = float(logsumexp(log_ratio) - math.log(len(log_ratio)))
+        log_mean = float(np.logaddexp.reduce(log_ratio) - math.log(len(log_ratio)))
         result["log_evidence_weighted"] = log_mean
         result["log_evidence_weighted_se"] = float(np.exp(log_ratio - log_mean).std(ddof=1) / root)
     if len(log_ratio) >= 20:
+        import arviz as az
+
         # Constant weights mean that q is p; ArviZ answers inf there.
         constant = np.ptp(log_ratio) < 1e-9 * max(1.0, abs(float(log_ratio.mean())))
         with warnings.catch_warnings():
@@ -223,13 +226,6 @@ def approximation(fit: Fit) -> Metrics:
             result["khat"] = 0.0 if constant else float(az.psislw(log_ratio - log_ratio.max())[1])
         result["khat_threshold"] = khat_threshold(len(log_ratio))
     return result
-
-
-def dataset(draws: Values) -> xr.Dataset:
-    """Return draws as a dataset with dimensions chain and draw."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="More chains")  # a run cut short
-        return az.convert_to_dataset({name: value.detach().cpu().numpy() for name, value in draws.items()})
 
 
 def some(draws: Values, most: int = MOST_SCALARS) -> Values:
@@ -254,24 +250,22 @@ def convergence(fit: Fit) -> Metrics:
     result: Metrics = {"chains": chains, "draws": draws}
     if draws < 4:
         return result
-    aligned, invariants = dataset(some(fit.aligned)), dataset(some(fit.invariants))
-    ours = {"": aligned, "_invariants": invariants}
-    with np.errstate(all="ignore"):  # constants, such as the weight of a single component, have no R-hat
-        for name, data in {"_raw": dataset(some(fit.draws)), **ours}.items() if chains > 1 else ():
-            result[f"rhat_max{name}"] = _worst(az.rhat(data), np.nanmax)
-    for name, data in ours.items():
+    ours = {"": some(fit.aligned), "_invariants": some(fit.invariants)}
+    for name, values in {"_raw": some(fit.draws), **ours}.items() if chains > 1 else ():
+        result[f"rhat_max{name}"] = _worst(values, rhat, np.nanmax)
+    for name, values in ours.items():
         for part in ("bulk", "tail"):
-            result[f"ess_{part}_min{name}"] = _worst(az.ess(data, method=part), np.nanmin)
+            result[f"ess_{part}_min{name}"] = _worst(values, partial(ess, of=part), np.nanmin)
     result["ess_per_second"] = float(result["ess_bulk_min_invariants"]) / max(fit.seconds, 1e-9)
     if "diverging" in fit.sample_stats:
         result["divergences"] = int(fit.sample_stats["diverging"].sum())
     if "energy" in fit.sample_stats:
-        result["ebfmi_min"] = float(np.min(az.bfmi(fit.sample_stats["energy"].cpu().numpy())))
+        result["ebfmi_min"] = float(missing_information(fit.sample_stats["energy"].double()).min())
     return result
 
 
-def _worst(data: Mapping[str, xr.DataArray], choose: Callable[..., float]) -> float:
-    values = np.concatenate([np.ravel(np.asarray(value)) for value in data.values()])
+def _worst(draws: Values, figure: Callable[[Tensor], Tensor], choose: Callable[..., float]) -> float:
+    values = np.concatenate([np.ravel(figure(value).numpy()) for value in draws.values()])
     # A constant has no R-hat (nan); chains stuck at different constants have an infinite one, but for rounding, which
     # must show.
     values = np.where(values > 1e6, 1e6, values)

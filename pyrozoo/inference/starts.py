@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 
 Gradient = Callable[[Tensor], tuple[float, Tensor]]
@@ -31,6 +30,8 @@ def pathfinder(gradient: Gradient, start: Tensor) -> Tensor:
     Returns:
         A vector like ``start``; the start itself where no Gaussian is any good.
     """
+    from scipy.optimize import minimize  # which takes half a second to load
+
     points: list[np.ndarray] = [start.double().numpy().copy()]
 
     def minus(x: np.ndarray) -> tuple[float, np.ndarray]:

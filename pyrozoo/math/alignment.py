@@ -6,7 +6,6 @@ import math
 
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 
@@ -22,10 +21,16 @@ def match_components(features: Float[Tensor, "S K P"], pivot: Float[Tensor, "K P
     Returns:
         Order [S, K]: component ``order[s, k]`` of draw s is the pivot's component k.
     """
-    cost = torch.cdist(pivot.expand(features.shape[0], -1, -1), features).square().cpu().numpy()
-    return torch.as_tensor([linear_sum_assignment(each)[1].tolist() for each in cost], device=features.device).reshape(
-        features.shape[:2]
-    )
+    cost = torch.cdist(pivot.expand(features.shape[0], -1, -1), features).square()
+    order = cost.argmin(2)
+    # Where each component of the pivot has another one nearest, this is the least total.
+    rest = (order.sort(1).values != torch.arange(order.shape[1], device=order.device)).any(1)
+    if bool(rest.any()):
+        from scipy.optimize import linear_sum_assignment  # which takes half a second to load
+
+        found = [linear_sum_assignment(each)[1].tolist() for each in cost[rest].cpu().numpy()]
+        order[rest] = torch.as_tensor(found, device=order.device)
+    return order
 
 
 def relabelling(features: Float[Tensor, "S K P"], sweeps: int = 3) -> Int[Tensor, "S K"]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -91,7 +92,7 @@ class Pattern:
 
 def _matched(first: Tensor, right: Tensor, axes: int) -> tuple[Tensor, Tensor, torch.Size]:
     """Give both tensors one batch axis."""
-    batch = torch.broadcast_shapes(first.shape[:-axes], right.shape[:-2])
+    batch = torch.Size(np.broadcast_shapes(first.shape[:-axes], right.shape[:-2]))  # torch's own loads SymPy
     first, right = first.expand(*batch, *first.shape[-axes:]), right.expand(*batch, *right.shape[-2:])
     size = batch.numel()
     return first.reshape(size, *first.shape[-axes:]), right.reshape(size, *right.shape[-2:]), batch

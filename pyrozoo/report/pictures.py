@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import arviz as az
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ MOST_LINES = 40
 MOST_POINTS = 2000
 
 
-def standard_pictures(fit: Fit, data: az.InferenceData) -> Pictures:
+def standard_pictures(fit: Fit, data: Mapping[str, Any]) -> Pictures:
     """Return the pictures that need nothing of the model but its contract."""
     pictures = [partial(_objective, fit)] if len(fit.trace) > 1 else []  # a closed form has no path
     if len(fit.runs) > 1 and fit.kind != "samples":
@@ -133,7 +133,7 @@ def _traces(fit: Fit) -> Picture:
     return Picture("traces", said, figure)
 
 
-def _predictive(fit: Fit, data: az.InferenceData) -> Picture:
+def _predictive(fit: Fit, data: Mapping[str, Any]) -> Picture:
     observed = data["observed_data"][fit.posterior.observed].values
     seen = ~np.isnan(observed)
     simulated = data["posterior_predictive"][fit.posterior.observed].values[0]
@@ -164,7 +164,7 @@ def _bars(axes: Axes, at: np.ndarray, simulated: np.ndarray, **style: Any) -> tu
     return low, high
 
 
-def _totals(data: az.InferenceData) -> Picture:
+def _totals(data: Mapping[str, Any]) -> Picture:
     """Draw every statistic of the data against the same of simulated data: one panel each."""
     sets = {str(name): value.values[0] for name, value in data["posterior_predictive"].items()}
     figure, row = panels(3.6 * len(sets), 3.4, 1, len(sets), squeeze=False)

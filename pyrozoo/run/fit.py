@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import arviz as az
 import numpy as np
 import pandas as pd
 import torch
@@ -40,7 +39,8 @@ from pyrozoo.run.reference import judge, load_run, verdict_settings
 from pyrozoo.run.score import answer, laid_out
 from pyrozoo.run.source import read, read_again
 from pyrozoo.store.answer import check_ending
-from pyrozoo.store.inference_data import to_inference_data
+from pyrozoo.store.groups import Groups
+from pyrozoo.store.inference_data import to_groups
 from pyrozoo.store.results import Results, results_of
 from pyrozoo.store.run_directory import (
     CHECKPOINT,
@@ -54,6 +54,9 @@ from pyrozoo.store.run_directory import (
     write_text,
 )
 from pyrozoo.store.synthetic import check_request
+
+if TYPE_CHECKING:
+    import arviz as az
 
 RESUMABLE = ("max_iterations", "max_steps", "tol", "progress", "threads", "checkpoint_every")
 """What a resumed run may change; anything else would make it another run."""
@@ -102,12 +105,12 @@ class Result(Fit):
     """A fit with its ArviZ data, its settings, and a way to disk."""
 
     settings: Mapping[str, Any]
-    stored: az.InferenceData | None = None
+    stored: Groups | None = None
     reading: Reading | None = None
     kept: tuple[Path, list[str]] | None = None
 
     @classmethod
-    def of(cls, fit: Fit, settings: Mapping[str, Any], data: az.InferenceData | None = None) -> Result:
+    def of(cls, fit: Fit, settings: Mapping[str, Any], data: Groups | None = None) -> Result:
         """Dress a method's fit."""
         result = cls.__new__(cls)
         result.__dict__.update(fit.__dict__)  # with what has been computed of it already
@@ -127,7 +130,7 @@ class Result(Fit):
 
     def __dir__(self) -> list[str]:
         own = [name for name in super().__dir__() if not name.startswith("_")]
-        return [name for name in own if name not in ("of", "knows", "stored", "keep", "kept", "reading")]
+        return [name for name in own if name not in ("of", "knows", "stored", "groups", "keep", "kept", "reading")]
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -137,12 +140,17 @@ class Result(Fit):
     @cached_property
     def pictures(self) -> dict[str, Picture]:
         """The pictures of the report, name -> picture; a notebook shows one that ends a cell."""
-        return {picture.name: picture for picture in pictures_of(self, self.inference_data)}
+        return {picture.name: picture for picture in pictures_of(self, self.groups)}
+
+    @cached_property
+    def groups(self) -> Groups:
+        """What posterior.nc holds."""
+        return self.stored or to_groups(self, float(self.settings.get("posterior_megabytes", 200)))
 
     @cached_property
     def inference_data(self) -> az.InferenceData:
         """The fit as ArviZ InferenceData."""
-        return self.stored or to_inference_data(self, float(self.settings.get("posterior_megabytes", 200)))
+        return self.groups.inference_data()
 
     def sample(self, count: int) -> Draws:
         """Return fresh draws from q, site -> [1, count, *event], from torch's global generator.
@@ -238,7 +246,7 @@ class Result(Fit):
     def keep(self, directory: Path) -> None:
         """Write what the fit is, before any figure of it is computed: whatever fails from now on, it is there."""
         text = (directory / CONFIG).read_text(encoding="utf-8")
-        write_fit(self, self.inference_data, directory, text, {**known(self), UNEVALUATED: 1})
+        write_fit(self, self.groups, directory, text, {**known(self), UNEVALUATED: 1})
         self.kept = directory, list(self.notes)
 
     def save(self, directory: str | Path, config: str | None = None) -> Path:
@@ -259,9 +267,9 @@ class Result(Fit):
         write_run(self, self._noted(), directory, text, self._card(), kept=kept, reading=self.reading, **asked)
         return directory
 
-    def _noted(self) -> az.InferenceData:
-        """The fit as InferenceData, with the notes that there are by now."""
-        data = self.inference_data
+    def _noted(self) -> Groups:
+        """What posterior.nc holds, with the notes that there are by now."""
+        data = self.groups
         data.attrs["notes"] = json.dumps(self.notes)
         return data
 
@@ -281,7 +289,7 @@ class Result(Fit):
             The directory.
         """
         text = yaml.safe_dump(dict(self.settings), sort_keys=False)
-        write_page(self, self.inference_data, Path(directory), text, self._card())
+        write_page(self, self.groups, Path(directory), text, self._card())
         return Path(directory)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import numpy as np
 import pyro
 import torch
@@ -17,7 +16,10 @@ from pyrozoo.inference.chains import Plan
 from pyrozoo.inference.nuts import JITTER, Nuts, eager, refuse_flat, sample_density
 from pyrozoo.inference.starts import pathfinder
 from pyrozoo.program.density import FlatDensity, ProgramDensity
-from pyrozoo.store.inference_data import program_inference_data
+from pyrozoo.store.inference_data import program_groups
+
+if TYPE_CHECKING:
+    import arviz as az
 
 STARTS = ("uniform", "prior", "laplace")
 ATTEMPTS = 100
@@ -99,14 +101,14 @@ def nuts(
             "method": "nuts", "backend": found.backend, "note": found.note, "status": found.run.status, "seed": seed,
             "seconds": found.run.seconds, "warmup": warmup,
         }  # fmt: skip
-        return program_inference_data(
+        return program_groups(
             found.space,
             found.vectors,
             found.statistics,
             found.warmup if keep_warmup else None,
             coords or {},
             attributes,
-        )
+        ).inference_data()
 
 
 def _starts(space: ProgramDensity, start: str | Mapping[str, Any], chains: int) -> Tensor:

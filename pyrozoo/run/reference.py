@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import arviz as az
-
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
@@ -16,13 +14,14 @@ from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import Thresholds, verdict
 from pyrozoo.run.names import stored_class
+from pyrozoo.store.groups import Groups
 from pyrozoo.store.run_directory import read_run
 
 
 def load_run(
     directory: Path, given: Posterior | None = None
-) -> tuple[Fit, az.InferenceData, dict[str, Any]]:  # fmt: skip
-    """Return the fit, its InferenceData and its configuration from a run directory.
+) -> tuple[Fit, Groups, dict[str, Any]]:  # fmt: skip
+    """Return the fit, its groups and its configuration from a run directory.
 
     Args:
         directory: The run directory.

@@ -1,23 +1,18 @@
-"""The one converter to ArviZ, and back: a Fit becomes InferenceData, by way of ``from_dict`` only."""
+"""The one converter to what ArviZ knows, and back: a Fit becomes groups of draws, statistics and data."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import io
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import arviz as az
-import h5netcdf
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
 from torch import Tensor
-from xarray.backends import H5NetCDFStore
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
@@ -29,6 +24,7 @@ from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import storable
 from pyrozoo.diagnostics import predictive
 from pyrozoo.program.density import ProgramDensity
+from pyrozoo.store.groups import Groups
 
 PRIOR_DRAWS = 200
 
@@ -40,21 +36,7 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
-def netcdf(data: az.InferenceData) -> bytes:
-    """Return InferenceData as a NetCDF file: HDF5 itself may crash on a full disk."""
-    buffer = io.BytesIO()
-    with h5netcdf.File(buffer, "w") as file:
-        xr.Dataset(attrs=data.attrs).dump_to_store(H5NetCDFStore(file))
-        for name in data.groups():
-            group = data[name]
-            packed = {
-                str(each): {"zlib": True} for each, value in group.variables.items() if value.dtype.kind in "biuf"
-            }
-            group.dump_to_store(H5NetCDFStore(file.create_group(name)), encoding=packed)
-    return buffer.getvalue()
-
-
-def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
+def to_groups(fit: Fit, megabytes: float = 200.0) -> Groups:
     """Convert a fit.
 
     Args:
@@ -90,29 +72,24 @@ def to_inference_data(fit: Fit, megabytes: float = 200.0) -> az.InferenceData:
         derived = posterior.derived(draws)
     dims = {name: list(each) for name, each in posterior.sites.items()}
     dims |= {name: list(each) for name, (each, _) in {**seen, **constant, **derived}.items()}
-    with warnings.catch_warnings():
-        # A run cut short may have more chains than draws; ArviZ takes that for a mistake in the order of axes.
-        warnings.filterwarnings("ignore", message="More chains")
-        result = az.from_dict(
-            posterior=_numpy(draws) | {name: array for name, (_, array) in derived.items()},
-            sample_stats=_numpy({name: value[:, ::step] for name, value in fit.sample_stats.items()}) or None,
-            observed_data={name: array for name, (_, array) in seen.items()},
-            constant_data={name: array for name, (_, array) in constant.items()} or None,
-            coords=_fitting(coords, {**seen, **constant}, posterior.sites, draws), dims=dims,
-            **{name: values or None for name, values in groups.items()},
-        )  # fmt: skip
-        if pointwise is not None:
-            _add_pointwise(result, fit, pointwise[:, :: max(1, step // chosen)], coords, chosen if step < chosen else 0)
-        if fit.expectations:
-            warnings.filterwarnings("ignore", message="the group expectations")  # ArviZ has no name for it
-            arrays = {n: (posterior.invariant_dims[n], v.cpu().numpy()) for n, v in fit.expectations.items()}
-            known = {dim for each, _ in arrays.values() for dim in each} & set(coords)
-            result.add_groups(expectations=xr.Dataset(arrays, {dim: coords[dim] for dim in known}))
+    known = _fitting(coords, {**seen, **constant}, posterior.sites, draws)
+    result = Groups()
+    result.add("posterior", _numpy(draws) | {name: array for name, (_, array) in derived.items()}, dims, known)
+    result.add("sample_stats", _numpy({n: value[:, ::step] for n, value in fit.sample_stats.items()}), dims, known)
+    for name, values in groups.items():
+        result.add(name, values, dims, known)
+    for name, arrays in (("observed_data", seen), ("constant_data", constant)):
+        result.add(name, {each: array for each, (_, array) in arrays.items()}, dims, known, drawn=False)
+    if pointwise is not None:
+        chosen_draws = pointwise[:, :: max(1, step // chosen)]
+        _add_pointwise(result, fit, chosen_draws, coords, chosen if step < chosen else 0)
+    inner = {name: posterior.invariant_dims[name] for name in fit.expectations}
+    result.add("expectations", _numpy(fit.expectations), inner, coords, drawn=False)  # ArviZ has no name for it
     fit.notes = list(dict.fromkeys(notes))
     attributes = _attributes(fit)
     result.attrs.update(attributes)
-    for group in result.groups():
-        result[group].attrs.update(attributes)
+    for group in result.values():
+        group.attrs.update(attributes)
     return result
 
 
@@ -139,14 +116,13 @@ def _simulated(fit: Fit, budget: float, notes: list[str]) -> tuple[Arrays, dict[
 
 
 def _add_pointwise(
-    result: az.InferenceData, fit: Fit, pointwise: Tensor, coords: Mapping[str, list[Any]], every: int
-) -> None:
+    result: Groups, fit: Fit, pointwise: Tensor, coords: Mapping[str, list[Any]], every: int
+) -> None:  # fmt: skip
     """Add log-likelihoods: ArviZ wants the observed variable's name, whose dimension is the model's unit."""
     name, unit = fit.posterior.observed, fit.posterior.unit
     own = {unit: coords[unit]} if unit in coords and len(coords[unit]) == pointwise.shape[-1] else {}
     labels = own | ({"draw": list(range(0, fit.draws.shape[1], every))} if every else {})
-    group = az.from_dict(log_likelihood={name: pointwise.cpu().numpy()}, coords=labels, dims={name: [unit]})
-    az.concat(result, group, inplace=True)
+    result.add("log_likelihood", {name: pointwise.cpu().numpy()}, {name: [unit]}, labels)
 
 
 def _fitting(
@@ -173,10 +149,10 @@ def _attributes(fit: Fit) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def program_inference_data(
+def program_groups(
     density: ProgramDensity, vectors: Tensor, statistics: Mapping[str, Tensor],
     warmup: tuple[Tensor, dict[str, Tensor]] | None, coords: Mapping[str, Sequence[Any]], attributes: Mapping[str, Any],
-) -> az.InferenceData:  # fmt: skip
+) -> Groups:  # fmt: skip
     """Convert the draws of any Pyro program.
 
     Args:
@@ -196,17 +172,15 @@ def program_inference_data(
         return _numpy(draws | density.deterministic(draws))
 
     dims = {**density.dims, **density.derived, **{name: names for name, (_, names) in density.observed.items()}}
-    kept: dict[str, Any] = {}
+    result = Groups(attrs={**attributes, "versions": json.dumps(versions())})
+    result.add("posterior", values(vectors), dims, coords)
+    result.add("sample_stats", _numpy(statistics), dims, coords)
+    result.add(
+        "observed_data", _numpy({n: value for n, (value, _) in density.observed.items()}), dims, coords, drawn=False
+    )
     if warmup is not None and warmup[0].shape[1]:
-        kept = {"warmup_posterior": values(warmup[0]), "warmup_sample_stats": _numpy(warmup[1]), "save_warmup": True}
-    observed = _numpy({name: value for name, (value, _) in density.observed.items()}) or None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="More chains")  # see above
-        result = az.from_dict(
-            posterior=values(vectors), sample_stats=_numpy(statistics), observed_data=observed, dims=dims,
-            coords={name: list(labels) for name, labels in coords.items()}, **kept,
-        )  # fmt: skip
-    result.attrs.update({**attributes, "versions": json.dumps(versions())})
+        result.add("warmup_posterior", values(warmup[0]), dims, coords)
+        result.add("warmup_sample_stats", _numpy(warmup[1]), dims, coords)
     return result
 
 
@@ -248,8 +222,8 @@ def _truth(fit: Fit) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     }
 
 
-def from_inference_data(data: az.InferenceData, model: Model, given: Any = None) -> Fit:
-    """Rebuild a fit from what ``to_inference_data`` stored; trace, runs and metrics stand in other files.
+def from_groups(data: Groups, model: Model, given: Any = None) -> Fit:
+    """Rebuild a fit from what ``to_groups`` stored; trace, runs and metrics stand in other files.
 
     Args:
         data: As read from posterior.nc.
@@ -286,13 +260,13 @@ def _notes(stored: str) -> list[str]:
     return json.loads(stored) if stored.startswith("[") else [note for note in stored.split("; ") if note]
 
 
-def _tensors(data: az.InferenceData, group: str) -> dict[str, Tensor]:
+def _tensors(data: Groups, group: str) -> dict[str, Tensor]:
     there = data[group].items() if group in data else ()
     return {str(name): torch.as_tensor(np.asarray(value.values)) for name, value in there}
 
 
 def _container(address: str) -> Any:
-    """Return the class of data at an address that ``to_inference_data`` wrote."""
+    """Return the class of data at an address that ``to_groups`` wrote."""
     module, _, name = address.partition(":")
     if not module.startswith("pyrozoo.data."):
         raise DataError(f"the data are of {address or 'no kind that was stored'}, which cannot be read back")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import arviz as az
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 import yaml
+from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
@@ -28,10 +28,12 @@ from pyrozoo.core.picture import Picture
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate
+from pyrozoo.math.mixing import LEAST, ess, monte_carlo_errors, rhat, shortest_interval
 from pyrozoo.report import html
 from pyrozoo.report.pictures import standard_pictures
 from pyrozoo.report.plates import draw_plates
-from pyrozoo.store.inference_data import from_inference_data, netcdf, versions
+from pyrozoo.store.groups import Groups
+from pyrozoo.store.inference_data import from_groups, versions
 from pyrozoo.store.results import NAMES as RESULTS
 from pyrozoo.store.results import of_a_reader, write_results
 from pyrozoo.store.synthetic import write_synthetic
@@ -83,7 +85,7 @@ def write_report(directory: Path, template: str, values: Mapping[str, Any]) -> N
 
 
 def write_run(
-    fit: Fit, data: az.InferenceData, directory: Path, config: str, card: Card, *,
+    fit: Fit, data: Groups, directory: Path, config: str, card: Card, *,
     synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
     synthetic_holes: bool = True, progress: bool | None = False, kept: bool = False, reading: Reading | None = None,
 ) -> None:  # fmt: skip
@@ -91,7 +93,7 @@ def write_run(
 
     Args:
         fit: The fit, metrics evaluated.
-        data: The same as InferenceData.
+        data: The same as groups.
         directory: The run directory; made when missing. Where metrics.json is, the fit is all there. Of what cannot be
             made of it there is a note.
         config: The unresolved configuration, YAML.
@@ -117,15 +119,13 @@ def write_run(
     write_page(fit, data, directory, config, card)
 
 
-def write_fit(
-    fit: Fit, data: az.InferenceData, directory: Path, config: str, metrics: Mapping[str, Any] | None = None
-) -> None:
+def write_fit(fit: Fit, data: Groups, directory: Path, config: str, metrics: Mapping[str, Any] | None = None) -> None:
     """Write what a fit is, before anything is made of it (see ``write_run``); None: with all of its metrics."""
     fresh = not directory.exists() or set(directory.iterdir()) <= {directory / CONFIG.parts[0]}
     try:
         write_text(directory / CONFIG, config)
         with replacing(directory / "posterior.nc") as temporary:
-            temporary.write_bytes(netcdf(data))
+            temporary.write_bytes(data.netcdf())
         write_table(directory / "trace.csv", fit.trace, digits=None)
         write_table(directory / "runs.csv", fit.runs, digits=None)
         write_metrics(directory, fit.metrics if metrics is None else metrics)
@@ -148,7 +148,7 @@ def _making(fit: Fit, directory: Path | None = None) -> Making:
     return partial(noted, fit.notes, again=again)
 
 
-def write_page(fit: Fit, data: az.InferenceData, directory: Path, config: str, card: Card) -> None:
+def write_page(fit: Fit, data: Groups, directory: Path, config: str, card: Card) -> None:
     """Write what is made from a fit for people: tables, pictures and report.html (see ``write_run``)."""
     making = _making(fit, directory)
     if UNEVALUATED in read_metrics(directory):
@@ -188,7 +188,7 @@ def tables_of(fit: Fit, making: Making | None = None) -> dict[str, pd.DataFrame]
     return result
 
 
-def pictures_of(fit: Fit, data: az.InferenceData, making: Making | None = None) -> list[Picture]:
+def pictures_of(fit: Fit, data: Groups, making: Making | None = None) -> list[Picture]:
     """Return the model's own pictures, those that every fit has, and last the model in plate notation."""
     making, result = making or _making(fit), []
 
@@ -206,7 +206,7 @@ def pictures_of(fit: Fit, data: az.InferenceData, making: Making | None = None) 
     return result
 
 
-def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
+def summarise(fit: Fit, data: Groups) -> pd.DataFrame:
     """Return a line per parameter, components aligned: moments and intervals; R-hat and ESS for samples only.
 
     A constant has no R-hat, no ESS and no Monte Carlo error: its cells are empty.
@@ -216,25 +216,26 @@ def summarise(fit: Fit, data: az.InferenceData) -> pd.DataFrame:
     values = {site: value.detach().cpu().numpy() for site, value in fit.aligned.every(step).items()}
     values |= {str(name): value.values for name, value in posterior.items() if name not in values}
     shown = {name: _shown(name, value, posterior) for name, value in values.items()}
-    chains, count = posterior.sizes["chain"], posterior.sizes["draw"]
-    asked: dict[str, Any] = {"hdi_prob": 0.9}
-    if fit.kind != "samples" or count < 4:
-        asked["kind"] = "stats"
-    if chains * count == 1:  # one value has no spread: ask for the mean alone
-        asked = {"kind": "stats", "stat_funcs": {"mean": np.mean}, "extend": False}
-    dataset = xr.Dataset({name: (("chain", "draw", f"{name}_at"), value) for name, (_, value) in shown.items()})
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="More chains")  # a run cut short
-        found = az.summary(dataset, round_to="none", **asked)
-    assert isinstance(found, pd.DataFrame)
-    result = found.reset_index(drop=True)
-    if "r_hat" in result:
-        ends = [(value.min((0, 1)), value.max((0, 1))) for _, value in shown.values()]
-        constant = np.concatenate([high - low <= ROUNDING * np.maximum(abs(low), abs(high)) for low, high in ends])
-        result.loc[constant, [name for name in result if str(name).startswith(("mcse", "ess", "r_hat"))]] = np.nan
-        result.loc[constant, "sd"] = 0.0
-    result.insert(0, "parameter", [name for names, _ in shown.values() for name in names])
-    return result.dropna(axis=1, how="all")
+    names = [name for each, _ in shown.values() for name in each]
+    draws = torch.cat([torch.from_numpy(np.asarray(value, float)) for _, value in shown.values()], 2)
+    return pd.DataFrame({"parameter": names, **_figures(draws, fit.kind)}).dropna(axis=1, how="all")
+
+
+def _figures(draws: Tensor, kind: str) -> dict[str, np.ndarray]:
+    """Return what is said of scalars [chain, draw, scalar], column by column."""
+    result = {"mean": draws.mean((0, 1))}
+    if draws.shape[0] * draws.shape[1] > 1:  # one value has no spread
+        low, high = shortest_interval(draws, 0.9)
+        result |= {"sd": draws.flatten(0, 1).std(0), "hdi_5%": low, "hdi_95%": high}
+    if kind == "samples" and draws.shape[1] >= LEAST:
+        low, high = draws.amin((0, 1)), draws.amax((0, 1))
+        constant = high - low <= ROUNDING * torch.maximum(low.abs(), high.abs())
+        mean_error, sd_error = monte_carlo_errors(draws)
+        found = {"mcse_mean": mean_error, "mcse_sd": sd_error, "ess_bulk": ess(draws), "ess_tail": ess(draws, "tail")}
+        found["r_hat"] = rhat(draws)
+        result |= {name: value.where(~constant, torch.nan) for name, value in found.items()}
+        result["sd"] = result["sd"].where(~constant, 0.0)
+    return {name: value.numpy() for name, value in result.items()}
 
 
 def _shown(name: str, value: np.ndarray, posterior: xr.Dataset) -> tuple[list[str], np.ndarray]:
@@ -318,8 +319,8 @@ def absent_row(directory: Path, error: DataError) -> dict[str, str]:
 
 def read_run(
     directory: Path, find: Callable[[str, Mapping[str, Any]], type[Model]], given: Posterior | None = None
-) -> tuple[Fit, az.InferenceData, dict[str, Any]]:
-    """Return the fit, its InferenceData and its configuration from a run directory.
+) -> tuple[Fit, Groups, dict[str, Any]]:
+    """Return the fit, its groups and its configuration from a run directory.
 
     Args:
         directory: The run directory.
@@ -333,13 +334,13 @@ def read_run(
     if "error" in metrics:
         raise DataError(f"{directory} holds no fit ({metrics['status']}: {metrics['error']})")
     try:
-        data = az.from_netcdf(str(directory / "posterior.nc"))
+        data = Groups.read(directory / "posterior.nc")
         attributes = dict(data.attrs)
         if given is None:
             model, known = find(attributes["model"], config)(**json.loads(attributes["settings"])), None
         else:
             model, known = given.model, given.data
-        fit = from_inference_data(data, model, known)
+        fit = from_groups(data, model, known)
         fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{directory} cannot be read ({first_line(error)})") from None

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-import arviz as az
 import numpy as np
 import pandas as pd
 import pyro
+import torch
 from scipy import stats
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Solver
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.seeds import seeded
+from pyrozoo.math.mixing import ess
 from pyrozoo.studies.calibrate.judge import places, scalars, scaled_ranks
 
 Lose = Callable[[Any], Any]
@@ -110,7 +111,7 @@ def geweke(
             _, posterior = _simulated(whole, lose, held)
             chain.append(_moments(posterior, draws))
     a, b = pd.DataFrame(prior), pd.DataFrame(chain)
-    effective = pd.Series({name: float(az.ess(b[name].to_numpy()[None], method="mean")) for name in b})
+    effective = pd.Series({name: float(ess(torch.tensor(b[name].to_numpy()[None]), "mean")) for name in b})
     return (a.mean() - b.mean()) / np.sqrt(a.var() / len(a) + b.var() / effective)
 
 

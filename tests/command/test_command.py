@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -159,11 +160,13 @@ def test_output_folder_that_cannot_be_made(here, capsys):
     assert err.count("\n") == 1, err
 
 
-def test_full_disk_is_one_line(here):
+def test_full_disk_is_one_line_and_a_fit_loads_little(here):
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "from pyrozoo.__main__ import main; main()"
+        "from pyrozoo.__main__ import main\n"
+        "try: main()\n"
+        "finally: assert not {'arviz', 'scipy', 'sympy', 'matplotlib.pyplot', 'nutpie'} & set(sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *SMALL, "inference=em"], capture_output=True, text=True, check=False
@@ -286,6 +289,14 @@ sys.meta_path.insert(0, Stop())
 sys.argv = ["pyrozoo", *sys.argv[1:]]
 runpy.run_module("pyrozoo", run_name="__main__", alter_sys=True)
 """
+
+
+@pytest.mark.parametrize(("own", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_that_wait_do_not_spin_unless_a_user_says_so(own, policy):
+    code = "import os, sys, pyrozoo; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | own
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", policy], "torch reads it when it loads"
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])

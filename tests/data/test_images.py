@@ -21,7 +21,7 @@ from pyrozoo.data.table import Table
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.run import catalog
 from pyrozoo.run.source import PREPARATION, prepared, read
-from pyrozoo.store.inference_data import from_inference_data
+from pyrozoo.store.inference_data import from_groups
 
 MODEL = ZipMixture(2, 2.0, 2.0, 2.0, 2.0, 1.0)
 HEADER = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4])
@@ -324,7 +324,7 @@ def test_a_fit_keeps_the_images_and_gives_them_back(tmp_path):
         image_shape=(4, 4), masks=["line"], mask_line_distance=0.6, holdout=0.1,
     )  # fmt: skip
     assert fit.data.image_shape == (4, 4)
-    back = from_inference_data(fit.inference_data, fit.model).data
+    back = from_groups(fit.groups, fit.model).data
     assert (back.image_shape, back.test.image_shape) == ((4, 4), (4, 4))
     assert torch.equal(back.hidden.values, fit.data.hidden.values)
     assert torch.equal(back.hidden.rows, fit.data.hidden.rows)

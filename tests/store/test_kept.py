@@ -45,7 +45,7 @@ def fitted():
 @pytest.fixture
 def fit(fitted):
     """A fit of which nothing has been made yet but its InferenceData."""
-    kept = fitted.inference_data
+    kept = fitted.groups
     result = pyrozoo.Result.of(fitted, fitted.settings, kept)
     result.notes = []
     return result

@@ -30,7 +30,7 @@ from pyrozoo.program.density import ProgramDensity
 from pyrozoo.report.html import Sentences
 from pyrozoo.store import run_directory
 from pyrozoo.store.answer import write_answer
-from pyrozoo.store.inference_data import to_inference_data
+from pyrozoo.store.inference_data import to_groups
 from pyrozoo.store.run_directory import summarise
 from pyrozoo.store.tables import write_table
 from tests.case import case
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 def with_draws(fit, kind, **draws):
     """Return a fit with other draws, and the group of InferenceData that holds them."""
     result = pyrozoo.Result.of(fit, fit.settings)
-    for name in ("pointwise", "invariants", "aligned", "inference_data"):
+    for name in ("pointwise", "invariants", "aligned", "groups"):
         vars(result).pop(name, None)
     result.draws, result.kind = Draws(draws), kind
     sites = {site: list(dims) for site, dims in fit.posterior.sites.items()}
@@ -167,7 +167,7 @@ def test_a_reparameterised_site_is_a_function_of_its_latent_one():
     generator = np.random.default_rng(0)
     fit = by_hand(schools, y, "samples", mu=generator.normal(size=(2, 6)), tau=generator.gamma(2, size=(2, 6)),
                   theta_decentered=generator.normal(size=(2, 6, 8)))  # fmt: skip
-    data = to_inference_data(fit)
+    data = to_groups(fit)
     assert set(data["posterior"]) == {"mu", "tau", "theta_decentered", "theta"}
     assert set(data["observed_data"]) == {"y"}
     posterior = data["posterior"]

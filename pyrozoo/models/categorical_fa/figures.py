@@ -15,9 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.transforms import Bbox
-from scipy.cluster.hierarchy import leaves_list, linkage
-from scipy.ndimage import distance_transform_edt
-from scipy.spatial.distance import squareform
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import evenly
@@ -78,6 +75,9 @@ def item_order(association: np.ndarray) -> np.ndarray:
     """Return an order of items in which those of strong association stand together, [D]."""
     if len(association) < 3:
         return np.arange(len(association))
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
     distance = squareform(1 - np.clip(association, 0, 1), checks=False)
     return leaves_list(linkage(distance, "average", optimal_ordering=len(association) <= MOST_ORDERED))
 
@@ -409,6 +409,8 @@ def _name_regions(
     axes: Axes, x: np.ndarray, y: np.ndarray, prob: Float[np.ndarray, "K G"], levels: Sequence[str]
 ) -> None:  # fmt: skip
     """Name the regions of a panel where they are deepest, large ones first."""
+    from scipy.ndimage import distance_transform_edt
+
     best = prob.argmax(0).reshape(len(y), len(x))
     taken: list[Bbox] = []
     for k in np.argsort(-np.bincount(best.ravel(), minlength=len(prob)), kind="stable"):

@@ -16,7 +16,6 @@ from matplotlib.colors import ListedColormap, LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
-from scipy.stats import poisson
 from torch import Tensor
 
 from pyrozoo.contracts import view
@@ -274,6 +273,17 @@ def _true_rates(fit: Fit, theta: Float[Tensor, "N J"], eta: Float[Tensor, "M J"]
     )
 
 
+def _poisson_quantile(share: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    """Return the smallest counts up to which Poisson counts of these rates have these shares, by halving a range."""
+    wanted, expected = torch.from_numpy(share), torch.from_numpy(rate)
+    below, high = torch.full_like(expected, -1), (expected + 40 * (expected + 1).sqrt()).ceil()
+    while bool((high - below > 1).any()):
+        middle = ((below + high) / 2).floor()
+        enough = torch.special.gammaincc(middle + 1, expected) >= wanted
+        below, high = below.where(enough, middle), middle.where(enough, high)
+    return high.numpy()
+
+
 def _listed_rates(fit: Fit) -> Picture:
     data: Triplets = fit.data
     total = len(data.values)
@@ -288,7 +298,7 @@ def _listed_rates(fit: Fit) -> Picture:
     figure, axes = panels(6.4, 4.4)
     x = np.geomspace(*across, 400)
     zero = np.exp(-x)
-    ends = [poisson.ppf(zero + q * -np.expm1(-x), x).clip(min=1) for q in (0.05, 0.95)]
+    ends = [_poisson_quantile(zero + q * -np.expm1(-x), x).clip(min=1) for q in (0.05, 0.95)]
     _density(figure, axes, expected, observed, across, upward)
     for end in ends:
         axes.plot(x, end, color="C1", lw=1, label="90% of Poisson counts above 0" if end is ends[0] else None)

@@ -9,7 +9,6 @@ from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
 
 from pyrozoo.core.draws import evenly
 
@@ -171,6 +170,8 @@ def maximise(
 
     The search is L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995, SIAM Journal on Scientific Computing 16).
     """
+    from scipy.optimize import minimize  # which takes half a second to load
+
     options = {"ftol": FALL, "eps": 1e-5}
     begin = max((np.clip(start, *np.transpose(bounds)) for start in starts), key=objective)
     found = minimize(lambda at: -objective(at), begin, method="L-BFGS-B", bounds=bounds, options=options)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import arviz as az
 import numpy as np
 import pandas as pd
 import torch
-from arviz.stats.ecdf_utils import ecdf_confidence_band
 from scipy import stats
 from torch import Tensor
 
 from pyrozoo.core.draws import Values, evenly
 from pyrozoo.diagnostics.card import Level, Line
+from pyrozoo.math.mixing import ess
 
 WARN, FAIL = 0.05, 0.001
 """p-values, corrected for the number of quantities, below which ranks are taken for uneven."""
@@ -106,12 +105,7 @@ def scaled_ranks(draws: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> di
 
 def effective_draws(values: Mapping[str, Tensor]) -> float:
     """Return the least bulk ESS of quantities [chain, draw]; NaN of fewer than 4 draws a chain."""
-    arrays = {f"x{i}": value.detach().double().cpu().numpy() for i, value in enumerate(values.values())}
-    if next(iter(arrays.values())).shape[1] < 4:
-        return float("nan")
-    with np.errstate(all="ignore"):  # constants
-        found = [float(az.ess(value, method="bulk")) for value in arrays.values()]
-    return float(np.nanmin(found))
+    return float(np.nanmin([float(ess(value)) for value in values.values()]))
 
 
 def bins_for(simulations: int) -> int:
@@ -203,6 +197,8 @@ def ecdf_band(count: int, points: np.ndarray, level: float = 0.95) -> tuple[np.n
 
     Simultaneous over the points: Säilynoja, Bürkner and Vehtari 2022, Statistics and Computing 32.
     """
+    from arviz.stats.ecdf_utils import ecdf_confidence_band  # its plots load with it
+
     low, high = ecdf_confidence_band(count, points, points, prob=level, method="optimized")
     return low - points, high - points
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import numpy as np
 import pandas as pd
 import torch
@@ -20,6 +19,9 @@ from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import SettingError
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.diagnostics.metrics import convergence
+
+if TYPE_CHECKING:
+    import arviz as az
 
 
 class DrawsOnly(Posterior):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import arviz as az
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -224,6 +223,8 @@ def _telling(comparison: Comparison) -> list[str]:
 
 def _density(fit: Fit, place: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a kernel density estimate of one invariant, by its place among all scalars."""
+    import arviz as az
+
     for value in fit.invariants.values():
         size = value[0, 0].numel()
         if place < size:

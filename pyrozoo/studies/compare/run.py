@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import arviz as az
+from typing import TYPE_CHECKING
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.settings import check_types
@@ -14,6 +13,9 @@ from pyrozoo.diagnostics.verdict import Thresholds
 from pyrozoo.run.fit import load
 from pyrozoo.studies.compare.foreign import adopted
 from pyrozoo.studies.compare.page import ComparisonResult
+
+if TYPE_CHECKING:
+    import arviz as az
 
 
 def compare(
