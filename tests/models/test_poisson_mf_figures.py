@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.stats import poisson
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import Posterior
@@ -339,3 +340,11 @@ def test_factors_that_are_zero():
     found = named(fit)
     assert found["genres"].figure.axes[0].get_title(loc="left").endswith(": 0% of all")
     draw(*found.values())
+
+
+def test_quantiles_of_poisson_counts():
+    rates = np.geomspace(1e-6, 5e4, 300)
+    for share in (0.05, 0.5, 0.95):
+        np.testing.assert_array_equal(
+            view._poisson_quantile(np.full_like(rates, share), rates), poisson.ppf(share, rates)
+        )
