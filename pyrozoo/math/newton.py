@@ -18,13 +18,15 @@ DECREMENT = 1e-15
 
 SHRINK = 0.25
 
+MOST_ITERATIONS = 50
+
 STRAIGHT_ITERATIONS = 12
 """Steps where values may not decide when to stop; four to eight are the rule."""
 
 
 def maximise(
     evaluate: Callable[[Float[Tensor, "*batch n"]], Evaluated], start: Float[Tensor, "*batch n"],
-    max_iterations: int = 50,
+    max_iterations: int = MOST_ITERATIONS,
 ) -> tuple[Float[Tensor, "*batch n"], Evaluated]:  # fmt: skip
     """Maximise concave functions by damped Newton steps (Nocedal and Wright 2006, section 3.3), each at its own pace.
 

@@ -13,21 +13,25 @@ Blei and Lafferty 2007, Annals of Applied Statistics 1, have one zeta per row.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.contracts.solver import Info
 from pyrozoo.math.linear_algebra import pack, packed_outer, unpack
-from pyrozoo.math.newton import Evaluated, maximise
+from pyrozoo.math.newton import DECREMENT, MOST_ITERATIONS, Evaluated, maximise
 from pyrozoo.models.categorical_fa.layout import Block, Layout, Numbers, Parameters, Vectors
 from pyrozoo.models.categorical_fa.likelihood import moments
 from pyrozoo.models.categorical_fa.maximisation import EM, STEPS, Globals, log_prior, update_latent
 from pyrozoo.models.categorical_fa.posterior import Posterior
 
 Zeta = Literal["per_item", "per_row"]
+
+KERNELS = Kernels(__file__)
 
 
 @dataclass(frozen=True)
@@ -67,14 +71,8 @@ class Solver(EM, kind="point", objective="log_joint_bound", monotone=True, state
         """Update q(z), then the global sites; return the bound on the log joint density of the argument."""
         sites, layout = self.sites(state), self.layout
         p = layout.parameters(sites)
-        mean, variance = torch.empty_like(state.q_mean), torch.empty_like(state.q_variance)
-        objective = log_prior(self.model, sites).clone()
-        for block in layout.blocks(len(mean) * layout.num_categories * 4):
-            at = (slice(None), block.rows)
-            mean[at], variance[at], value = maximise_rows(
-                layout, block, p, state.q_mean[at], state.q_variance[at], self.zeta
-            )
-            objective = objective + value.sum(1)
+        mean, variance, value = maximise_rows(layout, p, state.q_mean, state.q_variance, self.zeta)
+        objective = log_prior(self.model, sites) + value.sum(1)
         first, second = mean.sum(1), mean.mT @ mean + torch.diag_embed(variance.sum(1))
         found = update_latent(self.model, sites, layout.num_rows, first, second)
         if self.model.loadings == "free" or self.model.intercepts:
@@ -125,13 +123,31 @@ def _row_moments(count: Tensor, weight: Tensor, features: Tensor) -> tuple[Tenso
 
 
 def maximise_rows(
-    layout: Layout, block: Block, p: Parameters, mean: Vectors, variance: Vectors, zeta: Zeta
+    layout: Layout, p: Parameters, mean: Vectors, variance: Vectors, zeta: Zeta
 ) -> tuple[Vectors, Vectors, Numbers]:
     """Return lambda, v and the bound of every row at its maximum, from where to start."""
-    start = torch.cat([mean, variance.log()], -1)
-    x, (value, _, _) = maximise(lambda at: evaluate_rows(layout, block, p, at, zeta), start)
-    d = mean.shape[-1]
-    return x[..., :d], x[..., d:].exp(), value
+    (C, N, d), value = mean.shape, mean.new_empty(mean.shape[:2])
+    if KERNELS.serve(mean, variance, *vars(p).values()):
+        mean, variance = mean.clone(), variance.clone()
+        features = torch.cat([p.beta, 0.5 * p.beta.square()], -1)
+        KERNELS(
+            "maximise_rows", mean.dtype, *_answers(layout), p.beta.contiguous(), p.offset.contiguous(), features,
+            packed_outer(features, features), p.mean.contiguous(), torch.linalg.inv(p.covariance).contiguous(),
+            torch.logdet(p.covariance), mean, variance, value, C, N, sum(items for items, _ in layout.groups),
+            layout.num_categories, d, zeta == "per_row", MOST_ITERATIONS, DECREMENT, threads(),
+        )  # fmt: skip
+        return mean, variance, value
+    start, found = torch.cat([mean, variance.log()], -1), mean.new_empty(C, N, 2 * d)
+    for block in layout.blocks(C * layout.num_categories * 4):
+        at = slice(None), block.rows
+        found[at], (value[at], _, _) = maximise(partial(evaluate_rows, layout, block, p, zeta=zeta), start[at])
+    return found[..., :d], found[..., d:].exp(), value
+
+
+def _answers(layout: Layout) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """Return codes or counts, and how many categories each item has."""
+    sizes = torch.tensor([size for items, size in layout.groups for _ in range(items)])
+    return (layout.codes.contiguous(), None, sizes) if len(layout.codes) else (None, layout.counts.contiguous(), sizes)
 
 
 class _Contrasts:
@@ -145,11 +161,22 @@ class _Contrasts:
     """
 
     def __init__(self, solver: Solver, p: Parameters, mean: Tensor, variance: Tensor):
-        self.model, self.layout, self.p, self.mean = solver.model, solver.layout, p, mean
+        self.model, self.layout, self.p, self.mean = solver.model, solver.layout, p, mean.contiguous()
         self.free, self.shift = self.model.loadings == "free", self.model.intercepts
-        d, self.blocks = mean.shape[-1], []
-        place = self.layout.free
-        self.linear = mean.new_zeros(len(mean), len(place), d + 1)
+        self.variance, self.blocks, place = variance.contiguous(), [], self.layout.free
+        (C, N, d), self.kernel = mean.shape, KERNELS.serve(mean, variance, p.beta, p.offset)
+        if self.kernel:
+            codes, _, self.sizes = _answers(self.layout)
+            self.log_weight = mean.new_empty(C, len(self.sizes), N)
+            linear = mean.new_zeros(C, self.layout.num_categories, d + 1)
+            KERNELS(
+                "weigh", mean.dtype, codes, self.sizes, p.beta.contiguous(), p.offset.contiguous(), self.mean,
+                self.variance, self.log_weight, linear, C, N, len(self.sizes), linear.shape[1], d,
+                solver.zeta == "per_row", threads(),
+            )  # fmt: skip
+            self.linear = linear[:, place]
+            return
+        self.linear = mean.new_zeros(C, len(place), d + 1)
         for block in self.layout.blocks(len(mean) * self.layout.num_categories):
             m, v = mean[:, block.rows], variance[:, block.rows]
             zeta = self.layout.weights(exponents(p, m, v), block.answers, solver.zeta == "per_row")[1]
@@ -178,15 +205,8 @@ class _Contrasts:
         beta = x[..., :d] if self.free else self.p.beta[:, place]
         offset = x[..., -1] if self.shift else self.p.offset[:, place]
         whole = torch.cat([beta, offset.unsqueeze(-1)], -1)
-        value = (self.linear * whole).sum(-1)
-        summed: Tensor | None = None
-        for m, v, weight, features in self.blocks:
-            logs = beta @ m.mT + 0.5 * beta.square() @ v.mT + offset.unsqueeze(-1) + weight
-            e = logs.exp()
-            value = value - e.sum(-1)
-            each = e @ features
-            summed = each if summed is None else summed + each
-        assert summed is not None
+        total, summed = self._sums(beta.contiguous(), offset.contiguous())
+        value = (self.linear * whole).sum(-1) - total
         triangle, side = (d + 1) * (d + 2) // 2, d * (d + 1) // 2
         curvature = unpack(summed[..., :triangle], d + 1)
         cross = summed[..., triangle : triangle + d * (d + 1)].unflatten(-1, (d + 1, d))  # sum e [lambda, 1] v^T
@@ -203,3 +223,20 @@ class _Contrasts:
         curvature = curvature + torch.diag(precision)
         kept = slice(0 if self.free else d, d + self.shift)
         return value, gradient[..., kept], curvature[..., kept, kept]
+
+    def _sums(self, beta: Float[Tensor, "C F d"], offset: Float[Tensor, "C F"]) -> tuple[Tensor, Tensor]:
+        """Return the sums over rows of e / zeta and of e / zeta times [lambda, 1] and v, and their products, packed."""
+        if self.kernel:
+            (C, N, d), F = self.mean.shape, beta.shape[1]
+            item = torch.arange(len(self.sizes)).repeat_interleave(self.sizes)[self.layout.free]
+            sums = beta.new_zeros(C, F, 1 + (d + 1) * (d + 2) // 2 + d * (d + 1) + d * (d + 1) // 2)
+            KERNELS(
+                "contrasts", beta.dtype, beta, offset, self.mean, self.variance, self.log_weight, item, sums, C, N,
+                len(self.sizes), F, d, threads(),
+            )  # fmt: skip
+            return sums[..., 0], sums[..., 1:]
+        total, summed = beta.new_zeros(()), beta.new_zeros(())
+        for m, v, weight, features in self.blocks:
+            e = (beta @ m.mT + 0.5 * beta.square() @ v.mT + offset.unsqueeze(-1) + weight).exp()
+            total, summed = total + e.sum(-1), summed + e @ features
+        return total, summed
