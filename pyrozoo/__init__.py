@@ -39,6 +39,9 @@ __all__ = [
 # OpenMP reads this once, when torch loads. Its threads would otherwise spin at every barrier: beside another busy
 # program that is ten times the time of a fit, and waking a thread instead costs some microseconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Likewise PyTorch, when it first asks for memory: an array of megabytes in pages of 4 KB takes longer to be given its
+# memory, at every step anew, than to be filled.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 # ArviZ announces its next version at every import; the pin in pyproject.toml says which one is meant.
 warnings.filterwarnings("ignore", message=r"\s*ArviZ is undergoing", category=FutureWarning)

@@ -15,17 +15,18 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import pyrozoo
+from pyrozoo.compiler.kernels import switched
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.diagnostics.verdict import verdict
 from pyrozoo.math.elimination import Eliminated
-from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product
+from pyrozoo.models.potts_grid import bp, cavi, gibbs, icm, max_product, messages
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.evidence import Strips, log_partition
 from pyrozoo.models.potts_grid.likelihood import Potentials
-from pyrozoo.models.potts_grid.model import PottsField, PottsGrid
+from pyrozoo.models.potts_grid.model import FORBIDDEN, PottsField, PottsGrid
 from pyrozoo.models.potts_grid.scale import clean_share, flip_rate, reward, strengths
 from pyrozoo.models.potts_grid.view import View, labelling
 from tests.case import Case, Oracle, refused
@@ -337,6 +338,31 @@ def test_damping_changes_the_way_and_not_the_end():
     assert "damping" in refused(
         SettingError, pyrozoo.fit, MODEL, "bp", data=TINY, solver={"damping": 1.0}, progress=False
     )
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("maximise", [False, True])
+@pytest.mark.parametrize(("labels", "height", "width"), [(2, 1, 1), (3, 1, 7), (3, 9, 1), (2, 16, 257), (4, 33, 130)])
+def test_a_kernels_sweep_is_that_of_pytorch(labels, height, width, maximise, dtype, tolerance, monkeypatch):
+    """Lines, strips and tiles that end anywhere, a forbidden pair, two restarts, one and two threads."""
+    with seeded(0):
+        unary, J = torch.randn(height, width, labels, dtype=dtype), torch.randn(labels, labels, dtype=dtype)
+        J = J + J.T
+        J[0, -1] = J[-1, 0] = FORBIDDEN if labels > 2 else 0.0
+        passing = messages.Passing(Potentials(unary, J, 0.0), 0.3, maximise)
+        state = passing.start(2)
+    for _ in range(3):
+        with switched(False):
+            then, *theirs = passing.sweep(state)
+        now, *ours = passing.sweep(state)
+        with monkeypatch.context() as patch:
+            patch.setattr(messages, "threads", lambda: 2)
+            again, *too = passing.sweep(state)
+        torch.testing.assert_close(now.messages, then.messages, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
+        assert now.messages.equal(again.messages)
+        assert all(one.equal(other) for one, other in zip(ours, too, strict=True))
+        state = then
 
 
 def test_messages_that_still_change_are_not_called_converged():

@@ -134,7 +134,7 @@ def maximise_rows(
             "maximise_rows", mean.dtype, *_answers(layout), p.beta.contiguous(), p.offset.contiguous(), features,
             packed_outer(features, features), p.mean.contiguous(), torch.linalg.inv(p.covariance).contiguous(),
             torch.logdet(p.covariance), mean, variance, value, C, N, sum(items for items, _ in layout.groups),
-            layout.num_categories, d, zeta == "per_row", MOST_ITERATIONS, DECREMENT, threads(),
+            layout.num_categories, d, int(zeta == "per_row"), MOST_ITERATIONS, DECREMENT, threads(),
         )  # fmt: skip
         return mean, variance, value
     start, found = torch.cat([mean, variance.log()], -1), mean.new_empty(C, N, 2 * d)
@@ -172,7 +172,7 @@ class _Contrasts:
             KERNELS(
                 "weigh", mean.dtype, codes, self.sizes, p.beta.contiguous(), p.offset.contiguous(), self.mean,
                 self.variance, self.log_weight, linear, C, N, len(self.sizes), linear.shape[1], d,
-                solver.zeta == "per_row", threads(),
+                int(solver.zeta == "per_row"), threads(),
             )  # fmt: skip
             self.linear = linear[:, place]
             return

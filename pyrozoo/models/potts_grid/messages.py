@@ -13,12 +13,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.core.errors import SettingError
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import FORBIDDEN
 
 MOST_RANGE = {torch.float64: 300.0, torch.float32: 40.0}
 """Range of the coupling up to which sums over labels can be taken as products of matrices of exponentials."""
+
+KERNELS = Kernels(__file__)
+
+STRIP = 16
+"""Rows that the kernel goes through at a time."""
 
 ALL, FIRST, LAST = slice(None), slice(None, -1), slice(1, None)
 SHIFTS = (
@@ -100,6 +106,8 @@ class Passing:
         log Z_ij over edges and of (1 - degree) log Z_i over pixels.
         """
         old, J = state.messages, self.coupling
+        if (self.maximise or self.narrow) and KERNELS.serve(old, self.unary, J):
+            return self._swept(old)
         cavity = self._cavities(old)
         largest = cavity.amax(2, keepdim=True)
         if self.maximise or not self.narrow:
@@ -125,6 +133,17 @@ class Passing:
             new.lerp_(old, self.damping)
         del sent
         return State(new), (new - old).abs_().amax((1, 2, 3, 4)), estimate
+
+    def _swept(self, old: Tensor) -> tuple[State, Float[Tensor, C], Float[Tensor, C]]:
+        """Do a sweep strip by strip, in C."""
+        C, _, K, H, W = old.shape
+        old, new = old.contiguous(), old.new_empty(old.shape)
+        estimate, change = old.new_empty(2, C, -(-H // STRIP))
+        KERNELS(
+            "sweep", old.dtype, old, self.unary, self.coupling if self.maximise else self.exponential, new, estimate,
+            change, C, K, H, W, STRIP, int(self.maximise), float(self.top), self.damping, FORBIDDEN, threads(),
+        )  # fmt: skip
+        return State(new), change.amax(1), estimate.sum(1)
 
     def _bethe(self, messages: Tensor, weights: Tensor, log_weight: Tensor, sums: Tensor, log_sum: Tensor) -> Tensor:
         """Return the Bethe estimate at messages.
