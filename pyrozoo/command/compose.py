@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pyrozoo.command import together
 from pyrozoo.command.arguments import GROUPS, Arguments
 from pyrozoo.command.jobs import INTERRUPTED, complain, execute
 from pyrozoo.command.sweep import Sweep, of_a_launcher, runs_of, sweeping
+from pyrozoo.core.launch import launched
 from pyrozoo.core.paths import CONF
 from pyrozoo.core.settings import suggestion
 from pyrozoo.run import catalog
@@ -54,7 +56,12 @@ def compose_and_run(arguments: Arguments) -> int:
     # Otherwise Hydra turns every exception into a page of its own and exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     job = Job()
-    sys.argv[1:] = arguments.for_hydra()  # where Hydra looks
+    words = arguments.for_hydra()
+    if launched():
+        if arguments.sweep:
+            return complain("torchrun starts the processes of one run: leave -m out, or start a sweep without torchrun")
+        words = together.common_directory(words)
+    sys.argv[1:] = words  # where Hydra looks
     with sweeping() as sweep:
         try:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()

@@ -9,7 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyrozoo.command import together
 from pyrozoo.command.arguments import RECOVERY, Arguments
+from pyrozoo.core.launch import first, launched, restarted
 from pyrozoo.core.settings import suggestion
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ MISTAKE, INTERRUPTED = 2, 130
 
 
 def complain(message: str) -> int:
-    """Write one line to standard error."""
+    """Write one line to standard error, once of however many processes."""
+    if not first():
+        return MISTAKE
     sys.stderr.write(f"pyrozoo: {' '.join(message.split())}\n")
     return MISTAKE
 
@@ -34,6 +38,8 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
 
     calibrating = config.get("task", "fit") == "calibrate"
     folders = 4 if calibrating else 3
+    if calibrating and launched():
+        return complain("torchrun starts the processes of one fit: start task=calibrate without it")
     try:
         from pyrozoo.core.errors import NotApplicable, UserError
         from pyrozoo.run.fit import Run
@@ -46,7 +52,8 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
     unresolved = OmegaConf.to_yaml(config, resolve=False)
     model, method = str(config.model.name), str(config.inference.name)
     try:
-        write_text(directory / CONFIG, unresolved)  # with the seed, so that a killed run can be resumed
+        if first():
+            write_text(directory / CONFIG, unresolved)  # with the seed, so that a killed run can be resumed
         plain: Any = OmegaConf.to_container(config, resolve=True)
         result: Any
         if calibrating:
@@ -54,7 +61,11 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
 
             result = calibration.run(plain, directory=directory, resume=resume)
         else:
+            resume = resume or (restarted() and there.is_file())
             result = Run.from_config(plain, directory=directory, resume=resume).result(directory)
+            if not first():
+                return 0
+            together.forget()
         if calibrating and not len(result.ranks):
             raise KeyboardInterrupt
         result.save(directory, unresolved)

@@ -8,7 +8,6 @@ tree. So 1, 2 and 8 processes add the same numbers in the same order, and get th
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from pyrozoo.core.launch import processes
 
 Node = tuple[int, int]
 """A node of the tree: its level, and its place there. (l, i) is the sum of the shards from i 2^l to (i + 1) 2^l."""
@@ -144,7 +145,13 @@ class World:
 
     def any(self, flag: bool) -> bool:
         """Return whether a flag is set in any process."""
-        return any(self.gathered(flag)) if self.size > 1 else flag
+        if self.size == 1:
+            return flag
+        import torch.distributed as dist
+
+        found = torch.tensor(int(flag))
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return bool(found)
 
     def gathered(self, value: Any) -> list[Any]:
         """Return the values of all processes, in order, in every process."""
@@ -187,19 +194,13 @@ class World:
 @lru_cache
 def world() -> World:
     """Return the processes that this one was started with: by torchrun as many as it says, else this one alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "MASTER_ADDR" not in os.environ:
+    if processes() == 1:
         return World()
     import torch.distributed as dist
 
     if not dist.is_initialized():
         dist.init_process_group("gloo", timeout=PATIENCE)
     return World(dist.get_rank(), dist.get_world_size())
-
-
-def launched() -> bool:
-    """Return whether torchrun started this process, alone or with others."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def close() -> None:

@@ -23,10 +23,11 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.shards import USUAL
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NotApplicable, SettingError, noted
+from pyrozoo.core.launch import launched
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.progress import tell
 from pyrozoo.core.settings import Settings, one_of, positive, suggestion, whole
-from pyrozoo.core.world import launched, world
+from pyrozoo.core.world import world
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.shards import split
@@ -353,15 +354,16 @@ class Run:
             check_reference(model, posterior.data, reference)  # before the work rather than after it
         starts = {"start": start_of(inference["start"], start, posterior)} if "start" in inference else {}
         method = method_of(inference, model.name, config.get("solver") or {}, **starts)
-        posterior = _in_shards(posterior, method, own.shards)
+        posterior, notes = _in_shards(posterior, method, own.shards)
         loop = Loop(
             seed=own.seed, progress=own.progress, checkpoint=directory / CHECKPOINT if directory else None,
             checkpoint_every=own.checkpoint_every, resume=resume, megabytes=own.posterior_megabytes,
         )  # fmt: skip
         if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
             write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-        found = readings[0].emptied() if readings else None
-        return cls(posterior, method, loop, config, _derived(model, posterior.data), found)
+        # Some rows of a table would give the reader some of it back.
+        found = readings[0].emptied() if readings and not notes else None
+        return cls(posterior, method, loop, config, (*_derived(model, posterior.data), *notes), found)
 
     def to_config(self) -> dict[str, Any]:
         """Return what makes the run again, as plain values."""
@@ -386,19 +388,25 @@ class Run:
         return result
 
 
-def _in_shards(posterior: Posterior, method: Method, shards: int | None) -> Posterior:
+def _in_shards(posterior: Posterior, method: Method, shards: int | None) -> tuple[Posterior, tuple[str, ...]]:
     """Return the posterior with its rows in shards, where torchrun has started this process or the settings say so.
+
+    What the report leaves out is said beside it.
 
     Raises:
         NotApplicable: The method looks at rows otherwise than through ``Posterior.over_rows``.
     """
     count = USUAL if shards is None and launched() else shards
     if count is None:
-        return posterior
+        return posterior, ()
     if getattr(method.part, "by_row", None) is None:
         said = f"{method.name} of {posterior.model.name} does not run on rows in shards"
         raise NotApplicable(f"{said}: start it without torchrun, and leave shards out")
-    return split(posterior, count, world())
+    found = split(posterior, count, world())
+    assert found.shards is not None
+    rows, seen = found.rows, found.shards.seen.rows
+    even = f"this report looks at an even choice of {seen} of {rows} rows; all of them were fitted"
+    return found, (even,) if seen < rows else ()
 
 
 def _derived(model: Model, data: Any) -> tuple[str, ...]:
@@ -431,6 +439,7 @@ def fit(
     data_seed: int | None = None,
     threads: int | None = None,
     posterior_megabytes: float = 200,
+    shards: int | None = None,
     solver: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Result:
@@ -456,6 +465,8 @@ def fit(
         data_seed: Of simulation and hold-out; None takes the data's default, 0.
         threads: torch threads; None leaves torch's choice.
         posterior_megabytes: What draws may take in posterior.nc.
+        shards: Shards that rows are cut into, which the processes of torchrun divide among them, whose fits are one and
+            the same; None: 16 under torchrun, else rows stay as they are.
         solver: Options of the model's own solver for this method, such as ``{"missing": "marginal"}``.
         **settings: Fields of the model, settings of the method, settings of the data (``rows``, ``columns`` ...), by
             name, as in conf; NUTS also takes another fit as ``start``.
@@ -486,6 +497,7 @@ def fit(
         progress=progress,
         checkpoint_every=checkpoint_every,
         posterior_megabytes=posterior_megabytes,
+        shards=shards,
         solver=dict(solver or {}),
     )
     if data_seed is not None:

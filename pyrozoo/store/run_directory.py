@@ -28,6 +28,7 @@ from pyrozoo.core.picture import Picture
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate
+from pyrozoo.inference.loop import remove_checkpoint
 from pyrozoo.math.mixing import LEAST, ess, monte_carlo_errors, rhat, shortest_interval
 from pyrozoo.report import html
 from pyrozoo.report.pictures import standard_pictures
@@ -130,7 +131,7 @@ def write_fit(fit: Fit, data: Groups, directory: Path, config: str, metrics: Map
         write_table(directory / "runs.csv", fit.runs, digits=None)
         write_metrics(directory, fit.metrics if metrics is None else metrics)
         if fit.status != "interrupted":
-            (directory / CHECKPOINT).unlink(missing_ok=True)
+            remove_checkpoint(directory / CHECKPOINT)
     except BaseException:
         if fresh:  # nothing half written; a directory that held anything before is left alone
             shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,70 @@
+"""The command under torchrun: one run, one report, and the same bits after a process was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import pyrozoo
+
+FIT = ("model=zip_mixture", "inference=em", "data.rows=60", "data.columns=3", "model.num_components=2", "shards=3",
+       "inference.restarts=2", "inference.max_iterations=400", "inference.tol=0")  # fmt: skip
+
+
+def torchrun(*arguments: str, folder: Path, restarts: int = 0) -> subprocess.Popen[str]:
+    """Start the command in two processes."""
+    launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [
+        sys.executable,
+        "-m",
+        *launch,
+        f"--max-restarts={restarts}",
+        "-m",
+        "pyrozoo",
+        *arguments,
+        f"outputs={folder}",
+        "progress=false",
+    ]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def workers(parent: int) -> list[int]:
+    """Return the processes that a process has started."""
+    stats = [(int(path.parent.name), path.read_text()) for path in Path("/proc").glob("[0-9]*/stat")]
+    return [number for number, text in stats if int(text.rsplit(")", 1)[1].split()[1]) == parent]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+def test_a_killed_process_comes_back_and_the_answer_has_the_same_bits(tmp_path):
+    """All in one: two processes, one of them killed in the middle, one run directory, the answer of one process."""
+    process = torchrun(*FIT, "checkpoint_every=5", folder=tmp_path, restarts=1)
+    while not (found := list(tmp_path.rglob("checkpoint.pt"))):
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        time.sleep(0.02)
+    os.kill(workers(process.pid)[-1], signal.SIGKILL)
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors[-3000:]
+    (run,) = (path.parent for path in tmp_path.rglob("metrics.json"))
+    assert run == found[0].parent
+    assert str(run) in said
+    assert not list(run.glob("checkpoint*"))
+    assert "exitcode: -9" in errors
+    settings = {"rows": 60, "columns": 3, "num_components": 2, "restarts": 2, "max_iterations": 400, "tol": 0}
+    alone = pyrozoo.fit("zip_mixture", "em", shards=3, progress=False, **settings)
+    assert json.loads((run / "metrics.json").read_text())["iterations"] == alone.iterations > 10
+    for site, value in pyrozoo.load(run).draws.items():
+        assert value.equal(alone.draws[site])
+
+
+def test_what_torchrun_has_no_use_for_is_refused_once(tmp_path):
+    errors = torchrun("-m", "model=zip_mixture", "inference=em,cavi", folder=tmp_path).communicate()[1]
+    assert errors.count("start a sweep without torchrun") == 1, errors[-3000:]
+    assert not list(tmp_path.iterdir())
