@@ -13,6 +13,7 @@ import torch
 from scipy.special import betaln, gammaln, logsumexp
 
 import pyrozoo
+from pyrozoo.compiler.kernels import Kernels, switched
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.seeds import seeded
@@ -20,7 +21,7 @@ from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.inference.state import plain
-from pyrozoo.models.zip_mixture import cavi, em, gibbs, queries
+from pyrozoo.models.zip_mixture import cavi, em, gibbs, likelihood, queries
 from pyrozoo.models.zip_mixture.likelihood import Layout, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from tests.case import Case, Oracle
@@ -207,10 +208,78 @@ def test_blocks_do_not_change_the_sums(simulated, monkeypatch):
         draws = Posterior.of(model, simulated).initial(2)
     layout = Layout.of(simulated)
     arguments = layout.given(draws)
-    whole = layout.expected_statistics(arguments)
-    monkeypatch.setattr("pyrozoo.models.zip_mixture.likelihood.BLOCK_ELEMENTS", 1)
-    for a, b in zip(whole, layout.expected_statistics(arguments), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    with switched(False):
+        whole = layout.expected_statistics(arguments)
+        monkeypatch.setattr("pyrozoo.models.zip_mixture.likelihood.BLOCK_ELEMENTS", 1)
+        for a, b in zip(whole, layout.expected_statistics(arguments), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def statistics(layout, given, sample=False):
+    """Return the sums of an E-step, of components drawn by the same numbers whatever computes them."""
+    with seeded(1):
+        return layout.expected_statistics(given, sample)
+
+
+def apart(ours, theirs):
+    """Return the largest difference, relative to the largest entry of each."""
+    return max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
+
+
+def e_step(K, chains, rows, columns, missing=0.0, dtype=torch.float64):
+    """Return a table's layout and what multiplies it."""
+    model = ZipMixture(K, 2.0, 2.0, 2.0, 2.0, 1.0)
+    table = simulate_data(model, rows=rows, columns=columns, missing=missing, seed=K).to("cpu", dtype)
+    with seeded(0):
+        draws = Posterior.of(model, table).initial(chains)
+    layout = Layout.of(table)
+    return layout, layout.given(draws)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-5)])
+@pytest.mark.parametrize(
+    ("K", "chains", "rows", "columns", "missing"),
+    [(1, 1, 5, 1, 0.0), (3, 2, 70, 4, 0.3), (5, 3, 64, 11, 0.0), (10, 4, 300, 20, 0.1), (2, 1, 1, 3, 0.0)],
+)
+def test_the_kernel_does_pytorchs_e_step(K, chains, rows, columns, missing, dtype, tolerance):
+    layout, given = e_step(K, chains, rows, columns, missing, dtype)
+    assert likelihood.KERNELS.serve(layout.design, *given)
+    ours, drawn = statistics(layout, given), statistics(layout, given, sample=True)
+    with switched(False):
+        theirs, draws = statistics(layout, given), statistics(layout, given, sample=True)
+    assert apart(ours, theirs) < tolerance
+    assert drawn[1].sum(-1).equal(torch.full((chains,), rows, dtype=dtype))
+    if dtype == torch.float64:  # in single precision a row may fall to the other side
+        assert drawn[0].equal(draws[0])
+        assert drawn[1].equal(draws[1])
+
+
+def test_components_without_weight_get_no_row():
+    layout, (weights, log_prior) = e_step(4, 2, 50, 6)
+    log_prior[:, 2] = -torch.inf
+    for sample in (False, True):
+        ours = statistics(layout, (weights, log_prior), sample)
+        assert (ours[1][:, 2] == 0).all()
+        assert all(each.isfinite().all() for each in ours)
+
+
+def test_e_steps_do_not_depend_on_the_number_of_threads(monkeypatch):
+    layout, given = e_step(4, 2, 5000, 3)
+    monkeypatch.setattr(likelihood, "ALONE", 0)
+    found = []
+    for number in (1, 2, 3, 8):
+        monkeypatch.setattr(likelihood, "threads", lambda number=number: number)
+        found.append((*statistics(layout, given), *statistics(layout, given, sample=True)))
+    assert all(a.equal(b) for each in found for a, b in zip(each, found[0], strict=True))
+
+
+def test_a_wrong_kernel_is_caught(monkeypatch):
+    bad, right, wrong = Kernels(likelihood.__file__), "mask[i] /= total[i]", "mask[i] /= total[i] + 1e-9f"
+    assert right in bad.text
+    bad.text = bad.text.replace(right, wrong)
+    monkeypatch.setattr(likelihood, "KERNELS", bad)
+    with pytest.raises(AssertionError):
+        test_the_kernel_does_pytorchs_e_step(3, 2, 70, 4, 0.3, torch.float64, 1e-13)
 
 
 def test_large_counts_keep_their_precision():

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.exponential_family import log_sum_of_two
@@ -28,6 +29,17 @@ from pyrozoo.math.multinomial import choose
 
 BLOCK_ELEMENTS = 2**18
 """Elements of a block of responsibilities (rows x chains x components): 2 MB in float64, about a core's cache."""
+
+KERNELS = Kernels(__file__)
+
+MOST_IN_ONE_PASS = 2**16
+"""Components times columns of the design up to which sums stay in a core's cache, and rows go in one pass in C."""
+
+BLOCKS = 64
+"""Most blocks of rows that the kernel works on apart."""
+
+ALONE = 2**22
+"""Multiplications up to which one thread does it: starting more takes longer."""
 
 LARGEST_COMPACT_COUNT = 1e4
 """Up to this count the design may leave its third part out without losing digits that matter."""
@@ -172,17 +184,39 @@ class Layout:
         """
         (C, K), zeros = given[1].shape, given[1].new_zeros
         sums, counts, evidence = zeros(C * K, self.design.shape[1]), zeros(C, K), zeros(C)
-        for rows in self.blocks(C * K):
-            r, log_evidence = self.responsibilities(given, rows)
-            if sample:
-                r = torch.zeros_like(r).scatter_(-1, choose(r).unsqueeze(-1), 1.0)
-            sums.addmm_(r.flatten(1).T, self.design[rows])
-            counts += r.sum(0)
-            evidence += log_evidence.sum(0)
+        if sums.numel() <= MOST_IN_ONE_PASS and KERNELS.serve(self.design, *given):
+            self._add_in_one_pass(given, sample, sums, counts, evidence)
+        else:
+            for rows in self.blocks(C * K):
+                r, log_evidence = self.responsibilities(given, rows)
+                if sample:
+                    r = torch.zeros_like(r).scatter_(-1, choose(r).unsqueeze(-1), 1.0)
+                sums.addmm_(r.flatten(1).T, self.design[rows])
+                counts += r.sum(0)
+                evidence += log_evidence.sum(0)
         result = sums.unflatten(0, (C, K))
         if self.compact:
             result = torch.cat([result, (counts.unsqueeze(-1) - result.chunk(2, -1)[1]).clamp(min=0)], -1)
         return result, counts, evidence
+
+    def _add_in_one_pass(self, given: Given, sample: bool, sums: Tensor, counts: Tensor, evidence: Tensor) -> None:
+        """Let the kernel add what ``expected_statistics`` returns."""
+        (N, F), (C, K), design = self.design.shape, counts.shape, self.design
+        product, added = self._logits(given)
+        wide = 64 // design.element_size()
+        tall, width = -(-C * K // 6) * 6, -(-F // wide) * wide  # as the kernel takes them
+        weights = design.new_zeros(tall, width)
+        weights[: C * K, :F] = product.T
+        uniform = torch.rand(N, C, dtype=design.dtype) if sample else None
+        number = threads() if N * C * K * F > ALONE else 1
+        scratch = design.new_empty(number, tall * (width + 33) + 64 * width + C)
+        # As many rows in a block as take longer than adding its sums up.
+        rows = max(1024, -(-N // BLOCKS // 32) * 32)
+        tensors = (each.contiguous() for each in (design, weights, added, self.constant))
+        KERNELS(
+            "expected", design.dtype, *tensors, uniform, sums, counts, evidence, scratch, N, F, C, K, tall, width, rows,
+            number,
+        )  # fmt: skip
 
     def expect(self, known: Parameters) -> tuple[Sums, Float[Tensor, C]]:
         """Return the expected sums over the rows of each component, and sum_i log p(x_i)."""
