@@ -156,10 +156,11 @@ def shares(stepper: Stepper) -> str:
     events = found.key_averages()
     total = sum(event.self_cpu_time_total for event in events)
     groups = {
+        "one pass over the cells": ("kernel shared",),
         "A B^T at the cells": ("aten::sparse_sampled_addmm",),
         "R B and R^T A": ("aten::addmm", "aten::copy_", "aten::_convert_indices_from_csr_to_coo"),
         "R by column": ("aten::index_select",),
-        "digamma and lgamma": ("aten::digamma", "aten::lgamma"),
+        "digamma and lgamma": ("aten::digamma", "aten::lgamma", "kernel gamma_functions"),
     }
     parts = {
         name: sum(event.self_cpu_time_total for event in events if event.key in keys) / total

@@ -123,7 +123,12 @@ class Kernels:
             function = getattr(self.library, f"{name}_{_suffix(dtype)}")
             function.restype, function.argtypes = None, [KINDS.get(type(each), ctypes.c_void_p) for each in arguments]
             self._functions[name, dtype] = function
-        function(*[_address(each, dtype) if isinstance(each, Tensor) else each for each in arguments])
+        passed = [_address(each, dtype) if isinstance(each, Tensor) else each for each in arguments]
+        if not torch.autograd._profiler_enabled():
+            function(*passed)
+            return
+        with torch.profiler.record_function(f"kernel {name}"):
+            function(*passed)
 
 
 def _suffix(dtype: torch.dtype) -> str:
