@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
 import traceback
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +43,10 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
     if calibrating and launched():
         return complain("torchrun starts the processes of one fit: start task=calibrate without it")
     try:
+        there = directory / _prepared(config)
         from pyrozoo.core.errors import NotApplicable, UserError
         from pyrozoo.run.fit import Run
         from pyrozoo.store.run_directory import CONFIG, METRICS, write_failure, write_text
-
-        there = directory / _prepared(config)
     except KeyboardInterrupt:
         discard(directory, folders)
         raise
@@ -57,9 +58,7 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         plain: Any = OmegaConf.to_container(config, resolve=True)
         result: Any
         if calibrating:
-            from pyrozoo.studies.calibrate import run as calibration
-
-            result = calibration.run(plain, directory=directory, resume=resume)
+            result = import_module("pyrozoo.studies.calibrate.run").run(plain, directory=directory, resume=resume)
         else:
             resume = resume or (restarted() and there.is_file())
             result = Run.from_config(plain, directory=directory, resume=resume).result(directory)
@@ -104,7 +103,14 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
 
 
 def _prepared(config: DictConfig) -> str:
-    """Return the name of the file that a killed run goes on from; a calibration also gets its sizes."""
+    """Load what runs need; return the name of the file that a killed one goes on from. A calibration gets its sizes."""
+    if "torch" not in sys.modules:
+        gc.disable()  # what is loaded is no garbage: looking for it takes a sixth of the time
+        try:
+            import_module("pyrozoo.run.fit")
+        finally:
+            gc.freeze()
+            gc.enable()
     from pyrozoo.store.run_directory import CHECKPOINT
 
     if config.get("task", "fit") != "calibrate":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -26,11 +27,46 @@ def match_components(features: Float[Tensor, "S K P"], pivot: Float[Tensor, "K P
     # Where each component of the pivot has another one nearest, this is the least total.
     rest = (order.sort(1).values != torch.arange(order.shape[1], device=order.device)).any(1)
     if bool(rest.any()):
-        from scipy.optimize import linear_sum_assignment  # which takes half a second to load
-
-        found = [linear_sum_assignment(each)[1].tolist() for each in cost[rest].cpu().numpy()]
-        order[rest] = torch.as_tensor(found, device=order.device)
+        order[rest] = least_assignment(cost[rest])
     return order
+
+
+def least_assignment(cost: Float[Tensor, "S K K"]) -> Int[Tensor, "S K"]:
+    """Return for each row of every matrix the column that it has where the sum is least, each column once.
+
+    Shortest augmenting paths with potentials (Jonker and Volgenant 1987, Computing 38), all matrices at once.
+
+    Args:
+        cost: Finite.
+    """
+    table, (S, K) = cost.double().cpu().numpy(), cost.shape[:2]
+    # Column 0 stands before all: the row that is being placed has it. Row 0 is none.
+    rows, u, v = np.zeros((S, K + 1), int), np.zeros((S, K + 1)), np.zeros((S, K + 1))
+    for i in range(1, K + 1):
+        rows[:, 0] = i
+        at, way, used = np.zeros(S, int), np.zeros((S, K + 1), int), np.zeros((S, K + 1), bool)
+        least, busy = np.full((S, K + 1), np.inf), np.arange(S)
+        while len(busy):
+            used[busy, at[busy]] = True
+            row, taken = rows[busy, at[busy]], used[busy]
+            reduced = table[busy, row - 1] - u[busy, row][:, None] - v[busy, 1:]
+            nearer = np.pad(~taken[:, 1:] & (reduced < least[busy, 1:]), ((0, 0), (1, 0)))
+            least[busy] = np.where(nearer, np.pad(reduced, ((0, 0), (1, 0))), least[busy])
+            way[busy] = np.where(nearer, at[busy][:, None], way[busy])
+            step = np.where(taken, np.inf, least[busy])
+            at[busy] = step.argmin(1)
+            step = step.min(1, keepdims=True)
+            u[busy[:, None], rows[busy]] += np.where(taken, step, 0)
+            v[busy] -= np.where(taken, step, 0)
+            least[busy] -= np.where(taken, 0, step)
+            busy = busy[rows[busy, at[busy]] != 0]
+        busy = np.arange(S)
+        while len(busy):
+            before = way[busy, at[busy]]
+            rows[busy, at[busy]] = rows[busy, before]
+            at[busy] = before
+            busy = busy[before != 0]
+    return torch.from_numpy(rows[:, 1:].argsort(1)).to(cost.device)
 
 
 def relabelling(features: Float[Tensor, "S K P"], sweeps: int = 3) -> Int[Tensor, "S K"]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.card import COLOURS
@@ -23,8 +24,11 @@ DPI = 130
 def png(picture: Picture) -> bytes:
     """Return a picture as PNG."""
     figure, buffer = picture.figure, io.BytesIO()
+    FigureCanvasAgg(figure)  # what it measures of texts serves layout and drawing
     figure.set_dpi(DPI)
     if (layout := figure.get_layout_engine()) is not None:
+        for spine in (each for axes in figure.axes for each in axes.spines.values()):
+            spine.set_in_layout(False)  # it has all its ticks placed again, and is no farther out than their labels
         # savefig would draw everything twice, the first time only to lay it out.
         layout.execute(figure)
         figure.set_layout_engine(None)
