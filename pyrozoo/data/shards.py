@@ -15,7 +15,7 @@ from pyrozoo.contracts.shards import Shards, edges_of
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.world import World, shares
-from pyrozoo.data.container import Data
+from pyrozoo.data.container import Data, Hidden
 from pyrozoo.data.triplets import Triplets
 
 MOST_SAMPLED = 2_000_000
@@ -23,6 +23,9 @@ MOST_SAMPLED = 2_000_000
 
 MOST_REPORTED = 5_000_000
 """Numbers of the rows that a report of rows in shards looks at."""
+
+HIDDEN = ("hidden", "validation")
+"""What containers keep of entries that a fit does not see."""
 
 
 def some_rows(data: Any, index: Tensor) -> Any:
@@ -33,15 +36,21 @@ def some_rows(data: Any, index: Tensor) -> Any:
         index: Which rows, [row], each at most once.
     """
     found = replace(data.batch(index), total_rows=None, row_index=None, notes=data.notes)
-    if data.hidden is None:
+    beside = {name: hidden for name in HIDDEN if (hidden := getattr(data, name, None)) is not None}
+    if not beside:
         return found
-    hidden, place = data.hidden, torch.full((data.shape[0],), -1, dtype=torch.long, device=index.device)
+    place = torch.full((data.shape[0],), -1, dtype=torch.long, device=index.device)
     place[index] = torch.arange(len(index), device=index.device)
+    return replace(found, **{name: _chosen_of(hidden, place, data.shape[1]) for name, hidden in beside.items()})
+
+
+def _chosen_of(hidden: Hidden, place: Tensor, columns: int) -> Hidden:
+    """Return those hidden entries whose row has a place, there."""
     kept = place[hidden.rows] >= 0
-    order = (place[hidden.rows[kept]] * data.shape[1] + hidden.columns[kept]).argsort()
+    order = (place[hidden.rows[kept]] * columns + hidden.columns[kept]).argsort()
     chosen = (place[hidden.rows[kept]], hidden.columns[kept], hidden.values[kept])
-    rows, columns, values = (each[order] for each in chosen)
-    return replace(found, hidden=replace(hidden, rows=rows, columns=columns, values=values))
+    of_rows, of_columns, values = (each[order] for each in chosen)
+    return replace(hidden, rows=of_rows, columns=of_columns, values=values)
 
 
 def together(parts: Sequence[Any]) -> Any:
@@ -50,20 +59,25 @@ def together(parts: Sequence[Any]) -> Any:
     Args:
         parts: The data, at least one.
     """
-    first, hidden, offset = parts[0], None, 0
+    first, offset = parts[0], 0
+    beside: dict[str, Hidden] = {}
     values, unobserved = [], []
     for part in parts:
         listed = isinstance(part, Triplets)
         values.append(_moved(part.values, offset) if listed else part.values)
         if listed and part.unobserved is not None:
             unobserved.append(_moved(part.unobserved, offset))
-        if part.hidden is not None:
-            hidden = replace(part.hidden, rows=part.hidden.rows + offset).joined(hidden, first.shape[1])
+        for name in HIDDEN:
+            if (hidden := getattr(part, name, None)) is not None:
+                moved = replace(hidden, rows=hidden.rows + offset)
+                beside[name] = moved.joined(beside.get(name), first.shape[1])
         offset += part.shape[0]
-    more = {"unobserved": torch.cat(unobserved) if unobserved else None} if isinstance(first, Triplets) else {}
+    more: dict[str, Any] = (
+        {"unobserved": torch.cat(unobserved) if unobserved else None} if isinstance(first, Triplets) else {}
+    )
     exposure = None if first.exposure is None else torch.cat([part.exposure for part in parts])
     labels = [label for part in parts for label in part.row_labels]
-    return replace(first, values=torch.cat(values), row_labels=labels, hidden=hidden, exposure=exposure, **more)
+    return replace(first, values=torch.cat(values), row_labels=labels, exposure=exposure, **beside, **more)
 
 
 def _moved(entries: Tensor, rows: int) -> Tensor:
@@ -126,7 +140,7 @@ def in_shards(model: Model, parts: Sequence[Data], rows: int, shards: int, world
     chosen, places = chosen_rows(rows, numbers, MOST_REPORTED), own_rows(rows, shards, world)
     seen = together([part for theirs in world.gathered(_chosen(parts, places, chosen)) for part in theirs])
     reported = tuple(chosen[(chosen >= place.start) & (chosen < place.stop)] - place.start for place in places)
-    own = tuple(posterior.on(part) for part in parts)
+    own = tuple(posterior.part(part) for part in parts)
     posterior.shards = Shards(world, shards, rows, own, reported, posterior.on(seen))
     return posterior
 

@@ -26,7 +26,7 @@ from pyrozoo.inference.state import take
 from pyrozoo.math.small_systems import backward_, factored, forward_, inverses, log_determinants
 from pyrozoo.models.gaussian_mf import cavi, em, gibbs, mle, point, queries
 from pyrozoo.models.gaussian_mf.guide import Guide
-from pyrozoo.models.gaussian_mf.likelihood import Block, Listed
+from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, residuals
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.testing.samplers import geweke
 from tests.case import Case, Oracle
@@ -113,12 +113,9 @@ def exact() -> Oracle:
 class PriorForgotten(gibbs.Solver):
     """Plant: half of the prior precision of the columns is lost."""
 
-    def side(self, state, side):
-        if side == "row":
-            return super().side(state, side)
+    def columns(self, state, found):
         halved = dataclasses.replace(state, column_precision=state.column_precision / 2)
-        new, found = super().side(halved, side)
-        return dataclasses.replace(new, column_precision=state.column_precision), found
+        return dataclasses.replace(super().columns(halved, found), column_precision=state.column_precision)
 
 
 class PrecisionAsCovariance(gibbs.Solver):
@@ -145,9 +142,9 @@ class DataIgnored(gibbs.Solver):
         fresh = {site: v**0.5 * torch.randn_like(getattr(state, site)) for site, v in deviation.items()}
         gamma = torch.distributions.Gamma(torch.full_like(like, m.noise_shape), m.noise_shape * m.noise_variance)
         new = dataclasses.replace(state, **fresh, noise_variance=1 / gamma.sample())
-        found = self.listed.regress("column", point.block(self.model, new, "row"))
-        rss = point.squares(self.listed, self.model, new, found)
-        return new, point.log_likelihood(self.listed, new, rss) + point.log_prior(self.model, new)
+        found = self.posterior.listed.regress("column", point.block(self.model, new, "row"))
+        rss = point.squares(self.extent, self.model, new, found)
+        return new, point.log_likelihood(self.extent, new, rss) + point.log_prior(self.model, self.posterior, new)
 
 
 def lose(data: Ratings) -> Ratings:
@@ -321,7 +318,7 @@ def test_conditionals_are_those_of_numpy(options, side, dense, monkeypatch):
     monkeypatch.setattr("pyrozoo.models.gaussian_mf.likelihood.DENSE", 3 if dense else 0)
     solver = gibbs.Solver(Posterior.of(model, data))
     state = point.complete(model, vars(start(solver)))
-    conditional, _ = point.conditional(model, solver.listed, state, side)
+    conditional, _ = point.conditional(model, solver.posterior.listed, state, side)
     mode = conditional.mode("w")
     block, _ = conditional.moments("w")
     entries, chain = data.values.numpy(), 2
@@ -351,8 +348,8 @@ def test_draws_have_the_conditionals_moments():
     solver = gibbs.Solver(Posterior.of(MODEL, data))
     state = point.complete(MODEL, vars(take(start(solver, 1), torch.zeros(20_000, dtype=torch.long))))
     with seeded(1):
-        new, _ = solver.side(state, "column")
-    conditional, _ = point.conditional(MODEL, solver.listed, state, "column")
+        new = solver.columns(state, solver.posterior.listed.regress("column", point.block(MODEL, state, "row")))
+    conditional, _ = point.conditional(MODEL, solver.posterior.listed, state, "column")
     block, _ = conditional.moments("w")
     w = torch.cat([new.column_factors, new.column_offsets[..., None]], -1)
     mean, covariance = block.mean[:, 0].T, block.covariance[:, :, 0].permute(2, 0, 1)
@@ -368,7 +365,8 @@ def test_residuals_are_those_of_every_rating(options):
     model, data = OPTIONS[options], simulated(OPTIONS[options])
     solver = gibbs.Solver(Posterior.of(model, data))
     state = point.complete(model, vars(start(solver)))
-    rss = point.squares(solver.listed, model, state, solver.listed.regress("column", point.block(model, state, "row")))
+    found = solver.posterior.listed.regress("column", point.block(model, state, "row"))
+    rss = point.squares(solver.extent, model, state, found)
     i, j = data.values[:, :2].long().unbind(1)
     fitted = (state.row_factors[:, i] * state.column_factors[:, j]).sum(-1)
     fitted = fitted + state.mean[:, None] + state.row_offsets[:, i] + state.column_offsets[:, j]
@@ -381,7 +379,7 @@ def test_expected_residuals_are_those_of_draws_from_q():
     state = start(solver, 1, 5)
     blocks = {side: solver.block(state, side) for side in point.SIDES}
     found = solver.listed.regress("column", blocks["row"])
-    total, first = solver.listed.residuals(blocks["row"], blocks["column"], found)
+    total, first = residuals(blocks["column"], found)
     with seeded(2):
         draws = solver.answer(take(state, torch.zeros(20_000, dtype=torch.long))).draws()
     i, j = data.values[:, :2].long().unbind(1)
@@ -463,10 +461,11 @@ def test_what_slides_between_a_factor_and_offsets_is_drawn_from_its_conditional(
     """A grid of the program's own log prior along the slide, of which one factor is moved, gives mean and spread."""
     model = dataclasses.replace(OPTIONS[options], num_factors=1)
     data = simulated(model)
-    state = point.complete(model, vars(start(gibbs.Solver(Posterior.of(model, data)), 1)))
+    posterior = Posterior.of(model, data)
+    state = point.complete(model, vars(start(gibbs.Solver(posterior), 1)))
     many = point.Point(**{name: value.repeat(20_000, *[1] * (value.ndim - 1)) for name, value in vars(state).items()})
     with seeded(0):
-        by = (point.slide(model, many, "row", 1.0).row_factors - many.row_factors)[:, 0, 0]
+        by = (point.slide(model, posterior, many, "row", 1.0).row_factors - many.row_factors)[:, 0, 0]
     at = torch.linspace(-6, 6, 2001, dtype=torch.float64)
     V = state.column_factors[0, :, 0]
     along = point.Point(**{name: value.repeat(len(at), *[1] * (value.ndim - 1)) for name, value in vars(state).items()})
@@ -474,24 +473,24 @@ def test_what_slides_between_a_factor_and_offsets_is_drawn_from_its_conditional(
         along, row_factors=along.row_factors + at[:, None, None], column_offsets=along.column_offsets - at[:, None] * V,
         row_mean=along.row_mean + (at[:, None] if model.hierarchical else 0),
     )  # fmt: skip
-    weight = point.log_prior(model, along).softmax(0)
+    weight = point.log_prior(model, posterior, along).softmax(0)
     mean = (weight * at).sum()
     sd = (weight * (at - mean).square()).sum().sqrt()
     assert abs(by.mean() - mean) < 5 * sd / 20_000**0.5
     assert abs(by.std() / sd - 1) < 5 / 40_000**0.5
-    mode = point.slide(model, state, "row", 0.0)
+    mode = point.slide(model, posterior, state, "row", 0.0)
     assert abs(float((mode.row_factors - state.row_factors)[0, 0, 0] - mean)) < 1e-3 * float(sd)
 
 
 def test_a_shift_moves_nothing_that_the_ratings_see():
-    data = simulated()
-    state = point.complete(MODEL, vars(start(gibbs.Solver(Posterior.of(MODEL, data)))))
+    posterior = Posterior.of(MODEL, simulated())
+    state = point.complete(MODEL, vars(start(gibbs.Solver(posterior))))
     with seeded(0):
-        moved = point.shift(MODEL, state, "row", 1.0)
+        moved = point.shift(MODEL, posterior, state, "row", 1.0)
     assert (moved.mean != state.mean).all()
     torch.testing.assert_close(moved.mean[:, None] + moved.row_offsets, state.mean[:, None] + state.row_offsets)
-    best = point.shift(MODEL, state, "row", 0.0)
-    assert (point.log_prior(MODEL, best) >= point.log_prior(MODEL, moved)).all()
+    best = point.shift(MODEL, posterior, state, "row", 0.0)
+    assert (point.log_prior(MODEL, posterior, best) >= point.log_prior(MODEL, posterior, moved)).all()
 
 
 # CAVI, EM, MLE --------------------------------------------------------------------------------------------------------
@@ -549,16 +548,16 @@ def test_the_hierarchical_mode_is_climbed_to():
 def test_what_rows_and_columns_trade_is_at_its_mode(options, shape):
     """No A near the one chosen makes U A and V A^-T more probable, mean and precision at their mode; products stay."""
     model = dataclasses.replace(OPTIONS[options], num_factors=3)
-    data = simulated(model, missing=0.0, rows=shape[0], columns=shape[1])
-    state = point.complete(model, Posterior.of(model, data).initial(4))
-    best = point.traded(model, state)
+    posterior = Posterior.of(model, simulated(model, missing=0.0, rows=shape[0], columns=shape[1]))
+    state = point.complete(model, posterior.initial(4))
+    best = point.traded(model, posterior, state)
     product = best.row_factors @ best.column_factors.mT
     torch.testing.assert_close(product, state.row_factors @ state.column_factors.mT)
 
     def climbed(one):
         for side in point.SIDES if model.hierarchical else ():
-            one = em.Solver(Posterior.of(model, data)).above(one, side)
-        return point.log_prior(model, one)
+            one = em.Solver(posterior).above(one, side)
+        return point.log_prior(model, posterior, one)
 
     assert (climbed(best) > climbed(state) + 0.1).all()
     generator = torch.Generator().manual_seed(0)
@@ -659,7 +658,7 @@ def test_svi_s_bound_is_pyros_and_cavi_s():
     diagonal = {side: torch.diag_embed(q[side].variance).permute(1, 2, 0)[:, :, None] for side in q}
     blocks = {side: Block(q[side].mean.T[:, None], diagonal[side]) for side in q}
     listed = Listed(data, False)
-    rss, _ = listed.residuals(blocks["row"], blocks["column"], listed.regress("column", blocks["row"]))
+    rss, _ = residuals(blocks["column"], listed.regress("column", blocks["row"]))
     elbo = -0.5 * (len(data.values) * math.log(2 * math.pi * model.noise_variance) + rss / model.noise_variance) - kl
     for values in (draws, plain):
         values = torch.tensor(values)

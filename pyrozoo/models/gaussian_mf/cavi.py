@@ -15,7 +15,7 @@ from pyrozoo.contracts import solver
 from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
-from pyrozoo.models.gaussian_mf.likelihood import Block, Side
+from pyrozoo.models.gaussian_mf.likelihood import Block, Side, residuals
 from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, Conditional, NormalWishart, block, complete
 from pyrozoo.models.gaussian_mf.posterior import Posterior
 
@@ -101,7 +101,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
             centre = getattr(state, f"{side}_centre")
             conditional = Conditional.of(model, found, prior, centre, self.tau(state), state.mean - listed.centre)
             now[side], logs[side] = conditional.moments(f"the precision of a {side}'s factors")
-        rss, first = listed.residuals(now["row"], now["column"], found)
+        rss, first = residuals(now["column"], found)
         mean, variance = state.mean.double(), state.mean_variance.double()
         if model.offsets:
             tau, middle = self.tau(state).double(), listed.centre

@@ -36,8 +36,8 @@ class Solver(gibbs.Solver, kind="point", monotone=True):
         state = super().unseen(state)
         if self.model.offsets and not self.model.hierarchical:
             for side in SIDES:
-                state = point.slide(self.model, state, side, self.spread)
-        return point.traded(self.model, state)
+                state = point.slide(self.model, self.posterior, state, side, self.spread)
+        return point.traded(self.model, self.posterior, state)
 
     def hyper(self, found: NormalWishart) -> tuple[Tensor, Tensor]:
         """Return the joint mode."""

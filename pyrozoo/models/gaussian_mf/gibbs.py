@@ -12,13 +12,15 @@ from torch import Tensor
 
 from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.models.gaussian_mf import point
-from pyrozoo.models.gaussian_mf.likelihood import Regressions, Side, expected
+from pyrozoo.models.gaussian_mf.likelihood import Extent, Regressions, Side, expected, residuals
 from pyrozoo.models.gaussian_mf.point import SIDES, Conditional, NormalWishart, Point
 from pyrozoo.models.gaussian_mf.posterior import Posterior
 from pyrozoo.models.gaussian_mf.queries import noise_variance
 
+BY_ROW = "row_factors", "row_offsets"
 
-class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
+
+class Solver(PointSolver, kind="samples", objective="log_joint", of="result", by_row=BY_ROW):
     """Gibbs (Salakhutdinov and Mnih 2008, section 3.3): rows, columns, mean, noise, means and precisions of factors.
 
     With offsets a row's factors and its offset are one block, and constants move freely between the mean, the offsets
@@ -29,7 +31,9 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
 
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
-        self.listed, self.state_class = posterior.listed, point.state_class(tuple(posterior.sites))
+        self.state_class = point.state_class(tuple(posterior.sites))
+        size = posterior.total(lambda part: torch.tensor(len(part.data.values)))
+        self.extent = Extent(int(size), posterior.listed.centre)
 
     def step(self, state: Any) -> tuple[Any, Info]:
         """Draw every block in turn; return the log joint of the result."""
@@ -39,26 +43,40 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
 
     def sweep(self, state: Point) -> tuple[Point, Float[Tensor, C]]:
         """Do it."""
-        model, listed = self.model, self.listed
-        state, _ = self.side(state, "row")
+        model, extent = self.model, self.extent
         # The columns' sums over the rows hold for all that follows, which leaves rows and columns alone.
-        state, found = self.side(state, "column")
+        state, found = self.rows(state)
+        state = self.columns(state, found)
         if model.offsets:
             state = self.centre(state, found)
-        rss = point.squares(listed, model, state, found)
+        rss = point.squares(extent, model, state, found)
         if model.learn_noise:
             state = replace(state, noise_variance=self.noise(rss).to(state.mean.dtype))
         state = self.unseen(state)
         if model.hierarchical:
             for side in SIDES:
                 state = self.above(state, side)
-        objective = point.log_likelihood(listed, state, rss) + point.log_prior(model, state)
+        objective = point.log_likelihood(extent, state, rss) + point.log_prior(model, self.posterior, state)
         return state, objective.to(state.mean.dtype)
 
-    def side(self, state: Point, side: Side) -> tuple[Point, Regressions]:
-        """Draw factors and offsets of all rows, or of all columns, given the other side; return its sums too."""
-        conditional, found = point.conditional(self.model, self.listed, state, side)
-        return point.with_block(state, side, self.chosen(conditional, f"the precision of a {side}'s factors")), found
+    def rows(self, state: Point) -> tuple[Point, Regressions]:
+        """Draw factors and offsets of all rows given the columns; return the columns' sums over them, too."""
+        model, sites = self.model, self.posterior.by_row
+
+        def draw(part: Posterior) -> tuple[dict[str, Tensor], Regressions]:
+            conditional, _ = point.conditional(model, part.listed, state, "row")
+            new = point.with_block(state, "row", self.chosen(conditional, "the precision of a row's factors"))
+            return {site: getattr(new, site) for site in sites}, part.listed.regress(
+                "column", point.block(model, new, "row")
+            )  # fmt: skip
+
+        rows, found = self.posterior.over_rows(draw)
+        return replace(state, **rows), found
+
+    def columns(self, state: Point, found: Regressions) -> Point:
+        """Draw factors and offsets of all columns given the sums over rows."""
+        conditional = point.given(self.model, found, self.extent.centre, state, "column")
+        return point.with_block(state, "column", self.chosen(conditional, "the precision of a column's factors"))
 
     def chosen(self, conditional: Conditional, what: str) -> Float[Tensor, "L C n"]:
         """Draw from the conditional."""
@@ -66,10 +84,9 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
 
     def centre(self, state: Point, found: Regressions) -> Point:
         """Draw the mean given all else."""
-        rows, columns = (point.block(self.model, state, side) for side in SIDES)
-        _, first = self.listed.residuals(rows, columns, found)
-        tau, prior, middle = 1 / state.noise_variance.double(), 1 / self.model.mean_variance, self.listed.centre
-        precision = prior + tau * self.listed.size
+        _, first = residuals(point.block(self.model, state, "column"), found)
+        tau, prior, middle = 1 / state.noise_variance.double(), 1 / self.model.mean_variance, self.extent.centre
+        precision = prior + tau * self.extent.size
         noise = self.spread * torch.randn_like(first) / precision.sqrt()
         mean = middle + (tau * first - prior * middle) / precision + noise
         return replace(state, mean=mean.to(state.mean.dtype))
@@ -82,22 +99,21 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result"):
     def noise_posterior(self, rss: Float[Tensor, C]) -> tuple[Float[Tensor, C], Float[Tensor, C]]:
         """Return shape and scale of the noise variance's conditional."""
         a = self.model.noise_shape
-        return torch.full_like(rss, a + 0.5 * self.listed.size), a * self.model.noise_variance + 0.5 * rss
+        return torch.full_like(rss, a + 0.5 * self.extent.size), a * self.model.noise_variance + 0.5 * rss
 
     def unseen(self, state: Point) -> Point:
         """Draw what no rating sees: constants between mean, offsets and the factors' means."""
         if self.model.offsets:
             for side in SIDES:
-                state = point.shift(self.model, state, side, self.spread)
+                state = point.shift(self.model, self.posterior, state, side, self.spread)
                 if self.model.hierarchical:
-                    state = point.slide(self.model, state, side, self.spread)
+                    state = point.slide(self.model, self.posterior, state, side, self.spread)
         return state
 
     def above(self, state: Point, side: Side) -> Point:
         """Draw mean and precision of one side's factors."""
-        factors = getattr(state, f"{side}_factors").double()
-        variance = self.model.factor_variance(side)
-        found = NormalWishart.of(self.model, variance, factors.sum(1), factors.mT @ factors, factors.shape[1])
+        variance, sums = self.model.factor_variance(side), point.sums(self.posterior, state, side)
+        found = NormalWishart.of(self.model, variance, *sums, point.count(self.posterior, side))
         mean, precision = self.hyper(found)
         like = state.mean.dtype
         return replace(state, **{f"{side}_mean": mean.to(like), f"{side}_precision": precision.to(like)})

@@ -109,16 +109,71 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Apart:
+    """What residuals are made of beside the columns and their regressions: sums over all listed pairs of rows.
+
+    Attributes:
+        squares: Of r^2, r what is above ``Listed.centre``.
+        total: Of r.
+        crossed: Of r E a, by chain; None without offsets.
+        offsets: Of E a.
+        offset_squares: Of E a^2.
+    """
+
+    squares: Float[Tensor, ""]
+    total: Float[Tensor, ""]
+    crossed: Float[Tensor, C] | None = None
+    offsets: Float[Tensor, C] | None = None
+    offset_squares: Float[Tensor, C] | None = None
+
+
+@dataclass(frozen=True)
 class Regressions:
     """Sums over the listed pairs of each row (or column), from which p(w_i | the other side) is made.
 
     Attributes:
         gram: Lower triangles of the sums of E x x^T, row by row.
         dot: Sums of E x (r - b), b the offset of the other side and r what is above ``Listed.centre``; mu is not in it.
+        apart: Of columns, what residuals need of the rows beside.
     """
 
     gram: Float[Tensor, "F C n"]
     dot: Float[Tensor, "L C n"]
+    apart: Apart | None = None
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What is known of all ratings together.
+
+    Attributes:
+        size: How many there are.
+        centre: What they are held above.
+    """
+
+    size: int
+    centre: float
+
+
+def residuals(columns: Block, found: Regressions) -> tuple[Float[Tensor, C], Float[Tensor, C]]:
+    """Return E sum (r - a - b - u . v)^2 and E sum (r - a - b - u . v), r above ``centre``, in double precision.
+
+    Args:
+        columns: The columns.
+        found: Regressions of the columns on the rows.
+    """
+    L, apart = len(columns.mean), found.apart
+    assert apart is not None
+    i, j = torch.tril_indices(L, L, device=columns.mean.device)
+    twice = torch.where(i == j, 1.0, 2.0).double()[:, None, None]
+    w, gram = columns.mean.double(), found.gram.double()
+    quadratic = (gram * columns.second().double() * twice).sum((0, 2))
+    total = apart.squares - 2 * (w * found.dot.double()).sum((0, 2)) + quadratic
+    if apart.crossed is None or apart.offsets is None or apart.offset_squares is None:
+        return total.clamp(min=0), total.new_zeros(total.shape)
+    total = total - 2 * apart.crossed + apart.offset_squares
+    first = apart.total - apart.offsets - (w * gram[-L:]).sum((0, 2))
+    return total.clamp(min=0), first
 
 
 class Listed:
@@ -130,13 +185,15 @@ class Listed:
     Args:
         data: The ratings.
         offsets: Whether the model has offsets.
+        centre: What they are held above, of some ratings of many; None: their mean.
     """
 
-    def __init__(self, data: Ratings, offsets: bool):
+    def __init__(self, data: Ratings, offsets: bool, centre: float | None = None):
         self.offsets, self.size = offsets, len(data.values)
         (N, M), pattern = data.shape, data.pattern
         wide = data.counts.double()
-        self.centre = float(wide.mean()) if offsets and self.size else 0.0
+        mean = float(wide.mean()) if offsets and self.size else 0.0
+        self.centre = mean if centre is None else centre
         wide = wide - self.centre
         r = wide.to(data.counts.dtype)
         self.squares = wide.square().sum()
@@ -162,9 +219,9 @@ class Listed:
 
     def regress(self, side: Side, other: Block) -> Regressions:
         """Sum up what the listed pairs say of one side given the other."""
-        second = other.second()
+        second, apart = other.second(), self._apart(other) if side == "column" else None
         if not self.offsets:
-            return Regressions(self.product("mask", side, second), self.product("ratings", side, other.mean))
+            return Regressions(self.product("mask", side, second), self.product("ratings", side, other.mean), apart)
         K = len(other.mean) - 1
         F = K * (K + 1) // 2
         # In place of the last coordinate, the offset of the other side, x has a 1.
@@ -173,26 +230,11 @@ class Listed:
         cross = torch.cat([second[F : F + K], other.mean[K:]])
         sums = self.product("mask", side, torch.cat([second[:F], x, cross]))
         gram, lost = sums[: F + K + 1], sums[F + K + 1 :]
-        return Regressions(gram, self.product("ratings", side, x) - lost)
+        return Regressions(gram, self.product("ratings", side, x) - lost, apart)
 
-    def residuals(self, rows: Block, columns: Block, found: Regressions) -> tuple[Float[Tensor, C], Float[Tensor, C]]:
-        """Return E sum (r - a - b - u . v)^2 and E sum (r - a - b - u . v), r above ``centre``, in double precision.
-
-        Args:
-            rows: The rows.
-            columns: The columns.
-            found: Regressions of the columns on these rows.
-        """
-        L = len(columns.mean)
-        i, j = torch.tril_indices(L, L, device=columns.mean.device)
-        twice = torch.where(i == j, 1.0, 2.0).double()[:, None, None]
-        w, gram = columns.mean.double(), found.gram.double()
-        quadratic = (gram * columns.second().double() * twice).sum((0, 2))
-        total = self.squares - 2 * (w * found.dot.double()).sum((0, 2)) + quadratic
+    def _apart(self, rows: Block) -> Apart:
         if not self.offsets:
-            return total.clamp(min=0), total.new_zeros(total.shape)
+            return Apart(self.squares, self.sums.sum())
         a = rows.mean[-1].double()
         square = a.square() if rows.covariance is None else a.square() + rows.covariance[-1, -1].double()
-        total = total - 2 * a @ self.sums + square @ self.counts
-        first = self.sums.sum() - a @ self.counts - (w * gram[-L:]).sum((0, 2))
-        return total.clamp(min=0), first
+        return Apart(self.squares, self.sums.sum(), a @ self.sums, a @ self.counts, square @ self.counts)

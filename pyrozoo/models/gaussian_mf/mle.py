@@ -39,7 +39,9 @@ class Solver(em.Solver, objective="penalised_log_likelihood"):
             raise SettingError("mle has no priors to learn: use model.hierarchical=false")
         names = ("row_factor_variance", "column_factor_variance", "mean_variance", "offset_variance")
         flat = replace(model, **{name: FLAT * getattr(model, name) for name in names})
-        super().__init__(Posterior(flat, data))
+        wide = Posterior(flat, data)
+        wide.shards = posterior.shards
+        super().__init__(wide)
         variance = float(data.counts.double().var(correction=0))
         self.least = LEAST_NOISE * variance or LEAST_NOISE * model.noise_variance
 
@@ -48,9 +50,12 @@ class Solver(em.Solver, objective="penalised_log_likelihood"):
         state, objective = super().sweep(state)
         fixed = replace(self.model, learn_noise=False)
         nothing = replace(state, **{name: torch.zeros_like(getattr(state, name)) for name in PENALISED})
-        penalty = log_prior(fixed, state) - log_prior(fixed, nothing)
-        return state, (objective.double() - log_prior(self.model, state) + penalty).to(objective.dtype)
+        before, of_fixed, of_nothing = (
+            log_prior(model, self.posterior, each)
+            for model, each in ((self.model, state), (fixed, state), (fixed, nothing))
+        )
+        return state, (objective.double() - before + (of_fixed - of_nothing)).to(objective.dtype)
 
     def noise(self, rss: Float[Tensor, C]) -> Float[Tensor, C]:
         """Return the mean squared residual."""
-        return (rss / self.listed.size).clamp(min=self.least)
+        return (rss / self.extent.size).clamp(min=self.least)

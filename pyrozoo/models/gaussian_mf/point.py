@@ -8,17 +8,20 @@ the columns: precision Lambda + tau sum x x^T, mean its inverse times (Lambda m 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Values
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.small_systems import backward_, blocks, factored, forward_, inverses, log_determinants
-from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, Regressions, Side
+from pyrozoo.models.gaussian_mf.likelihood import Block, Extent, Listed, Regressions, Side, residuals
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 
 SIDES: tuple[Side, Side] = ("row", "column")
@@ -67,6 +70,18 @@ def complete(model: GaussianMF, known: Values) -> Point:
     return Point(**{**fixed, **known})
 
 
+def over(posterior: Posterior, side: Side, function: Callable[..., Any], *values: Tensor) -> tuple[Any, Any]:
+    """Do for the rows, which may be in shards, or for the columns what ``Posterior.over_rows`` does."""
+    if side == "column":
+        return function(*values)
+    return posterior.over_rows(lambda _, *given: function(*given), *values)
+
+
+def count(posterior: Posterior, side: Side) -> int:
+    """Return how many rows, or columns, there are."""
+    return posterior.rows if side == "row" else posterior.data.shape[1]
+
+
 def block(model: GaussianMF, state: Point, side: Side) -> Block:
     """Return factors and offsets of one side."""
     offsets = getattr(state, f"{side}_offsets") if model.offsets else None
@@ -76,10 +91,8 @@ def block(model: GaussianMF, state: Point, side: Side) -> Block:
 def with_block(state: Point, side: Side, w: Float[Tensor, "L C n"]) -> Point:
     """Return the state with factors and offsets of one side replaced."""
     K = state.row_mean.shape[-1]
-    changes = {f"{side}_factors": w[:K].permute(1, 2, 0).contiguous()}
-    if len(w) > K:
-        changes[f"{side}_offsets"] = w[K].contiguous()
-    return replace(state, **changes)
+    offsets = w[K].contiguous() if len(w) > K else w.new_zeros(()).expand(w.shape[1:])
+    return replace(state, **{f"{side}_factors": w[:K].permute(1, 2, 0).contiguous(), f"{side}_offsets": offsets})
 
 
 @dataclass(frozen=True)
@@ -228,9 +241,13 @@ class NormalWishart:
 def conditional(model: GaussianMF, listed: Listed, state: Point, side: Side) -> tuple[Conditional, Regressions]:
     """Return p(w_i | all else) of one side, and the sums that it is made of."""
     found = listed.regress(side, block(model, state, OTHER[side]))
+    return given(model, found, listed.centre, state, side), found
+
+
+def given(model: GaussianMF, found: Regressions, centre: float, state: Point, side: Side) -> Conditional:
+    """Return p(w_i | all else) of one side from the sums over ratings, which are held above ``centre``."""
     above = getattr(state, f"{side}_precision"), getattr(state, f"{side}_mean")
-    mean = state.mean - listed.centre
-    return Conditional.of(model, found, *above, 1 / state.noise_variance, mean), found
+    return Conditional.of(model, found, *above, 1 / state.noise_variance, state.mean - centre)
 
 
 def marginal(model: GaussianMF, listed: Listed, data: Ratings, state: Point) -> Float[Tensor, "C N"]:
@@ -246,7 +263,7 @@ def marginal(model: GaussianMF, listed: Listed, data: Ratings, state: Point) -> 
     return found.evidence("the precision of a row's factors") + 0.5 * fixed
 
 
-def shift(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
+def shift(model: GaussianMF, posterior: Posterior, state: Point, side: Side, spread: float) -> Point:
     """Move a constant between the mean and the offsets of one side, which the likelihood does not see.
 
     Its conditional given all else is normal: ``spread`` 1 draws from it, 0 takes its mode. Without this move, mean and
@@ -254,13 +271,14 @@ def shift(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
     """
     name = f"{side}_offsets"
     offsets = getattr(state, name)
-    precision = 1 / model.mean_variance + offsets.shape[1] / model.offset_variance
-    centre = (offsets.sum(1) / model.offset_variance - state.mean / model.mean_variance) / precision
+    _, total = over(posterior, side, lambda each: ((), each.sum(1)), offsets)
+    precision = 1 / model.mean_variance + count(posterior, side) / model.offset_variance
+    centre = (total / model.offset_variance - state.mean / model.mean_variance) / precision
     by = centre + spread * precision**-0.5 * torch.randn_like(centre)
     return replace(state, mean=state.mean + by, **{name: offsets - by[:, None]})
 
 
-def slide(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
+def slide(model: GaussianMF, posterior: Posterior, state: Point, side: Side, spread: float) -> Point:
     """Move a vector between the factors of one side, their mean with them, and the offsets of the other.
 
     For every c, (u_i + c) . v_j + (b_j - c . v_j) says what u_i . v_j + b_j did. In the hierarchical model m moves
@@ -268,26 +286,41 @@ def slide(model: GaussianMF, state: Point, side: Side, spread: float) -> Point:
     takes its mode.
     """
     factors, mean, offsets = f"{side}_factors", f"{side}_mean", f"{OTHER[side]}_offsets"
-    V, b, m = (getattr(state, name).double() for name in (f"{OTHER[side]}_factors", offsets, mean))
-    above = model.mean_strength * getattr(state, f"{side}_precision").double()
+    other, m, like = (
+        (getattr(state, f"{OTHER[side]}_factors"), getattr(state, offsets)),
+        getattr(state, mean),
+        state.mean.dtype,
+    )
+
+    def said(V: Tensor, b: Tensor) -> tuple[Any, Any]:
+        V = V.double()
+        return (), (V.mT @ V, V.mT @ b.double().unsqueeze(-1))
+
+    _, (second, cross) = over(posterior, OTHER[side], said, *other)
+    m, above = m.double(), model.mean_strength * getattr(state, f"{side}_precision").double()
     if not model.hierarchical:  # the factors themselves are held to 0
-        count = getattr(state, factors).shape[1]
-        above, m = count / model.mean_strength * above, getattr(state, factors).double().mean(1)
-    precision = above + V.mT @ V / model.offset_variance
-    pull = (V.mT @ b.unsqueeze(-1)) / model.offset_variance - above @ m.unsqueeze(-1)
+        n, (_, total) = count(posterior, side), over(posterior, side, _total, getattr(state, factors))
+        above, m = n / model.mean_strength * above, total / n
+    precision = above + second / model.offset_variance
+    pull = cross / model.offset_variance - above @ m.unsqueeze(-1)
     root = torch.linalg.cholesky(precision)
     by = torch.cholesky_solve(pull, root)
     if spread:
         by = by + spread * torch.linalg.solve_triangular(root.mT, torch.randn_like(by), upper=True)
-    by, like = by.squeeze(-1), state.mean.dtype
-    moved = {
-        factors: getattr(state, factors) + by.unsqueeze(1).to(like),
-        offsets: (b - (V @ by.unsqueeze(-1)).squeeze(-1)).to(like),
-    }
-    return replace(state, **moved, **({mean: (m + by).to(like)} if model.hierarchical else {}))
+
+    def against(V: Tensor, b: Tensor) -> tuple[Any, Any]:
+        return (b.double() - (V.double() @ by).squeeze(-1)).to(like), ()
+
+    moved = {offsets: over(posterior, OTHER[side], against, *other)[0]}
+    moved[factors] = getattr(state, factors) + by.mT.to(like)
+    return replace(state, **moved, **({mean: (m + by.squeeze(-1)).to(like)} if model.hierarchical else {}))
 
 
-def traded(model: GaussianMF, state: Point) -> Point:
+def _total(factors: Tensor) -> tuple[Any, Any]:
+    return (), factors.double().sum(1)
+
+
+def traded(model: GaussianMF, posterior: Posterior, state: Point) -> Point:
     """Return the most probable of all U A and V A^-T, whose products are the same, what stands above them at its mode.
 
     In the basis where the second moments Q of both sides are the same diagonal matrix D, the best A scales each
@@ -295,7 +328,7 @@ def traded(model: GaussianMF, state: Point) -> Point:
     a side is -n/2 log |p I + Q|, so that b is where -n_u/2 log(p_u + d b) - n_v/2 log(p_v + d / b) is highest: the root
     of a quadratic equation. Otherwise it is -tr Q / 2 p, and b = sqrt(p_u / p_v).
     """
-    (u, p_u, n_u), (v, p_v, n_v) = (_moments(model, state, side) for side in SIDES)
+    (u, p_u, n_u), (v, p_v, n_v) = (_moments(model, posterior, state, side) for side in SIDES)
     size = u.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
     # Directions that there are too few rows for are 0, and stay it; the ridge gives them a basis.
     root, bad = torch.linalg.cholesky_ex(u + RIDGE * size * torch.eye(len(u[0]), dtype=u.dtype, device=u.device))
@@ -318,19 +351,36 @@ def traded(model: GaussianMF, state: Point) -> Point:
     moved = {}
     for side, way in zip(SIDES, ways, strict=True):
         factors = getattr(state, f"{side}_factors")
-        moved[f"{side}_factors"] = torch.where(better[:, None, None], factors @ way.to(factors.dtype), factors)
+        turned = partial(_turned, better=better[:, None, None], way=way.to(factors.dtype))
+        moved[f"{side}_factors"], _ = over(posterior, side, turned, factors)
     return replace(state, **moved)
 
 
-def _moments(model: GaussianMF, state: Point, side: Side) -> tuple[Float[Tensor, "C K K"], float, float]:
+def _turned(factors: Tensor, better: Tensor, way: Tensor) -> tuple[Any, Any]:
+    return torch.where(better, factors @ way, factors), ()
+
+
+def sums(posterior: Posterior, state: Point, side: Side) -> tuple[Float[Tensor, "C K"], Float[Tensor, "C K K"]]:
+    """Return the sums of one side's u and u u^T, in double precision."""
+
+    def said(factors: Tensor) -> tuple[Any, Any]:
+        factors = factors.double()
+        return (), (factors.sum(1), factors.mT @ factors)
+
+    found: tuple[Tensor, Tensor] = over(posterior, side, said, getattr(state, f"{side}_factors"))[1]
+    return found
+
+
+def _moments(
+    model: GaussianMF, posterior: Posterior, state: Point, side: Side
+) -> tuple[Float[Tensor, "C K K"], float, float]:
     """Return the second moments Q of one side that its prior looks at, and p and n of that prior (``_profile``)."""
-    factors, variance = getattr(state, f"{side}_factors").double(), model.factor_variance(side)
-    second = factors.mT @ factors
+    variance, (first, second) = model.factor_variance(side), sums(posterior, state, side)
     if not model.hierarchical:
         return second, variance, 1.0
-    found = NormalWishart.of(model, variance, factors.sum(1), second, factors.shape[1])
+    found = NormalWishart.of(model, variance, first, second, count(posterior, side))
     p = model.wishart_degrees * variance
-    eye = torch.eye(model.num_factors, dtype=factors.dtype, device=factors.device)
+    eye = torch.eye(model.num_factors, dtype=second.dtype, device=second.device)
     return found.inverse_scale - p * eye, p, found.degrees - model.num_factors
 
 
@@ -341,33 +391,40 @@ def _profile(model: GaussianMF, Q: Float[Tensor, "C K K"], p: float, n: float) -
     return -0.5 * n * torch.logdet(Q + p * torch.eye(Q.shape[-1], dtype=Q.dtype, device=Q.device))
 
 
-def log_likelihood(listed: Listed, state: Point, rss: Float[Tensor, C]) -> Float[Tensor, C]:
+def log_likelihood(extent: Extent, state: Point, rss: Float[Tensor, C]) -> Float[Tensor, C]:
     """Return log p(ratings | all) from the residual sum of squares."""
     s = state.noise_variance.double()
-    return -0.5 * (listed.size * (2 * math.pi * s).log() + rss / s)
+    return -0.5 * (extent.size * (2 * math.pi * s).log() + rss / s)
 
 
-def squares(listed: Listed, model: GaussianMF, state: Point, found: Regressions) -> Float[Tensor, C]:
+def squares(extent: Extent, model: GaussianMF, state: Point, found: Regressions) -> Float[Tensor, C]:
     """Return the residual sum of squares; ``found`` are the regressions of the columns on the state's rows."""
-    total, first = listed.residuals(block(model, state, "row"), block(model, state, "column"), found)
-    mean = state.mean.double() - listed.centre
-    return (total - 2 * mean * first + listed.size * mean.square()).clamp(min=0) if model.offsets else total
+    total, first = residuals(block(model, state, "column"), found)
+    mean = state.mean.double() - extent.centre
+    return (total - 2 * mean * first + extent.size * mean.square()).clamp(min=0) if model.offsets else total
 
 
-def log_prior(model: GaussianMF, state: Point) -> Float[Tensor, C]:
+def log_prior(model: GaussianMF, posterior: Posterior, state: Point) -> Float[Tensor, C]:
     """Return log p of all sites, hand-summed in double precision; a test holds it to the Pyro program."""
     total = torch.zeros(len(state.mean), dtype=torch.float64, device=state.mean.device)
+
+    def said(factors: Tensor, offsets: Tensor, mean: Tensor) -> tuple[Any, Any]:
+        away = factors - mean.unsqueeze(1)
+        logs = _log_normal(offsets.double(), model.offset_variance).sum(-1) if model.offsets else None
+        return (), ((away.mT @ away).double(), logs)
+
     for side in SIDES:
-        away = getattr(state, f"{side}_factors") - getattr(state, f"{side}_mean").unsqueeze(1)
+        values = (getattr(state, f"{side}_{name}") for name in ("factors", "offsets"))
+        _, (second, logs) = over(posterior, side, partial(said, mean=getattr(state, f"{side}_mean")), *values)
         precision = getattr(state, f"{side}_precision").double()
-        K, n = model.num_factors, away.shape[1]
+        K, n = model.num_factors, count(posterior, side)
         total += 0.5 * (n * (torch.logdet(precision) - K * math.log(2 * math.pi)))
-        total -= 0.5 * (precision * (away.mT @ away).double()).sum((-1, -2))
+        total -= 0.5 * (precision * second).sum((-1, -2))
         if model.hierarchical:
             above = NormalWishart.prior(model, model.factor_variance(side), precision)
             total += above.log_prob(getattr(state, f"{side}_mean").double(), precision)
         if model.offsets:
-            total += _log_normal(getattr(state, f"{side}_offsets").double(), model.offset_variance).sum(-1)
+            total += logs
     if model.offsets:
         total += _log_normal(state.mean.double(), model.mean_variance)
     if model.learn_noise:

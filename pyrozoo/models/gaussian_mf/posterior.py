@@ -56,10 +56,19 @@ class Posterior(HandBuilt):
             result |= {"mean": (), "row_offsets": ("row",), "column_offsets": ("column",)}
         return result
 
+    centre: float | None = None
+    """What ratings are held above, of some rows of many; None: their mean."""
+
+    def part(self, data: Ratings) -> Posterior:
+        """Return the posterior of one shard of the rows, whose ratings are held above what those of others are."""
+        found = super().part(data)
+        found.centre = self.listed.centre
+        return found
+
     @cached_property
     def listed(self) -> Listed:
         """The ratings as the solvers' products want them."""
-        return Listed(self.data, self.model.offsets)
+        return Listed(self.data, self.model.offsets, self.centre)
 
     @cached_property
     def variance(self) -> float:
