@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,7 @@ def problem_of(model: str | None, data: str, settings: Mapping[str, str]) -> str
 
     try:
         layout = layout_of({name: typed[name] for name in NAMES if name in typed})
-        return read_ahead(typed["path"], layout, catalog.wanted(model, data)).refused()
+        dtype = "float32" if settings.get("dtype") == "float32" and not typed.get("noise") else "float64"
+        return read_ahead(typed["path"], layout, replace(catalog.wanted(model, data), dtype=dtype)).refused()
     except UserError as error:
         return str(error)

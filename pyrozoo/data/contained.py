@@ -50,13 +50,13 @@ def contained(reading: Reading, container: Any) -> Any:
         its: type[Triplets] = container if issubclass(container, Triplets) else Triplets
         entries, repeated = reading.taken(), cast("Repeated | None", reading.layout.repeated)
         assert entries is not None
-        made = its.of_entries(entries, name=name, repeated=repeated)
+        made = its.of_entries(entries, name=name, repeated=repeated, dtype=reading.wanted.dtype)
     elif reading.answers is not None:
         made = _survey(reading)
     else:
         assert reading.values is not None
         values = torch.as_tensor(reading.values)
-        made = Table(values, list(reading.rows), list(reading.columns), name).checked()
+        made = Table(values, reading.rows, list(reading.columns), name).checked()
     made = made if type(made) is container else container.of(made)
     if reading.exposure is not None:
         made = made.with_exposure(reading.exposure)
@@ -65,15 +65,16 @@ def contained(reading: Reading, container: Any) -> Any:
     return replace(made, notes=(*(each for each in notes if each not in made.notes), *made.notes))
 
 
-def read_data(source: Any, container: Any = Table, **settings: Any) -> Any:
+def read_data(source: Any, container: Any = Table, dtype: str = "float64", **settings: Any) -> Any:
     """Read a file or a frame into a container: what ``contained`` makes of a reading.
 
     Args:
         source: A path, a DataFrame, or what is like one.
         container: The class of data.
+        dtype: The precision of its numbers.
         **settings: Of the layout.
     """
-    return contained(read_source(source, layout_of(settings), wanted_by(container)), container)
+    return contained(read_source(source, layout_of(settings), replace(wanted_by(container), dtype=dtype)), container)
 
 
 def _survey(reading: Reading) -> Survey:

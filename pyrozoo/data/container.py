@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.prediction import Prediction
+from pyrozoo.data.readers.labels import Labels, some
 
 Arrays = dict[str, tuple[tuple[str, ...], np.ndarray]]
 """Name -> (names of dimensions, array), as ArviZ stores it."""
@@ -238,7 +239,7 @@ class Data(abc.ABC):
         changes: dict[str, Any] = {
             axis: [storable(label) for label in labels]
             for axis, labels in named.items()
-            if any(_NOT_HELD.search(label) for label in labels)
+            if (labels.has("\0") if isinstance(labels, Labels) else any(map(_NOT_HELD.search, labels)))
         }
         if self.test is not None and (test := self.test.storable()) is not self.test:
             changes["test"] = test
@@ -270,8 +271,8 @@ class Data(abc.ABC):
         hidden, likely = self.hidden, prediction
         assert hidden is not None
         names: dict[str, Any] = {
-            "row": [self.row_labels[i] for i in hidden.rows.tolist()],
-            "column": [self.column_labels[i] for i in hidden.columns.tolist()],
+            "row": some(self.row_labels, hidden.rows),
+            "column": some(self.column_labels, hidden.columns),
         }
         figures = {"true": hidden.values, "mean": likely.mean, "lower_90": likely.lower, "upper_90": likely.upper}
         return pd.DataFrame(names | {name: value.cpu() for name, value in figures.items()})
@@ -421,7 +422,7 @@ class Cells(Data):
 
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
-        names, total = [self.row_labels[i] for i in index.tolist()], self.total_rows or self.shape[0]
+        names, total = some(self.row_labels, index), self.total_rows or self.shape[0]
         rows = {"values": self.values[index], "row_index": self.rows[index], "exposure": self.exposure_of(index)}
         return self._bare(row_labels=names, total_rows=total, **rows)
 
@@ -433,15 +434,15 @@ class Cells(Data):
         check_fraction(fraction)
         if fraction == 0:
             return self
-        generator = np.random.default_rng(seed)
-        rows, columns = (index.cpu().numpy() for index in self.observed.nonzero(as_tuple=True))
-        order = generator.permutation(len(rows))
+        observed, width = self.observed.flatten().cpu().numpy(), self.shape[1]
+        cells = None if observed.all() else counted(np.flatnonzero(observed))  # None: all of them
+        order = shuffled(len(observed) if cells is None else len(cells), seed)
         # The first entry of each column in the random order stays, or of all.
-        _, first = np.unique(columns[order], return_index=True)
-        movable = np.delete(order, first) if self.columns_stand_alone else order[1:]
-        chosen = np.sort(movable[: round(fraction * len(order))])
-        row, column = (torch.as_tensor(each[chosen], device=self.values.device) for each in (rows, columns))
-        return self.hide(row, column)
+        first = _first_of_each(order, cells, width) if self.columns_stand_alone else np.zeros(1, np.int64)
+        count = round(fraction * len(order))
+        chosen = np.sort(np.delete(order[: count + len(first)], first[first < count + len(first)])[:count])
+        places = torch.as_tensor((chosen if cells is None else cells[chosen]).astype(np.int64)).to(self.values.device)
+        return self.hide(places // width, places % width)
 
     def hide(self, rows: Tensor, columns: Tensor) -> Self:
         """Return the data with observed entries missing and kept in ``hidden``, beside those that are there already."""
@@ -524,18 +525,42 @@ class Coded(Cells):
         self.refuse(self.filled != self.filled.round(), f"is not a whole number; {codes} are needed")
 
 
+def shuffled(count: int, seed: int) -> np.ndarray:
+    """Return 0, 1, ... below a count in a random order, that of ``Generator.permutation``, in half its memory."""
+    order = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
+    np.random.default_rng(seed).shuffle(order)
+    return order
+
+
+def counted(numbers: np.ndarray) -> np.ndarray:
+    """Return whole numbers in sorted order in half their memory where that can hold them."""
+    return numbers.astype(np.int32) if len(numbers) and numbers[-1] < 2**31 else numbers
+
+
+def _first_of_each(order: np.ndarray, cells: np.ndarray | None, width: int) -> np.ndarray:
+    """Return where each column that occurs comes first among cells in a random order."""
+    first, start, size = np.full(width, -1), 0, 64 * width
+    while start < len(order) and (first < 0).any():
+        block = order[start : start + size]
+        columns, at = np.unique((block if cells is None else cells[block]) % width, return_index=True)
+        new = first[columns] < 0
+        first[columns[new]] = start + at[new]
+        start, size = start + size, 2 * size
+    return first[first >= 0]
+
+
 def exposure_in(extra: Stored, prefix: str) -> Tensor | None:
     """Return the exposure of rows of what ``stored`` returned, if they have any."""
     found = extra.get(f"{prefix}exposure")
     return None if found is None else torch.as_tensor(found)
 
 
-def labels(word: str, count: int) -> list[str]:
+def labels(word: str, count: int) -> Labels:
     """Return default labels, ``row_0``, ``row_1``, ..."""
-    return [f"{word}_{i}" for i in range(count)]
+    return Labels(range(count), f"{word}_")
 
 
-def numbered(values: np.ndarray) -> tuple[Tensor, list[str], list[str]]:
+def numbered(values: np.ndarray) -> tuple[Tensor, Labels, Labels]:
     """Return values with default labels of their rows and columns."""
     return torch.as_tensor(values), labels("row", len(values)), labels("column", values.shape[1])
 

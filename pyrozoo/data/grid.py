@@ -46,7 +46,7 @@ class Grid(Coded):
     @property
     def level_names(self) -> list[str]:
         """Return the names of the labels, [K]."""
-        return list(self.levels) or labels("label", self.num_levels)
+        return list(self.levels or labels("label", self.num_levels))
 
     @property
     def coords(self) -> dict[str, Sequence[str]]:

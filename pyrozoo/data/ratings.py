@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.container import Arrays, Hidden, Stored, alike, check_fraction, check_size, labels
+from pyrozoo.data.container import Arrays, Hidden, Stored, alike, check_fraction, check_size, labels, shuffled
 from pyrozoo.data.triplets import Repeated, Triplets
 
 WATCHED = 10_000
@@ -99,7 +99,7 @@ class Ratings(Triplets):
     def _choice(self, fraction: float, seed: int, setting: str = "data.holdout") -> Tensor:
         """Choose ratings at random, or raise SettingError when the fraction is out of range."""
         check_fraction(fraction, setting)
-        order = np.random.default_rng(seed).permutation(len(self.values))
+        order = shuffled(len(self.values), seed)
         count = round(fraction * len(order))
         if count == len(order):
             raise SettingError(f"{setting} is {fraction}, which leaves none of {len(order)} ratings")
@@ -172,7 +172,7 @@ def _suspicious(ratings: Tensor) -> str | None:
             continue
         if gap <= STEPS * float(ratings[ratings != extreme].unique().diff().max()):
             continue
-        value = f"{float(extreme):.10g}"
+        value = f"{float(extreme):.{6 if ratings.dtype == torch.float32 else 10}g}"
         odd = f"the {which} value, {value}, stands apart from all others and occurs {count} times"
         return f"{odd}: if it means that there is no rating, say data.unknown={value}"
     return None

@@ -25,8 +25,11 @@ from pyrozoo.data.container import (
     check_size,
     exposure_in,
     labels,
+    shuffled,
 )
 from pyrozoo.data.known_rows import joined
+from pyrozoo.data.readers.arrow import holds
+from pyrozoo.data.readers.labels import some
 from pyrozoo.data.readers.lists import told_apart
 from pyrozoo.data.readers.reading import Entries
 from pyrozoo.data.table import Table
@@ -158,12 +161,12 @@ class Triplets(Data):
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
         index = index.to(self.values.device)
-        values, names, gone = _take_rows(self.pattern, index, self.values), self.row_labels, None
+        values, gone = _take_rows(self.pattern, index, self.values), None
         if self.unobserved is not None and self.unobserved_pattern is not None:
             taken = _take_rows(self.unobserved_pattern, index, self.unobserved)
             gone = taken
         return type(self)(
-            values, [names[i] for i in index.tolist()], self.column_labels, self.name, row_index=self.rows[index],
+            values, some(self.row_labels, index), self.column_labels, self.name, row_index=self.rows[index],
             total_rows=self.shape[0] if self.total_rows is None else self.total_rows, unobserved=gone,
             exposure=self.exposure_of(index),
         )  # fmt: skip
@@ -190,9 +193,9 @@ class Triplets(Data):
         check_fraction(fraction)
         if fraction == 0:
             return self
-        (N, M), generator = self.shape, np.random.default_rng(seed)
+        N, M = self.shape
         if of == "listed":
-            chosen = np.sort(generator.permutation(len(self.values))[: round(fraction * len(self.values))])
+            chosen = np.sort(shuffled(len(self.values), seed)[: round(fraction * len(self.values))])
             pairs = self.values[torch.as_tensor(chosen, device=self.values.device), :2].long()
         else:
             count = round(fraction * N * M)
@@ -201,7 +204,9 @@ class Triplets(Data):
                 most = f"at most {math.floor(MOST_HIDDEN / (N * M) * 10**digits) / 10**digits:.2g}"
                 many = f"data.holdout would hide {count} of {N} x {M} cells, most of them zeros"
                 raise SettingError(f"{many}; use data.holdout_of=listed, or {most}")
-            places = torch.as_tensor(np.sort(generator.choice(N * M, count, replace=False)), device=self.values.device)
+            places = torch.as_tensor(
+                np.sort(np.random.default_rng(seed).choice(N * M, count, replace=False)), device=self.values.device
+            )
             if self.unobserved is not None:
                 places = places[~torch.isin(places, _places(self.unobserved, M))]
             pairs = torch.stack([places // M, places % M], 1)
@@ -446,13 +451,16 @@ class Triplets(Data):
         return replace(made, numbered=numbered)
 
     @classmethod
-    def of_entries(cls, entries: Entries, *, name: str = "", repeated: Repeated | None = None) -> Self:
+    def of_entries(
+        cls, entries: Entries, *, name: str = "", repeated: Repeated | None = None, dtype: str = "float64"
+    ) -> Self:  # fmt: skip
         """Make triplets of a list that was read: places among names, and values.
 
         Args:
             entries: The list; what is ``late`` in it is hidden.
             name: What to call it in messages.
             repeated: As ``of_columns`` has it.
+            dtype: The precision: ``float32`` where that can hold the values, and number rows and columns.
 
         Raises:
             DataError: A repeated pair where it is refused.
@@ -466,21 +474,22 @@ class Triplets(Data):
         del entries  # a list may be as large as memory allows: nothing of it is held twice
         rows, columns, values, notes = _once(*asked, repeated or cls.usually, names, name)
         del asked
-        made = cls._assembled(rows, columns, values, *names, name, notes)
+        made = cls._assembled(rows, columns, values, *names, name, notes, dtype)
         del rows, columns, values
         return made.checked() if pairs is None else made.checked().hide(pairs, at_random=False)
 
     @classmethod
     def _assembled(
         cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, row_labels: Sequence[str],
-        column_labels: Sequence[str], name: str, notes: tuple[str, ...],
+        column_labels: Sequence[str], name: str, notes: tuple[str, ...], dtype: str = "float64",
     ) -> Self:  # fmt: skip
         unknown = np.isnan(values)
         listed = ~unknown if cls.lists_zeros else ~unknown & (values != 0)
         pairs = torch.as_tensor(np.stack([rows[unknown], columns[unknown]], 1)) if unknown.any() else None
         if not listed.all():
             rows, columns, values = rows[listed], columns[listed], values[listed]
-        entries = np.empty((len(rows), 3))
+        single = max(len(row_labels), len(column_labels)) <= LARGEST_FLOAT32_INDEX and holds(values)
+        entries = np.empty((len(rows), 3), dtype if single else "float64")
         entries[:, 0], entries[:, 1], entries[:, 2] = rows, columns, values
         return cls(torch.as_tensor(entries), row_labels, column_labels, name, unobserved=pairs, notes=notes)
 

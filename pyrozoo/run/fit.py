@@ -343,7 +343,9 @@ class Run:
             torch.set_num_threads(own.threads)
         model = model_of(config["model"]) if model is None else model
         readings: list[Reading] = []
-        table = read(config["data"], model, given=data, test=test, holdout=holdout, readings=readings).storable()
+        table = read(
+            config["data"], model, given=data, test=test, holdout=holdout, readings=readings, dtype=own.dtype
+        ).storable()
         check_request(model, own.synthetic_rows, own.synthetic_given)
         if own.synthetic_given:
             table.codes_of(own.synthetic_given)  # a wrong one is a mistake before the fit

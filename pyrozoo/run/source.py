@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ from pyrozoo.run import catalog
 
 def read(
     settings: Mapping[str, Any], model: Model, *, given: Any = None, test: Any = None, holdout: Any = None,
-    readings: list[Reading] | None = None,
+    readings: list[Reading] | None = None, dtype: str = "float64",
 ) -> Any:  # fmt: skip
     """Read or simulate the data that the settings describe, with noise, masks and hold-out as they ask.
 
@@ -39,6 +39,7 @@ def read(
         test: New rows from Python, or a file of them.
         holdout: Cells to hide from Python, in place of what the settings say.
         readings: Gets what was read of a file or a frame.
+        dtype: The precision in which what is read is kept; with noise on it, double.
 
     Returns:
         The container, checked by the model.
@@ -67,7 +68,9 @@ def read(
     if isinstance(given, Data) or (given is not None and not is_frame(given) and not layout.stated):
         data = container.of(given)
     elif given is not None or source in (*KINDS, "file"):
-        found, container, data = _read(rest, source, model, container, layout, given)
+        found, container, data = _read(
+            rest, source, model, container, layout, given, dtype if preparation["noise"] == 0 else "float64"
+        )
     elif source == "simulated":
         truth = rest.pop("truth")
         check_types(container.blank, {k: v for k, v in rest.items() if k != "missing"}, "data")
@@ -86,12 +89,12 @@ def read(
 
 
 def _read(
-    settings: Mapping[str, Any], source: str, model: Model, container: Any, layout: Layout, given: Any
+    settings: Mapping[str, Any], source: str, model: Model, container: Any, layout: Layout, given: Any, dtype: str
 ) -> tuple[Reading, Any, Any]:  # fmt: skip
     """Read a file or a frame; a model that takes any data gets what the source is called, or a table."""
     if given is None and settings.get("path") is None:
         raise SettingError(f"data={source} needs data.path=FILE")
-    wanted = wanted_of(model, source if given is None else "file", container)
+    wanted = replace(wanted_of(model, source if given is None else "file", container), dtype=dtype)
     if model.container is None:
         container = CONTAINERS.get(source, container)
     found = taken(settings["path"], layout, wanted) if given is None else read_source(given, layout, wanted)

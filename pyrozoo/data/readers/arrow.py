@@ -27,6 +27,12 @@ def mask_of(column: pa.Array) -> np.ndarray:
     return every[column.offset : column.offset + len(column)].astype(bool)
 
 
+def mask_of_true(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """Return where a column of truth values is true, bool; what is missing is not."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return numeric(pa.chunked_array(chunks, pa.bool_()), np.int8) == 1
+
+
 def view(chunk: pa.Array) -> np.ndarray | None:
     """Return the numbers of an array without nulls where they lie, not to be written to; None: they are no such."""
     kind, types = chunk.type, pa.types
@@ -60,6 +66,12 @@ def numeric(column: pa.ChunkedArray, kind: type = np.float64) -> np.ndarray:
         if chunk.null_count:
             part[~mask_of(chunk)] = np.nan if np.issubdtype(kind, np.floating) else -1
     return found
+
+
+def holds(values: np.ndarray) -> bool:
+    """Return whether single precision can hold numbers: none becomes infinite."""
+    ends = np.fmin.reduce(values, initial=0.0), np.fmax.reduce(values, initial=0.0)  # whatever is missing
+    return not any(np.finfo(np.float32).max < abs(end) < np.inf for end in ends)
 
 
 def distinct(column: pa.ChunkedArray, kind: type = np.int64) -> tuple[np.ndarray, pa.Array]:

@@ -14,7 +14,8 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from pyrozoo.core.errors import DataError
-from pyrozoo.data.readers.guard import Words, readable, spelled, usable
+from pyrozoo.data.readers.guard import called, readable, spelled, usable
+from pyrozoo.data.readers.labels import Labels
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.raw import Raw
 from pyrozoo.data.readers.row_groups import RowGroups
@@ -123,13 +124,13 @@ def _index(schema: pa.Schema, names: Sequence[str]) -> tuple[list[str], tuple[st
     return [each for each in said if isinstance(each, str) and each in names], ()
 
 
-def labels_of(columns: Sequence[pa.ChunkedArray], names: Sequence[str]) -> tuple[Words | None, tuple[str, ...]]:
+def labels_of(columns: Sequence[pa.ChunkedArray], names: Sequence[str]) -> tuple[Labels | None, tuple[str, ...]]:
     """Return the names that an index gives to rows; those of several levels are joined."""
     if not columns:
         return None, ()
     if len(columns) == 1:
-        return Words(columns[0]), ()
+        return called(columns[0]), ()
     joined = pc.binary_join_element_wise(*map(spelled, columns), " / ")
     said = ", ".join(name for name in names if not name.startswith("__index_level_"))
     levels = f" ({said})" if said else ""
-    return Words(joined), (f"rows are named by the {len(columns)} levels of the index{levels}, joined by ' / '",)
+    return called(joined), (f"rows are named by the {len(columns)} levels of the index{levels}, joined by ' / '",)

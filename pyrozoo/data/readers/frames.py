@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyrozoo.core.errors import DataError
 from pyrozoo.data.readers.arrays import array_raw, sparse_raw
 from pyrozoo.data.readers.columnar import labels_of, table_raw
-from pyrozoo.data.readers.guard import COMPLEX, Words, cells, meant, usable
+from pyrozoo.data.readers.guard import COMPLEX, called, cells, meant, usable
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.raw import Raw, chunked
 
@@ -165,8 +165,8 @@ def _xarray(frame: Any, name: str, layout: Layout) -> Raw:
         raise DataError(f"{name} is an xarray {type(frame).__name__}; give one of its variables")
     raw = array_raw(np.asarray(frame.values), name, layout)
     rows, columns = frame.dims
-    labels = None if rows not in frame.coords else Words(chunked(_list(frame.coords[rows].values, name)))
+    labels = None if rows not in frame.coords else called(chunked(_list(frame.coords[rows].values, name)))
     if columns not in frame.coords:
         return replace(raw, labels=labels)
-    names = list(Words(_list(frame.coords[columns].values, name)))
+    names = list(called(_list(frame.coords[columns].values, name)))
     return replace(raw, names=names, headless=False, labels=labels)

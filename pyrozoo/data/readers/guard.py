@@ -7,15 +7,15 @@ import numbers
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pyrozoo.core.errors import DataError, SettingError, UserError, first_line
-from pyrozoo.data.readers.arrow import column_of
+from pyrozoo.data.readers.arrow import column_of, numeric
+from pyrozoo.data.readers.labels import Labels
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.raw import chunked
 
@@ -124,25 +124,11 @@ def _left_out(place: int, name: str, layout: Layout) -> bool:
     return layout.columns is not None and not among([*layout.columns, *(each for each in used if each is not None)])
 
 
-class Words(Sequence[str]):
-    """Names of rows, kept by Arrow: they become Python's only where somebody asks for them."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self.column = column
-
-    @cached_property
-    def _words(self) -> list[str]:
-        return [str(each) for each in spelled(self.column).to_pylist()]
-
-    def __len__(self) -> int:
-        return len(self.column)
-
-    @overload
-    def __getitem__(self, at: int) -> str: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[str]: ...
-    def __getitem__(self, at: int | slice) -> str | list[str]:
-        return self._words[at]
+def called(column: pa.ChunkedArray) -> Labels:
+    """Return the names that a column gives to rows."""
+    if pa.types.is_integer(column.type) and not column.null_count:
+        return Labels(numeric(column, np.int64))
+    return Labels.of(spelled(column))
 
 
 def spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from pyrozoo.data.readers.cells import DOUBTFUL, MISSING, is_number, plain
+from pyrozoo.data.readers.cells import DOUBTFUL, MISSING, is_number, is_text, numbers, plain, texts
 from pyrozoo.data.readers.words import LABELS, role_of
 
 LOOKED = 5000
@@ -39,23 +40,35 @@ def has_header(
     cells = [str(each if each is not None else "").strip() for each in head]
     if {*asked} & {*cells} or len(columns) == len(cells) + 1:
         return True, None, None
-    body = [_look(column, decimal) for column in columns]
     numeric = [plain(cell, decimal) is not None for cell in cells]
-    over = [i for i, (kind, _) in enumerate(body) if kind == "numbers"]
     words = [i for i in range(len(cells)) if cells[i] and not numeric[i]]
+    sure = {i for i in words if cells[i].lower() not in MISSING and not DOUBTFUL.fullmatch(cells[i])}
+    if any(i in sure and is_number(column) and _has_some(column) for i, column in enumerate(columns)):
+        return True, None, None  # a word over numbers: no cell need be looked at
+    body = [_look(column, decimal) for column in columns]
     if not body or not any(each for _, each in body):
         return not any(numeric), None, None
-    if any(i in over and cells[i].lower() not in MISSING and not DOUBTFUL.fullmatch(cells[i]) for i in words):
+    if any(i in sure and kind == "numbers" for i, (kind, _) in enumerate(body)):
         return True, None, None
     if not any(numeric):
         return _among_words(cells, body, listed)
     return _among_numbers(cells, numeric, body)
 
 
+def _has_some(column: pa.ChunkedArray) -> bool:
+    """Return whether one of the first cells of a column of numbers has one."""
+    part = column.slice(0, LOOKED)
+    if pa.types.is_floating(part.type):
+        return bool(np.isfinite(numbers(part)[0]).any())
+    return part.null_count < len(part)
+
+
 def _look(column: pa.ChunkedArray, decimal: str) -> tuple[str, list[str]]:
     """Return whether the first cells of a column are numbers, text or neither, and the cells that there are."""
-    cells = [str(each).strip() for each in column.slice(0, LOOKED).to_pylist() if each is not None]
-    cells = [cell for cell in cells if cell.lower() not in MISSING]
+    part = column.slice(0, LOOKED)
+    part = texts(part) if is_text(column) else part  # in which missing cells are null
+    cells = [str(each).strip() for each in part.to_pylist() if each is not None]
+    cells = cells if is_text(column) else [cell for cell in cells if cell.lower() not in MISSING]
     if not cells or is_number(column):
         return "numbers" if cells else "nothing", cells
     each = Counter(cells).items()  # each spelling is looked at once

@@ -77,9 +77,15 @@ class Labels(Sequence[str]):
         more = f", ... ({len(self)} of them)" if len(self) > 6 else ""
         return f"[{', '.join(map(repr, self[:6]))}{more}]"
 
+    def has(self, text: str) -> bool:
+        """Return whether a text is in one of the labels: numbers hold none but digits."""
+        if text in self.word:
+            return True
+        return isinstance(self.cells, pa.Array) and bool(pc.any(pc.match_substring(self.cells, text)).as_py())
+
     def take(self, index: Any) -> Labels:
         """Return some of the labels, by places: an array or a tensor of whole numbers, or one of truth values."""
-        at = np.asarray(index)
+        at = np.asarray(index.cpu() if hasattr(index, "cpu") else index)
         at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
         if isinstance(self.cells, pa.Array):
             return Labels(self.cells.take(column_of(at).chunk(0)), self.word)

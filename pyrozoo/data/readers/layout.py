@@ -112,11 +112,13 @@ class Wanted:
         cells: ``numbers``, ``counts``, ``categories`` or ``labels``: of an image.
         listed: Whether they are a list of row, column and value by nature.
         zeros: Whether a pair that a list lacks is zero, and not unknown.
+        dtype: The precision of numbers: ``float32`` where that can hold them.
     """
 
     cells: str = "numbers"
     listed: bool = False
     zeros: bool = False
+    dtype: str = "float64"
 
 
 KINDS: dict[str, Wanted] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -431,8 +432,8 @@ def read_rows(
         layout = replace(layout, header=False)
     reading = Reading(raw.name, raw.format, Wanted(), layout, dict(raw.facts), [*raw.notes], [*raw.problems])
     names, _, raw = named_columns(raw, reading, known)
-    for each in {*names}:
-        if names.count(each) > 1:
+    for each, count in Counter(names).items():
+        if count > 1:
             reading.problems.append(f"column name {each!r} appears twice")
     reading.checked()
     frame = raw.own() if raw.own else own_frame(raw, names, reading.facts.get("decimal", "."))
@@ -471,7 +472,9 @@ def read_ahead(path: str | Path, layout: Layout, wanted: Wanted) -> Reading:
 
 def taken(path: str | Path, layout: Layout, wanted: Wanted) -> Reading:
     """Return what was read ahead of a file, or read it."""
-    found = AHEAD.pop(_key(path, layout, wanted), None)
+    found = AHEAD.pop(_key(path, layout, wanted), None) or AHEAD.pop(
+        _key(path, layout, replace(wanted, dtype="float64")), None
+    )
     return read_source(path, layout, wanted) if found is None else found
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pyrozoo.data.readers.arrow import distinct, strings
+from pyrozoo.data.readers.arrow import distinct, holds, mask_of_true, numeric, strings
 from pyrozoo.data.readers.cells import (
     CODES,
     DOUBTFUL,
@@ -25,9 +25,21 @@ from pyrozoo.data.readers.cells import (
     plain,
     texts,
 )
+from pyrozoo.data.readers.labels import Labels, some
 from pyrozoo.data.readers.raw import Raw
 from pyrozoo.data.readers.reading import Reading
-from pyrozoo.data.readers.words import IDS, LABELS, TOTAL, UNNAMED, apart, as_typed, listed, no_column, place
+from pyrozoo.data.readers.words import (
+    IDS,
+    LABELS,
+    MAYBE_TOTAL,
+    TOTAL,
+    UNNAMED,
+    apart,
+    as_typed,
+    listed,
+    no_column,
+    place,
+)
 
 MOST_ROWS = 10_000_000
 """Rows that a column of frequencies may make of a table."""
@@ -77,7 +89,7 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
     chosen = _chosen(reading, raw, names, apart)
     rows = _row_names(reading, raw, label)
     kept = _kept_rows(reading, raw, rows)
-    reading.rows = [rows[i] for i in kept] if len(kept) < len(rows) else rows
+    reading.rows = some(rows, kept) if len(kept) < len(rows) else rows
     reading.lines, reading.places = kept, chosen
     reading.label_column = None if label is None else names[label]
     if behind := [names[i] for i in chosen if i in raw.codes and reading.wanted.cells != "categories"]:
@@ -221,16 +233,22 @@ def _whole(column: pa.ChunkedArray) -> bool:
     return not bad.spelled and len(known) > 0 and bool((known == np.rint(known)).all())
 
 
-def _row_names(reading: Reading, raw: Raw, label: int | None) -> list[str]:
+def _row_names(reading: Reading, raw: Raw, label: int | None) -> Sequence[str]:
     """Return the names of all rows."""
     if label is None:
         if raw.labels is not None:
-            return list(raw.labels)
+            return raw.labels
         reading.numbered = True
         word = "" if raw.first == 0 and not raw.headless else "row_"  # a frame numbers its rows itself
-        return [f"{word}{i}" for i in range(raw.length)]
-    cells = raw.columns[label].to_pylist()
-    names = ["" if each is None else named(each).strip() for each in cells]
+        return Labels(range(raw.length), word)
+    column = raw.columns[label]
+    if pa.types.is_integer(column.type) and not column.null_count:
+        return Labels(numeric(column, np.int64))
+    if pa.types.is_string(column.type) and not column.null_count:
+        words = Labels.of(pc.utf8_trim_whitespace(column))
+        if not pc.any(pc.equal(words.cells, "")).as_py():
+            return words
+    names = ["" if each is None else named(each).strip() for each in column.to_pylist()]
     if blank := [i for i, name in enumerate(names) if not name]:
         reading.notes.append(f"{len(blank)} rows have no name: row_{blank[0]} and so on")
         names = [name or f"row_{i}" for i, name in enumerate(names)]
@@ -339,8 +357,8 @@ def _numbers(
     if left := [f"{name!r} {why}" for name, why in reading.left_out.items() if why.startswith("holds ")]:
         reading.notes.append(f"columns left out: {listed(left)}")
     if found and len(found[0]):
-        reading.values = _beside(found)
-        _totals(reading)
+        reading.values = _beside(found, reading.wanted.dtype)
+        _totals(reading, found)
         if np.isinf(reading.values).any():
             row, column = (int(i) for i in np.argwhere(np.isinf(reading.values))[0])
             reading.problems.append(f"row {reading.rows[row]!r}, column {kept[column]!r} is infinite")
@@ -416,36 +434,42 @@ def _counts(reading: Reading, name: str, values: np.ndarray, raw: Raw, first: np
                     reading.suggest("exclude", name)
 
 
-def _totals(reading: Reading) -> None:
+def _totals(reading: Reading, columns: Sequence[np.ndarray]) -> None:
     """Note rows that are the sum of all others, and columns."""
-    values = reading.values
-    assert values is not None
-    for i in _total_rows(values):
+    for i in _total_rows(columns):
         row = reading.rows[i]
-        known = int((np.nan_to_num(values[i]) != 0).sum())
+        known = sum(bool(np.nan_to_num(column[i]) != 0) for column in columns)
         if known >= 2 or (known and TOTAL.fullmatch(row)):
             called = i if reading.numbered else row
             setting = as_typed("exclude_rows", [called])
             reading.notes.append(f"row {row!r} is the sum of the others: {setting} leaves it out")
             reading.suggest("exclude_rows", called)
-    rows = [] if reading.numbered else [row for row in reading.rows if TOTAL.fullmatch(row)]
-    for row in rows:
+    for row in () if reading.numbered else _called_totals(reading.rows):
         if row not in reading.advice.get("exclude_rows", ()):
             setting = as_typed("exclude_rows", [row])
             reading.notes.append(
                 f"row {row!r} is called as a total is, and is not the sum of the others: {setting} leaves it out"
             )
-    for j in _total_columns(values):
+    for j in _total_columns(columns):
         name = reading.columns[j]
         reading.notes.append(f"column {name!r} is the sum of the others: {as_typed('exclude', [name])} leaves it out")
         reading.suggest("exclude", name)
 
 
-def _total_rows(values: np.ndarray) -> list[int]:
+def _called_totals(rows: Sequence[str]) -> list[str]:
+    """Return the names of rows that are called as totals are; most names are told apart without Python."""
+    if isinstance(rows, Labels):
+        if not isinstance(rows.cells, pa.Array):
+            return []  # numbers
+        rows = rows.take(mask_of_true(pc.match_substring_regex(rows.arrow(), MAYBE_TOTAL, ignore_case=True)))
+    return [row for row in rows if TOTAL.fullmatch(row)]
+
+
+def _total_rows(columns: Sequence[np.ndarray]) -> list[int]:
     """Return the rows each of whose cells is half of its column's sum: the sum of the others."""
-    count = len(values)
+    count = len(columns[0])
     rows = np.arange(count) if count >= 3 else np.arange(0)
-    for column in values.T:
+    for column in columns:
         if not len(rows):
             break
         here, total = column[rows], float(np.nansum(column))
@@ -454,28 +478,34 @@ def _total_rows(values: np.ndarray) -> list[int]:
     return rows.tolist()
 
 
-def _total_columns(values: np.ndarray) -> list[int]:
+def _total_columns(columns: Sequence[np.ndarray]) -> list[int]:
     """Return the columns that are the sum of the others, of three columns or more; a few rows tell most apart."""
-    count, width = values.shape
-    if width < 3 or count < 2:
+    count, chosen = len(columns[0]), list(range(len(columns)))
+    if len(columns) < 3 or count < 2:
         return []
-    columns = np.arange(width)
-    for part in (values[:LOOKED], values):
-        known = np.nan_to_num(part)
-        total = known.sum(1, keepdims=True)
-        here = part[:, columns]
-        with np.errstate(invalid="ignore"):
-            same = np.isnan(here) | (np.abs(2 * here - total) <= 1e-9 * np.maximum(1.0, np.abs(total)))
-        enough = ((here != 0) & ~np.isnan(here)).sum(0) >= 2
-        columns = columns[same.all(0) & enough]
-        if not len(columns) or len(part) == count:
+    for size in sorted({min(LOOKED, count), count}):
+        total = np.zeros(size)
+        for column in columns:
+            total += np.nan_to_num(column[:size])
+        chosen = [j for j in chosen if _is_total(columns[j][:size], total)]
+        if not chosen:
             break
-    return columns.tolist()
+    return chosen
 
 
-def _beside(columns: list[np.ndarray]) -> np.ndarray:
-    """Return columns as a table, in blocks of rows that stay in the cache."""
-    values = np.empty((len(columns[0]), len(columns)))
+def _is_total(column: np.ndarray, total: np.ndarray) -> bool:
+    """Return whether a column is half of each row's sum, and has two cells or more that are not 0."""
+    with np.errstate(invalid="ignore"):
+        same = np.isnan(column) | (np.abs(2 * column - total) <= 1e-9 * np.maximum(1.0, np.abs(total)))
+    return bool(same.all()) and int(((column != 0) & ~np.isnan(column)).sum()) >= 2
+
+
+def _beside(columns: Sequence[np.ndarray], dtype: str) -> np.ndarray:
+    """Return columns as a table, in blocks of rows that stay in the cache; in double precision where it must be."""
+    kind = np.dtype(dtype)
+    if kind == np.float32 and not all(holds(column) for column in columns):
+        kind = np.dtype(np.float64)
+    values = np.empty((len(columns[0]), len(columns)), kind)
     for start in range(0, len(values), BLOCK):
         for j, column in enumerate(columns):
             values[start : start + BLOCK, j] = column[start : start + BLOCK]
@@ -561,7 +591,7 @@ def _weighted(reading: Reading, raw: Raw, role: str, name: str, column: pa.Chunk
         return
     assert reading.lines is not None
     reading.notes.append(f"each line counts as often as column {name!r} says: {len(index)} rows")
-    reading.rows = [reading.rows[i] for i in index.tolist()]
+    reading.rows = some(reading.rows, index)
     reading.lines = reading.lines[index]
     reading.values = None if reading.values is None else reading.values[index]
     reading.answers = None if reading.answers is None else [each.take(_index(index)) for each in reading.answers]

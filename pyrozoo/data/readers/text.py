@@ -474,7 +474,8 @@ def _kinds(records: Sequence[list[str]], width: int, decimal: str) -> dict[int, 
     """Return the columns that hold plain numbers as far as the first records go, and of what type."""
     found: dict[int, pa.DataType] = {}
     for i in range(width):
-        cells = [each for record in records if len(record) == width and (each := record[i]).lower() not in MISSING]
+        cells = {record[i] for record in records if len(record) == width}  # each spelling is looked at once
+        cells = {each for each in cells if each.lower() not in MISSING}
         if cells and all(map(INTEGER.fullmatch, cells)):
             found[i] = pa.int64()
         elif cells and all(_decimal(cell, decimal) for cell in cells):

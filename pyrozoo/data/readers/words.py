@@ -28,6 +28,9 @@ UNNAMED = re.compile(r"(unnamed: 0|__index_level_0__|x1?|\.\.\.1|)", re.I)
 
 TOTAL = re.compile(r"\W*(grand )?(totals?|sum|summe|gesamt|overall|all|alle|insgesamt|somme|suma|totale)\W*", re.I)
 
+MAYBE_TOTAL = "tot|sum|gesamt|all|somme"
+"""What is somewhere in each of these."""
+
 _TAIL = r"[ _.]?(id|ids|name|names|no|nr|number|code|key|index|idx)?s?"
 
 ROLES = {
