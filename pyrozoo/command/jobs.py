@@ -46,12 +46,11 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         there = directory / _prepared(config)
         from pyrozoo.core.errors import NotApplicable, UserError
         from pyrozoo.run.fit import Run
-        from pyrozoo.store.run_directory import CONFIG, METRICS, write_failure, write_text
+        from pyrozoo.store.run_directory import CONFIG, METRICS, write_text
     except KeyboardInterrupt:
         discard(directory, folders)
         raise
     unresolved = OmegaConf.to_yaml(config, resolve=False)
-    model, method = str(config.model.name), str(config.inference.name)
     try:
         if first():
             write_text(directory / CONFIG, unresolved)  # with the seed, so that a killed run can be resumed
@@ -73,9 +72,7 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         if saved and not calibrating:
             message += f" (the fit is kept: python -m pyrozoo.report {directory} makes the rest)"
         if in_sweep:
-            if not saved:
-                status = "not_applicable" if isinstance(error, NotApplicable) else "failed"
-                write_failure(directory, status, message, model, method)
+            _say_failed(directory, config, message, "not_applicable" if isinstance(error, NotApplicable) else "failed")
             complain(f"{directory.name}: {message}")
             return 0  # the sweep's own exit code comes from its report
         if there.is_file():
@@ -94,12 +91,18 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
                 return complain(said)
             raise
         traceback.print_exc()
-        last = traceback.format_exc().strip().splitlines()[-1]
-        if not (directory / METRICS).is_file():
-            write_failure(directory, "failed", last, model, method)
+        _say_failed(directory, config, traceback.format_exc().strip().splitlines()[-1])
         return 0
     sys.stdout.write(f"{result}\n  {directory / 'report.html'}\n" if calibrating else describe(result, directory))
     return INTERRUPTED if result.status == "interrupted" else 0
+
+
+def _say_failed(directory: Path, config: DictConfig, message: str, status: str = "failed") -> None:
+    """Write into a sweep's job directory why there is no fit, if there is none."""
+    from pyrozoo.store.run_directory import METRICS, write_failure
+
+    if not (directory / METRICS).is_file():
+        write_failure(directory, status, message, str(config.model.name), str(config.inference.name))
 
 
 def _prepared(config: DictConfig) -> str:
