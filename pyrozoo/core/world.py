@@ -8,7 +8,7 @@ tree. So 1, 2 and 8 processes add the same numbers in the same order, and get th
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyrozoo.core.errors import UserError
 from pyrozoo.core.launch import processes
 
 Node = tuple[int, int]
@@ -162,6 +163,25 @@ class World:
         found: list[Any] = [None] * self.size
         dist.all_gather_object(found, value)
         return found
+
+    def agreed(self, function: Callable[[], Any]) -> list[Any]:
+        """Return what a function returns in all processes, in order; a user's mistake that one meets is met by all.
+
+        Args:
+            function: Exchanges nothing with other processes.
+        """
+        if self.size == 1:
+            return [function()]
+        value, error = None, None
+        try:
+            value = function()
+        except UserError as found:
+            error = found
+        everything = self.gathered((value, error))
+        for _, theirs in everything:
+            if theirs is not None:
+                raise theirs
+        return [each for each, _ in everything]
 
     def of_first(self, value: Any) -> Any:
         """Return the value that the first process has, in every process."""

@@ -86,12 +86,12 @@ def _moved(entries: Tensor, rows: int) -> Tensor:
     return moved
 
 
-def check_rows(model: Model, rows: int, shards: int, world: World) -> None:
+def check_rows(rows: int, shards: int, world: World) -> None:
     """Raise SettingError unless every process gets a shard, and every shard two rows."""
     if shards < world.size:
         raise SettingError(f"shards is {shards}; {world.size} processes need at least as many")
     if rows < 2 * shards:
-        raise SettingError(f"shards is {shards}; {rows} rows of {model.name} make at most {rows // 2}")
+        raise SettingError(f"shards is {shards}; {rows} rows make at most {rows // 2}")
 
 
 def own_rows(rows: int, shards: int, world: World) -> list[range]:
@@ -107,7 +107,7 @@ def split(posterior: Posterior, shards: int, world: World) -> Posterior:
         SettingError: Fewer shards than processes, or more than pairs of rows.
     """
     rows, data = posterior.rows, posterior.data
-    check_rows(posterior.model, rows, shards, world)
+    check_rows(rows, shards, world)
     device = data.values.device
     parts = [
         some_rows(data, torch.arange(each.start, each.stop, device=device)) for each in own_rows(rows, shards, world)

@@ -38,6 +38,7 @@ from pyrozoo.run import catalog
 from pyrozoo.run.names import PYTHON, check_names, device_of, method_of, model_of
 from pyrozoo.run.reference import judge, load_run, verdict_settings
 from pyrozoo.run.score import answer, laid_out
+from pyrozoo.run.shards import read_in_shards
 from pyrozoo.run.source import read, read_again
 from pyrozoo.store.answer import check_ending
 from pyrozoo.store.groups import Groups
@@ -343,15 +344,18 @@ class Run:
             torch.set_num_threads(own.threads)
         model = model_of(config["model"]) if model is None else model
         readings: list[Reading] = []
-        table = read(
-            config["data"], model, given=data, test=test, holdout=holdout, readings=readings, dtype=own.dtype
-        ).storable()
-        check_request(model, own.synthetic_rows, own.synthetic_given)
-        if own.synthetic_given:
-            table.codes_of(own.synthetic_given)  # a wrong one is a mistake before the fit
-        posterior = Posterior.of(model, table.to(device, getattr(torch, own.dtype)))
-        posterior.check()  # again: a precision may be too small for the values
         _, reference = verdict_settings(config)
+        whole = any(each is not None for each in (data, test, holdout, reference, own.synthetic_given))
+        posterior = None if whole else _read_in_shards(config, model, own, device)
+        if posterior is None:
+            table = read(
+                config["data"], model, given=data, test=test, holdout=holdout, readings=readings, dtype=own.dtype
+            ).storable()
+            check_request(model, own.synthetic_rows, own.synthetic_given)
+            if own.synthetic_given:
+                table.codes_of(own.synthetic_given)  # a wrong one is a mistake before the fit
+            posterior = Posterior.of(model, table.to(device, getattr(torch, own.dtype)))
+            posterior.check()  # again: a precision may be too small for the values
         if reference is not None:
             check_reference(model, posterior.data, reference)  # before the work rather than after it
         starts = {"start": start_of(inference["start"], start, posterior)} if "start" in inference else {}
@@ -390,6 +394,27 @@ class Run:
         return result
 
 
+def _read_in_shards(config: Mapping[str, Any], model: Model, own: Own, device: torch.device) -> Posterior | None:
+    """Return the posterior of rows that are read shard by shard; None where they are not in shards, or read whole."""
+    if (shards := _shards(own.shards)) is None:
+        return None
+    # A solver needs no start from elsewhere, and a method that does is no solver.
+    plain = {name: value for name, value in config["inference"].items() if name != "start"}
+    _check_solver(method_of(plain, model.name, config.get("solver") or {}), model)
+    return read_in_shards(config["data"], model, shards, world(), device, getattr(torch, own.dtype))
+
+
+def _shards(asked: int | None) -> int | None:
+    return USUAL if asked is None and launched() else asked
+
+
+def _check_solver(method: Method, model: Model) -> None:
+    """Raise NotApplicable when a method looks at rows otherwise than through ``Posterior.over_rows``."""
+    if getattr(method.part, "by_row", None) is None:
+        said = f"{method.name} of {model.name} does not run on rows in shards"
+        raise NotApplicable(f"{said}: start it without torchrun, and leave shards out")
+
+
 def _in_shards(posterior: Posterior, method: Method, shards: int | None) -> tuple[Posterior, tuple[str, ...]]:
     """Return the posterior with its rows in shards, where torchrun has started this process or the settings say so.
 
@@ -398,13 +423,10 @@ def _in_shards(posterior: Posterior, method: Method, shards: int | None) -> tupl
     Raises:
         NotApplicable: The method looks at rows otherwise than through ``Posterior.over_rows``.
     """
-    count = USUAL if shards is None and launched() else shards
-    if count is None:
+    if (count := _shards(shards)) is None:
         return posterior, ()
-    if getattr(method.part, "by_row", None) is None:
-        said = f"{method.name} of {posterior.model.name} does not run on rows in shards"
-        raise NotApplicable(f"{said}: start it without torchrun, and leave shards out")
-    found = split(posterior, count, world())
+    _check_solver(method, posterior.model)
+    found = posterior if posterior.shards is not None else split(posterior, count, world())
     assert found.shards is not None
     rows, seen = found.rows, found.shards.seen.rows
     even = f"this report looks at an even choice of {seen} of {rows} rows; all of them were fitted"

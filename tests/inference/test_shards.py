@@ -143,7 +143,7 @@ def test_what_cannot_be_in_shards_is_refused():
     data = {"rows": 20, "columns": 3}
     for method, error, said in (
         ("svi", NotApplicable, "svi of zip_mixture does not run on rows in shards"),
-        ("em", SettingError, "shards is 11; 20 rows of zip_mixture make at most 10"),
+        ("em", SettingError, "shards is 11; 20 rows make at most 10"),
     ):
         config = configuration("zip_mixture", method, None, data, shards=11)
         assert said in refused(error, Run.from_config, config)

@@ -1,0 +1,233 @@
+"""Rows in shards from files: each process reads the row groups of Parquet files that hold its own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.errors import DataError
+from pyrozoo.core.seeds import seed_of
+from pyrozoo.core.world import World
+from pyrozoo.data.contained import contained
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.readers.arrow import numeric
+from pyrozoo.data.readers.columnar import table_raw
+from pyrozoo.data.readers.labels import Labels
+from pyrozoo.data.readers.layout import KINDS, Layout, layout_of
+from pyrozoo.data.readers.reading import Entries, Reading
+from pyrozoo.data.readers.row_groups import ENDINGS, Order, RowGroups, parquet_files
+from pyrozoo.data.readers.source import read_raw
+from pyrozoo.data.shards import check_rows, in_shards, own_rows
+from pyrozoo.data.table import Table
+from pyrozoo.data.triplets import Triplets
+from pyrozoo.run.source import PREPARATION, USUAL_HOLDOUT, wanted_of
+
+HEAD = 1000
+"""Lines that say how a file is laid out."""
+
+WHOLE = ("transpose", "exclude_rows", "frequency", "time", "holdout_after", "row_label", "column_label", "exposure")
+"""Settings of files that only a reading of the whole knows what to do with."""
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Rows of a Parquet file or a folder of them, which are read range by range.
+
+    Attributes:
+        groups: The files.
+        layout: What is said of them.
+        container: The class of data that the model takes.
+        head: How the first lines would be read.
+    """
+
+    groups: RowGroups
+    layout: Layout
+    container: Any
+    head: Reading
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], model: Model) -> Ranges | None:
+        """Return the rows that settings of data describe; None where a process must read all of them.
+
+        It must read all of what is not Parquet, of categories, whose names only all rows know, and where settings
+        need all rows: ``WHOLE``, noise, masks, cells held out by hand, or columns of a list that are not named.
+        """
+        path = settings.get("path")
+        known = {name: settings.get(name, usual) for name, usual in PREPARATION.items()}
+        plain = all(
+            known[name] == usual for name, usual in PREPARATION.items() if name not in ("holdout", "holdout_of", "seed")
+        )
+        if path is None or settings.get("test_path") is not None or not plain or not _parquet(Path(path)):
+            return None
+        layout, container = (
+            layout_of({k: v for k, v in settings.items() if k not in {*PREPARATION, "source"}}),
+            model.container,
+        )
+        if any(name in layout.stated for name in WHOLE) or isinstance(known["holdout"], str | Sequence):
+            return None
+        if not (isinstance(container, type) and issubclass(container, Table | Triplets)):
+            return None
+        groups = RowGroups.open(path)
+        first = next(iter(groups.tables([0])), None) if groups.rows else None
+        if first is None:
+            return None
+        wanted = wanted_of(model, settings["source"], container)
+        head = read_raw(table_raw(first.slice(0, HEAD), groups.name, "Parquet", layout), layout, wanted).checked()
+        found = cls(groups, layout, container, head)
+        listed = head.facts["layout"] == "list"
+        return found if listed == issubclass(container, Triplets) and (not listed or found.named) else None
+
+    @property
+    def named(self) -> bool:
+        """Return whether the layout names the columns of a list."""
+        return all(isinstance(each, str) for each in (self.layout.row, self.layout.column, self.layout.value))
+
+    def parts(self, shards: int, world: World) -> tuple[int, list[Any]]:
+        """Return how many rows there are in all, and those of each shard of this process as data."""
+        if issubclass(self.container, Triplets):
+            return self._lists(shards, world)
+        rows = self.groups.rows
+        check_rows(rows, shards, world)
+        return rows, self._read(self._table, own_rows(rows, shards, world), world)
+
+    @staticmethod
+    def _read(part: Callable[[range], Any], places: Sequence[range], world: World) -> list[Any]:
+        """Read the parts of this process; what is wrong in one is said by all."""
+        found: list[Any] = []
+        world.agreed(lambda: found.extend(part(place) for place in places))
+        return found
+
+    def _table(self, place: range) -> Any:
+        """Read the lines of a range, as a reading of the whole would."""
+        tables, starts = [], self.groups.starts
+        which = [i for i in range(len(self.groups.groups)) if starts[i] < place.stop and starts[i + 1] > place.start]
+        for i, table in zip(which, self.groups.tables(which), strict=True):
+            start, stop = max(place.start, starts[i]) - starts[i], min(place.stop, starts[i + 1]) - starts[i]
+            tables.append(table.slice(start, stop - start))
+        raw = table_raw(pa.concat_tables(tables), self.groups.name, "Parquet", self.layout)
+        found = read_raw(raw, replace(self.layout, columns=list(self.head.columns)), self.head.wanted)
+        found.notes = list(self.head.notes)
+        data = contained(found, self.container)
+        if not self.head.numbered:
+            return data
+        return replace(data, row_labels=Labels(range(place.start, place.stop), "row_"))
+
+    def _lists(self, shards: int, world: World) -> tuple[int, list[Any]]:
+        """Read the lines of the rows of each shard: labels are put in one order by all processes together."""
+        mine = self._share(world)
+        rows, columns = self._orders(mine, world)
+        count = len(rows.labels)
+        check_rows(count, shards, world)
+        spans = {i: span for each in world.gathered(self._spans(mine, rows)) for i, span in each.items()}
+        read = partial(self._part, rows=rows, columns=columns, spans=spans)
+        return count, self._read(read, own_rows(count, shards, world), world)
+
+    def _share(self, world: World) -> range:
+        groups = len(self.groups.groups)
+        return range(groups * world.rank // world.size, groups * (world.rank + 1) // world.size)
+
+    def _orders(self, mine: range, world: World) -> tuple[Order, Order]:
+        """Return the labels of rows and of columns in all groups; each process looks at its own groups."""
+        layout: Any = self.layout
+
+        def distinct() -> tuple[pa.Array, pa.Array]:
+            if not mine:
+                kinds = [self.groups.schema.field(name).type for name in (layout.row, layout.column)]
+                return pa.array([], kinds[0]), pa.array([], kinds[1])
+            return self.groups.rows_order(layout.row, mine).cells, self.groups.order(layout.column, mine).cells
+
+        rows, columns = zip(*world.agreed(distinct), strict=True)
+        order = Order.of(pa.concat_arrays(rows))
+        if len(order.cells) < sum(map(len, rows)):
+            self.groups.rows_order(layout.row)  # says which row has lines in several groups
+        return order, Order.of(pa.concat_arrays(columns))
+
+    def _spans(self, mine: range, rows: Order) -> dict[int, tuple[int, int]]:
+        """Return the first and last row of each group of this process."""
+        layout: Any = self.layout
+        places = (rows.places(table.column(0)) for table in self.groups.tables(mine, [layout.row]))
+        return {i: (int(at.min()), int(at.max())) for i, at in zip(mine, places, strict=True) if len(at)}
+
+    def _part(self, place: range, rows: Order, columns: Order, spans: Mapping[int, tuple[int, int]]) -> Any:
+        which = [i for i, (first, last) in sorted(spans.items()) if first < place.stop and last >= place.start]
+        found = list(self._entries(which, place, rows, columns)) or [tuple(np.zeros(0, np.int64) for _ in range(3))]
+        i, j, values = (np.concatenate(each) for each in zip(*found, strict=True))
+        entries = Entries(i, rows.labels[place.start : place.stop], j, columns.labels, values.astype(np.float64))
+        repeated: Any = self.layout.repeated
+        return self.container.of_entries(entries, name=self.groups.name, repeated=repeated)
+
+    def _entries(
+        self, which: Sequence[int], place: range, rows: Order, columns: Order
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        layout: Any = self.layout
+        for table in self.groups.tables(which, [layout.row, layout.column, layout.value]):
+            at = rows.places(table.column(0))
+            inside = (at >= place.start) & (at < place.stop)
+            if inside.any():
+                there = table.filter(pa.array(inside))
+                yield at[inside] - place.start, columns.places(there.column(1)), numeric(there.column(2), np.float64)
+
+
+def _parquet(path: Path) -> bool:
+    return bool(parquet_files(path)) if path.is_dir() else path.is_file() and path.suffix.lower() in ENDINGS
+
+
+def read_in_shards(
+    settings: Mapping[str, Any], model: Model, shards: int, world: World, device: torch.device, dtype: torch.dtype
+) -> Posterior | None:
+    """Return the posterior of rows in shards, of which this process has read its own; None: it must read all rows.
+
+    A part of the cells is held out shard by shard, as ``data.holdout`` says.
+
+    Raises:
+        DataError: The rows cannot be read or used.
+        SettingError: Fewer shards than processes, or more than pairs of rows.
+    """
+    ranges = Ranges.of(settings, model) if settings.get("source") in (*KINDS, "file") else None
+    if ranges is None:
+        return None
+    rows, parts = ranges.parts(shards, world)
+
+    def check() -> None:
+        for part in parts:
+            Posterior.of(model, _usable(part)).check()
+
+    world.agreed(check)
+    fraction, seed = settings.get("holdout"), settings.get("seed", 0)
+    if fraction is None:
+        fraction = USUAL_HOLDOUT if ranges.container is Ratings else 0.0
+    of = settings.get("holdout_of") or ("listed" if issubclass(ranges.container, Triplets) else "all")
+    places = zip(parts, own_rows(rows, shards, world), strict=True)
+    held = [part.hold_out(fraction, seed_of(seed, place.start), of) if fraction else part for part, place in places]
+    found = in_shards(model, [part.to(device, dtype) for part in held], rows, shards, world)
+    if isinstance(found.data, Table):
+        _check_columns(found, world)
+    return found
+
+
+def _usable(part: Any) -> Any:
+    """Return a part of which no column is empty: it need not be so in every shard."""
+    if not isinstance(part, Table) or bool(part.observed.any(0).all()):
+        return part
+    values = part.values.clone()
+    values[0, ~part.observed.any(0)] = 0
+    return replace(part, values=values)
+
+
+def _check_columns(posterior: Posterior, world: World) -> None:
+    """Raise DataError naming a column that is empty in all shards."""
+    assert posterior.shards is not None
+    seen = [part.data.observed.any(0).cpu() for part in posterior.shards.parts]
+    there = torch.stack([torch.stack(each).any(0) for each in world.gathered(seen)]).any(0)
+    if not there.all():
+        label = posterior.data.column_labels[int((~there).nonzero()[0])]
+        raise DataError(f"{posterior.data.name}: column {label!r} has no value in any row; leave it out (data.exclude)")

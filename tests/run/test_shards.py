@@ -1,0 +1,114 @@
+"""Rows in shards are read range by range: the answers of a reading of the whole, from a part of it."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import pyrozoo
+from pyrozoo.core.errors import DataError
+from pyrozoo.core.world import World
+from pyrozoo.data.readers.row_groups import RowGroups
+from pyrozoo.run import catalog, shards
+from pyrozoo.run.names import model_of
+from pyrozoo.run.shards import Ranges
+from tests.case import refused
+
+QUICK = {"max_iterations": 5, "restarts": 2, "progress": False, "shards": 4, "seed": 1}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of two Parquet files, a table of counts with holes, in row groups of 7 lines."""
+    generator = np.random.default_rng(0)
+    values = generator.poisson(2, (50, 3)).astype(float)
+    values[generator.random(values.shape) < 0.1] = np.nan
+    for name, part in (("a", values[:30]), ("b", values[30:])):
+        table = pa.table({f"c{j}": pa.array(part[:, j], from_pandas=True) for j in range(3)})
+        (tmp_path / "table").mkdir(exist_ok=True)
+        pq.write_table(table, tmp_path / "table" / f"{name}.parquet", row_group_size=7)
+    return tmp_path / "table"
+
+
+@pytest.fixture
+def entries(tmp_path):
+    """A Parquet file of a list of counts, every row in one of its row groups, rows in no order."""
+    generator = np.random.default_rng(1)
+    rows = np.repeat(generator.permutation(40), 5)
+    columns = np.concatenate([generator.choice(12, 5, replace=False) for _ in range(40)])
+    table = pa.table({"who": rows, "what": [f"w{j}" for j in columns], "times": generator.poisson(2, 200) + 1})
+    pq.write_table(table, tmp_path / "list.parquet", row_group_size=25)
+    return tmp_path / "list.parquet"
+
+
+def ranges(path, model: str, **more: object) -> Ranges | None:
+    return Ranges.of({"path": str(path), "source": "file", **more}, model_of(catalog.model_settings(model)))
+
+
+class Second(World):
+    """The second of three processes, of which the others meet no mistake."""
+
+    def agreed(self, function):
+        return [function()]
+
+
+def same(one, other) -> None:
+    assert one.objective == other.objective
+    assert all(value.equal(other.draws[site]) for site, value in one.draws.items())
+    assert list(one.data.row_labels) == list(other.data.row_labels)
+    assert list(one.data.column_labels) == list(other.data.column_labels)
+
+
+def read_whole():
+    return mock.patch.object(shards, "Ranges", mock.Mock(of=lambda *_: None))
+
+
+def test_a_folder_is_read_range_by_range(folder):
+    """Each of three processes opens the groups of its own rows; what is fitted is what a whole reading gives."""
+    found = ranges(folder, "zip_mixture")
+    seen: list[int] = []
+    with mock.patch.object(RowGroups, "tables", autospec=True, side_effect=RowGroups.tables) as tables:
+        count, (part,) = found.parts(3, Second(1, 3))
+        seen += [i for call in tables.call_args_list for i in call.args[1]]
+    assert (count, part.shape) == (50, (17, 3))
+    assert seen == [2, 3, 4, 5]
+    assert part.row_labels[0] == "row_16"
+    settings = {"num_components": 2, "holdout": 0.0, **QUICK}
+    one = pyrozoo.fit("zip_mixture", "em", folder, **settings)
+    with read_whole():
+        same(one, pyrozoo.fit("zip_mixture", "em", folder, **settings))
+
+
+def test_a_list_is_read_range_by_range(entries):
+    columns = {"row": "who", "column": "what", "value": "times"}
+    assert ranges(entries, "poisson_mf") is None, "which columns say what is not named"
+    found = ranges(entries, "poisson_mf", **columns)
+    _, parts = found.parts(4, World())
+    assert [part.shape for part in parts] == [(10, 12)] * 4
+    settings = {"num_factors": 2, "holdout": 0.0, **columns, **QUICK}
+    one = pyrozoo.fit("poisson_mf", "cavi", entries, **settings)
+    with read_whole():
+        same(one, pyrozoo.fit("poisson_mf", "cavi", entries, **settings))
+
+
+def test_cells_are_held_out_shard_by_shard(folder):
+    fit = pyrozoo.fit("zip_mixture", "em", folder, num_components=2, holdout=0.2, **QUICK)
+    assert len(fit.data.hidden.values) == pytest.approx(0.2 * int(fit.data.observed.sum() / 0.8), abs=4)
+    assert np.isfinite(fit.metrics["holdout_rmse"])
+
+
+def test_what_is_wrong_is_said(folder, entries):
+    table = pq.read_table(entries)
+    pq.write_table(table.take(np.random.default_rng(0).permutation(200)), entries, row_group_size=25)
+    columns = {"row": "who", "column": "what", "value": "times"}
+    said = refused(DataError, pyrozoo.fit, "poisson_mf", "cavi", entries, **columns, num_factors=2, **QUICK)
+    assert "has lines in several row groups" in said
+    for path in folder.glob("*"):
+        table = pq.read_table(path)
+        pq.write_table(table.set_column(1, "c1", pa.nulls(len(table), pa.float64())), path)
+    said = refused(DataError, pyrozoo.fit, "zip_mixture", "em", folder, num_components=2, **QUICK)
+    assert "'c1'" in said
