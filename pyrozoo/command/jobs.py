@@ -45,7 +45,6 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
     try:
         there = directory / _prepared(config)
         from pyrozoo.core.errors import NotApplicable, UserError
-        from pyrozoo.run.fit import Run
         from pyrozoo.store.run_directory import CONFIG, METRICS, write_text
     except KeyboardInterrupt:
         discard(directory, folders)
@@ -55,15 +54,11 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         if first():
             write_text(directory / CONFIG, unresolved)  # with the seed, so that a killed run can be resumed
         plain: Any = OmegaConf.to_container(config, resolve=True)
-        result: Any
-        if calibrating:
-            result = import_module("pyrozoo.studies.calibrate.run").run(plain, directory=directory, resume=resume)
-        else:
-            resume = resume or (restarted() and there.is_file())
-            result = Run.from_config(plain, directory=directory, resume=resume).result(directory)
-            if not first():
-                return 0
-            together.forget()
+        result = (_calibrated if calibrating else _fitted)(
+            plain, directory, resume or (restarted() and there.is_file())
+        )
+        if not first():
+            return 0
         if calibrating and not len(result.ranks):
             raise KeyboardInterrupt
         result.save(directory, unresolved)
@@ -103,6 +98,18 @@ def _say_failed(directory: Path, config: DictConfig, message: str, status: str =
 
     if not (directory / METRICS).is_file():
         write_failure(directory, status, message, str(config.model.name), str(config.inference.name))
+
+
+def _calibrated(config: dict[str, Any], directory: Path, resume: bool) -> Any:
+    return import_module("pyrozoo.studies.calibrate.run").run(config, directory=directory, resume=resume)
+
+
+def _fitted(config: dict[str, Any], directory: Path, resume: bool) -> Any:
+    from pyrozoo.run.fit import Run
+
+    result = Run.from_config(config, directory=directory, resume=resume).result(directory)
+    together.forget()
+    return result
 
 
 def _prepared(config: DictConfig) -> str:
