@@ -156,7 +156,7 @@ def _stages(model: str, method: str, path: Path, settings: Mapping[str, Any], di
     run = stage("read", lambda: Run.from_config(config, directory=directory))
     result = Result.of(stage("fit", run.fit), config)
     result.reading = run.reading
-    stage("inference_data", lambda: result.inference_data)
+    stage("inference_data", lambda: result.groups)
     stage("keep", lambda: result.keep(directory))
     result.metrics = stage("evaluate", lambda: evaluate(result))
     stage("write", lambda: result.save(directory))

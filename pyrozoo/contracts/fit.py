@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,9 +12,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import MOST_POINTWISE, Posterior
+from pyrozoo.contracts.posterior import MOST_POINTWISE, Part, Posterior
 from pyrozoo.contracts.solver import Kind
-from pyrozoo.core.draws import Draws, Values
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.prediction import Prediction
 
 Status = Literal["converged", "completed", "max_iterations", "objective_decreased", "interrupted"]
@@ -26,8 +26,14 @@ SOLVER = "solver."
 MOST_KEPT_POINTWISE = 20_000_000
 """Draws times units of the pointwise log-likelihoods that a fit keeps; draws are thinned to stay below."""
 
-MOST_EFFORT = 3e11
-"""Multiplications that they may take; draws are thinned to stay below: ten seconds on a small machine."""
+MOST_EFFORT = 1e11
+"""Multiplications that they may take; draws are thinned to stay below: a few seconds on a small machine."""
+
+MOST_WHOLE_EFFORT = 1e10
+"""The same of the likelihood of all units, where those that are looked at do not do."""
+
+MOST_HELD_OUT = 50_000
+"""Hidden entries whose prediction is judged; of more, so many are chosen evenly."""
 
 
 @dataclass
@@ -75,6 +81,8 @@ class Fit:
     notes: list[str] = field(default_factory=list)
     _predictions: list[tuple[Any, Prediction]] = field(default_factory=list, repr=False, compare=False)
 
+    _once: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
     def __post_init__(self) -> None:
         self.draws = Draws(self.draws)
 
@@ -88,29 +96,61 @@ class Fit:
         """The data fitted."""
         return self.posterior.data
 
+    @property
+    def looked_at(self) -> Part:
+        """The units that stand for all."""
+        return self.posterior.looked_at
+
     @cached_property
     def pointwise(self) -> tuple[int, Tensor]:
-        """A step, and log p(unit | draw) of one draw in so many, [chain, draw, unit]."""
-        (chains, count), units = self.draws.shape, self.posterior.units
-        step = math.ceil(max(count * units / MOST_KEPT_POINTWISE, self._effort() / MOST_EFFORT, 1))
-        step = min(count, step)
-        blocks = self.draws.every(step).blocks(MOST_POINTWISE // (chains * units))
-        return step, torch.cat([self.posterior.pointwise(block) for block in blocks], 1)
+        """A step, and log p(unit | draw) of one draw in so many, [chain, draw, unit], at the units looked at."""
+        chains, part = self.draws.shape[0], self.looked_at
+        units = part.posterior.units
+        step = self._step(units, part.posterior.effort, MOST_EFFORT)
+        blocks = part.draws(self.draws.every(step)).blocks(MOST_POINTWISE // (chains * max(1, units)))
+        return step, torch.cat([part.posterior.pointwise(block) for block in blocks], 1)
 
-    def _effort(self) -> float:
+    def _step(self, units: int, effort: float, most: float) -> int:
+        """Return one draw in how many can be looked at: units and multiplications of one are given."""
         chains, count = self.draws.shape
-        return chains * count * self.posterior.effort
+        drawn = chains * count
+        return min(count, math.ceil(max(drawn * units / MOST_KEPT_POINTWISE, drawn * effort / most, 1)))
+
+    @cached_property
+    def log_likelihood(self) -> Tensor:
+        """Log p(data | draw) of those draws, [chain, draw]: of the units looked at, scaled up to all, unless exact."""
+        step, pointwise = self.pointwise
+        if self.looked_at.units is None:
+            return pointwise.sum(-1)
+        if self.posterior.adds_quickly:
+            return self.posterior.log_likelihood(self.draws.every(step))
+        return pointwise.sum(-1) * self.looked_at.scale
+
+    @cached_property
+    def log_joint(self) -> tuple[int, Tensor]:
+        """A step, and log p(data, draw) of one draw in so many, [chain, draw], of all units."""
+        step, pointwise = self.pointwise
+        if self.looked_at.units is None:
+            return step, self.posterior.log_density(self.draws.every(step), pointwise)
+        if not self.posterior.adds_quickly:
+            step = max(step, self._step(self.posterior.units, self.posterior.effort, MOST_WHOLE_EFFORT))
+        return step, self.posterior.log_density(self.draws.every(step))
 
     @cached_property
     def invariants(self) -> Draws:
         """Invariants of those draws that ``pointwise`` chose."""
-        step, pointwise = self.pointwise
-        return Draws(self.posterior.invariants(self.draws.every(step), pointwise.sum(-1)))
+        return Draws(self.posterior.invariants(self.draws.every(self.pointwise[0]), self.log_likelihood))
 
     @cached_property
     def aligned(self) -> Draws:
         """The draws with labels, signs and rotations brought onto each other."""
         return Draws(self.posterior.align(self.draws))
+
+    def once(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Return what is computed of the fit once, for all who ask by a key."""
+        if key not in self._once:
+            self._once[key] = make()
+        return self._once[key]
 
     def knows(self, data: Any, prediction: Prediction) -> None:
         """Take a prediction of the hidden entries of ``data`` that was made while fitting."""
@@ -124,6 +164,18 @@ class Fit:
         posterior = self.posterior if data is self.data else self.posterior.on(data)
         self.knows(data, posterior.predict(self.draws))
         return self._predictions[-1][1]
+
+    @cached_property
+    def held_out(self) -> tuple[Prediction, Any]:
+        """What is said of the hidden entries of the data, and these: of many an even choice."""
+        data, hidden = self.data, self.data.hidden
+        if len(hidden.values) <= MOST_HELD_OUT:
+            return self.prediction(data), hidden
+        at = evenly(len(hidden.values), MOST_HELD_OUT).to(hidden.values.device)
+        for known, prediction in self._predictions:
+            if known is data:
+                return prediction.at(at), hidden.at(at)
+        return self.posterior.on(replace(data, hidden=hidden.at(at))).predict(self.draws), hidden.at(at)
 
     @property
     def model_name(self) -> str:

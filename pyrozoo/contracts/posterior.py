@@ -18,7 +18,7 @@ from torch.distributions import biject_to
 
 from pyrozoo.contracts.model import Model, beside
 from pyrozoo.contracts.shards import Shards
-from pyrozoo.core.draws import Draws, Values
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
@@ -44,6 +44,9 @@ from pyrozoo.program.trace import (
 MOST_POINTWISE = 5_000_000
 """Draws times units of one block of pointwise log-likelihoods: 40 MB in float64."""
 
+MOST_UNITS, FEWEST_UNITS, MOST_NUMBERS = 5000, 1000, 1_000_000
+"""Units that stand for all, evenly chosen, in what looks at a fit; fewer, but so many, where they hold more numbers."""
+
 ATTEMPTS = 100
 """Starting points that are tried before a program is said to have none."""
 
@@ -64,6 +67,41 @@ class LeftOut:
     unit: str
     total: int
     logs: Callable[[Values], Tensor]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Units of data, evenly chosen, that stand for all in what looks at a fit: its cost is bounded whatever their size.
+
+    Attributes:
+        posterior: Of the same model given these units alone; of all it is the whole.
+        units: Which they are, [unit]; None: all.
+        total: Of how many.
+        dim: The dimension of sites that have something of each unit.
+        alone: Whether such data can be simulated without the other units.
+    """
+
+    posterior: Posterior
+    units: Tensor | None
+    total: int
+    dim: str = ""
+    alone: bool = True
+
+    @property
+    def scale(self) -> float:
+        """How many units each stands for."""
+        return 1.0 if self.units is None else self.total / len(self.units)
+
+    def draws(self, draws: Values) -> Draws:
+        """Return draws without what they say of other units, site -> [chain, draw, *event]."""
+        if self.units is None:
+            return Draws(draws)
+        axes = {site: dims.index(self.dim) for site, dims in self.posterior.sites.items() if self.dim in dims}
+        return Draws({s: v.index_select(2 + axes[s], self.units) if s in axes else v for s, v in draws.items()})
+
+    def __str__(self) -> str:
+        chosen = self.total if self.units is None else len(self.units)
+        return f"{chosen:,} of {self.total:,} {self.posterior.unit}s"
 
 
 class Posterior:
@@ -221,6 +259,21 @@ class Posterior:
         """The dimension of the pointwise log-likelihood (``row``, ``entry``, ...)."""
         return self._units[1]
 
+    def part(self, count: int) -> Part:
+        """Return so many units, evenly chosen, or all where these are no more or do not stand alone."""
+        return Part(self, None, self.units)
+
+    @cached_property
+    def looked_at(self) -> Part:
+        """What stands for all units: as many for every fit of these data, so that fits can be compared."""
+        per_unit = max(1, self.data.values.numel() // max(1, self.units))
+        return self.part(min(MOST_UNITS, max(FEWEST_UNITS, MOST_NUMBERS // per_unit)))
+
+    @property
+    def adds_quickly(self) -> bool:
+        """Whether ``log_likelihood`` takes no longer than that of the units looked at."""
+        return False
+
     def check(self) -> None:
         """Raise DataError, naming column or cell, when the model cannot use the data."""
         self.data.checked()
@@ -299,6 +352,15 @@ class Posterior:
         """Simulate data at values of the sites, in the form that ``checks`` and ``statistics`` take."""
         sites = self.simulate(given)
         return {name: _seen(node, sites[name]) for name, node in self.observed_nodes.items()}
+
+    def simulated_numbers(self, values: Values) -> float:
+        """Return how many numbers a replica at values of the sites, site -> [*event], is expected to have."""
+        return float(self.data.values.numel())
+
+    @property
+    def most_numbers(self) -> float:
+        """How many numbers a replica may have, whatever the values of the sites."""
+        return float(self.data.values.numel())
 
     @property
     def own(self) -> Any:
@@ -564,6 +626,13 @@ class HandBuilt(Posterior):
     def units(self) -> int:
         """How many units the pointwise log-likelihood has."""
         return self.data.units
+
+    def part(self, count: int) -> Part:
+        """Return so many rows, evenly chosen, as data of their own."""
+        if count >= self.units or self.unit != self.data.dims[0]:
+            return super().part(count)
+        rows = evenly(self.units, count).to(self.data.values.device)
+        return Part(self.on(self.data.only(rows)), rows, self.units, self.unit)
 
     @property
     def observed_names(self) -> tuple[str, ...]:

@@ -63,6 +63,10 @@ class Hidden:
         rows, columns, values = self.rows.to(device), self.columns.to(device), self.values.to(device, dtype)
         return replace(self, rows=rows, columns=columns, values=values)
 
+    def at(self, index: Tensor) -> Hidden:
+        """Return some of the entries, in an order."""
+        return replace(self, rows=self.rows[index], columns=self.columns[index], values=self.values[index])
+
     def joined(self, other: Hidden | None, columns: int) -> Hidden:
         """Return both sets of entries, row by row, which is the order in which a run directory gives them back."""
         if other is None:
@@ -293,6 +297,10 @@ class Data(abc.ABC):
     @abc.abstractmethod
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
+
+    def only(self, index: Tensor) -> Self:
+        """Return some rows as data of their own, without hidden entries."""
+        return replace(self.batch(index), total_rows=None, row_index=None)
 
     @property
     def parts(self) -> int:

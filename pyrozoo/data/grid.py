@@ -74,6 +74,11 @@ class Grid(Coded):
         values[row, column] = self.values[row, column]
         return Grid(values, self.row_labels, self.column_labels, self.name, levels=self.level_names)
 
+    def line(self, pixels: Tensor) -> Grid:
+        """Return some pixels, by their number line by line, side by side in one line."""
+        names = labels("pixel", len(pixels))
+        return Grid(self.values.flatten()[pixels][None], ("line",), names, self.name, levels=self.level_names)
+
     def with_noise(self, noise: float, seed: int) -> Grid:
         """Return the grid with labels flipped at this rate, each to one of the others, and the clean ones as truth."""
         check_fraction(noise, "data.noise")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -16,12 +15,13 @@ from torch.distributions import biject_to, constraints
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.view import view_of
-from pyrozoo.core.draws import Values, evenly
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import noted
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics.predictive import checks, prior_conflict
 from pyrozoo.math.mixing import ess, missing_information, rhat
+from pyrozoo.math.pareto import leave_one_out, tail_shapes
 from pyrozoo.program.trace import priors
 
 Metrics = dict[str, float | int | str]
@@ -77,8 +77,11 @@ def evaluate(fit: Fit) -> Metrics:
 
 
 def held_out(fit: Fit) -> Metrics:
-    """Return ``holdout`` of the fit's own data."""
-    return holdout(fit.prediction(fit.data), fit.data.hidden)
+    """Return ``holdout`` of the fit's own data; of many entries those evenly chosen, as ``holdout_of`` says."""
+    prediction, hidden = fit.held_out
+    total, chosen = len(fit.data.hidden.values), len(hidden.values)
+    of: Metrics = {} if total == chosen else {"holdout_of": total}
+    return holdout(prediction, hidden) | of
 
 
 def holdout(prediction: Prediction, hidden: Any) -> Metrics:
@@ -107,45 +110,62 @@ def loo(fit: Fit) -> Metrics:
     ``loo_unit`` says what is left out. Where these are some of many, chosen at random, sums are scaled up to all of
     them (Magnusson et al. 2019), and ``loo_se`` covers the choice, too.
     """
-    elpd, bad, logs = loo_by_unit(fit)
+    elpd, bad, fitted = loo_by_unit(fit)
     own = fit.posterior.left_out
-    unit, count = (fit.posterior.unit, len(elpd)) if own is None else (own.unit, own.total)
+    unit, count = (fit.posterior.unit, fit.posterior.units) if own is None else (own.unit, own.total)
     if not len(elpd):
         return {}
-    fitted = np.logaddexp.reduce(logs) - np.log(len(logs))
-    return {
+    result: Metrics = {
         "loo_elpd": float(elpd.mean() * count),
         "loo_se": float(count * elpd.std() / np.sqrt(len(elpd))),
         "loo_p": float((fitted - elpd).mean() * count),
         "loo_bad_khat_share": float(bad.mean()),
         "loo_unit": unit,
     }
+    return result if len(elpd) == count else result | {"loo_units": len(elpd), "loo_of": count}
 
 
 def loo_by_unit(fit: Fit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the log predictive density of every unit given the others, whether it is unreliable, and [draw, unit]."""
-    own = fit.posterior.left_out
-    pointwise = (fit.pointwise[1] if own is None else own.logs(fit.draws)).double().cpu().numpy()
-    logs = pointwise.reshape(-1, pointwise.shape[-1]) if pointwise.size else np.zeros((1, 0))
-    if not logs.size:
-        return np.zeros(0), np.zeros(0, dtype=bool), logs
+    """Return log predictive densities of the units looked at, given the others, whether unreliable, and given all."""
+    part = fit.looked_at
+    own = part.posterior.left_out
+    pointwise = fit.pointwise[1] if own is None else own.logs(part.draws(fit.draws))
+    logs = pointwise.flatten(0, 1).T.double().cpu().contiguous()  # [unit, draw]
+    if not logs.numel():
+        return np.zeros(0), np.zeros(0, dtype=bool), np.zeros(0)
+    count = logs.shape[1]
     # Weights that take a few values, as with discrete sites, have no tail that a Pareto distribution could smooth:
     # they are averaged as they are, and trusted when they are worth enough draws.
-    few = (np.diff(np.sort(logs, 0), axis=0) > 0).sum(0) < min(FEW_VALUES, len(logs) // 2)
-    total = np.logaddexp.reduce(-logs)
-    elpd = np.log(len(logs)) - total
-    bad = 2 * total - np.logaddexp.reduce(-2 * logs) < np.log(min(WORTH_DRAWS, len(logs)))
-    if not few.all():
-        import arviz as az
+    total = (-logs).logsumexp(1)
+    elpd = math.log(count) - total
+    bad = 2 * total - (-2 * logs).logsumexp(1) < math.log(min(WORTH_DRAWS, count))
+    many = (~_take_few_values(logs)).nonzero().flatten()
+    if len(many):
+        smoothed, shapes = leave_one_out(logs[many], _efficiency(fit, pointwise))
+        elpd[many], bad[many] = smoothed, shapes > khat_threshold(count)
+    return elpd.numpy(), bad.numpy(), (logs.logsumexp(1) - math.log(count)).numpy()
 
-        rest = pointwise[..., ~few]
-        data = az.from_dict(posterior={"lp": pointwise.sum(-1)}, log_likelihood={fit.posterior.observed: rest})
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the share of bad k-hats is a figure of its own
-            result = az.loo(data, pointwise=True, reff=None if fit.kind == "samples" else 1.0)
-        elpd[~few] = np.asarray(result.loo_i)
-        bad[~few] = np.asarray(result.pareto_k) > khat_threshold(len(logs))
-    return elpd, bad, logs
+
+def _take_few_values(logs: Tensor) -> Tensor:
+    """Return which units' log-likelihoods, [unit, draw], take fewer values than ``FEW_VALUES``."""
+    least = min(FEW_VALUES, logs.shape[1] // 2)
+
+    def few(some: Tensor) -> Tensor:
+        return (some.sort(1).values.diff(dim=1) > 0).sum(1) < least
+
+    found = few(logs[:, evenly(logs.shape[1], 4 * least)])  # most take many values among some draws already
+    if found.any():
+        found[found.clone()] = few(logs[found])
+    return found
+
+
+def _efficiency(fit: Fit, pointwise: Tensor) -> float:
+    """Return how many independent draws one is worth, by the sum of its log-likelihoods [chain, draw, unit]."""
+    chains, count = pointwise.shape[:2]
+    if fit.kind != "samples" or chains == 1:
+        return 1.0
+    effective = float(ess(pointwise.double().sum(-1), "mean"))
+    return effective / (chains * count) if math.isfinite(effective) else 1.0
 
 
 def information(fit: Fit) -> Metrics:
@@ -170,7 +190,10 @@ def information(fit: Fit) -> Metrics:
     if not fit.objective_name.startswith("log_joint") or any(own & set(dims) for dims in posterior.sites.values()):
         return {}
     point, n = next(fit.draws.each()), posterior.units
-    log_likelihood, p = float(fit.pointwise[1][0, 0].sum()), free_parameters(posterior, point)
+    p = free_parameters(posterior, point)
+    alone = Draws({site: value[None, None] for site, value in point.items()})
+    whole = fit.looked_at.units is None
+    log_likelihood = float(fit.pointwise[1][0, 0].sum() if whole else posterior.log_likelihood(alone))
     result: Metrics = {
         "free_parameters": p,
         "aic": -2 * log_likelihood + 2 * p,
@@ -202,9 +225,8 @@ def khat_threshold(draws: int) -> float:
 def approximation(fit: Fit) -> Metrics:
     """Return k-hat of importance weights p/q, and the ELBO of q over the global sites, local ones summed out."""
     assert fit.log_q is not None
-    step, pointwise = fit.pointwise
     with seeded(fit.seed), torch.no_grad():  # programs may draw local sites, which nobody looks at
-        joint = fit.posterior.log_density(fit.draws.every(step), pointwise)
+        step, joint = fit.log_joint
     log_ratio = (joint - fit.log_q[:, ::step]).double().cpu().numpy().ravel()
     result: Metrics = {"elbo": float(log_ratio.mean())}
     if copies := fit.model.symmetry.log_copies({s: v[0, 0] for s, v in fit.draws.items()}, fit.posterior.sites):
@@ -217,13 +239,9 @@ def approximation(fit: Fit) -> Metrics:
         result["log_evidence_weighted"] = log_mean
         result["log_evidence_weighted_se"] = float(np.exp(log_ratio - log_mean).std(ddof=1) / root)
     if len(log_ratio) >= 20:
-        import arviz as az
-
         # Constant weights mean that q is p; ArviZ answers inf there.
         constant = np.ptp(log_ratio) < 1e-9 * max(1.0, abs(float(log_ratio.mean())))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            result["khat"] = 0.0 if constant else float(az.psislw(log_ratio - log_ratio.max())[1])
+        result["khat"] = 0.0 if constant else float(tail_shapes(torch.as_tensor(log_ratio)[None]))
         result["khat_threshold"] = khat_threshold(len(log_ratio))
     return result
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,27 +11,92 @@ import torch
 from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws, evenly
+from pyrozoo.contracts.posterior import Arrays, Part, Posterior
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.seeds import seeded
 
 SIMULATIONS = 100
 """Simulated data sets, if the size of the data allows."""
 
-MOST_SIMULATED = 20_000_000
-"""Cells of all of them together: a few seconds of simulation."""
+MOST_SIMULATED = 10_000_000
+"""Numbers of all of them together: a second or two of simulation."""
+
+FEW = 3
+"""Draws at which it is looked how large data sets become."""
 
 FEWEST = 20
 """Simulated data sets below which nothing is said."""
 
 
-def simulations(fit: Fit, draws: Draws, count: int) -> Iterator[Any]:
-    """Simulate data sets at evenly chosen draws, of the posterior or of the prior, from torch's global generator.
+@dataclass(frozen=True)
+class Sets:
+    """Data sets simulated from a fit, or from its prior, of the units that stand for all.
 
-    A point is used again and again. What comes is what ``Posterior.checks`` and ``Posterior.statistics`` take.
+    Attributes:
+        part: These units.
+        checks: What ``Posterior.checks`` says of each set; empty where sets are too few to say anything.
+        spreads: Of counts ``Posterior.dispersion`` of each.
+        statistics: What ``Posterior.statistics`` says of all, name -> (dimensions, [set, *statistic]).
     """
-    for at in chosen(draws, count):
-        yield fit.posterior.replica(at)
+
+    part: Part
+    checks: list[Values]
+    spreads: list[float]
+    statistics: Arrays
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return next((len(array) for _, array in self.statistics.values()), len(self.checks))
+
+
+def of_fit(fit: Fit) -> Sets:
+    """Return data sets simulated at draws of a fit, evenly chosen, a point again and again: once for who asks."""
+    return fit.once(("sets of the fit", SIMULATIONS), lambda: _of_fit(fit))
+
+
+def of_prior(fit: Fit) -> Sets:
+    """Return data sets simulated from the prior of a fit, once for who asks.
+
+    Raises:
+        NotApplicable: The prior cannot be drawn from.
+    """
+    return fit.once(("sets of the prior", SIMULATIONS), lambda: _of_prior(fit))
+
+
+def _of_fit(fit: Fit) -> Sets:
+    expected = [fit.posterior.simulated_numbers(values) for values in fit.draws.some(FEW).each()]
+    part, count = affordable(fit.posterior, max(fit.data.values.numel(), *expected))
+    with seeded(fit.seed):
+        return _simulate(part, chosen(part.draws(fit.draws), count), count)
+
+
+def _of_prior(fit: Fit) -> Sets:
+    part, count = affordable(fit.posterior, max(fit.data.values.numel(), fit.posterior.most_numbers))
+    few = part.posterior.on(part.posterior.few)
+    if part.units is not None:
+        scalars = fit.draws.scalars * len(part.units) // part.total
+        count = min(count, max(FEWEST, MOST_SIMULATED // max(1, scalars)))
+    with seeded(fit.seed):
+        drawn = few.prior_draws(count)
+        return _simulate(part, ({site: one[site] for site in few.sites} for one in drawn), count, dispersed=False)
+
+
+def _simulate(part: Part, at: Iterable[dict[str, Tensor]], count: int, *, dispersed: bool = True) -> Sets:
+    """Simulate data at values of the sites, from torch's global generator, and look at each."""
+    posterior, looks = part.posterior, count >= FEWEST
+    found, spreads, arrays = [], [], []
+    for values in at:
+        replica = posterior.replica(values)
+        if looks:
+            found.append(posterior.checks(replica))
+            spread = posterior.dispersion(replica, values) if dispersed else None
+            spreads += [] if spread is None else [float(spread)]
+        arrays.append(posterior.statistics(replica))
+    first = arrays[0] if arrays else {}
+    whole = {name: (dims, np.stack([each[name][1] for each in arrays])) for name, (dims, _) in first.items()}
+    return Sets(part, found, spreads, whole)
 
 
 def chosen(draws: Draws, count: int) -> Iterator[dict[str, Tensor]]:
@@ -40,9 +106,27 @@ def chosen(draws: Draws, count: int) -> Iterator[dict[str, Tensor]]:
         yield {site: value[i] for site, value in flat.items()}
 
 
-def affordable(fit: Fit) -> int:
-    """Return how many data sets may be simulated."""
-    return min(SIMULATIONS, max(1, MOST_SIMULATED // max(1, fit.data.values.numel(), int(np.prod(fit.data.shape)))))
+def affordable(posterior: Posterior, numbers: float) -> tuple[Part, int]:
+    """Return of which units data sets are simulated, and how many.
+
+    Args:
+        posterior: The posterior.
+        numbers: How many a set of all units is expected to have.
+
+    Returns:
+        All units, if enough sets of them can be simulated; else so many, evenly chosen, that ``SIMULATIONS`` sets can.
+    """
+    data, units = posterior.data, posterior.units
+    size = max(1, data.values.numel(), int(np.prod(data.shape)), int(numbers))
+    count = min(SIMULATIONS, max(1, MOST_SIMULATED // size))
+    whole = Part(posterior, None, units)
+    if count >= min(SIMULATIONS, FEWEST):
+        return whole, count
+    part = posterior.part(max(1, int(MOST_SIMULATED / SIMULATIONS * units / max(numbers, 1))))
+    if not part.alone or (part.units is None and numbers * FEWEST > MOST_SIMULATED):
+        return whole, count
+    used = numbers / part.scale
+    return part, max(1, min(SIMULATIONS, int(MOST_SIMULATED / max(used, 1))))
 
 
 def checks(fit: Fit) -> dict[str, float | str]:
@@ -57,29 +141,25 @@ def checks(fit: Fit) -> dict[str, float | str]:
         ``check_<name>_bias`` is the mean deviation in sds, with its sign. Of counts ``overdispersion``, too.
         Nothing for data so large that few sets can be simulated. Values that the data lack are left out.
     """
-    count = affordable(fit)
-    if count < FEWEST:
+    simulated = of_fit(fit) if SIMULATIONS >= FEWEST else None
+    if simulated is None or not simulated.checks:
         return {}
-    posterior = fit.posterior
-    with seeded(fit.seed):
-        replicas = zip(chosen(fit.draws, count), simulations(fit, fit.draws, count), strict=True)
-        both = [(posterior.checks(replica), posterior.dispersion(replica, at)) for at, replica in replicas]
-    sets, spreads = [one for one, _ in both], [float(spread) for _, spread in both if spread is not None]
+    posterior, sets, spreads = simulated.part.posterior, simulated.checks, simulated.spreads
     result: dict[str, float | str] = {}
-    for name, observed in fit.posterior.checks(fit.posterior.own).items():
-        simulated = torch.stack([one[name].double().flatten() for one in sets])
-        known = observed.flatten().isfinite() & simulated.isfinite().all(0)
+    for name, observed in posterior.checks(posterior.own).items():
+        theirs = torch.stack([one[name].double().flatten() for one in sets])
+        known = observed.flatten().isfinite() & theirs.isfinite().all(0)
         if not known.any():
             continue
-        seen, sets_known = observed.double().flatten()[known], simulated[:, known]
+        seen, sets_known = observed.double().flatten()[known], theirs[:, known]
         p, distance = tail(seen, sets_known)
         result |= {f"check_{name}_p": p, f"check_{name}_distance": distance}
         centre = sets_known.mean(0)
         result[f"check_{name}_bias"] = float(((seen - centre) / _no_rounding(sets_known.std(0), centre)).mean())
-    return result | (overdispersion(fit, spreads) if spreads else {})
+    return result | (overdispersion(fit, simulated.part, spreads) if spreads else {})
 
 
-def overdispersion(fit: Fit, simulated: Sequence[float]) -> dict[str, float | str]:
+def overdispersion(fit: Fit, part: Part, simulated: Sequence[float]) -> dict[str, float | str]:
     """Compare how counts vary about what the fit expects of them with how simulated ones do (``Posterior.dispersion``).
 
     Unlike the other statistics it is taken at each draw's own parameters, and only more than is simulated counts: a
@@ -90,8 +170,8 @@ def overdispersion(fit: Fit, simulated: Sequence[float]) -> dict[str, float | st
         times as much as in them; ``overdispersion_of``, what they are taken for; ``overdispersion_setting``, what to
         type.
     """
-    posterior = fit.posterior
-    own = [posterior.dispersion(posterior.own, at) for at in chosen(fit.draws, len(simulated))]
+    posterior = part.posterior
+    own = [posterior.dispersion(posterior.own, at) for at in chosen(part.draws(fit.draws), len(simulated))]
     seen, theirs = np.mean([float(each) for each in own if each is not None]), np.asarray(simulated)
     if not np.isfinite([seen, *theirs]).all() or theirs.mean() == 0:
         return {}
@@ -124,22 +204,19 @@ def prior_conflict(fit: Fit, checked: Mapping[str, Any]) -> dict[str, float | st
         distance in units of the farthest simulation's, ``prior_conflict_excess``, and ``prior_conflict_setting``, what
         to type. Nothing where the prior cannot be drawn from, or the data are so large that few sets can be simulated.
     """
-    count = affordable(fit)
-    if count < FEWEST:
+    try:
+        simulated = of_prior(fit) if SIMULATIONS >= FEWEST else None
+    except (NotApplicable, NotImplementedError, ValueError):
         return {}
-    posterior, few = fit.posterior, fit.posterior.on(fit.posterior.few)
-    with seeded(fit.seed):
-        try:
-            drawn = few.prior_draws(count)
-            sets = [posterior.checks(posterior.replica({s: one[s] for s in posterior.sites})) for one in drawn]
-        except (NotApplicable, NotImplementedError, ValueError):
-            return {}
+    if simulated is None or not simulated.checks:
+        return {}
+    posterior, sets = simulated.part.posterior, simulated.checks
     found, cure = {}, fit.model.to_rescale(fit.data)
     for name, observed in posterior.checks(posterior.own).items():
-        simulated = torch.stack([one[name].double().flatten() for one in sets])
-        known = observed.flatten().isfinite() & simulated.isfinite().all(0)
+        theirs = torch.stack([one[name].double().flatten() for one in sets])
+        known = observed.flatten().isfinite() & theirs.isfinite().all(0)
         if known.any() and (cure.startswith("set ") or checked.get(f"check_{name}_p", 1.0) > MISSED):
-            found[name] = _conflict(observed.double().flatten()[known], simulated[:, known])
+            found[name] = _conflict(observed.double().flatten()[known], theirs[:, known])
     if not found:
         return {}
     worst = max(found, key=lambda name: found[name][1])

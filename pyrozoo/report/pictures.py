@@ -35,7 +35,7 @@ def standard_pictures(fit: Fit, data: Mapping[str, Any]) -> Pictures:
     if "posterior_predictive" in data:
         sets = data["posterior_predictive"]
         whole = fit.posterior.observed in sets and sets[fit.posterior.observed].ndim == 4
-        pictures.append(partial(_predictive, fit, data) if whole else partial(_totals, data))
+        pictures.append(partial(_predictive, fit, data) if whole else partial(_totals, fit, data))
     return Pictures(*pictures)
 
 
@@ -134,7 +134,7 @@ def _traces(fit: Fit) -> Picture:
 
 
 def _predictive(fit: Fit, data: Mapping[str, Any]) -> Picture:
-    observed = data["observed_data"][fit.posterior.observed].values
+    observed = _own(fit, data, fit.posterior.observed)
     seen = ~np.isnan(observed)
     simulated = data["posterior_predictive"][fit.posterior.observed].values[0]
     figure, (left, right) = panels(9, 3.2, 1, 2)
@@ -154,6 +154,15 @@ def _predictive(fit: Fit, data: Mapping[str, Any]) -> Picture:
     return Picture("predictive", f"{AGAINST}. Points should sit on bars and on the line.", figure)
 
 
+def _own(fit: Fit, data: Mapping[str, Any], name: str) -> np.ndarray:
+    """Return a statistic of the data, of those units that data were simulated for."""
+    sets, posterior = data["posterior_predictive"], fit.posterior
+    part = posterior.part(sets.sizes.get(posterior.unit, posterior.units)).posterior
+    if part is not posterior:
+        return np.asarray(part.statistics(part.own)[name][1])
+    return data["observed_data"][name].values
+
+
 AGAINST = "Data simulated from the fit against the data"
 
 
@@ -164,12 +173,12 @@ def _bars(axes: Axes, at: np.ndarray, simulated: np.ndarray, **style: Any) -> tu
     return low, high
 
 
-def _totals(data: Mapping[str, Any]) -> Picture:
+def _totals(fit: Fit, data: Mapping[str, Any]) -> Picture:
     """Draw every statistic of the data against the same of simulated data: one panel each."""
     sets = {str(name): value.values[0] for name, value in data["posterior_predictive"].items()}
     figure, row = panels(3.6 * len(sets), 3.4, 1, len(sets), squeeze=False)
     for axes, (name, simulated) in zip(row[0], sets.items(), strict=True):
-        observed = data["observed_data"][name].values
+        observed = _own(fit, data, name)
         if simulated.ndim > 1:
             seen = ~np.isnan(observed)
             observed, simulated = observed[seen], simulated[:, seen]

@@ -17,7 +17,7 @@ from torch import Tensor
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Arrays, Posterior, posterior_class
-from pyrozoo.core.draws import Draws, Values
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError, NotApplicable, noted
 from pyrozoo.core.paths import version
 from pyrozoo.core.seeds import seeded
@@ -59,14 +59,16 @@ def to_groups(fit: Fit, megabytes: float = 200.0) -> Groups:
         chosen, pointwise = fit.pointwise
     if chosen > 1:
         notes.append(f"log-likelihoods, LOO and invariants are those of one draw in {chosen}: each takes long")
+    if fit.looked_at.units is not None:
+        notes.append(f"log-likelihoods of units, LOO and what is made of them are of {fit.looked_at}, evenly chosen")
     step = chosen * -(-step // chosen) if step > 1 else 1
     draws = fit.draws.every(step)
-    statistics, groups = _simulated(fit, budget / 8, notes)
+    statistics, prior, simulated = _simulated(fit, budget / 8, notes)
     seen, constant = posterior.stored()
     seen, constant = {**statistics, **seen}, {**constant, **_truth(fit)}
-    coords = {name: [storable(str(label)) for label in labels] for name, labels in data.coords.items()}
+    coords = {name: _labels(labels) for name, labels in data.coords.items()}
     if data.test is not None:
-        coords["test_row"] = [storable(str(label)) for label in data.test.row_labels]
+        coords["test_row"] = _labels(data.test.row_labels)
     derived: Arrays = {}
     with noted(notes, "functions of the parameters"):
         derived = posterior.derived(draws)
@@ -76,8 +78,9 @@ def to_groups(fit: Fit, megabytes: float = 200.0) -> Groups:
     result = Groups()
     result.add("posterior", _numpy(draws) | {name: array for name, (_, array) in derived.items()}, dims, known)
     result.add("sample_stats", _numpy({n: value[:, ::step] for n, value in fit.sample_stats.items()}), dims, known)
-    for name, values in groups.items():
-        result.add(name, values, dims, known)
+    result.add("prior", prior, dims, known)
+    for name, sets in simulated.items():
+        _add_sets(result, name, sets, budget / 8)
     for name, arrays in (("observed_data", seen), ("constant_data", constant)):
         result.add(name, {each: array for each, (_, array) in arrays.items()}, dims, known, drawn=False)
     if pointwise is not None:
@@ -93,26 +96,47 @@ def to_groups(fit: Fit, megabytes: float = 200.0) -> Groups:
     return result
 
 
-def _simulated(fit: Fit, budget: float, notes: list[str]) -> tuple[Arrays, dict[str, Any]]:
-    """Return statistics of the data, and groups of the same of simulated ones; a note says what cannot be simulated."""
-    posterior, prior = fit.posterior, Draws()
-    groups: dict[str, Any] = {}
-    statistics: Arrays = {}
-    with seeded(fit.seed):
-        with noted(notes, "statistics of the data"):
-            statistics = posterior.statistics(posterior.own)
-        room = int(budget / max(1, 4 * sum(array.size for _, array in statistics.values())))
-        count = min(room, predictive.affordable(fit)) if statistics else 0
-        if 0 < count < predictive.SIMULATIONS:
-            notes.append(f"predictive data sets: {count} kept, of {predictive.SIMULATIONS}")
+def _simulated(
+    fit: Fit, budget: float, notes: list[str]
+) -> tuple[Arrays, dict[str, np.ndarray], dict[str, predictive.Sets]]:
+    """Return statistics of the data, draws from the prior, and data sets simulated from both, by the group's name.
+
+    A note says what cannot be simulated.
+    """
+    posterior, prior, statistics = fit.posterior, Draws(), Arrays()
+    groups: dict[str, predictive.Sets] = {}
+    with noted(notes, "statistics of the data"):
+        statistics = posterior.statistics(posterior.own)
+    if statistics:
         with noted(notes, "data simulated from the fit"):
-            groups["posterior_predictive"] = _predictive_sets(fit, fit.draws, count)
-        with noted(notes, "draws from the prior"):
-            prior = _prior(fit, min(PRIOR_DRAWS, int(budget / (8 * fit.draws.scalars))), notes)
-            groups["prior"] = _numpy(prior)
+            sets = groups["posterior_predictive"] = predictive.of_fit(fit)
+            if 0 < (kept := len(_kept(sets, budget))) < predictive.SIMULATIONS:
+                notes.append(f"predictive data sets: {kept} kept, of {predictive.SIMULATIONS}")
+            if sets.part.units is not None:
+                notes.append(f"data are simulated for {sets.part}, evenly chosen")
+    with noted(notes, "draws from the prior"), seeded(fit.seed):
+        prior = _prior(fit, min(PRIOR_DRAWS, int(budget / (8 * fit.draws.scalars))), notes)
+    if statistics and prior:
         with noted(notes, "data simulated from the prior"):
-            groups["prior_predictive"] = _predictive_sets(fit, next(prior.blocks(count)), count) if prior else {}
-    return statistics, groups
+            groups["prior_predictive"] = predictive.of_prior(fit)
+    return statistics, _numpy(prior), groups
+
+
+def _kept(sets: predictive.Sets, budget: float) -> np.ndarray:
+    """Return which simulated data sets are kept, evenly chosen: as many as a number of bytes holds."""
+    size = sum(4 * array[0].size for _, array in sets.statistics.values())
+    return evenly(sets.count, int(budget / max(1, size))).numpy()
+
+
+def _add_sets(result: Groups, name: str, sets: predictive.Sets, budget: float) -> None:
+    """Add statistics of simulated data sets, with the labels of those units that they are simulated for."""
+    at = _kept(sets, budget)
+    if not len(at):
+        return
+    dims = {each: own for each, (own, _) in sets.statistics.items()}
+    coords = {dim: _labels(labels) for dim, labels in sets.part.posterior.data.coords.items()}
+    known = _fitting(coords, {each: (own, array[0]) for each, (own, array) in sets.statistics.items()}, {}, Draws())
+    result.add(name, {each: array[at][None] for each, (_, array) in sets.statistics.items()}, dims, known)
 
 
 def _add_pointwise(
@@ -120,9 +144,17 @@ def _add_pointwise(
 ) -> None:  # fmt: skip
     """Add log-likelihoods: ArviZ wants the observed variable's name, whose dimension is the model's unit."""
     name, unit = fit.posterior.observed, fit.posterior.unit
-    own = {unit: coords[unit]} if unit in coords and len(coords[unit]) == pointwise.shape[-1] else {}
+    part = fit.looked_at
+    own = {unit: coords[unit]} if unit in coords and len(coords[unit]) == part.total else {}
+    if own and part.units is not None:
+        own = {unit: [coords[unit][i] for i in part.units.tolist()]}
     labels = own | ({"draw": list(range(0, fit.draws.shape[1], every))} if every else {})
     result.add("log_likelihood", {name: pointwise.cpu().numpy()}, {name: [unit]}, labels)
+
+
+def _labels(labels: Sequence[Any]) -> list[str]:
+    """Return labels as a file can hold them."""
+    return [storable(str(label)) for label in labels]
 
 
 def _fitting(
@@ -187,19 +219,12 @@ def program_groups(
 def _thinning(fit: Fit, budget: float) -> int:
     """Return the step at which draws and their pointwise log-likelihood fit into a number of bytes."""
     chains, count = fit.draws.shape
-    size = 8 * chains * count * (fit.posterior.units + fit.draws.scalars)
+    size = 8 * chains * count * (fit.looked_at.posterior.units + fit.draws.scalars)
     return min(count, max(1, -(-int(size) // max(1, int(budget)))))
 
 
 def _numpy(values: Values) -> dict[str, np.ndarray]:
     return {name: value.detach().cpu().numpy() for name, value in values.items()}
-
-
-def _predictive_sets(fit: Fit, draws: Draws, count: int) -> dict[str, np.ndarray]:
-    """Return the statistics of simulated data sets, name -> [1, count, *statistic]."""
-    statistics = [fit.posterior.statistics(replica) for replica in predictive.simulations(fit, draws, count)]
-    sets = [{name: array for name, (_, array) in one.items()} for one in statistics]
-    return {name: np.stack([each[name] for each in sets])[None] for name in (sets[0] if sets else {})}
 
 
 def _prior(fit: Fit, total: int, notes: list[str]) -> Draws:

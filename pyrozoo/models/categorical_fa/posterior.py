@@ -124,6 +124,15 @@ class Posterior(HandBuilt):
         """The multiplications of the likelihood of one draw."""
         return effort(self.layout)
 
+    def simulated_numbers(self, values: Values) -> float:
+        """Return how many probabilities answers are drawn from."""
+        return self.most_numbers
+
+    @property
+    def most_numbers(self) -> float:
+        """The same: one for each row and category."""
+        return float(self.data.shape[0] * sum(self.data.categories))
+
     def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Values:
         """Return quantities that no rotation changes.
 

@@ -21,6 +21,9 @@ from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.queries import batches, cells
 
+FEW_PATTERNS = 100
+"""Patterns of holes up to which the log-likelihood comes from a sum for each."""
+
 START_ROWS = 2000
 """Rows behind a starting point."""
 
@@ -86,6 +89,18 @@ class Posterior(HandBuilt):
     def terms(self, draws: Values) -> Float[Tensor, "chain draw"]:
         """Return the log-likelihood from sums over the rows of every pattern: fewer numbers say the same."""
         return self.layout.evidence(self.layout.known(Draws(draws).flat())).unflatten(0, Draws(draws).shape)
+
+    @property
+    def adds_quickly(self) -> bool:
+        """Whether few patterns of holes leave few sums over rows."""
+        return len(self.layout.counts) <= FEW_PATTERNS
+
+    def log_likelihood(self, draws: Values) -> Float[Tensor, "chain draw"]:
+        """Return log p(data | draw), where rows are many from sums over them."""
+        if self.looked_at.units is None or not self.adds_quickly:
+            return super().log_likelihood(draws)
+        size = len(self.layout.counts) * (self.model.num_factors + 1) ** 2 + self.layout.squeezed.values.numel()
+        return torch.cat([self.terms(block) for block in Draws(draws).blocks(max(1, BLOCK_ELEMENTS // size))], 1)
 
     @property
     def effort(self) -> float:

@@ -25,6 +25,9 @@ from pyrozoo.models.gaussian_mf.queries import log_densities, noise_variance, pr
 BLOCK = 2**22
 """Ratings, over draws, whose density is computed at a time."""
 
+GATHER = 50
+"""Multiplications that finding the factors of a rating, and adding it to its row, are worth."""
+
 MOST_LEFT_OUT = 2e9
 """Numbers, over draws, that cross-validation looks at; of more draws than that, so many are chosen evenly."""
 
@@ -130,8 +133,8 @@ class Posterior(HandBuilt):
 
     @property
     def effort(self) -> float:
-        """Return the multiplications of one likelihood: one per rating and factor."""
-        return float(self.model.num_factors * len(self.data.values))
+        """Return the multiplications of one likelihood: one per rating and factor, and ``GATHER``."""
+        return float((self.model.num_factors + GATHER) * len(self.data.values))
 
     def orbit(self, values: Values) -> tuple[int, float]:
         """Return dimension and log volume of the orbit {(U R, V R): R orthogonal}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -22,6 +23,9 @@ from pyrozoo.models.poisson_mf.queries import cell_rates, factors, predictive
 
 MOST_RATES = 2**22
 """Rates of listed cells, over draws, held at a time."""
+
+GATHER = 100
+"""Multiplications that finding the factors of a cell, its logarithm and the sum of its row are worth."""
 
 MOST_LEFT_OUT = 1000
 """Cells that are left out, one at a time, by cross-validation."""
@@ -106,8 +110,8 @@ class Posterior(HandBuilt):
 
     @property
     def effort(self) -> float:
-        """Return the multiplications of one likelihood: one per listed or unobserved cell and factor."""
-        return float(self.model.num_factors * self._visited)
+        """Return the multiplications of one likelihood: for each listed or unobserved cell K, and ``GATHER``."""
+        return float((self.model.num_factors + GATHER) * self._visited)
 
     @property
     def _visited(self) -> int:
@@ -125,6 +129,16 @@ class Posterior(HandBuilt):
             **{name: value for name, (_, value) in totals.items()},
             "cell_rate": cell_rates(draws["row_factors"], draws["column_factors"], self.data.cells),
         }
+
+    def simulated_numbers(self, values: Values) -> float:
+        """Return how many numbers listed cells are expected to have at most: three each, of no more than are events."""
+        theta, eta = exposed(values["row_factors"], self.data), values["column_factors"]
+        return min(3 * float(theta.sum(0) @ eta.sum(0)), self.most_numbers)
+
+    @property
+    def most_numbers(self) -> float:
+        """Every cell may be listed."""
+        return 3.0 * math.prod(self.data.shape)
 
     def checks(self, replica: Tensor) -> Values:
         """Return totals of rows and of columns, the share of zeros, and the variance over the mean of all cells."""

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.contracts.posterior import HandBuilt
-from pyrozoo.core.draws import Values
+from pyrozoo.contracts.posterior import MOST_POINTWISE, HandBuilt, Part
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.grid import Grid
@@ -22,6 +22,15 @@ from pyrozoo.models.potts_grid.model import PottsField, PottsGrid, pairs
 def _spoken_values(names: Sequence[str]) -> bool:
     """Return whether labels are named by the numbers that an array had in their places."""
     return bool(names) and all(name.lstrip("-").replace(".", "", 1).isdecimal() for name in names)
+
+
+class Pixels(Part):
+    """Pixels of an image, in one line."""
+
+    def draws(self, draws: Values) -> Draws:
+        """Return their labels."""
+        assert self.units is not None
+        return Draws({"label": draws["label"].flatten(-2)[..., self.units].unsqueeze(-2)})
 
 
 class Posterior(HandBuilt):
@@ -72,6 +81,25 @@ class Posterior(HandBuilt):
         """Return labels at random, pixel by pixel."""
         shape = (chains, *self.data.shape)
         return {"label": torch.randint(self.model.labels(self.data), shape, device=self.data.values.device)}
+
+    def part(self, count: int) -> Part:
+        """Return so many pixels, evenly chosen, as an image of one line: for their likelihood, which no edge is in."""
+        if count >= self.units:
+            return Part(self, None, self.units)
+        pixels = evenly(self.units, count).to(self.data.values.device)
+        return Pixels(self.on(self.data.line(pixels)), pixels, self.units, alone=False)
+
+    @property
+    def adds_quickly(self) -> bool:
+        """Yes: the log-likelihood of an image is how many pixels are seen as they are, times a constant."""
+        return True
+
+    def log_likelihood(self, draws: Values) -> Float[Tensor, "chain draw"]:
+        """Return log p(image | labels)."""
+        blocks = Draws(draws).blocks(max(1, MOST_POINTWISE // (len(draws["label"]) * self.units)))
+        equal = [(block["label"] == self.data.filled.long()).logical_and_(self.data.observed) for block in blocks]
+        count = torch.cat([each.sum((-2, -1), dtype=self.data.values.dtype) for each in equal], 1)
+        return self.model.strength * count - self.potentials.normaliser
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_ij | y_ij) of every pixel, line by line; 0 where it is missing."""

@@ -100,6 +100,12 @@ class Posterior(HandBuilt):
         logs = self.layout.row_log_evidence(self.layout.given(Draws(draws).flat()))
         return logs.unflatten(0, draws["weights"].shape[:2])
 
+    @property
+    def effort(self) -> float:
+        """Return the multiplications of one likelihood: a product with three numbers a cell, and exponentials."""
+        (N, D), K = self.data.shape, self.model.num_components
+        return float(N * K * (3 * D + 12)) * (20 if self.model.overdispersed or self.data.exposure is not None else 1)
+
     def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Values:
         """Return quantities that no relabelling changes.
 
