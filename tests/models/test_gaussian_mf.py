@@ -16,6 +16,7 @@ from scipy.stats import multivariate_normal
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import pyrozoo
+from pyrozoo.compiler.kernels import switched
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
 from pyrozoo.core.seeds import seeded
@@ -24,7 +25,7 @@ from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.inference.state import take
 from pyrozoo.math.small_systems import backward_, factored, forward_, inverses, log_determinants
-from pyrozoo.models.gaussian_mf import cavi, em, gibbs, mle, point, queries
+from pyrozoo.models.gaussian_mf import cavi, em, gibbs, likelihood, mle, point, queries
 from pyrozoo.models.gaussian_mf.guide import Guide
 from pyrozoo.models.gaussian_mf.likelihood import Block, Listed, residuals
 from pyrozoo.models.gaussian_mf.model import GaussianMF
@@ -371,6 +372,37 @@ def test_residuals_are_those_of_every_rating(options):
     fitted = (state.row_factors[:, i] * state.column_factors[:, j]).sum(-1)
     fitted = fitted + state.mean[:, None] + state.row_offsets[:, i] + state.column_offsets[:, j]
     torch.testing.assert_close(rss, (data.counts - fitted).square().sum(1), rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("offsets", [False, True])
+@pytest.mark.parametrize("factors", [1, 3, 5, 7, 12])
+def test_the_kernels_sums_over_pairs_are_those_of_pytorch(factors, offsets, dtype, monkeypatch):
+    """Rows without ratings, one with more than go into one sum, three chains, one and two threads."""
+    height, width = 37, 1500
+    with seeded(0):
+        listed = torch.rand(height, width) < 0.02
+        listed[3], listed[5:8] = True, False
+        cells = listed.nonzero()
+        ratings = torch.cat([cells.double(), torch.randn(len(cells), 1).double() + 3], 1)
+        blocks = {}
+        for side, size in (("row", height), ("column", width)):
+            u, b = torch.randn(3, size, factors, dtype=dtype), torch.randn(3, size, dtype=dtype)
+            blocks[side] = Block.of(u, b if offsets else None)
+    names = [[str(k) for k in range(size)] for size in (height, width)]
+    sums = Listed(Ratings(ratings, *names, "sparse").to("cpu", dtype), offsets)
+    near = {"rtol": 1e-12, "atol": 1e-12} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-3}
+    for side in point.SIDES:
+        other = blocks[point.OTHER[side]]
+        ours = sums.regress(side, other)
+        with switched(False):
+            theirs = sums.regress(side, other)
+        with monkeypatch.context() as patch:
+            patch.setattr(likelihood, "threads", lambda: 2)
+            again = sums.regress(side, other)
+        for name in ("gram", "dot"):
+            torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), **near)
+            assert getattr(ours, name).equal(getattr(again, name))
 
 
 def test_expected_residuals_are_those_of_draws_from_q():

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from pyro.distributions import Normal, constraints
 from torch import Tensor
 
+from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.core.draws import Values
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.math.sparse import Pattern
@@ -23,6 +24,11 @@ from pyrozoo.program.whole import Whole
 
 Side = Literal["row", "column"]
 Name = Literal["mask", "ratings"]
+
+KERNELS = Kernels(__file__)
+
+VECTOR = 32
+"""Bytes that the kernel reads at a time."""
 
 DENSE = 3
 """With at most so many cells per rating the mask is stored cell by cell: it is then no larger than the ratings."""
@@ -219,7 +225,10 @@ class Listed:
 
     def regress(self, side: Side, other: Block) -> Regressions:
         """Sum up what the listed pairs say of one side given the other."""
-        second, apart = other.second(), self._apart(other) if side == "column" else None
+        matrix, apart = self.matrices["ratings", side], self._apart(other) if side == "column" else None
+        if other.covariance is None and not isinstance(matrix, Tensor) and KERNELS.serve(other.mean, matrix[1]):
+            return Regressions(*self._summed(*matrix, other.mean), apart)
+        second = other.second()
         if not self.offsets:
             return Regressions(self.product("mask", side, second), self.product("ratings", side, other.mean), apart)
         K = len(other.mean) - 1
@@ -231,6 +240,21 @@ class Listed:
         sums = self.product("mask", side, torch.cat([second[:F], x, cross]))
         gram, lost = sums[: F + K + 1], sums[F + K + 1 :]
         return Regressions(gram, self.product("ratings", side, x) - lost, apart)
+
+    def _summed(self, pattern: Pattern, ratings: Tensor, mean: Float[Tensor, "L C m"]) -> tuple[Tensor, Tensor]:
+        """Return gram and dot, summed row by row, in C."""
+        (L, C, m), n = mean.shape, pattern.height
+        width = -(-(L + 1) * mean.itemsize // VECTOR) * VECTOR // mean.itemsize
+        numbers = mean.new_zeros(C, m, width)
+        numbers[..., :L] = mean.permute(1, 2, 0)
+        if self.offsets:  # in place of the offset x has a 1
+            numbers[..., L], numbers[..., L - 1] = mean[-1], 1.0
+        gram, dot = mean.new_empty(L * (L + 1) // 2, C, n), mean.new_empty(L, C, n)
+        KERNELS(
+            "regress", mean.dtype, pattern.starts, pattern.columns, ratings, numbers, gram, dot, C, n, m, L, width,
+            int(self.offsets), threads(),
+        )  # fmt: skip
+        return gram, dot
 
     def _apart(self, rows: Block) -> Apart:
         if not self.offsets:
