@@ -129,6 +129,17 @@ def methods(model: str) -> str:
     return table(["method", "gives", "what it is", "options"], rows) + note + refused
 
 
+def shards(_: str) -> str:
+    """Return the table of models and their methods that run on rows in shards."""
+    rows = []
+    for model in catalog.models():
+        named = catalog.methods(model)
+        solvers = [name for name in named if catalog.settings("inference", name)["needs"] == "solver"]
+        found = [f"`{name}`" for name in solvers if catalog.part(model, name).Solver.by_row is not None]
+        rows += [[f"`{model}`", ", ".join(found)]] if found else []
+    return table(["model", "methods"], rows)
+
+
 def settings(model: str) -> str:
     """Return the table of a model's hyper-parameters."""
     return declared(catalog.model_class(model), catalog.settings("model", model), "model.")
@@ -206,6 +217,7 @@ def root(name: str) -> Callable[[str], str]:
 ASKED: dict[str, Callable[[str], str]] = {
     "benchmarks": benchmarks, "changes": root("CHANGELOG.md"), "contributing": root("CONTRIBUTING.md"),
     "experiments": experiments, "gallery": gallery, "methods": methods, "picture": picture, "settings": settings,
+    "shards": shards,
     "own settings": lambda _: commented(CONF / "config.yaml"), "settings of inference": inference,
     "settings of data": data, "thresholds": lambda _: declared(Thresholds, asdict(Thresholds()), "verdict."),
     "zoo": zoo,
