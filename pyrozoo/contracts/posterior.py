@@ -259,7 +259,7 @@ class Posterior:
         """The dimension of the pointwise log-likelihood (``row``, ``entry``, ...)."""
         return self._units[1]
 
-    def part(self, count: int) -> Part:
+    def some_units(self, count: int) -> Part:
         """Return so many units, evenly chosen, or all where these are no more or do not stand alone."""
         return Part(self, None, self.units)
 
@@ -267,7 +267,7 @@ class Posterior:
     def looked_at(self) -> Part:
         """What stands for all units: as many for every fit of these data, so that fits can be compared."""
         per_unit = max(1, self.data.values.numel() // max(1, self.units))
-        return self.part(min(MOST_UNITS, max(FEWEST_UNITS, MOST_NUMBERS // per_unit)))
+        return self.some_units(min(MOST_UNITS, max(FEWEST_UNITS, MOST_NUMBERS // per_unit)))
 
     @property
     def adds_quickly(self) -> bool:
@@ -627,10 +627,10 @@ class HandBuilt(Posterior):
         """How many units the pointwise log-likelihood has."""
         return self.data.units
 
-    def part(self, count: int) -> Part:
+    def some_units(self, count: int) -> Part:
         """Return so many rows, evenly chosen, as data of their own."""
         if count >= self.units or self.unit != self.data.dims[0]:
-            return super().part(count)
+            return super().some_units(count)
         rows = evenly(self.units, count).to(self.data.values.device)
         return Part(self.on(self.data.only(rows)), rows, self.units, self.unit)
 

@@ -122,7 +122,7 @@ def affordable(posterior: Posterior, numbers: float) -> tuple[Part, int]:
     whole = Part(posterior, None, units)
     if count >= min(SIMULATIONS, FEWEST):
         return whole, count
-    part = posterior.part(max(1, int(MOST_SIMULATED / SIMULATIONS * units / max(numbers, 1))))
+    part = posterior.some_units(max(1, int(MOST_SIMULATED / SIMULATIONS * units / max(numbers, 1))))
     if not part.alone or (part.units is None and numbers * FEWEST > MOST_SIMULATED):
         return whole, count
     used = numbers / part.scale

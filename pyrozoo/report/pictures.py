@@ -157,7 +157,7 @@ def _predictive(fit: Fit, data: Mapping[str, Any]) -> Picture:
 def _own(fit: Fit, data: Mapping[str, Any], name: str) -> np.ndarray:
     """Return a statistic of the data, of those units that data were simulated for."""
     sets, posterior = data["posterior_predictive"], fit.posterior
-    part = posterior.part(sets.sizes.get(posterior.unit, posterior.units)).posterior
+    part = posterior.some_units(sets.sizes.get(posterior.unit, posterior.units)).posterior
     if part is not posterior:
         return np.asarray(part.statistics(part.own)[name][1])
     return data["observed_data"][name].values

@@ -82,7 +82,7 @@ class Posterior(HandBuilt):
         shape = (chains, *self.data.shape)
         return {"label": torch.randint(self.model.labels(self.data), shape, device=self.data.values.device)}
 
-    def part(self, count: int) -> Part:
+    def some_units(self, count: int) -> Part:
         """Return so many pixels, evenly chosen, as an image of one line: for their likelihood, which no edge is in."""
         if count >= self.units:
             return Part(self, None, self.units)
