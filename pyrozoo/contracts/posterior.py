@@ -134,7 +134,7 @@ class Posterior:
         """Return the posterior of the same model given other data."""
         return type(self)(self.model, data)
 
-    def part(self, data: Any) -> Self:
+    def of_shard(self, data: Any) -> Self:
         """Return the posterior of one shard of the rows: sums over its rows must mean what those of others mean."""
         return self.on(data)
 

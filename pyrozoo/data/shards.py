@@ -35,7 +35,7 @@ def some_rows(data: Any, index: Tensor) -> Any:
         data: The data.
         index: Which rows, [row], each at most once.
     """
-    found = replace(data.batch(index), total_rows=None, row_index=None, notes=data.notes)
+    found = replace(data.only(index), notes=data.notes)
     beside = {name: hidden for name in HIDDEN if (hidden := getattr(data, name, None)) is not None}
     if not beside:
         return found
@@ -140,7 +140,7 @@ def in_shards(model: Model, parts: Sequence[Data], rows: int, shards: int, world
     chosen, places = chosen_rows(rows, numbers, MOST_REPORTED), own_rows(rows, shards, world)
     seen = together([part for theirs in world.gathered(_chosen(parts, places, chosen)) for part in theirs])
     reported = tuple(chosen[(chosen >= place.start) & (chosen < place.stop)] - place.start for place in places)
-    own = tuple(posterior.part(part) for part in parts)
+    own = tuple(posterior.of_shard(part) for part in parts)
     posterior.shards = Shards(world, shards, rows, own, reported, posterior.on(seen))
     return posterior
 

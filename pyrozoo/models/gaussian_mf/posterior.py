@@ -62,9 +62,9 @@ class Posterior(HandBuilt):
     centre: float | None = None
     """What ratings are held above, of some rows of many; None: their mean."""
 
-    def part(self, data: Ratings) -> Posterior:
+    def of_shard(self, data: Ratings) -> Posterior:
         """Return the posterior of one shard of the rows, whose ratings are held above what those of others are."""
-        found = super().part(data)
+        found = super().of_shard(data)
         found.centre = self.listed.centre
         return found
 
