@@ -28,6 +28,9 @@ STEPS = 2.0
 BLOCK = 2**20
 """Ratings that are gone through at a time."""
 
+SOME = 2**16
+"""Ratings that tell most extreme values apart from suspicious ones."""
+
 OFTEN = 0.01
 """... and it makes up more than this share of all ratings."""
 
@@ -82,8 +85,7 @@ class Ratings(Triplets):
 
     def hold_out(self, fraction: float, seed: int, of: Literal["all", "listed"] = "all") -> Self:
         """Hide a random fraction of the ratings; ``of`` makes no difference, since all that is observed is listed."""
-        at = self._choice(fraction, seed)
-        return self.hide(self.values[at, :2].long()) if len(at) else self
+        return self._hide_listed(self._choice(fraction, seed))
 
     def set_aside(self, fraction: float, seed: int) -> Self:
         """Move a random fraction of the ratings to ``validation``."""
@@ -157,6 +159,17 @@ class Ratings(Triplets):
         return cls(entries, labels("row", rows), labels("column", columns), "simulated")
 
 
+def _ends(extreme: float, ratings: Tensor) -> tuple[float, float] | None:
+    """Return the smallest and the largest of the ratings that are not the extreme one, if there are any."""
+    ends = [part.aminmax() for each in ratings.split(BLOCK) if len(part := each[each != extreme])]
+    return (min(float(end.min) for end in ends), max(float(end.max) for end in ends)) if ends else None
+
+
+def _apart(extreme: float, ends: tuple[float, float] | None) -> bool:
+    """Return whether an extreme value stands apart from others; of fewer others it does whenever it does of all."""
+    return ends is None or max(ends[0] - extreme, extreme - ends[1]) > APART * (ends[1] - ends[0])
+
+
 def _suspicious(ratings: Tensor) -> str | None:
     """Return a note when the largest or the smallest value stands apart from all others and is frequent."""
     for largest, which in ((True, "largest"), (False, "smallest")):
@@ -164,12 +177,13 @@ def _suspicious(ratings: Tensor) -> str | None:
         count = int((ratings == extreme).sum())
         if not max(2.0, OFTEN * len(ratings)) < count < len(ratings):
             continue
-        ends = [part.aminmax() for each in ratings.split(BLOCK) if len(part := each[each != extreme])]
-        low, high = min(float(end.min) for end in ends), max(float(end.max) for end in ends)
-        gap = float(extreme) - high if largest else low - float(extreme)
-        # Only a value that is far off is worth the sorting of all others.
-        if high == low or gap <= APART * (high - low):
+        # Few others tell most apart; only a value that is far off from all is worth the sorting of them.
+        if not _apart(float(extreme), _ends(float(extreme), ratings[:SOME])):
             continue
+        ends = _ends(float(extreme), ratings)
+        if ends is None or ends[0] == ends[1] or not _apart(float(extreme), ends):
+            continue
+        gap = float(extreme) - ends[1] if largest else ends[0] - float(extreme)
         if gap <= STEPS * float(ratings[ratings != extreme].unique().diff().max()):
             continue
         value = f"{float(extreme):.{6 if ratings.dtype == torch.float32 else 10}g}"

@@ -16,6 +16,7 @@ from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.world import World, shares
 from pyrozoo.data.container import Data, Hidden
+from pyrozoo.data.readers.labels import joined
 from pyrozoo.data.triplets import Triplets
 
 MOST_SAMPLED = 2_000_000
@@ -76,8 +77,8 @@ def together(parts: Sequence[Any]) -> Any:
         {"unobserved": torch.cat(unobserved) if unobserved else None} if isinstance(first, Triplets) else {}
     )
     exposure = None if first.exposure is None else torch.cat([part.exposure for part in parts])
-    labels = [label for part in parts for label in part.row_labels]
-    return replace(first, values=torch.cat(values), row_labels=labels, exposure=exposure, **beside, **more)
+    names = joined([part.row_labels for part in parts])
+    return replace(first, values=torch.cat(values), row_labels=names, exposure=exposure, **beside, **more)
 
 
 def _moved(entries: Tensor, rows: int) -> Tensor:

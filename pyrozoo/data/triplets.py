@@ -196,7 +196,7 @@ class Triplets(Data):
         N, M = self.shape
         if of == "listed":
             chosen = np.sort(shuffled(len(self.values), seed)[: round(fraction * len(self.values))])
-            pairs = self.values[torch.as_tensor(chosen, device=self.values.device), :2].long()
+            return self._hide_listed(torch.as_tensor(chosen, device=self.values.device), at_random=False)
         else:
             count = round(fraction * N * M)
             if count > MOST_HIDDEN:
@@ -210,7 +210,7 @@ class Triplets(Data):
             if self.unobserved is not None:
                 places = places[~torch.isin(places, _places(self.unobserved, M))]
             pairs = torch.stack([places // M, places % M], 1)
-        return self.hide(pairs, at_random=of == "all")
+        return self.hide(pairs)
 
     def hide(self, pairs: Tensor, at_random: bool = True) -> Self:
         """Return the data with observed cells unobserved and kept in ``hidden``.
@@ -227,9 +227,22 @@ class Triplets(Data):
         listed = mine[at] == places if len(mine) else torch.zeros_like(places, dtype=torch.bool)
         values, keep = self.values.new_zeros(len(pairs)), torch.ones(len(mine), dtype=torch.bool, device=mine.device)
         values[listed], keep[at[listed]] = self.values[at[listed], 2], False
-        hidden = Hidden(pairs[:, 0], pairs[:, 1], values, at_random).joined(self.hidden, M)
+        return self._without(keep, Hidden(pairs[:, 0], pairs[:, 1], values, at_random))
+
+    def _hide_listed(self, at: Tensor, at_random: bool = True) -> Self:
+        """Return the data with some of their listed cells, by their sorted places, unobserved and in ``hidden``."""
+        if not len(at):
+            return self
+        keep = torch.ones(len(self.values), dtype=torch.bool, device=self.values.device)
+        keep[at] = False
+        chosen = self.values[at]
+        return self._without(keep, Hidden(chosen[:, 0].long(), chosen[:, 1].long(), chosen[:, 2].clone(), at_random))
+
+    def _without(self, keep: Tensor, hidden: Hidden) -> Self:
+        """Return the listed cells that are kept, and others hidden."""
+        pairs, M = torch.stack([hidden.rows, hidden.columns], 1), self.shape[1]
         gone = pairs if self.unobserved is None else _sorted(torch.cat([self.unobserved, pairs]), M)[0]
-        return replace(self, values=self.values[keep], unobserved=gone, hidden=hidden)
+        return replace(self, values=self.values[keep], unobserved=gone, hidden=hidden.joined(self.hidden, M))
 
     def with_test(self, test: Any) -> Self:
         """Return the data with new rows beside them, their columns matched by label.

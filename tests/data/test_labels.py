@@ -18,7 +18,7 @@ import torch
 from pyrozoo.data.contained import read_data
 from pyrozoo.data.container import labels
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.data.readers.labels import Labels, some
+from pyrozoo.data.readers.labels import Labels, joined, some
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 
@@ -46,6 +46,9 @@ def test_labels_are_a_sequence_of_texts(kind):
     assert pickle.loads(pickle.dumps(found)) == copy.deepcopy(found) == texts
     assert pd.Series(found, dtype=object).tolist() == texts
     assert [found[i - len(texts)] for i in range(len(texts))] == texts
+    assert joined([found, found]) == [*texts, *texts]
+    assert joined([found, KINDS["numbers"][0], KINDS["words"][0]]) == [*texts, "7", "-1", "300", *KINDS["words"][1]]
+    assert joined([found, ["x"]]) == [*texts, "x"]
     with pytest.raises(IndexError):
         found[len(texts)]
 

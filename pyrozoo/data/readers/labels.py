@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 import pyarrow as pa
@@ -104,3 +104,13 @@ class Labels(Sequence[str]):
 def some(names: Sequence[str], index: Any) -> Sequence[str]:
     """Return some of the names of rows or columns, by places: an array or a tensor."""
     return names.take(index) if isinstance(names, Labels) else [names[i] for i in index.tolist()]
+
+
+def joined(parts: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Return names of rows or columns one after another, those of labels unspelled."""
+    if not all(isinstance(each, Labels) for each in parts):
+        return [name for names in parts for name in names]
+    found = cast("Sequence[Labels]", parts)
+    if len({each.word for each in found}) == 1 and not any(isinstance(each.cells, pa.Array) for each in found):
+        return Labels(np.concatenate([np.asarray(each.cells, np.int64) for each in found]), found[0].word)
+    return Labels(pa.concat_arrays([each.arrow() for each in found]))
