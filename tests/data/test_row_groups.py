@@ -123,6 +123,13 @@ def test_one_order_of_labels_for_all_groups_is_that_of_the_whole(tmp_path, kind)
     ]  # fmt: skip
     entries = np.concatenate(found)
     assert (entries[np.lexsort((entries[:, 1], entries[:, 0]))] == whole.values.numpy()).all()
+    strange = {"words": "who", "categories": "who", "floats": 0.5}.get(kind, 10**9)
+    assert rows.places(pa.chunked_array([[strange, groups.order("user").cells[0].as_py()]])).tolist()[0] == -1
+    far = pa.table({"user": [1, 10**12, 10**15], "item": [1, 2, 3]})
+    pq.write_table(far, tmp_path / "far.parquet")
+    assert RowGroups.open(tmp_path / "far.parquet").order("user").places(
+        far["user"].take(pa.array([2, 1, 0]))
+    ).tolist() == [2, 1, 0]
     halves = [groups.order("user", range(5)).cells, groups.order("user", range(5, len(groups.groups))).cells]
     assert Order.of(pa.concat_arrays(halves)).labels == whole.row_labels, "orders of two readers are one"
 

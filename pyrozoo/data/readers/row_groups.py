@@ -18,7 +18,7 @@ from pyrozoo.core.errors import DataError, first_line
 from pyrozoo.data.readers.arrow import column_of, numeric
 from pyrozoo.data.readers.cells import is_number, is_text, named
 from pyrozoo.data.readers.guard import readable
-from pyrozoo.data.readers.identifiers import nameless, ordered
+from pyrozoo.data.readers.identifiers import DENSE, nameless, ordered
 from pyrozoo.data.readers.labels import Labels
 from pyrozoo.data.readers.raw import existing
 from pyrozoo.data.readers.words import no_column
@@ -210,11 +210,29 @@ class Order:
             found = pc.index_in(plain_column(column), value_set=self.cells)
             at = numeric(found, np.int64)  # -1 where there is none
             return np.r_[self.at, -1][at]
+        if self._counted is not None:
+            low, place = self._counted
+            at = numeric(column, np.int64) - low
+            there = (at >= 0) & (at < len(place))
+            return place[at] if there.all() else np.where(there, place[at.clip(0, len(place) - 1)], -1)
         sorted_cells, order = self._sorted
         values = numeric(column, sorted_cells.dtype.type)
         at = np.searchsorted(sorted_cells, values).clip(max=max(0, len(sorted_cells) - 1))
         there = sorted_cells[at] == values if len(sorted_cells) else np.zeros(len(values), bool)
         return np.where(there, self.at[order[at]], -1) if len(sorted_cells) else np.full(len(values), -1)
+
+    @cached_property
+    def _counted(self) -> tuple[int, np.ndarray] | None:
+        """Return the least whole number and the place of each from there on; None: cells are no such, or too far."""
+        if not len(self.cells) or not pa.types.is_integer(self.cells.type):
+            return None
+        values = numeric(pa.chunked_array([self.cells]), np.int64)
+        low, high = int(values.min()), int(values.max())
+        if high - low > DENSE * len(values) + GROUP:
+            return None
+        place = np.full(high - low + 1, -1)
+        place[values - low] = self.at
+        return low, place
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray]:
