@@ -32,7 +32,7 @@ MOST_EFFORT = 1e11
 MOST_WHOLE_EFFORT = 1e10
 """The same of the likelihood of all units, where those that are looked at do not do."""
 
-MOST_HELD_OUT = 50_000
+MOST_HELD_OUT = 200_000
 """Hidden entries whose prediction is judged; of more, so many are chosen evenly."""
 
 

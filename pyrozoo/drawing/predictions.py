@@ -91,10 +91,11 @@ def completions(
     """
     result = []
     for name, part in hiding:
-        at, truth = part.hidden.columns, part.hidden.values
-        if len(truth):
+        if len(part.hidden.values):
+            known = fit.held_out if part is fit.data else (fit.prediction(part), part.hidden)
+            prediction, at, truth = known[0], known[1].columns, known[1].values
             where = f"missing {what}s in test rows" if name == "completion" else f"hidden {what}s"
             said = f"Prediction of {len(truth)} {where} from the rest of their rows"
             more["units"] = None if units is None else (units[0][at], units[1][at])
-            result.append(completion(name, said, fit.prediction(part), truth, what, **more))
+            result.append(completion(name, said, prediction, truth, what, **more))
     return result

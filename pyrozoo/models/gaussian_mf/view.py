@@ -49,15 +49,17 @@ class View(view.View):
         at = evenly(len(data.values), TRAIN)
         parts = {"train_nll": (data.values[at, :2].long(), data.counts[at])}
         if (aside := data.validation) is not None:
+            aside = aside.at(evenly(len(aside.values), TRAIN).to(aside.values.device))
             parts["validation_nll"] = torch.stack([aside.rows, aside.columns], 1), aside.values
         for name, (pairs, ratings) in parts.items():
             found = predictive(fit.model, fit.draws.some(SCORE_DRAWS), pairs, ratings)
             result[name] = -found.log_density.mean().item()
         if data.hidden is not None:
-            found, truth = fit.prediction(data), data.hidden.values
+            found, hidden = fit.held_out
+            truth = hidden.values
             result["test_nll"] = -found.log_density.mean().item()
             result["test_rmse"] = found.rmse(truth)
-            result["baseline_rmse"] = (_baseline(data) - truth).square().mean().sqrt().item()
+            result["baseline_rmse"] = (_baseline(data, hidden) - truth).square().mean().sqrt().item()
         return result
 
     def tables(self, fit: Fit) -> view.Tables:
@@ -103,23 +105,24 @@ class View(view.View):
 
 
 def _holdout(fit: Fit) -> Picture:
-    truth = fit.data.hidden.values
-    said = f"{len(truth)} held-out ratings against their predictions"
-    return completion("holdout", said, fit.prediction(fit.data), truth, "rating")
+    found, hidden = fit.held_out
+    said = f"{len(hidden.values)} held-out ratings against their predictions"
+    return completion("holdout", said, found, hidden.values, "rating")
 
 
-def _baseline(data: Any) -> Tensor:
-    """Return what biases alone predict for the hidden ratings, [entry]: the mean, and what columns and rows add.
+def _baseline(data: Any, hidden: Any = None) -> Tensor:
+    """Return what biases alone predict for hidden ratings, [entry]: the mean, and what columns and rows add.
 
     First columns, then rows on what is left, each mean shrunk toward 0 by how noisy it is (``_biases``).
     """
+    hidden = data.hidden if hidden is None else hidden
     rows, columns = data.pattern.rows.cpu(), data.pattern.columns.cpu()
     ratings = data.counts.double().cpu()
     mean = ratings.mean()
     of_columns = _biases(ratings - mean, columns, data.shape[1])
     of_rows = _biases(ratings - mean - of_columns[columns], rows, data.shape[0])
-    found = mean + of_columns[data.hidden.columns.cpu()] + of_rows[data.hidden.rows.cpu()]
-    return found.to(data.hidden.values)
+    found = mean + of_columns[hidden.columns.cpu()] + of_rows[hidden.rows.cpu()]
+    return found.to(hidden.values)
 
 
 def _biases(values: Tensor, group: Tensor, size: int) -> Tensor:
@@ -177,9 +180,8 @@ def _curves(fit: Fit) -> Picture | None:
 
 def _by_activity(fit: Fit) -> Picture | None:
     """Draw the error of held-out ratings by how many other ratings their row has."""
-    data, hidden = fit.data, fit.data.hidden
+    data, (found, hidden) = fit.data, fit.held_out
     count = array(torch.bincount(data.pattern.rows, minlength=data.shape[0])[hidden.rows])
-    found = fit.prediction(data)
     error, width = array((found.mean - hidden.values).square()), array(found.upper - found.lower)
     edges = np.unique(np.quantile(count, np.linspace(0, 1, GROUPS + 1)))
     if len(edges) < 3:

@@ -345,7 +345,7 @@ def _density(
 
 
 def _holdout(fit: Fit) -> Picture:
-    hidden, found = fit.data.hidden, fit.prediction(fit.data)
+    found, hidden = fit.held_out
     true, mean, lower, upper = map(array, (hidden.values, found.mean, found.lower, found.upper))
     hit = (lower <= true) & (true <= upper)
     order = np.lexsort((mean, true))  # by count, then by mean: an even choice has small and large ones
