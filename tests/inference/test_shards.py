@@ -34,15 +34,20 @@ SHARDED = [
 VARIANTS = {
     "zip_mixture": [{}, {"overdispersed": True}],
     "poisson_mf": [{}, {"hierarchical": True}],
+    "factor_analysis": [
+        {},
+        {"num_factors": 2, "prior": "matrix_normal", "loadings_covariance": (1.0, 0.5)},
+        {"solver.missing": "marginal"},
+    ],
     "gaussian_mf": [{"offsets": False, "learn_noise": False}, {}, {"hierarchical": True}],
 }
-"""Model -> settings of models whose solvers go other ways."""
+"""Model -> settings of models, and of solvers, with which solvers go other ways."""
 
 OPTIONS = {"stochastic_cavi": {"batch_size": 10**6, "local_tol": 0.0}}
 """Options under which a method does the same with rows in shards."""
 
-REFUSED = {("cavi", "overdispersed"), ("mle", "hierarchical")}
-"""Methods that cannot have a setting of their model."""
+REFUSED = {("cavi", "overdispersed"), ("mle", "hierarchical"), ("em", "solver.missing"), ("cavi", "solver.missing")}
+"""Methods that cannot have a setting."""
 
 CASES = [
     pytest.param(model, method, variant, id=f"{model}-{method}-{number}")
@@ -68,18 +73,21 @@ def posteriors(model: str, variant: dict[str, object]) -> tuple[Posterior, Poste
 @pytest.mark.parametrize(("model", "method", "variant"), CASES)
 def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
     """Points and factors to rounding; draws, which come of other streams, on average."""
-    make, options = solver_class(model, method), OPTIONS.get(method, {})
-    whole, shards = (make(each, **options) for each in posteriors(model, variant))
+    own = {name.removeprefix("solver."): value for name, value in variant.items() if name.startswith("solver.")}
+    make, options = solver_class(model, method), {**OPTIONS.get(method, {}), **own}
+    of = {name: value for name, value in variant.items() if not name.startswith("solver.")}
+    whole, shards = (make(each, **options) for each in posteriors(model, of))
     with seeded(0):
         state = whole.init(2)
         for _ in range(3):
             state, _ = whole.step(state)
     if whole.kind == "samples":
         state = take(state, torch.zeros(REPLICAS, dtype=torch.long))
-    with seeded(1):
-        one, info = whole.step(state)
-    with seeded(2):
-        other, found = shards.step(state)
+    with mock.patch.object(torch, "randperm", torch.arange):  # one choice would be that of all replicas
+        with seeded(1):
+            one, info = whole.step(state)
+        with seeded(2):
+            other, found = shards.step(state)
     if whole.kind != "samples" or whole.objective_of == "argument":
         torch.testing.assert_close(found.objective, info.objective, rtol=1e-12, atol=1e-9)
     for name, value in vars(one).items():

@@ -124,10 +124,10 @@ class FactorTwoInAScale(gibbs.Solver):
 class PrecisionAsCovariance(gibbs.Solver):
     """Plant: factors are drawn with covariance J instead of its inverse."""
 
-    def _draw_factors_of_filled(self, beta, noise_variance):
+    def _draw_factors_of_filled(self, filler, beta, noise_variance):
         weighted = beta[..., :-1] / noise_variance.unsqueeze(-1)
         J = torch.eye(beta.shape[-1] - 1).double() + beta[..., :-1].mT @ weighted
-        h = self.filler.values @ weighted - beta[..., -1].unsqueeze(1) @ weighted
+        h = filler.values @ weighted - beta[..., -1].unsqueeze(1) @ weighted
         L = torch.linalg.cholesky(J)
         return torch.cholesky_solve(h.mT, L).mT + standard_normal(h) @ L.mT
 
@@ -561,7 +561,7 @@ def test_samplers_of_all_options_agree(missing):
 def test_chains_share_a_complete_table(chains, dtype):
     """One table in memory, and the products of every chain with it."""
     solver = gibbs.Solver(Posterior.of(make(2), table(0.0, rows=33, columns=5).to("cpu", dtype)))
-    x, filler = solver.layout.values, solver.filler
+    x, filler = solver.layout.values, solver.filler(solver.posterior)
     with seeded(0):
         new, _ = solver.step(solver.init(chains))
     assert filler.values.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()

@@ -22,7 +22,7 @@ class State:
     noise_variance: Float[Tensor, "C D"]
 
 
-class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, state=State):
+class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, state=State, by_row=()):
     """EM for the MAP of loadings, mean and noise (Rubin and Thayer 1982, Psychometrika 47, with priors and holes).
 
     E-step: z_n | observed x_n. M-step: a ridge regression per column on its observed rows, then
@@ -32,13 +32,13 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, st
 
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
-        self.layout, self.prior = posterior.layout, Prior(self.model, posterior.layout)
+        self.layout, self.prior = posterior.columns, Prior(self.model, posterior.columns)
         self.kappa = self.model.loadings_precision if self.model.isotropic else None
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
         columns = self.layout.known(vars(state))
-        moments = self.layout.moments(columns)
+        moments = self.posterior.moments(columns)
         objective = moments.evidence + self.prior.log_density(columns.coefficients, state.noise_variance)
         found = self.prior.regress(moments)
         noise = found.scale / (found.degrees + found.mean.shape[-1] + 2)
@@ -46,7 +46,7 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, st
         beta[..., -1] += self.layout.offset
         turn, _ = expansion(
             moments.total.double(), beta.mT @ (beta / noise.unsqueeze(-1)), self.kappa, self.model.mean_precision,
-            float(self.data.shape[0]),
+            float(self.posterior.rows),
         )  # fmt: skip
         beta = (beta @ turn.mT).to(state.mean)
         return State(beta[..., :-1], beta[..., -1], noise.to(state.mean)), Info(objective)

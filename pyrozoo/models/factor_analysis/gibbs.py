@@ -34,7 +34,9 @@ class State(em.State):
     factors: Float[Tensor, "C N M"]
 
 
-class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of="result", state=State):
+class Solver(
+    PointSolver, kind="samples", objective="log_joint_with_factors", of="result", state=State, by_row=("factors",)
+):
     """Gibbs sampling of p(W, mu, sigma^2, Z | observed X); Z in the order of the table's rows.
 
     A sweep draws the missing values given all else and moves some columns with Z summed out (``impute`` only), then
@@ -44,7 +46,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
     that gives a tenth of the effective draws a second (``benchmarks/``), so that filling is the default. The objective
     is log p(observed X, Z, W, mu, sigma^2) of the state after the sweep.
 
-    Imputed values live in a buffer of the solver, overwritten by each sweep before it is read: a state holds none.
+    Imputed values live in buffers of the solver, overwritten by each sweep before they are read: a state holds none.
 
     Args:
         missing: ``impute`` draws missing values; ``marginal`` never does.
@@ -59,37 +61,50 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
     ):  # fmt: skip
         super().__init__(posterior)
         self.plain, self._second = plain, cast("Tensor | None", None)
-        self.layout, self.single_site = posterior.layout, update == "single_site"
-        self.filler: Any = _Filler(self.data, self.layout) if missing == "impute" else None
+        self.layout, self.single_site, self.impute = posterior.columns, update == "single_site", missing == "impute"
+        self._fillers: dict[Posterior, _Filler] = {}
+        self.holes = self.impute and bool(posterior.total(lambda part: torch.tensor(len(self.filler(part).cell))))
         # Columns of a filled table share one precision.
-        self.prior = Prior(self.model, self.filler.complete if self.filler else self.layout)
-        self._known: tuple[State, Tensor] | None = None
+        self.prior = Prior(self.model, self._complete() if self.impute else self.layout)
+        self._known: dict[Posterior, tuple[State, Tensor]] = {}
+
+    def filler(self, part: Posterior) -> _Filler:
+        """Return the table of some rows, its holes filled."""
+        if part not in self._fillers:
+            self._fillers[part] = _Filler(part.data, part.layout)
+        return self._fillers[part]
+
+    def _complete(self) -> Layout:
+        """Return the layout of the columns of a table without holes."""
+        ones, group = self.layout.seen.new_ones(1, 1), torch.zeros_like(self.layout.group)
+        return replace(self.layout, seen=ones, starts=torch.tensor([0, self.posterior.rows]), group=group)
 
     def init(self, chains: int) -> State:
         """Return random starting points (``Posterior.initial``) with the factors that they imply for each row."""
         start = self.posterior.initial(chains)
         columns = self.layout.known(start)
-        if self.filler:
-            self.filler.forget(chains, start["mean"])
-            factors = self._draw_factors_of_filled(columns.coefficients, start["noise_variance"])
-        else:
-            factors = self.layout.moments(columns, draw=True).factors[:, self.layout.back]
-        return State(**start, factors=factors)
+        if not self.impute:
+            return State(**start, factors=self.posterior.moments(columns, draw=True).factors)
+
+        def draw(part: Posterior) -> tuple[Tensor, Any]:
+            filler = self.filler(part)
+            filler.forget(chains, start["mean"])
+            return self._draw_factors_of_filled(filler, columns.coefficients, start["noise_variance"]), ()
+
+        return State(**start, factors=self.posterior.over_rows(draw)[0])
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one sweep; return the log joint of the result."""
         columns = self.layout.known(vars(state))
-        if self.filler:
-            self.filler.draw(self._fitted(state), state.noise_variance)
-            beta, noise = self._move_columns(columns.coefficients, state.noise_variance)
-            factors = self._draw_factors_of_filled(beta, noise)
-            moments = self.filler.moments(factors)
-            found = self.prior.regress(moments, self.filler.squares(), known=(self.filler.values, None))
+        if self.impute:
+            beta, noise = self._move_columns(columns.coefficients, state.noise_variance, self._filled(state))
+            moments, squares = self._moments_of_filled(beta, noise)
         else:
             beta, noise = columns.coefficients, state.noise_variance
-            moments = self.layout.moments(columns, draw=True)
-            factors = moments.factors[:, self.layout.back]
-            found = self.prior.regress(moments, known=(self.layout.values, self.layout.observed))
+            moments, squares = self.posterior.moments(columns, draw=True), None
+        factors = moments.factors
+        assert factors is not None
+        found = self.prior.regress(moments, squares, residual=partial(self._squared, factors))
         if self.single_site:
             beta, noise = self._one_by_one(found, beta.double(), noise.double())
         else:
@@ -99,21 +114,65 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         beta, factors, squares = self._shift_and_stretch(beta, noise, factors, moments.total.double())
         beta, noise = beta.to(state.mean), noise.to(state.mean)
         new = State(**self.layout.point(beta, noise), factors=factors)
-        if self.filler:
-            residual = residual - self.filler.residual_of_imputed(self._fitted(new))
-        predictive = partial(self._predictive, new) if self.filler and self.data.hidden is not None else None
+        if self.impute:
+            residual = residual - self.posterior.total(
+                lambda part, z: self.filler(part).residual_of_imputed(self._fitted(part, new, z)), factors
+            )
+        predictive = partial(self._predictive, new) if self.impute and self.data.hidden is not None else None
         return new, Info(self._log_joint(beta, noise, squares, residual), predictive=predictive)
 
-    def _move_columns(self, beta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def _moves(self) -> bool:
+        """Whether columns are moved with the factors summed out."""
+        return not self.plain and self.posterior.rows * self.data.shape[1] ** 2 <= MOST_PRODUCTS
+
+    def _filled(self, state: State) -> Tensor | None:
+        """Fill all holes; return the second moments of the filled tables where columns are moved."""
+        wanted = self._moves and (self.holes or self._second is None)
+
+        def fill(part: Posterior, factors: Tensor) -> Tensor | None:
+            filler = self.filler(part)
+            filler.draw(self._fitted(part, state, factors), state.noise_variance)
+            return second_moments(filler.values).expand(len(factors), -1, -1) if wanted else None
+
+        found = self.posterior.total(fill, state.factors)
+        if wanted:
+            self._second = found[:1] if not self.holes else found
+        return self._second if self._moves else None
+
+    def _move_columns(self, beta: Tensor, noise: Tensor, second: Tensor | None) -> tuple[Tensor, Tensor]:
         """Move some columns with the factors summed out (``collapse.py``); the factors must be drawn anew after it."""
-        N, D = self.data.shape
-        if self.plain or N * D**2 > MOST_PRODUCTS:
+        if second is None:
             return beta, noise
-        if self._second is None or len(self.filler.cell):
-            self._second = second_moments(self.filler.values)
+        D = beta.shape[1]
         some = torch.randperm(D, device=beta.device)[: max(LEAST, int(SHARE * D))]
-        moved = move(beta, noise, self._second.expand(len(beta), -1, -1), self.prior, some)
+        moved = move(beta, noise, second.expand(len(beta), -1, -1), self.prior, some)
         return moved[0].to(beta), moved[1].to(noise)
+
+    def _moments_of_filled(self, beta: Tensor, noise: Tensor) -> tuple[Moments, Float[Tensor, "C D"]]:
+        """Draw the factors; return what they and the filled tables tell of the columns, and their sums of squares."""
+
+        def draw(part: Posterior) -> tuple[Any, Any]:
+            filler = self.filler(part)
+            found = filler.moments(self._draw_factors_of_filled(filler, beta, noise))
+            return found.factors, (found.cross, found.total, filler.squares())
+
+        factors, (cross, total, squares) = self.posterior.over_rows(draw)
+        return Moments(total.unsqueeze(1), cross, total, factors, total.new_zeros(len(total))), squares
+
+    def _squared(self, factors: Tensor, beta: Tensor, columns: Tensor) -> Float[Tensor, "C K"]:
+        """Return the sum of squared residuals of some columns, added up one by one."""
+
+        def said(part: Posterior, z: Tensor) -> Tensor:
+            layout = part.layout
+            values = self.filler(part).values if self.impute else layout.values
+            z = z.double() if self.impute else z[:, layout.order].double()
+            residual = values[..., columns].double() - (z @ beta[..., :-1].mT + beta[..., -1].unsqueeze(1))
+            if not self.impute:
+                residual = torch.where(layout.observed[:, columns], residual, 0.0)
+            return residual.square().sum(1)
+
+        return self.posterior.total(said, factors)
 
     def _shift_and_stretch(
         self, beta: Tensor, noise: Tensor, factors: Tensor, total: Tensor
@@ -121,14 +180,19 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         """Move factors against mean and loadings as no value notices; return them and sum |z|^2."""
         shift, second = self._shift(beta, noise, total)
         W, mean = beta[..., :-1], beta[..., -1:] + beta[..., :-1] @ shift.unsqueeze(-1)
-        factors = factors - shift.unsqueeze(1).to(factors)
+        by, R = shift.unsqueeze(1).to(factors), None
         if self.model.isotropic and not self.plain:
             B = self.model.loadings_precision * W.mT @ (W / noise.unsqueeze(-1))
-            R, inverse = stretch(second, B, float(self.data.shape[0] - self.data.shape[1]))
-            W, factors, second = W @ inverse, factors @ R.mT.to(factors), R @ second @ R.mT
+            R, inverse = stretch(second, B, float(self.posterior.rows - self.data.shape[1]))
+            W, second = W @ inverse, R @ second @ R.mT
+
+        def moved(_: Posterior, z: Tensor) -> tuple[Tensor, Any]:
+            return z - by if R is None else (z - by) @ R.mT.to(z), ()
+
+        factors, _ = self.posterior.over_rows(moved, factors)
         return torch.cat([W, mean], -1), factors, second.diagonal(dim1=-2, dim2=-1).sum(-1)
 
-    def _draw_factors_of_filled(self, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
+    def _draw_factors_of_filled(self, filler: _Filler, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
         """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""
         W, weighted = beta[..., :-1], beta[..., :-1] / noise_variance.unsqueeze(-1)
         J = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device) + W.mT @ weighted
@@ -138,7 +202,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
         # J^-1 goes to the columns' side: one product with the table gives the means.
         to_mean = weighted.double() @ (root.mT @ root)
         shift = beta[..., -1].double().unsqueeze(1) @ to_mean
-        mean = self.filler.times(to_mean.to(beta)).sub_(shift.to(beta))
+        mean = filler.times(to_mean.to(beta)).sub_(shift.to(beta))
         return torch.baddbmm(mean, standard_normal(mean), root.to(beta))
 
     def _one_by_one(self, found: Regression, beta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,19 +247,20 @@ class Solver(PointSolver, kind="samples", objective="log_joint_with_factors", of
     def _log_joint(self, beta: Tensor, noise: Tensor, squares: Tensor, residual: Tensor) -> Float[Tensor, C]:
         norm = self.layout.observations * (2 * math.pi * noise).log()
         cells = -0.5 * (norm.double() + residual / noise.double()).sum(-1)
-        rows = -0.5 * (squares + self.data.shape[0] * self.model.num_factors * math.log(2 * math.pi))
+        rows = -0.5 * (squares + self.posterior.rows * self.model.num_factors * math.log(2 * math.pi))
         return cells + rows + self.prior.log_density(beta, noise).double()
 
-    def _fitted(self, state: State) -> Float[Tensor, "C cell"]:
+    def _fitted(self, part: Posterior, state: State, factors: Tensor) -> Float[Tensor, "C cell"]:
         """Return w_d . z_n + mu_d - offset_d of every missing cell; known from the step that made the state."""
-        if self._known is None or self._known[0] is not state:
-            self._known = state, self.filler.fitted(state.factors, self.layout.coefficients(vars(state)))
-        return self._known[1]
+        if part not in self._known or self._known[part][0] is not state:
+            self._known[part] = state, self.filler(part).fitted(factors, self.layout.coefficients(vars(state)))
+        return self._known[part][1]
 
     def _predictive(self, state: State) -> tuple[Tensor, Tensor]:
         """Return mean and variance of the hidden entries given parameters and factors, [C, entry]."""
         hidden = self.data.hidden
-        mean = self._fitted(state)[:, self.filler.place(hidden.rows, hidden.columns)]
+        place = self.filler(self.posterior).place(hidden.rows, hidden.columns)
+        mean = self._fitted(self.posterior, state, state.factors)[:, place]
         return mean + self.layout.offset[hidden.columns], state.noise_variance[:, hidden.columns]
 
 
@@ -218,9 +283,6 @@ class _Filler:
         self.column = self.cell % D
         edges = torch.arange(0, N + self.ROWS, self.ROWS, device=self.cell.device) * D
         self.edges = torch.searchsorted(self.cell, edges).tolist()
-        self.complete = replace(
-            layout, seen=layout.seen.new_ones(1, 1), starts=torch.tensor([0, N]), group=torch.zeros_like(layout.group)
-        )
         self.values = self.start.new_empty(0, N, D) if len(self.cell) else self.start.unsqueeze(0)
         self.imputed = self.start.new_empty(0, len(self.cell))
         self.product = self.start.new_empty(0)

@@ -45,14 +45,14 @@ class Moments:
         groups: sum over observed rows of E[a a^T], per group of columns.
         cross: sum over observed rows of (x - offset) E[a], per column.
         total: sum over all rows of E[a a^T].
-        factors: E[z_n], or a draw of z_n, in the layout's order of rows.
+        factors: E[z_n], or a draw of z_n, in the layout's order of rows; None: they are not kept.
         evidence: sum_n log p(x_n | columns), or its bound when the columns are uncertain.
     """
 
     groups: Float[Tensor, "C G A A"]
     cross: Float[Tensor, "C D A"]
     total: Float[Tensor, "C A A"]
-    factors: Float[Tensor, "C N M"]
+    factors: Float[Tensor, "C N M"] | None
     evidence: Float[Tensor, C]
 
 
@@ -107,8 +107,13 @@ class Layout:
     ones: Float[Tensor, N] | None = None
 
     @classmethod
-    def of(cls, table: Table) -> Layout:
-        """Sort a table."""
+    def of(cls, table: Table, offset: Float[Tensor, D] | None = None) -> Layout:
+        """Sort a table.
+
+        Args:
+            table: The table.
+            offset: What its columns are held above, of some rows of many; None: their observed means.
+        """
         device, dtype = table.values.device, table.values.dtype
         mask = table.observed.cpu().numpy()
         order, starts, _ = _patterns(mask)
@@ -117,8 +122,8 @@ class Layout:
         seen = distinct[:, by_column[edges[:-1]]]
         index = torch.as_tensor(order, device=device)
         observed = table.observed[index]
-        count = observed.sum(0).clamp(min=1)
-        offset = (table.filled.double().sum(0) / count).to(dtype)
+        if offset is None:
+            offset = (table.filled.double().sum(0) / observed.sum(0).clamp(min=1)).to(dtype)
         values = torch.where(observed, table.filled[index] - offset, 0.0)
         return cls(
             values, observed, offset, index, torch.as_tensor(seen, device=device).to(dtype), torch.as_tensor(starts),
@@ -155,6 +160,12 @@ class Layout:
     def sizes(self) -> Float[Tensor, G]:
         """Columns per group."""
         return torch.bincount(self.group, minlength=self.seen.shape[1]).to(self.seen)
+
+    @cached_property
+    def firsts(self) -> Int[Tensor, G]:
+        """The first column of every group."""
+        columns, none = torch.arange(len(self.group), device=self.group.device), len(self.group)
+        return self.group.new_full((self.seen.shape[1],), none).scatter_reduce(0, self.group, columns, "amin")
 
     @cached_property
     def observations(self) -> Float[Tensor, D]:
@@ -203,6 +214,15 @@ class Layout:
             outer = packed_outer(weighted, beta)
             result = outer.new_zeros(len(beta), len(self.sizes), outer.shape[-1]).index_add(1, self.group, outer)
         return result if columns.covariance is None else result + self.sizes[:, None] * pack(columns.covariance)
+
+    def regrouped(self, columns: Columns, layout: Layout) -> Columns:
+        """Return columns as a layout of fewer rows sees them, of which each group is one or several of this one's."""
+        if columns.covariance is None:
+            return columns
+        C, (_, G), size = len(columns.covariance), layout.seen.shape, columns.covariance.shape[-1]
+        total = columns.covariance.new_zeros(C, G, size, size)
+        total = total.index_add(1, layout.group[self.firsts], self.sizes[:, None, None] * columns.covariance)
+        return replace(columns, covariance=total / layout.sizes[:, None, None])
 
     def _blocks(self, chains: int, size: int) -> Iterator[_Block]:
         """Go through the patterns: those of many rows one by one, others in blocks."""

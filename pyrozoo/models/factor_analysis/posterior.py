@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,7 +18,7 @@ from pyrozoo.data.container import MOST_PAIRED
 from pyrozoo.data.table import Table
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.math.moments import column_moments, row_mean_quantiles
-from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Layout
+from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout, Moments
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 from pyrozoo.models.factor_analysis.queries import batches, cells
 
@@ -42,10 +43,57 @@ class Posterior(HandBuilt):
         "covariance": ("pair",),
     }  # fmt: skip
 
+    offset: Tensor | None = None
+    """What columns are held above, of some rows of many; None: their observed means."""
+
+    def of_shard(self, data: Table) -> Posterior:
+        """Return the posterior of one shard of the rows, whose columns are held above what those of others are."""
+        found = super().of_shard(data)
+        found.offset = self.layout.offset
+        return found
+
     @cached_property
     def layout(self) -> Layout:
         """The table, sorted by what is missing."""
-        return Layout.of(self.data)
+        return Layout.of(self.data, self.offset)
+
+    @cached_property
+    def columns(self) -> Layout:
+        """What all rows say of the columns: the layout, of rows in shards without their values and patterns."""
+        if self.shards is None:
+            return self.layout
+
+        def said(part: Posterior) -> tuple[Tensor, Tensor, Tensor]:
+            codes = torch.randint(2**62, (len(part.layout.sizes),)).to(part.layout.group)
+            return codes[part.layout.group], part.layout.observations.double(), part.layout.squares
+
+        # Columns of one group in every shard, and they alone, have the same sum of random numbers.
+        codes, observations, squares = self.total(said)
+        firsts, group = (codes[:, None] == codes).int().argmax(1).unique(return_inverse=True)
+        seen = self.layout.seen.new_ones(1, len(firsts))
+        found = replace(self.layout, seen=seen, group=group, starts=torch.tensor([0, self.rows]))
+        vars(found).update(observations=observations.to(seen), squares=squares)
+        return found
+
+    def moments(self, columns: Columns, *, draw: bool = False) -> Moments:
+        """Return what all rows tell of the columns (``Layout.moments``), draws of factors in the table's order.
+
+        Args:
+            columns: What is known of the columns, groups being those of ``self.columns``.
+            draw: Draw every z_n instead of taking expectations, which are not kept.
+        """
+        whole = self.columns
+
+        def said(part: Posterior) -> tuple[Any, Any]:
+            layout = part.layout
+            found = layout.moments(columns if layout is whole else whole.regrouped(columns, layout), draw=draw)
+            assert found.factors is not None
+            groups = found.groups if layout is whole else found.groups[:, layout.group[whole.firsts]]
+            factors = found.factors[:, layout.back] if draw else None
+            return factors, (groups, found.cross, found.total, found.evidence)
+
+        factors, (groups, cross, total, evidence) = self.over_rows(said)
+        return Moments(groups, cross, total, factors, evidence)
 
     def check(self) -> None:
         """Raise DataError unless every column has a value and no value is too large to square."""

@@ -115,7 +115,7 @@ class Prior:
 
     def regress(
         self, moments: Moments, squares: Float[Tensor, "C D"] | None = None, *,
-        known: tuple[Tensor, Tensor | None] | None = None,
+        residual: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Regression:  # fmt: skip
         """Regress the columns on the rows' factors.
 
@@ -124,8 +124,8 @@ class Prior:
         Args:
             moments: What the rows tell.
             squares: Sums of squares of the columns where they are not the layout's (imputed cells).
-            known: When the factors are known, cells [(C,) N, D] and which of them count (None: all), to add up the
-                residuals themselves where their sum cancelled in single precision.
+            residual: When the factors are known, what adds up squared residuals, [C, K], given coefficients [C, K, A]
+                and columns [K], where their sum cancelled in single precision.
         """
         factor = safe_cholesky(self.precision + moments.groups.double(), "the precision of the loadings")
         right = moments.cross.double() + self.mean @ self.precision
@@ -135,22 +135,14 @@ class Prior:
         scale = before - (right * mean).sum(-1)
         if moments.cross.dtype == torch.float32:
             lost = (scale < CANCELLED * before).any(0).nonzero().flatten()
-            if len(lost) and known is not None:
-                scale[:, lost] = self._added_up(moments.factors, mean[:, lost], lost, *known)
+            if len(lost) and residual is not None:
+                beta = mean[:, lost]
+                scale[:, lost] = residual(beta, lost) + self.away(beta, lost) + self.scale
             elif len(lost):
                 log.warning("%d columns have noise too small for dtype=float32; use dtype=float64", len(lost))
         degrees = self.degrees + self.layout.observations.double()
         # Never below what the prior alone contributes: everything added to it is a sum of squares.
         return Regression(self.layout, factor, mean, scale.clamp(min=self.scale), degrees)
-
-    def _added_up(
-        self, factors: Tensor, beta: Tensor, columns: Tensor, values: Tensor, observed: Tensor | None
-    ) -> Tensor:  # fmt: skip
-        """Return nu s^2 of some columns as a sum of squared residuals."""
-        residual = values[..., columns].double() - (factors.double() @ beta[..., :-1].mT + beta[..., -1].unsqueeze(1))
-        if observed is not None:
-            residual = torch.where(observed[:, columns], residual, 0.0)
-        return residual.square().sum(1) + self.away(beta, columns) + self.scale
 
 
 def solve(factor: Float[Tensor, "C G A A"], right: Float[Tensor, "C D A"], layout: Layout) -> Float[Tensor, "C D A"]:
