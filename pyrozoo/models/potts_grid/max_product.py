@@ -49,7 +49,7 @@ class Solver(PointSolver, kind="point", objective="log_joint", of="result", mono
     def step(self, state: State) -> tuple[State, Info]:
         """Send all messages once and read off a labelling."""
         sent, residual, _ = self.passing.sweep(state)
-        label = self.passing.beliefs(sent.messages).argmax(1)
+        label = self.passing.beliefs(sent.messages).max(1).indices  # argmax takes 20 times as long along this axis
         value = self.potentials.log_joint(label)
         better = value > state.log_joint
         best = torch.where(better, value, state.log_joint)
