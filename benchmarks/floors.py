@@ -15,17 +15,31 @@ from typing import Any
 
 import torch
 
+from benchmarks.categorical_fa import model as survey_model
+from benchmarks.categorical_fa import simulated
 from benchmarks.harness import Row
 from benchmarks.poisson_mf import model as factor_model
 from benchmarks.poisson_mf import synthetic, triplets
+from benchmarks.potts_grid import MODEL
 from benchmarks.zip_mixture import model as mixture
 from pyrozoo.compiler.kernels import switched
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.seeds import seeded
+from pyrozoo.data.grid import pattern
+from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.table import Table
 from pyrozoo.math.special import gamma_functions
+from pyrozoo.models.categorical_fa import vem
+from pyrozoo.models.factor_analysis import gibbs as table_gibbs
+from pyrozoo.models.factor_analysis.model import FactorAnalysis
+from pyrozoo.models.gaussian_mf import gibbs as ratings_gibbs
+from pyrozoo.models.gaussian_mf.model import GaussianMF
 from pyrozoo.models.poisson_mf import cavi
+from pyrozoo.models.potts_grid.likelihood import Potentials
+from pyrozoo.models.potts_grid.messages import Passing
 from pyrozoo.models.zip_mixture import em
+from pyrozoo.run import catalog
 
 BYTES = {torch.float64: 8, torch.float32: 4}
 
@@ -40,6 +54,7 @@ class Rates:
         product: Additions and multiplications of a large matrix product.
         exp: Exponentials, one of a vector of them.
         gamma: Pairs of digamma and log Gamma.
+        normal: Standard normal numbers.
     """
 
     memory: float
@@ -47,6 +62,7 @@ class Rates:
     product: float
     exp: float
     gamma: float
+    normal: float
 
 
 def seconds(function: Callable[[], Any], rounds: int = 5) -> float:
@@ -75,6 +91,7 @@ def rates(dtype: torch.dtype) -> Rates:
         product=2 * 1500**3 / seconds(lambda: square @ square),
         exp=100 * len(x) / seconds(lambda: [torch.exp(x, out=out) for _ in range(100)]),
         gamma=100 * len(x) / seconds(lambda: [gamma_functions(x) for _ in range(100)]),
+        normal=100 * len(x) / seconds(lambda: [torch.randn(len(x), dtype=dtype) for _ in range(100)]),
     )  # fmt: skip
 
 
@@ -89,6 +106,7 @@ class Loop:
         operations: Additions and multiplications.
         exp: Exponentials and logarithms.
         gamma: Pairs of digamma and log Gamma.
+        normal: Standard normal numbers.
     """
 
     task: str
@@ -97,10 +115,12 @@ class Loop:
     operations: float
     exp: float = 0
     gamma: float = 0
+    normal: float = 0
 
     def floor(self, of: Rates) -> float:
         """Return seconds below which no step gets."""
-        return self.bytes / of.memory + self.operations / of.product + self.exp / of.exp + self.gamma / of.gamma
+        special = self.exp / of.exp + self.gamma / of.gamma + self.normal / of.normal
+        return self.bytes / of.memory + self.operations / of.product + special
 
 
 def against_floor(loop: Loop, of: Rates, rounds: int = 3) -> Row:
@@ -143,6 +163,64 @@ def mixtures(rows: int, columns: int, K: int, restarts: int, dtype: torch.dtype)
     )  # fmt: skip
 
 
+def surveys(rows: int, columns: int, categories: int, restarts: int, dtype: torch.dtype) -> Loop:
+    """VEM of categorical_fa: a survey is read; Newton's method evaluates each row four times, each contrast twice."""
+    its = survey_model(1)
+    solver = vem.Solver(Posterior.of(its, simulated(its, rows, columns, categories).to("cpu", dtype)))
+    state = _after(solver, restarts, 3)
+    cells = restarts * rows * columns * categories
+    return Loop(
+        f"categorical_fa vem, {rows} x {columns} x {categories}, {restarts} restarts, {dtype}",
+        lambda: solver.step(state), bytes=2 * 8 * rows * columns, operations=60.0 * cells, exp=6 * cells,
+    )  # fmt: skip
+
+
+def grids(side: int, labels: int, dtype: torch.dtype) -> Loop:
+    """BP of potts_grid: each message is read and written, with an exponential and a logarithm of it."""
+    passing = Passing(Potentials.of(MODEL, pattern("spiral", side, side, labels).to("cpu", dtype)), 0.3, maximise=False)
+    state, pixels = passing.start(1), side**2
+    return Loop(
+        f"potts_grid bp, {side} x {side} x {labels}, {dtype}", lambda: passing.sweep(state),
+        bytes=9 * labels * pixels * BYTES[dtype], operations=(8.0 * labels**2 + 20 * labels) * pixels,
+        exp=(9 * labels + 3) * pixels,
+    )  # fmt: skip
+
+
+def ratings(cells: tuple[Any, ...], K: int, chains: int, dtype: torch.dtype, height: int, width: int) -> Loop:
+    """Gibbs of gaussian_mf: each rating and its place are read for rows and for columns, and multiplied out."""
+    listed, data = len(cells[0]), triplets(cells, dtype, height, width)
+    settings = {name: value for name, value in catalog.settings("model", "gaussian_mf").items() if name != "name"}
+    model = GaussianMF(**{**settings, "num_factors": K})
+    solver = ratings_gibbs.Solver(Posterior.of(model, Ratings(data.values, data.row_labels, data.column_labels, "")))
+    state, L = _after(solver, chains, 1), K + 1
+    return Loop(
+        f"gaussian_mf gibbs, {height} x {width}, {listed} ratings, K={K}, {chains} chains, {dtype}",
+        lambda: solver.step(state), bytes=2 * listed * (8 + BYTES[dtype]),
+        operations=2.0 * listed * chains * L * (L + 3), normal=chains * L * (height + width),
+    )  # fmt: skip
+
+
+def tables(rows: int, columns: int, M: int, chains: int, dtype: torch.dtype) -> Loop:
+    """Gibbs of factor_analysis: a complete table is read twice, in a product each; factors are drawn, moved, used."""
+    settings = {name: value for name, value in catalog.settings("model", "factor_analysis").items() if name != "name"}
+    model = FactorAnalysis(**{**settings, "num_factors": M})
+    table = Table.of(torch.randn(rows, columns, dtype=dtype).numpy())
+    solver = table_gibbs.Solver(Posterior.of(model, table.to("cpu", dtype)))
+    state, factors = _after(solver, chains, 1), chains * rows * M
+    return Loop(
+        f"factor_analysis gibbs, {rows} x {columns}, M={M}, {chains} chains, {dtype}", lambda: solver.step(state),
+        bytes=(2 * rows * columns + 8 * factors) * BYTES[dtype], operations=4.0 * columns * factors, normal=factors,
+    )  # fmt: skip
+
+
+def _after(solver: Any, chains: int, steps: int) -> Any:
+    with seeded(0):
+        state = solver.init(chains)
+        for _ in range(steps):
+            state, _ = solver.step(state)
+    return state
+
+
 def rows() -> Iterator[Row]:
     torch.set_num_threads(1)
     cells = synthetic(25_000_000)
@@ -160,3 +238,8 @@ def rows() -> Iterator[Row]:
         yield against_floor(mixtures(100_000, 20, 5, 10, dtype), of)
         for K in (10, 50):
             yield against_floor(factors(cells, K, dtype), of)
+        yield against_floor(surveys(10_000, 30, 5, 2, dtype), of)
+        for side in (316, 632, 1000):
+            yield against_floor(grids(side, 3, dtype), of)
+        yield against_floor(ratings(cells, 5, 4, dtype, 100_000, 20_000), of)
+        yield against_floor(tables(100_000, 100, 3, 4, dtype), of)
