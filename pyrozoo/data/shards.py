@@ -15,7 +15,7 @@ from pyrozoo.contracts.shards import Shards, edges_of
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.world import World, shares
-from pyrozoo.data.container import Data, Hidden
+from pyrozoo.data.container import NAMED, Data, Hidden
 from pyrozoo.data.readers.labels import joined
 from pyrozoo.data.triplets import Triplets
 
@@ -137,13 +137,22 @@ def in_shards(model: Model, parts: Sequence[Data], rows: int, shards: int, world
     chosen = chosen_rows(rows, numbers, MOST_SAMPLED)
     mine = [replace(some, hidden=None, test=None) for some in _chosen(parts, own_rows(rows, shards, world), chosen)]
     sample = together([part for theirs in world.gathered(mine) for part in theirs])
-    posterior = Posterior.of(model, sample)
+    notes = _noted([said for theirs in world.gathered([part.notes for part in parts]) for said in theirs])
+    posterior = Posterior.of(model, replace(sample, notes=notes))
     chosen, places = chosen_rows(rows, numbers, MOST_REPORTED), own_rows(rows, shards, world)
     seen = together([part for theirs in world.gathered(_chosen(parts, places, chosen)) for part in theirs])
     reported = tuple(chosen[(chosen >= place.start) & (chosen < place.stop)] - place.start for place in places)
     own = tuple(posterior.of_shard(part) for part in parts)
     posterior.shards = Shards(world, shards, rows, own, reported, posterior.on(seen))
     return posterior
+
+
+def _noted(said: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return what all shards say of how they were read, and what some say, with the number of the shard."""
+    every = [note for note in said[0] if all(note in notes for notes in said)]
+    some = [f"shard {shard}: {note}" for shard, notes in enumerate(said) for note in notes if note not in every]
+    more = [f"{len(some) - NAMED} more notes of shards are left out"] if len(some) > NAMED else []
+    return (*every, *some[:NAMED], *more)
 
 
 def chosen_rows(rows: int, numbers: int, most: int) -> Tensor:
