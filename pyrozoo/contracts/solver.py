@@ -132,6 +132,7 @@ class Solver(abc.ABC):
         monotone: Whether the objective may never fall.
         by_row: The fields of its states that have a value for every row, [C, N, ...], of a solver that looks at rows
             through ``Posterior.over_rows`` only, so that it runs on rows in shards, too; None: it does not.
+        streams: Whether a step asks for the rows of one minibatch after the other, so that they can stay in files.
         state_class: The dataclass of its states; options of the model may choose it.
     """
 
@@ -140,6 +141,7 @@ class Solver(abc.ABC):
     objective_of: ClassVar[Literal["argument", "result"]] = "argument"
     monotone: ClassVar[bool] = False
     by_row: ClassVar[tuple[str, ...] | None] = None
+    streams: ClassVar[bool] = False
     state_class: Any
     posterior: Any
     model: Any

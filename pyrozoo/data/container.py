@@ -134,6 +134,11 @@ class Data(abc.ABC):
     exposure: Tensor | None = None
 
     @property
+    def numbers(self) -> int:
+        """Return how many numbers the values are."""
+        return self.values.numel()
+
+    @property
     def size(self) -> str:
         """Return the size of the data in words."""
         return " by ".join(f"{count} {dim}s" for count, dim in zip(self.shape, self.dims, strict=True))
@@ -297,6 +302,10 @@ class Data(abc.ABC):
     @abc.abstractmethod
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
+
+    def shuffled(self) -> Tensor:
+        """Return a random order of the rows, from torch's global generator."""
+        return torch.randperm(self.shape[0], device=self.values.device)
 
     def only(self, index: Tensor) -> Self:
         """Return some rows as data of their own, without hidden entries."""

@@ -133,7 +133,7 @@ def in_shards(model: Model, parts: Sequence[Data], rows: int, shards: int, world
         The posterior of an even choice of rows, the same in every process, that knows its shards.
     """
     parts = _alike(parts, world)
-    numbers = sum(world.gathered(sum(part.values.numel() for part in parts)))
+    numbers = sum(world.gathered(sum(part.numbers for part in parts)))
     chosen = chosen_rows(rows, numbers, MOST_SAMPLED)
     mine = [replace(some, hidden=None, test=None) for some in _chosen(parts, own_rows(rows, shards, world), chosen)]
     sample = together([part for theirs in world.gathered(mine) for part in theirs])

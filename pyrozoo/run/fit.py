@@ -81,6 +81,7 @@ class Own(Settings):
         posterior_megabytes: What draws may take in memory, and in posterior.nc.
         shards: Shards that rows are cut into, which the processes of torchrun divide among them; None: 16 under
             torchrun, else rows stay as they are.
+        stream: Whether minibatches are read from the files as they are needed, and memory holds no more than one.
         synthetic_rows: Rows of tables/synthetic.csv.
         synthetic_given: Answers that all of them have.
         synthetic_holes: Whether they have holes as often as the data.
@@ -93,6 +94,7 @@ class Own(Settings):
     checkpoint_every: int | None = whole(optional=True, default=None)
     posterior_megabytes: float = positive(default=200)
     shards: int | None = whole(optional=True, default=None)
+    stream: bool = False
     synthetic_rows: int | None = whole(optional=True, default=None)
     synthetic_given: Mapping[str, str] | None = None
     synthetic_holes: bool = True
@@ -346,7 +348,7 @@ class Run:
         readings: list[Reading] = []
         _, reference = verdict_settings(config)
         whole = any(each is not None for each in (data, test, holdout, reference, own.synthetic_given))
-        posterior = None if whole else _read_in_shards(config, model, own, device)
+        posterior = _read_in_shards(config, model, own, device, whole=whole)
         if posterior is None:
             table = read(
                 config["data"], model, given=data, test=test, holdout=holdout, readings=readings, dtype=own.dtype
@@ -360,7 +362,7 @@ class Run:
             check_reference(model, posterior.data, reference)  # before the work rather than after it
         starts = {"start": start_of(inference["start"], start, posterior)} if "start" in inference else {}
         method = method_of(inference, model.name, config.get("solver") or {}, **starts)
-        posterior, notes = _in_shards(posterior, method, own.shards)
+        posterior, notes = _in_shards(posterior, method, _shards(own))
         loop = Loop(
             seed=own.seed, progress=own.progress, checkpoint=directory / CHECKPOINT if directory else None,
             checkpoint_every=own.checkpoint_every, resume=resume, megabytes=own.posterior_megabytes,
@@ -394,18 +396,31 @@ class Run:
         return result
 
 
-def _read_in_shards(config: Mapping[str, Any], model: Model, own: Own, device: torch.device) -> Posterior | None:
+def _read_in_shards(
+    config: Mapping[str, Any], model: Model, own: Own, device: torch.device, *, whole: bool
+) -> Posterior | None:
     """Return the posterior of rows that are read shard by shard; None where they are not in shards, or read whole."""
-    if (shards := _shards(own.shards)) is None:
+    if (shards := _shards(own)) is None:
         return None
     # A solver needs no start from elsewhere, and a method that does is no solver.
     plain = {name: value for name, value in config["inference"].items() if name != "start"}
-    _check_solver(method_of(plain, model.name, config.get("solver") or {}), model)
-    return read_in_shards(config["data"], model, shards, world(), device, getattr(torch, own.dtype))
+    method = method_of(plain, model.name, config.get("solver") or {})
+    _check_solver(method, model)
+    if own.stream and not method.part.streams:
+        raise NotApplicable(f"{method.name} of {model.name} needs all rows at every step: leave stream out")
+    if whole and own.stream:
+        raise SettingError("stream=true goes with data=FILE alone: no reference, no new rows, no cells held out")
+    if whole:
+        return None
+    like = torch.empty(0, dtype=getattr(torch, own.dtype), device=device)
+    return read_in_shards(config["data"], model, shards, world(), like, stream=own.stream)
 
 
-def _shards(asked: int | None) -> int | None:
-    return USUAL if asked is None and launched() else asked
+def _shards(own: Own) -> int | None:
+    """Return how many shards there are; None: rows are not cut."""
+    if own.shards is not None:
+        return own.shards
+    return USUAL if launched() else 1 if own.stream else None
 
 
 def _check_solver(method: Method, model: Model) -> None:
@@ -423,10 +438,10 @@ def _in_shards(posterior: Posterior, method: Method, shards: int | None) -> tupl
     Raises:
         NotApplicable: The method looks at rows otherwise than through ``Posterior.over_rows``.
     """
-    if (count := _shards(shards)) is None:
+    if shards is None:
         return posterior, ()
     _check_solver(method, posterior.model)
-    found = posterior if posterior.shards is not None else split(posterior, count, world())
+    found = posterior if posterior.shards is not None else split(posterior, shards, world())
     assert found.shards is not None
     rows, seen = found.rows, found.shards.seen.rows
     even = f"this report looks at an even choice of {seen} of {rows} rows; all of them were fitted"
@@ -464,6 +479,7 @@ def fit(
     threads: int | None = None,
     posterior_megabytes: float = 200,
     shards: int | None = None,
+    stream: bool = False,
     solver: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Result:
@@ -491,6 +507,7 @@ def fit(
         posterior_megabytes: What draws may take in posterior.nc.
         shards: Shards that rows are cut into, which the processes of torchrun divide among them, whose fits are one and
             the same; None: 16 under torchrun, else rows stay as they are.
+        stream: Read minibatches from the files as they are needed, so that memory holds no more than one.
         solver: Options of the model's own solver for this method, such as ``{"missing": "marginal"}``.
         **settings: Fields of the model, settings of the method, settings of the data (``rows``, ``columns`` ...), by
             name, as in conf; NUTS also takes another fit as ``start``.
@@ -522,6 +539,7 @@ def fit(
         checkpoint_every=checkpoint_every,
         posterior_megabytes=posterior_megabytes,
         shards=shards,
+        stream=stream,
         solver=dict(solver or {}),
     )
     if data_seed is not None:

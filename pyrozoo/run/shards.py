@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.core.errors import DataError
+from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.seeds import seed_of
 from pyrozoo.core.world import World
 from pyrozoo.data.contained import contained
@@ -27,6 +28,7 @@ from pyrozoo.data.readers.reading import Entries, Reading
 from pyrozoo.data.readers.row_groups import ENDINGS, Order, RowGroups, parquet_files
 from pyrozoo.data.readers.source import read_raw
 from pyrozoo.data.shards import check_rows, in_shards, own_rows
+from pyrozoo.data.streamed import Streamed
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.run.source import PREPARATION, USUAL_HOLDOUT, wanted_of
@@ -47,12 +49,14 @@ class Ranges:
         layout: What is said of them.
         container: The class of data that the model takes.
         head: How the first lines would be read.
+        model: The model, which checks what it gets.
     """
 
     groups: RowGroups
     layout: Layout
     container: Any
     head: Reading
+    model: Model
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], model: Model) -> Ranges | None:
@@ -82,19 +86,30 @@ class Ranges:
             return None
         wanted = wanted_of(model, settings["source"], container)
         head = read_raw(table_raw(first.slice(0, HEAD), groups.name, "Parquet", layout), layout, wanted).checked()
-        found = cls(groups, layout, container, head)
+        found = cls(groups, layout, container, head, model)
         listed = head.facts["layout"] == "list"
         return found if listed == issubclass(container, Triplets) and (not listed or found.named) else None
+
+    @property
+    def listed(self) -> bool:
+        """Return whether the rows are those of a list."""
+        return issubclass(self.container, Triplets)
 
     @property
     def named(self) -> bool:
         """Return whether the layout names the columns of a list."""
         return all(isinstance(each, str) for each in (self.layout.row, self.layout.column, self.layout.value))
 
-    def parts(self, shards: int, world: World) -> tuple[int, list[Any]]:
-        """Return how many rows there are in all, and those of each shard of this process as data."""
-        if issubclass(self.container, Triplets):
-            return self._lists(shards, world)
+    def parts(self, shards: int, world: World, *, stream: bool = False) -> tuple[int, list[Any]]:
+        """Return how many rows there are in all, and those of each shard of this process as data.
+
+        Args:
+            shards: How many shards there are in all.
+            world: The processes.
+            stream: Whether to leave the entries of lists in their files until a minibatch asks for them.
+        """
+        if self.listed:
+            return self._lists(shards, world, stream)
         rows = self.groups.rows
         check_rows(rows, shards, world)
         return rows, self._read(self._table, own_rows(rows, shards, world), world)
@@ -121,14 +136,14 @@ class Ranges:
             return data
         return replace(data, row_labels=Labels(range(place.start, place.stop), "row_"))
 
-    def _lists(self, shards: int, world: World) -> tuple[int, list[Any]]:
+    def _lists(self, shards: int, world: World, stream: bool) -> tuple[int, list[Any]]:
         """Read the lines of the rows of each shard: labels are put in one order by all processes together."""
         mine = self._share(world)
         rows, columns = self._orders(mine, world)
         count = len(rows.labels)
         check_rows(count, shards, world)
         spans = {i: span for each in world.gathered(self._spans(mine, rows)) for i, span in each.items()}
-        read = partial(self._part, rows=rows, columns=columns, spans=spans)
+        read = partial(self._streamed if stream else self._part, rows=rows, columns=columns, spans=spans)
         return count, self._read(read, own_rows(count, shards, world), world)
 
     def _share(self, world: World) -> range:
@@ -158,12 +173,39 @@ class Ranges:
         return {i: (int(at.min()), int(at.max())) for i, at in zip(mine, places, strict=True) if len(at)}
 
     def _part(self, place: range, rows: Order, columns: Order, spans: Mapping[int, tuple[int, int]]) -> Any:
-        which = [i for i, (first, last) in sorted(spans.items()) if first < place.stop and last >= place.start]
-        found = list(self._entries(which, place, rows, columns)) or [tuple(np.zeros(0, np.int64) for _ in range(3))]
+        found = list(self._entries(_overlapping(spans, place), place, rows, columns)) or [
+            tuple(np.zeros(0, np.int64) for _ in range(3))
+        ]
         i, j, values = (np.concatenate(each) for each in zip(*found, strict=True))
         entries = Entries(i, rows.labels[place.start : place.stop], j, columns.labels, values.astype(np.float64))
         repeated: Any = self.layout.repeated
         return self.container.of_entries(entries, name=self.groups.name, repeated=repeated)
+
+    def _streamed(self, place: range, rows: Order, columns: Order, spans: Mapping[int, tuple[int, int]]) -> Streamed:
+        """Return the rows of a range, which stay in their row groups; the column that names them is read."""
+        layout: Any = self.layout
+        which = _overlapping(spans, place)
+        chunk, there, lines, found = np.zeros(len(place), np.int64), np.zeros(len(place), np.int64), 0, {}
+        for i, table in zip(which, self.groups.tables(which, [layout.row]), strict=True):
+            at = rows.places(table.column(0))
+            at = at[(at >= place.start) & (at < place.stop)] - place.start
+            found[i] = np.unique(at)
+            chunk[found[i]], there[found[i]], lines = i, np.arange(len(found[i])), lines + len(at)
+
+        def read(group: int) -> Any:
+            (i, j, values), own = next(self._entries([group], place, rows, columns)), found[group]
+            names = Labels.of([rows.labels[place.start + row] for row in own.tolist()])
+            entries = Entries(np.searchsorted(own, i), names, j, columns.labels, values)
+            made = self.container.of_entries(entries, name=self.groups.name, repeated=layout.repeated)
+            Posterior.of(self.model, made).check()
+            if made.unobserved is not None:
+                at = [int(each) for each in made.unobserved[0]]
+                raise DataError(f"{made.cell(*at)} has no value, and stream=true takes none: leave stream out")
+            return made
+
+        where = torch.as_tensor(chunk), torch.as_tensor(there)
+        labels = rows.labels[place.start : place.stop]
+        return Streamed.of_chunks(labels, columns.labels, where, read, 3 * lines, self.groups.name)
 
     def _entries(
         self, which: Sequence[int], place: range, rows: Order, columns: Order
@@ -177,41 +219,60 @@ class Ranges:
                 yield at[inside] - place.start, columns.places(there.column(1)), numeric(there.column(2), np.float64)
 
 
+def _overlapping(spans: Mapping[int, tuple[int, int]], place: range) -> list[int]:
+    """Return the row groups that may have a row of a range."""
+    return [i for i, (first, last) in sorted(spans.items()) if first < place.stop and last >= place.start]
+
+
 def _parquet(path: Path) -> bool:
     return bool(parquet_files(path)) if path.is_dir() else path.is_file() and path.suffix.lower() in ENDINGS
 
 
 def read_in_shards(
-    settings: Mapping[str, Any], model: Model, shards: int, world: World, device: torch.device, dtype: torch.dtype
+    settings: Mapping[str, Any], model: Model, shards: int, world: World, like: Tensor, *, stream: bool = False
 ) -> Posterior | None:
     """Return the posterior of rows in shards, of which this process has read its own; None: it must read all rows.
 
     A part of the cells is held out shard by shard, as ``data.holdout`` says.
 
+    Args:
+        settings: Of the data.
+        model: The model.
+        shards: How many there are in all.
+        world: The processes.
+        like: A tensor on the device and in the precision that is asked for.
+        stream: Whether the entries of lists stay in their files until a minibatch asks for them.
+
     Raises:
         DataError: The rows cannot be read or used.
-        SettingError: Fewer shards than processes, or more than pairs of rows.
+        SettingError: Fewer shards than processes, or more than pairs of rows; or what cannot be streamed.
     """
     ranges = Ranges.of(settings, model) if settings.get("source") in (*KINDS, "file") else None
-    if ranges is None:
-        return None
-    rows, parts = ranges.parts(shards, world)
-
-    def check() -> None:
-        for part in parts:
-            Posterior.of(model, _usable(part)).check()
-
-    world.agreed(check)
     fraction, seed = settings.get("holdout"), settings.get("seed", 0)
     if fraction is None:
-        fraction = USUAL_HOLDOUT if ranges.container is Ratings else 0.0
-    of = settings.get("holdout_of") or ("listed" if issubclass(ranges.container, Triplets) else "all")
+        fraction = USUAL_HOLDOUT if ranges is not None and ranges.container is Ratings else 0.0
+    if stream and (ranges is None or not ranges.listed or fraction):
+        raise SettingError(
+            "stream=true reads lists from Parquet files, row group by row group: give data=FILE or FOLDER, "
+            "data.row, data.column and data.value=COLUMN, and data.holdout=0"
+        )
+    if ranges is None:
+        return None
+    rows, parts = ranges.parts(shards, world, stream=stream)
+    if not stream:
+        world.agreed(partial(_check, model, parts))
+    of = settings.get("holdout_of") or ("listed" if ranges.listed else "all")
     places = zip(parts, own_rows(rows, shards, world), strict=True)
     held = [part.hold_out(fraction, seed_of(seed, place.start), of) if fraction else part for part, place in places]
-    found = in_shards(model, [part.to(device, dtype) for part in held], rows, shards, world)
+    found = in_shards(model, [part.to(like.device, like.dtype) for part in held], rows, shards, world)
     if isinstance(found.data, Table):
         _check_columns(found, world)
     return found
+
+
+def _check(model: Model, parts: Sequence[Any]) -> None:
+    for part in parts:
+        Posterior.of(model, _usable(part)).check()
 
 
 def _usable(part: Any) -> Any:

@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import pyrozoo
-from pyrozoo.core.errors import DataError
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.core.world import World
 from pyrozoo.data.readers.row_groups import RowGroups
 from pyrozoo.run import catalog, shards
@@ -112,3 +114,31 @@ def test_what_is_wrong_is_said(folder, entries):
         pq.write_table(table.set_column(1, "c1", pa.nulls(len(table), pa.float64())), path)
     said = refused(DataError, pyrozoo.fit, "zip_mixture", "em", folder, num_components=2, **QUICK)
     assert "'c1'" in said
+
+
+def test_a_stream_reads_every_row_group_once_in_a_pass(entries):
+    """It fits what is fitted in memory, and memory holds a row group or two."""
+    columns = {"row": "who", "column": "what", "value": "times"}
+    _, (part,) = ranges(entries, "poisson_mf", **columns).parts(1, World(), stream=True)
+    _, (whole,) = ranges(entries, "poisson_mf", **columns).parts(1, World())
+    index = torch.tensor([31, 4, 17, 5])
+    one, other = part.batch(index), whole.batch(index)
+    assert torch.equal(one.values, other.values)
+    assert list(one.row_labels) == list(other.row_labels)
+    assert (one.total_rows, part.numbers) == (40, 600)
+    with seeded(0):
+        order = part.shuffled()
+    assert sorted(order.tolist()) == list(range(40))
+    assert len(part.chunk_of[order].unique_consecutive()) == 8  # the file has so many row groups
+    settings = {"num_factors": 2, "holdout": 0.0, **columns, **QUICK, "shards": 1}
+    settings["solver"] = {"batch_size": 100, "local_tol": 0.0}
+    streamed = pyrozoo.fit("poisson_mf", "stochastic_cavi", entries, **settings, stream=True)
+    held = pyrozoo.fit("poisson_mf", "stochastic_cavi", entries, **settings)
+    assert streamed.objective == pytest.approx(held.objective, rel=1e-9)
+
+
+def test_what_cannot_be_streamed_is_refused(entries):
+    columns = {"row": "who", "column": "what", "value": "times", "num_factors": 2, "stream": True}
+    assert "needs all rows" in refused(NotApplicable, pyrozoo.fit, "poisson_mf", "cavi", entries, **columns)
+    said = refused(SettingError, pyrozoo.fit, "poisson_mf", "stochastic_cavi", entries, **columns, holdout=0.1)
+    assert "data.holdout=0" in said

@@ -56,7 +56,7 @@ class HierarchicalState(State):
     column_rates_rate: Float[Tensor, "C M"]
 
 
-class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State, by_row=()):
+class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State, by_row=(), streams=True):
     """Stochastic variational inference with natural gradients (Hoffman, Blei, Wang and Paisley 2013, JMLR 14).
 
     A step is one pass over the rows in minibatches. For each, q(theta_n) of its rows is brought to its optimum given
@@ -99,7 +99,7 @@ class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State
         return state, Info(total + self.columns(state).bound)
 
     def _shuffled(self, part: Posterior) -> tuple[Tensor, tuple[()]]:
-        return torch.randperm(part.data.shape[0], device=part.data.values.device)[None], ()
+        return part.data.shuffled()[None], ()
 
     def _batch(self, order: Tensor, number: int, batches: int) -> Tensor:
         """Return the rows of a minibatch: so many at a time, or of every shard its part of them."""
