@@ -26,6 +26,7 @@ from pyrozoo.core.paths import replacing
 from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.world import World, world
+from pyrozoo.inference.journal import LOG, Journal
 from pyrozoo.inference.state import plain
 
 
@@ -76,9 +77,17 @@ class Process:
         """Return the state as plain tensors, numbers, strings, lists and dicts, by field."""
         return plain(self.now)
 
+    def grown(self) -> dict[str, Tensor]:
+        """Return what of the state only grows and is new since the last call, which ``checkpoint`` leaves out."""
+        return {}
+
     def restore(self, saved: dict[str, Any]) -> None:
         """Take up what ``checkpoint`` returned, to continue to the same bits."""
         raise NotImplementedError
+
+    def regrow(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take up what ``grown`` returned each time, after ``restore``."""
+        return
 
 
 @dataclass
@@ -98,6 +107,32 @@ class _Record:
     seconds: list[float] = field(default_factory=list)
     objectives: list[Tensor] = field(default_factory=list)
     figures: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    written: int = 0
+
+    def grown(self) -> dict[str, Tensor]:
+        """Return the rows that are new since the last call."""
+        first, self.written = self.written, len(self.objectives)
+        if first == self.written:
+            return {}
+        result = {"seconds": torch.tensor(self.seconds[first:], dtype=torch.float64)}
+        result["objectives"] = torch.stack(self.objectives[first:])
+        for name, known in self.figures.items():
+            if at := [i for i in range(first, self.written) if i in known]:
+                result[f"at {name}"], result[f"of {name}"] = torch.tensor(at), torch.stack([known[i] for i in at])
+        return result
+
+    def restore(self, saved: Mapping[str, Any], entries: Sequence[Mapping[str, Tensor]]) -> None:
+        """Take up the rows of a checkpoint: earlier versions kept them all in it."""
+        if "objectives" in saved:
+            self.seconds, self.objectives = saved["seconds"].tolist(), list(saved["objectives"])
+            self.figures = saved["figures"]
+        for entry in entries:
+            self.seconds += entry["seconds"].tolist() if "seconds" in entry else []
+            self.objectives += list(entry.get("objectives", ()))
+            for name in (each.removeprefix("at ") for each in entry if each.startswith("at ")):
+                known = self.figures.setdefault(name, {})
+                known |= dict(zip(entry[f"at {name}"].tolist(), entry[f"of {name}"], strict=True))
+        self.written = len(self.objectives) if entries else 0
 
     def add(self, seconds: float, objective: Tensor, figures: dict[str, Tensor]) -> None:
         for name, value in figures.items():
@@ -141,19 +176,23 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
     record, done, before, together = _Record(), 0, 0.0, world()
     with seeded(settings.seed), _interruption() as interrupted:
         started = time.perf_counter()  # what a process prepares is part of its time
+        journal = None if settings.checkpoint is None else Journal.beside(settings.checkpoint, together)
         if settings.resume:
             saved = read_part(settings.checkpoint, together)
+            assert journal is not None
+            journal.read(saved.get("journal"))
             process.restore(saved["process"])
-            record.seconds, done, before = saved["seconds"].tolist(), saved["iterations"], saved["elapsed"]
-            record.objectives, record.figures = list(saved["objectives"]), saved["figures"]
+            process.regrow([_of(PROCESS, entry) for entry in journal.entries])
+            record.restore(saved, [_of(RECORD, entry) for entry in journal.entries])
+            done, before, journal.entries = saved["iterations"], saved["elapsed"], []
             _restore_random_state(saved["random"])
             started = time.perf_counter() - before
         else:
             process.start()
 
         def save() -> None:
-            if settings.checkpoint and settings.checkpoint_every and process.resumable():
-                content = _checkpoint(process, record, done, time.perf_counter() - started)
+            if settings.checkpoint and journal and settings.checkpoint_every and process.resumable():
+                content = _checkpoint(journal, process, record, done, time.perf_counter() - started)
                 write_part(settings.checkpoint, content, done, together)
 
         if not settings.resume:
@@ -250,14 +289,29 @@ def _restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def _checkpoint(process: Process, record: _Record, iterations: int, elapsed: float) -> dict[str, Any]:
+PROCESS, RECORD = "process ", "record "
+"""How the names of tensors in a journal begin."""
+
+
+def _of(whose: str, entry: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what of an entry is the process's, or the record's."""
+    return {name.removeprefix(whose): value for name, value in entry.items() if name.startswith(whose)}
+
+
+def _checkpoint(
+    journal: Journal, process: Process, record: _Record, iterations: int, elapsed: float
+) -> dict[str, Any]:  # fmt: skip
+    """Append what is new to the journal, and return the rest with how much of that counts.
+
+    A kill before this is written changes nothing: what was appended does not count yet.
+    """
+    news = ((PROCESS, process.grown()), (RECORD, record.grown()))
+    journal.append({f"{whose}{name}": value for whose, part in news for name, value in part.items()})
     return {
         "process": process.checkpoint(),
         "iterations": iterations,
         "elapsed": elapsed,
-        "seconds": torch.tensor(record.seconds, dtype=torch.float64),
-        "objectives": torch.stack(record.objectives) if record.objectives else torch.empty(0, 1),
-        "figures": record.figures,
+        "journal": journal.state(),
         "random": _random_state(),
     }
 
@@ -300,7 +354,7 @@ def read_part(path: Path | None, together: World) -> dict[str, Any]:
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint with all of its parts."""
-    for each in (path, *path.parent.glob(_part(path, "*", "*").name)):
+    for each in (path, *path.parent.glob(_part(path, "*", "*").name), *path.parent.glob(f"{path.stem}*{LOG}")):
         each.unlink(missing_ok=True)
 
 

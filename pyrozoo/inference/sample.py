@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -61,6 +62,7 @@ class _Sampling(Process):
         extra = solver.objective_of == "argument"
         self.total = settings.warmup + settings.draws * settings.thin + extra
         self.figures: dict[str, Tensor] = {}
+        self.written = 0
 
     def start(self) -> None:
         asked, current = self.settings.draws, self.solver.init(self.settings.chains)
@@ -146,19 +148,21 @@ class _Sampling(Process):
         draws = self._reported(self.solver.answer(now.current).draws())
         return {site: value.unsqueeze(1) for site, value in draws.items()}, now.log_joint[:, :1]
 
+    def grown(self) -> dict[str, Tensor]:
+        first, self.written = self.written, self.now.kept
+        new = first < self.written
+        return {site: value[:, first : self.written] for site, value in self.now.storage.items()} if new else {}
+
     def checkpoint(self) -> dict[str, Any]:
         now = self.now
         return plain(now) | {
-            "storage": {site: value[:, : now.kept].clone() for site, value in now.storage.items()},
+            "storage": {},
             "predicted": now.predicted.state() if now.predicted else {},
             "density": now.density.state(),
         }
 
     def restore(self, saved: dict[str, Any]) -> None:
-        storage, kept = {}, saved["kept"]
-        for site, value in saved["storage"].items():
-            storage[site] = value.new_empty((len(value), saved["draws"], *value.shape[2:]))
-            storage[site][:, :kept] = value
+        storage: dict[str, Tensor] = {}
         predicted, density = None, RunningDensity()
         density.restore(saved["density"])
         if saved["predicted"] and self.hidden is not None:
@@ -166,7 +170,20 @@ class _Sampling(Process):
             predicted.restore(saved["predicted"])
         current = revived(self.solver.state_class, saved["current"])
         rest = {"current": current, "storage": storage, "predicted": predicted, "density": density}
-        self.now = State(**{**saved, **rest})
+        self.now, self.written = State(**{**saved, **rest}), 0
+        self._put(saved["storage"], 0)  # earlier versions kept all draws there
+
+    def regrow(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
+        for part in parts:
+            self.written += self._put(part, self.written)
+
+    def _put(self, part: Mapping[str, Tensor], first: int) -> int:
+        """Put draws [chain, draw, *event] into the storage, from a place on; return how many there are of a chain."""
+        for site, value in part.items():
+            if site not in self.now.storage:
+                self.now.storage[site] = value.new_empty((len(value), self.now.draws, *value.shape[2:]))
+            self.now.storage[site][:, first : first + value.shape[1]] = value
+        return next((value.shape[1] for value in part.values()), 0)
 
 
 @dataclass(frozen=True, kw_only=True)
