@@ -40,6 +40,8 @@ class Job:
         if config.seed is None:
             # Calibrations of a sweep see the same data sets, which compares their methods best.
             config.seed = int(info.job.num) if sweep and config.task == "fit" else 0
+        if sweep and config.report is None:
+            config.report = "brief"
         if sweep and "joblib" in str(info.launcher.get("_target_")):
             config.progress = False  # the bars of several jobs would be drawn over each other
         self.code = execute(config, directory, in_sweep=sweep)

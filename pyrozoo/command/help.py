@@ -30,6 +30,7 @@ def help_text() -> str:
     lines += [
         "",
         "Your own data:    data=FILE (a table, a list, a workbook, a picture ...)",
+        "What is written beside the fit:    report=none, brief or full (python -m pyrozoo.report RUN makes the rest)",
         "Settings of one run without running it:    ... --cfg job",
         "Options of the sweep and of the command line itself:    --hydra-help",
         f"Settings of a recovery study ({', '.join(catalog.recoveries())}):    {', '.join(RECOVERY)}",

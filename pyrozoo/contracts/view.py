@@ -61,6 +61,10 @@ class Pictures:
         for part in self.parts:
             yield from self.made(part)
 
+    def only(self, names: Sequence[str]) -> Pictures:
+        """Return the parts of some names that there are."""
+        return Pictures(*(part for part in self.parts if named(part) in names))
+
 
 def named(part: Callable[[], Any]) -> str:
     """Return what a part of ``Pictures`` is called, in words."""
@@ -77,8 +81,10 @@ class View:
         most_cells: Cells up to which predictions are written out; of more there are figures and pictures only.
         rows_have_own: Whether rows have parameters of their own, so that draws say nothing of new ones.
         recommends: Whether it can ``recommend``.
+        main: The tables and the pictures that a brief report has of the model's own.
     """
 
+    main: tuple[str, ...] = ()
     synthesizes = False
     most_cells: float = math.inf
     rows_have_own = False

@@ -306,6 +306,8 @@ class Triplets(Data):
 
     def same(self, other: Any) -> bool:
         """Return whether other triplets list the same cells and values, with the same pairs unobserved."""
+        if other is self:
+            return True
         if not isinstance(other, Triplets) or other.shape != self.shape:
             return False
         pairs = [self.values.new_zeros(0, 2) if u is None else u for u in (self.unobserved, other.unobserved)]

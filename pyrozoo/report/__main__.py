@@ -10,7 +10,7 @@ from typing import Any
 
 USAGE = """Usage: python -m pyrozoo.report DIR [DIR ...] [reference=DIR] [output=DIR] [verdict.NAME=VALUE ...]
 
-  one run directory         its report.html, figures and tables are written anew
+  one run directory         its report.html, figures and tables are written anew: all, whatever report= it had
   one sweep directory       the comparison over its runs is written anew; runs without a fit are named in it
   several of either         a comparison over all of their runs, in output (default: outputs/comparisons/<time>)
 
@@ -98,16 +98,13 @@ def _number(argument: str) -> float | None:
 
 
 def _run(directory: Path, settings: dict[str, str], limits: dict[str, Any]) -> Path:
-    """Write the page of one run anew."""
-    import yaml
+    """Write what is made of one run anew."""
+    from pyrozoo.run.fit import load
 
-    from pyrozoo.run.reference import judge, load_run
-    from pyrozoo.store.run_directory import write_page
-
-    fit, data, config = load_run(directory)
-    reference = settings.get("reference", config.get("reference"))
-    asked = {"reference": reference, "verdict": (config.get("verdict") or {}) | limits}
-    write_page(fit, data, directory, yaml.safe_dump(config, sort_keys=False), judge(fit, asked))
+    fit = load(directory)
+    asked = {"reference": settings.get("reference", fit.settings.get("reference"))}
+    fit.settings = {**fit.settings, **asked, "verdict": (fit.settings.get("verdict") or {}) | limits}
+    fit.report(directory)
     return directory / "report.html"
 
 

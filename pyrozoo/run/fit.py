@@ -43,15 +43,19 @@ from pyrozoo.run.source import read, read_again
 from pyrozoo.store.answer import check_ending
 from pyrozoo.store.groups import Groups
 from pyrozoo.store.inference_data import to_groups
+from pyrozoo.store.origin import Origin
+from pyrozoo.store.results import NAMES as RESULTS
 from pyrozoo.store.results import Results, results_of
 from pyrozoo.store.run_directory import (
     CHECKPOINT,
     CONFIG,
+    REPORTS,
     pictures_of,
     read_config,
     tables_of,
     write_fit,
-    write_page,
+    write_origin,
+    write_report_of,
     write_run,
     write_text,
 )
@@ -82,6 +86,7 @@ class Own(Settings):
         shards: Shards that rows are cut into, which the processes of torchrun divide among them; None: 16 under
             torchrun, else rows stay as they are.
         stream: Whether minibatches are read from the files as they are needed, and memory holds no more than one.
+        report: What is written of a fit beside itself: none, brief or full; None is full.
         synthetic_rows: Rows of tables/synthetic.csv.
         synthetic_given: Answers that all of them have.
         synthetic_holes: Whether they have holes as often as the data.
@@ -95,6 +100,7 @@ class Own(Settings):
     posterior_megabytes: float = positive(default=200)
     shards: int | None = whole(optional=True, default=None)
     stream: bool = False
+    report: str | None = one_of(*REPORTS, optional=True, default=None)
     synthetic_rows: int | None = whole(optional=True, default=None)
     synthetic_given: Mapping[str, str] | None = None
     synthetic_holes: bool = True
@@ -111,6 +117,7 @@ class Result(Fit):
     settings: Mapping[str, Any]
     stored: Groups | None = None
     reading: Reading | None = None
+    origin: Origin | None = None
     kept: tuple[Path, list[str]] | None = None
 
     @classmethod
@@ -134,7 +141,8 @@ class Result(Fit):
 
     def __dir__(self) -> list[str]:
         own = [name for name in super().__dir__() if not name.startswith("_")]
-        return [name for name in own if name not in ("of", "knows", "stored", "groups", "keep", "kept", "reading")]
+        hidden = ("of", "knows", "stored", "groups", "keep", "kept", "reading", "origin")
+        return [name for name in own if name not in hidden]
 
     @cached_property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -149,7 +157,8 @@ class Result(Fit):
     @cached_property
     def groups(self) -> Groups:
         """What posterior.nc holds."""
-        return self.stored or to_groups(self, float(self.settings.get("posterior_megabytes", 200)))
+        megabytes = float(self.settings.get("posterior_megabytes", 200))
+        return self.stored or to_groups(self, megabytes, whole=self.origin is None)
 
     @cached_property
     def inference_data(self) -> az.InferenceData:
@@ -250,25 +259,30 @@ class Result(Fit):
     def keep(self, directory: Path) -> None:
         """Write what the fit is, before any figure of it is computed: whatever fails from now on, it is there."""
         text = (directory / CONFIG).read_text(encoding="utf-8")
-        write_fit(self, self.groups, directory, text, {**known(self), UNEVALUATED: 1})
+        write_fit(self, self.groups, directory, text, {**known(self), UNEVALUATED: 1}, self.origin)
         self.kept = directory, list(self.notes)
 
-    def save(self, directory: str | Path, config: str | None = None) -> Path:
+    def save(self, directory: str | Path, config: str | None = None, report: str | None = None) -> Path:
         """Write a run directory.
 
         Args:
             directory: Where to; made when missing.
             config: The configuration to store, YAML; the fit's own settings when left out.
+            report: What is made of the fit: ``none``, only the fit is kept; ``brief``, a page with the verdict, the
+                summary and the main tables and pictures; or ``full``. None: as the fit's settings say, usually full.
+                ``python -m pyrozoo.report DIRECTORY`` makes the rest later.
 
         Returns:
             The directory.
         """
         directory = Path(directory)
+        report = Own(report=report or self.settings.get("report")).report or REPORTS[-1]
         text = config or yaml.safe_dump(dict(self.settings), sort_keys=False)
-        names = ("synthetic_rows", "synthetic_given", "synthetic_holes", "progress")
-        asked = {name: self.settings[name] for name in names if name in self.settings}
         kept = self.kept == (directory, self.notes)
-        write_run(self, self._noted(), directory, text, self._card(), kept=kept, reading=self.reading, **asked)
+        write_run(
+            self, self._noted(), directory, text, self._card(), kept=kept, reading=self.reading, origin=self.origin,
+            report=report, **self._asked(),
+        )  # fmt: skip
         return directory
 
     def _noted(self) -> Groups:
@@ -284,7 +298,7 @@ class Result(Fit):
         return card
 
     def report(self, directory: str | Path) -> Path:
-        """Write the tables, pictures and report.html of a run directory anew.
+        """Write the tables, pictures and report.html of a run directory anew, and the reader's table if it lacks that.
 
         Args:
             directory: The run directory that the fit was read from.
@@ -292,9 +306,17 @@ class Result(Fit):
         Returns:
             The directory.
         """
+        directory, reading = Path(directory), None
+        if not any((directory / name).is_file() for name in RESULTS):
+            with noted(self.notes, "the reader's own table, results.csv,"):
+                reading = self.reading or read_again(self.settings.get("data") or {}, self.model, self.data)
         text = yaml.safe_dump(dict(self.settings), sort_keys=False)
-        write_page(self, self.groups, Path(directory), text, self._card())
-        return Path(directory)
+        write_report_of(self, self.groups, directory, text, self._card(), reading=reading, **self._asked())
+        return directory
+
+    def _asked(self) -> dict[str, Any]:
+        names = ("synthetic_rows", "synthetic_given", "synthetic_holes", "progress")
+        return {name: self.settings[name] for name in names if name in self.settings}
 
 
 @dataclass(frozen=True)
@@ -308,6 +330,7 @@ class Run:
         config: What makes it again: what a run directory stores.
         notes: What a reader should know of how the model was set: what was left to the data.
         reading: How a file or a frame was read, if the data came from one.
+        origin: Where the data come from, if a run directory does not hold them.
     """
 
     posterior: Posterior
@@ -316,6 +339,7 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reading: Reading | None = None
+    origin: Origin | None = None
 
     @classmethod
     def from_config(
@@ -346,6 +370,8 @@ class Run:
             torch.set_num_threads(own.threads)
         model = model_of(config["model"]) if model is None else model
         readings: list[Reading] = []
+        before = Origin.read(directory) if resume and directory is not None else None
+        config = config if before is None or directory is None else _found(config, before, directory)
         _, reference = verdict_settings(config)
         whole = any(each is not None for each in (data, test, holdout, reference, own.synthetic_given))
         posterior = _read_in_shards(config, model, own, device, whole=whole)
@@ -367,11 +393,15 @@ class Run:
             seed=own.seed, progress=own.progress, checkpoint=directory / CHECKPOINT if directory else None,
             checkpoint_every=own.checkpoint_every, resume=resume, megabytes=own.posterior_megabytes,
         )  # fmt: skip
-        if directory is not None and not (directory / CONFIG).exists():  # the command has written its own
-            write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
-        # Some rows of a table would give the reader some of it back.
+        # Some rows of a table would give the reader some of it back, and nobody else has them.
+        beside = test is not None or holdout is not None or bool(notes)
+        if before is not None and directory is not None:
+            before.check(directory, posterior.data)
+        origin = before or Origin.of(config["data"], posterior.data, given=data is not None, beside=beside)
+        if directory is not None and not world().rank:
+            _begin(directory, config, origin)
         found = readings[0].emptied() if readings and not notes else None
-        return cls(posterior, method, loop, config, (*_derived(model, posterior.data), *notes), found)
+        return cls(posterior, method, loop, config, (*_derived(model, posterior.data), *notes), found, origin)
 
     def to_config(self) -> dict[str, Any]:
         """Return what makes the run again, as plain values."""
@@ -387,13 +417,25 @@ class Run:
     def result(self, directory: Path | None = None) -> Result:
         """Return the fit with its figures, kept in a run directory before they are computed; None: nowhere."""
         result = Result.of(self.fit(), self.config)
-        result.reading = self.reading
+        result.reading, result.origin = self.reading, self.origin
         if world().rank:  # the first process reports
             return result
         if directory is not None:
             result.keep(directory)
         result.metrics = evaluate(result)
         return result
+
+
+def _found(config: Mapping[str, Any], origin: Origin, directory: Path) -> Mapping[str, Any]:
+    """Return a configuration whose files are where they are now."""
+    return {**config, "data": config["data"] | origin.found(directory)}
+
+
+def _begin(directory: Path, config: Mapping[str, Any], origin: Origin | None) -> None:
+    """Write into a directory what makes the run again."""
+    if not (directory / CONFIG).exists():  # the command has written its own
+        write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+    write_origin(directory, origin)
 
 
 def _read_in_shards(
@@ -480,6 +522,7 @@ def fit(
     posterior_megabytes: float = 200,
     shards: int | None = None,
     stream: bool = False,
+    report: Literal["none", "brief", "full"] = "full",
     solver: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Result:
@@ -508,6 +551,7 @@ def fit(
         shards: Shards that rows are cut into, which the processes of torchrun divide among them, whose fits are one and
             the same; None: 16 under torchrun, else rows stay as they are.
         stream: Read minibatches from the files as they are needed, so that memory holds no more than one.
+        report: What ``save`` makes of the fit (see there).
         solver: Options of the model's own solver for this method, such as ``{"missing": "marginal"}``.
         **settings: Fields of the model, settings of the method, settings of the data (``rows``, ``columns`` ...), by
             name, as in conf; NUTS also takes another fit as ``start``.
@@ -540,6 +584,7 @@ def fit(
         posterior_megabytes=posterior_megabytes,
         shards=shards,
         stream=stream,
+        report=report,
         solver=dict(solver or {}),
     )
     if data_seed is not None:
@@ -730,24 +775,29 @@ def resume(
     ).result()  # fmt: skip
 
 
-def load(directory: str | Path, *, model: Any = None, args: Sequence[Any] = ()) -> Result:
-    """Read a run directory.
+def load(directory: str | Path, *, data: Any = None, model: Any = None, args: Sequence[Any] = ()) -> Result:
+    """Read a run directory, and the files again that its data came from.
 
     Args:
         directory: The run directory.
+        data: The same data, when they were given in Python and are too large to be stored.
         model: The same model, or Pyro function, when the run was given that in Python.
         args: The same arguments of a Pyro function.
 
     Raises:
-        DataError: It is not one, or is damaged.
-        SettingError: Its model was given in Python, and is not given again.
+        DataError: It is not one, or is damaged, or its data's file is gone or another.
+        SettingError: Its model or its data were given in Python, and are not given again.
     """
     given: Posterior | None = None
     if model is not None:
-        again, data = as_model(model, None, args, None)
-        given = Posterior.of(model_of({"name": again}) if isinstance(again, str) else again, data)
-    fitted, data, config = load_run(Path(directory), given)
-    return Result.of(fitted, config, data)
+        again, arguments = as_model(model, None, args, None)
+        given = Posterior.of(model_of({"name": again}) if isinstance(again, str) else again, arguments)
+    fitted, stored, config = load_run(Path(directory), given, data)
+    result = Result.of(fitted, config, stored)
+    result.origin = Origin.read(Path(directory))
+    if result.origin is not None:
+        result.settings = _found(config, result.origin, Path(directory))
+    return result
 
 
 def list_models() -> dict[str, tuple[str, ...]]:

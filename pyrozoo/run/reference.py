@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
 
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.settings import check_types
@@ -14,23 +20,57 @@ from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import Thresholds, verdict
 from pyrozoo.run.names import stored_class
+from pyrozoo.run.source import read
 from pyrozoo.store.groups import Groups
+from pyrozoo.store.origin import Origin
 from pyrozoo.store.run_directory import read_run
 
 
 def load_run(
-    directory: Path, given: Posterior | None = None
+    directory: Path, given: Posterior | None = None, data: Any = None
 ) -> tuple[Fit, Groups, dict[str, Any]]:  # fmt: skip
     """Return the fit, its groups and its configuration from a run directory.
 
     Args:
         directory: The run directory.
         given: The model given again in Python, and the arguments of a program.
+        data: The data given again in Python, where the directory does not hold them.
 
     Raises:
-        DataError: Something is missing or cannot be read.
+        DataError: Something is missing or cannot be read, or the data are not what they were.
     """
-    return read_run(directory, stored_class, given)
+    return read_run(directory, stored_class, partial(_again, directory, data), given)
+
+
+def _again(directory: Path, data: Any, model: Model, config: Mapping[str, Any], origin: Origin) -> Any:
+    """Return the data of a run that stand elsewhere: read or simulated once more, and held to what they were.
+
+    Runs of the same data share them, as long as one of them is there.
+    """
+    from omegaconf import OmegaConf
+
+    plain: Any = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=True)
+    settings = plain["data"] | origin.found(directory)
+    if settings["source"] == GIVEN and data is None:
+        large = f"was given its data in Python, which are too large to be stored: load({str(directory)!r}, data=...)"
+        raise SettingError(f"{directory} {large} gives them again")
+    key = json.dumps(
+        [origin.text, config["data"], config["dtype"], type(model).__qualname__, model.values()], default=str
+    )
+    known = _SHARED.get(key) if data is None else None
+    if known is None:
+        known = (
+            read(settings, model, given=data, dtype=plain["dtype"]).storable().to("cpu", getattr(torch, plain["dtype"]))
+        )
+        origin.check(directory, known)
+        _SHARED[key] = known
+    return known
+
+
+_SHARED: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+GIVEN = "given"
+"""The source of data that were given in Python."""
 
 
 def verdict_settings(config: Mapping[str, Any]) -> tuple[Thresholds, Fit | None]:

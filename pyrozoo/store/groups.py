@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ import h5netcdf
 import numpy as np
 import xarray as xr
 from xarray.backends import H5NetCDFStore
+
+from pyrozoo.core.draws import evenly
 
 if TYPE_CHECKING:
     import arviz as az
@@ -64,7 +67,7 @@ class Groups(MutableMapping[str, xr.Dataset]):
 
     def add(
         self, name: str, arrays: Mapping[str, np.ndarray], dims: Mapping[str, Sequence[str]],
-        coords: Mapping[str, Sequence[Any]], *, drawn: bool = True,
+        coords: Mapping[str, Any], *, drawn: bool = True,
     ) -> None:  # fmt: skip
         """Add a group; none of no arrays.
 
@@ -99,8 +102,21 @@ class Groups(MutableMapping[str, xr.Dataset]):
         with h5netcdf.File(buffer, "w") as file:
             xr.Dataset(attrs=self.attrs).dump_to_store(H5NetCDFStore(file))
             for name, group in self.items():
-                packed = {
-                    str(each): {"zlib": True} for each, value in group.variables.items() if value.dtype.kind in "biuf"
-                }
+                packed = {str(each): PACKED for each, value in group.variables.items() if _shrinks(value.to_numpy())}
                 group.dump_to_store(H5NetCDFStore(file.create_group(name)), encoding=packed)
         return buffer.getvalue()
+
+
+PACKED = {"zlib": True, "complevel": 1}
+
+SAMPLE = 2**16
+"""Bytes of an array that are packed to see whether the others are worth it."""
+
+
+def _shrinks(values: np.ndarray) -> bool:
+    """Return whether packing halves an array, as of counts: draws of real numbers it makes little smaller, and slow."""
+    if values.dtype.kind not in "biuf" or not values.size:
+        return False
+    flat = np.ascontiguousarray(values).ravel()
+    some = flat[evenly(flat.size, SAMPLE // flat.itemsize).numpy()].tobytes()
+    return len(zlib.compress(some, 1)) < len(some) / 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,137 +36,159 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
-def to_groups(fit: Fit, megabytes: float = 200.0) -> Groups:
+def to_groups(fit: Fit, megabytes: float = 200.0, *, whole: bool = True) -> Groups:
     """Convert a fit.
 
     Args:
         fit: The fit.
-        megabytes: What grows with the number of draws may take: three quarters for draws and their pointwise
-            log-likelihood, an eighth for each set of simulated data. Draws beyond that are thinned evenly, which
-            ``fit.notes`` says from then on, as do the attributes.
+        megabytes: What all but the data may take: a half for draws, a quarter for their pointwise log-likelihoods, a
+            quarter for draws from the prior and simulated data. More draws are thinned evenly, of more units and data
+            sets some are chosen evenly; ``fit.notes`` says so from then on, as do the attributes.
+        whole: Whether all of the data are stored, to be read back. Otherwise ``observed_data`` has what simulated data
+            are compared by, of the same rows as these.
 
     Returns:
         Groups posterior, sample_stats, log_likelihood, posterior_predictive, prior, prior_predictive, observed_data,
         constant_data, with the data's own labels as coordinates.
     """
-    posterior, data, notes = fit.posterior, fit.data, [*fit.data.notes, *fit.notes]
-    budget = megabytes * 1e6
-    # One step for parameters and statistics: draw i is the same draw in all of them.
-    step = _thinning(fit, 0.75 * budget)
-    notes += [f"one draw in {step} is stored, to keep this file within {megabytes:g} MB"] if step > 1 else []
-    chosen, pointwise = 1, None
+    posterior, notes, budget = fit.posterior, [*fit.data.notes, *fit.notes], megabytes * 1e6
+    step, labels, result = _thinning(fit, budget / 2), Labels.of(fit.data), Groups()
+    if step > 1:
+        notes.append(f"one draw in {step} is stored, to keep this file within {megabytes:g} MB")
+    every, pointwise = 1, None
     with noted(notes, "the log-likelihoods of units"):
-        chosen, pointwise = fit.pointwise
-    if chosen > 1:
-        notes.append(f"log-likelihoods, LOO and invariants are those of one draw in {chosen}: each takes long")
+        every, pointwise = fit.pointwise
+    if every > 1:
+        notes.append(f"log-likelihoods, LOO and invariants are those of one draw in {every}: each takes long")
     if fit.looked_at.units is not None:
         notes.append(f"log-likelihoods of units, LOO and what is made of them are of {fit.looked_at}, evenly chosen")
-    step = chosen * -(-step // chosen) if step > 1 else 1
+    step = every * -(-step // every) if step > 1 else 1  # draw i is the same draw everywhere
     draws = fit.draws.every(step)
-    statistics, prior, simulated = _simulated(fit, budget / 8, notes)
-    seen, constant = posterior.stored()
-    seen, constant = {**statistics, **seen}, {**constant, **_truth(fit)}
-    coords = {name: _labels(labels) for name, labels in data.coords.items()}
-    if data.test is not None:
-        coords["test_row"] = _labels(data.test.row_labels)
     derived: Arrays = {}
     with noted(notes, "functions of the parameters"):
         derived = posterior.derived(draws)
-    dims = {name: list(each) for name, each in posterior.sites.items()}
-    dims |= {name: list(each) for name, (each, _) in {**seen, **constant, **derived}.items()}
-    known = _fitting(coords, {**seen, **constant}, posterior.sites, draws)
-    result = Groups()
-    result.add("posterior", _numpy(draws) | {name: array for name, (_, array) in derived.items()}, dims, known)
-    result.add("sample_stats", _numpy({n: value[:, ::step] for n, value in fit.sample_stats.items()}), dims, known)
-    result.add("prior", prior, dims, known)
-    for name, sets in simulated.items():
-        _add_sets(result, name, sets, budget / 8)
-    for name, arrays in (("observed_data", seen), ("constant_data", constant)):
-        result.add(name, {each: array for each, (_, array) in arrays.items()}, dims, known, drawn=False)
+    named = {name: (tuple(dims), draws[name]) for name, dims in posterior.sites.items()}
+    _add(result, "posterior", _arrays(named) | derived, labels)
+    result.add("sample_stats", _numpy({n: value[:, ::step] for n, value in fit.sample_stats.items()}), {}, {})
+    _add_data(result, fit, budget / 12, labels, whole, notes)
     if pointwise is not None:
-        chosen_draws = pointwise[:, :: max(1, step // chosen)]
-        _add_pointwise(result, fit, chosen_draws, coords, chosen if step < chosen else 0)
-    inner = {name: posterior.invariant_dims[name] for name in fit.expectations}
-    result.add("expectations", _numpy(fit.expectations), inner, coords, drawn=False)  # ArviZ has no name for it
+        of = every if step < every else 0
+        _add_pointwise(result, fit, pointwise[:, :: max(1, step // every)], labels, of, budget / 4, notes)
+    inner = {name: (posterior.invariant_dims[name], value) for name, value in fit.expectations.items()}
+    _add(result, "expectations", _arrays(inner), labels, drawn=False)  # ArviZ has no name for it
     fit.notes = list(dict.fromkeys(notes))
-    attributes = _attributes(fit)
+    attributes = _attributes(fit) | {"whole": int(whole)}
     result.attrs.update(attributes)
     for group in result.values():
         group.attrs.update(attributes)
     return result
 
 
-def _simulated(
-    fit: Fit, budget: float, notes: list[str]
-) -> tuple[Arrays, dict[str, np.ndarray], dict[str, predictive.Sets]]:
-    """Return statistics of the data, draws from the prior, and data sets simulated from both, by the group's name.
+class Labels(Mapping[str, np.ndarray]):
+    """Labels by dimension, as a file can hold them: those of a million rows are made for what has rows only.
 
-    A note says what cannot be simulated.
+    Args:
+        known: Dimension -> labels.
     """
-    posterior, prior, statistics = fit.posterior, Draws(), Arrays()
-    groups: dict[str, predictive.Sets] = {}
+
+    def __init__(self, known: Mapping[str, Sequence[Any]]):
+        self.known = dict(known)
+        self.made: dict[str, np.ndarray] = {}
+
+    @classmethod
+    def of(cls, data: Any) -> Labels:
+        """Return those of data."""
+        return cls({**data.coords, **({} if data.test is None else {"test_row": data.test.row_labels})})
+
+    def __getitem__(self, dim: str) -> np.ndarray:
+        if dim not in self.made:
+            self.made[dim] = np.array([storable(str(label)) for label in self.known[dim]], dtype=object)
+        return self.made[dim]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.known)
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+
+def _add(result: Groups, name: str, arrays: Arrays, labels: Labels, *, drawn: bool = True) -> None:
+    """Add a group, with labels but for those of dimensions that a program uses for something of another size."""
+    sizes: dict[str, set[int]] = {}
+    for dims, array in arrays.values():
+        for dim, size in zip(dims, array.shape[2 if drawn else 0 :], strict=True):
+            sizes.setdefault(dim, set()).add(size)
+    known = {dim: labels[dim] for dim in sizes if dim in labels and sizes[dim] == {len(labels.known[dim])}}
+    own = {each: list(dims) for each, (dims, _) in arrays.items()}
+    result.add(name, {each: array for each, (_, array) in arrays.items()}, own, known, drawn=drawn)
+
+
+def _add_data(result: Groups, fit: Fit, budget: float, labels: Labels, whole: bool, notes: list[str]) -> None:
+    """Add the data, draws from the prior, and data simulated from the fit and from the prior: so many bytes of each.
+
+    A note says what cannot be simulated, and for which units it is.
+    """
+    posterior, prior, statistics, theirs = fit.posterior, Draws(), Arrays(), labels
     with noted(notes, "statistics of the data"):
         statistics = posterior.statistics(posterior.own)
     if statistics:
         with noted(notes, "data simulated from the fit"):
-            sets = groups["posterior_predictive"] = predictive.of_fit(fit)
-            if 0 < (kept := len(_kept(sets, budget))) < predictive.SIMULATIONS:
+            sets = predictive.of_fit(fit)
+            if 0 < (kept := _add_sets(result, "posterior_predictive", sets, budget)) < predictive.SIMULATIONS:
                 notes.append(f"predictive data sets: {kept} kept, of {predictive.SIMULATIONS}")
             if sets.part.units is not None:
                 notes.append(f"data are simulated for {sets.part}, evenly chosen")
+            if sets.part.units is not None and not whole:
+                statistics = sets.part.posterior.statistics(sets.part.posterior.own)
+                theirs = Labels.of(sets.part.posterior.data)
     with noted(notes, "draws from the prior"), seeded(fit.seed):
         prior = _prior(fit, min(PRIOR_DRAWS, int(budget / (8 * fit.draws.scalars))), notes)
+        _add(result, "prior", _arrays({s: (tuple(posterior.sites[s]), value) for s, value in prior.items()}), labels)
     if statistics and prior:
         with noted(notes, "data simulated from the prior"):
-            groups["prior_predictive"] = predictive.of_prior(fit)
-    return statistics, _numpy(prior), groups
+            _add_sets(result, "prior_predictive", predictive.of_prior(fit), budget)
+    seen, constant = posterior.stored() if whole else ({}, {})
+    _add(result, "observed_data", {**statistics, **seen}, theirs, drawn=False)
+    _add(result, "constant_data", {**constant, **_truth(fit)}, labels, drawn=False)
 
 
-def _kept(sets: predictive.Sets, budget: float) -> np.ndarray:
-    """Return which simulated data sets are kept, evenly chosen: as many as a number of bytes holds."""
+def _add_sets(result: Groups, name: str, sets: predictive.Sets, budget: float) -> int:
+    """Add statistics of simulated data sets, evenly chosen: as many as a number of bytes holds. Return how many."""
     size = sum(4 * array[0].size for _, array in sets.statistics.values())
-    return evenly(sets.count, int(budget / max(1, size))).numpy()
-
-
-def _add_sets(result: Groups, name: str, sets: predictive.Sets, budget: float) -> None:
-    """Add statistics of simulated data sets, with the labels of those units that they are simulated for."""
-    at = _kept(sets, budget)
-    if not len(at):
-        return
-    dims = {each: own for each, (own, _) in sets.statistics.items()}
-    coords = {dim: _labels(labels) for dim, labels in sets.part.posterior.data.coords.items()}
-    known = _fitting(coords, {each: (own, array[0]) for each, (own, array) in sets.statistics.items()}, {}, Draws())
-    result.add(name, {each: array[at][None] for each, (_, array) in sets.statistics.items()}, dims, known)
+    at = evenly(sets.count, int(budget / max(1, size))).numpy()
+    if len(at):
+        arrays = {each: (dims, array[at][None]) for each, (dims, array) in sets.statistics.items()}
+        _add(result, name, arrays, Labels.of(sets.part.posterior.data))
+    return len(at)
 
 
 def _add_pointwise(
-    result: Groups, fit: Fit, pointwise: Tensor, coords: Mapping[str, list[Any]], every: int
+    result: Groups, fit: Fit, pointwise: Tensor, labels: Labels, every: int, budget: float, notes: list[str]
 ) -> None:  # fmt: skip
-    """Add log-likelihoods: ArviZ wants the observed variable's name, whose dimension is the model's unit."""
-    name, unit = fit.posterior.observed, fit.posterior.unit
-    part = fit.looked_at
-    own = {unit: coords[unit]} if unit in coords and len(coords[unit]) == part.total else {}
-    if own and part.units is not None:
-        own = {unit: [coords[unit][i] for i in part.units.tolist()]}
-    labels = own | ({"draw": list(range(0, fit.draws.shape[1], every))} if every else {})
-    result.add("log_likelihood", {name: pointwise.cpu().numpy()}, {name: [unit]}, labels)
+    """Add log-likelihoods [chain, draw, unit]: ArviZ wants the observed variable's name, whose dimension is the unit.
 
-
-def _labels(labels: Sequence[Any]) -> list[str]:
-    """Return labels as a file can hold them."""
-    return [storable(str(label)) for label in labels]
-
-
-def _fitting(
-    coords: Mapping[str, list[Any]], arrays: Mapping[str, Any], sites: Mapping[str, Any], draws: Draws
-) -> dict[str, list[Any]]:
-    """Return labels of dimensions but for those that a program uses for something of another size."""
-    sizes: dict[str, set[int]] = {}
-    found = [(dims, array.shape) for dims, array in arrays.values()]
-    for dims, shape in [*found, *((sites[site], value.shape[2:]) for site, value in draws.items())]:
-        for dim, size in zip(dims, shape, strict=True):
-            sizes.setdefault(dim, set()).add(size)
-    return {name: labels for name, labels in coords.items() if sizes.get(name, {len(labels)}) == {len(labels)}}
+    Args:
+        result: Gets them.
+        fit: The fit.
+        pointwise: All of them.
+        labels: Of dimensions.
+        every: Which draws these are of, where others are stored, too; 0: of all.
+        budget: Bytes; of more units some are chosen evenly.
+        notes: Gets what was chosen.
+    """
+    (name, unit), part, count = (fit.posterior.observed, fit.posterior.unit), fit.looked_at, pointwise.shape[-1]
+    chosen = evenly(count, max(1, int(budget / (8 * pointwise[..., 0].numel()))))
+    known: dict[str, Any] = {}
+    if len(chosen) < count:
+        notes.append(f"log-likelihoods are stored of {len(chosen)} units of {part.total}, evenly chosen")
+        pointwise = pointwise[..., chosen.to(pointwise.device)]
+    places = (chosen if part.units is None else part.units.cpu()[chosen]).tolist()
+    if unit in labels and len(labels.known[unit]) == part.total:
+        known = {unit: [storable(str(labels.known[unit][i])) for i in places]}
+    elif len(places) < part.total:
+        known = {unit: places}
+    known |= {"draw": list(range(0, fit.draws.shape[1], every))} if every else {}
+    result.add("log_likelihood", {name: pointwise.cpu().numpy()}, {name: [unit]}, known)
 
 
 def _attributes(fit: Fit) -> dict[str, Any]:
@@ -217,10 +239,14 @@ def program_groups(
 
 
 def _thinning(fit: Fit, budget: float) -> int:
-    """Return the step at which draws and their pointwise log-likelihood fit into a number of bytes."""
+    """Return the step at which draws fit into a number of bytes."""
     chains, count = fit.draws.shape
-    size = 8 * chains * count * (fit.looked_at.posterior.units + fit.draws.scalars)
+    size = 8 * chains * count * fit.draws.scalars
     return min(count, max(1, -(-int(size) // max(1, int(budget)))))
+
+
+def _arrays(values: Mapping[str, tuple[tuple[str, ...], Tensor]]) -> Arrays:
+    return {name: (dims, value.detach().cpu().numpy()) for name, (dims, value) in values.items()}
 
 
 def _numpy(values: Values) -> dict[str, np.ndarray]:
@@ -253,7 +279,7 @@ def from_groups(data: Groups, model: Model, given: Any = None) -> Fit:
     Args:
         data: As read from posterior.nc.
         model: The model, with the hyper-parameters of the run.
-        given: The data, where they cannot be stored: arguments of a program.
+        given: The data, where they are not stored.
 
     Raises:
         DataError: The data are of no container that this version knows.
@@ -262,12 +288,12 @@ def from_groups(data: Groups, model: Model, given: Any = None) -> Fit:
     draws = Draws(_tensors(data, "posterior"))
     if "sites" in attributes:  # others are functions of them
         draws = Draws({site: draws[site] for site in json.loads(attributes["sites"])})
-    groups = [data[group] if group in data else xr.Dataset() for group in ("observed_data", "constant_data")]
-    coords = {str(dim): list(map(str, labels.values)) for group in groups for dim, labels in group.coords.items()}
-    observed, constant = ({str(n): np.asarray(v.values) for n, v in group.items()} for group in groups)
     kind = posterior_class(type(model))
-    site = "data" if kind is Posterior else str(kind.observed)
     if given is None:
+        groups = [data[group] if group in data else xr.Dataset() for group in ("observed_data", "constant_data")]
+        coords = {str(dim): list(map(str, labels.values)) for group in groups for dim, labels in group.coords.items()}
+        observed, constant = ({str(n): np.asarray(v.values) for n, v in group.items()} for group in groups)
+        site = "data" if kind is Posterior else str(kind.observed)
         container = model.container or _container(attributes.get("container", ""))
         restored = container.restore(observed, constant, coords, site)
         given = dataclasses.replace(restored, name=attributes.get("data", restored.name))

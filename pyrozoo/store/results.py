@@ -85,8 +85,15 @@ def too_large(reading: Reading, data: Any) -> str | None:
     return f"{NAMES[0]} is left out: {size} are more than {most}; fit.save_results(PATH) writes it all the same"
 
 
-def write_results(fit: Fit, reading: Reading, directory: Path) -> None:
-    """Write the reader's table into a run directory, as CSV and as .xlsx, as far as sizes allow; notes say what not."""
+def write_results(fit: Fit, reading: Reading, directory: Path, *, sheet: bool = True) -> None:
+    """Write the reader's table into a run directory, as far as sizes allow; notes say what not.
+
+    Args:
+        fit: The fit.
+        reading: How its data were read.
+        directory: The run directory.
+        sheet: Whether it is written as .xlsx, too, beside CSV.
+    """
     if said := too_large(reading, fit.data):
         fit.notes.append(said)
         return
@@ -95,6 +102,8 @@ def write_results(fit: Fit, reading: Reading, directory: Path) -> None:
         return
     fit.notes += [note for note in found.notes if note not in fit.notes]
     found.write(directory / NAMES[0])
+    if not sheet:
+        return
     if len(found.frame) > MOST_SHEET_LINES or found.frame.size > MOST_SHEET_CELLS:
         more = f"{NAMES[1]} is left out: the table is large; fit.save_results(PATH) writes it all the same"
         fit.notes += [more] if more not in fit.notes else []

@@ -35,6 +35,7 @@ from pyrozoo.report.pictures import standard_pictures
 from pyrozoo.report.plates import draw_plates
 from pyrozoo.store.groups import Groups
 from pyrozoo.store.inference_data import from_groups, versions
+from pyrozoo.store.origin import ORIGIN, Origin
 from pyrozoo.store.results import NAMES as RESULTS
 from pyrozoo.store.results import of_a_reader, write_results
 from pyrozoo.store.synthetic import write_synthetic
@@ -51,6 +52,9 @@ CONFIG = Path(".hydra") / "config.yaml"
 METRICS = "metrics.json"
 PLATES = "model"
 """The picture of the model itself."""
+
+BRIEF = ("predictive", "totals")
+"""The pictures that a brief report has of any fit."""
 
 UNDRAWN = {"name": PLATES, "caption": "The model could not be drawn.", "source": html.embedded(b"")}
 
@@ -89,6 +93,7 @@ def write_run(
     fit: Fit, data: Groups, directory: Path, config: str, card: Card, *,
     synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None,
     synthetic_holes: bool = True, progress: bool | None = False, kept: bool = False, reading: Reading | None = None,
+    origin: Origin | None = None, report: str = "full",
 ) -> None:  # fmt: skip
     """Write everything about a fit: first what it is, then what is made of it.
 
@@ -105,26 +110,59 @@ def write_run(
         progress: Whether to show a bar while writing them.
         kept: Whether ``write_fit`` has been here, and nothing but the metrics is new.
         reading: How a file or a frame was read, which the reader gets back.
+        origin: Where the data come from, where posterior.nc does not hold them.
+        report: What is made of the fit: ``none``, ``brief`` or ``full`` (see ``REPORTS``).
     """
     if kept:
         write_metrics(directory, fit.metrics)
     else:
-        write_fit(fit, data, directory, config)
-    if view_of(fit.model).synthesizes:
-        path, count = directory / "tables" / "synthetic.csv", synthetic_rows or fit.data.shape[0]
+        write_fit(fit, data, directory, config, origin=origin)
+    if report == "none":
+        return
+    write_report_of(
+        fit, data, directory, config, card, brief=report == "brief", synthetic_rows=synthetic_rows,
+        synthetic_given=synthetic_given, synthetic_holes=synthetic_holes, progress=progress, reading=reading,
+    )  # fmt: skip
+
+
+def write_report_of(
+    fit: Fit, data: Groups, directory: Path, config: str, card: Card, *, brief: bool = False,
+    synthetic_rows: int | None = None, synthetic_given: Mapping[str, str] | None = None, synthetic_holes: bool = True,
+    progress: bool | None = False, reading: Reading | None = None,
+) -> None:  # fmt: skip
+    """Write what is made of a fit (see ``write_run``); in brief no synthetic rows that nobody asked for."""
+    asked = synthetic_rows is not None or bool(synthetic_given)
+    path, count = directory / "tables" / "synthetic.csv", synthetic_rows or fit.data.shape[0]
+    if view_of(fit.model).synthesizes and (asked or not brief):
         with _making(fit, directory)("the table synthetic"):
             write_synthetic(fit, path, count, synthetic_given, fit.seed, bool(progress), synthetic_holes)
     if reading is not None and of_a_reader(reading, fit.data):
         with _making(fit)("the reader's own table, results.csv,"):
-            write_results(fit, reading, directory)
-    write_page(fit, data, directory, config, card)
+            write_results(fit, reading, directory, sheet=not brief)
+    write_page(fit, data, directory, config, card, brief=brief)
 
 
-def write_fit(fit: Fit, data: Groups, directory: Path, config: str, metrics: Mapping[str, Any] | None = None) -> None:
+REPORTS = ("none", "brief", "full")
+"""What is made of a fit: nothing; the verdict, the summary, and of each model its main tables and pictures; or all."""
+
+
+def write_origin(directory: Path, origin: Origin | None) -> None:
+    """Say where the data of a run come from that posterior.nc does not hold; None: it does."""
+    if origin is not None:
+        write_text(directory / ORIGIN, origin.text)
+    else:
+        (directory / ORIGIN).unlink(missing_ok=True)
+
+
+def write_fit(
+    fit: Fit, data: Groups, directory: Path, config: str, metrics: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
+) -> None:  # fmt: skip
     """Write what a fit is, before anything is made of it (see ``write_run``); None: with all of its metrics."""
     fresh = not directory.exists() or set(directory.iterdir()) <= {directory / CONFIG.parts[0]}
     try:
         write_text(directory / CONFIG, config)
+        write_origin(directory, origin)
         with replacing(directory / "posterior.nc") as temporary:
             temporary.write_bytes(data.netcdf())
         write_table(directory / "trace.csv", fit.trace, digits=None)
@@ -149,18 +187,20 @@ def _making(fit: Fit, directory: Path | None = None) -> Making:
     return partial(noted, fit.notes, again=again)
 
 
-def write_page(fit: Fit, data: Groups, directory: Path, config: str, card: Card) -> None:
+def write_page(
+    fit: Fit, data: Groups, directory: Path, config: str, card: Card, *, brief: bool = False
+) -> None:  # fmt: skip
     """Write what is made from a fit for people: tables, pictures and report.html (see ``write_run``)."""
     making = _making(fit, directory)
     if UNEVALUATED in read_metrics(directory):
         write_metrics(directory, fit.metrics)
-    tables = tables_of(fit, making)
+    tables = tables_of(fit, making, brief=brief)
     for name, frame in tables.items():
         write_table(directory / "tables" / f"{name}.csv", frame)
     with making("the table summary"):
         tables = {"summary": summarise(fit, data), **tables}
         write_table(directory / "summary.csv", tables["summary"])
-    drawn = write_pictures(directory, pictures_of(fit, data, making), making=making)
+    drawn = write_pictures(directory, pictures_of(fit, data, making, brief=brief), making=making)
     figures = {"figure": list(fit.metrics), "value": [html.number(value) for value in fit.metrics.values()]}
     ended = f"{fit.status} after {fit.iterations} iterations in {fit.seconds:.2f} s; seed {fit.seed}"
     with making("the page report.html"):
@@ -168,7 +208,8 @@ def write_page(fit: Fit, data: Groups, directory: Path, config: str, card: Card)
             "title": f"{fit.model_name} by {fit.method}",
             "lead": f"{fit.data.name}: {fit.data.size}; {fit.kind}; {ended}",
             "card_": card, "notes": fit.notes, "metrics": html.table(pd.DataFrame(figures)),
-            "plates": next((each for each in drawn if each["name"] == PLATES), UNDRAWN),
+            "plates": next((each for each in drawn if each["name"] == PLATES), None if brief else UNDRAWN),
+            "more": f"python -m pyrozoo.report {directory}" if brief else "",
             "story": type(fit.model).__doc__,
             "pictures": [each for each in drawn if each["name"] != PLATES],
             "results": [name for name in RESULTS if (directory / name).is_file()],
@@ -176,21 +217,26 @@ def write_page(fit: Fit, data: Groups, directory: Path, config: str, card: Card)
         })  # fmt: skip
 
 
-def tables_of(fit: Fit, making: Making | None = None) -> dict[str, pd.DataFrame]:
+def tables_of(fit: Fit, making: Making | None = None, *, brief: bool = False) -> dict[str, pd.DataFrame]:
     """Return what the model's users ask for, name -> table; of what cannot be made there is a note."""
     making = making or _making(fit)
     result: dict[str, pd.DataFrame] = {}
     tables: Mapping[str, pd.DataFrame] = {}
     with making("the tables"):
-        tables = view_of(fit.model).tables(fit)
+        view = view_of(fit.model)
+        tables = view.tables(fit)
+        tables = {name: tables[name] for name in view.main if name in tables} if brief else tables
     for name in tables:
         with making(f"the table {name}"), suppress(NotApplicable):  # as of a program whose sites are no cells
             result[name] = tables[name]
     return result
 
 
-def pictures_of(fit: Fit, data: Groups, making: Making | None = None) -> list[Picture]:
-    """Return the model's own pictures, those that every fit has, and last the model in plate notation."""
+def pictures_of(fit: Fit, data: Groups, making: Making | None = None, *, brief: bool = False) -> list[Picture]:
+    """Return the model's own pictures, those that every fit has, and last the model in plate notation.
+
+    In brief they are the model's main ones and the predictive check.
+    """
     making, result = making or _making(fit), []
 
     def plates() -> Picture:
@@ -200,8 +246,10 @@ def pictures_of(fit: Fit, data: Groups, making: Making | None = None) -> list[Pi
     with making("the model's own pictures"):
         own = view_of(fit.model).pictures(fit)
         own = own if isinstance(own, Pictures) else list(own)
-    known = own if isinstance(own, Pictures) else Pictures(lambda: own)
-    for part in (*known.parts, *standard_pictures(fit, data).parts, plates):
+    known, more = own if isinstance(own, Pictures) else Pictures(lambda: own), standard_pictures(fit, data)
+    if brief:
+        known, more = known.only(view_of(fit.model).main), more.only(BRIEF)
+    for part in (*known.parts, *more.parts, *(() if brief else (plates,))):
         with making(f"the picture {named(part)}"):
             result += Pictures.made(part)
     return result
@@ -318,14 +366,19 @@ def absent_row(directory: Path, error: DataError) -> dict[str, str]:
     return row
 
 
+Again = Callable[[Model, Mapping[str, Any], Origin], Any]
+"""Model, configuration, and where the data come from -> the data."""
+
+
 def read_run(
-    directory: Path, find: Callable[[str, Mapping[str, Any]], type[Model]], given: Posterior | None = None
-) -> tuple[Fit, Groups, dict[str, Any]]:
+    directory: Path, find: Callable[[str, Mapping[str, Any]], type[Model]], again: Again, given: Posterior | None = None
+) -> tuple[Fit, Groups, dict[str, Any]]:  # fmt: skip
     """Return the fit, its groups and its configuration from a run directory.
 
     Args:
         directory: The run directory.
         find: (model's name, configuration) -> the class of models.
+        again: Gets the data that the directory does not hold.
         given: The model given again in Python, and the arguments of a program, in place of what is found.
 
     Raises:
@@ -341,6 +394,11 @@ def read_run(
             model, known = find(attributes["model"], config)(**json.loads(attributes["settings"])), None
         else:
             model, known = given.model, given.data
+        if not attributes.get("whole", 1):
+            origin = Origin.read(directory)
+            if origin is None:
+                raise DataError(f"{directory} does not say where its data are (no {ORIGIN})")
+            known = again(model, config, origin)
         fit = from_groups(data, model, known)
         fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
     except (OSError, KeyError, ValueError) as error:

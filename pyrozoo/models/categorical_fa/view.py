@@ -33,6 +33,7 @@ LADDER = ("objective_name", "objective", "holdout_elpd", "independent_holdout_el
 class View(view.View):
     """Figures, tables and pictures of a survey."""
 
+    main = ("categories", "association")
     synthesizes = True
 
     def metrics(self, fit: Fit) -> dict[str, float]:

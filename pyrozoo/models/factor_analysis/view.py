@@ -58,6 +58,7 @@ HOLE, BLANK = "#e79a92", "0.93"
 class View(view.View):
     """Figures, tables and pictures of a factor analysis."""
 
+    main = ("loadings", "factor images", "factor table")
     most_cells = 100_000
 
     def metrics(self, fit: Fit) -> dict[str, float]:

@@ -33,6 +33,7 @@ PARTS = {"train_nll": "C0", "validation_nll": "C1", "test_nll": "C3"}
 class View(view.View):
     """Figures, tables and pictures of a factorization."""
 
+    main = ("column_factors", "map")
     rows_have_own = True
     recommends = True
 

@@ -63,6 +63,7 @@ BLUES = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0.25, 1, 256)))
 class View(view.View):
     """Figures, tables and pictures of a factorization."""
 
+    main = ("genres",)
     rows_have_own = True
     recommends = True
 

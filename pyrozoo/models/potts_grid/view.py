@@ -39,6 +39,8 @@ MISSING = ("white", "tab:pink", "tab:cyan", "0.5")
 class View(view.View):
     """Figures, tables and pictures of a restored image."""
 
+    main = ("restored",)
+
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return log Z, accuracy against a known truth, and errors against exact answers where there are any."""
         result: dict[str, float] = {}

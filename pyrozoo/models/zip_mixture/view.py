@@ -32,6 +32,8 @@ MOST_NAMED = 12
 class View(view.View):
     """Figures, tables and pictures of a mixture."""
 
+    main = ("components",)
+
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: completion of test rows, against the mean of what is observed in them."""
         test = fit.data.test
