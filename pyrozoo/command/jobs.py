@@ -157,7 +157,7 @@ def describe(result: Any, directory: Path) -> str:
         f"{result.iterations} iterations, {result.seconds:.2f} s",
         *([f"  {figures}"] if figures else []),
         *(f"  note  {note}" for note in result.notes),
-        f"  {directory / 'report.html'}{more}",
+        f"  {page if (page := directory / 'report.html').is_file() else directory}{more}",
         *(f"  {directory / name}" for name in ("results.csv", "results.xlsx") if (directory / name).is_file()),
     ]
     return "\n".join(lines) + "\n"
