@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date
-from decimal import Decimal
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +16,7 @@ from pyrozoo.core.paths import replacing
 from pyrozoo.data.readers.cells import plain
 from pyrozoo.data.survey import as_number, label_of
 from pyrozoo.store.lines import write_lines
+from pyrozoo.store.sheets import MOST_COLUMNS, MOST_LINES, write_book
 from pyrozoo.store.tables import significant
 
 ENDINGS = (".csv", ".tsv", ".xlsx", ".parquet")
@@ -27,21 +24,9 @@ ENDINGS = (".csv", ".tsv", ".xlsx", ".parquet")
 DIGITS = 4
 """Significant digits of answers in a file."""
 
-MOST_LINES, MOST_COLUMNS, MOST_LETTERS = 2**20 - 1, 2**14, 2**15 - 1
-"""Rows of a sheet of .xlsx beside its header, its columns, and the letters of a cell."""
-
-MOST_EXACT = 10**15
-"""Whole numbers from here on lose digits in a spreadsheet: they are text there."""
-
-UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-"""Characters that XML, and so a spreadsheet, cannot hold."""
-
 FORMULA = re.compile(r"[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-](?!-*$)")
 """How a text begins that a spreadsheet takes for a formula (OWASP, CSV injection), wide letters too; a dash alone is
 none."""
-
-FILLED = "FFF2CC"
-"""The colour of filled cells: a light yellow."""
 
 
 # What stands beside a table -------------------------------------------------------------------------------------------
@@ -129,7 +114,7 @@ def write_answer(
         raise SettingError(f"output={path}: {size} do not fit into a sheet; write .csv or .parquet")
     with replacing(path) as temporary:
         if ending == ".xlsx":
-            _write_book(temporary, {"scored": frame, **(sheets or {})}, marked)
+            write_book(temporary, {"scored": frame, **(sheets or {})}, marked)
         elif ending == ".parquet":
             _one_typed(frame.set_axis([*map(str, frame.columns)], axis=1)).to_parquet(
                 temporary, engine="pyarrow", index=False
@@ -189,57 +174,3 @@ def _one_typed(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _gone(value: Any) -> bool:
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
-
-
-def _write_book(path: Path, sheets: Mapping[str, pd.DataFrame], marked: Collection[tuple[int, int]]) -> None:
-    """Write sheets in which text is text, such as a label that begins with an equals sign."""
-    from openpyxl import Workbook
-    from openpyxl.cell import WriteOnlyCell
-    from openpyxl.styles import PatternFill
-
-    book, fill, places = Workbook(write_only=True), PatternFill("solid", fgColor=FILLED), {*marked}
-    for name, frame in sheets.items():
-        sheet: Any = book.create_sheet(name)
-
-        def styled(value: Any, mark: bool = False, sheet: Any = sheet) -> Any:
-            made = WriteOnlyCell(sheet, value)
-            if isinstance(value, str):
-                made.data_type = "s"  # otherwise = begins a formula
-            if mark:
-                made.fill = fill
-            return made
-
-        def text(value: Any) -> Any:
-            return styled(value) if isinstance(value, str) and value.startswith("=") else value
-
-        columns = [[text(each) for each in _of_column(frame.iloc[:, j])] for j in range(len(frame.columns))]
-        for i, j in places:
-            columns[j][i] = styled(_of_sheet(frame.iat[i, j]), mark=True)
-        sheet.append([text(_of_sheet(str(each))) for each in frame.columns])
-        for line in zip(*columns, strict=True):
-            sheet.append(line)
-        places = set()  # only the first sheet's
-    book.save(path)
-
-
-def _of_column(column: pd.Series) -> list[Any]:
-    """Return the cells of a column as a spreadsheet can hold them."""
-    if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f" and not np.isinf(column.to_numpy()).any():
-        return [None if value != value else value for value in column.tolist()]
-    return [_of_sheet(value) for value in column.to_list()]
-
-
-def _of_sheet(value: Any) -> Any:
-    """Return a cell as a spreadsheet can hold it; what it cannot is text."""
-    if _gone(value):
-        return None
-    if isinstance(value, bool | np.bool_):
-        return bool(value)
-    if isinstance(value, Integral):
-        return int(value) if abs(int(value)) < MOST_EXACT else str(int(value))
-    if isinstance(value, Real | Decimal) and not isinstance(value, np.timedelta64):
-        return float(value) if math.isfinite(value) else str(float(value))
-    if isinstance(value, date) and getattr(value, "tzinfo", None) is None and value.year >= 1900:
-        return value
-    text = value if isinstance(value, str) else value.isoformat() if hasattr(value, "isoformat") else str(value)
-    return UNPRINTABLE.sub("", text)[:MOST_LETTERS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -45,7 +46,12 @@ def _joined(cells: list[pa.Array], separator: str) -> bytes:
     if len(cells) == 1:  # an empty line would be none
         cells = [pc.fill_null(pc.if_else(pc.equal(cells[0], ""), '""', cells[0]), '""')]
     between = [part for cell in cells for part in (separator, cell)][1:]
-    whole = pc.binary_join_element_wise(*between, "\n", "", null_handling="replace", null_replacement="")
+    return joined([*between, "\n"])
+
+
+def joined(parts: Sequence[pa.Array | str]) -> bytes:
+    """Return columns of text side by side, line after line; a text is the same in every line, and null is nothing."""
+    whole = pc.binary_join_element_wise(*parts, "", null_handling="replace", null_replacement="")
     _, offsets, text = whole.buffers()
     ends = np.frombuffer(offsets, np.int32)[whole.offset : whole.offset + len(whole) + 1]
     return memoryview(text)[ends[0] : ends[-1]].tobytes() if text is not None else b""
@@ -60,16 +66,16 @@ def _spelled(column: pd.Series, separator: str) -> pa.Array:
     if pd.api.types.is_bool_dtype(kind):
         return pc.if_else(_one(pa.array(column, pa.bool_(), from_pandas=True)), "True", "False")
     if pd.api.types.is_float_dtype(kind):
-        return _numbers(column.to_numpy(np.float32 if kind == np.float32 else np.float64, na_value=np.nan))
+        return numbers(column.to_numpy(np.float32 if kind == np.float32 else np.float64, na_value=np.nan))
     if pd.api.types.is_integer_dtype(kind):
         return _one(pa.array(column, from_pandas=True)).cast(pa.string())
     if pd.api.types.is_string_dtype(kind) or pd.api.types.is_object_dtype(kind):
-        return _quoted(_texts(column), separator)
+        return _quoted(texts(column), separator)
     printed = column.astype(str).mask(column.isna(), None)  # such as dates
-    return _quoted(_texts(printed), separator)
+    return _quoted(texts(printed), separator)
 
 
-def _numbers(values: np.ndarray) -> pa.Array:
+def numbers(values: np.ndarray) -> pa.Array:
     """Spell numbers: the fewest digits that say the same, whole ones whole."""
     gone = np.isnan(values)
     spelled = pa.array(values, mask=gone).cast(pa.string())
@@ -93,8 +99,8 @@ def _quoted(cells: pa.Array, separator: str) -> pa.Array:
     return pc.if_else(risky, inside, cells)
 
 
-def _texts(column: pd.Series) -> pa.Array:
-    """Return texts, and of a column that holds other things, too, what these are printed as."""
+def texts(column: pd.Series) -> pa.Array:
+    """Return a column of texts, and of a column that holds other things, too, what these are printed as."""
     try:
         cells = _one(pa.array(column, pa.string(), from_pandas=True))
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):

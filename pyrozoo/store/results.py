@@ -32,8 +32,8 @@ MOST_FILLED = 2_000_000
 MOST_LINES, MOST_CELLS = 2_000_000, 10_000_000
 """Lines and cells of the reader's table up to which a run directory has it back as CSV ..."""
 
-MOST_SHEET_LINES, MOST_SHEET_CELLS = 200_000, 500_000
-"""... and as .xlsx, which takes ten times as long."""
+MOST_SHEET_LINES, MOST_SHEET_CELLS = 200_000, 2_000_000
+"""... and as .xlsx, which programs open slowly when it is large."""
 
 
 @dataclass(frozen=True)
