@@ -99,8 +99,13 @@ def _quoted(cells: pa.Array, separator: str) -> pa.Array:
     return pc.if_else(risky, inside, cells)
 
 
-def texts(column: pd.Series) -> pa.Array:
-    """Return a column of texts, and of a column that holds other things, too, what these are printed as."""
+def texts(column: pd.Series, nul: str = storable("\x00")) -> pa.Array:
+    """Return a column of texts, and of one that holds other things, too, what these are printed as.
+
+    Args:
+        column: The column.
+        nul: What stands in the place of NUL, which no file can hold.
+    """
     try:
         cells = _one(pa.array(column, pa.string(), from_pandas=True))
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
@@ -108,7 +113,7 @@ def texts(column: pd.Series) -> pa.Array:
         cells = pa.array([None if no else storable(str(each)) for each, no in zip(column, gone, strict=True)])
     cells = cells.cast(pa.string())
     unheld = pc.match_substring(cells, "\x00")
-    return pc.replace_substring(cells, "\x00", storable("\x00")) if pc.any(unheld).as_py() else cells
+    return pc.replace_substring(cells, "\x00", nul) if pc.any(unheld).as_py() else cells
 
 
 def _one(cells: Any) -> pa.Array:

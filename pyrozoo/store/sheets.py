@@ -132,7 +132,7 @@ def _cells(column: pd.Series) -> pa.Array:
             spelled = numbers(values) if kind.kind == "f" else pa.array(values).cast(pa.string())
             return pc.fill_null(pc.binary_join_element_wise("<c><v>", spelled, "</v></c>", ""), BLANK)
     if pd.api.types.is_string_dtype(kind) and pd.api.types.infer_dtype(column, skipna=True) in ("string", "empty"):
-        cells = pc.utf8_slice_codeunits(pc.replace_substring_regex(texts(column), UNPRINTABLE, ""), 0, MOST_LETTERS)
+        cells = pc.utf8_slice_codeunits(pc.replace_substring_regex(texts(column, ""), UNPRINTABLE, ""), 0, MOST_LETTERS)
         for letter, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("\r", "&#13;")):
             cells = pc.replace_substring(cells, letter, name)
         return pc.fill_null(pc.binary_join_element_wise(TEXT, cells, END, ""), BLANK)
