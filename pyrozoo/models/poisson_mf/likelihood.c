@@ -3,6 +3,7 @@
    memory of its thread, and blocks add theirs to the result in turn. */
 #define LANES (32 / (long)sizeof(REAL))
 #define CHUNK 64
+#define GROUP 4
 /* Columns come from beyond the nearest cache; they are asked for a few cells ahead. */
 #define AHEAD 6
 #define FETCH(from, bytes) for (long b = 0; b < (bytes); b += 64) __builtin_prefetch((const char *)(from) + b)
@@ -31,16 +32,26 @@ static inline __attribute__((always_inline)) void NAME(dots)(
   }
 }
 
-/* Add ratios times eta to a row, and ratios times theta to columns. */
-static inline __attribute__((always_inline)) void NAME(add)(
-    const REAL *theta, const REAL *eta, const long *columns, const REAL *ratio, REAL *row, REAL *sums, long cells,
-    long vectors) {
-  const VECTOR *t = (const VECTOR *)theta;
+/* Add ratios times eta to a row, GROUP cells at a time: sums go to memory and back less often. */
+static inline __attribute__((always_inline)) void NAME(add_to_row)(
+    const REAL *eta, const long *columns, const REAL *ratio, REAL *row, long cells, long vectors) {
   VECTOR *a = (VECTOR *)row;
+  for (long e = 0; e < cells; e += GROUP) {
+    const VECTOR *h[GROUP];
+    REAL q[GROUP];
+    for (long j = 0; j < GROUP; j++) {
+      h[j] = (const VECTOR *)(eta + columns[MIN(e + j, cells - 1)] * vectors * LANES);
+      q[j] = e + j < cells ? ratio[e + j] : 0;
+    }
+    for (long v = 0; v < vectors; v++) a[v] += (q[0] * h[0][v] + q[1] * h[1][v]) + (q[2] * h[2][v] + q[3] * h[3][v]);
+  }
+}
+
+/* Add ratios times theta to columns. */
+static inline __attribute__((always_inline)) void NAME(add_to_columns)(
+    const REAL *theta, const long *columns, const REAL *ratio, REAL *sums, long cells, long vectors) {
+  const VECTOR *t = (const VECTOR *)theta;
   for (long e = 0; e < cells; e++) {
-    const VECTOR *h = (const VECTOR *)(eta + columns[e] * vectors * LANES);
-    for (long v = 0; v < vectors; v++) a[v] += ratio[e] * h[v];
-    if (!sums) continue;
     if (e + AHEAD < cells) FETCH(sums + columns[e + AHEAD] * vectors * LANES, vectors * 32);
     VECTOR *c = (VECTOR *)(sums + columns[e] * vectors * LANES);
     for (long v = 0; v < vectors; v++) c[v] += ratio[e] * t[v];
@@ -66,7 +77,8 @@ static inline __attribute__((always_inline)) void NAME(cells)(
       ratio[e] = counts[e] / s;
     }
     *evidence += sum;
-    NAME(add)(theta, g->eta, columns, ratio, row, sums, cells, vectors);
+    NAME(add_to_row)(g->eta, columns, ratio, row, cells, vectors);
+    if (sums) NAME(add_to_columns)(theta, columns, ratio, sums, cells, vectors);
   }
   *lowest = MIN(*lowest, low);
 }
