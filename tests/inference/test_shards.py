@@ -34,6 +34,7 @@ SHARDED = [
 VARIANTS = {
     "zip_mixture": [{}, {"overdispersed": True}],
     "poisson_mf": [{}, {"hierarchical": True}],
+    "categorical_fa": [{}, {"intercepts": False}, {"loadings": "fixed", "latent_dimension": 2}],
     "factor_analysis": [
         {},
         {"num_factors": 2, "prior": "matrix_normal", "loadings_covariance": (1.0, 0.5)},
@@ -70,6 +71,7 @@ def posteriors(model: str, variant: dict[str, object]) -> tuple[Posterior, Poste
     return Posterior.of(found.model, data), found  # what is left to the data is decided by the same rows
 
 
+@pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
 @pytest.mark.parametrize(("model", "method", "variant"), CASES)
 def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
     """Points and factors to rounding; draws, which come of other streams, on average."""

@@ -55,8 +55,13 @@ class EM(PointSolver):
         """Return starting values: fields of a state, q's mean of every row (the prior's) among them; its variance."""
         sites = self.posterior.initial(chains)
         p = self.layout.parameters(sites)
-        mean = p.mean.unsqueeze(1).expand(-1, self.layout.num_rows, -1).clone()
-        variance = p.covariance.diagonal(dim1=-2, dim2=-1).unsqueeze(1).expand_as(mean)
+        spread = p.covariance.diagonal(dim1=-2, dim2=-1)
+
+        def rows(part: Posterior) -> tuple[tuple[Tensor, Tensor], Any]:
+            mean = p.mean.unsqueeze(1).expand(-1, part.layout.num_rows, -1).clone()
+            return (mean, spread.unsqueeze(1).expand_as(mean)), ()
+
+        (mean, variance), _ = self.posterior.over_rows(rows)
         return {**self.stored(sites), "q_mean": mean}, variance
 
     def stored(self, sites: Values) -> dict[str, Any]:
@@ -73,7 +78,7 @@ class EM(PointSolver):
         self, sites: Values, first: Float[Tensor, "C d"], second: Float[Tensor, "C d d"], points: PointBlocks
     ) -> dict[str, Tensor]:
         """Return the sites after an M-step, given sum E z and sum E z z^T over rows, and points that stand for q."""
-        latent = update_latent(self.model, sites, self.layout.num_rows, first, second)
+        latent = update_latent(self.model, sites, self.posterior.rows, first, second)
         return {**sites, **latent, **update_decoder(self.model, self.layout, sites, points)}
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -42,7 +42,10 @@ class State(Globals):
     q_variance: Float[Tensor, "C N d"]
 
 
-class Solver(EM, kind="point", objective="log_joint_bound", monotone=True, state=State):
+BY_ROW = "q_mean", "q_variance"
+
+
+class Solver(EM, kind="point", objective="log_joint_bound", monotone=True, state=State, by_row=BY_ROW):
     """Variational EM (Blei and Lafferty 2007, Annals of Applied Statistics 1), all rows and restarts in one batch.
 
     E-step: lambda and log v by Newton's method on the bound with the best zeta put in (``evaluate_rows``). M-step: mean
@@ -69,12 +72,17 @@ class Solver(EM, kind="point", objective="log_joint_bound", monotone=True, state
 
     def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then the global sites; return the bound on the log joint density of the argument."""
-        sites, layout = self.sites(state), self.layout
-        p = layout.parameters(sites)
-        mean, variance, value = maximise_rows(layout, p, state.q_mean, state.q_variance, self.zeta)
-        objective = log_prior(self.model, sites) + value.sum(1)
-        first, second = mean.sum(1), mean.mT @ mean + torch.diag_embed(variance.sum(1))
-        found = update_latent(self.model, sites, layout.num_rows, first, second)
+        sites = self.sites(state)
+        p = self.layout.parameters(sites)
+
+        def expect(part: Posterior, mean: Tensor, variance: Tensor) -> tuple[Any, Any]:
+            mean, variance, value = maximise_rows(part.layout, p, mean, variance, self.zeta)
+            second = mean.mT @ mean + torch.diag_embed(variance.sum(1))
+            return (mean, variance), (value.sum(1), mean.sum(1), second)
+
+        (mean, variance), (value, first, second) = self.posterior.over_rows(expect, state.q_mean, state.q_variance)
+        objective = log_prior(self.model, sites) + value
+        found = update_latent(self.model, sites, self.posterior.rows, first, second)
         if self.model.loadings == "free" or self.model.intercepts:
             found |= _Contrasts(self, p, mean, variance).updated()
         return State(**self.stored({**sites, **found}), q_mean=mean, q_variance=variance), Info(objective)
@@ -161,38 +169,19 @@ class _Contrasts:
     """
 
     def __init__(self, solver: Solver, p: Parameters, mean: Tensor, variance: Tensor):
-        self.model, self.layout, self.p, self.mean = solver.model, solver.layout, p, mean.contiguous()
+        self.model, self.posterior, self.p, self.place = solver.model, solver.posterior, p, solver.layout.free
         self.free, self.shift = self.model.loadings == "free", self.model.intercepts
-        self.variance, self.blocks, place = variance.contiguous(), [], self.layout.free
-        (C, N, d), self.kernel = mean.shape, KERNELS.serve(mean, variance, p.beta, p.offset)
-        if self.kernel:
-            codes, _, self.sizes = _answers(self.layout)
-            self.log_weight = mean.new_empty(C, len(self.sizes), N)
-            linear = mean.new_zeros(C, self.layout.num_categories, d + 1)
-            KERNELS(
-                "weigh", mean.dtype, codes, self.sizes, p.beta.contiguous(), p.offset.contiguous(), self.mean,
-                self.variance, self.log_weight, linear, C, N, len(self.sizes), linear.shape[1], d,
-                int(solver.zeta == "per_row"), threads(),
-            )  # fmt: skip
-            self.linear = linear[:, place]
-            return
-        self.linear = mean.new_zeros(C, len(place), d + 1)
-        for block in self.layout.blocks(len(mean) * self.layout.num_categories):
-            m, v = mean[:, block.rows], variance[:, block.rows]
-            zeta = self.layout.weights(exponents(p, m, v), block.answers, solver.zeta == "per_row")[1]
-            weight = self.layout.log_weights(block.answers, zeta)
-            rows = torch.cat([m, torch.ones_like(m[..., :1])], -1)
-            outer = rows.unsqueeze(-1) * rows.unsqueeze(-2)
-            features = torch.cat(
-                [pack(outer), (rows.unsqueeze(-1) * v.unsqueeze(-2)).flatten(2),
-                 pack(v.unsqueeze(-1) * v.unsqueeze(-2))], -1
-            )  # fmt: skip
-            self.linear += block.counts[place] @ rows
-            self.blocks.append((m, v, weight, features))
+        self.rows: dict[Posterior, _Weighed] = {}
+
+        def weigh(part: Posterior, mean: Tensor, variance: Tensor) -> Tensor:
+            self.rows[part] = _Weighed(part.layout, p, mean, variance, solver.zeta)
+            return self.rows[part].linear
+
+        self.linear = self.posterior.total(weigh, mean, variance)
 
     def updated(self) -> dict[str, Tensor]:
         """Return the sites after a few Newton steps."""
-        d, place = self.mean.shape[-1], self.layout.free
+        d, place = self.p.mean.shape[-1], self.place
         beta, offset = self.p.beta[:, place], self.p.offset[:, place]
         start = ([beta] if self.free else []) + ([offset.unsqueeze(-1)] if self.shift else [])
         x, _ = maximise(self.evaluate, torch.cat(start, -1), STEPS)
@@ -201,11 +190,12 @@ class _Contrasts:
 
     def evaluate(self, x: Float[Tensor, "C F n"]) -> Evaluated:
         """Return value, gradient and minus the Hessian of every contrast."""
-        d, place = self.mean.shape[-1], self.layout.free
+        d, place = self.p.mean.shape[-1], self.place
         beta = x[..., :d] if self.free else self.p.beta[:, place]
         offset = x[..., -1] if self.shift else self.p.offset[:, place]
         whole = torch.cat([beta, offset.unsqueeze(-1)], -1)
-        total, summed = self._sums(beta.contiguous(), offset.contiguous())
+        known = beta.contiguous(), offset.contiguous()
+        total, summed = self.posterior.total(lambda part: self.rows[part].sums(*known))
         value = (self.linear * whole).sum(-1) - total
         triangle, side = (d + 1) * (d + 2) // 2, d * (d + 1) // 2
         curvature = unpack(summed[..., :triangle], d + 1)
@@ -224,7 +214,40 @@ class _Contrasts:
         kept = slice(0 if self.free else d, d + self.shift)
         return value, gradient[..., kept], curvature[..., kept, kept]
 
-    def _sums(self, beta: Float[Tensor, "C F d"], offset: Float[Tensor, "C F"]) -> tuple[Tensor, Tensor]:
+
+class _Weighed:
+    """Rows with the weights of their categories, zeta held."""
+
+    def __init__(self, layout: Layout, p: Parameters, mean: Tensor, variance: Tensor, zeta: Zeta):
+        self.layout, self.mean, self.variance = layout, mean.contiguous(), variance.contiguous()
+        place, self.blocks = layout.free, []
+        (C, N, d), self.kernel = mean.shape, KERNELS.serve(mean, variance, p.beta, p.offset)
+        if self.kernel:
+            codes, _, self.sizes = _answers(self.layout)
+            self.log_weight = mean.new_empty(C, len(self.sizes), N)
+            linear = mean.new_zeros(C, self.layout.num_categories, d + 1)
+            KERNELS(
+                "weigh", mean.dtype, codes, self.sizes, p.beta.contiguous(), p.offset.contiguous(), self.mean,
+                self.variance, self.log_weight, linear, C, N, len(self.sizes), linear.shape[1], d,
+                int(zeta == "per_row"), threads(),
+            )  # fmt: skip
+            self.linear = linear[:, place]
+            return
+        self.linear = mean.new_zeros(C, len(place), d + 1)
+        for block in self.layout.blocks(len(mean) * self.layout.num_categories):
+            m, v = mean[:, block.rows], variance[:, block.rows]
+            log_zeta = self.layout.weights(exponents(p, m, v), block.answers, zeta == "per_row")[1]
+            weight = self.layout.log_weights(block.answers, log_zeta)
+            rows = torch.cat([m, torch.ones_like(m[..., :1])], -1)
+            outer = rows.unsqueeze(-1) * rows.unsqueeze(-2)
+            features = torch.cat(
+                [pack(outer), (rows.unsqueeze(-1) * v.unsqueeze(-2)).flatten(2),
+                 pack(v.unsqueeze(-1) * v.unsqueeze(-2))], -1
+            )  # fmt: skip
+            self.linear += block.counts[place] @ rows
+            self.blocks.append((m, v, weight, features))
+
+    def sums(self, beta: Float[Tensor, "C F d"], offset: Float[Tensor, "C F"]) -> tuple[Tensor, Tensor]:
         """Return the sums over rows of e / zeta and of e / zeta times [lambda, 1] and v, and their products, packed."""
         if self.kernel:
             (C, N, d), F = self.mean.shape, beta.shape[1]
