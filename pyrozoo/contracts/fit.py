@@ -29,7 +29,7 @@ MOST_KEPT_POINTWISE = 20_000_000
 MOST_EFFORT = 1e11
 """Multiplications that they may take; draws are thinned to stay below: a few seconds on a small machine."""
 
-MOST_WHOLE_EFFORT = 1e10
+MOST_WHOLE_EFFORT = 4e9
 """The same of the likelihood of all units, where those that are looked at do not do."""
 
 MOST_HELD_OUT = 200_000

@@ -22,6 +22,12 @@ SIMULATIONS = 100
 MOST_SIMULATED = 10_000_000
 """Numbers of all of them together: a second or two of simulation."""
 
+MOST_DRAWN = 5_000_000
+"""Numbers of the draws from the prior behind them, unless that left too few sets."""
+
+MOST_VALUES = 5000
+"""Values of one statistic that are compared, such as columns' means; of more, so many are chosen evenly."""
+
 FEW = 3
 """Draws at which it is looked how large data sets become."""
 
@@ -76,8 +82,8 @@ def _of_prior(fit: Fit) -> Sets:
     part, count = affordable(fit.posterior, max(fit.data.values.numel(), fit.posterior.most_numbers))
     few = part.posterior.on(part.posterior.few)
     if part.units is not None:
-        scalars = fit.draws.scalars * len(part.units) // part.total
-        count = min(count, max(FEWEST, MOST_SIMULATED // max(1, scalars)))
+        scalars = part.draws(fit.draws.some(1)).scalars
+        count = min(count, max(FEWEST, MOST_DRAWN // max(1, scalars)))
     with seeded(fit.seed):
         drawn = few.prior_draws(count)
         return _simulate(part, ({site: one[site] for site in few.sites} for one in drawn), count, dispersed=False)
@@ -147,16 +153,22 @@ def checks(fit: Fit) -> dict[str, float | str]:
     posterior, sets, spreads = simulated.part.posterior, simulated.checks, simulated.spreads
     result: dict[str, float | str] = {}
     for name, observed in posterior.checks(posterior.own).items():
-        theirs = torch.stack([one[name].double().flatten() for one in sets])
-        known = observed.flatten().isfinite() & theirs.isfinite().all(0)
-        if not known.any():
+        seen, sets_known = _known(observed, [one[name] for one in sets])
+        if not len(seen):
             continue
-        seen, sets_known = observed.double().flatten()[known], theirs[:, known]
         p, distance = tail(seen, sets_known)
         result |= {f"check_{name}_p": p, f"check_{name}_distance": distance}
         centre = sets_known.mean(0)
         result[f"check_{name}_bias"] = float(((seen - centre) / _no_rounding(sets_known.std(0), centre)).mean())
     return result | (overdispersion(fit, simulated.part, spreads) if spreads else {})
+
+
+def _known(observed: Tensor, sets: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return values of a statistic that data and simulated sets have, [value] and [set, value]; of many some."""
+    at = evenly(observed.numel(), MOST_VALUES).to(observed.device)
+    seen, theirs = observed.double().flatten()[at], torch.stack([one.double().flatten()[at] for one in sets])
+    known = seen.isfinite() & theirs.isfinite().all(0)
+    return seen[known], theirs[:, known]
 
 
 def overdispersion(fit: Fit, part: Part, simulated: Sequence[float]) -> dict[str, float | str]:
@@ -213,10 +225,9 @@ def prior_conflict(fit: Fit, checked: Mapping[str, Any]) -> dict[str, float | st
     posterior, sets = simulated.part.posterior, simulated.checks
     found, cure = {}, fit.model.to_rescale(fit.data)
     for name, observed in posterior.checks(posterior.own).items():
-        theirs = torch.stack([one[name].double().flatten() for one in sets])
-        known = observed.flatten().isfinite() & theirs.isfinite().all(0)
-        if known.any() and (cure.startswith("set ") or checked.get(f"check_{name}_p", 1.0) > MISSED):
-            found[name] = _conflict(observed.double().flatten()[known], theirs[:, known])
+        seen, theirs = _known(observed, [one[name] for one in sets])
+        if len(seen) and (cure.startswith("set ") or checked.get(f"check_{name}_p", 1.0) > MISSED):
+            found[name] = _conflict(seen, theirs)
     if not found:
         return {}
     worst = max(found, key=lambda name: found[name][1])
