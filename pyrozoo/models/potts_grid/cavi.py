@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.contracts import solver
 from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.models.potts_grid.likelihood import Pixels
 from pyrozoo.models.potts_grid.posterior import Posterior
+
+KERNELS = Kernels(__file__)
+
+STRIP = 16
+"""Rows that the kernel goes through at a time."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,10 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
     def step(self, state: State) -> tuple[State, solver.Info]:
         """Update black given white, then white given the new black."""
         board = self.board
+        if KERNELS.serve(state.black, state.white, board.coupling, *board.unary):
+            black, half = self._updated(state.white.contiguous(), 0)
+            white, other = self._updated(black, 1)
+            return State(black, white), solver.Info(half + other - self.potentials.normaliser)
         pulled = board.pull(state.white @ self.potentials.coupling, 0)
         logits = board.unary[0] + pulled
         black = logits.softmax(-1)
@@ -56,6 +67,17 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         other = logits.logsumexp(-1, keepdim=True) * board.exists[1]
         bound = half.sum((1, 2, 3)) + other.sum((1, 2, 3))
         return State(black, logits.softmax(-1)), solver.Info(bound - self.potentials.normaliser)
+
+    def _updated(self, other: Tensor, colour: int) -> tuple[Tensor, Float[Tensor, C]]:
+        """Return one colour given the other and what it adds to the bound, in C."""
+        board, found = self.board, torch.empty_like(other)
+        (C, H, _, K), strips = other.shape, -(-other.shape[1] // STRIP)
+        bound = other.new_empty(C, strips)
+        KERNELS(
+            "colour", other.dtype, other, board.unary[colour].contiguous(), board.coupling.contiguous(), found, bound,
+            C, H, board.width, K, colour, STRIP, threads(),
+        )  # fmt: skip
+        return found, bound.sum(1)
 
     def answer(self, state: State) -> solver.Answer:
         """Return q."""
