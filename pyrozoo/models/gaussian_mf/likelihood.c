@@ -1,13 +1,14 @@
 /* What listed pairs say of one side given the other (likelihood.py): sums over the pairs of each row of x x^T and of
-   x (r - b), all chains of a row while its pairs are in the cache. Numbers of the other side stand as [C, m, W]:
-   x, then b where there are offsets, then zeros to whole vectors. Sums are of up to PAIRS pairs in registers, then in
-   double precision. */
+   x (r - b), one chain after another, for the numbers of one may stay in the cache. Numbers of the other side stand as
+   [C, m, W]: x, then b where there are offsets, then zeros to whole vectors. Sums are of up to PAIRS pairs in registers,
+   then in double precision. */
 #include <stdlib.h>
 
 #define BYTES 32
 #define WIDE (BYTES / (long)sizeof(REAL))
 #define ROWS 16
 #define PAIRS 512
+#define AHEAD 32 /* pairs, in which numbers come from memory */
 #define MOST 8
 
 typedef REAL NAME(vector) __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
@@ -33,7 +34,7 @@ static inline __attribute__((always_inline)) void NAME(add)(const REAL *numbers,
   for (long e = from; e < to; e++) {
     const REAL *x = numbers + other[e] * V * WIDE;
     const REAL away = offsets ? ratings[e] - x[L] : ratings[e];
-    __builtin_prefetch(numbers + other[MIN(e + 12, end - 1)] * V * WIDE);
+    __builtin_prefetch(numbers + other[MIN(e + AHEAD, end - 1)] * V * WIDE);
 #pragma GCC unroll 8
     for (long v = 0; v < V; v++) {
       const NAME(vector) each = *(const NAME(vector) *)(x + v * WIDE);
@@ -84,30 +85,30 @@ static void NAME(rows)(zoo_work *work, long block, long thread) {
   double *total = malloc(size * (sizeof(double) + sizeof(REAL)));
   REAL *memory = (REAL *)(total + size);
   (void)thread;
-  for (long i = block * ROWS; i < MIN(n, (block + 1) * ROWS); i++)
-    for (long c = 0; c < C; c++) {
-      const REAL *numbers = g->numbers + c * g->m * W, *r = g->ratings;
-      const long end = g->starts[i + 1], *other = g->other;
-      memset(total, 0, size * sizeof(double));
-      for (long from = g->starts[i]; from < end; from += PAIRS) {
-        const long to = MIN(end, from + PAIRS);
-        switch (L) {
+  const long blocks = (n + ROWS - 1) / ROWS, c = block / blocks, begin = block % blocks * ROWS;
+  const REAL *numbers = g->numbers + c * g->m * W, *r = g->ratings;
+  for (long i = begin; i < MIN(n, begin + ROWS); i++) {
+    const long end = g->starts[i + 1], *other = g->other;
+    memset(total, 0, size * sizeof(double));
+    for (long from = g->starts[i]; from < end; from += PAIRS) {
+      const long to = MIN(end, from + PAIRS);
+      switch (L) {
 #define CASE(K) \
   case K: NAME(add)(numbers, other, r, from, to, end, g->offsets, total, K, (K + 1 + WIDE - 1) / WIDE); break;
-          CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
-          default: NAME(add_any)(numbers, other, r, from, to, g->offsets, total, memory, L, V);
-        }
-      }
-      for (long s = 0, f = 0; s < L; s++) {
-        g->dot[(s * C + c) * n + i] = total[L * W + s];
-        for (long t = 0; t <= s; t++, f++) g->gram[(f * C + c) * n + i] = total[s * W + t];
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
+        default: NAME(add_any)(numbers, other, r, from, to, g->offsets, total, memory, L, V);
       }
     }
+    for (long s = 0, f = 0; s < L; s++) {
+      g->dot[(s * C + c) * n + i] = total[L * W + s];
+      for (long t = 0; t <= s; t++, f++) g->gram[(f * C + c) * n + i] = total[s * W + t];
+    }
+  }
   free(total);
 }
 
 void NAME(regress)(const long *starts, const long *other, const REAL *ratings, const REAL *numbers, REAL *gram, REAL *dot,
                    long C, long n, long m, long L, long W, long offsets, long threads) {
   NAME(pairs_given) given = {starts, other, ratings, numbers, gram, dot, C, n, m, L, W, offsets};
-  zoo_run(NAME(rows), &given, (n + ROWS - 1) / ROWS, threads);
+  zoo_run(NAME(rows), &given, C * ((n + ROWS - 1) / ROWS), threads);
 }
