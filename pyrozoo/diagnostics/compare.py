@@ -21,6 +21,7 @@ from pyrozoo.diagnostics.answer import Told, believe
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.choice import Choice, choose
 from pyrozoo.diagnostics.metrics import MOST_SCALARS, Metrics, some
+from pyrozoo.diagnostics.outline import outline
 from pyrozoo.diagnostics.verdict import DIVERGENT, SURE, USUAL, Thresholds, verdict
 from pyrozoo.math.mixing import ess
 
@@ -197,13 +198,14 @@ def _hold(
     """Hold the fits of one posterior to their reference, components aligned to it or, without one, to the first fit."""
     base = None if chosen is None else chosen.index
     anchor = fits[group[0] if base is None else base]
-    canonical = anchor.posterior.align(anchor.draws)
+    whole = outline(anchor).draws
+    canonical = anchor.posterior.align(whole)
     held: dict[int, _Held] = {}
     for i in group:
         # Fits in single and in double precision can stand side by side.
-        draws = fits[i].draws.to(anchor.draws)
+        draws = outline(fits[i]).draws.to(whole)
         aligned = Draws(fits[i].posterior.align(draws, canonical))
-        mine = _moments(names[i], fits[i], aligned, draws), _moments(names[i], fits[i], fits[i].invariants)
+        mine = _moments(names[i], fits[i], aligned, draws), _moments(names[i], fits[i], outline(fits[i]).invariants)
         held[i] = _Held(*mine, curve=pd.DataFrame(), figures={})
     if base is not None:
         parameters, invariants = held[base].parameters, held[base].invariants
@@ -333,7 +335,7 @@ def _moments(name: str, fit: Fit, draws: Draws, raw: Draws | None = None) -> pd.
         if raw is not None:
             plain = raw[site].flatten(0, 1).double().cpu()
             columns |= {"raw_mean": plain.mean(0), "raw_sd": unknown if one else plain.std(0)}
-        rows: dict[str, Any] = {"fit": name, "quantity": _labels(site, fit, value)}
+        rows: dict[str, Any] = {"fit": name, "quantity": _named(site, outline(fit).labels[site])}
         frames.append(pd.DataFrame(rows | {key: each.flatten().numpy() for key, each in columns.items()}))
     return pd.concat(frames, ignore_index=True)
 
@@ -360,16 +362,9 @@ def _mcse(fit: Fit, draws: Values, sd: Tensor) -> Tensor:
     return sd / value.flatten(0, 1).shape[0] ** 0.5
 
 
-def _labels(site: str, fit: Fit, value: Tensor) -> list[str]:
-    """Return the name of every scalar of a site, with the data's own labels where a dimension has them."""
-    shape = value.shape[2:]
-    dims = fit.posterior.sites.get(site, fit.posterior.invariant_dims.get(site, ()))
-    labels = [fit.data.coords.get(dim, range(size)) for dim, size in zip(dims, shape, strict=True)]
-    axes = [each if len(each) == size else range(size) for each, size in zip(labels, shape, strict=True)]
-    if not axes:
-        return [site]
-    grids = np.meshgrid(*[np.asarray([str(label) for label in axis], dtype=object) for axis in axes], indexing="ij")
-    return [f"{site}[{', '.join(parts)}]" for parts in zip(*[grid.ravel() for grid in grids], strict=True)]
+def _named(site: str, labels: Sequence[Sequence[str]]) -> list[str]:
+    """Return the name of every scalar of a site by the labels of its dimensions."""
+    return [f"{site}[{', '.join(parts)}]" for parts in itertools.product(*labels)] if labels else [site]
 
 
 def judged(frame: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -475,7 +470,7 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
     if fit.kind != "samples":
         found = {"error": rows["error_in_sd"].abs(), "surely": _surely(rows["error_in_sd"].abs(), rows["error_mcse"])}
         return pd.DataFrame({"seconds": [_settled(fit)], **{name: [float(each.max())] for name, each in found.items()}})
-    values = torch.cat([v.reshape(*v.shape[:2], -1) for v in fit.invariants.values()], 2)
+    values = torch.cat([v.reshape(*v.shape[:2], -1) for v in outline(fit).invariants.values()], 2)
     running = values[:, :, rows.index.tolist()].double().cpu().mean(0).cumsum(0).numpy()
     count = len(running)
     if count < 2:

@@ -27,7 +27,7 @@ from pyrozoo.store.run_directory import read_run
 
 
 def load_run(
-    directory: Path, given: Posterior | None = None, data: Any = None
+    directory: Path, given: Posterior | None = None, data: Any = None, later: bool = False
 ) -> tuple[Fit, Groups, dict[str, Any]]:  # fmt: skip
     """Return the fit, its groups and its configuration from a run directory.
 
@@ -35,11 +35,12 @@ def load_run(
         directory: The run directory.
         given: The model given again in Python, and the arguments of a program.
         data: The data given again in Python, where the directory does not hold them.
+        later: Whether draws are read when somebody asks for them.
 
     Raises:
         DataError: Something is missing or cannot be read, or the data are not what they were.
     """
-    return read_run(directory, stored_class, partial(_again, directory, data), given)
+    return read_run(directory, stored_class, partial(_again, directory, data), given, later)
 
 
 def _again(directory: Path, data: Any, model: Model, config: Mapping[str, Any], origin: Origin) -> Any:

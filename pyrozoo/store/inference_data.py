@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from pyrozoo.data.container import storable
 from pyrozoo.diagnostics import predictive
 from pyrozoo.program.density import ProgramDensity
 from pyrozoo.store.groups import Groups
+from pyrozoo.store.outlined import add_outline, read_outline
 
 PRIOR_DRAWS = 200
 
@@ -76,6 +78,8 @@ def to_groups(fit: Fit, megabytes: float = 200.0, *, whole: bool = True) -> Grou
         _add_pointwise(result, fit, pointwise[:, :: max(1, step // every)], labels, of, budget / 4, notes)
     inner = {name: (posterior.invariant_dims[name], value) for name, value in fit.expectations.items()}
     _add(result, "expectations", _arrays(inner), labels, drawn=False)  # ArviZ has no name for it
+    with noted(notes, "what comparisons look at"):
+        add_outline(result, fit, step)
     fit.notes = list(dict.fromkeys(notes))
     attributes = _attributes(fit) | {"whole": int(whole)}
     result.attrs.update(attributes)
@@ -273,7 +277,43 @@ def _truth(fit: Fit) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     }
 
 
-def from_groups(data: Groups, model: Model, given: Any = None) -> Fit:
+class Stored(Fit):
+    """A fit in a file, whose draws are read when somebody asks for them."""
+
+    groups: Groups
+
+    @cached_property
+    def draws(self) -> Draws:  # type: ignore[override]
+        """The draws of the sites."""
+        draws = Draws(_tensors(self.groups, "posterior"))
+        if "sites" in self.groups.attrs:  # others are functions of them
+            draws = Draws({site: draws[site] for site in json.loads(self.groups.attrs["sites"])})
+        return draws
+
+    @cached_property
+    def sample_stats(self) -> dict[str, Tensor]:  # type: ignore[override]
+        """The statistics of the sampler."""
+        return _tensors(self.groups, "sample_stats")
+
+    @cached_property
+    def expectations(self) -> Values:  # type: ignore[override]
+        """What the method knows beyond draws."""
+        return _tensors(self.groups, "expectations")
+
+    def read(self) -> Fit:
+        """Return the fit with everything read, to go on with."""
+        found = {name: getattr(self, name) for name in READ_LATER}
+        fit = Fit.__new__(Fit)
+        vars(fit).update({**vars(self), **found})
+        for name in ("groups", "outline"):  # made anew of what may change from here on
+            vars(fit).pop(name, None)
+        return fit
+
+
+READ_LATER = ("draws", "sample_stats", "expectations")
+
+
+def from_groups(data: Groups, model: Model, given: Any = None) -> Stored:
     """Rebuild a fit from what ``to_groups`` stored; trace, runs and metrics stand in other files.
 
     Args:
@@ -284,11 +324,7 @@ def from_groups(data: Groups, model: Model, given: Any = None) -> Fit:
     Raises:
         DataError: The data are of no container that this version knows.
     """
-    attributes = data.attrs
-    draws = Draws(_tensors(data, "posterior"))
-    if "sites" in attributes:  # others are functions of them
-        draws = Draws({site: draws[site] for site in json.loads(attributes["sites"])})
-    kind = posterior_class(type(model))
+    attributes, kind = data.attrs, posterior_class(type(model))
     if given is None:
         groups = [data[group] if group in data else xr.Dataset() for group in ("observed_data", "constant_data")]
         coords = {str(dim): list(map(str, labels.values)) for group in groups for dim, labels in group.coords.items()}
@@ -297,13 +333,18 @@ def from_groups(data: Groups, model: Model, given: Any = None) -> Fit:
         container = model.container or _container(attributes.get("container", ""))
         restored = container.restore(observed, constant, coords, site)
         given = dataclasses.replace(restored, name=attributes.get("data", restored.name))
-    return Fit(
-        posterior=kind(model, given), method=attributes["method"], kind=attributes["kind"], draws=draws,
+    fit = Stored(
+        posterior=kind(model, given), method=attributes["method"], kind=attributes["kind"], draws=Draws(),
         trace=pd.DataFrame(), runs=pd.DataFrame(), status=attributes["status"], objective_name="",
         objective=float("nan"), iterations=0, seconds=float(attributes["seconds"]), seed=int(attributes["seed"]),
-        sample_stats=_tensors(data, "sample_stats"), expectations=_tensors(data, "expectations"),
         notes=_notes(str(attributes.get("notes", ""))),
     )  # fmt: skip
+    for name in READ_LATER:
+        vars(fit).pop(name)
+    fit.groups = data
+    if "sites" in attributes and (found := read_outline(data, json.loads(attributes["sites"]))) is not None:
+        vars(fit)["outline"] = found
+    return fit
 
 
 def _notes(stored: str) -> list[str]:

@@ -371,7 +371,8 @@ Again = Callable[[Model, Mapping[str, Any], Origin], Any]
 
 
 def read_run(
-    directory: Path, find: Callable[[str, Mapping[str, Any]], type[Model]], again: Again, given: Posterior | None = None
+    directory: Path, find: Callable[[str, Mapping[str, Any]], type[Model]], again: Again,
+    given: Posterior | None = None, later: bool = False,
 ) -> tuple[Fit, Groups, dict[str, Any]]:  # fmt: skip
     """Return the fit, its groups and its configuration from a run directory.
 
@@ -380,6 +381,7 @@ def read_run(
         find: (model's name, configuration) -> the class of models.
         again: Gets the data that the directory does not hold.
         given: The model given again in Python, and the arguments of a program, in place of what is found.
+        later: Whether draws are read when somebody asks for them.
 
     Raises:
         DataError: Something is missing or cannot be read.
@@ -399,7 +401,8 @@ def read_run(
             if origin is None:
                 raise DataError(f"{directory} does not say where its data are (no {ORIGIN})")
             known = again(model, config, origin)
-        fit = from_groups(data, model, known)
+        stored = from_groups(data, model, known)
+        fit: Fit = stored if later else stored.read()
         fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{directory} cannot be read ({first_line(error)})") from None

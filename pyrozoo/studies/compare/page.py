@@ -221,12 +221,12 @@ def compare_directories(
         SettingError: The reference is of another model or of other data than all fits.
         DataError: It cannot be read.
     """
-    stored = None if reference is None else load_run(reference)[0]
+    stored = None if reference is None else load_run(reference, later=True)[0]
     alike: list[list[Fit]] = []
     links, absent = {}, []
     for directory in directories:
         try:
-            fit, _, _ = load_run(directory)
+            fit, _, _ = load_run(directory, later=True)
         except DataError as error:
             absent.append(absent_row(directory, error))
             continue

@@ -16,6 +16,7 @@ from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.card import listed
 from pyrozoo.diagnostics.choice import MEASURES
 from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
+from pyrozoo.diagnostics.outline import outline
 from pyrozoo.drawing.panels import grid, panels
 
 CHOOSE_BY = ("elbo_labels", "elbo", "loo_elpd", "holdout_elpd", "bic", "objective", "train_nll", "test_nll")
@@ -225,7 +226,7 @@ def _density(fit: Fit, place: int) -> tuple[np.ndarray, np.ndarray]:
     """Return a kernel density estimate of one invariant, by its place among all scalars."""
     import arviz as az
 
-    for value in fit.invariants.values():
+    for value in outline(fit).invariants.values():
         size = value[0, 0].numel()
         if place < size:
             return az.kde(value.reshape(*value.shape[:2], size)[..., place].double().cpu().numpy().ravel())
