@@ -46,6 +46,10 @@ LOOKED = 20_000
 
 PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.I)
 
+_NUMBER = re.compile(r"[\d.,' \u00a0\u202f\u2019]+(e[+-]?\d+)?", re.I)
+
+_THOUSAND = re.compile(r"[1-9]\d{0,2}[.,]\d{3}")
+
 _GROUPED = re.compile(r"([+-]?[1-9]\d{0,2})((?:([.,' \u00a0\u202f\u2019])\d{3})+)")
 
 
@@ -83,7 +87,7 @@ def decimal_of(cells: Iterable[str], stated: str | None, delimiter: str) -> tupl
     seen: dict[str, str] = {}
     for cell in itertools.islice(dict.fromkeys(cells), LOOKED):
         text = cell.strip().lstrip("+-\u2212")
-        if ("," in text or "." in text) and re.fullmatch(r"[\d.,' \u00a0\u202f\u2019]+(e[+-]?\d+)?", text, re.I):
+        if ("," in text or "." in text) and _NUMBER.fullmatch(text):
             mark = "," if "," in text else "."
             if text.count(mark) < 2 or "." in text.replace(mark, "") or _GROUPED.fullmatch(text):  # no date, no version
                 seen.setdefault(_says(text), cell.strip())
@@ -106,7 +110,7 @@ def _says(text: str) -> str:
     mark = "," if comma >= 0 else "."
     if text.count(mark) > 1:
         return "." if mark == "," else ","  # groups of thousands
-    return f"1{mark}234" if re.fullmatch(r"[1-9]\d{0,2}[.,]\d{3}", text) else mark
+    return f"1{mark}234" if _THOUSAND.fullmatch(text) else mark
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,8 @@ def _counting(reading: Reading, column: pa.ChunkedArray, name: str, nothing: boo
 
 def _names_rows(reading: Reading, column: pa.ChunkedArray, called: str, text: bool, nameless: bool) -> bool:
     """Return whether a column can name the rows: all of its cells differ, and they are words or count the rows."""
+    if not is_text(column) and not _whole(column.slice(0, LOOKED)):
+        return False
     codes, found = distinct(texts(column) if is_text(column) else column)
     if not len(codes) or (codes < 0).any() or len(found) < len(codes):
         return False

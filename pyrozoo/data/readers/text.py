@@ -483,11 +483,11 @@ def _kinds(records: Sequence[list[str]], width: int, decimal: str) -> dict[int, 
     return found
 
 
+_PLAIN = re.compile(r"-?\d+([.,]\d+)?([eE][+-]?\d+)?")
+
+
 def _decimal(cell: str, decimal: str) -> bool:
-    return (
-        re.fullmatch(r"-?\d+([.,]\d+)?([eE][+-]?\d+)?", cell) is not None
-        and ("," if decimal == "." else ".") not in cell
-    )
+    return _PLAIN.fullmatch(cell) is not None and ("," if decimal == "." else ".") not in cell
 
 
 def _arrow(
