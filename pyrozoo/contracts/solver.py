@@ -168,6 +168,15 @@ class Solver(abc.ABC):
     def answer(self, state: Any) -> Answer:
         """Return what a state says."""
 
+    def of_reported(self, posterior: Posterior, **options: Any) -> Any:
+        """Return the solver that answers for those rows that are reported on, of all that this one has seen in shards.
+
+        Args:
+            posterior: Of these rows.
+            **options: Those of this solver.
+        """
+        return type(self)(posterior, **options)
+
     def after(self, steps: int) -> Any:
         """Return the state of one chain after so many steps from a random start."""
         state = self.init(1)

@@ -177,7 +177,7 @@ class Optimise(Method):
         state = take(process.final(), torch.tensor([best]))
         if posterior.shards is not None:
             state, posterior = reported(posterior, solver, state), posterior.shards.seen
-            solver = self.part(posterior, **self.options)
+            solver = solver.of_reported(posterior, **self.options)
         state = solver.finish(state)
         answer = solver.answer(state)
         fit = fit_of(

@@ -22,7 +22,7 @@ from pyrozoo.data import shards as module
 from pyrozoo.data.shards import some_rows, split, together
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.inference import loop
-from pyrozoo.inference.state import take
+from pyrozoo.inference.state import reported, take
 from pyrozoo.run.fit import Run, configuration
 from tests.case import PAIRS, case, pairs, refused, solver_class
 
@@ -68,7 +68,7 @@ def posteriors(model: str, variant: dict[str, object]) -> tuple[Posterior, Poste
     with mock.patch.object(module, "MOST_SAMPLED", data.values.numel() // 3):
         found = split(whole, 3, World())
     assert found.data.shape[0] < 20
-    return Posterior.of(found.model, data), found  # what is left to the data is decided by the same rows
+    return found.of_shard(data), found  # what is left to the data is decided by the same rows
 
 
 @pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
@@ -113,6 +113,21 @@ def test_a_start_on_shards_has_the_shape_of_one_on_all_rows(model, method):
     for name in shards.by_row:
         if hasattr(other, name):
             assert getattr(other, name).shape[1] in (1, 50)
+
+
+@pytest.mark.parametrize(("model", "method"), [("factor_analysis", "cavi"), ("zip_mixture", "cavi")])
+def test_what_is_reported_is_the_q_of_all_rows(model, method):
+    _, posterior = posteriors(model, {})
+    solver = solver_class(model, method)(posterior)
+    with seeded(0):
+        state, _ = solver.step(solver.init(2))
+    other = solver.of_reported(posterior.shards.seen)
+    assert other.posterior is posterior.shards.seen
+    draws = []
+    for each, at in ((solver, state), (other, reported(posterior, solver, state))):
+        with seeded(1):
+            draws.append(each.answer(at).draws())
+    assert all(torch.equal(draws[0][site], draws[1][site]) for site in draws[0])
 
 
 def test_sums_follow_one_tree():

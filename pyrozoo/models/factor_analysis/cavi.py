@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -26,7 +27,7 @@ class State:
     scale: Float[Tensor, "C D"]
 
 
-class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State):
+class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State, by_row=()):
     """CAVI with q(z_n) normal of full covariance and q(w_d, mu_d, sigma_d^2) normal-inverse-gamma (Bishop 1999, ICANN).
 
     Each step ends with a parameter expansion, chosen to raise the same bound (``expansion.py``). The objective is the
@@ -38,7 +39,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
 
     def __init__(self, posterior: Posterior, *, expand: bool = True):
         super().__init__(posterior)
-        self.layout, self.expand = posterior.layout, expand
+        self.layout, self.expand = posterior.columns, expand
         self.degrees = (self.model.noise_degrees + self.layout.observations).double()
         self.prior = Prior(self.model, self.layout)
 
@@ -46,11 +47,17 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         """Return factors around random starting points (``Posterior.initial``), as if rows' factors were known."""
         start = self.posterior.initial(chains)
         like = start["mean"]
-        count = (self.layout.counts @ self.layout.seen)[:, None, None]  # observed rows per group of columns
+        count = self.layout.observations[self.layout.firsts, None, None]  # observed rows per group of columns
         eye = torch.eye(self.model.num_factors + 1, dtype=like.dtype, device=like.device)
         factor = torch.linalg.cholesky(self.prior.precision.to(like) + count * eye)
         scale = self.degrees.to(like) * start["noise_variance"]
         return State(factor.expand(chains, -1, -1, -1).clone(), self.layout.coefficients(start), scale)
+
+    def of_reported(self, posterior: Any, **options: Any) -> Solver:
+        """Return the solver of rows that are reported on: q of the columns is what all rows have made it."""
+        found: Solver = super().of_reported(posterior, **options)
+        found.layout, found.degrees, found.prior = self.layout, self.degrees, self.prior
+        return found
 
     def regression(self, state: State) -> Regression:
         """Return q of the columns in double precision."""
@@ -66,7 +73,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
     def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q(z), then q(w, mu, sigma^2); return the ELBO of the argument."""
         columns = self.columns(state)
-        moments = self.layout.moments(columns)
+        moments = self.posterior.moments(columns)
         objective = moments.evidence - self.divergence(state).to(moments.evidence)
         found = self.prior.regress(moments)
         factor, mean = found.factor, found.mean
@@ -78,7 +85,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
             second = second + (self.layout.sizes.double()[:, None, None] * torch.cholesky_inverse(factor)).sum(1)
             turn, unturn = expansion(
                 moments.total.double(), second, self.model.loadings_precision if self.model.isotropic else None,
-                self.model.mean_precision, float(self.data.shape[0] - self.data.shape[1]),
+                self.model.mean_precision, float(self.posterior.rows - self.data.shape[1]),
             )  # fmt: skip
             mean = mean @ turn.mT
             half = unturn.mT.unsqueeze(1) @ factor

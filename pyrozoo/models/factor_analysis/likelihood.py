@@ -112,7 +112,8 @@ class Layout:
 
         Args:
             table: The table.
-            offset: What its columns are held above, of some rows of many; None: their observed means.
+            offset: What its columns are held above, of some rows of many, whose groups of columns are numbered by their
+                first ones, as those of all rows are; None: their observed means.
         """
         device, dtype = table.values.device, table.values.dtype
         mask = table.observed.cpu().numpy()
@@ -124,6 +125,9 @@ class Layout:
         observed = table.observed[index]
         if offset is None:
             offset = (table.filled.double().sum(0) / observed.sum(0).clamp(min=1)).to(dtype)
+        else:
+            places = np.unique(group, return_index=True)[1].argsort()
+            group, seen = places.argsort()[group], seen[:, places]
         values = torch.where(observed, table.filled[index] - offset, 0.0)
         return cls(
             values, observed, offset, index, torch.as_tensor(seen, device=device).to(dtype), torch.as_tensor(starts),
