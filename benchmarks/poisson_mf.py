@@ -177,8 +177,9 @@ def minibatch_memory(height: int, batches: int) -> None:
     solver = stochastic_cavi.Solver(Posterior(model(20), data))
     state = solver.init(1)
     data.batch(torch.arange(1))  # where rows begin is looked up once
+    order = torch.arange(height)[None]
     for i in range(batches):
-        state, _ = solver.see(state, data.batch(torch.arange(solver.options.batch_size) + 256 * i), height / 256)
+        state, _ = solver.see(state, order, i, -(-height // solver.options.batch_size))
 
 
 def rows() -> Iterator[Row]:

@@ -458,8 +458,10 @@ def apart(ours, theirs):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-13), (torch.float32, 2e-6)])
 @pytest.mark.parametrize("K", [1, 3, 4, 5, 10, 16, 33])
 def test_the_kernel_shares_counts_as_pytorch_does(K, dtype, tolerance):
-    for chains, listed in ((1, 0.3), (3, 1.0), (2, 0.0)):  # in the last, one count
-        factors, data = counts_to_share(chains, K, dtype, listed=listed)
+    # One count; long rows, of which there are few or many cells for a column.
+    cases = (1, 0.3, (40, 30)), (3, 1.0, (40, 30)), (2, 0.0, (40, 30)), (2, 0.3, (3, 400)), (1, 1.0, (9, 200))
+    for chains, listed, shape in cases:
+        factors, data = counts_to_share(chains, K, dtype, shape, listed)
         assert likelihood.KERNELS.serve(*factors, data.counts)
         ours, alone = likelihood.shared(*factors, data), likelihood.row_shares(*factors, data)
         with switched(False):

@@ -11,12 +11,12 @@ typedef REAL NAME(vector) __attribute__((vector_size(32), aligned(sizeof(REAL)),
 #define VECTOR NAME(vector)
 
 typedef struct {
-  const REAL *theta, *eta, *counts; /* [N, K], [M, width], [cell] */
+  const REAL *theta, *eta, *counts; /* [N, K], [M, width], or [M, K] unless packed, [cell] */
   const long *starts, *columns;     /* [N + 1], [cell] */
   REAL *of_rows, *of_columns;       /* [N, K]; [M, K], or none */
-  REAL *scratch;                    /* [thread, (2 + M) width], or without columns [thread, 2 width] */
+  REAL *scratch;                    /* [thread, (2 + CHUNK + M) width], or without columns less by M width */
   REAL *evidence, *lowest;          /* [block] */
-  long N, M, K, width, blocks;
+  long N, M, K, width, blocks, packed;
 } NAME(shared_given);
 
 /* Dots of a row with the columns of some cells, lane by lane. */
@@ -59,14 +59,21 @@ static inline __attribute__((always_inline)) void NAME(add_to_columns)(
 }
 
 static inline __attribute__((always_inline)) void NAME(cells)(
-    const NAME(shared_given) *g, const REAL *theta, REAL *row, REAL *sums, long from, long to, double *evidence,
-    double *lowest, long vectors) {
+    const NAME(shared_given) *g, const REAL *theta, REAL *row, REAL *near, REAL *sums, long from, long to,
+    double *evidence, double *lowest, long vectors) {
+  static const long in_order[CHUNK] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21,
+                                       22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43,
+                                       44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
   REAL lanes[CHUNK * LANES] __attribute__((aligned(64))), ratio[CHUNK], low = INFINITY;
   for (long start = from; start < to; start += CHUNK) {
     const long cells = MIN(CHUNK, to - start);
     const long *columns = g->columns + start;
     const REAL *counts = g->counts + start;
-    NAME(dots)(theta, g->eta, columns, lanes, cells, vectors);
+    const REAL *eta = g->packed ? g->eta : near;
+    const long *place = g->packed ? columns : in_order;
+    if (!g->packed)
+      for (long e = 0; e < cells; e++) memcpy(near + e * g->width, g->eta + columns[e] * g->K, g->K * sizeof(REAL));
+    NAME(dots)(theta, eta, place, lanes, cells, vectors);
     REAL sum = 0;
 #pragma omp simd reduction(+ : sum) reduction(min : low)
     for (long e = 0; e < cells; e++) {
@@ -77,7 +84,7 @@ static inline __attribute__((always_inline)) void NAME(cells)(
       ratio[e] = counts[e] / s;
     }
     *evidence += sum;
-    NAME(add_to_row)(g->eta, columns, ratio, row, cells, vectors);
+    NAME(add_to_row)(eta, place, ratio, row, cells, vectors);
     if (sums) NAME(add_to_columns)(theta, columns, ratio, sums, cells, vectors);
   }
   *lowest = MIN(*lowest, low);
@@ -98,21 +105,21 @@ static long NAME(first_row)(const NAME(shared_given) *g, long block) {
 static void NAME(shared_block)(zoo_work *work, long block, long thread) {
   const NAME(shared_given) *g = work->given;
   const long K = g->K, width = g->width, to = NAME(first_row)(g, block + 1);
-  REAL *theta = g->scratch + thread * (2 * width + (g->of_columns ? g->M * width : 0)), *row = theta + width;
-  REAL *sums = g->of_columns ? row + width : 0;
+  REAL *theta = g->scratch + thread * (2 + CHUNK + (g->of_columns ? g->M : 0)) * width, *row = theta + width;
+  REAL *near = row + width, *sums = g->of_columns ? near + CHUNK * width : 0;
   double evidence = 0, lowest = INFINITY;
-  memset(theta, 0, width * sizeof(REAL));
+  memset(theta, 0, (2 + CHUNK) * width * sizeof(REAL));
   if (sums) memset(sums, 0, g->M * width * sizeof(REAL));
   for (long i = NAME(first_row)(g, block); i < to; i++) {
     memcpy(theta, g->theta + i * K, K * sizeof(REAL));
     memset(row, 0, width * sizeof(REAL));
     const long a = g->starts[i], b = g->starts[i + 1];
     switch (width / LANES) { /* where the number is known, a row stays in registers */
-      case 1: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, 1); break;
-      case 2: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, 2); break;
-      case 3: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, 3); break;
-      case 4: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, 4); break;
-      default: NAME(cells)(g, theta, row, sums, a, b, &evidence, &lowest, width / LANES);
+      case 1: NAME(cells)(g, theta, row, near, sums, a, b, &evidence, &lowest, 1); break;
+      case 2: NAME(cells)(g, theta, row, near, sums, a, b, &evidence, &lowest, 2); break;
+      case 3: NAME(cells)(g, theta, row, near, sums, a, b, &evidence, &lowest, 3); break;
+      case 4: NAME(cells)(g, theta, row, near, sums, a, b, &evidence, &lowest, 4); break;
+      default: NAME(cells)(g, theta, row, near, sums, a, b, &evidence, &lowest, width / LANES);
     }
     for (long k = 0; k < K; k++) g->of_rows[i * K + k] = theta[k] * row[k];
   }
@@ -126,16 +133,22 @@ static void NAME(shared_block)(zoo_work *work, long block, long thread) {
 }
 
 /* Of one chain: of_rows [N, K]; of_columns [M, K] unless it is none; sums of x log s, and the lowest s, [block]. Scratch:
-   [M + threads (2 + M, or 2 without columns), width], width being K rounded up to whole vectors. */
+   [M if packed + threads (2 + CHUNK + M, without columns less by M), width], width being K rounded up to whole vectors.
+   Packed: columns are copied to whole vectors once, and not cell by cell. */
 void NAME(shared)(const REAL *theta, const REAL *eta, const long *starts, const long *columns, const REAL *counts,
                   REAL *of_rows, REAL *of_columns, REAL *evidence, REAL *lowest, REAL *scratch, long N, long M,
-                  long K, long blocks, long threads) {
+                  long K, long blocks, long packed, long threads) {
   const long width = (K + LANES - 1) / LANES * LANES;
-  for (long j = 0; j < M; j++)
-    for (long k = 0; k < width; k++) scratch[j * width + k] = k < K ? eta[j * K + k] : 0;
+  const REAL *whole = eta;
+  if (packed && K < width) {
+    for (long j = 0; j < M; j++)
+      for (long k = 0; k < width; k++) scratch[j * width + k] = k < K ? eta[j * K + k] : 0;
+    whole = scratch;
+  }
   if (of_columns) memset(of_columns, 0, M * K * sizeof(REAL));
-  NAME(shared_given) given = {theta, scratch, counts, starts, columns, of_rows, of_columns, scratch + M * width,
-                              evidence, lowest, N, M, K, width, blocks};
+  NAME(shared_given) given = {theta, whole, counts, starts, columns, of_rows, of_columns,
+                              scratch + (packed ? M * width : 0), evidence, lowest, N, M, K, width, blocks,
+                              packed || K == width};
   zoo_run(NAME(shared_block), &given, blocks, threads);
   if (!of_columns) return;
   for (long i = 0; i < M * K; i++) of_columns[i] *= eta[i];

@@ -35,6 +35,9 @@ BLOCKS, BLOCK_CELLS = 32, 16
 ALONE = 2**20
 """Cells times factors up to which one thread does it: starting more takes longer."""
 
+CHUNK = 64
+"""Cells that the kernel takes at a time."""
+
 LOWEST = {dtype: torch.finfo(dtype).tiny / torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}
 """Below these theta . eta has lost digits, or is 0."""
 
@@ -136,26 +139,15 @@ def _one_pass(
     of_rows, of_columns = torch.empty_like(rows), etas.new_empty(C, M if columns else 0, K)
     evidence, lowest = x.new_empty(C, blocks), x.new_empty(C, blocks)
     width = -(-K // 8) * 8  # at least what whole vectors take
-    scratch = x.new_empty(M + number * (2 + M * columns), width)
+    packed = M if len(x) > M else 0  # columns are packed into whole vectors once, or cell by cell
+    scratch = x.new_empty(packed + number * (2 + CHUNK + M * columns), width)
     for theta, eta, *results in zip(rows, etas, of_rows, of_columns, evidence, lowest, strict=True):
         if not columns:
             results[1] = None
         KERNELS(
-            "shared",
-            x.dtype,
-            theta,
-            eta,
-            pattern.starts,
-            pattern.columns,
-            x,
-            *results,
-            scratch,
-            N,
-            M,
-            K,
-            blocks,
-            number,
-        )
+            "shared", x.dtype, theta, eta, pattern.starts, pattern.columns, x, *results, scratch, N, M, K, blocks,
+            int(packed > 0), number,
+        )  # fmt: skip
     return of_rows, of_columns, evidence.sum(-1), lowest.min()
 
 
