@@ -63,7 +63,6 @@ def dense(data: Triplets, values: torch.Tensor | None = None) -> np.ndarray:
         assert value != 0, "zeros are not listed"
         array[int(row), int(column)] = value
     if data.unobserved is not None:
-        assert len(data.unobserved)
         assert (array[tuple(data.unobserved.T)] == 0).all(), "what is unobserved is not listed"
         array[tuple(data.unobserved.T)] = NAN
     return array
