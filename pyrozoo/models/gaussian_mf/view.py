@@ -154,12 +154,12 @@ def _factors(aligned: Draws, labels: Sequence[str], side: str) -> pd.DataFrame:
 
 def _curves(fit: Fit) -> Picture | None:
     """Draw negative log predictive densities while the method ran."""
-    known = [name for name in PARTS if name in fit.trace and fit.trace[name].notna().any()]
-    if not known:
-        return None
     trace = fit.trace
     if len(fit.runs) and fit.kind != "samples":
         trace = trace[trace["chain"] == int(np.nanargmax(fit.runs["objective"].to_numpy()))]
+    known = [name for name in PARTS if name in trace and trace[name].notna().any()]
+    if not known:
+        return None
     curves = [(trace, name, name.removesuffix("_nll"), {"color": PARTS[name], "lw": 1}) for name in known]
     figure, left, _ = over_run(curves, "iteration", "negative log density per rating")
     values = trace[known].to_numpy()
