@@ -186,8 +186,12 @@ close()
 """
 
 
+RESUMED = ("zip_mixture", "em"), ("factor_analysis", "gibbs")
+"""One method of each engine, with and without something by row."""
+
+
 def fingerprints(directory) -> str:
-    """Return a line for every method: a hash of the draws of a short fit, and of one resumed from its checkpoint."""
+    """Return a line for every method: a hash of the draws of a short fit, of some also resumed from a checkpoint."""
     lines = []
     for model, method in SHARDED:
         place = directory / f"{model}-{method}"
@@ -198,8 +202,8 @@ def fingerprints(directory) -> str:
             model, method, None, {**sizes, **(engine or {"chains": 2, "warmup": 1, "draws": 3}), "rows": 40},
             shards=5, checkpoint_every=3, progress=False,
         )  # fmt: skip
-        fits = [Run.from_config(config, directory=place, resume=resume).fit() for resume in (False, True)]
-        for fit in fits:
+        for resume in (False, True) if (model, method) in RESUMED else (False,):
+            fit = Run.from_config(config, directory=place, resume=resume).fit()
             bits = b"".join(fit.draws[site].contiguous().numpy().tobytes() for site in sorted(fit.draws))
             lines.append(f"{model} {method} {hashlib.sha256(bits).hexdigest()} {fit.objective!r}")
     return "\n".join(lines)
@@ -217,7 +221,7 @@ def test_two_processes_get_the_bits_of_one(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     lines = (tmp_path / "two" / "found.txt").read_text().splitlines()
     assert lines == fingerprints(tmp_path / "one").splitlines()
-    assert lines[::2] == lines[1::2]
+    assert len(lines) == len(set(lines)) + len(RESUMED), "a resumed fit is the fit that was not stopped"
     checkpoint = tmp_path / "two" / "zip_mixture-em" / "checkpoint.pt"
     assert "start as many to resume" in refused(DataError, loop.read_part, checkpoint, World())
 
