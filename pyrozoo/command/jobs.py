@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyrozoo.command import together
 from pyrozoo.command.arguments import RECOVERY, Arguments
-from pyrozoo.core.launch import first, launched, restarted
+from pyrozoo.core.launch import first, launched, restarts
 from pyrozoo.core.settings import suggestion
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
             write_text(directory / CONFIG, unresolved)  # with the seed, so that a killed run can be resumed
         plain: Any = OmegaConf.to_container(config, resolve=True)
         result = (_calibrated if calibrating else _fitted)(
-            plain, directory, resume or (restarted() and there.is_file())
+            plain, directory, resume or (restarts() > 0 and there.is_file())
         )
         if not first():
             return 0

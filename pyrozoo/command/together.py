@@ -8,7 +8,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from pyrozoo.core.launch import first, launched, restarted
+from pyrozoo.core.launch import first, launched, restarts
 
 PLACE = "hydra.run.dir=${outputs}/${model.name}/${inference.name}/"
 
@@ -26,7 +26,7 @@ def common_directory(words: list[str]) -> list[str]:
     began = f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
     if first():
         known = _known()
-        if restarted() and known.is_file():
+        if restarts() > 0 and known.is_file():
             began = known.read_text(encoding="utf-8")
         else:
             known.write_text(began, encoding="utf-8")

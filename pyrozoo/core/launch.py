@@ -20,6 +20,6 @@ def first() -> bool:
     return not launched() or os.environ.get("RANK", "0") == "0"
 
 
-def restarted() -> bool:
-    """Return whether torchrun has started the processes anew, because one of them was lost."""
-    return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def restarts() -> int:
+    """Return how often torchrun has started the processes anew, because one of them was lost."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if launched() else 0

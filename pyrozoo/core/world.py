@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.core.errors import UserError
-from pyrozoo.core.launch import processes
+from pyrozoo.core.launch import processes, restarts
 
 Node = tuple[int, int]
 """A node of the tree: its level, and its place there. (l, i) is the sum of the shards from i 2^l to (i + 1) 2^l."""
@@ -219,7 +219,10 @@ def world() -> World:
     import torch.distributed as dist
 
     if not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=PATIENCE)
+        # Addresses of processes that were lost stand in the same store: each attempt has names of its own.
+        store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+        own = dist.PrefixStore(f"attempt {restarts()}", store)
+        dist.init_process_group("gloo", store=own, rank=rank, world_size=size, timeout=PATIENCE)
     return World(dist.get_rank(), dist.get_world_size())
 
 

@@ -16,6 +16,7 @@ from pyro.ops.contract import contract_to_tensor
 from pyro.ops.rings import LogRing
 from pyro.poutine.enum_messenger import EnumMessenger
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import biject_to
@@ -48,6 +49,14 @@ def _is_dense(node: Mapping[str, Any]) -> bool:
     return not is_deterministic(node) or getattr(node["fn"], "_mask", None) is not False
 
 
+class _Unobserve(UnconditionMessenger):
+    """Draws what is observed; functions of other sites stay what they are: drawn anew in a plate they would grow."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not is_deterministic(msg):
+            super()._pyro_sample(msg)
+
+
 def simulate(program: Program, blank: Any, given: Values | None = None) -> dict[str, Tensor]:
     """Draw every site of the program, the observed ones included, from torch's global generator.
 
@@ -59,7 +68,7 @@ def simulate(program: Program, blank: Any, given: Values | None = None) -> dict[
     Returns:
         Site name -> value.
     """
-    trace = poutine.trace(poutine.condition(poutine.uncondition(program), data=dict(given or {}))).get_trace(blank)
+    trace = poutine.trace(poutine.condition(_Unobserve()(program), data=dict(given or {}))).get_trace(blank)
     return {name: cast(Tensor, node["value"]) for name, node in sample_nodes(trace).items()}
 
 

@@ -153,7 +153,7 @@ def test_the_model_is_fitted_and_compared(house):
         path.write_text(yaml.safe_dump(settings | changed), encoding="utf-8")
     (sweep,) = (arguments for arguments in commands("pyrozoo") if "-m" in arguments)
     small = ["data.rows=40", "data.columns=3", "data.missing=0.1", "model.num_components=2"]
-    said = run(house, "pyrozoo", *sweep, *small, f"hydra.sweep.dir={house}/sweep")
+    said = run(house, "pyrozoo", *sweep, *small, "report=full", f"hydra.sweep.dir={house}/sweep")
     table = pd.read_csv(house / "sweep" / "comparison.csv")
     assert set(table["method"]) == {"em", "gibbs", "svi"}, said
     assert np.isfinite(table["holdout_elpd"]).all()

@@ -374,7 +374,10 @@ def test_the_elbo_is_a_monte_carlo_elbo(model):
         prior = Posterior.of(model, data).log_prior({site: value[None, :200] for site, value in draws.items()})[0]
         hand = prior_density(model, draws)
         torch.testing.assert_close(hand[:200], prior, rtol=1e-10, atol=1e-10)
-        rows, columns = solver.factor(state, "row"), solver.factor(state, "column")
+        rows, columns = (
+            solver.rows(state.row_shape, state.row_rate, vars(state).get("row_rates_rate")),
+            solver.columns(state),
+        )
         logs = rows.log[0, data.pattern.rows] + columns.log[0, data.pattern.columns]
         pi = logs.softmax(-1)
         theta, eta = draws["row_factors"], draws["column_factors"]
@@ -413,7 +416,10 @@ def test_flipped_signs_are_caught():
         state = solver.init(1)
     new, info = solver.step(state)
     elbo = info.objective
-    rows, columns = solver.factor(state, "row"), solver.factor(state, "column")
+    rows, columns = (
+        solver.rows(state.row_shape, state.row_rate, vars(state).get("row_rates_rate")),
+        solver.columns(state),
+    )
     flipped = elbo + 2 * likelihood.expected_total(rows.mean, columns.mean, data)
     assert abs(float(flipped - dense_elbo(MODEL, data, state))) > 1.0
     wrong = dataclasses.replace(

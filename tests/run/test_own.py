@@ -305,6 +305,7 @@ def test_what_the_tutorials_say_is_found():
     assert "theta" in schools.inference_data.posterior, "deterministic sites are kept"
     assert schools.posterior.unit == "J"
     assert schools.posterior.units == 8
+    assert schools.posterior.replica(next(schools.draws.each()))["obs"].shape == (8,)
     africa, rugged, gdp = nations()
     design = torch.stack([torch.ones(60), africa, rugged, africa * rugged], 1)
     least = torch.linalg.lstsq(design, gdp).solution

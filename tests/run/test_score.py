@@ -528,7 +528,7 @@ def runs(tmp_path_factory):
     """Save fits once, without pictures."""
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyrozoo.store.run_directory.pictures_of", lambda *_: [Picture("none", "", Figure())])
+        patch.setattr("pyrozoo.store.run_directory.pictures_of", lambda *_, **__: [Picture("none", "", Figure())])
         patch.setattr("pyrozoo.store.inference_data.PRIOR_DRAWS", 8)
         patch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 8)
         for name, fit in (("run", mixture()), ("lists", listed("gaussian_mf")), ("normal", factors())):

@@ -136,8 +136,8 @@ def maximise_rows(
     """Return lambda, v and the bound of every row at its maximum, from where to start."""
     (C, N, d), value = mean.shape, mean.new_empty(mean.shape[:2])
     if KERNELS.serve(mean, variance, *vars(p).values()):
-        mean, variance = mean.clone(), variance.clone()
-        features = torch.cat([p.beta, 0.5 * p.beta.square()], -1)
+        mean, variance = (each.clone(memory_format=torch.contiguous_format) for each in (mean, variance))
+        features = torch.cat([p.beta, 0.5 * p.beta.square()], -1).contiguous()
         KERNELS(
             "maximise_rows", mean.dtype, *_answers(layout), p.beta.contiguous(), p.offset.contiguous(), features,
             packed_outer(features, features), p.mean.contiguous(), torch.linalg.inv(p.covariance).contiguous(),
