@@ -37,7 +37,7 @@ def as_a_module(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_a_parallel_sweep_is_a_comparison(here, capfd, launcher):
     """Each job has its own seed, its own directory and a process of its own."""
     arguments = [*TWO, "inference.max_iterations=5", f"hydra/launcher={launcher}"]

@@ -162,6 +162,7 @@ def test_the_model_is_fitted_and_compared(house):
     assert {"classes.csv", "rows.csv", "holdout.csv", "missing.csv", "parameters.png"} <= files
 
 
+@pytest.mark.slow  # commands with model=./my_model.py are run by test_docs
 def test_one_file_is_a_model(house):
     sweep, calibration = commands("pyrozoo", "examples/")
     small = ["data.rows=30", "data.columns=2"]

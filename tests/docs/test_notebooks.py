@@ -31,7 +31,11 @@ def test_every_model_has_one():
     assert set(catalog.models()) < set(names())
 
 
-@pytest.mark.parametrize("name", names())
+LONG = {"categorical_fa", "factor_analysis", "gaussian_mf", "missing"}
+"""Notebooks that take longest; the others go the same ways."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in names()])
 def test_it_runs(here, monkeypatch, unchecked, name):
     """In this process, which has imported everything: a kernel takes longer to start than to run."""
     monkeypatch.setenv("MPLBACKEND", "agg")

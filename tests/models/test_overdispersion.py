@@ -212,7 +212,9 @@ class ForgetsJacobian(gibbs.Solver):
         return dataclasses.replace(new, size=torch.where(keep, new.size, state.size))
 
 
-@pytest.mark.parametrize("make", [gibbs.Solver, ForgetsPriorOfSize, ForgetsJacobian])
+@pytest.mark.parametrize(
+    "make", [gibbs.Solver, pytest.param(ForgetsPriorOfSize, marks=pytest.mark.slow), ForgetsJacobian]
+)
 def test_geweke(make):
     z = geweke(MODEL, Table.blank(5, 2), make, sweeps=600, seed=11).abs().max()
     assert (z > 4.5) == (make is not gibbs.Solver), z
