@@ -299,7 +299,10 @@ def test_geweke_long(model, method):
     assert z.abs().max() < GEWEKE_LIMIT, z[z.abs() > 3]
 
 
-@pytest.mark.parametrize(("model", "method"), SAMPLERS)
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [pytest.param(*pair, marks=pytest.mark.slow if pair[0] == "factor_analysis" else ()) for pair in SAMPLERS],
+)
 def test_calibration(model, method):
     p = uniformity(ranks(model, solver_class(model, method), 60))
     assert p.min() > 1e-4, p[p < 1e-3]

@@ -192,6 +192,7 @@ LAWS = (
 """One of each kind; the slow suite runs them all."""
 
 
+@pytest.mark.slow
 def test_the_model_obeys_laws(house):
     said = run(house, "pytest", "-q", *(f"tests/test_laws.py::{law}" for law in LAWS), PYTHON[1])
     assert re.search(r"\d+ passed", said)

@@ -31,11 +31,11 @@ def test_every_model_has_one():
     assert set(catalog.models()) < set(names())
 
 
-LONG = {"categorical_fa", "factor_analysis", "gaussian_mf", "missing"}
-"""Notebooks that take longest; the others go the same ways."""
+SHORT = {"bounds", "mcmc_against_vi", "poisson_mf", "zip_mixture"}
+"""Notebooks that are run every time; the slow suite runs them all."""
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in names()])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SHORT else pytest.mark.slow) for n in names()])
 def test_it_runs(here, monkeypatch, unchecked, name):
     """In this process, which has imported everything: a kernel takes longer to start than to run."""
     monkeypatch.setenv("MPLBACKEND", "agg")

@@ -220,6 +220,7 @@ def test_geweke(make):
     assert (z > 4.5) == (make is not gibbs.Solver), z
 
 
+@pytest.mark.slow
 def test_calibration():
     def infer(data, seed):
         sampler = Sample(name="sampler", part=gibbs.Solver, chains=31, warmup=40, draws=1, thin=1)
