@@ -81,7 +81,7 @@ class Kernels:
         return "\n".join(parts) + "\n"
 
     @cached_property
-    def library(self) -> ctypes.CDLL | None:
+    def compiled(self) -> ctypes.CDLL | None:
         """The compiled functions; None, which is said once, where they cannot be compiled."""
         try:
             return ctypes.CDLL(str(build(self.text, self.path.stem)))
@@ -104,7 +104,7 @@ class Kernels:
                 return False
             if torch._C._functorch.is_functorch_wrapped_tensor(each):
                 return False
-        return self.library is not None
+        return self.compiled is not None
 
     def __call__(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:
         """Call a function.
@@ -120,7 +120,7 @@ class Kernels:
         """
         function = self._functions.get((name, dtype))
         if function is None:
-            function = getattr(self.library, f"{name}_{_suffix(dtype)}")
+            function = getattr(self.compiled, f"{name}_{_suffix(dtype)}")
             function.restype, function.argtypes = None, [KINDS.get(type(each), ctypes.c_void_p) for each in arguments]
             self._functions[name, dtype] = function
         passed = [_address(each, dtype) if isinstance(each, Tensor) else each for each in arguments]
