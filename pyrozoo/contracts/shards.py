@@ -75,24 +75,25 @@ class Shards:
 
     def chosen(self, value: Tensor) -> Tensor:
         """Return those rows of a tensor [C, N, ...] of this process that are reported on."""
-        if value.shape[1] == 1 and self.edges[-1] != 1:
+        if self._for_all(value):
             return value
         rows = [index + edge for index, edge in zip(self.reported, self.edges, strict=False)]
         return value[:, torch.cat(rows).to(value.device)]
 
     def gathered(self, value: Tensor) -> Tensor:
         """Return the rows that are reported on, [C, n, ...], of all processes, in every process."""
-        mine = self.chosen(value)
-        if mine.shape[1] == 1 and value.shape[1] == 1 and self.edges[-1] != 1:
-            return mine
-        return torch.cat(self.world.gathered(mine), 1)
+        return value if self._for_all(value) else torch.cat(self.world.gathered(self.chosen(value)), 1)
+
+    def _for_all(self, value: Tensor) -> bool:
+        """Return whether a tensor has one row that stands for all."""
+        return value.shape[1] == 1 and self.edges[-1] != 1
 
     def split(self, by_row: Sequence[Tensor | None]) -> list[list[Tensor | None]]:
         """Return the rows of each shard, of tensors [C, N, ...]; what has one row for all goes to every shard whole."""
         edges = self.edges
 
         def rows(value: Tensor | None, start: int, stop: int) -> Tensor | None:
-            if value is None or (value.shape[1] == 1 and edges[-1] != 1):
+            if value is None or self._for_all(value):
                 return value
             return value[:, start:stop].clone()  # the same bits of a product need the same layout
 

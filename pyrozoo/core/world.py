@@ -193,16 +193,6 @@ class World:
         dist.broadcast_object_list(found, src=0)
         return found[0]
 
-    def brought(self, value: Any) -> list[Any]:
-        """Return the values of all processes, in order, in the first; of others an empty list."""
-        if self.size == 1:
-            return [value]
-        import torch.distributed as dist
-
-        found: list[Any] = [None] * self.size if self.rank == 0 else []
-        dist.gather_object(value, found if self.rank == 0 else None, dst=0)
-        return found
-
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
