@@ -52,27 +52,36 @@ def _pair(one: Node, other: Node) -> bool:
 
 
 class Sum:
-    """A sum over the tree that grows shard by shard, or node by node, from the left; it holds a logarithm of them."""
+    """A sum over the tree that grows shard by shard, or node by node, from the left.
+
+    It holds one sum of every level at most, a logarithm of the nodes, and adds in place: what a single shard comes to
+    may be somebody's and stays as it is, sums of several are this object's own.
+    """
 
     def __init__(self) -> None:
         self.parts: list[tuple[Node, list[Tensor]]] = []
+        self.spare: list[list[Tensor]] = []
 
     def add(self, node: Node, values: Sequence[Tensor]) -> None:
-        """Add what a node comes to; the tensors are not kept by who gives them."""
+        """Add what a node comes to; of more shards than one it may be written over."""
         self.parts.append((node, list(values)))
         while len(self.parts) > 1 and _pair(self.parts[-2][0], self.parts[-1][0]):
             (_, right), ((level, place), left) = self.parts.pop(), self.parts.pop()
-            self.parts.append(((level + 1, place // 2), self._together(left, right)))
+            self.parts.append(((level + 1, place // 2), self._together(left, right, level)))
 
-    @staticmethod
-    def _together(left: list[Tensor], right: list[Tensor]) -> list[Tensor]:
-        return [one + other for one, other in zip(left, right, strict=True)]
+    def _together(self, left: list[Tensor], right: list[Tensor], level: int) -> list[Tensor]:
+        """Return the sum of two nodes, the left one of a level: in its memory, or where nobody looks any more."""
+        into: Sequence[Tensor | None] = left if level else self.spare.pop() if self.spare else [None] * len(left)
+        found = [torch.add(one, other, out=out) for one, other, out in zip(left, right, into, strict=True)]
+        if level:
+            self.spare.append(right)
+        return found
 
     def total(self) -> list[Tensor]:
         """Return the sum of all; of a number of shards that is no power of two the last nodes follow one another."""
-        (_, total), *rest = self.parts
+        ((level, _), total), *rest = self.parts
         for _, values in rest:
-            total = self._together(total, values)
+            total, level = self._together(total, values, level), 1
         return total
 
 

@@ -134,6 +134,7 @@ def test_sums_follow_one_tree():
     """Any split of the shards among processes adds up the same bits, which a plain sum would not."""
     generator = torch.Generator().manual_seed(0)
     values = [torch.randn(1000, generator=generator) for _ in range(13)]
+    before = [each.clone() for each in values]
 
     def added(processes: int) -> torch.Tensor:
         total = Sum()
@@ -141,6 +142,7 @@ def test_sums_follow_one_tree():
             mine = Sum()
             for shard in share:
                 mine.add((0, shard), [values[shard]])
+                assert len(mine.parts) + len(mine.spare) <= 5, "a logarithm of the shards"
             assert [node for node, _ in mine.parts] == nodes_of(share)
             for node, parts in mine.parts:
                 total.add(node, parts)
@@ -148,6 +150,7 @@ def test_sums_follow_one_tree():
 
     whole = added(1)
     assert all(torch.equal(added(processes), whole) for processes in (2, 3, 4, 13))
+    assert all(map(torch.equal, values, before)), "sums are made in memory of their own"
     torch.testing.assert_close(whole, torch.stack(values).sum(0))
     assert not torch.equal(whole, torch.stack(values).sum(0))
 

@@ -62,30 +62,34 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         columns = random(self.posterior, m.column_shape, m.column_rate, self.data.shape[1])
         return self.with_rates(rows[0] / rows[1], rows, columns)
 
-    def with_rates(self, theta: Tensor, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Any:
+    def with_rates(self, theta: Tensor | None, rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor]) -> Any:
         """Return the state, q(xi) and q(omega) at their optimum given E theta and E eta where the model has them.
 
         Args:
-            theta: E theta.
+            theta: E theta; None: the model has no q(xi).
             rows: Shape and rate of q(theta).
             columns: Of q(eta).
         """
-        given = rates_given(self.model, theta, columns[0] / columns[1]) if self.model.hierarchical else []
+        given = [] if theta is None else rates_given(self.model, theta, columns[0] / columns[1])
         return self.state_class(*rows, *columns, *(rate for _, rate in given))
 
     def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q(z), then q(theta), q(eta), q(xi), q(omega); return the ELBO of the argument."""
         m, given, columns = self.model, vars(state), self.columns(state)
-        column_factors = columns.log.exp()
+        column_factors, of_all = columns.log.exp(), columns.mean.sum(-2, keepdim=True)
+        whole = self.posterior.whole_vectors(column_factors)
 
         def update(part: Posterior, shape: Tensor, rate: Tensor, xi: Tensor | None) -> tuple[Any, Any]:
             data, rows = part.data, self.rows(shape, rate, xi)
-            of_rows, of_columns, evidence = shared(rows.log.exp(), column_factors, data, (rows.log, columns.log))
-            bound = evidence - expected_total(rows.mean, columns.mean, data) + rows.bound
+            of_rows, of_columns, evidence = shared(
+                rows.log.exp(), column_factors, data, (rows.log, columns.log), whole
+            )  # fmt: skip
+            bound = evidence - expected_total(rows.mean, columns.mean, data, of_all) + rows.bound
             b = expected_rate(m, m.row_shape, m.row_rate, xi)
-            row_shape, row_rate = m.row_shape + of_rows, b + row_exposure(columns.mean, data)
+            row_shape, row_rate = m.row_shape + of_rows, b + row_exposure(columns.mean, data, of_all)
             theta = row_shape / row_rate
-            return (theta, (row_shape, row_rate)), (bound, of_columns, column_exposure(theta, data))
+            kept = theta if m.hierarchical else None
+            return (kept, (row_shape, row_rate)), (bound, of_columns, column_exposure(theta, data))
 
         (theta, rows), (bound, of_columns, exposure) = self.posterior.over_rows(
             update, state.row_shape, state.row_rate, given.get("row_rates_rate")

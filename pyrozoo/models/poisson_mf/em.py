@@ -91,12 +91,14 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, by
         """Do one E-step and M-step; return the objective of the argument."""
         m, eta, tiny = self.model, state.column_factors, torch.finfo(state.row_factors.dtype).tiny
 
+        of_all, whole = eta.sum(-2, keepdim=True), self.posterior.whole_vectors(eta)
+
         def update(part: Posterior, theta: Tensor, xi: Tensor | None) -> tuple[Tensor, Any]:
-            of_rows, of_columns, evidence = shared(theta, eta, part.data)
-            likelihood = evidence - expected_total(theta, eta, part.data)
+            of_rows, of_columns, evidence = shared(theta, eta, part.data, whole=whole)
+            likelihood = evidence - expected_total(theta, eta, part.data, of_all)
             prior = log_prior_of(m, theta, m.row_shape, m.row_rate, xi)
             b = m.row_rate if xi is None else xi.unsqueeze(-1)
-            theta = ((m.row_shape - 1 + of_rows) / (b + row_exposure(eta, part.data))).clamp(min=tiny)
+            theta = ((m.row_shape - 1 + of_rows) / (b + row_exposure(eta, part.data, of_all))).clamp(min=tiny)
             return theta, (of_columns, column_exposure(theta, part.data), likelihood, prior)
 
         theta, (of_columns, exposure, *logs) = self.posterior.over_rows(

@@ -11,12 +11,12 @@ typedef REAL NAME(vector) __attribute__((vector_size(32), aligned(sizeof(REAL)),
 #define VECTOR NAME(vector)
 
 typedef struct {
-  const REAL *theta, *eta, *counts; /* [N, K], [M, width], or [M, K] unless packed, [cell] */
+  const REAL *theta, *eta, *whole, *counts; /* [N, K], [M, K], [M, width] or none, [cell] */
   const long *starts, *columns;     /* [N + 1], [cell] */
   REAL *of_rows, *of_columns;       /* [N, K]; [M, K], or none */
   REAL *scratch;                    /* [thread, (2 + CHUNK + M) width], or without columns less by M width */
   REAL *evidence, *lowest;          /* [block] */
-  long N, M, K, width, blocks, packed;
+  long N, M, K, width, blocks;
 } NAME(shared_given);
 
 /* Dots of a row with the columns of some cells, lane by lane. */
@@ -69,9 +69,9 @@ static inline __attribute__((always_inline)) void NAME(cells)(
     const long cells = MIN(CHUNK, to - start);
     const long *columns = g->columns + start;
     const REAL *counts = g->counts + start;
-    const REAL *eta = g->packed ? g->eta : near;
-    const long *place = g->packed ? columns : in_order;
-    if (!g->packed)
+    const REAL *eta = g->whole ? g->whole : near;
+    const long *place = g->whole ? columns : in_order;
+    if (!g->whole)
       for (long e = 0; e < cells; e++) memcpy(near + e * g->width, g->eta + columns[e] * g->K, g->K * sizeof(REAL));
     NAME(dots)(theta, eta, place, lanes, cells, vectors);
     REAL sum = 0;
@@ -127,29 +127,29 @@ static void NAME(shared_block)(zoo_work *work, long block, long thread) {
   g->lowest[block] = lowest;
   if (!sums) return;
   zoo_turn(work, block);
-  for (long j = 0; j < g->M; j++)
-    for (long k = 0; k < K; k++) g->of_columns[j * K + k] += sums[j * width + k];
+  for (long j = 0; j < g->M; j++) {
+    REAL *restrict to = g->of_columns + j * K;
+    const REAL *restrict from = sums + j * width, *restrict eta = g->eta + j * K;
+    if (g->blocks == 1)
+      for (long k = 0; k < K; k++) to[k] = from[k] * eta[k];
+    else if (block == 0)
+      for (long k = 0; k < K; k++) to[k] = from[k];
+    else if (block < g->blocks - 1)
+      for (long k = 0; k < K; k++) to[k] += from[k];
+    else
+      for (long k = 0; k < K; k++) to[k] = (to[k] + from[k]) * eta[k];
+  }
   zoo_done(work);
 }
 
-/* Of one chain: of_rows [N, K]; of_columns [M, K] unless it is none; sums of x log s, and the lowest s, [block]. Scratch:
-   [M if packed + threads (2 + CHUNK + M, without columns less by M), width], width being K rounded up to whole vectors.
-   Packed: columns are copied to whole vectors once, and not cell by cell. */
-void NAME(shared)(const REAL *theta, const REAL *eta, const long *starts, const long *columns, const REAL *counts,
-                  REAL *of_rows, REAL *of_columns, REAL *evidence, REAL *lowest, REAL *scratch, long N, long M,
-                  long K, long blocks, long packed, long threads) {
+/* Of one chain: of_rows [N, K]; of_columns [M, K] unless it is none; sums of x log s, and the lowest s, [block].
+   Scratch: [threads (2 + CHUNK + M, without columns less by M), width], width being K rounded up to whole vectors.
+   whole: eta in whole vectors, [M, width]; none: they are copied cell by cell. */
+void NAME(shared)(const REAL *theta, const REAL *eta, const REAL *whole, const long *starts, const long *columns,
+                  const REAL *counts, REAL *of_rows, REAL *of_columns, REAL *evidence, REAL *lowest, REAL *scratch,
+                  long N, long M, long K, long blocks, long threads) {
   const long width = (K + LANES - 1) / LANES * LANES;
-  const REAL *whole = eta;
-  if (packed && K < width) {
-    for (long j = 0; j < M; j++)
-      for (long k = 0; k < width; k++) scratch[j * width + k] = k < K ? eta[j * K + k] : 0;
-    whole = scratch;
-  }
-  if (of_columns) memset(of_columns, 0, M * K * sizeof(REAL));
-  NAME(shared_given) given = {theta, whole, counts, starts, columns, of_rows, of_columns,
-                              scratch + (packed ? M * width : 0), evidence, lowest, N, M, K, width, blocks,
-                              packed || K == width};
+  NAME(shared_given) given = {theta, eta, K == width ? eta : whole, counts, starts, columns, of_rows, of_columns,
+                              scratch, evidence, lowest, N, M, K, width, blocks};
   zoo_run(NAME(shared_block), &given, blocks, threads);
-  if (!of_columns) return;
-  for (long i = 0; i < M * K; i++) of_columns[i] *= eta[i];
 }

@@ -35,8 +35,8 @@ BLOCKS, BLOCK_CELLS = 32, 16
 ALONE = 2**20
 """Cells times factors up to which one thread does it: starting more takes longer."""
 
-CHUNK = 64
-"""Cells that the kernel takes at a time."""
+CHUNK, VECTOR = 64, 32
+"""Cells that the kernel takes at a time, and bytes of its vectors."""
 
 LOWEST = {dtype: torch.finfo(dtype).tiny / torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}
 """Below these theta . eta has lost digits, or is 0."""
@@ -75,7 +75,7 @@ def pointwise(
 
 def shared(
     row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets,
-    logs: tuple[Tensor, Tensor] | None = None,
+    logs: tuple[Tensor, Tensor] | None = None, whole: Float[Tensor, "C M W"] | None = None,
 ) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:  # fmt: skip
     """Share every count among the factors in proportion to theta_nk eta_mk.
 
@@ -84,6 +84,7 @@ def shared(
         column_factors: eta, or exp E log eta.
         data: The counts.
         logs: Their logarithms where the caller has them, for when products fall below the range of floats.
+        whole: ``whole_vectors(column_factors)`` where the caller has them.
 
     Returns:
         Expected counts of each row and factor, of each column and factor, and sum of x log s - log x!, in which s has
@@ -93,7 +94,7 @@ def shared(
     if not len(x):
         return torch.zeros_like(row_factors), torch.zeros_like(column_factors), x.new_zeros(len(row_factors))
     if KERNELS.serve(row_factors, column_factors, x):
-        of_rows, of_columns, evidence, lowest = _one_pass(row_factors, column_factors, data)
+        of_rows, of_columns, evidence, lowest = _one_pass(row_factors, column_factors, data, whole=whole)
     else:
         s = pattern.sampled(row_factors, column_factors)
         lowest, ratio = s.min(), x / s
@@ -128,9 +129,22 @@ def _logs(row_factors: Tensor, column_factors: Tensor, logs: tuple[Tensor, Tenso
     return logs or (row_factors.clamp(min=tiny).log(), column_factors.clamp(min=tiny).log())
 
 
+def whole_vectors(column_factors: Float[Tensor, "C M K"]) -> Float[Tensor, "C M W"]:
+    """Return columns with as many zeros behind them as fill the processor's vectors, as the kernel reads them."""
+    more = _width(column_factors) - column_factors.shape[-1]
+    return torch.nn.functional.pad(column_factors, (0, more)).contiguous() if more else column_factors.contiguous()
+
+
+def _width(factors: Float[Tensor, "*b K"]) -> int:
+    """Return how many numbers the fewest whole vectors hold that hold K."""
+    lanes = VECTOR // factors.itemsize
+    return -(-factors.shape[-1] // lanes) * lanes
+
+
 def _one_pass(
-    row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets, columns: bool = True
-) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C _ K"], Float[Tensor, C], Float[Tensor, ""]]:
+    row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets, columns: bool = True,
+    whole: Float[Tensor, "C M W"] | None = None,
+) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C _ K"], Float[Tensor, C], Float[Tensor, ""]]:  # fmt: skip
     """Return sums of rows, of columns (without ``columns`` none), of x log s, and the least s, by the kernel."""
     (C, N, K), (_, M, _), pattern, x = row_factors.shape, column_factors.shape, data.pattern, data.counts
     rows, etas = row_factors.contiguous(), column_factors.contiguous()
@@ -138,15 +152,14 @@ def _one_pass(
     blocks = max(1, min(BLOCKS, len(x) // (BLOCK_CELLS * M)))
     of_rows, of_columns = torch.empty_like(rows), etas.new_empty(C, M if columns else 0, K)
     evidence, lowest = x.new_empty(C, blocks), x.new_empty(C, blocks)
-    width = -(-K // 8) * 8  # at least what whole vectors take
-    packed = M if len(x) > M else 0  # columns are packed into whole vectors once, or cell by cell
-    scratch = x.new_empty(packed + number * (2 + CHUNK + M * columns), width)
-    for theta, eta, *results in zip(rows, etas, of_rows, of_columns, evidence, lowest, strict=True):
-        if not columns:
-            results[1] = None
+    if whole is None and len(x) > M:  # else whole vectors are made cell by cell
+        whole = whole_vectors(etas)
+    scratch = x.new_empty(number * (2 + CHUNK + M * columns), _width(etas))
+    for chain in range(C):
         KERNELS(
-            "shared", x.dtype, theta, eta, pattern.starts, pattern.columns, x, *results, scratch, N, M, K, blocks,
-            int(packed > 0), number,
+            "shared", x.dtype, rows[chain], etas[chain], None if whole is None else whole[chain], pattern.starts,
+            pattern.columns, x, of_rows[chain], of_columns[chain] if columns else None, evidence[chain], lowest[chain],
+            scratch, N, M, K, blocks, number,
         )  # fmt: skip
     return of_rows, of_columns, evidence.sum(-1), lowest.min()
 
@@ -188,12 +201,19 @@ def cell_by_cell(
     return of_rows, of_columns, evidence
 
 
-def row_exposure(column_factors: Float[Tensor, "C M K"], data: Triplets) -> Float[Tensor, "C N_or_1 K"]:
+def row_exposure(
+    column_factors: Float[Tensor, "C M K"], data: Triplets, total: Float[Tensor, "C 1 K"] | None = None
+) -> Float[Tensor, "C N_or_1 K"]:
     """Return E_n times the sum of eta_mk over the columns m observed in row n.
 
     One row stands for all when all are observed, and none has an exposure.
+
+    Args:
+        column_factors: eta.
+        data: The rows.
+        total: The sum of eta over all columns, where the caller has it.
     """
-    total = _exposure(column_factors, data, of_columns=False)
+    total = _exposure(column_factors, data, total, of_columns=False)
     return total if data.exposure is None else total * data.exposure[:, None]
 
 
@@ -202,8 +222,8 @@ def column_exposure(row_factors: Float[Tensor, "C N K"], data: Triplets) -> Floa
     return _exposure(exposed(row_factors, data), data, of_columns=True)
 
 
-def _exposure(factors: Tensor, data: Triplets, *, of_columns: bool) -> Tensor:
-    total = factors.sum(-2, keepdim=True)
+def _exposure(factors: Tensor, data: Triplets, total: Tensor | None = None, *, of_columns: bool) -> Tensor:
+    total = factors.sum(-2, keepdim=True) if total is None else total
     unknown = data.unobserved_pattern
     if unknown is None:
         return total
@@ -213,11 +233,13 @@ def _exposure(factors: Tensor, data: Triplets, *, of_columns: bool) -> Tensor:
 
 
 def expected_total(
-    row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets
-) -> Float[Tensor, C]:
-    """Return the sum of E_n theta_n . eta_m over all observed cells."""
+    row_factors: Float[Tensor, "C N K"], column_factors: Float[Tensor, "C M K"], data: Triplets,
+    of_columns: Float[Tensor, "C 1 K"] | None = None,
+) -> Float[Tensor, C]:  # fmt: skip
+    """Return the sum of E_n theta_n . eta_m over all observed cells; ``of_columns`` as in ``row_exposure``."""
     row_factors = exposed(row_factors, data)
-    total = (row_factors.sum(-2) * column_factors.sum(-2)).sum(-1)
+    of_columns = column_factors.sum(-2, keepdim=True) if of_columns is None else of_columns
+    total = (row_factors.sum(-2) * of_columns.squeeze(-2)).sum(-1)
     unknown = data.unobserved_pattern
     return total if unknown is None else total - unknown.sampled(row_factors, column_factors).sum(-1)
 

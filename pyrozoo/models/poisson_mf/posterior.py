@@ -17,7 +17,7 @@ from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.poisson_mf.factors import rates_given
-from pyrozoo.models.poisson_mf.likelihood import LARGEST_FLOAT32_COUNT, exposed, pointwise
+from pyrozoo.models.poisson_mf.likelihood import LARGEST_FLOAT32_COUNT, exposed, pointwise, whole_vectors
 from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.models.poisson_mf.queries import cell_rates, factors, predictive
 
@@ -63,6 +63,11 @@ class Posterior(HandBuilt):
         theta, eta = (scale * (0.5 + self.uniform(chains, size, K)) for size in (N, M))
         rates = [shape / rate for shape, rate in rates_given(self.model, theta, eta)]
         return dict(zip(self.sites, (theta, eta, *rates), strict=True))
+
+    def whole_vectors(self, column_factors: Float[Tensor, "C M K"]) -> Float[Tensor, "C M W"] | None:
+        """Return columns as the kernel reads them, for all shards of the rows; None: cell by cell it is less work."""
+        cells = len(self.data.values) * self.rows // self.data.shape[0]
+        return whole_vectors(column_factors) if cells > self.data.shape[1] else None
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_n | theta_n, eta) of every row."""
