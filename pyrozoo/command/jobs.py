@@ -44,11 +44,14 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         return complain("torchrun starts the processes of one fit: start task=calibrate without it")
     try:
         there = directory / _prepared(config)
+        from pyrozoo.contracts.shards import USUAL
         from pyrozoo.core.errors import NotApplicable, UserError
         from pyrozoo.store.run_directory import CONFIG, METRICS, write_text
     except KeyboardInterrupt:
         discard(directory, folders)
         raise
+    if launched() and config.get("shards") is None:
+        config.shards = USUAL  # a resumed run has as many, with torchrun or without
     unresolved = OmegaConf.to_yaml(config, resolve=False)
     try:
         if first():

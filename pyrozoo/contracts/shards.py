@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyrozoo.core.draws import evenly
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.world import World, shares
 
@@ -71,6 +72,32 @@ class Shards:
 
         total = self.world.sum(self.share, self.count, map(said, self.share, self.parts, self.split(by_row)))
         return self.joined(rows), rebuilt(like[0], iter(total))
+
+    def holders(self, processes: int) -> range:
+        """Return which of so many processes have some of the shards of this one."""
+        own = self.share
+        held = [
+            i for i, each in enumerate(shares(self.count, processes)) if each.start < own.stop and own.start < each.stop
+        ]
+        return range(held[0], held[-1] + 1)
+
+    def taken(self, values: Sequence[Tensor], processes: int, axis: int = 1, *, chosen: bool = False) -> Tensor:
+        """Return the rows of this process, of what each of its ``holders`` has.
+
+        Args:
+            values: Tensors of each with its rows at an axis, or with one row that stands for all.
+            processes: How many there were.
+            axis: Which axis.
+            chosen: Whether they have those rows alone that are reported on.
+        """
+        if not chosen and values[0].shape[axis] == 1:
+            return values[0]
+        edges, first = edges_of(self.rows, self.count), shares(self.count, processes)[self.holders(processes).start]
+        before, start, stop = (edges[shard] for shard in (first.start, self.share.start, self.share.stop))
+        if chosen:
+            places = evenly(self.rows, self.seen.data.shape[0])
+            before, start, stop = torch.searchsorted(places, torch.tensor([before, start, stop])).tolist()
+        return torch.cat(list(values), axis).narrow(axis, start - before, stop - start).clone()
 
     def chosen(self, value: Tensor) -> Tensor:
         """Return those rows of a tensor [C, N, ...] of this process that are reported on."""

@@ -44,8 +44,8 @@ class Journal:
 
     @classmethod
     def beside(cls, checkpoint: Path, together: World) -> Journal:
-        """Return an empty one; of several processes each has its own."""
-        own = f".{together.rank}" if together.size > 1 else ""
+        """Return an empty one; of several processes each has its own, another number of them others."""
+        own = f".{together.size}.{together.rank}" if together.size > 1 else ""
         return cls(checkpoint.with_name(f"{checkpoint.stem}{own}{LOG}"))
 
     def read(self, state: Mapping[str, int] | None) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from pyrozoo.contracts.fit import Fit, Status
 from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.shards import Shards
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.paths import replacing
@@ -27,7 +29,7 @@ from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.world import World, world
 from pyrozoo.inference.journal import LOG, Journal
-from pyrozoo.inference.state import plain
+from pyrozoo.inference.state import of_rows, plain
 
 
 class Process:
@@ -36,10 +38,16 @@ class Process:
     Attributes:
         total: Iterations at most.
         now: The state, a dataclass of tensors, numbers, strings, lists, dicts, and solver states.
+        shards: Where the rows are that it has something of; None: they are not cut.
+        by_row: The fields of its checkpoint that have a value for every row, [C, N, ...].
+        grown_by_row: What of ``grown`` has a value for every row that is reported on, [C, draw, n, ...].
     """
 
     total: int
     now: Any
+    shards: Shards | None = None
+    by_row: Sequence[str] = ()
+    grown_by_row: Sequence[str] = ()
 
     def start(self) -> None:
         """Make the starting state, from torch's global generator."""
@@ -178,9 +186,8 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
         started = time.perf_counter()  # what a process prepares is part of its time
         journal = None if settings.checkpoint is None else Journal.beside(settings.checkpoint, together)
         if settings.resume:
-            saved = read_part(settings.checkpoint, together)
             assert journal is not None
-            journal.read(saved.get("journal"))
+            saved = read_part(settings.checkpoint, journal, process, together)
             process.restore(saved["process"])
             process.regrow([_of(PROCESS, entry) for entry in journal.entries])
             record.restore(saved, [_of(RECORD, entry) for entry in journal.entries])
@@ -327,39 +334,71 @@ def write_part(path: Path, content: dict[str, Any], iterations: int, together: W
     """
     if together.size == 1:
         _write(path, content)
-        return
-    _write(_part(path, together.rank, iterations), content)
-    together.wait()
+    else:
+        _write(_part(path, together, iterations), content)
+        together.wait()
+        if together.rank == 0:
+            _write(path, {"processes": together.size, "iterations": iterations})
+        together.wait()
     if together.rank == 0:
-        _write(path, {"processes": together.size, "iterations": iterations})
-    together.wait()
-    for old in path.parent.glob(_part(path, together.rank, "*").name):
-        if old != _part(path, together.rank, iterations):
-            old.unlink(missing_ok=True)
+        kept = f"{path.stem}{LOG}" if together.size == 1 else f"{path.stem}.{together.size}."
+        _remove(each for each in _beside(path) if not each.name.startswith(kept))  # another number of processes
+    if together.size > 1:
+        now = _part(path, together, iterations)
+        _remove(each for each in path.parent.glob(_part(path, together, "*").name) if each != now)
 
 
-def read_part(path: Path | None, together: World) -> dict[str, Any]:
-    """Read what this process wrote into a checkpoint.
+def read_part(path: Path | None, journal: Journal, process: Process, together: World) -> dict[str, Any]:
+    """Read what this process wrote into a checkpoint, or what others wrote of its rows when there were fewer or more.
+
+    Args:
+        path: Of the checkpoint.
+        journal: The empty journal of this process, which gets what it held.
+        process: What goes on.
+        together: The processes.
 
     Raises:
-        DataError: No such file, not a checkpoint, or one of another number of processes.
+        DataError: No such file, not a checkpoint, or one of another number of processes and of rows in no shards.
     """
     saved = read_checkpoint(path)
-    processes = saved.get("processes", 1)
-    if processes != together.size:
-        raise DataError(f"{path} was written by {processes} processes; start as many to resume, not {together.size}")
     assert path is not None
-    return saved if processes == 1 else read_checkpoint(_part(path, together.rank, saved["iterations"]))
+    processes, shards = saved.get("processes", 1), process.shards
+    if processes != together.size and shards is None:
+        raise DataError(f"{path} was written by {processes} processes; start as many to resume, not {together.size}")
+    which = [together.rank] if shards is None or processes == together.size else shards.holders(processes)
+    worlds = [World(rank, processes) for rank in which]
+    parts = [saved if processes == 1 else read_checkpoint(_part(path, each, saved["iterations"])) for each in worlds]
+    journals = [journal] if processes == together.size else [Journal.beside(path, each) for each in worlds]
+    for old, part in zip(journals, parts, strict=True):
+        old.read(part.get("journal"))
+    if shards is None or processes == together.size:
+        return parts[0]
+    taken = partial(shards.taken, processes=processes)
+    parts[0]["process"] = of_rows([part["process"] for part in parts], process.by_row, taken)
+    names, taken = [f"{PROCESS}{name}" for name in process.grown_by_row], partial(taken, axis=2, chosen=True)
+    for entries in zip(*(each.entries for each in journals), strict=True):
+        journal.entries.append(of_rows(entries, names, taken))
+        journal.append(journal.entries[-1])
+    return parts[0]
 
 
 def remove_checkpoint(path: Path) -> None:
     """Remove a checkpoint with all of its parts."""
-    for each in (path, *path.parent.glob(_part(path, "*", "*").name), *path.parent.glob(f"{path.stem}*{LOG}")):
+    _remove((path, *_beside(path)))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for each in paths:
         each.unlink(missing_ok=True)
 
 
-def _part(path: Path, rank: int | str, iterations: int | str) -> Path:
-    return path.with_name(f"{path.stem}.{rank}.{iterations}{path.suffix}")
+def _beside(path: Path) -> list[Path]:
+    """Return the parts and journals of a checkpoint, of whatever number of processes."""
+    return [*path.parent.glob(f"{path.stem}.*.*.*{path.suffix}"), *path.parent.glob(f"{path.stem}*{LOG}")]
+
+
+def _part(path: Path, together: World, iterations: int | str) -> Path:
+    return path.with_name(f"{path.stem}.{together.size}.{together.rank}.{iterations}{path.suffix}")
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -62,6 +62,7 @@ class _Optimisation(Process):
     def __init__(self, posterior: Posterior, solver: Solver, restarts: int, max_iterations: int, tol: float):
         self.posterior, self.solver = posterior, solver
         self.restarts, self.total, self.tol = restarts, max_iterations, tol
+        self.shards, self.by_row = posterior.shards, solver.by_row or ()
 
     def start(self) -> None:
         begin = self.solver.init(self.restarts)

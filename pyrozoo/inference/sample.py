@@ -56,6 +56,8 @@ class _Sampling(Process):
 
     def __init__(self, posterior: Posterior, solver: Solver, settings: Sample, megabytes: float | None):
         self.posterior, self.solver, self.settings, self.megabytes = posterior, solver, settings, megabytes
+        self.shards, self.by_row = posterior.shards, solver.by_row or ()
+        self.grown_by_row = () if posterior.shards is None else posterior.by_row
         hidden = posterior.data.hidden
         self.hidden = hidden if hidden is not None and len(hidden.values) else None
         # A state is kept by the step that evaluates it; where that is the step after, one more sweep is needed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -41,6 +42,23 @@ def reported(posterior: Posterior, solver: Solver, state: Any) -> Any:
     assert shards is not None
     rows = {name: shards.gathered(getattr(state, name)) for name in solver.by_row or () if hasattr(state, name)}
     return replace(state, **rows)
+
+
+def of_rows(parts: Sequence[Any], names: Sequence[str], taken: Callable[[list[Tensor]], Tensor]) -> Any:
+    """Return what ``plain`` states of several processes say of the rows of one.
+
+    Args:
+        parts: The states, alike but for rows.
+        names: The fields that have a value for every row; of others the first state's is that of all.
+        taken: From such a field in every state to that of the one.
+    """
+    first = parts[0]
+    if isinstance(first, list):
+        return [of_rows(each, names, taken) for each in zip(*parts, strict=True)]
+    if not isinstance(first, dict):
+        return first
+    each = {key: [part[key] for part in parts] for key in first}
+    return {key: taken(known) if key in names else of_rows(known, names, taken) for key, known in each.items()}
 
 
 def plain(value: Any) -> Any:

@@ -364,6 +364,8 @@ class Run:
             DataError: Data that the model cannot use.
         """
         own, inference = Own.within(config), config["inference"]
+        if (shards := _shards(own)) is not None:
+            config = {**config, "shards": shards}  # whoever resumes the run, with torchrun or without, has as many
         check_names(config["model"] if model is None else {"name": known_as(model)}, inference["name"])
         device = device_of(config["device"]["name"])
         if own.threads is not None:
@@ -374,7 +376,7 @@ class Run:
         config = config if before is None or directory is None else _found(config, before, directory)
         _, reference = verdict_settings(config)
         whole = any(each is not None for each in (data, test, holdout, reference, own.synthetic_given))
-        posterior = _read_in_shards(config, model, own, device, whole=whole)
+        posterior = _read_in_shards(config, model, own, device, shards, whole=whole)
         if posterior is None:
             table = read(
                 config["data"], model, given=data, test=test, holdout=holdout, readings=readings, dtype=own.dtype
@@ -388,7 +390,7 @@ class Run:
             check_reference(model, posterior.data, reference)  # before the work rather than after it
         starts = {"start": start_of(inference["start"], start, posterior)} if "start" in inference else {}
         method = method_of(inference, model.name, config.get("solver") or {}, **starts)
-        posterior, notes = _in_shards(posterior, method, _shards(own))
+        posterior, notes = _in_shards(posterior, method, shards)
         loop = Loop(
             seed=own.seed, progress=own.progress, checkpoint=directory / CHECKPOINT if directory else None,
             checkpoint_every=own.checkpoint_every, resume=resume, megabytes=own.posterior_megabytes,
@@ -439,10 +441,10 @@ def _begin(directory: Path, config: Mapping[str, Any], origin: Origin | None) ->
 
 
 def _read_in_shards(
-    config: Mapping[str, Any], model: Model, own: Own, device: torch.device, *, whole: bool
+    config: Mapping[str, Any], model: Model, own: Own, device: torch.device, shards: int | None, *, whole: bool
 ) -> Posterior | None:
     """Return the posterior of rows that are read shard by shard; None where they are not in shards, or read whole."""
-    if (shards := _shards(own)) is None:
+    if shards is None:
         return None
     # A solver needs no start from elsewhere, and a method that does is no solver.
     plain = {name: value for name, value in config["inference"].items() if name != "start"}

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
 
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.shards import edges_of
-from pyrozoo.core.errors import DataError, NotApplicable, SettingError
+from pyrozoo.contracts.shards import Shards, edges_of
+from pyrozoo.core.draws import evenly
+from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.world import Sum, World, nodes_of, shares
 from pyrozoo.data import shards as module
 from pyrozoo.data.shards import some_rows, split, together
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.inference import loop
 from pyrozoo.inference.state import reported, take
 from pyrozoo.run.fit import Run, configuration
 from tests.case import PAIRS, case, pairs, refused, solver_class
@@ -189,14 +191,14 @@ close()
 """
 
 
-RESUMED = ("zip_mixture", "em"), ("factor_analysis", "gibbs")
-"""One method of each engine, with and without something by row."""
+RESUMED = ("zip_mixture", "em"), ("poisson_mf", "cavi"), ("poisson_mf", "gibbs"), ("factor_analysis", "gibbs")
+"""Methods of each engine, with and without something by row, in states and in draws."""
 
 
-def fingerprints(directory) -> str:
+def fingerprints(directory, methods=SHARDED, runs=(False, True)) -> str:
     """Return a line for every method: a hash of the draws of a short fit, of some also resumed from a checkpoint."""
     lines = []
-    for model, method in SHARDED:
+    for model, method in methods:
         place = directory / f"{model}-{method}"
         place.mkdir(exist_ok=True)
         engine = {"max_iterations": 4, "restarts": 2} if (model, method) in pairs(engine="optimise") else {}
@@ -205,7 +207,7 @@ def fingerprints(directory) -> str:
             model, method, None, {**sizes, **(engine or {"chains": 2, "warmup": 1, "draws": 3}), "rows": 40},
             shards=5, checkpoint_every=3, progress=False,
         )  # fmt: skip
-        for resume in (False, True) if (model, method) in RESUMED else (False,):
+        for resume in runs if (model, method) in RESUMED else (False,):
             fit = Run.from_config(config, directory=place, resume=resume).fit()
             bits = b"".join(fit.draws[site].contiguous().numpy().tobytes() for site in sorted(fit.draws))
             lines.append(f"{model} {method} {hashlib.sha256(bits).hexdigest()} {fit.objective!r}")
@@ -213,7 +215,7 @@ def fingerprints(directory) -> str:
 
 
 def test_two_processes_get_the_bits_of_one(tmp_path):
-    """Also from a checkpoint, which each of them writes for its own rows."""
+    """Also from a checkpoint, which each of them writes for its own rows, and one goes on with."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
@@ -225,8 +227,27 @@ def test_two_processes_get_the_bits_of_one(tmp_path):
     lines = (tmp_path / "two" / "found.txt").read_text().splitlines()
     assert lines == fingerprints(tmp_path / "one").splitlines()
     assert len(lines) == len(set(lines)) + len(RESUMED), "a resumed fit is the fit that was not stopped"
-    checkpoint = tmp_path / "two" / "zip_mixture-em" / "checkpoint.pt"
-    assert "start as many to resume" in refused(DataError, loop.read_part, checkpoint, World())
+    alone = fingerprints(tmp_path / "two", RESUMED, (True,)).splitlines()
+    assert set(alone) < set(lines), "a fit of two processes that one goes on with"
+
+
+def test_rows_of_other_processes_are_taken_up():
+    """Whatever the numbers of processes, rows come in order, those that are reported on, too."""
+    rows, count = torch.arange(50), 7
+    chosen = evenly(50, 20)
+    for before, after in itertools.product((1, 2, 3, 4, 7), repeat=2):
+        worlds = {size: [World(rank, size) for rank in range(size)] for size in (before, after)}
+        seen = SimpleNamespace(data=chosen)
+        own = {size: [Shards(each, count, 50, (), (), seen) for each in worlds[size]] for size in worlds}
+        spans = [(each.share.start * 50 // count, each.share.stop * 50 // count) for each in own[before]]
+        whole = [rows[start:stop][None] for start, stop in spans]
+        some = [chosen[(chosen >= start) & (chosen < stop)][None, None] for start, stop in spans]
+        for values, options, expected in ((whole, {}, rows), (some, {"axis": 2, "chosen": True}, chosen)):
+            found = [
+                each.taken([values[i] for i in each.holders(before)], before, **options).flatten()
+                for each in own[after]
+            ]
+            assert torch.equal(torch.cat(found), expected)
 
 
 def test_methods_of_the_large_models_run_on_shards():
