@@ -130,14 +130,15 @@ def methods(model: str) -> str:
 
 
 def shards(_: str) -> str:
-    """Return the table of models and their methods that run on rows in shards."""
+    """Return the table of models, their methods that run on rows in shards, and those that stream."""
     rows = []
     for model in catalog.models():
-        named = catalog.methods(model)
-        solvers = [name for name in named if catalog.settings("inference", name)["needs"] == "solver"]
-        found = [f"`{name}`" for name in solvers if catalog.part(model, name).Solver.by_row is not None]
-        rows += [[f"`{model}`", ", ".join(found)]] if found else []
-    return table(["model", "methods"], rows)
+        named = [name for name in catalog.methods(model) if catalog.settings("inference", name)["needs"] == "solver"]
+        solvers = {name: catalog.part(model, name).Solver for name in named}
+        sharded = [f"`{name}`" for name, its in solvers.items() if its.by_row is not None]
+        streams = [f"`{name}`" for name, its in solvers.items() if its.streams]
+        rows += [[f"`{model}`", ", ".join(sharded), ", ".join(streams)]] if sharded else []
+    return table(["model", "in many processes", "larger than memory"], rows)
 
 
 def settings(model: str) -> str:

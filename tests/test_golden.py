@@ -43,6 +43,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "pca": {"solver": {"fill": "mean"}},
     "ppca": {"solver": {"fill": "mean"}},
     "stochastic_cavi": {**OPTIMISE, "draws": 30},
+    "stochastic_em": OPTIMISE,
     "svi": SVI,
     "vae": {**SVI, "batch_size": 16},
     "vem": OPTIMISE,

@@ -162,6 +162,7 @@ def test_every_pair_is_found_from_the_folders():
     assert ("zip_mixture", "em") in PAIRS
     assert {method for model, method in PAIRS if model == "zip_mixture"} == {
         "em",
+        "stochastic_em",
         "cavi",
         "gibbs",
         "svi",

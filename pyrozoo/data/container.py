@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, NoReturn, Self
@@ -303,9 +303,18 @@ class Data(abc.ABC):
     def batch(self, index: Tensor) -> Self:
         """Return a minibatch of rows that remembers the size of the whole."""
 
-    def shuffled(self) -> Tensor:
-        """Return a random order of the rows, from torch's global generator."""
-        return torch.randperm(self.shape[0], device=self.values.device)
+    @property
+    def chunks(self) -> int:
+        """Return how many chunks the parts lie in: what is in memory is one."""
+        return 1
+
+    def of_chunk(self, chunk: int) -> Tensor:
+        """Return which parts lie in a chunk."""
+        return torch.arange(self.parts)
+
+    def pieces(self) -> Iterator[Self]:
+        """Go through the rows, each once, as data of their own: what is in memory is one piece."""
+        yield self
 
     def only(self, index: Tensor) -> Self:
         """Return some rows as data of their own, without hidden entries."""

@@ -1,80 +1,118 @@
-"""Lists that stay in their files: a minibatch of rows is read when it is asked for."""
+"""Rows that stay in their files: a minibatch of them is read when it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from pyrozoo.data.container import Data
 from pyrozoo.data.shards import together
-from pyrozoo.data.triplets import Triplets
 
 HELD = 2
 """Chunks that are held at a time: neighbours in an order of rows come from one, or from two."""
 
 
 @dataclass(frozen=True, eq=False)
-class Streamed(Triplets):
-    """Triplets of which only the names of rows and columns are in memory, and where each row is to be found.
+class Chunks:
+    """Where rows are to be found.
 
     Attributes:
-        chunk_of: In which chunk each row is, [N].
-        place_of: Which row of its chunk it is, [N].
-        read: The number of a chunk -> its rows as triplets of their own.
-        numbers: How many numbers there are in all.
+        starts: How many rows there are before each chunk, and at the end how many in all.
+        read: The number of a chunk -> its rows, as data of their own.
+        rows: Which rows lie in the first chunk, in the second, and so on, in order, [N]; None: as they are numbered.
     """
 
-    chunk_of: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    place_of: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-    read: Callable[[int], Triplets] | None = None
+    starts: Tensor
+    read: Callable[[int], Any]
+    rows: Tensor | None = None
+
+    @cached_property
+    def places(self) -> Tensor:
+        """The place of every row among those of all chunks, [N]."""
+        assert self.rows is not None
+        return torch.empty_like(self.rows).scatter_(0, self.rows, torch.arange(len(self.rows)))
+
+    def of(self, chunk: int) -> Tensor:
+        """Return which rows lie in a chunk, [n]."""
+        start, stop = self.starts[chunk : chunk + 2].tolist()
+        return torch.arange(start, stop) if self.rows is None else self.rows[start:stop]
+
+    def where(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return in which chunk some rows are, and which rows of it they are."""
+        place = index if self.rows is None else self.places[index]
+        chunk = torch.searchsorted(self.starts, place, right=True) - 1
+        return chunk, place - self.starts[chunk]
+
+
+@dataclass(frozen=True, eq=False)
+class Streamed(Data):
+    """Data of which only the names of rows and columns are in memory, and where the rows are to be found.
+
+    ``values`` has no row. What is asked for is a minibatch, a choice of rows, or all of them piece by piece.
+
+    Attributes:
+        source: Where the rows are.
+        numbers: How many numbers they have in all.
+    """
+
+    source: Chunks | None = None
     numbers: int = 0
 
-    @classmethod
-    def of_chunks(
-        cls, rows: Sequence[str], columns: Sequence[str], where: tuple[Tensor, Tensor],
-        read: Callable[[int], Triplets], numbers: int, name: str,
-    ) -> Self:  # fmt: skip
-        """Return a list of rows that are read chunk by chunk.
+    @cached_property
+    def _held(self) -> Callable[[int], Any]:
+        assert self.source is not None
+        read, device, dtype = self.source.read, self.values.device, self.values.dtype
+        return lru_cache(HELD)(lambda chunk: read(chunk).to(device, dtype))
 
-        Args:
-            rows: Their names.
-            columns: Names of columns.
-            where: The chunk of each row, [N], and its place there, [N].
-            read: Reads a chunk.
-            numbers: How many numbers there are in all.
-            name: What messages call it.
-        """
-        nothing = torch.zeros(0, 3, dtype=torch.float64)
-        held: Any = lru_cache(HELD)(read)
-        return cls(nothing, rows, columns, name, chunk_of=where[0], place_of=where[1], read=held, numbers=numbers)
+    @property
+    def chunks(self) -> int:
+        """Return how many chunks the rows lie in."""
+        assert self.source is not None
+        return len(self.source.starts) - 1
+
+    def of_chunk(self, chunk: int) -> Tensor:
+        """Return which rows lie in a chunk."""
+        assert self.source is not None
+        return self.source.of(chunk)
+
+    def pieces(self) -> Iterator[Any]:
+        """Go through the rows chunk by chunk."""
+        for chunk in range(self.chunks):
+            yield self._held(chunk)
 
     def batch(self, index: Tensor) -> Any:
         """Return a minibatch of rows, read from their chunks, that remembers the size of the whole."""
-        chunks, parts, places = self.chunk_of[index], [], []
-        for chunk in chunks.unique().tolist():
-            at = (chunks == chunk).nonzero().flatten()
-            parts.append(self._chunk(chunk).only(self.place_of[index[at]]))
-            places.append(at)
-        order = torch.cat(places).argsort() if places else index
-        if not parts:
-            parts = [Triplets(self.values, self.row_labels[:0], self.column_labels, self.name)]
-        found = together(parts).batch(order)
+        assert self.source is not None
+        chunks, place = self.source.where(index.cpu())
+        each, parts, places = chunks.unique().tolist(), [], []
+        if len(each) == 1:
+            found = self._held(each[0]).batch(place)
+        else:
+            for chunk in each:
+                at = (chunks == chunk).nonzero().flatten()
+                parts.append(self._held(chunk).only(place[at]))
+                places.append(at)
+            found = together(parts or [self._held(0).only(place)])
+            found = found.batch(torch.cat(places).argsort() if places else place)
         object.__setattr__(found, "total_rows", self.shape[0])
         object.__setattr__(found, "row_index", index)
         return found
 
-    def _chunk(self, chunk: int) -> Triplets:
-        assert self.read is not None
-        return self.read(chunk).to(self.values.device, self.values.dtype)
+    def only(self, index: Tensor) -> Self:
+        """Return some rows as data of their own, in memory."""
+        found = self.batch(index)
+        object.__setattr__(found, "total_rows", None)
+        object.__setattr__(found, "row_index", None)
+        return found
 
-    def shuffled(self) -> Tensor:
-        """Return a random order of chunks, and of the rows in each: what is read for one minibatch serves the next."""
-        chunks = self.chunk_of.unique()
-        rank = torch.empty(int(chunks.max()) + 1 if len(chunks) else 0, dtype=torch.long)
-        rank[chunks] = torch.randperm(len(chunks))
-        random = torch.randperm(self.shape[0])
-        return random[rank[self.chunk_of[random]].argsort(stable=True)]
+
+@cache
+def streamed(container: Any) -> Any:
+    """Return the class of such data of a container."""
+    name = f"Streamed{container.__name__}"
+    return dataclass(frozen=True, eq=False)(type(name, (Streamed, container), {"__doc__": Streamed.__doc__}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from pyrozoo.data.contained import contained
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.readers.arrow import numeric
 from pyrozoo.data.readers.columnar import table_raw
-from pyrozoo.data.readers.labels import Labels
+from pyrozoo.data.readers.labels import Labels, joined
 from pyrozoo.data.readers.layout import KINDS, Layout, layout_of
 from pyrozoo.data.readers.reading import Entries, Reading
 from pyrozoo.data.readers.row_groups import ENDINGS, Order, RowGroups, parquet_files
 from pyrozoo.data.readers.source import read_raw
 from pyrozoo.data.shards import check_rows, in_shards, own_rows
-from pyrozoo.data.streamed import Streamed
+from pyrozoo.data.streamed import Chunks, Streamed, streamed
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.run.source import PREPARATION, USUAL_HOLDOUT, wanted_of
@@ -106,13 +107,14 @@ class Ranges:
         Args:
             shards: How many shards there are in all.
             world: The processes.
-            stream: Whether to leave the entries of lists in their files until a minibatch asks for them.
+            stream: Whether to leave the rows in their files until a minibatch asks for them.
         """
         if self.listed:
             return self._lists(shards, world, stream)
         rows = self.groups.rows
         check_rows(rows, shards, world)
-        return rows, self._read(self._table, own_rows(rows, shards, world), world)
+        read = self._streamed_table if stream else self._table
+        return rows, self._read(read, own_rows(rows, shards, world), world)
 
     @staticmethod
     def _read(part: Callable[[range], Any], places: Sequence[range], world: World) -> list[Any]:
@@ -121,13 +123,17 @@ class Ranges:
         world.agreed(lambda: found.extend(part(place) for place in places))
         return found
 
+    def _inside(self, place: range) -> dict[int, range]:
+        """Return which lines of each group are among those of a range, of groups that have any."""
+        starts = self.groups.starts.tolist()
+        edges = ((max(place.start, start), min(place.stop, stop)) for start, stop in pairwise(starts))
+        return {i: range(*edge) for i, edge in enumerate(edges) if edge[0] < edge[1]}
+
     def _table(self, place: range) -> Any:
         """Read the lines of a range, as a reading of the whole would."""
-        tables, starts = [], self.groups.starts
-        which = [i for i in range(len(self.groups.groups)) if starts[i] < place.stop and starts[i + 1] > place.start]
-        for i, table in zip(which, self.groups.tables(which), strict=True):
-            start, stop = max(place.start, starts[i]) - starts[i], min(place.stop, starts[i + 1]) - starts[i]
-            tables.append(table.slice(start, stop - start))
+        tables, starts, inside = [], self.groups.starts, self._inside(place)
+        for (i, lines), table in zip(inside.items(), self.groups.tables(inside), strict=True):
+            tables.append(table.slice(lines.start - int(starts[i]), len(lines)))
         raw = table_raw(pa.concat_tables(tables), self.groups.name, "Parquet", self.layout)
         found = read_raw(raw, replace(self.layout, columns=list(self.head.columns)), self.head.wanted)
         found.notes = list(self.head.notes)
@@ -135,6 +141,23 @@ class Ranges:
         if not self.head.numbered:
             return data
         return replace(data, row_labels=Labels(range(place.start, place.stop), "row_"))
+
+    def _streamed_table(self, place: range) -> Streamed:
+        """Return the rows of a range, which stay in their row groups; where a column names them it is read."""
+        lines = list(self._inside(place).values())
+        names: Any = Labels(place, "row_")
+        if not self.head.numbered:
+            names = joined([self._table(each).row_labels for each in lines])
+        starts = torch.tensor([0, *(each.stop - place.start for each in lines)])
+        chunks = Chunks(starts, lambda chunk: self._table(lines[chunk]))
+        return self._left(names, list(self.head.columns), chunks, len(place) * len(self.head.columns))
+
+    def _left(self, rows: Sequence[str], columns: Sequence[str], chunks: Chunks, numbers: int) -> Streamed:
+        """Return rows that are left in their files."""
+        values = torch.zeros(0, 3 if self.listed else len(columns), dtype=torch.float64)
+        about = {"name": self.groups.name, "notes": tuple(self.head.notes)}
+        found: Streamed = streamed(self.container)(values, rows, columns, source=chunks, numbers=numbers, **about)
+        return found
 
     def _lists(self, shards: int, world: World, stream: bool) -> tuple[int, list[Any]]:
         """Read the lines of the rows of each shard: labels are put in one order by all processes together."""
@@ -184,16 +207,16 @@ class Ranges:
     def _streamed(self, place: range, rows: Order, columns: Order, spans: Mapping[int, tuple[int, int]]) -> Streamed:
         """Return the rows of a range, which stay in their row groups; the column that names them is read."""
         layout: Any = self.layout
-        which = _overlapping(spans, place)
-        chunk, there, lines, found = np.zeros(len(place), np.int64), np.zeros(len(place), np.int64), 0, {}
+        which, found, lines = _overlapping(spans, place), dict[int, np.ndarray](), 0
         for i, table in zip(which, self.groups.tables(which, [layout.row]), strict=True):
             at = rows.places(table.column(0))
             at = at[(at >= place.start) & (at < place.stop)] - place.start
-            found[i] = np.unique(at)
-            chunk[found[i]], there[found[i]], lines = i, np.arange(len(found[i])), lines + len(at)
+            if len(at):
+                found[i], lines = np.unique(at), lines + len(at)
+        groups, there = list(found), list(found.values())
 
-        def read(group: int) -> Any:
-            (i, j, values), own = next(self._entries([group], place, rows, columns)), found[group]
+        def read(chunk: int) -> Any:
+            (i, j, values), own = next(self._entries([groups[chunk]], place, rows, columns)), there[chunk]
             names = Labels.of([rows.labels[place.start + row] for row in own.tolist()])
             entries = Entries(np.searchsorted(own, i), names, j, columns.labels, values)
             made = self.container.of_entries(entries, name=self.groups.name, repeated=layout.repeated)
@@ -203,9 +226,9 @@ class Ranges:
                 raise DataError(f"{made.cell(*at)} has no value, and stream=true takes none: leave stream out")
             return made
 
-        where = torch.as_tensor(chunk), torch.as_tensor(there)
-        labels = rows.labels[place.start : place.stop]
-        return Streamed.of_chunks(labels, columns.labels, where, read, 3 * lines, self.groups.name)
+        starts = torch.tensor([0, *np.cumsum([len(own) for own in there])])
+        chunks = Chunks(starts, read, torch.as_tensor(np.concatenate([*there, np.zeros(0, np.int64)])))
+        return self._left(rows.labels[place.start : place.stop], columns.labels, chunks, 3 * lines)
 
     def _entries(
         self, which: Sequence[int], place: range, rows: Order, columns: Order
@@ -241,7 +264,7 @@ def read_in_shards(
         shards: How many there are in all.
         world: The processes.
         like: A tensor on the device and in the precision that is asked for.
-        stream: Whether the entries of lists stay in their files until a minibatch asks for them.
+        stream: Whether the rows stay in their files until a minibatch asks for them.
 
     Raises:
         DataError: The rows cannot be read or used.
@@ -251,28 +274,34 @@ def read_in_shards(
     fraction, seed = settings.get("holdout"), settings.get("seed", 0)
     if fraction is None:
         fraction = USUAL_HOLDOUT if ranges is not None and ranges.container is Ratings else 0.0
-    if stream and (ranges is None or not ranges.listed or fraction):
+    if stream and (ranges is None or fraction):
         raise SettingError(
-            "stream=true reads lists from Parquet files, row group by row group: give data=FILE or FOLDER, "
-            "data.row, data.column and data.value=COLUMN, and data.holdout=0"
+            "stream=true reads Parquet files, row group by row group: give data=FILE or FOLDER and data.holdout=0, of "
+            f"lists data.row, data.column and data.value=COLUMN, and none of data.{', data.'.join(WHOLE)}"
         )
     if ranges is None:
         return None
     rows, parts = ranges.parts(shards, world, stream=stream)
-    if not stream:
-        world.agreed(partial(_check, model, parts))
+    if stream:  # each holds what it has read: there is one of each
+        parts = [part.to(like.device, like.dtype) for part in parts]
+    if not (stream and ranges.listed):  # of lists every chunk is looked at when it is read
+        seen = world.agreed(partial(_check, model, parts))
+        if not ranges.listed:
+            _check_columns(seen, parts[0])
     of = settings.get("holdout_of") or ("listed" if ranges.listed else "all")
     places = zip(parts, own_rows(rows, shards, world), strict=True)
     held = [part.hold_out(fraction, seed_of(seed, place.start), of) if fraction else part for part, place in places]
-    found = in_shards(model, [part.to(like.device, like.dtype) for part in held], rows, shards, world)
-    if isinstance(found.data, Table):
-        _check_columns(found, world)
-    return found
+    moved = held if stream else [part.to(like.device, like.dtype) for part in held]
+    return in_shards(model, moved, rows, shards, world)
 
 
-def _check(model: Model, parts: Sequence[Any]) -> None:
-    for part in parts:
-        Posterior.of(model, _usable(part)).check()
+def _check(model: Model, parts: Sequence[Any]) -> Tensor | None:
+    """Look at all rows of this process; return which columns of a table have a value."""
+    seen = []
+    for piece in (piece for part in parts for piece in part.pieces()):
+        Posterior.of(model, _usable(piece)).check()
+        seen += [piece.observed.any(0)] if isinstance(piece, Table) else []
+    return torch.stack(seen).any(0) if seen else None
 
 
 def _usable(part: Any) -> Any:
@@ -284,11 +313,9 @@ def _usable(part: Any) -> Any:
     return replace(part, values=values)
 
 
-def _check_columns(posterior: Posterior, world: World) -> None:
-    """Raise DataError naming a column that is empty in all shards."""
-    assert posterior.shards is not None
-    seen = [part.data.observed.any(0).cpu() for part in posterior.shards.parts]
-    there = torch.stack([torch.stack(each).any(0) for each in world.gathered(seen)]).any(0)
+def _check_columns(seen: Sequence[Any], like: Any) -> None:
+    """Raise DataError naming a column that is empty in all shards, of what each process has seen."""
+    there = torch.stack(list(seen)).any(0)
     if not there.all():
-        label = posterior.data.column_labels[int((~there).nonzero()[0])]
-        raise DataError(f"{posterior.data.name}: column {label!r} has no value in any row; leave it out (data.exclude)")
+        label = like.column_labels[int((~there).nonzero()[0])]
+        raise DataError(f"{like.name}: column {label!r} has no value in any row; leave it out (data.exclude)")

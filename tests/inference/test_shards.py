@@ -46,10 +46,11 @@ VARIANTS = {
 }
 """Model -> settings of models, and of solvers, with which solvers go other ways."""
 
-OPTIONS = {"stochastic_cavi": {"batch_size": 10**6, "local_tol": 0.0}}
+OPTIONS = {"stochastic_cavi": {"batch_size": 10**6, "local_tol": 0.0}, "stochastic_em": {"batch_size": 10**6}}
 """Options under which a method does the same with rows in shards."""
 
-REFUSED = {("cavi", "overdispersed"), ("mle", "hierarchical"), ("em", "solver.missing"), ("cavi", "solver.missing")}
+REFUSED = {("cavi", "overdispersed"), ("mle", "hierarchical")}
+REFUSED |= {(method, "solver.missing") for method in ("em", "stochastic_em", "cavi")}
 """Methods that cannot have a setting."""
 
 CASES = [

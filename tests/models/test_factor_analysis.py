@@ -157,6 +157,7 @@ CASE = Case(
     larger={"rows": 300, "columns": 8},
     settings={
         "em": {"restarts": 3},
+        "stochastic_em": {"restarts": 3},
         "cavi": {"restarts": 3},
         "gibbs": {"warmup": 100, "draws": 300, "thin": 1},
         "svi": {"max_steps": 300, "restarts": 2, "restart_steps": 20, "window": 100, "draws": 200,

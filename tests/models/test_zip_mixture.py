@@ -115,6 +115,7 @@ CASE = Case(
     larger={"rows": 400, "columns": 8},
     settings={
         "em": {"restarts": 5},
+        "stochastic_em": {"restarts": 3},
         "cavi": {"restarts": 5},
         "gibbs": {"warmup": 100, "draws": 300, "thin": 1},
         "svi": {

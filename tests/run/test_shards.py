@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from unittest import mock
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.contracts.minibatches import Left
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.world import World
@@ -127,14 +129,62 @@ def test_a_stream_reads_every_row_group_once_in_a_pass(entries):
     assert list(one.row_labels) == list(other.row_labels)
     assert (one.total_rows, part.numbers) == (40, 600)
     with seeded(0):
-        order = part.shuffled()
+        order, left = Left.all_of(part).next(part, 41)
+    assert len(left.rows) == len(left.chunks) == 0
     assert sorted(order.tolist()) == list(range(40))
-    assert len(part.chunk_of[order].unique_consecutive()) == 8  # the file has so many row groups
+    assert len(part.source.where(order)[0].unique_consecutive()) == 8  # the file has so many row groups
     settings = {"num_factors": 2, "holdout": 0.0, **columns, **QUICK, "shards": 1}
     settings["solver"] = {"batch_size": 100, "local_tol": 0.0}
     streamed = pyrozoo.fit("poisson_mf", "stochastic_cavi", entries, **settings, stream=True)
     held = pyrozoo.fit("poisson_mf", "stochastic_cavi", entries, **settings)
     assert streamed.objective == pytest.approx(held.objective, rel=1e-9)
+
+
+def in_order():
+    """Let minibatches come as rows are numbered, in memory and in files."""
+    return mock.patch.object(torch, "randperm", torch.arange)
+
+
+TABLES = [("zip_mixture", {"num_components": 2}), ("factor_analysis", {"num_factors": 2})]
+
+
+@pytest.mark.parametrize(("model", "own"), TABLES, ids=[model for model, _ in TABLES])
+def test_a_streamed_table_gives_the_bits_of_one_in_memory(folder, model, own):
+    """Of the same minibatches, which go across row groups, with holes; and memory holds two row groups."""
+    settings = {"holdout": 0.0, "solver": {"batch_size": 9}, **QUICK, "shards": 1, **own}
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+    most, table = 0, Ranges._table
+
+    def counted(self, place):
+        nonlocal most
+        found = table(self, place)
+        alive.add(found.values)
+        most = max(most, sum(map(len, alive)))
+        return found
+
+    with in_order():
+        held = pyrozoo.fit(model, "stochastic_em", folder, **settings)
+        with mock.patch.object(Ranges, "_table", counted):
+            streamed = pyrozoo.fit(model, "stochastic_em", folder, **settings, stream=True)
+    same(held, streamed)
+    assert len(held.trace) == 10
+    assert most <= 3 * 7  # two are held, and one is being read
+
+
+def test_names_and_mistakes_of_a_streamed_table(folder, tmp_path):
+    tables = {path: pq.read_table(path) for path in folder.glob("*")}
+    for path, table in tables.items():
+        names = pa.array([f"{path.stem}{i}" for i in range(len(table))])
+        pq.write_table(table.add_column(0, "site", names), path, row_group_size=7)
+    settings = {"num_components": 2, "holdout": 0.0, **QUICK, "shards": 1, "stream": True}
+    fit = pyrozoo.fit("zip_mixture", "stochastic_em", folder, **settings)
+    assert list(fit.data.row_labels)[29:31] == ["a29", "b0"]
+    for path, table in tables.items():
+        pq.write_table(table.set_column(1, "c1", pa.nulls(len(table), pa.float64())), path, row_group_size=7)
+    assert "'c1'" in refused(DataError, pyrozoo.fit, "zip_mixture", "stochastic_em", folder, **settings)
+    for path, table in tables.items():
+        pq.write_table(table.set_column(1, "c1", pa.array(np.full(len(table), 0.5))), path, row_group_size=7)
+    assert "0.5" in refused(DataError, pyrozoo.fit, "zip_mixture", "stochastic_em", folder, **settings)
 
 
 def test_what_cannot_be_streamed_is_refused(entries):

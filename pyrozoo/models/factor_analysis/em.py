@@ -8,7 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.solver import Info, PointSolver
+from pyrozoo.core.draws import Values
 from pyrozoo.models.factor_analysis.expansion import expansion
+from pyrozoo.models.factor_analysis.likelihood import Moments
 from pyrozoo.models.factor_analysis.posterior import Posterior
 from pyrozoo.models.factor_analysis.regression import Prior
 
@@ -40,13 +42,30 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, st
         columns = self.layout.known(vars(state))
         moments = self.posterior.moments(columns)
         objective = moments.evidence + self.prior.log_density(columns.coefficients, state.noise_variance)
-        found = self.prior.regress(moments)
+        sites, _ = self.maximise(moments)
+        return State(**sites), Info(objective)
+
+    def maximise(
+        self, moments: Moments, squares: Float[Tensor, "C D"] | None = None,
+        observations: Float[Tensor, "C D"] | None = None,
+    ) -> tuple[Values, Float[Tensor, "C A A"]]:  # fmt: skip
+        """Do the M-step, given what all rows tell of the columns.
+
+        Args:
+            moments: What they tell.
+            squares: Sums of squares of the columns where they are not the layout's.
+            observations: Observed values of the columns where they are not the layout's.
+
+        Returns:
+            The sites, and what the expansion makes of E[a]: a times it is what the factors are from now on.
+        """
+        found, like = self.prior.regress(moments, squares, observations), self.layout.offset
         noise = found.scale / (found.degrees + found.mean.shape[-1] + 2)
         beta = found.mean.clone()
         beta[..., -1] += self.layout.offset
-        turn, _ = expansion(
+        turn, unturn = expansion(
             moments.total.double(), beta.mT @ (beta / noise.unsqueeze(-1)), self.kappa, self.model.mean_precision,
             float(self.posterior.rows),
         )  # fmt: skip
-        beta = (beta @ turn.mT).to(state.mean)
-        return State(beta[..., :-1], beta[..., -1], noise.to(state.mean)), Info(objective)
+        beta = (beta @ turn.mT).to(like)
+        return {"loadings": beta[..., :-1], "mean": beta[..., -1], "noise_variance": noise.to(like)}, unturn

@@ -47,9 +47,9 @@ class Posterior(HandBuilt):
     """What columns are held above, of some rows of many; None: their observed means."""
 
     def of_shard(self, data: Table) -> Posterior:
-        """Return the posterior of one shard of the rows, whose columns are held above what those of others are."""
+        """Return the posterior of some of the rows, whose columns are held above what those of others are."""
         found = super().of_shard(data)
-        found.offset = self.layout.offset
+        found.offset = self.layout.offset if self.offset is None else self.offset
         return found
 
     @cached_property
@@ -64,8 +64,14 @@ class Posterior(HandBuilt):
             return self.layout
 
         def said(part: Posterior) -> tuple[Tensor, Tensor, Tensor]:
-            codes = torch.randint(2**62, (len(part.layout.sizes),)).to(part.layout.group)
-            return codes[part.layout.group], part.layout.observations.double(), part.layout.squares
+            found = []
+            for layout in (
+                part.layout if data is part.data else part.of_shard(data).layout for data in part.data.pieces()
+            ):
+                codes = torch.randint(2**62, (len(layout.sizes),)).to(layout.group)
+                found.append((codes[layout.group], layout.observations.double(), layout.squares))
+            codes, observations, squares = (torch.stack(each).sum(0) for each in zip(*found, strict=True))
+            return codes, observations, squares
 
         # Columns of one group in every shard, and they alone, have the same sum of random numbers.
         codes, observations, squares = self.total(said)
@@ -84,16 +90,20 @@ class Posterior(HandBuilt):
         """
         whole = self.columns
 
-        def said(part: Posterior) -> tuple[Any, Any]:
-            layout = part.layout
-            found = layout.moments(columns if layout is whole else whole.regrouped(columns, layout), draw=draw)
-            assert found.factors is not None
-            groups = found.groups if layout is whole else found.groups[:, layout.group[whole.firsts]]
-            factors = found.factors[:, layout.back] if draw else None
-            return factors, (groups, found.cross, found.total, found.evidence)
+        def said(part: Posterior) -> tuple[Any, Moments]:
+            found = part.said(columns, whole, draw=draw)
+            return found.factors, replace(found, factors=None)
 
-        factors, (groups, cross, total, evidence) = self.over_rows(said)
-        return Moments(groups, cross, total, factors, evidence)
+        factors, found = self.over_rows(said)
+        return replace(found, factors=factors)
+
+    def said(self, columns: Columns, whole: Layout, *, draw: bool = False) -> Moments:
+        """Return what these rows tell of the columns of all rows (``moments``), the groups being those of these."""
+        layout = self.layout
+        found = layout.moments(columns if layout is whole else whole.regrouped(columns, layout), draw=draw)
+        assert found.factors is not None
+        groups = found.groups if layout is whole else found.groups[:, layout.group[whole.firsts]]
+        return replace(found, groups=groups, factors=found.factors[:, layout.back] if draw else None)
 
     def check(self) -> None:
         """Raise DataError unless every column has a value and no value is too large to square."""

@@ -114,8 +114,8 @@ class Prior:
         return regression.log_density(beta.double(), noise_variance.double()).to(beta.dtype)
 
     def regress(
-        self, moments: Moments, squares: Float[Tensor, "C D"] | None = None, *,
-        residual: Callable[[Tensor, Tensor], Tensor] | None = None,
+        self, moments: Moments, squares: Float[Tensor, "C D"] | None = None,
+        observations: Float[Tensor, "C D"] | None = None, *, residual: Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> Regression:  # fmt: skip
         """Regress the columns on the rows' factors.
 
@@ -123,7 +123,8 @@ class Prior:
 
         Args:
             moments: What the rows tell.
-            squares: Sums of squares of the columns where they are not the layout's (imputed cells).
+            squares: Sums of squares of the columns where they are not the layout's (imputed cells, some of the rows).
+            observations: Observed values of the columns where they are not the layout's (some of the rows).
             residual: When the factors are known, what adds up squared residuals, [C, K], given coefficients [C, K, A]
                 and columns [K], where their sum cancelled in single precision.
         """
@@ -140,7 +141,7 @@ class Prior:
                 scale[:, lost] = residual(beta, lost) + self.away(beta, lost) + self.scale
             elif len(lost):
                 log.warning("%d columns have noise too small for dtype=float32; use dtype=float64", len(lost))
-        degrees = self.degrees + self.layout.observations.double()
+        degrees = self.degrees + (self.layout.observations if observations is None else observations).double()
         # Never below what the prior alone contributes: everything added to it is a sum of squares.
         return Regression(self.layout, factor, mean, scale.clamp(min=self.scale), degrees)
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.contracts import minibatches
+from pyrozoo.contracts.minibatches import Minibatch, toward
 from pyrozoo.contracts.solver import Info
-from pyrozoo.core.settings import Settings, between, not_negative, whole
+from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.models.poisson_mf import cavi
 from pyrozoo.models.poisson_mf.factors import expected_rate, fit_rows, rates_rate
 from pyrozoo.models.poisson_mf.likelihood import column_exposure
@@ -21,21 +23,14 @@ FINAL_STEPS = 200
 
 
 @dataclass(frozen=True)
-class Options(Settings):
-    """What the solver can be told.
+class Options(minibatches.Options):
+    """What the solver can be told, beside how q(eta) moves.
 
     Attributes:
-        batch_size: Rows per minibatch.
-        delay: tau, how much early minibatches are held back, not negative.
-        forgetting: kappa, in (0.5, 1], how fast later ones count for less.
         local_steps: Most updates of q(theta_n) per minibatch.
         local_tol: Mean relative change of E theta_n below which they stop.
     """
 
-    prefix: ClassVar[str] = "solver."
-    batch_size: int = whole()
-    delay: float = not_negative()
-    forgetting: float = between(0.5, 1, "(]")
     local_steps: int = whole()
     local_tol: float = not_negative()
 
@@ -91,38 +86,24 @@ class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State
     def step(self, state: Any) -> tuple[Any, Info]:
         """Pass over all rows in a random order of minibatches; return the estimate of the ELBO."""
         total = self.data.values.new_zeros(len(state.seen))
-        batches = -(-self.posterior.rows // self.options.batch_size)
-        order, _ = self.posterior.over_rows(self._shuffled)
-        for number in range(batches):
-            state, bound = self.see(state, order, number, batches)
+        for batch in minibatches.minibatches(self.posterior, self.options.batch_size):
+            state, bound = self.see(state, batch)
             total = total + bound
         return state, Info(total + self.columns(state).bound)
 
-    def _shuffled(self, part: Posterior) -> tuple[Tensor, tuple[()]]:
-        return part.data.shuffled()[None], ()
-
-    def _batch(self, order: Tensor, number: int, batches: int) -> Tensor:
-        """Return the rows of a minibatch: so many at a time, or of every shard its part of them."""
-        if self.posterior.shards is None:
-            return order.split(self.options.batch_size)[number]
-        return order[len(order) * number // batches : len(order) * (number + 1) // batches]
-
-    def see(self, state: Any, order: Tensor, number: int, batches: int) -> tuple[Any, Float[Tensor, C]]:
+    def see(self, state: Any, batch: Minibatch) -> tuple[Any, Float[Tensor, C]]:
         """Fit the rows of a minibatch and move q(eta); return their part of the bound."""
         m, own, columns = self.model, self.options, self.columns(state)
 
-        def fitted(part: Posterior, order: Tensor) -> tuple[Tensor, ...]:
-            batch = part.data.batch(self._batch(order[0], number, batches))
-            rows = fit_rows(m, columns.log, columns.mean, batch, steps=own.local_steps, tol=own.local_tol)
-            seen = rows.bound.new_tensor(float(batch.shape[0]))
-            return rows.of_columns, column_exposure(rows.shape / rows.rate, batch), rows.bound, seen
+        def fitted(part: Posterior) -> tuple[Tensor, ...]:
+            rows = fit_rows(m, columns.log, columns.mean, part.data, steps=own.local_steps, tol=own.local_tol)
+            return rows.of_columns, column_exposure(rows.shape / rows.rate, part.data), rows.bound
 
-        of_columns, exposure, bound, seen = self.posterior.total(fitted, order)
-        scale = self.posterior.rows / seen
-        rho = (state.seen + 1 + own.delay).pow(-own.forgetting)[:, None, None]
+        (of_columns, exposure, bound), scale = batch.total(fitted)
         d = expected_rate(m, m.column_shape, m.column_rate, vars(state).get("column_rates_rate"))
-        shape = state.column_shape + rho * (m.column_shape + scale * of_columns - state.column_shape)
-        rate = state.column_rate + rho * (d + scale * exposure - state.column_rate)
+        rho = own.weight(state.seen)
+        shape = toward(state.column_shape, m.column_shape + scale * of_columns, rho)
+        rate = toward(state.column_rate, d + scale * exposure, rho)
         return self.of_columns(shape, rate, state.seen + 1), bound
 
     def of_columns(self, shape: Tensor, rate: Tensor, seen: Tensor) -> Any:

@@ -12,6 +12,7 @@ from torch.distributions import Dirichlet
 
 from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Info
+from pyrozoo.core.draws import Values
 from pyrozoo.models.zip_mixture.likelihood import Parameters, Sums, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from pyrozoo.models.zip_mixture.overdispersion import best_rate, best_size
@@ -73,28 +74,33 @@ class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, st
 
     def step(self, state: State) -> tuple[State, Info]:
         """Do one E-step and M-step; return the objective of the argument."""
-        m, alpha, known = self.model, self.posterior.alpha, Parameters.of(vars(state))
+        known = Parameters.of(vars(state))
         sums, evidence = self.posterior.total(lambda part: part.layout.expect(known))
+        return self.state_class(**self.maximise(state, sums)), Info(evidence + log_prior(self.model, state))
+
+    def maximise(self, state: State, sums: Sums) -> Values:
+        """Do the M-step: return the sites, given expected sums over all rows, and the state that they were taken at."""
+        m, alpha = self.model, self.posterior.alpha
         # pi_k prop. to sum_i r_ik + alpha_k - 1
         weights = (sums.counts + alpha - 1) / (self.posterior.rows + alpha.sum() - m.num_components)
         # omega_kd = (sum r b + a0 - 1) / (sum_{observed} r + a0 + b0 - 2); 0/0, a component without rows under a flat
         # prior, keeps its value
         free = sums.seen + (m.on_prob_alpha + m.on_prob_beta - 2)
         on_prob = torch.where(free > 0, (sums.on + m.on_prob_alpha - 1) / free, state.on_prob).clamp(0, 1)
-        new = self.state_class(weights.clamp(min=0), on_prob, *self.best_rates(state, sums))
-        return new, Info(evidence + log_prior(m, state))
+        return {"weights": weights.clamp(min=0), "on_prob": on_prob, **self._best_rates(state, sums)}
 
-    def best_rates(self, state: State, sums: Sums) -> tuple[Tensor, ...]:
+    def _best_rates(self, state: State, sums: Sums) -> Values:
         """Return the rates, and the sizes where counts are negative binomial, that the M-step comes to."""
         m, tiny = self.model, torch.finfo(sums.total.dtype).tiny
         # lambda_kd = (sum r x + e0 - 1) / (sum r b E g + f0), never below the smallest float: 0 * log 0 is no number
         rate = ((sums.total + m.rate_shape - 1) / (sums.exposed + m.rate_rate)).clamp(min=tiny)
         if not isinstance(state, OverdispersedState):
-            return (rate,)
+            return {"rate": rate}
         # Of the two ways to fill in what is missing, g or lambda g, the one that knows more of lambda.
         apart = state.size > state.rate * self.posterior.mean_exposure
         rate = torch.where(apart, rate, best_rate(m, state.rate, state.size, sums).clamp(min=tiny))
-        return rate, best_size(m, state.size, sums, torch.where(apart, 1.0, state.rate / rate)).clamp(min=tiny)
+        size = best_size(m, state.size, sums, torch.where(apart, 1.0, state.rate / rate)).clamp(min=tiny)
+        return {"rate": rate, "size": size}
 
     def bound_terms(self, state: State) -> dict[str, Float[Tensor, C]]:
         """Return the four terms of the bound with q(z, b) at its optimum; their sum is the objective.
