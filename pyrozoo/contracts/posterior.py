@@ -145,6 +145,11 @@ class Posterior:
         """How many rows there are, in all shards."""
         return self.data.shape[0] if self.shards is None else self.shards.rows
 
+    @property
+    def reported(self) -> Posterior:
+        """The posterior of the rows that a report looks at: all, or an even choice of rows in shards."""
+        return self if self.shards is None else self.shards.seen
+
     def over_rows(self, function: Callable[..., tuple[Any, Any]], *by_row: Tensor | None) -> tuple[Any, Any]:
         """Do for all rows what needs nothing of other rows, and add up what they say together.
 

@@ -16,6 +16,7 @@ from pyrozoo.core.seeds import seeded
 from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.inference.loop import Process, drive, fit_of
 from pyrozoo.inference.optimise import keep_draws
+from pyrozoo.inference.state import reported
 from pyrozoo.math.mixture import RunningPrediction
 
 
@@ -73,7 +74,11 @@ class Direct(Method):
         solver: Solver = self.part(posterior, **self.options)
         process = _Direct(solver, self.max_iterations, self.tol)
         run = drive(process, loop, self.name)
-        objective, answer = float(run.trace["objective"].iloc[-1]), solver.answer(process.now)
+        state = process.now
+        if posterior.shards is not None:
+            state, posterior = reported(posterior, solver, state), posterior.reported
+            solver = solver.of_reported(posterior, **self.options)
+        objective, answer = float(run.trace["objective"].iloc[-1]), solver.answer(state)
         fit = fit_of(
             self, posterior, run, loop,
             {"objective": [objective], "iterations": [run.iterations], "status": [run.status]},
@@ -81,7 +86,7 @@ class Direct(Method):
             expectations={name: value[0] for name, value in answer.expectations.items()},
         )  # fmt: skip
         if solver.kind == "exact":
-            keep_draws(fit, solver, process.now, self.draws, loop)
+            keep_draws(fit, solver, state, self.draws, loop)
         else:
             with seeded(loop.seed):
                 fit.draws = Draws({site: value.unsqueeze(1) for site, value in answer.draws().items()})

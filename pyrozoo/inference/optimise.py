@@ -177,7 +177,7 @@ class Optimise(Method):
             codes[now.active] = STATUSES.index("interrupted")
         state = take(process.final(), torch.tensor([best]))
         if posterior.shards is not None:
-            state, posterior = reported(posterior, solver, state), posterior.shards.seen
+            state, posterior = reported(posterior, solver, state), posterior.reported
             solver = solver.of_reported(posterior, **self.options)
         state = solver.finish(state)
         answer = solver.answer(state)

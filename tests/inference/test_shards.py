@@ -25,12 +25,13 @@ from pyrozoo.data import shards as module
 from pyrozoo.data.shards import some_rows, split, together
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.inference.state import reported, take
+from pyrozoo.run import catalog
 from pyrozoo.run.fit import Run, configuration
 from tests.case import PAIRS, case, pairs, refused, solver_class
 
 SHARDED = [
     (model, method)
-    for model, method in (*pairs(engine="optimise"), *pairs(engine="sample"))
+    for model, method in (*pairs(engine="optimise"), *pairs(engine="sample"), *pairs(engine="direct"))
     if solver_class(model, method).by_row is not None
 ]
 VARIANTS = {
@@ -46,11 +47,18 @@ VARIANTS = {
 }
 """Model -> settings of models, and of solvers, with which solvers go other ways."""
 
-OPTIONS = {"stochastic_cavi": {"batch_size": 10**6, "local_tol": 0.0}, "stochastic_em": {"batch_size": 10**6}}
+FILLED = {"fill": "mean"}
+OPTIONS = {
+    "stochastic_cavi": {"batch_size": 10**6, "local_tol": 0.0}, "stochastic_em": {"batch_size": 10**6},
+    "pca": FILLED, "ppca": FILLED,
+}  # fmt: skip
 """Options under which a method does the same with rows in shards."""
 
+AXES = "pca", "ppca"
+"""Methods whose loadings have any sign."""
+
 REFUSED = {("cavi", "overdispersed"), ("mle", "hierarchical")}
-REFUSED |= {(method, "solver.missing") for method in ("em", "stochastic_em", "cavi")}
+REFUSED |= {(method, "solver.missing") for method in ("em", "stochastic_em", "cavi", *AXES)}
 """Methods that cannot have a setting."""
 
 CASES = [
@@ -97,6 +105,8 @@ def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
         torch.testing.assert_close(found.objective, info.objective, rtol=1e-12, atol=1e-9)
     for name, value in vars(one).items():
         theirs = getattr(other, name).expand_as(value)
+        if name == "loadings" and method in AXES:
+            value, theirs = value @ value.mT, theirs @ theirs.mT
         if whole.kind != "samples":
             torch.testing.assert_close(theirs, value, rtol=1e-11, atol=1e-12)
             continue
@@ -107,7 +117,7 @@ def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
 
 @pytest.mark.parametrize(("model", "method"), SHARDED)
 def test_a_start_on_shards_has_the_shape_of_one_on_all_rows(model, method):
-    whole, shards = (solver_class(model, method)(each) for each in posteriors(model, {}))
+    whole, shards = (solver_class(model, method)(each, **OPTIONS.get(method, {})) for each in posteriors(model, {}))
     with seeded(0):
         one, other = whole.init(2), shards.init(2)
     assert {name: value.shape for name, value in vars(one).items()} == {
@@ -118,19 +128,34 @@ def test_a_start_on_shards_has_the_shape_of_one_on_all_rows(model, method):
             assert getattr(other, name).shape[1] in (1, 50)
 
 
-@pytest.mark.parametrize(("model", "method"), [("factor_analysis", "cavi"), ("zip_mixture", "cavi")])
-def test_what_is_reported_is_the_q_of_all_rows(model, method):
-    _, posterior = posteriors(model, {})
-    solver = solver_class(model, method)(posterior)
+@pytest.mark.parametrize("model", ["factor_analysis", "zip_mixture", "gaussian_mf"])
+def test_what_is_reported_is_the_q_of_all_rows(model):
+    variant = {"hierarchical": True} if model == "gaussian_mf" else {}  # what stands above rows has seen all of them
+    _, posterior = posteriors(model, variant)
+    solver = solver_class(model, "cavi")(posterior)
     with seeded(0):
         state, _ = solver.step(solver.init(2))
-    other = solver.of_reported(posterior.shards.seen)
-    assert other.posterior is posterior.shards.seen
+    other = solver.of_reported(posterior.reported)
+    assert other.posterior is posterior.reported
     draws = []
     for each, at in ((solver, state), (other, reported(posterior, solver, state))):
         with seeded(1):
             draws.append(each.answer(at).draws())
     assert all(torch.equal(draws[0][site], draws[1][site]) for site in draws[0])
+
+
+def test_what_stands_above_rows_has_seen_all_of_them():
+    with mock.patch.object(module, "MOST_REPORTED", 90):
+        _, posterior = posteriors("gaussian_mf", {"hierarchical": True})
+    assert posterior.reported.rows < 50
+    solver = solver_class("gaussian_mf", "cavi")(posterior)
+    with seeded(0):
+        state, _ = solver.step(solver.init(2))
+    seen = reported(posterior, solver, state)
+    q = solver.of_reported(posterior.reported).answer(seen).q
+    assert seen.rows.shape[1] == posterior.reported.rows
+    assert q.noise_shape == solver.noise_shape
+    assert q.above("row").degrees == posterior.model.wishart_degrees + 50
 
 
 def test_sums_follow_one_tree():
@@ -196,17 +221,25 @@ RESUMED = ("zip_mixture", "em"), ("poisson_mf", "cavi"), ("poisson_mf", "gibbs")
 """Methods of each engine, with and without something by row, in states and in draws."""
 
 
+ENGINES = {
+    "optimise": {"max_iterations": 4, "restarts": 2},
+    "sample": {"chains": 2, "warmup": 1, "draws": 3},
+    "direct": {},
+}
+"""Engine -> settings of short fits."""
+
+
 def fingerprints(directory, methods=SHARDED, runs=(False, True)) -> str:
     """Return a line for every method: a hash of the draws of a short fit, of some also resumed from a checkpoint."""
     lines = []
     for model, method in methods:
         place = directory / f"{model}-{method}"
         place.mkdir(exist_ok=True)
-        engine = {"max_iterations": 4, "restarts": 2} if (model, method) in pairs(engine="optimise") else {}
+        engine = ENGINES[catalog.settings("inference", method)["engine"]]
         sizes = {name: value for name, value in case(model).larger.items() if name != "rows"}
         config = configuration(
-            model, method, None, {**sizes, **(engine or {"chains": 2, "warmup": 1, "draws": 3}), "rows": 40},
-            shards=5, checkpoint_every=3, progress=False,
+            model, method, None, {**sizes, **engine, "rows": 40},
+            shards=5, checkpoint_every=3, progress=False, solver=FILLED if method in AXES else {},
         )  # fmt: skip
         for resume in runs if (model, method) in RESUMED else (False,):
             fit = Run.from_config(config, directory=place, resume=resume).fit()

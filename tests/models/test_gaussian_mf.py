@@ -410,12 +410,12 @@ def test_expected_residuals_are_those_of_draws_from_q():
     solver = cavi.Solver(Posterior.of(MODEL, data))
     state = start(solver, 1, 5)
     blocks = {side: solver.block(state, side) for side in point.SIDES}
-    found = solver.listed.regress("column", blocks["row"])
+    found = solver.posterior.listed.regress("column", blocks["row"])
     total, first = residuals(blocks["column"], found)
     with seeded(2):
         draws = solver.answer(take(state, torch.zeros(20_000, dtype=torch.long))).draws()
     i, j = data.values[:, :2].long().unbind(1)
-    rest = data.counts - solver.listed.centre - draws["row_offsets"][:, i] - draws["column_offsets"][:, j]
+    rest = data.counts - solver.extent.centre - draws["row_offsets"][:, i] - draws["column_offsets"][:, j]
     rest = rest - (draws["row_factors"][:, i] * draws["column_factors"][:, j]).sum(-1)
     for exact_value, values in ((total, rest.square().sum(1)), (first, rest.sum(1))):
         assert abs(float(exact_value) - float(values.mean())) < 5 * float(values.std()) / 20_000**0.5

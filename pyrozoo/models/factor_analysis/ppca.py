@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 
 from pyrozoo.contracts.solver import Info
-from pyrozoo.math.linear_algebra import spectrum
 from pyrozoo.models.factor_analysis import pca
 from pyrozoo.models.factor_analysis.em import State
 
@@ -28,8 +27,8 @@ class Solver(pca.Solver, objective="log_likelihood"):
 
     def step(self, state: State) -> tuple[State, Info]:
         """Return the maximum of the likelihood, and its logarithm."""
-        mean, axes, variances = spectrum(self.values)
-        N, D = self.values.shape
+        mean, axes, variances, _ = self.spectrum()
+        N, D = self.posterior.rows, self.data.shape[1]
         kept = min(self.model.num_factors, D - 1, axes.shape[1])
         floor = pca.noise_floor(variances)
         noise = variances[kept:].mean().clamp(min=floor)

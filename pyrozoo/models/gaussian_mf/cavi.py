@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,8 +16,9 @@ from pyrozoo.contracts import solver
 from pyrozoo.core.draws import Values
 from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
-from pyrozoo.models.gaussian_mf.likelihood import Block, Side, residuals
-from pyrozoo.models.gaussian_mf.point import OTHER, SIDES, Conditional, NormalWishart, block, complete
+from pyrozoo.models.gaussian_mf.likelihood import Block, Extent, Regressions, Side, residuals
+from pyrozoo.models.gaussian_mf.model import GaussianMF
+from pyrozoo.models.gaussian_mf.point import SIDES, Conditional, NormalWishart, block, complete, over
 from pyrozoo.models.gaussian_mf.posterior import Posterior
 
 START = 0.1
@@ -43,7 +45,43 @@ class State:
     column_inverse_scale: Float[Tensor, "C K K"]
 
 
-class Solver(solver.Solver, kind="variational", objective="elbo", of="result", monotone=True, state=State):
+@dataclass(frozen=True)
+class Summed:
+    """Sums over one side, [C, ...], from which what stands above it is made, and its part of the bound.
+
+    Attributes:
+        log_precision: Of the log determinants of precisions.
+        first: Of E u.
+        second: Of E u u^T.
+        squares: Of E u^2, where nothing stands above.
+        offsets: Of E a, where there are offsets.
+    """
+
+    log_precision: Float[Tensor, C]
+    first: Float[Tensor, "C K"]
+    second: Float[Tensor, "C K K"]
+    squares: Float[Tensor, C]
+    offsets: Float[Tensor, C] | None
+
+    @classmethod
+    def of(cls, model: GaussianMF, side: Block, log_precision: Float[Tensor, C]) -> Summed:
+        """Sum up one side, or some rows."""
+        K = model.num_factors
+        u = side.mean[:K].double()
+        assert side.covariance is not None
+        covariance = side.covariance[:K, :K].double()
+        second = torch.einsum("kcn,lcn->ckl", u, u) + covariance.sum(-1).permute(2, 0, 1)
+        squares = u.square().sum((0, 2)) + covariance.diagonal().sum((-1, -2))
+        offsets = side.mean[-1].double().sum(1) if model.offsets else None
+        return cls(log_precision, u.sum(-1).T.contiguous(), second, squares, offsets)
+
+
+BY_ROW = "rows", "rows_covariance"
+
+
+class Solver(
+    solver.Solver, kind="variational", objective="elbo", of="result", monotone=True, state=State, by_row=BY_ROW
+):
     """CAVI: q(U) q(V) q(mu) q(s^2) q(m, Lambda), each row's and each column's block with a full covariance.
 
     Row i: S_i^-1 = E Lambda + E tau sum E x x^T, m_i = S_i (E Lambda m + E tau sum E x (r - mu - b)) (Lim and Teh 2007,
@@ -53,32 +91,48 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
 
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
-        self.listed = posterior.listed
-        # The shape of q(s^2).
-        self.noise_shape = self.model.noise_shape + 0.5 * self.listed.size
+        size = posterior.total(lambda part: torch.tensor(len(part.data.values)))
+        self.extent, self.counts = Extent(int(size), posterior.listed.centre), (posterior.rows, self.data.shape[1])
+
+    @property
+    def noise_shape(self) -> float:
+        """Return the shape of q(s^2)."""
+        return float(self.model.noise_shape + 0.5 * self.extent.size)
+
+    def of_reported(self, posterior: Any, **options: Any) -> Solver:
+        """Return the solver of rows that are reported on: what stands above them is what all rows have made it."""
+        found: Solver = super().of_reported(posterior, **options)
+        found.extent, found.counts = self.extent, self.counts
+        return found
+
+    def count(self, side: Side) -> int:
+        """Return how many rows, or columns, there are."""
+        return self.counts[SIDES.index(side)]
 
     def init(self, chains: int) -> State:
         """Return q around random starting points, narrower than they spread."""
         model = self.model
-        start = complete(model, self.posterior.initial(chains))
+        start = complete(model, self.posterior.start(chains))
         parts: dict[str, Tensor] = {}
         for side in SIDES:
+            factors = getattr(start, f"{side}_factors")
             w = block(model, start, side).mean.permute(1, 2, 0).contiguous()
             i, j = torch.tril_indices(w.shape[-1], w.shape[-1], device=w.device)
-            variance = START * getattr(start, f"{side}_factors").square().mean()
+            _, squares = over(self.posterior, side, lambda each: ((), each.square().sum()), factors)
+            variance = START * (squares / (chains * self.count(side) * model.num_factors))
             parts[f"{side}s"] = w
             parts[f"{side}s_covariance"] = (variance * (i == j)).expand(*w.shape[:2], -1).clone()
             parts[f"{side}_centre"] = getattr(start, f"{side}_mean")
             # E Lambda = degrees W is that of the start.
             precision = getattr(start, f"{side}_precision")
-            parts[f"{side}_inverse_scale"] = self.degrees(w.shape[1]) * torch.linalg.inv(precision)
+            parts[f"{side}_inverse_scale"] = self.degrees(side) * torch.linalg.inv(precision)
         nothing = torch.zeros_like(start.mean)
         shape = self.noise_shape if model.learn_noise else 1.0
         return State(**parts, mean=start.mean, mean_variance=nothing, noise_scale=shape * start.noise_variance)
 
-    def degrees(self, count: int) -> float:
-        """Return the degrees of freedom of q(Lambda) above so many rows; 1 where Lambda is known."""
-        return self.model.wishart_degrees + count if self.model.hierarchical else 1.0
+    def degrees(self, side: Side) -> float:
+        """Return the degrees of freedom of q(Lambda) above one side; 1 where Lambda is known."""
+        return self.model.wishart_degrees + self.count(side) if self.model.hierarchical else 1.0
 
     def tau(self, state: State) -> Float[Tensor, C]:
         """Return E 1 / s^2."""
@@ -92,57 +146,71 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
 
     def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q of rows, columns, mean, noise and of what stands above; return the ELBO of the result."""
-        model, listed = self.model, self.listed
-        now = {side: self.block(state, side) for side in SIDES}
-        logs: dict[Side, Tensor] = {}
-        for side in SIDES:
-            found = listed.regress(side, now[OTHER[side]])
-            prior = self.degrees(now[side].mean.shape[-1]) * torch.linalg.inv(getattr(state, f"{side}_inverse_scale"))
-            centre = getattr(state, f"{side}_centre")
-            conditional = Conditional.of(model, found, prior, centre, self.tau(state), state.mean - listed.centre)
-            now[side], logs[side] = conditional.moments(f"the precision of a {side}'s factors")
-        rss, first = residuals(now["column"], found)
+        model, columns = self.model, self.block(state, "column")
+
+        def update(part: Posterior) -> tuple[Any, Any]:
+            rows, summed = self.regressed(state, "row", part.listed.regress("row", columns))
+            return _packed(rows), (summed, part.listed.regress("column", rows))
+
+        (w, covariance), (of_rows, found) = self.posterior.over_rows(update)
+        columns, of_columns = self.regressed(state, "column", found)
+        sums: dict[Side, Summed] = {"row": of_rows, "column": of_columns}
+        rss, first = residuals(columns, found)
         mean, variance = state.mean.double(), state.mean_variance.double()
         if model.offsets:
-            tau, middle = self.tau(state).double(), listed.centre
-            precision = 1 / model.mean_variance + tau * listed.size
+            tau, middle, n = self.tau(state).double(), self.extent.centre, self.extent.size
+            precision = 1 / model.mean_variance + tau * n
             away, variance = (tau * first - middle / model.mean_variance) / precision, 1 / precision
-            rss = (rss - 2 * away * first + listed.size * (away.square() + variance)).clamp(min=0)
+            rss = (rss - 2 * away * first + n * (away.square() + variance)).clamp(min=0)
             mean = middle + away
-            for side in SIDES:
-                mean = self.shift(mean, now[side])
+            for side, offsets in zip(SIDES, (w[..., -1], columns.mean[-1]), strict=True):
+                mean = self.shift(mean, side, sums[side], offsets)
         scale = state.noise_scale.double()
         if model.learn_noise:
             scale = model.noise_shape * model.noise_variance + 0.5 * rss
-        above = {side: self.above(now[side], side) for side in SIDES}
-        elbo = self.ratings_bound(rss, scale) + sum(self.side_bound(now[s], logs[s], above[s], s) for s in SIDES)
+        new = {"mean": mean, "mean_variance": variance, "noise_scale": scale, "rows": w, "rows_covariance": covariance}
+        new["columns"], new["columns_covariance"] = _packed(columns)
+        bounds = []
+        for side, summed in sums.items():
+            prior = model.factor_variance(side)
+            above = NormalWishart.of(model, prior, summed.first, summed.second, self.count(side))
+            squares = over(self.posterior, side, self._offset_squares, new[f"{side}s"], new[f"{side}s_covariance"])[1]
+            bounds.append(self.side_bound(side, summed, above, squares))
+            if model.hierarchical:
+                new[f"{side}_centre"], new[f"{side}_inverse_scale"] = above.mean, above.inverse_scale
+        elbo = self.ratings_bound(rss, scale) + sum(bounds)
         if model.offsets:
             elbo = elbo - 0.5 * (
                 math.log(model.mean_variance) + (mean.square() + variance) / model.mean_variance - 1 - variance.log()
             )
-        new = self.stored(state, now, above, mean=mean, mean_variance=variance, noise_scale=scale)
-        return new, solver.Info(elbo.to(state.mean.dtype))
+        like = state.mean.dtype
+        return replace(state, **{name: value.to(like) for name, value in new.items()}), solver.Info(elbo.to(like))
 
-    def shift(self, mean: Float[Tensor, C], side: Block) -> Float[Tensor, C]:
+    def regressed(self, state: State, side: Side, found: Regressions) -> tuple[Block, Summed]:
+        """Return q of one side, or of some rows, given sums over the ratings."""
+        prior = self.degrees(side) * torch.linalg.inv(getattr(state, f"{side}_inverse_scale"))
+        centre, away = getattr(state, f"{side}_centre"), state.mean - self.extent.centre
+        conditional = Conditional.of(self.model, found, prior, centre, self.tau(state), away)
+        each, logs = conditional.moments(f"the precision of a {side}'s factors")
+        return each, Summed.of(self.model, each, logs)
+
+    def shift(self, mean: Float[Tensor, C], side: Side, summed: Summed, offsets: Float[Tensor, "C n"]) -> Tensor:
         """Move a constant from the offsets to the mean, in place, where it raises the bound; return the mean."""
-        offsets, m = side.mean[-1], self.model
-        precision = 1 / m.mean_variance + offsets.shape[1] / m.offset_variance
-        by = (offsets.double().sum(1) / m.offset_variance - mean / m.mean_variance) / precision
+        m = self.model
+        precision = 1 / m.mean_variance + self.count(side) / m.offset_variance
+        by = (summed.offsets / m.offset_variance - mean / m.mean_variance) / precision
         offsets -= by[:, None].to(offsets.dtype)
         return mean + by
 
-    def above(self, side: Block, name: Side) -> NormalWishart:
-        """Return q(m, Lambda) at its optimum given the factors."""
-        K = self.model.num_factors
-        u = side.mean[:K].double()
-        second = torch.einsum("kcn,lcn->ckl", u, u)
-        assert side.covariance is not None
-        second = second + side.covariance[:K, :K].double().sum(-1).permute(2, 0, 1)
-        return NormalWishart.of(self.model, self.model.factor_variance(name), u.sum(-1).T, second, u.shape[-1])
+    def _offset_squares(self, w: Float[Tensor, "C n L"], covariance: Float[Tensor, "C n F"]) -> tuple[Any, Any]:
+        """Return the sum of E a^2 over some rows, or over the columns."""
+        if not self.model.offsets:
+            return (), ()
+        return (), (w[..., -1].contiguous().double().square() + covariance[..., -1].contiguous().double()).sum(-1)
 
     def ratings_bound(self, rss: Float[Tensor, C], scale: Float[Tensor, C]) -> Float[Tensor, C]:
         """Return E log p(ratings | all), and E log p - E log q of the noise variance, at its optimum."""
-        m, n = self.model, self.listed.size
+        m, n = self.model, self.extent.size
         if not m.learn_noise:
             return _log_zero_mean(n, rss, m.noise_variance)
         a, shape = m.noise_shape, self.noise_shape
@@ -150,41 +218,22 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         return constant - 0.5 * n * math.log(2 * math.pi) - shape * scale.log()
 
     def side_bound(
-        self, side: Block, log_precision: Float[Tensor, C], above: NormalWishart, name: Side
-    ) -> Float[Tensor, C]:
+        self, side: Side, summed: Summed, above: NormalWishart, offset_squares: Tensor
+    ) -> Float[Tensor, C]:  # fmt: skip
         """Return E log p - E log q of one side's factors and offsets, and of what stands above them at its optimum."""
-        m, (L, _, n) = self.model, side.mean.shape
-        K, variance = m.num_factors, m.factor_variance(name)
-        assert side.covariance is not None
-        bound = 0.5 * (n * L * (1 + math.log(2 * math.pi)) - log_precision)
+        m, n, variance = self.model, self.count(side), self.model.factor_variance(side)
+        K, L = m.num_factors, m.num_factors + m.offsets
+        bound = 0.5 * (n * L * (1 + math.log(2 * math.pi)) - summed.log_precision)
         if m.hierarchical:
             before = NormalWishart.prior(m, variance, above.mean)
             bound = bound - 0.5 * n * K * math.log(2 * math.pi) + above.log_constant - before.log_constant
         else:
-            squares = side.mean[:K].double().square().sum((0, 2))
-            squares = squares + side.covariance[:K, :K].diagonal().double().sum((-1, -2))
-            bound = bound + _log_zero_mean(n * K, squares, variance)
-        if m.offsets:
-            squares = (side.mean[K].double().square() + side.covariance[K, K].double()).sum(-1)
-            bound = bound + _log_zero_mean(n, squares, m.offset_variance)
-        return bound
-
-    def stored(
-        self, state: State, now: dict[Side, Block], above: dict[Side, NormalWishart], **new: Tensor
-    ) -> State:  # fmt: skip
-        """Return the new state, in the precision of the old one."""
-        for side, each in now.items():
-            assert each.covariance is not None
-            i, j = torch.tril_indices(len(each.mean), len(each.mean), device=each.mean.device)
-            new[f"{side}s"] = each.mean.permute(1, 2, 0).contiguous()
-            new[f"{side}s_covariance"] = each.covariance[i, j].permute(1, 2, 0).contiguous()
-            if self.model.hierarchical:
-                new[f"{side}_centre"], new[f"{side}_inverse_scale"] = above[side].mean, above[side].inverse_scale
-        return replace(state, **{name: value.to(state.mean.dtype) for name, value in new.items()})
+            bound = bound + _log_zero_mean(n * K, summed.squares, variance)
+        return bound + _log_zero_mean(n, offset_squares, m.offset_variance) if m.offsets else bound
 
     def answer(self, state: State) -> solver.Answer:
         """Return q."""
-        return solver.Answer(q=Q(self.posterior, self.noise_shape, state))
+        return solver.Answer(q=Q(self.posterior, self.noise_shape, self.counts, state))
 
 
 @dataclass(frozen=True)
@@ -194,16 +243,18 @@ class Q:
     Attributes:
         posterior: What q approximates.
         noise_shape: The shape of q(s^2).
+        counts: How many rows and columns there are, which may be more than are reported on.
         state: All else.
     """
 
     posterior: Posterior
     noise_shape: float
+    counts: tuple[int, int]
     state: State
 
     def above(self, side: Side) -> NormalWishart:
         """Return q(m, Lambda) of one side."""
-        m, n = self.posterior.model, getattr(self.state, f"{side}s").shape[1]
+        m, n = self.posterior.model, self.counts[SIDES.index(side)]
         centre, inverse_scale = getattr(self.state, f"{side}_centre"), getattr(self.state, f"{side}_inverse_scale")
         return NormalWishart(centre, m.mean_strength + n, m.wishart_degrees + n, inverse_scale)
 
@@ -242,6 +293,13 @@ class Q:
             s, shape, scale = values["noise_variance"].double(), self.noise_shape, state.noise_scale.double()
             total += shape * scale.log() - math.lgamma(shape) - (shape + 1) * s.log() - scale / s
         return total
+
+
+def _packed(side: Block) -> tuple[Float[Tensor, "C n L"], Float[Tensor, "C n F"]]:
+    """Return means and lower triangles of covariances, as states hold them."""
+    assert side.covariance is not None
+    i, j = torch.tril_indices(len(side.mean), len(side.mean), device=side.mean.device)
+    return side.mean.permute(1, 2, 0).contiguous(), side.covariance[i, j].permute(1, 2, 0).contiguous()
 
 
 def _log_zero_mean(count: int, squares: Tensor, variance: float) -> Tensor:
