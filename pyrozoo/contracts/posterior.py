@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -15,6 +15,7 @@ import torch
 from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
 from torch.distributions import biject_to
+from torch.utils.weak import WeakIdKeyDictionary
 
 from pyrozoo.contracts.model import Model, beside
 from pyrozoo.contracts.shards import Shards
@@ -667,8 +668,15 @@ class HandBuilt(Posterior):
         return {name: torch.as_tensor(array) for name, (_, array) in self.statistics(replica).items()}
 
     def statistics(self, replica: Any) -> Arrays:
-        """Return what the container stores of data, own or simulated."""
-        return self.data.statistics(replica, self.observed)
+        """Return what the container stores of data, own or simulated, computed once."""
+        if replica not in self._described:
+            self._described[replica] = self.data.statistics(replica, self.observed)
+        return self._described[replica]
+
+    @cached_property
+    def _described(self) -> MutableMapping[Tensor, Arrays]:
+        """Data, own or simulated -> their statistics, as long as somebody holds them."""
+        return WeakIdKeyDictionary()
 
     def stored(self) -> tuple[Arrays, Arrays]:
         """Return all of the data as arrays for a run directory: what is observed, and what else is known."""

@@ -71,9 +71,18 @@ def of_prior(fit: Fit) -> Sets:
     return fit.once(("sets of the prior", SIMULATIONS), lambda: _of_prior(fit))
 
 
+def simulated_part(fit: Fit) -> tuple[Part, int]:
+    """Return of which units data sets are simulated from a fit, and how many (see ``affordable``)."""
+
+    def chosen() -> tuple[Part, int]:
+        expected = [fit.posterior.simulated_numbers(values) for values in fit.draws.some(FEW).each()]
+        return affordable(fit.posterior, max(fit.data.values.numel(), *expected))
+
+    return fit.once("units of the sets of the fit", chosen)
+
+
 def _of_fit(fit: Fit) -> Sets:
-    expected = [fit.posterior.simulated_numbers(values) for values in fit.draws.some(FEW).each()]
-    part, count = affordable(fit.posterior, max(fit.data.values.numel(), *expected))
+    part, count = simulated_part(fit)
     with seeded(fit.seed):
         return _simulate(part, chosen(part.draws(fit.draws), count), count)
 

@@ -134,7 +134,9 @@ def _add_data(result: Groups, fit: Fit, budget: float, labels: Labels, whole: bo
     """
     posterior, prior, statistics, theirs = fit.posterior, Draws(), Arrays(), labels
     with noted(notes, "statistics of the data"):
-        statistics = posterior.statistics(posterior.own)
+        part = predictive.simulated_part(fit)[0]
+        of = posterior if whole or part.units is None else part.posterior
+        statistics, theirs = of.statistics(of.own), labels if of is posterior else Labels.of(of.data)
     if statistics:
         with noted(notes, "data simulated from the fit"):
             sets = predictive.of_fit(fit)
@@ -142,9 +144,6 @@ def _add_data(result: Groups, fit: Fit, budget: float, labels: Labels, whole: bo
                 notes.append(f"predictive data sets: {kept} kept, of {predictive.SIMULATIONS}")
             if sets.part.units is not None:
                 notes.append(f"data are simulated for {sets.part}, evenly chosen")
-            if sets.part.units is not None and not whole:
-                statistics = sets.part.posterior.statistics(sets.part.posterior.own)
-                theirs = Labels.of(sets.part.posterior.data)
     with noted(notes, "draws from the prior"), seeded(fit.seed):
         prior = _prior(fit, min(PRIOR_DRAWS, int(budget / (8 * fit.draws.scalars))), notes)
         _add(result, "prior", _arrays({s: (tuple(posterior.sites[s]), value) for s, value in prior.items()}), labels)

@@ -141,7 +141,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", of="result", m
         for block in layout.blocks(len(rows[0]) * layout.num_categories * (size + 2)):
             part = rows[0][:, block.rows], rows[1][:, block.rows]
             # The last categories have e = 1.
-            zeta = layout.softmax(layout.scattered(log_expectation(part, contrasts).mT))[1]
+            zeta = layout.log_sums(layout.scattered(log_expectation(part, contrasts).mT))
             yield block, part, layout.log_weights(block.answers, zeta).mT, zeta
 
     def _ascend_contrasts(self, rows: Normals, contrasts: Normals, precision: Tensor) -> Normals:

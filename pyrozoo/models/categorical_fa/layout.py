@@ -191,6 +191,13 @@ class Layout:
         """Return sums over the categories of every item."""
         return _joined([part.sum(2) for part in self.by_item(values)])
 
+    def log_sums(self, logits: Float[Tensor, "C P *Q"]) -> Float[Tensor, "C I *Q"]:
+        """Return log sum exp over the categories of every item, by plain exponentials where these do (``softmax``)."""
+        total = self.sums(logits.exp())
+        if may_branch() and bool(((total > SMALLEST) & (total < LARGEST)).all()):
+            return total.log()
+        return _joined([part.logsumexp(2) for part in self.by_item(logits)])
+
     def softmax(self, logits: Float[Tensor, "C P *Q"]) -> tuple[Float[Tensor, "C P *Q"], Float[Tensor, "C I *Q"]]:
         """Return probabilities over the categories of every item, and log sum exp.
 

@@ -35,7 +35,7 @@ def log_likelihood(
     eta = p.features(z)
     chosen = (p.beta.mT @ block.counts).reshape(*eta.shape[:2], -1, *[1] * (eta.ndim - 3))
     constant = (p.offset @ block.counts).reshape(len(eta), -1, *[1] * (eta.ndim - 3))
-    normaliser = layout.softmax(p.logits(eta))[1]
+    normaliser = layout.log_sums(p.logits(eta))
     answers = block.answers.reshape(*block.answers.shape, *[1] * (eta.ndim - 3))
     return (eta * chosen).sum(1) + constant - (normaliser * answers).sum(1)
 

@@ -155,7 +155,10 @@ def _association(fit: Fit) -> pd.DataFrame:
 
 
 def _scores(fit: Fit, survey: Survey) -> pd.DataFrame:
-    mean, sd = scores(fit.model.layout(survey), fit.aligned)
+    def found() -> tuple[Tensor, Tensor]:
+        return scores(fit.model.layout(survey), fit.aligned)
+
+    mean, sd = fit.once("scores", found) if survey is fit.data else found()
     return pd.DataFrame({"row": list(survey.row_labels), **view.numbered("mean", mean), **view.numbered("sd", sd)})
 
 
