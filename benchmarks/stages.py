@@ -155,7 +155,7 @@ def _stages(model: str, method: str, path: Path, settings: Mapping[str, Any], di
     config = configuration(model, method, str(path), settings, progress=False)
     run = stage("read", lambda: Run.from_config(config, directory=directory))
     result = Result.of(stage("fit", run.fit), config)
-    result.reading = run.reading
+    result.reading, result.origin = run.reading, run.origin
     stage("inference_data", lambda: result.groups)
     stage("keep", lambda: result.keep(directory))
     result.metrics = stage("evaluate", lambda: evaluate(result))

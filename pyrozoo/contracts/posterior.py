@@ -215,6 +215,11 @@ class Posterior:
         """Data on which the program has the same global sites, as few as there can be."""
         return self.data
 
+    @property
+    def plated(self) -> Any:
+        """Data whose plates know how large the whole is, as few as there can be."""
+        return self.data
+
     @cached_property
     def depth(self) -> int:
         """How many dimensions the program's plates take."""
@@ -624,9 +629,13 @@ class HandBuilt(Posterior):
     @cached_property
     def depth(self) -> int:
         """How many dimensions the program's plates take."""
-        few = self.data.part(torch.arange(min(2, self.data.parts)))
         with torch.random.fork_rng():
-            return depth_of(poutine.trace(self.program).get_trace(few))
+            return depth_of(poutine.trace(self.program).get_trace(self.plated))
+
+    @property
+    def plated(self) -> Any:
+        """Two parts of the data, whose plates know how large the whole is."""
+        return self.data.part(torch.arange(min(2, self.data.parts)))
 
     @property
     def units(self) -> int:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to, constraints
 
-from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.fit import MOST_WHOLE_EFFORT, Fit
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.view import view_of
 from pyrozoo.core.draws import Draws, Values, evenly
@@ -179,7 +179,8 @@ def information(fit: Fit) -> Metrics:
 
     r are the responsibilities of a mixture. p counts the unconstrained coordinates of all sites, less those along which
     the likelihood cannot change, such as turns of factors. The point is the posterior's mode: priors move it from the
-    maximum of L.
+    maximum of L. Where log L of all units takes long, it is that of the units looked at, scaled up to all: the same for
+    every fit of the data, ``information_units`` of them.
 
     Nothing is returned where units have parameters of their own (as rows have in matrix factorizations): p grows with n
     there, and no such criterion holds. Nor for methods that maximise no joint density: PCA and PPCA hold parameters
@@ -192,9 +193,11 @@ def information(fit: Fit) -> Metrics:
     point, n = next(fit.draws.each()), posterior.units
     p = free_parameters(posterior, point)
     alone = Draws({site: value[None, None] for site, value in point.items()})
-    whole = fit.looked_at.units is None
-    log_likelihood = float(fit.pointwise[1][0, 0].sum() if whole else posterior.log_likelihood(alone))
-    result: Metrics = {
+    some = fit.looked_at.units is not None
+    quick = posterior.adds_quickly or posterior.effort <= MOST_WHOLE_EFFORT
+    log_likelihood = float((posterior.log_likelihood(alone) if some and quick else fit.log_likelihood)[0, 0])
+    result: Metrics = {} if quick or not some else {"information_units": fit.looked_at.posterior.units}
+    result |= {
         "free_parameters": p,
         "aic": -2 * log_likelihood + 2 * p,
         "bic": -2 * log_likelihood + p * math.log(n),

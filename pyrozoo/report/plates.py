@@ -28,23 +28,25 @@ Cell = tuple[int, int]
 
 def draw_plates(posterior: Posterior) -> Figure:
     """Draw sites as ellipses (observed ones shaded), dependence as arrows, plates as boxes with their sizes."""
-    start = {site: value[0] for site, value in posterior.initial(1).items()}
+    start = cache(lambda: {site: value[0] for site, value in posterior.initial(1).items()})
 
     def drawn(site: Any) -> Tensor:
         try:
             return site["fn"].sample()
         except (NotImplementedError, NotApplicable):  # a prior that cannot be drawn from, such as that of a large field
-            return start[site["name"]]
+            return start()[site["name"]]
 
     # Who depends on whom is the same for any number of units.
-    relations = get_model_relations(InitMessenger(drawn)(posterior.program), (posterior.few,))
+    program = InitMessenger(drawn)(posterior.program)
+    relations = get_model_relations(program, (posterior.few,))
     parents: dict[str, list[str]] = relations["sample_sample"]
     plates: dict[str, list[str]] = {}
     for name, sites in relations["plate_sample"].items():
         # Pyro shows a plate that is entered twice as a clone; it is one plate.
         members = plates.setdefault(name.removesuffix("__CLONE"), [])
         members += [site for site in sites if site in parents and site not in members]
-    sizes = _sizes(posterior, start)
+    plated = posterior.plated
+    sizes = _sizes(poutine.condition(posterior.program, data=start()) if plated is posterior.data else program, plated)
     cells = _layout(parents, plates)
     across, down = (1 + max(axis) for axis in zip(*cells.values(), strict=True))
     figure = Figure(figsize=(2.2 * across + 0.6, 1.35 * down + 0.6), layout="constrained")
@@ -66,9 +68,8 @@ def draw_plates(posterior: Posterior) -> Figure:
     return figure
 
 
-def _sizes(posterior: Posterior, start: dict[str, Tensor]) -> dict[str, int]:
-    conditioned: Any = poutine.condition(posterior.program, data=dict(start))
-    nodes = poutine.trace(conditioned).get_trace(posterior.data).nodes.values()
+def _sizes(program: Any, data: Any) -> dict[str, int]:
+    nodes = poutine.trace(program).get_trace(data).nodes.values()
     return {frame.name: frame.full_size or frame.size for node in nodes if node["type"] == "sample"
             for frame in node["cond_indep_stack"]}  # fmt: skip
 

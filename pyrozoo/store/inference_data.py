@@ -109,6 +109,9 @@ class Labels(Mapping[str, np.ndarray]):
             self.made[dim] = np.array([storable(str(label)) for label in self.known[dim]], dtype=object)
         return self.made[dim]
 
+    def __contains__(self, dim: object) -> bool:
+        return dim in self.known  # a mapping's own would make them
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.known)
 

@@ -22,7 +22,7 @@ from pyrozoo.diagnostics import metrics, predictive
 from pyrozoo.math.pareto import leave_one_out, tail_shapes
 from pyrozoo.models.poisson_mf.model import PoissonMF
 from pyrozoo.report.pictures import standard_pictures
-from pyrozoo.store.inference_data import to_groups
+from pyrozoo.store.inference_data import Labels, to_groups
 from tests.case import case
 
 FIT = {"progress": False, "restarts": 1, "max_iterations": 20}
@@ -71,6 +71,31 @@ def test_units_looked_at_say_what_all_say_of_them(fit):
         names = [fit.data.row_labels[i] for i in part.units.tolist()]
         assert list(data["log_likelihood"]["row"].values) == names
     assert f"of 40 of {whole.units} {whole.unit}s, evenly chosen" in " ".join(fit.notes)
+
+
+def test_information_criteria_of_large_data_are_those_of_the_units_looked_at(fit, monkeypatch):
+    exact = metrics.information(fit)
+    if fit.model_name not in ("zip_mixture", "categorical_fa"):
+        return
+    whole = float(fit.posterior.pointwise(fit.draws).sum())
+    assert exact["aic"] == pytest.approx(-2 * whole + 2 * exact["free_parameters"])
+    assert "information_units" not in exact
+    monkeypatch.setattr(metrics, "MOST_WHOLE_EFFORT", 1)
+    found = metrics.information(fit)
+    assert found["information_units"] == 40
+    assert found["aic"] == pytest.approx(-2 * float(fit.pointwise[1].sum()) * 90 / 40 + 2 * exact["free_parameters"])
+    assert found["bic"] - found["aic"] == pytest.approx(exact["bic"] - exact["aic"])
+
+
+def test_labels_that_nothing_has_are_not_made():
+    class Unmade:
+        def __len__(self):
+            return 10**9
+
+    labels = Labels({"row": Unmade(), "column": "ab"})
+    assert "row" in labels
+    assert "entry" not in labels
+    assert list(labels["column"]) == ["a", "b"]
 
 
 def test_data_are_simulated_for_some_rows_once(fit, monkeypatch):

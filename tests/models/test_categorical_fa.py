@@ -480,6 +480,16 @@ def test_answers_ignore_what_is_missing_and_sum_to_one():
     assert float(part.exp().sum()) == pytest.approx(3), "the missing item is counted three times"
 
 
+def test_answers_are_drawn_as_often_as_they_are_probable():
+    with seeded(0):
+        logits = torch.tensor([[0.5, -1.0, 1000.0, 0.0, 999.0, -2.0, -2.0, -3.0, 0.0]], dtype=torch.float64)
+        sizes, count = (2, 3, 4), 40_000
+        drawn = Answers(logits.expand(count, -1), torch.ones(1, 3, dtype=torch.bool), sizes).sample()
+    for place, part in enumerate(logits[0].split(sizes)):
+        share = torch.bincount(drawn[:, place].long(), minlength=len(part)) / count
+        assert ((share - part.softmax(0)).abs() <= 4 * (part.softmax(0) / count).sqrt()).all()
+
+
 def test_inverse_wishart_against_wishart_and_its_transform_against_autograd():
     d, nu, psi = 3, torch.tensor(6.5).double(), torch.tensor(1.7).double()
     ours = InverseWishart(nu, psi, d)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import pyro.distributions as dist
@@ -138,24 +139,30 @@ class Answers(Whole):
         self.observed, self.sizes = observed, sizes
         self.shared = logits.shape[-1] < sum(sizes)
         device, starts = logits.device, torch.tensor([0, *sizes]).cumsum(0)
-        # Items of one size together: their places among the items, and log probabilities [*batch, items, categories].
-        self.groups: list[tuple[Tensor, Tensor]] = []
+        # Items of one size together: their places among the items, and logits [*batch, items, categories].
+        self.logits: list[tuple[Tensor, Tensor]] = []
         for size in sorted(set(sizes)):
             items = torch.tensor([i for i, each in enumerate(sizes) if each == size])
             if self.shared:
-                logs = logits.unsqueeze(-2)
+                its = logits.unsqueeze(-2)
             else:
-                logs = logits[..., (starts[items].unsqueeze(-1) + torch.arange(size)).to(device)]
-            self.groups.append((items.to(device), logs.log_softmax(-1)))
+                its = logits[..., (starts[items].unsqueeze(-1) + torch.arange(size)).to(device)]
+            self.logits.append((items.to(device), its))
         super().__init__(logits.shape[:-1], [len(sizes)])
+
+    @cached_property
+    def groups(self) -> list[tuple[Tensor, Tensor]]:
+        """The same with log probabilities, which draws do not need."""
+        return [(items, its.log_softmax(-1)) for items, its in self.logits]
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:  # noqa: B008
         """Draw whole rows, by inverting cumulative probabilities: 15 times as fast as torch's multinomial."""
-        logs = self.groups[0][1]
-        drawn = logs.new_empty(*sample_shape, *self.batch_shape, len(self.sizes))
-        for items, each in self.groups:
-            at = torch.rand(*sample_shape, *self.batch_shape, len(items), 1, dtype=logs.dtype, device=logs.device)
-            drawn[..., items] = (at > each[..., :-1].exp().cumsum(-1)).sum(-1).to(logs.dtype)
+        like = self.logits[0][1]
+        drawn = like.new_empty(*sample_shape, *self.batch_shape, len(self.sizes))
+        for items, its in self.logits:
+            total = (its - its.amax(-1, keepdim=True)).exp().cumsum(-1)
+            at = torch.rand(*sample_shape, *self.batch_shape, len(items), 1, dtype=like.dtype, device=like.device)
+            drawn[..., items] = (at * total[..., -1:] > total[..., :-1]).sum(-1).to(like.dtype)
         return drawn
 
     def log_prob(self, value: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:

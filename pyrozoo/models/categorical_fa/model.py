@@ -173,8 +173,9 @@ class CategoricalFA(Model):
                 biases = pyro.sample("hidden_biases", dist.Normal(like.new_zeros(()), 1.0))
             draws |= {"hidden_weights": weights, "hidden_biases": biases}
         mean = draws.get("latent_mean", zero)
-        covariance = draws.get("latent_covariance", torch.eye(d, dtype=like.dtype, device=like.device))
-        prior = dist.MultivariateNormal(mean, scale_tril=torch.linalg.cholesky(covariance))
+        prior = dist.Normal(mean, 1.0).to_event(1)
+        if "latent_covariance" in draws:  # torch loads SymPy for it
+            prior = dist.MultivariateNormal(mean, scale_tril=torch.linalg.cholesky(draws["latent_covariance"]))
         with pyro.plate("row", data.total_rows or N, subsample=torch.arange(N, device=like.device), dim=-1):
             if not self.sum_out_latent:
                 z = pyro.sample("latent", prior)

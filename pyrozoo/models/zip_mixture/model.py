@@ -83,12 +83,12 @@ class ZipMixture(Model):
 
     def from_data(self, data: Table) -> Mapping[str, Derived]:
         """Return the rate of the rates' prior that puts its mean at the data's."""
-        above = data.filled[data.filled > 0].double()
         # Zeros say little of a rate: many come from cells that are off.
-        mean, how = float(above.mean()) if len(above) else 1.0, "rate_shape / mean of the counts above 0"
+        above, how = data.filled > 0, "rate_shape / mean of the counts above 0"
+        exposed = above.sum()
         if data.exposure is not None:
-            exposed = (data.filled > 0) * data.exposure[:, None]
-            mean, how = float(above.sum() / exposed.sum()) if len(above) else 1.0, f"{how} per unit of exposure"
+            exposed, how = (above * data.exposure[:, None]).sum(), f"{how} per unit of exposure"
+        mean = float(data.filled.sum(dtype=torch.float64) / exposed) if above.any() else 1.0
         return {"rate_rate": Derived(self.rate_shape / mean, how)}
 
     @property

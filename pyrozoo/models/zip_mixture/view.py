@@ -51,7 +51,7 @@ class View(view.View):
 
     def responsibilities(self, fit: Fit) -> Tensor:
         """Return the probability of every component for every row."""
-        return assign(layout(fit, fit.data), fit.aligned)
+        return _assigned(fit, fit.data)
 
     def tables(self, fit: Fit) -> view.Tables:
         """Return components, the cluster of every row, old and new, and completed counts.
@@ -78,8 +78,17 @@ class View(view.View):
 
 def layout(fit: Fit, table: Table) -> Any:
     """Return rows, old or new, as the likelihood wants them."""
-    posterior: Any = fit.posterior.on(table)
+    posterior: Any = fit.posterior if table is fit.data else fit.posterior.on(table)
     return posterior.layout
+
+
+def _assigned(fit: Fit, table: Table) -> Tensor:
+    """Return the probability of every component for every row, old or new; of the fitted ones computed once."""
+
+    def found() -> Tensor:
+        return assign(layout(fit, table), fit.aligned)
+
+    return fit.once("responsibilities", found) if table is fit.data else found()
 
 
 def _profiles(fit: Fit) -> pd.DataFrame:
@@ -90,7 +99,7 @@ def _profiles(fit: Fit) -> pd.DataFrame:
 
 
 def _clusters(fit: Fit, table: Table) -> pd.DataFrame:
-    probability = assign(layout(fit, table), fit.aligned)
+    probability = _assigned(fit, table)
     clusters = {"row": list(table.row_labels), "cluster": probability.argmax(1).cpu().numpy()}
     return pd.DataFrame({**clusters, **view.numbered("probability", probability)})
 
