@@ -1,8 +1,9 @@
 """C functions for what steps spend their time on, called with tensors.
 
-A kernel stands beside PyTorch code that computes the same, which is its oracle in tests, and runs on other devices,
-where there is no C compiler, and with ``PYROZOO_KERNELS=off``. The C file has the Python file's name, and is compiled
-for float64 and float32 when first called for (``kernels.h`` says how it is written), once per machine.
+A kernel stands beside PyTorch code that computes the same, which is its oracle in tests, and runs on other devices
+(CUDA has kernels of its own, ``cuda.py``), where there is no C compiler, and with ``PYROZOO_KERNELS=off``. The C file
+has the Python file's name, and is compiled for float64 and float32 when first called for (``kernels.h`` says how it is
+written), once per machine.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -54,6 +55,24 @@ def threads() -> int:
     return torch.get_num_threads()
 
 
+def servable(tensors: Sequence[Tensor], device: str) -> bool:
+    """Return whether kernels may be called for these tensors: all of one type that they know, on such a device.
+
+    Not where gradients are wanted, nor where PyTorch or Pyro record or transform operations.
+    """
+    dtype, gradients = tensors[0].dtype, torch.is_grad_enabled()
+    if not _switch["on"] or dtype not in TYPES or _get_current_dispatch_mode() is not None:
+        return False
+    for each in tensors:
+        if type(each) is not Tensor and type(each) is not torch.nn.Parameter:
+            return False
+        if each.device.type != device or each.dtype != dtype or (gradients and each.requires_grad):
+            return False
+        if torch._C._functorch.is_functorch_wrapped_tensor(each):
+            return False
+    return True
+
+
 class Kernels:
     """The functions of a C file.
 
@@ -90,20 +109,9 @@ class Kernels:
             return None
 
     def serve(self, *tensors: Tensor) -> bool:
-        """Return whether the functions can be called for these tensors, all of one type.
-
-        Not on another device, where gradients are wanted, or where PyTorch or Pyro record or transform operations.
-        """
-        dtype, gradients = tensors[0].dtype, torch.is_grad_enabled()
-        if not _switch["on"] or dtype not in TYPES or _get_current_dispatch_mode() is not None:
+        """Return whether the functions can be called for these tensors, all of one type (``servable``)."""
+        if not servable(tensors, "cpu"):
             return False
-        for each in tensors:
-            if type(each) is not Tensor and type(each) is not torch.nn.Parameter:
-                return False
-            if each.device.type != "cpu" or each.dtype != dtype or (gradients and each.requires_grad):
-                return False
-            if torch._C._functorch.is_functorch_wrapped_tensor(each):
-                return False
         return self.compiled is not None
 
     def __call__(self, name: str, dtype: torch.dtype, *arguments: Tensor | int | float | None) -> None:

@@ -10,15 +10,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.compiler.cuda import CudaKernels
+from pyrozoo.core.blocks import at_once
 from pyrozoo.math.linear_algebra import safe_cholesky
 
+CUDA, SYSTEMS = CudaKernels(__file__), 32
+"""Systems of one program."""
+
 BLOCK = 2**20
-"""Numbers of the matrices worked on at a time: what stays in the cache of one core."""
+"""Numbers of the matrices worked on at a time, on a CPU: what stays in the cache of one core."""
 
 
-def blocks(size: int, count: int) -> list[slice]:
-    """Return slices of so many systems of a size that go through the cache together."""
-    step = max(512, BLOCK // size**2)
+def blocks(size: int, count: int, like: Tensor) -> list[slice]:
+    """Return slices of so many systems of a size that are worked on together, on the device of a tensor."""
+    step = max(512, at_once(BLOCK, like) // size**2)
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
@@ -78,3 +83,38 @@ def inverses(factor: Float[Tensor, "L L n"]) -> Float[Tensor, "L L n"]:
     size, _, count = factor.shape
     eye = torch.eye(size, dtype=factor.dtype, device=factor.device)[..., None].expand(-1, -1, count)
     return backward_(factor, forward_(factor, eye.contiguous()))
+
+
+def solved(
+    matrix: Float[Tensor, "L L n"], right: Float[Tensor, "L n"], noise: Float[Tensor, "L n"] | None, what: str
+) -> Float[Tensor, "L n"]:
+    """Return A^-1 b + F^-T noise, A = F F^T, of every system: a draw from a normal when the noise is standard normal.
+
+    Args:
+        matrix: Symmetric; what is above the diagonal is not read.
+        right: b.
+        noise: None: there is none.
+        what: The matrix's name in messages.
+
+    Raises:
+        NumericalError: Not positive definite, even with the jitter of ``safe_cholesky``.
+    """
+    size, count = right.shape
+    if CUDA.serve(matrix, right):
+        result, work = torch.empty_like(right), right.new_empty(size * (size + 1) // 2, count)
+        given = right.contiguous() if noise is None else noise.contiguous()
+        programs = (-(-count // SYSTEMS),)
+        CUDA(
+            "solve", programs, matrix.contiguous(), right.contiguous(), given, work, result, count, size,
+            DRAW=noise is not None, S=SYSTEMS, num_warps=1,
+        )  # fmt: skip
+        if torch.isfinite(result.sum()):
+            return result
+    result = right.clone()
+    for part in blocks(size, count, right):
+        factor, each = factored(matrix[..., part], what), result[:, part]
+        forward_(factor, each)
+        if noise is not None:
+            each += noise[:, part]
+        backward_(factor, each)
+    return result

@@ -25,6 +25,9 @@ SMALL = 2**12
 BLOCK = 2**22
 """Numbers that gathering may hold at a time."""
 
+CHUNK = 1024
+"""Most cells of a chunk of a row."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pattern:
@@ -67,6 +70,20 @@ class Pattern:
     def transposed(self) -> Pattern:
         """Return the pattern of the transposed matrix; its cells are ours in the order ``by_column``."""
         return Pattern.of(self.columns[self.by_column], self.rows[self.by_column], self.width, self.height)
+
+    @cached_property
+    def chunks(self) -> tuple[Int[Tensor, chunk], Int[Tensor, chunk], Int[Tensor, ends]]:
+        """Return where chunks of rows begin and end among the cells, and the first chunk of each row, and their end.
+
+        Rows are cut so that work on long ones can be shared; an empty one has no chunk.
+        """
+        counts = (self.starts.diff() + (CHUNK - 1)) // CHUNK
+        firsts = torch.zeros_like(self.starts)
+        torch.cumsum(counts, 0, out=firsts[1:])
+        row = torch.repeat_interleave(torch.arange(self.height, device=counts.device), counts)
+        within = torch.arange(len(row), device=row.device) - firsts[row]
+        begin = self.starts[row] + within * CHUNK
+        return begin, torch.minimum(begin + CHUNK, self.starts[row + 1]), firsts
 
     def sampled(self, left: Float[Tensor, "*b N K"], right: Float[Tensor, "*b M K"]) -> Float[Tensor, "*b cell"]:
         """Return the cells of left right^T."""

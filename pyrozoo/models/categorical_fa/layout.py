@@ -9,12 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Values
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.branches import may_branch
 
 BLOCK = 2**19
-"""Numbers in the largest temporary array of a block of rows: what the processor's caches hold."""
+"""Numbers in the largest temporary array of a block of rows on a CPU: what the processor's caches hold."""
 
 SMALLEST, LARGEST = 1e-30, 1e30
 """Between these, sums of exponentials keep their precision in float32, too."""
@@ -154,7 +155,7 @@ class Layout:
 
     def blocks(self, per_row: int) -> Iterator[Block]:
         """Go through the rows, as many at a time as ``per_row`` numbers for each allow."""
-        step = max(1, BLOCK // max(1, per_row))
+        step = max(1, at_once(BLOCK, self.like) // max(1, per_row))
         for start in range(0, self.num_rows, step):
             yield self.block(slice(start, min(start + step, self.num_rows)))
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.math.linear_algebra import covariance_factor, lower_factor, packed_outer, unpack
 from pyrozoo.math.newton import Evaluated, maximise
@@ -111,7 +112,7 @@ class Modes:
 
     def parts(self, per_row: int) -> Iterator[Modes]:
         """Go through the rows, as many at a time as ``per_row`` numbers for each allow."""
-        step = max(1, BLOCK // max(1, per_row))
+        step = max(1, at_once(BLOCK, self.mode) // max(1, per_row))
         for start in range(0, self.mode.shape[1], step):
             at = slice(start, start + step)
             first = self.block.rows.start + start

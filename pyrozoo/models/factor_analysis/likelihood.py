@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import (
@@ -34,7 +35,8 @@ from pyrozoo.math.linear_algebra import (
 )
 
 BLOCK_ELEMENTS, SHARED = 2**22, 16
-"""Entries of the M x M matrices held at once: 32 MB in float64; rows from which a pattern of holes is worth a block."""
+"""Entries of the M x M matrices held at once on a CPU, 32 MB in float64; rows from which a pattern of holes is worth a
+block."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ class Layout:
 
     def _blocks(self, chains: int, size: int) -> Iterator[_Block]:
         """Go through the patterns: those of many rows one by one, others in blocks."""
-        most = max(1, BLOCK_ELEMENTS // (chains * size * size))
+        most = max(1, at_once(BLOCK_ELEMENTS, self.values) // (chains * size * size))
         starts = self.starts.tolist()
         first, total = 0, len(starts) - 1
         while first < total:

@@ -328,6 +328,6 @@ def _log_normal(packed: Float[Tensor, "C n F"], away: Float[Tensor, "C n L"]) ->
 def _factors(packed: Float[Tensor, "C n F"], x: Float[Tensor, "C n L"]) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Go through rows of all chains, one after another: where, Cholesky factors [L, L, part], and their x [L, part]."""
     packed, x = packed.flatten(0, 1), x.flatten(0, 1)
-    for part in blocks(x.shape[1], len(x)):
+    for part in blocks(x.shape[1], len(x), x):
         covariance = unpack(packed[part], x.shape[1]).permute(1, 2, 0).contiguous()
         yield part, factored(covariance, "the covariance of a row's factors"), x[part].T.contiguous()

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from pyro.distributions import Normal, constraints
 from torch import Tensor
 
+from pyrozoo.compiler.cuda import CudaKernels, power_of_two
 from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.core.draws import Values
 from pyrozoo.data.ratings import Ratings
@@ -25,10 +26,16 @@ from pyrozoo.program.whole import Whole
 Side = Literal["row", "column"]
 Name = Literal["mask", "ratings"]
 
-KERNELS = Kernels(__file__)
+KERNELS, CUDA = Kernels(__file__), CudaKernels(__file__)
 
 VECTOR = 32
-"""Bytes that the kernel reads at a time."""
+"""Bytes that the kernel in C reads at a time."""
+
+TOGETHER, LEAST_WIDTH, MOST_WIDTH, SMALL = 16, 16, 64, 32
+"""Ratings that the kernel on CUDA multiplies at a time, how many numbers each has, and up to which two warps do."""
+
+TILE = 32
+"""Rows, and sums of each, that it adds up at a time."""
 
 DENSE = 3
 """With at most so many cells per rating the mask is stored cell by cell: it is then no larger than the ratings."""
@@ -226,8 +233,11 @@ class Listed:
     def regress(self, side: Side, other: Block) -> Regressions:
         """Sum up what the listed pairs say of one side given the other."""
         matrix, apart = self.matrices["ratings", side], self._apart(other) if side == "column" else None
-        if other.covariance is None and not isinstance(matrix, Tensor) and KERNELS.serve(other.mean, matrix[1]):
-            return Regressions(*self._summed(*matrix, other.mean), apart)
+        if other.covariance is None and not isinstance(matrix, Tensor):
+            if KERNELS.serve(other.mean, matrix[1]):
+                return Regressions(*self._summed(*matrix, other.mean), apart)
+            if len(other.mean) < MOST_WIDTH and CUDA.serve(other.mean, matrix[1]):
+                return Regressions(*self._summed_on_cuda(*matrix, other.mean), apart)
         second = other.second()
         if not self.offsets:
             return Regressions(self.product("mask", side, second), self.product("ratings", side, other.mean), apart)
@@ -245,15 +255,38 @@ class Listed:
         """Return gram and dot, summed row by row, in C."""
         (L, C, m), n = mean.shape, pattern.height
         width = -(-(L + 1) * mean.itemsize // VECTOR) * VECTOR // mean.itemsize
-        numbers = mean.new_zeros(C, m, width)
-        numbers[..., :L] = mean.permute(1, 2, 0)
-        if self.offsets:  # in place of the offset x has a 1
-            numbers[..., L], numbers[..., L - 1] = mean[-1], 1.0
+        numbers = self._numbers(mean, width)
         gram, dot = mean.new_empty(L * (L + 1) // 2, C, n), mean.new_empty(L, C, n)
         KERNELS(
             "regress", mean.dtype, pattern.starts, pattern.columns, ratings, numbers, gram, dot, C, n, m, L, width,
             int(self.offsets), threads(),
         )  # fmt: skip
+        return gram, dot
+
+    def _numbers(self, mean: Float[Tensor, "L C m"], width: int) -> Float[Tensor, "C m width"]:
+        """Return x and after it b of the other side, row by row."""
+        L, C, m = mean.shape
+        numbers = mean.new_zeros(C, m, width)
+        numbers[..., :L] = mean.permute(1, 2, 0)
+        if self.offsets:  # in place of the offset x has a 1
+            numbers[..., L], numbers[..., L - 1] = mean[-1], 1.0
+        return numbers
+
+    def _summed_on_cuda(self, pattern: Pattern, ratings: Tensor, mean: Float[Tensor, "L C m"]) -> tuple[Tensor, Tensor]:
+        """Return gram and dot, summed chunk by chunk of each row."""
+        (L, C, m), n, (starts, stops, firsts) = mean.shape, pattern.height, pattern.chunks
+        width, packed = max(LEAST_WIDTH, power_of_two(L + 1)), (L + 1) * (L + 2) // 2
+        gram, dot = mean.new_empty(L * (L + 1) // 2, C, n), mean.new_empty(L, C, n)
+        partial = mean.new_empty(len(starts), C, packed)
+        if len(starts):
+            single, numbers = mean.dtype == torch.float32, self._numbers(mean, width)
+            CUDA(
+                "regress", (len(starts), C), starts, stops, pattern.columns, ratings, numbers, partial, m, C, L=L,
+                WIDTH=width, E=TOGETHER, PRECISION="tf32x3" if single else "ieee",
+                num_warps=2 if width <= SMALL and single else 4,
+            )  # fmt: skip
+        tiles = -(-n // TILE), -(-packed // TILE), C
+        CUDA("gather", tiles, firsts, partial, gram, dot, n, C, L=L, ROWS=TILE, PART=TILE)
         return gram, dot
 
     def _apart(self, rows: Block) -> Apart:

@@ -20,7 +20,7 @@ from torch import Tensor
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Values
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.math.small_systems import backward_, blocks, factored, forward_, inverses, log_determinants
+from pyrozoo.math.small_systems import blocks, factored, forward_, inverses, log_determinants, solved
 from pyrozoo.models.gaussian_mf.likelihood import Block, Extent, Listed, Regressions, Side, residuals
 from pyrozoo.models.gaussian_mf.model import GaussianMF
 
@@ -143,7 +143,7 @@ class Conditional:
         L, shape = len(self.pull), self.pull.shape
         A, b = self.precision.reshape(L, L, -1), self.pull.reshape(L, -1)
         result = torch.empty_like(b[0])
-        for part in blocks(L, b.shape[1]):
+        for part in blocks(L, b.shape[1], b):
             factor = factored(A[..., part], what)
             half = forward_(factor, b[:, part].clone()).square().sum(0)
             result[part] = 0.5 * (half - log_determinants(factor))
@@ -152,22 +152,15 @@ class Conditional:
     def _solved(self, noise: Tensor | None, what: str) -> Tensor:
         """Return A^-1 b + L^-T noise with A = L L^T."""
         L, shape = len(self.pull), self.pull.shape
-        A, b = self.precision.reshape(L, L, -1), self.pull.reshape(L, -1).clone()
-        added = None if noise is None else noise.reshape(L, -1)
-        for part in blocks(L, b.shape[1]):
-            factor, right = factored(A[..., part], what), b[:, part]
-            forward_(factor, right)
-            if added is not None:
-                right += added[:, part]
-            backward_(factor, right)
-        return b.reshape(shape)
+        A, b = self.precision.reshape(L, L, -1), self.pull.reshape(L, -1)
+        return solved(A, b, None if noise is None else noise.reshape(L, -1), what).reshape(shape)
 
     def moments(self, what: str) -> tuple[Block, Float[Tensor, C]]:
         """Return means and covariances of every w_i, and the sum of their log determinants of precision by chain."""
         L, shape = len(self.pull), self.pull.shape
         A, b = self.precision.reshape(L, L, -1), self.pull.reshape(L, -1)
         covariance, logs = torch.empty_like(A), torch.empty_like(b[0])
-        for part in blocks(L, b.shape[1]):
+        for part in blocks(L, b.shape[1], b):
             factor = factored(A[..., part], what)
             covariance[..., part] = inverses(factor)
             logs[part] = log_determinants(factor)

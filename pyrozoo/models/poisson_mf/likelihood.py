@@ -18,6 +18,7 @@ from pyro.distributions import constraints as C
 from torch import Tensor
 
 from pyrozoo.compiler.kernels import Kernels, threads
+from pyrozoo.core.blocks import at_once
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.program.whole import Whole
 
@@ -25,7 +26,7 @@ LARGEST_FLOAT32_COUNT = 2**24
 """Larger counts are not whole numbers in single precision."""
 
 BLOCK = 2**18
-"""Numbers of a block of listed cells by factors: what stays in the cache of one core."""
+"""Numbers of a block of listed cells by factors, on a CPU: what stays in the cache of one core."""
 
 KERNELS = Kernels(__file__)
 
@@ -191,7 +192,7 @@ def cell_by_cell(
     """
     of_rows, of_columns = torch.zeros_like(rows), torch.zeros_like(columns)
     evidence = log_base(data).expand(len(rows)).clone()
-    step = max(1, BLOCK // (rows.shape[0] * rows.shape[2]))
+    step = max(1, at_once(BLOCK, rows) // (rows.shape[0] * rows.shape[2]))
     cells = (each.split(step) for each in (data.pattern.rows, data.pattern.columns, data.counts))
     for i, j, count in zip(*cells, strict=True):
         z, log_s = share(together(rows[:, i], columns[:, j]), count)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.compiler.cuda import CudaKernels
 from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.core.errors import SettingError
 from pyrozoo.models.potts_grid.likelihood import Potentials
@@ -21,7 +22,10 @@ from pyrozoo.models.potts_grid.model import FORBIDDEN
 MOST_RANGE = {torch.float64: 300.0, torch.float32: 40.0}
 """Range of the coupling up to which sums over labels can be taken as products of matrices of exponentials."""
 
-KERNELS = Kernels(__file__)
+KERNELS, CUDA = Kernels(__file__), CudaKernels(__file__)
+
+PIXELS, MOST_LABELS = 128, 6
+"""Of one program on CUDA, and the most labels that it holds in registers."""
 
 STRIP = 16
 """Rows that the kernel goes through at a time."""
@@ -106,8 +110,11 @@ class Passing:
         log Z_ij over edges and of (1 - degree) log Z_i over pixels.
         """
         old, J = state.messages, self.coupling
-        if (self.maximise or self.narrow) and KERNELS.serve(old, self.unary, J):
-            return self._swept(old)
+        if self.maximise or self.narrow:
+            if KERNELS.serve(old, self.unary, J):
+                return self._swept(old)
+            if len(J) <= MOST_LABELS and CUDA.serve(old, self.unary, J):
+                return self._swept_on_cuda(old)
         cavity = self._cavities(old)
         largest = cavity.amax(2, keepdim=True)
         if self.maximise or not self.narrow:
@@ -142,6 +149,19 @@ class Passing:
         KERNELS(
             "sweep", old.dtype, old, self.unary, self.coupling if self.maximise else self.exponential, new, estimate,
             change, C, K, H, W, STRIP, int(self.maximise), float(self.top), self.damping, FORBIDDEN, threads(),
+        )  # fmt: skip
+        return State(new), change.amax(1), estimate.sum(1)
+
+    def _swept_on_cuda(self, old: Tensor) -> tuple[State, Float[Tensor, C], Float[Tensor, C]]:
+        """Do a sweep in one launch."""
+        C, _, K, H, W = old.shape
+        old, new = old.contiguous(), old.new_empty(old.shape)
+        programs = -(-H * W // PIXELS)
+        estimate, change = old.new_empty(2, C, programs)
+        coupling = self.coupling if self.maximise else self.exponential
+        CUDA(
+            "sweep", (programs, C), old, self.unary, coupling, self.top, new, estimate, change, H, W, K=K,
+            MAXIMISE=self.maximise, DAMPING=self.damping, FORBIDDEN=FORBIDDEN, B=PIXELS,
         )  # fmt: skip
         return State(new), change.amax(1), estimate.sum(1)
 

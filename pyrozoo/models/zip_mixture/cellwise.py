@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.exponential_family import log_sum_of_two
@@ -70,7 +71,7 @@ class Cellwise:
 
     def blocks(self, width: int) -> Iterator[slice]:
         """Cut the rows so that a block of cells times ``width`` stays in cache."""
-        rows = max(16, BLOCK_ELEMENTS // (width * self.values.shape[1]))
+        rows = max(16, at_once(BLOCK_ELEMENTS, self.values) // (width * self.values.shape[1]))
         for start in range(0, self.rows, rows):
             yield slice(start, start + rows)
 

@@ -21,16 +21,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.compiler.cuda import CudaKernels, power_of_two
 from pyrozoo.compiler.kernels import Kernels, threads
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.exponential_family import log_sum_of_two
 from pyrozoo.math.multinomial import choose
 
 BLOCK_ELEMENTS = 2**18
-"""Elements of a block of responsibilities (rows x chains x components): 2 MB in float64, about a core's cache."""
+"""Elements of a block of responsibilities (rows x chains x components) on a CPU: 2 MB in float64, about a core's
+cache."""
 
-KERNELS = Kernels(__file__)
+KERNELS, CUDA = Kernels(__file__), CudaKernels(__file__)
+
+ELEMENTS = 2**11
+"""Responsibilities of one program on CUDA."""
 
 MOST_IN_ONE_PASS = 2**16
 """Components times columns of the design up to which sums stay in a core's cache, and rows go in one pass in C."""
@@ -156,19 +162,33 @@ class Layout:
 
     def blocks(self, width: int) -> Iterator[slice]:
         """Cut the rows so that a block times ``width`` stays in cache."""
-        rows = max(16, BLOCK_ELEMENTS // width)
+        rows = max(16, at_once(BLOCK_ELEMENTS, self.design) // width)
         for start in range(0, self.design.shape[0], rows):
             yield slice(start, start + rows)
 
     def responsibilities(self, given: Given, rows: slice) -> tuple[Float[Tensor, "n C K"], Float[Tensor, "n C"]]:
         """Return p(z_i = k | x_i) and log p(x_i) for a block of rows."""
         product, added = self._logits(given)
-        logits = (self.design[rows] @ product).unflatten(1, added.shape).add_(added)
+        logits = (self.design[rows] @ product).unflatten(1, added.shape)
+        if CUDA.serve(logits, added):
+            return logits, self._softened(logits, added, rows)
+        logits.add_(added)
         top = logits.amax(-1, keepdim=True)
         r = logits.sub_(top).exp_()
         total = r.sum(-1, keepdim=True)
         r.div_(total)
         return r, (top + total.log()).squeeze(-1) + self.constant[rows, None]
+
+    def _softened(self, logits: Tensor, added: Float[Tensor, "C K"], rows: slice) -> Float[Tensor, "n C"]:
+        """Replace what ``responsibilities`` has from the product by what it returns; return log p(x_i)."""
+        (n, C, K), constant = logits.shape, self.constant[rows]
+        evidence, width = logits.new_empty(n, C), power_of_two(K)
+        at_a_time = max(1, ELEMENTS // width)
+        programs = (-(-n * C // at_a_time),)
+        CUDA(
+            "soften", programs, logits, added.contiguous(), constant, evidence, n * C, C, K=K, WIDTH=width, B=at_a_time
+        )
+        return evidence
 
     def expected_statistics(
         self, given: Given, sample: bool = False
