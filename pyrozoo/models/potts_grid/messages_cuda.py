@@ -34,6 +34,30 @@ def largest(values, K: tl.constexpr):
 
 
 @triton.jit
+def log_sum(values, K: tl.constexpr):
+    """Return the log of the sum of exponentials over labels."""
+    top = largest(values, K)
+    total = tl.exp(values[0] - top)
+    for k in tl.static_range(1, K):
+        total += tl.exp(values[k] - top)
+    return tl.log(total) + top
+
+
+@triton.jit
+def neighbour(at, row, column, H, W, d: tl.constexpr):
+    """Return whether there is a neighbour in a direction, and its place."""
+    if d == 0:
+        there, source = column > 0, at - 1
+    elif d == 1:
+        there, source = column < W - 1, at + 1
+    elif d == 2:
+        there, source = row > 0, at - W
+    else:
+        there, source = row < H - 1, at + W
+    return there, source
+
+
+@triton.jit
 def combined(values, coupling, label, K: tl.constexpr, MAXIMISE: tl.constexpr):
     """Return, of a label, the sum of products with the coupling's exponentials, or the maximum of sums with it."""
     if MAXIMISE:
@@ -65,15 +89,7 @@ def sweep(
     messages, sent, moved = old + first, new + first, tl.zeros((B,), kind)
     total, degree = tl.zeros((B,), kind), tl.zeros((B,), kind)
     for d in tl.static_range(4):
-        # Which neighbour sends, and whether there is one.
-        if d == 0:
-            there, source = column > 0, at - 1
-        elif d == 1:
-            there, source = column < W - 1, at + 1
-        elif d == 2:
-            there, source = row > 0, at - W
-        else:
-            there, source = row < H - 1, at + W
+        there, source = neighbour(at, row, column, H, W, d)
         there = there & inside
         degree += tl.where(there, 1.0, 0.0).to(kind)
         cavity = known(messages, unary, pixels, source, there, d ^ 1, K)
@@ -110,11 +126,7 @@ def sweep(
             tl.store(sent + place, value, mask=inside)
     if not MAXIMISE:
         belief = known(messages, unary, pixels, at, inside, 4, K)
-        most = largest(belief, K)
-        both = tl.zeros((B,), kind)
-        for k in tl.static_range(K):
-            both += tl.exp(belief[k] - most)
-        total += tl.where(inside, (1.0 - degree) * (tl.log(both) + most), 0.0)
+        total += tl.where(inside, (1.0 - degree) * log_sum(belief, K), 0.0)
     place = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
     tl.store(estimate + place, tl.sum(total, 0))
     tl.store(change + place, tl.max(moved, 0))
