@@ -1,6 +1,7 @@
 """Shape annotations are checked in every test: jaxtyping's import hook with beartype."""
 
 import base64
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -18,12 +19,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 assert tests.typecheck
 install_import_hook("pyrozoo.models", "tests.typecheck.checker")
 install_import_hook("pyrozoo.math", "tests.typecheck.checker")
+jaxtyping.jaxtyped = tests.typecheck.sparing(jaxtyping.jaxtyped)  # the hook decorates by that name
 # The same examples in every run, and none of them timed.
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("steady")
 # A shell starts its background jobs with Ctrl-C ignored, which tests send.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+gc.disable()  # until tests are collected: what is imported is no garbage
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage, but seldom: among thousands of imported modules it takes a seventh of the time."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 10)
+    gc.enable()
 
 
 @pytest.fixture

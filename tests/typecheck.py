@@ -4,7 +4,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import jaxtyping
 from beartype import BeartypeConf, beartype
+
+Decorator = Callable[..., Any]
 
 _check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 _made: dict[Any, Callable[..., Any]] = {}
@@ -24,3 +27,23 @@ def checker(function: Callable[..., Any]) -> Callable[..., Any]:
     if key not in _made:
         _made[key] = _check(function)
     return _made[key]
+
+
+def sparing(jaxtyped: Decorator) -> Decorator:
+    """Leave functions inside others as they are while shapes are unchecked: they are decorated at every call of those.
+
+    Args:
+        jaxtyped: What decorates.
+    """
+
+    def decorator(*arguments: Any, **settings: Any) -> Any:
+        decorate = jaxtyped(*arguments, **settings)
+        if arguments:
+            return decorate
+        return lambda made: made if jaxtyping.config.jaxtyping_disable and _inside(made) else decorate(made)
+
+    return decorator
+
+
+def _inside(made: Any) -> bool:
+    return "<locals>" in getattr(made, "__qualname__", "")

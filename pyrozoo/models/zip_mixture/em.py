@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.distributions import Dirichlet
 
 from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Info
@@ -50,15 +49,16 @@ def log_prior(model: ZipMixture, state: State) -> Float[Tensor, C]:
     # A mode at the boundary has coefficient 0 there: a value inside by less than rounding keeps 0 * log 0 at 0.
     weights, on = state.weights.clamp(min=tiny), state.on_prob.clamp(tiny, 1 - eps / 2)
     a, b, e, f = model.on_prob_alpha, model.on_prob_beta, model.rate_shape, model.rate_rate
-    # Written out: torch's Beta goes through a stacked Dirichlet, which costs a tenth of an EM iteration.
+    # Written out: torch's own distributions cost a tenth of an EM iteration each.
     beta = (a - 1) * on.log() + (b - 1) * torch.log1p(-on)
     gamma = (e - 1) * state.rate.log() - f * state.rate
     constant = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + e * math.log(f) - math.lgamma(e)
     if isinstance(state, OverdispersedState):
         s, t = model.size_shape, model.size_rate
         gamma = gamma + (s - 1) * state.size.log() - t * state.size + (s * math.log(t) - math.lgamma(s))
-    dirichlet = Dirichlet(model.concentration(like), validate_args=False)
-    return dirichlet.log_prob(weights) + (beta + gamma + constant).sum((-1, -2))
+    alpha = model.concentration(like)
+    dirichlet = torch.xlogy(alpha - 1, weights).sum(-1) + torch.lgamma(alpha.sum(-1)) - torch.lgamma(alpha).sum(-1)
+    return dirichlet + (beta + gamma + constant).sum((-1, -2))
 
 
 class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, state=State, by_row=()):
