@@ -335,6 +335,41 @@ def poisson_checks(device: str, dtype: torch.dtype) -> Iterator[tuple[str, Calla
         yield f"shared {N} x {M}, K={K}, C={C}", partial(shared, theta, eta, data)
 
 
+def allotment(device: str, dtype: torch.dtype, rows: int, K: int) -> Iterator[tuple[str, float]]:
+    """Yield deviations of random allotments from the multinomial's law, in standard errors; sums must be exact.
+
+    Of all cells of a count together, Pearson's statistic of their sums by factor; cell by cell, its mean, K - 1, which
+    draws that go together within a cell would move.
+    """
+    from pyrozoo.data.triplets import Triplets
+    from pyrozoo.models.poisson_mf.likelihood import allotted
+
+    sizes = torch.tensor([1, 2, 3, 6, 11, 300], device=device)
+    i = torch.arange(len(sizes) * rows, device=device)
+    counts = sizes[i % len(sizes)]
+    data = Triplets(torch.stack([i, 0 * i, counts], 1).to(dtype), range(len(i)), range(1))
+    eta = torch.rand(1, 1, K, device=device, dtype=dtype) + 0.2
+    eta[..., 1] = 0
+    theta = torch.rand(1, len(i), 1, device=device, dtype=dtype).expand(-1, -1, K) + 0.1
+    z, of_columns, evidence = allotted(theta, eta, data)
+    s, z = (theta * eta).sum(-1)[0].double(), z[0].double()
+    assert torch.equal(z.sum(-1), counts.double()), "counts of rows are lost"
+    assert torch.equal(of_columns[0, 0].double(), z.sum(0)), "counts of columns are lost"
+    assert not z[:, 1].any(), "a factor of weight 0 has counts"
+    exact = (counts * s.log() - torch.lgamma(counts.double() + 1)).sum()
+    assert abs(float(evidence) / float(exact) - 1) < 1e-4, "the sum of x log s is wrong"
+    weights = eta[0, 0].double()[eta[0, 0] > 0]
+    p, free = weights / weights.sum(), len(weights) - 1
+    for size in sizes.tolist():
+        mine = z[counts == size][:, eta[0, 0] > 0]
+        expected = size * p
+        pearson = float(((mine.sum(0) - rows * expected).square() / (rows * expected)).sum())
+        yield f"sums of counts of {size}", (pearson - free) / (2 * free) ** 0.5
+        each = ((mine - expected).square() / expected).sum(1)
+        variance = 2 * free + (float((1 / p).sum()) - (free + 1) ** 2 - 2 * free) / size
+        yield f"cells of counts of {size}", (float(each.mean()) - free) / (max(variance, 1e-9) / rows) ** 0.5
+
+
 CHECKS = {"zip": zip_checks, "potts": potts_checks, "gaussian": gaussian_checks, "poisson": poisson_checks}
 
 
@@ -361,6 +396,12 @@ def difference(one: Any, other: Any) -> float:
 
 def check(name: str, device: str) -> None:
     """Hold the kernels of a model to their oracle, in both precisions."""
+    if name == "poisson":
+        for dtype in (torch.float64, torch.float32):
+            for K in (3, 50):
+                with seeded(0):
+                    for what, errors in allotment(device, dtype, 2000, K):
+                        print(f"  {'ok' if abs(errors) < 4.5 else 'BAD'} poisson {what}, K={K}, {dtype}: {errors:.1f}")
     for dtype, most in ((torch.float64, 1e-11), (torch.float32, 2e-4)):
         with seeded(0):
             for what, function in CHECKS[name](device, dtype):

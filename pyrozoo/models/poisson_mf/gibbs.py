@@ -10,11 +10,9 @@ from torch import Tensor
 from torch.distributions import Gamma
 
 from pyrozoo.contracts.solver import Info
-from pyrozoo.data.triplets import Triplets
-from pyrozoo.math.multinomial import allot
 from pyrozoo.models.poisson_mf.em import BY_ROW, PointSolver, State, log_prior_of
 from pyrozoo.models.poisson_mf.factors import rates_rate, rates_shape
-from pyrozoo.models.poisson_mf.likelihood import cell_by_cell, column_exposure, expected_total, row_exposure
+from pyrozoo.models.poisson_mf.likelihood import allotted, column_exposure, expected_total, row_exposure
 from pyrozoo.models.poisson_mf.posterior import Posterior
 
 
@@ -32,7 +30,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint", by_row=BY_ROW):
         m, eta = self.model, state.column_factors
 
         def draw(part: Posterior, theta: Tensor, xi: Tensor | None) -> tuple[Tensor, Any]:
-            of_rows, of_columns, evidence = self.allotted(theta, eta, part.data)
+            of_rows, of_columns, evidence = allotted(theta, eta, part.data)
             likelihood = evidence - expected_total(theta, eta, part.data)
             prior = log_prior_of(m, theta, m.row_shape, m.row_rate, xi)
             b = m.row_rate if xi is None else xi.unsqueeze(-1)
@@ -58,17 +56,6 @@ class Solver(PointSolver, kind="samples", objective="log_joint", by_row=BY_ROW):
             return []
         xi, _ = self.posterior.over_rows(lambda part, rows: (draw(rows, m.row_shape, m.row_rate), ()), theta)
         return [xi, draw(eta, m.column_shape, m.column_rate)]
-
-    def allotted(
-        self, theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"], data: Triplets
-    ) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:
-        """Draw z | x, theta, eta in blocks of listed cells; return its sums and sum of x log s - log x!."""
-
-        def share(products: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-            z, s = allot(count.expand(len(products), -1), products)
-            return z, s.clamp(min=torch.finfo(s.dtype).tiny).log()
-
-        return cell_by_cell(share, theta, eta, data)
 
     def gamma(self, shape: Tensor, rate: Tensor) -> Tensor:
         """Draw Gamma variables, kept above 0."""

@@ -17,9 +17,11 @@ from jaxtyping import Float
 from pyro.distributions import constraints as C
 from torch import Tensor
 
+from pyrozoo.compiler.cuda import CudaKernels, power_of_two
 from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.core.blocks import at_once
 from pyrozoo.data.triplets import Triplets
+from pyrozoo.math.multinomial import allot
 from pyrozoo.program.whole import Whole
 
 LARGEST_FLOAT32_COUNT = 2**24
@@ -28,7 +30,10 @@ LARGEST_FLOAT32_COUNT = 2**24
 BLOCK = 2**18
 """Numbers of a block of listed cells by factors, on a CPU: what stays in the cache of one core."""
 
-KERNELS = Kernels(__file__)
+KERNELS, CUDA = Kernels(__file__), CudaKernels(__file__)
+
+PRODUCTS, MOST_EVENTS = 2**9, 256
+"""Products of factors that a program on CUDA holds, and events of a cell that it draws one by one."""
 
 BLOCKS, BLOCK_CELLS = 32, 16
 """Most blocks of rows that the kernel works on apart, and cells for each column in a block: adding blocks up costs."""
@@ -191,15 +196,63 @@ def cell_by_cell(
         together: Takes both.
     """
     of_rows, of_columns = torch.zeros_like(rows), torch.zeros_like(columns)
-    evidence = log_base(data).expand(len(rows)).clone()
+    cells = data.pattern.rows, data.pattern.columns, data.counts
+    evidence = _shared_by_cells(share, rows, columns, cells, together, of_rows, of_columns)
+    return of_rows, of_columns, log_base(data) + evidence
+
+
+def _shared_by_cells(
+    share: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], rows: Tensor, columns: Tensor, cells: tuple[Tensor, ...],
+    together: Callable[[Tensor, Tensor], Tensor], of_rows: Tensor, of_columns: Tensor,
+) -> Float[Tensor, C]:  # fmt: skip
+    """Add the shares of cells (row, column, count) to the sums of rows and columns; return the sum of x log s."""
+    evidence = rows.new_zeros(len(rows))
     step = max(1, at_once(BLOCK, rows) // (rows.shape[0] * rows.shape[2]))
-    cells = (each.split(step) for each in (data.pattern.rows, data.pattern.columns, data.counts))
-    for i, j, count in zip(*cells, strict=True):
+    for i, j, count in zip(*(each.split(step) for each in cells), strict=True):
         z, log_s = share(together(rows[:, i], columns[:, j]), count)
         of_rows.index_add_(1, i, z)
         of_columns.index_add_(1, j, z)
         evidence += log_s @ count
-    return of_rows, of_columns, evidence
+    return evidence
+
+
+def allotted(
+    theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"], data: Triplets
+) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:
+    """Draw how every count is shared among the factors, z | x, theta, eta; return what ``shared`` does, of the draw."""
+
+    def share(products: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        z, s = allot(count.expand(len(products), -1), products)
+        return z, s.clamp(min=torch.finfo(s.dtype).tiny).log()
+
+    x = data.counts
+    if not (len(x) and CUDA.serve(theta, eta, x)):
+        return cell_by_cell(share, theta, eta, data)
+    of_rows, of_columns, evidence = _allotted_on_cuda(theta.contiguous(), eta.contiguous(), data)
+    many = (x > MOST_EVENTS).nonzero().flatten()
+    if len(many):
+        cells = data.pattern.rows[many], data.pattern.columns[many], x[many]
+        _shared_by_cells(share, theta, eta, cells, torch.mul, of_rows, of_columns)
+    return of_rows, of_columns, log_base(data) + evidence
+
+
+def _allotted_on_cuda(
+    theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"], data: Triplets
+) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C M K"], Float[Tensor, C]]:
+    """Draw the shares of counts up to ``MOST_EVENTS``; return their sums, and the sum of x log s over all cells."""
+    (C, N, K), M, x = theta.shape, eta.shape[1], data.counts
+    width = power_of_two(K)
+    at_a_time = max(1, PRODUCTS // width)
+    programs = -(-len(x) // at_a_time)
+    sums = [torch.zeros_like(each, dtype=torch.int32) for each in (theta, eta)]
+    evidence = x.new_empty(C, programs)
+    seed = torch.randint(2**62, (1,), device=x.device)  # from torch's generator of the device
+    CUDA(
+        "allot", (programs, C), data.pattern.rows, data.pattern.columns, x, theta, eta, seed, *sums, evidence, len(x),
+        N, M, K=K, WIDTH=width, B=at_a_time, MOST=MOST_EVENTS, TINY=torch.finfo(x.dtype).tiny,
+    )  # fmt: skip
+    of_rows, of_columns = (each.to(x.dtype) for each in sums)
+    return of_rows, of_columns, evidence.sum(1)
 
 
 def row_exposure(
