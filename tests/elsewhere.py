@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -55,6 +56,8 @@ def carry_out(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     Raises:
         RuntimeError: Its tensors are not on one device.
     """
+    if operation is aten._efficientzerotensor.default:  # it has no memory, which is known above alone
+        operation = aten.zeros.default
     tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
     away = [each for each in tensors if isinstance(each, Away)]
     if away and operation not in MOVES:
@@ -72,6 +75,7 @@ def carry_out(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if operation is aten.copy_.default:
         there = isinstance(args[0], Away)
     same = {id(each.inner): each for each in away}  # what an operation changes in place stays itself
+    mine, named = args, kwargs
     args, kwargs = (tree_map(lambda x: x.inner if isinstance(x, Away) else x, each) for each in (args, kwargs))
 
     def wrapped(found: Any) -> Any:
@@ -79,7 +83,11 @@ def carry_out(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             return found
         return same[id(found)] if id(found) in same else Away(found)
 
-    return tree_map(wrapped, operation(*args, **kwargs))
+    found = operation(*args, **kwargs)
+    if torch.Tag.inplace_view in operation.tags:  # changes a shape: that of what stands for the tensor too
+        with no_dispatch():
+            operation(*mine, **named)
+    return tree_map(wrapped, found)
 
 
 class _Operations(TorchDispatchMode):
@@ -92,6 +100,13 @@ class _Numbers(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if function in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):  # lists become tensors in no operation
+            at = args[1] if isinstance(args[1], tuple) else (args[1],)
+            args = (
+                args[0],
+                tuple(torch.tensor(i, dtype=None if i else torch.long) if isinstance(i, list) else i for i in at),
+                *args[2:],
+            )
         if function is torch.Tensor.new_tensor:
             kwargs = {"dtype": args[0].dtype, "device": args[0].device} | kwargs
             function, args = torch.tensor, args[1:]
@@ -105,4 +120,29 @@ class _Numbers(TorchFunctionMode):
 def a_device() -> Iterator[None]:
     """Within it the device is there."""
     with _Numbers(), _Operations():
+        yield
+
+
+class _Drawn(TorchDispatchMode):
+    """Random numbers are drawn on the CPU, and moved to where they are wanted."""
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        device = next((each.device for each in given if each.device.type != "cpu"), kwargs.get("device"))
+        if torch.Tag.nondeterministic_seeded not in operation.tags or device is None:
+            return operation(*args, **kwargs)
+        here = [tree_map(lambda x: x.cpu() if isinstance(x, torch.Tensor) else x, each) for each in (args, kwargs)]
+        if "device" in here[1]:
+            here[1]["device"] = torch.device("cpu")
+        found = operation(*here[0], **here[1])
+        if operation._schema.is_mutable:  # in place
+            return args[0].copy_(found)
+        return tree_map(lambda x: x.to(device) if isinstance(x, torch.Tensor) else x, found)
+
+
+@contextmanager
+def alike() -> Iterator[None]:
+    """Within it random numbers on a card are the CPU's, so that what differs is arithmetic alone."""
+    with _Drawn():
         yield

@@ -33,7 +33,7 @@ class Memory:
         seconds: When each draw was made, by the monotonic clock.
     """
 
-    def __init__(self, density: CompiledDensity, room: int = 0):
+    def __init__(self, density: CompiledDensity | CapturedDensity, room: int = 0):
         self._density = density  # its constants must outlive this
         self._work = torch.zeros(density.work // 8 + 8, dtype=torch.float64)
         self.seconds = np.full(max(room, 1), np.nan)

@@ -40,6 +40,7 @@ class Method(Settings, abc.ABC):
 
     Attributes:
         needs: What of the model's folder it needs: nothing but the program, a guide, or a solver.
+        fewest_on_a_card: Numbers of data below which the CPU is faster at it than any card, and takes the run.
         name: The method's name.
         part: Makes the guide, or the solver, from the posterior.
         options: Options of the model's own solver.
@@ -47,6 +48,7 @@ class Method(Settings, abc.ABC):
 
     prefix: ClassVar[str] = "inference."
     needs: ClassVar[Literal["program", "guide", "solver"]] = "program"
+    fewest_on_a_card: ClassVar[int] = 0
     name: str
     part: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)

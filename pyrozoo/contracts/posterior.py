@@ -22,7 +22,7 @@ from pyrozoo.contracts.shards import Shards
 from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError
 from pyrozoo.core.prediction import Prediction
-from pyrozoo.core.seeds import seeded
+from pyrozoo.core.seeds import seeded, undisturbed
 from pyrozoo.program.density import FlatDensity, ProgramDensity, Unconstrained
 from pyrozoo.program.predict import predict_cells
 from pyrozoo.program.trace import (
@@ -203,7 +203,7 @@ class Posterior:
         Raises:
             NotApplicable: Another run has other sites.
         """
-        with torch.random.fork_rng(), pyro.validation_enabled(False):
+        with undisturbed(), pyro.validation_enabled(False):
             runs = [poutine.trace(InitMessenger(anywhere)(self.program)).get_trace(self.data) for _ in range(4)]
         sites = [sample_nodes(each).keys() for each in runs]
         if odd := sorted(set().union(*sites) - set(sites[0]).intersection(*sites)):
@@ -256,7 +256,7 @@ class Posterior:
     @cached_property
     def _units(self) -> tuple[int, str]:
         values = {site: self.first_trace.nodes[site]["value"] for site in self.sites}
-        with torch.random.fork_rng(), pyro.validation_enabled(False):
+        with undisturbed(), pyro.validation_enabled(False):
             found, plates = log_likelihood_by_unit(self.program, self.sites, values, self.data, self.depth)
         return len(found), plates[0] if len(plates) == 1 else "unit"
 
@@ -508,7 +508,7 @@ class Posterior:
             trace: Any = poutine.trace(poutine.condition(self.program, data=dict(values))).get_trace(self.data)
             return [trace.nodes[name]["value"] for name in nodes]
 
-        with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(False):
+        with torch.no_grad(), undisturbed(), pyro.validation_enabled(False):
             found = {
                 name: over_draws(lambda values, i=i: one(values)[i], draws)  # type: ignore[misc]
                 for i, name in enumerate(nodes)
@@ -629,7 +629,7 @@ class HandBuilt(Posterior):
     @cached_property
     def depth(self) -> int:
         """How many dimensions the program's plates take."""
-        with torch.random.fork_rng():
+        with undisturbed():
             return depth_of(poutine.trace(self.program).get_trace(self.plated))
 
     @property

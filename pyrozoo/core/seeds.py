@@ -10,9 +10,16 @@ import torch
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave torch's random state, that of the card in use too, as it was before a block."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if torch.cuda.is_initialized() else []):
+        yield
+
+
+@contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Run a block under its own random state: torch's distributions take no generator, so fork the global one."""
-    with torch.random.fork_rng():
+    with undisturbed():
         torch.manual_seed(seed)
         yield
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyrozoo.core.devices import a_card_each
 from pyrozoo.core.errors import UserError
 from pyrozoo.core.launch import processes, restarts
 
@@ -221,7 +222,8 @@ def world() -> World:
         # Addresses of processes that were lost stand in the same store: each attempt has names of its own.
         store, rank, size = next(dist.rendezvous("env://", timeout=PATIENCE))
         own = dist.PrefixStore(f"attempt {restarts()}", store)
-        dist.init_process_group("gloo", store=own, rank=rank, world_size=size, timeout=PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if a_card_each() else "gloo"
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=PATIENCE)
     return World(dist.get_rank(), dist.get_world_size())
 
 

@@ -39,6 +39,11 @@ class Arguments(Data):
         return f"{count} argument{'' if count == 1 else 's'}"
 
     @property
+    def numbers(self) -> int:
+        """Return how many numbers the arguments are."""
+        return sum(each.numel() for each in (*self.args, *self.kwargs.values()) if isinstance(each, Tensor))
+
+    @property
     def coords(self) -> dict[str, Sequence[str]]:
         """Return ArviZ coordinates: dimension -> labels."""
         return dict(self.labels)

@@ -15,6 +15,7 @@ import torch
 from pyro.infer import NUTS
 from torch import Tensor
 
+from pyrozoo.compiler.captured import CapturedDensity
 from pyrozoo.compiler.density import CompiledDensity, Memory
 from pyrozoo.core.errors import NumericalError
 
@@ -157,11 +158,17 @@ class PyroSampler(Sampler):
 
 
 class CompiledSampler(Sampler):
-    """nutpie's sampler (Rust) over a compiled density: as many chains at a time as there are cores, without Python."""
+    """nutpie's sampler (Rust) over a compiled density: as many chains at a time as there are cores.
+
+    Without Python, unless the density is on a card, whom Python asks.
+    """
 
     POLL = 0.02
 
-    def __init__(self, density: CompiledDensity, starts: Tensor, plan: Plan, finished: dict[int, Chain] | None = None):
+    def __init__(
+        self, density: CompiledDensity | CapturedDensity, starts: Tensor, plan: Plan,
+        finished: dict[int, Chain] | None = None,
+    ):  # fmt: skip
         self.density, self.plan, self.dtype = density, plan, starts.dtype
         self.starts = starts.detach().double().numpy()
         self.finished = finished or {}

@@ -14,6 +14,7 @@ from torch import Tensor
 from pyrozoo.contracts.fit import Fit, Status
 from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.devices import LARGE
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.seeds import seeded
@@ -65,7 +66,7 @@ class _ModeSearch(Process):
                 self.space.flatten(self.space.unconstrain({site: value[chain] for site, value in starts.items()}))
                 for chain in range(self.restarts)
             ]
-        )
+        ).cpu()  # a search is arithmetic of short vectors; the density alone is on a card
         # A point on the edge of its support, such as the mode of a Gamma density at 0, is moved inside: once the
         # Jacobian counts there is no mode on the edge.
         points = points.nan_to_num(nan=torch.nan, posinf=EDGE, neginf=-EDGE)
@@ -194,7 +195,7 @@ class Gaussian:
             each = [self.space.constrain(self.space.unflatten(vector)) for vector in vectors]
             jacobian = torch.stack([self.space.log_jacobian(vector) for vector in vectors])
         draws = Draws.stack([{site: values[site] for site in self.sites} for values in each])
-        return draws, (log_normal - jacobian).unsqueeze(0)
+        return draws, (log_normal.to(jacobian.device) - jacobian).unsqueeze(0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +216,8 @@ class Laplace(Method):
         starts: Where to start, site -> [restarts, *event], such as the point that another method found; None: at
             random.
     """
+
+    fewest_on_a_card = LARGE
 
     restarts: int = whole()
     max_iterations: int = whole()

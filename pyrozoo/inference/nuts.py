@@ -13,13 +13,16 @@ import pyro
 import torch
 from torch import Tensor
 
+from pyrozoo.compiler.captured import CapturedDensity
 from pyrozoo.compiler.density import CompiledDensity
 from pyrozoo.compiler.tape import Untraceable
 from pyrozoo.contracts.fit import Fit, Status
 from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.devices import LARGE
 from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.errors import NumericalError, SettingError
+from pyrozoo.core.seeds import undisturbed
 from pyrozoo.core.settings import between, one_of, whole
 from pyrozoo.inference.chains import Chain, CompiledSampler, Plan, PyroSampler, Sampler
 from pyrozoo.inference.loop import Process, Run, drive, fit_of, last_objectives
@@ -69,8 +72,8 @@ def eager(space: FlatDensity) -> Gradient:
     return gradient
 
 
-def compiled(space: FlatDensity, starts: Tensor) -> CompiledDensity:
-    """Compile a density and hold it to the program at the starts and beside them.
+def compiled(space: FlatDensity, starts: Tensor) -> CompiledDensity | CapturedDensity:
+    """Compile a density, or capture it on a card, and hold it to the program at the starts and beside them.
 
     Args:
         space: The density.
@@ -80,8 +83,9 @@ def compiled(space: FlatDensity, starts: Tensor) -> CompiledDensity:
         Untraceable: It cannot be compiled, or is another one away from where it was recorded.
     """
     with without_branches():
-        density = CompiledDensity(space, starts[0])
-    with torch.random.fork_rng():
+        make = CompiledDensity if space.device.type == "cpu" else CapturedDensity
+        density = make(space, starts[0])
+    with undisturbed():
         torch.manual_seed(0)
         away = JITTER * torch.randn(CHECKS, starts.shape[1], dtype=starts.dtype)
     if differ(space, density, torch.cat([starts, starts[torch.arange(CHECKS) % len(starts)] + away])):
@@ -89,7 +93,7 @@ def compiled(space: FlatDensity, starts: Tensor) -> CompiledDensity:
     return density
 
 
-def differ(space: FlatDensity, density: CompiledDensity, points: Tensor) -> bool:
+def differ(space: FlatDensity, density: CompiledDensity | CapturedDensity, points: Tensor) -> bool:
     """Return whether the compiled density or its gradient is another than the program's at any of some points."""
     truth = eager(space)
     of_value, of_gradient = AGREEMENT[torch.float32 if density.single else points.dtype]
@@ -155,7 +159,8 @@ class _Nuts(Process):
         elif not self.space.proper:
             refuse_improper(self.space, gradient, self.starts[0], torch.eye(self.space.size).unbind())
         self.backend = "pyro" if reason else "nutpie"
-        self.note = f"nuts ran on Pyro's kernel: {reason}" if reason else "nuts ran compiled, on nutpie"
+        how = "compiled" if self.space.device.type == "cpu" else "as one graph of the card's"
+        self.note = f"nuts ran on Pyro's kernel: {reason}" if reason else f"nuts ran {how}, on nutpie"
         self.gradient = gradient
         self.sampler: Sampler = sampler(density, self.starts, self.plan, finished)  # type: ignore[call-arg]
 
@@ -287,7 +292,7 @@ def sample_density(
     process = _Nuts(prepare, backend, chains, plan)
     run = drive(process, loop, description)
     (vectors, statistics), warmup = process.result()
-    if isinstance(process.gradient, CompiledDensity):
+    if isinstance(process.gradient, CompiledDensity | CapturedDensity):
         flat = vectors.flatten(0, 1)
         chosen = evenly(len(flat), CHECKS)
         if differ(process.space, process.gradient, flat[chosen]):
@@ -391,6 +396,7 @@ class _Preparation:
         else:
             values = [{site: value[chain] for site, value in own.items()} for chain in range(chains)]
         vectors = torch.stack([space.flatten(space.unconstrain(value)) for value in values]).detach()
+        vectors = vectors.cpu()  # samplers have theirs there; the density alone is on a card
         if start == "laplace":
             vectors = torch.stack([pathfinder(eager(space), vector) for vector in vectors])
         return space, vectors
@@ -400,7 +406,7 @@ def beside(space: FlatDensity, draws: Draws, chains: int) -> Tensor:
     """Return starts from draws [chain, draw, *event]: evenly chosen, and moved a little, as no two may be the same."""
     flat = list(Draws({site: draws[site] for site in space.sites}).each())
     chosen = evenly(len(flat), chains, again=True)
-    vectors = torch.stack([space.flatten(space.unconstrain(flat[int(i)])) for i in chosen]).detach()
+    vectors = torch.stack([space.flatten(space.unconstrain(flat[int(i)])) for i in chosen]).detach().cpu()
     return vectors + JITTER * torch.randn_like(vectors) / math.sqrt(vectors.shape[1])
 
 
@@ -423,6 +429,8 @@ class Nuts(Method):
         max_tree_depth: At most 2^depth leapfrog steps a draw.
         max_unknowns: Limit on the size of the problem.
     """
+
+    fewest_on_a_card = LARGE
 
     backend: str = one_of(*BACKENDS)
     chains: int = whole()

@@ -15,7 +15,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Solver
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NumericalError
-from pyrozoo.core.seeds import seeded
+from pyrozoo.core.seeds import seeded, undisturbed
 from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.inference.loop import Process, drive, fit_of
 from pyrozoo.inference.state import affordable, bytes_of, join, repeated, reported, revived, take, thinned
@@ -113,7 +113,7 @@ class _Optimisation(Process):
         variational = self.solver.kind == "variational"
         if not watches(self.posterior) or (variational and not due(int(self.now.iterations.max()))):
             return
-        with torch.random.fork_rng(devices=[]):  # a look changes nothing of the run
+        with undisturbed():  # a look changes nothing of the run
             answer = self.solver.answer(self.solver.finish(self.now.evaluated))
             looks = [answer.draws() for _ in range(DRAWS if variational else 1)]
         draws = Draws({site: torch.stack([look[site] for look in looks], 1) for site in looks[0]})

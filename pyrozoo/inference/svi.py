@@ -21,7 +21,7 @@ from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NumericalError, SettingError
-from pyrozoo.core.seeds import seeded
+from pyrozoo.core.seeds import seeded, undisturbed
 from pyrozoo.core.settings import between, not_negative, one_of, positive, whole
 from pyrozoo.inference.loop import Process, drive, fit_of, last_objectives
 from pyrozoo.inference.state import affordable, thinned
@@ -185,7 +185,7 @@ class _Stochastic(Process):
         self.figures = {}
         if not watches(self.posterior) or self.now.steps % self.look:
             return
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):  # a look changes nothing of the run
+        with torch.no_grad(), undisturbed():  # a look changes nothing of the run
             draws = _values(_traces(self.guide, self.data, DRAWS), self.posterior)
         for name, value in watch(self.posterior, draws).items():
             self.figures[name] = torch.full((self.settings.restarts,), torch.nan, dtype=torch.float64)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import NotApplicable, NumericalError
+from pyrozoo.core.seeds import undisturbed
 from pyrozoo.program.trace import (
     Program,
     anywhere,
@@ -37,6 +38,7 @@ class FlatDensity(abc.ABC):
         shapes: Their unconstrained shapes.
         transforms: Site -> the map to unconstrained space.
         size: Length of the vector.
+        device: Where it is computed: vectors come from there or from the CPU, where samplers and optimisers have them.
         proper: Whether it is known to have an integral.
     """
 
@@ -45,6 +47,7 @@ class FlatDensity(abc.ABC):
     shapes: list[torch.Size]
     transforms: dict[str, Any]
     size: int
+    device: torch.device
 
     @abc.abstractmethod
     def potential(self, parts: Mapping[str, Tensor]) -> Tensor:
@@ -55,8 +58,8 @@ class FlatDensity(abc.ABC):
         return torch.cat([parts[site].reshape(-1) for site in self.sites])
 
     def unflatten(self, vector: Tensor) -> dict[str, Tensor]:
-        """Return vectors [*batch, size] as unconstrained values by site, [*batch, *shape]."""
-        parts = vector.split([shape.numel() for shape in self.shapes], -1)
+        """Return vectors [*batch, size] as unconstrained values by site, [*batch, *shape], on the density's device."""
+        parts = vector.to(self.device).split([shape.numel() for shape in self.shapes], -1)
         batch = vector.shape[:-1]
         return {s: part.reshape(batch + shape) for s, part, shape in zip(self.sites, parts, self.shapes, strict=True)}
 
@@ -88,7 +91,7 @@ class FlatDensity(abc.ABC):
 
     def log_jacobian(self, vector: Tensor) -> Tensor:
         """Return log |d values / d vector|, a scalar: the density of values is that of the vector divided by it."""
-        total = vector.new_zeros(())
+        total = vector.new_zeros((), device=self.device)
         for site, part in self.unflatten(vector).items():
             inverse = self.transforms[site].inv
             total = total + inverse.log_abs_det_jacobian(part, inverse(part)).sum()
@@ -157,11 +160,13 @@ class Unconstrained(FlatDensity):
         self.sites = [site for site in sites if site in initial]
         self.shapes = [initial[site].shape for site in self.sites]
         self.size = sum(shape.numel() for shape in self.shapes)
-        self._check(self.flatten(initial).detach())
+        vector = self.flatten(initial).detach()
+        self.device = vector.device
+        self._check(vector)
 
     def _check(self, vector: Tensor) -> None:
         tolerance = self.AGREEMENT[vector.dtype]
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), undisturbed():
             for _ in range(self.CHECKS):
                 point = vector + 0.1 * torch.randn_like(vector)
                 values = {s: v[None, None] for s, v in self.constrain(self.unflatten(point)).items()}
@@ -239,6 +244,7 @@ class ProgramDensity(FlatDensity):
                 raise NotApplicable(f"the support of {site} depends on other sites: give it a fixed one and scale it")
         self.shapes = [self.transforms[site](values[site]).shape for site in self.sites]
         self.size = sum(shape.numel() for shape in self.shapes)
+        self.device = next(iter(values.values())).device
         self.dtype = reduce(torch.promote_types, [value.dtype for value in values.values()])
         self.dims = {site: dims_of(prototype.nodes[site]) for site in self.sites}
         self.observed = {
@@ -255,11 +261,11 @@ class ProgramDensity(FlatDensity):
             self._check(self.flatten(self.unconstrain(values)))
 
     def _trace(self) -> Any:
-        with torch.random.fork_rng():
+        with undisturbed():
             return poutine.trace(InitMessenger(anywhere)(self.program)).get_trace(*self.args, **self.kwargs)
 
     def _check(self, vector: Tensor) -> None:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), undisturbed():
             for _ in range(self.CHECKS):
                 parts = self.unflatten(vector + 0.1 * torch.randn_like(vector))
                 fast, slow = float(self.potential(parts)), float(self.enumerated(parts))
@@ -304,7 +310,7 @@ class ProgramDensity(FlatDensity):
 
         shape = next(iter(draws.values())).shape[:2]
         flat = {site: value.flatten(0, 1) for site, value in draws.items()}
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), undisturbed():
             try:
                 found = torch.func.vmap(at, randomness="different")(flat)
             except (RuntimeError, ValueError):  # a program whose course depends on values

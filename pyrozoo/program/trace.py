@@ -23,6 +23,7 @@ from torch.distributions import biject_to
 
 from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import NotApplicable
+from pyrozoo.core.seeds import undisturbed
 
 Program = Callable[[Any], Any]
 """A Pyro program of one argument, its data."""
@@ -175,7 +176,7 @@ class _Enumerate(EnumMessenger):
 
 def plate_depth(program: Program, data: Any) -> int:
     """Return how many dimensions the program's plates take; enumeration goes to the left of them."""
-    with torch.random.fork_rng():  # a look at the program is no draw of the caller's
+    with undisturbed():  # a look at the program is no draw of the caller's
         trace = poutine.trace(program).get_trace(data)
     return depth_of(trace)
 
@@ -292,7 +293,7 @@ def over_draws(function: Callable[[dict[str, Tensor]], Tensor], draws: Values) -
     if len(points) > PROBES:
         size = max(1, BLOCK // max(1, first.numel()))
         try:
-            with torch.random.fork_rng():
+            with undisturbed():
                 found = torch.func.vmap(function, randomness="different", chunk_size=size)(flat)
             ends = torch.stack([first, function(points[-1])])
             if torch.allclose(found[[0, -1]], ends, rtol=1e-6, atol=1e-6, equal_nan=True):

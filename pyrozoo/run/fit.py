@@ -21,6 +21,7 @@ from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.model import Model, Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.shards import USUAL
+from pyrozoo.core.devices import device_of, precision
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NotApplicable, SettingError, noted
 from pyrozoo.core.launch import launched
@@ -35,7 +36,7 @@ from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import check_reference
 from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate, known
 from pyrozoo.run import catalog
-from pyrozoo.run.names import PYTHON, check_names, device_of, method_of, model_of
+from pyrozoo.run.names import PYTHON, check_names, engine_of, method_of, model_of
 from pyrozoo.run.reference import judge, load_run, verdict_settings
 from pyrozoo.run.score import answer, laid_out
 from pyrozoo.run.shards import read_in_shards
@@ -78,7 +79,8 @@ class Own(Settings):
 
     Attributes:
         seed: Of inference.
-        dtype: Precision of the data and of what is computed from them.
+        dtype: Precision of the data and of what is computed from them; None: float32 for closed-form solvers on a card,
+            else float64.
         threads: torch threads; None leaves torch's choice.
         progress: Show progress bars on a terminal.
         checkpoint_every: Iterations between checkpoints.
@@ -93,7 +95,7 @@ class Own(Settings):
     """
 
     seed: int = whole(0, 2**63 - 1, default=0)
-    dtype: str = one_of("float64", "float32", default="float64")
+    dtype: str | None = one_of("float64", "float32", optional=True, default=None)
     threads: int | None = whole(optional=True, default=None)
     progress: bool = True
     checkpoint_every: int | None = whole(optional=True, default=None)
@@ -367,7 +369,7 @@ class Run:
         if (shards := _shards(own)) is not None:
             config = {**config, "shards": shards}  # whoever resumes the run, with torchrun or without, has as many
         check_names(config["model"] if model is None else {"name": known_as(model)}, inference["name"])
-        device = device_of(config["device"]["name"])
+        place = _Place.of(config, own)
         if own.threads is not None:
             torch.set_num_threads(own.threads)
         model = model_of(config["model"]) if model is None else model
@@ -376,15 +378,17 @@ class Run:
         config = config if before is None or directory is None else _found(config, before, directory)
         _, reference = verdict_settings(config)
         whole = any(each is not None for each in (data, test, holdout, reference, own.synthetic_given))
-        posterior = _read_in_shards(config, model, own, device, shards, whole=whole)
+        posterior = _read_in_shards(config, model, own, place, shards, whole=whole)
         if posterior is None:
             table = read(
-                config["data"], model, given=data, test=test, holdout=holdout, readings=readings, dtype=own.dtype
-            ).storable()
+                config["data"], model, given=data, test=test, holdout=holdout, readings=readings,
+                dtype=own.dtype or "float64",
+            ).storable()  # fmt: skip
             check_request(model, own.synthetic_rows, own.synthetic_given)
             if own.synthetic_given:
                 table.codes_of(own.synthetic_given)  # a wrong one is a mistake before the fit
-            posterior = Posterior.of(model, table.to(device, getattr(torch, own.dtype)))
+            place = _Place.of(config, own, table.numbers)
+            posterior = Posterior.of(model, table.to(place.device, place.dtype))
             posterior.check()  # again: a precision may be too small for the values
         if reference is not None:
             check_reference(model, posterior.data, reference)  # before the work rather than after it
@@ -401,9 +405,10 @@ class Run:
             before.check(directory, posterior.data)
         origin = before or Origin.of(config["data"], posterior.data, given=data is not None, beside=beside)
         if directory is not None and not world().rank:
-            _begin(directory, config, origin)
+            _begin(directory, config, origin, place)
         found = readings[0].emptied() if readings and not notes else None
-        return cls(posterior, method, loop, config, (*_derived(model, posterior.data), *notes), found, origin)
+        notes = (*_derived(model, posterior.data), *notes, *place.notes)
+        return cls(posterior, method, loop, config | place.settings, notes, found, origin)
 
     def to_config(self) -> dict[str, Any]:
         """Return what makes the run again, as plain values."""
@@ -433,15 +438,56 @@ def _found(config: Mapping[str, Any], origin: Origin, directory: Path) -> Mappin
     return {**config, "data": config["data"] | origin.found(directory)}
 
 
-def _begin(directory: Path, config: Mapping[str, Any], origin: Origin | None) -> None:
-    """Write into a directory what makes the run again."""
-    if not (directory / CONFIG).exists():  # the command has written its own
-        write_text(directory / CONFIG, yaml.safe_dump(dict(config), sort_keys=False))
+@dataclass(frozen=True)
+class _Place:
+    """Where a run is, and in which precision.
+
+    Attributes:
+        device: The device.
+        dtype: The precision.
+        notes: What is said of them.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], own: Own, numbers: int | None = None) -> _Place:
+        """Return it for data of so many numbers; None: many.
+
+        Raises:
+            SettingError: No such device, or none here.
+        """
+        name, method = config["device"]["name"], config["inference"]["name"]
+        if wrong := catalog.check_choice("device", name):
+            raise SettingError(wrong)
+        device, engine, notes = device_of(name, numbers), engine_of(method), []
+        if device.type != "cpu" and numbers is not None and numbers < engine.fewest_on_a_card:
+            device = torch.device("cpu")
+            few = f"fewer than {engine.fewest_on_a_card:,} numbers"
+            if name != "auto":
+                notes.append(f"{method} ran on the CPU, which of {few} computes a gradient faster than a card")
+        dtype = precision(own.dtype, device, solver=engine.needs == "solver")
+        if own.dtype is None and dtype == torch.float32:
+            notes.append("computed in float32, as closed-form solvers are on a card; dtype=float64 keeps more digits")
+        return cls(device, dtype, tuple(notes))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return it as settings of a run."""
+        return {"device": {"name": self.device.type}, "dtype": str(self.dtype).removeprefix("torch.")}
+
+
+def _begin(directory: Path, config: Mapping[str, Any], origin: Origin | None, place: _Place) -> None:
+    """Write into a directory what makes the run again, on the same device and in the same precision."""
+    known = read_config(directory) if (directory / CONFIG).exists() else config  # the command has written its own
+    write_text(directory / CONFIG, yaml.safe_dump({**known, **place.settings}, sort_keys=False))
     write_origin(directory, origin)
 
 
 def _read_in_shards(
-    config: Mapping[str, Any], model: Model, own: Own, device: torch.device, shards: int | None, *, whole: bool
+    config: Mapping[str, Any], model: Model, own: Own, place: _Place, shards: int | None, *, whole: bool
 ) -> Posterior | None:
     """Return the posterior of rows that are read shard by shard; None where they are not in shards, or read whole."""
     if shards is None:
@@ -456,7 +502,7 @@ def _read_in_shards(
         raise SettingError("stream=true goes with data=FILE alone: no reference, no new rows, no cells held out")
     if whole:
         return None
-    like = torch.empty(0, dtype=getattr(torch, own.dtype), device=device)
+    like = torch.empty(0, dtype=place.dtype, device=place.device)
     return read_in_shards(config["data"], model, shards, world(), like, stream=own.stream)
 
 
@@ -513,7 +559,7 @@ def fit(
     kwargs: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: Literal["cpu", "cuda", "auto"] = "cpu",
-    dtype: Literal["float64", "float32"] = "float64",
+    dtype: Literal["float64", "float32"] | None = None,
     holdout: float | str | Path | pd.DataFrame | Sequence[Any] | None = None,
     progress: bool = True,
     checkpoint_every: int | None = None,
@@ -538,8 +584,8 @@ def fit(
         args: Arguments of a plain Pyro function, which says itself what is observed (``obs=``).
         kwargs: Its keyword arguments.
         seed: Of inference.
-        device: cpu, cuda or auto.
-        dtype: float64 or float32.
+        device: cpu, cuda or auto: a card where there is one and the data are large, else the CPU.
+        dtype: float64 or float32; None: float32 for closed-form solvers on a card, else float64.
         holdout: Fraction of the observed entries to hide and predict; or which ones: a DataFrame, a file's path or a
             list of (row, column) by label, or of (row, column, value) where the data need not have them; or a list of
             labels of whole rows. None takes the data's default (a tenth of simulated data, else nothing).

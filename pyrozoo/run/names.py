@@ -6,8 +6,6 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from pyrozoo.contracts.method import Method
 from pyrozoo.contracts.model import Model
 from pyrozoo.core.errors import NotApplicable, SettingError
@@ -60,6 +58,13 @@ PYTHON = "python"
 """The source of a model that was given in Python and stands in no file that can be found again."""
 
 
+def engine_of(method: str) -> type[Method]:
+    """Return the class of the engine that a method runs on."""
+    engine = catalog.settings("inference", method)["engine"]
+    found: type[Method] = getattr(importlib.import_module(f"pyrozoo.inference.{engine}"), engine.capitalize())
+    return found
+
+
 def method_of(settings: Mapping[str, Any], model: str, options: Mapping[str, Any], **changed: Any) -> Method:
     """Return the method that settings name, with what it needs of the model's folder.
 
@@ -72,8 +77,7 @@ def method_of(settings: Mapping[str, Any], model: str, options: Mapping[str, Any
     Raises:
         SettingError: A setting or an option that there is not, or out of range.
     """
-    name, about = settings["name"], catalog.settings("inference", settings["name"])
-    engine = getattr(importlib.import_module(f"pyrozoo.inference.{about['engine']}"), about["engine"].capitalize())
+    name, about, engine = settings["name"], catalog.settings("inference", settings["name"]), engine_of(settings["name"])
     values = {key: value for key, value in settings.items() if key not in catalog.ABOUT} | changed
     part = None
     if engine.needs != "solver" and options:
@@ -84,17 +88,3 @@ def method_of(settings: Mapping[str, Any], model: str, options: Mapping[str, Any
     elif engine.needs == "guide" and catalog.has(model, about.get("guide", "guide")):
         part = catalog.part(model, about.get("guide", "guide")).Guide
     return engine.of({**values, "name": name, "part": part, "options": dict(options)}, name)
-
-
-def device_of(name: str) -> torch.device:
-    """Return the device that a name asks for.
-
-    Raises:
-        SettingError: No such device, or no CUDA device where one is asked for.
-    """
-    if name not in catalog.options("device"):
-        raise SettingError(catalog.check_choice("device", name) or "")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise SettingError("device=cuda, but there is no CUDA device here; use device=cpu or device=auto")
-    cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if cuda else "cpu")

@@ -55,14 +55,11 @@ def _again(directory: Path, data: Any, model: Model, config: Mapping[str, Any], 
     if settings["source"] == GIVEN and data is None:
         large = f"was given its data in Python, which are too large to be stored: load({str(directory)!r}, data=...)"
         raise SettingError(f"{directory} {large} gives them again")
-    key = json.dumps(
-        [origin.text, config["data"], config["dtype"], type(model).__qualname__, model.values()], default=str
-    )
+    dtype = plain["dtype"] or "float64"  # which a run says itself, once it has begun
+    key = json.dumps([origin.text, config["data"], dtype, type(model).__qualname__, model.values()], default=str)
     known = _SHARED.get(key) if data is None else None
     if known is None:
-        known = (
-            read(settings, model, given=data, dtype=plain["dtype"]).storable().to("cpu", getattr(torch, plain["dtype"]))
-        )
+        known = read(settings, model, given=data, dtype=dtype).storable().to("cpu", getattr(torch, dtype))
         origin.check(directory, known)
         _SHARED[key] = known
     return known

@@ -267,7 +267,7 @@ def test_labels_of_any_letters_and_tensors_on_a_device(model, tmp_path, monkeypa
     """Whole runs, to the page: no label fails, and no operation mixes the device's tensors with others."""
     monkeypatch.setattr("pyrozoo.report.html.png", drawn)
     monkeypatch.setattr("pyrozoo.store.inference_data.PRIOR_DRAWS", 2)
-    monkeypatch.setattr("pyrozoo.run.fit.device_of", lambda name: AWAY)
+    monkeypatch.setattr("pyrozoo.run.fit.device_of", lambda *_: AWAY)
     monkeypatch.setattr("pyrozoo.store.run_directory.draw_plates", lambda posterior: Figure())  # it has its own tensors
     data = labelled(model, case(model).tiny)
     with a_device():
