@@ -38,6 +38,14 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a card where there is none."""
+    import torch
+
+    if item.get_closest_marker("cuda") is not None and not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+
+
 @pytest.fixture
 def need() -> Callable[[str], Path]:
     """Return a function that finds the file of a named data set.

@@ -84,7 +84,9 @@ def carry_out(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return same[id(found)] if id(found) in same else Away(found)
 
     found = operation(*args, **kwargs)
-    if torch.Tag.inplace_view in operation.tags:  # changes a shape: that of what stands for the tensor too
+    if torch.Tag.inplace_view in operation.tags and isinstance(
+        mine[0], Away
+    ):  # changes a shape: that of what stands for the tensor too
         with no_dispatch():
             operation(*mine, **named)
     return tree_map(wrapped, found)

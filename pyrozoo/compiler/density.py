@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,13 @@ MEMORY = np.dtype(
 """The C function's last argument."""
 
 
+class Callee(Protocol):
+    """A density that samplers call by its address; ``CompiledDensity`` says what these are."""
+
+    pointers: np.ndarray
+    work: int
+
+
 class Memory:
     """What one thread needs to call a compiled density.
 
@@ -33,7 +41,7 @@ class Memory:
         seconds: When each draw was made, by the monotonic clock.
     """
 
-    def __init__(self, density: CompiledDensity | CapturedDensity, room: int = 0):
+    def __init__(self, density: Callee, room: int = 0):
         self._density = density  # its constants must outlive this
         self._work = torch.zeros(density.work // 8 + 8, dtype=torch.float64)
         self.seconds = np.full(max(room, 1), np.nan)

@@ -22,7 +22,8 @@ def rows_by_label(data: Any, new: Any) -> Tensor:
     place: dict[str, int] = {}
     for i, label in enumerate(data.row_labels):
         place[label] = -1 if label in place else i
-    return torch.tensor([place.get(label, -1) for label in new.row_labels], dtype=torch.long)
+    found = [place.get(label, -1) for label in new.row_labels]
+    return torch.tensor(found, dtype=torch.long, device=new.values.device)
 
 
 def shared(data: Any, entries: Tensor, new: Any, place: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ def shared(data: Any, entries: Tensor, new: Any, place: Tensor) -> Tensor:
     order = mine.argsort()
     wanted = place[rows] * width + new.values[:, 1].long()
     if not len(mine):
-        return torch.zeros(len(place), dtype=torch.long)
+        return torch.zeros_like(place)
     at = order[torch.searchsorted(mine[order], wanted).clamp(max=len(mine) - 1)]
     same = (mine[at] == wanted) & (entries[at, 2] == new.values[:, 2]) & (place[rows] >= 0)
     return torch.bincount(rows[same], minlength=len(place))

@@ -84,7 +84,7 @@ def compiled(space: FlatDensity, starts: Tensor) -> CompiledDensity | CapturedDe
     """
     with without_branches():
         make = CompiledDensity if space.device.type == "cpu" else CapturedDensity
-        density = make(space, starts[0])
+        density = make(space, starts[0].to(space.device))
     with undisturbed():
         torch.manual_seed(0)
         away = JITTER * torch.randn(CHECKS, starts.shape[1], dtype=starts.dtype)

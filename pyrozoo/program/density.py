@@ -107,8 +107,8 @@ class FlatDensity(abc.ABC):
         raise IndexError(position)
 
     def __call__(self, vector: Tensor) -> Tensor:
-        """Return the log joint density of the vector (up to nothing: constants are kept), a scalar."""
-        return -self.potential(self.unflatten(vector))
+        """Return the log joint density of the vector (up to nothing: constants are kept), a scalar where it is."""
+        return -self.potential(self.unflatten(vector)).to(vector.device)
 
 
 class Unconstrained(FlatDensity):

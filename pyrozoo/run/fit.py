@@ -408,7 +408,7 @@ class Run:
             _begin(directory, config, origin, place)
         found = readings[0].emptied() if readings and not notes else None
         notes = (*_derived(model, posterior.data), *notes, *place.notes)
-        return cls(posterior, method, loop, config | place.settings, notes, found, origin)
+        return cls(posterior, method, loop, {**config, **place.settings}, notes, found, origin)
 
     def to_config(self) -> dict[str, Any]:
         """Return what makes the run again, as plain values."""
@@ -476,7 +476,8 @@ class _Place:
     @property
     def settings(self) -> dict[str, Any]:
         """Return it as settings of a run."""
-        return {"device": {"name": self.device.type}, "dtype": str(self.dtype).removeprefix("torch.")}
+        name = "cpu" if self.device.type == "cpu" else "cuda"
+        return {"device": {"name": name}, "dtype": str(self.dtype).removeprefix("torch.")}
 
 
 def _begin(directory: Path, config: Mapping[str, Any], origin: Origin | None, place: _Place) -> None:

@@ -1,0 +1,149 @@
+"""Every model and method on another device: the same answer from the same call.
+
+The device is one that is not there (``tests.elsewhere``), where every number must be the CPU's and whatever mixes
+devices fails; and, of tests marked ``cuda``, a card, whose random numbers are the CPU's here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import pyrozoo
+from pyrozoo.compiler.captured import CapturedDensity
+from pyrozoo.compiler.kernels import switched
+from pyrozoo.core.devices import LARGE, device_of, precision
+from pyrozoo.core.errors import NotApplicable, SettingError
+from pyrozoo.inference.laplace import Laplace
+from pyrozoo.inference.nuts import Nuts
+from pyrozoo.run import catalog
+from tests.case import PAIRS, case
+from tests.elsewhere import AWAY, a_device, alike
+from tests.inference.test_inference import interrupt_at
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+CARD = torch.device("cuda")
+DEVICES = [AWAY, pytest.param(CARD, marks=pytest.mark.cuda)]
+SHORT = {
+    "sample": {"warmup": 3, "draws": 4},
+    "nuts": {"warmup": 3, "draws": 4, "chains": 2},
+    "svi": {"max_steps": 6, "restarts": 1, "draws": 5},
+}
+ANSWERS = ("predict", "fill", "assign", "recommend")
+# A closed-form solver of points, of q or of beliefs and a sampler of every model; others are for the slow suite.
+QUICK = {"em", "vem", "bp", "gibbs"}
+SOME = [pair if pair[1] in QUICK else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
+
+
+@contextlib.contextmanager
+def on(device, patch):
+    """Run what is called on a device, and kernels nowhere."""
+    patch.setattr("pyrozoo.run.fit.device_of", lambda *_: device)
+    for engine in (Nuts, Laplace):
+        patch.setattr(engine, "fewest_on_a_card", 0)
+    with switched(False), a_device() if device == AWAY else alike():
+        yield
+
+
+def short(model, method, **changes):
+    its = case(model)
+    about = catalog.settings("inference", method)
+    quick = {"draws": 5} if "draws" in about else {}
+    quick |= SHORT.get(about["engine"], {"max_iterations": 4} if "max_iterations" in about else {})
+    settings = {**its.settings[method], **quick, "dtype": "float64", "progress": False, **changes}
+    return pyrozoo.fit(its.model, method, data=its.tiny, **settings)
+
+
+def same(one, other, device, what=""):
+    """Hold two results to one another: bit for bit, or on a card, whose sums round otherwise, nearly."""
+    if device == AWAY:
+        np.testing.assert_array_equal(one, other, err_msg=what)
+    else:
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8, err_msg=what)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("model", "method"), SOME)
+def test_every_pair_gives_the_same_answer_on_another_device(model, method, device, monkeypatch, tmp_path):
+    with switched(False):
+        here = short(model, method, holdout=0.2 if model != "potts_grid" else None)
+    if device == AWAY:  # Pyro's own drawing of a program knows no such tensors
+        monkeypatch.setattr("pyrozoo.store.run_directory.draw_plates", lambda posterior: Figure())
+    with on(device, monkeypatch):
+        there = short(model, method, holdout=0.2 if model != "potts_grid" else None)
+        assert {value.device.type for value in there.draws.values()} == {device.type}
+        for site, value in here.draws.items():
+            same(value.numpy(), there.draws[site].cpu().numpy(), device, site)
+        for name, value in here.metrics.items():
+            if isinstance(value, float) and math.isfinite(value) and "second" not in name:
+                same(value, there.metrics[name], device, name)
+        for answer in ANSWERS:
+            new = () if answer == "recommend" else (case(model).tiny,)
+            try:
+                expected = getattr(here, answer)(*new)
+            except NotApplicable:
+                continue
+            pd.testing.assert_frame_equal(getattr(there, answer)(*new), expected, check_exact=device == AWAY)
+        directory = there.save(tmp_path / "run", report="brief")
+    again = pyrozoo.load(directory)
+    same(again.objective, here.objective, device)
+
+
+@pytest.mark.cuda  # nothing but a real device's tensors can be stored
+@pytest.mark.parametrize(
+    ("model", "method"), [("zip_mixture", "gibbs"), ("poisson_mf", "cavi"), ("potts_grid", "gibbs")]
+)
+def test_a_run_goes_on_where_it_was_on_a_card(model, method, monkeypatch, tmp_path):
+    with on(CARD, monkeypatch):
+        limit = {"draws": 30, "warmup": 10, "chains": 2} if method == "gibbs" else {"max_iterations": 30, "tol": 0.0}
+        whole = short(model, method, **limit)
+
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, 12)
+            assert short(model, method, **limit, directory=tmp_path, checkpoint_every=5).status == "interrupted"
+        again = pyrozoo.resume(tmp_path, model=case(model).model, data=case(model).tiny)
+        for site, value in whole.draws.items():
+            same(value.cpu().numpy(), again.draws[site].cpu().numpy(), CARD, site)
+
+
+def test_auto_takes_a_card_for_large_data(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert device_of("cuda", 10).type == device_of("auto", LARGE).type == device_of("auto").type == "cuda"
+    assert device_of("auto", LARGE - 1).type == device_of("cpu").type == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert device_of("auto", LARGE).type == "cpu"
+    with pytest.raises(SettingError, match="no CUDA device here"):
+        device_of("cuda")
+
+
+def test_closed_form_solvers_are_in_single_precision_on_a_card():
+    assert precision(None, CARD, solver=True) == torch.float32
+    assert precision("float64", CARD, solver=True) == precision(None, CARD, solver=False) == torch.float64
+    assert precision(None, torch.device("cpu"), solver=True) == torch.float64
+    assert precision("float32", torch.device("cpu"), solver=False) == torch.float32
+
+
+def test_chains_ask_a_captured_density_through_python(monkeypatch):
+    """What a card replays is computed anew here: the chains are those of the compiled density, up to rounding."""
+
+    def capture(compute):
+        result = compute()
+        return lambda: result.copy_(compute()), result
+
+    settings = {"warmup": 100, "draws": 20, "chains": 2, "backend": "nutpie"}
+    compiled = short("zip_mixture", "nuts", **settings)
+    monkeypatch.setattr("pyrozoo.compiler.captured.capture", capture)
+    monkeypatch.setattr("pyrozoo.inference.nuts.CompiledDensity", CapturedDensity)
+    captured = short("zip_mixture", "nuts", **settings)
+    assert captured.metrics["backend"] == "nutpie"
+    assert len(captured.trace) == len(compiled.trace) == 240
+    first = compiled.trace.groupby("chain").head(10)["objective"].to_numpy()
+    np.testing.assert_allclose(captured.trace.groupby("chain").head(10)["objective"].to_numpy(), first, rtol=1e-6)
+    assert captured.trace["seconds"].diff().min() >= 0
