@@ -87,7 +87,7 @@ class CapturedDensity:
         with self._alone, torch.no_grad():
             self._at.copy_(vector)
             self._replay()
-            result = self._result.cpu()
+            result = self._result.to("cpu", copy=True)  # another chain may be next
         return float(result[0]), result[1:]
 
     def _density(self, size: int, x: Any, gradient: Any, value: Any, memory: int) -> int:
