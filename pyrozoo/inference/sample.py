@@ -183,7 +183,8 @@ class _Sampling(Process):
         """Put draws [chain, draw, *event] into the storage, from a place on; return how many there are of a chain."""
         for site, value in part.items():
             if site not in self.now.storage:
-                self.now.storage[site] = value.new_empty((len(value), self.now.draws, *value.shape[2:]))
+                shape, device = (len(value), self.now.draws, *value.shape[2:]), self.posterior.data.values.device
+                self.now.storage[site] = value.new_empty(shape, device=device)
             self.now.storage[site][:, first : first + value.shape[1]] = value
         return next((value.shape[1] for value in part.values()), 0)
 

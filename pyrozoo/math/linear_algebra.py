@@ -84,6 +84,19 @@ def covariance_factor(curvature: Float[Tensor, "*batch d d"]) -> Float[Tensor, "
     return torch.linalg.solve_triangular(flipped, eye.expand_as(curvature), upper=True).mT
 
 
+TIED = 1e-6
+"""Relative difference below which two elements of an axis count as equally large."""
+
+
+def signed(axes: Float[Tensor, "*batch D R"]) -> Float[Tensor, "*batch D R"]:
+    """Return axes, in columns, the first of whose largest elements is positive: libraries leave their signs open."""
+    size = axes.abs()
+    large = size >= (1 - TIED) * size.amax(-2, keepdim=True)
+    order = torch.arange(axes.shape[-2], 0, -1, device=axes.device).unsqueeze(-1)
+    first = (large * order).argmax(-2, keepdim=True)
+    return axes * torch.where(axes.gather(-2, first) < 0, -1.0, 1.0).to(axes.dtype)
+
+
 def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tensor, "D R"], Float[Tensor, D]]:
     """Return mean, principal axes (as many as rows or columns) and variances around the mean / N, largest first."""
     N, D = values.shape
@@ -93,7 +106,7 @@ def spectrum(values: Float[Tensor, "N D"]) -> tuple[Float[Tensor, D], Float[Tens
     _, size, axes = torch.linalg.svd(centred, full_matrices=False)
     variances = values.new_zeros(D)
     variances[: len(size)] = size.square() / N
-    return mean, axes.mT, variances
+    return mean, signed(axes.mT), variances
 
 
 LEAF = 8

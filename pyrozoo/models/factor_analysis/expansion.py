@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.math.linear_algebra import safe_cholesky
+from pyrozoo.math.linear_algebra import safe_cholesky, signed
 
 
 def expansion(
@@ -47,7 +47,7 @@ def expansion(
     A = A + N[:, None, None] * shift.unsqueeze(-1) * shift.unsqueeze(-2)
     L = safe_cholesky(A, "the second moment of the factors")
     c, U = torch.linalg.eigh(loadings_precision * L.mT @ B @ L)
-    c = c.clamp(min=1e-12)
+    U, c = signed(U), c.clamp(min=1e-12)
     root = (exponent**2 + 4 * c).sqrt()
     y = 0.5 * (exponent + root) if exponent >= 0 else 2 * c / (root - exponent)  # both without cancellation
     # R = y^1/2 U^T L^-1, so R^-T = y^-1/2 U^T L^T and R^T = L^-T U y^1/2

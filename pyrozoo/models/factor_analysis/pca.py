@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.core.errors import NotApplicable
-from pyrozoo.math.linear_algebra import spectrum
+from pyrozoo.math.linear_algebra import signed, spectrum
 from pyrozoo.models.factor_analysis.em import State
 from pyrozoo.models.factor_analysis.posterior import Posterior
 
@@ -68,7 +68,7 @@ class Solver(
 
         covariance = self.posterior.total(said) / self.posterior.rows
         variances, axes = torch.linalg.eigh(covariance)
-        return mean, axes.flip(-1), variances.flip(-1).clamp(min=0), covariance.diagonal()
+        return mean, signed(axes.flip(-1)), variances.flip(-1).clamp(min=0), covariance.diagonal()
 
     def init(self, chains: int) -> State:
         """Return zeros: a closed form needs no start."""

@@ -16,6 +16,7 @@ from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import MOST_PAIRED
 from pyrozoo.data.table import Table
+from pyrozoo.math.linear_algebra import signed
 from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.math.moments import column_moments, row_mean_quantiles
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout, Moments
@@ -129,7 +130,7 @@ class Posterior(HandBuilt):
             _, size, axes = torch.svd_lowrank(some, q=min(M + 5, *some.shape), niter=2)
             rank = min(M, len(size))
             turn = torch.linalg.qr(self.normal(M, M))[0]
-            principal = axes[:, :rank] * size[:rank] / max(1, len(rows)) ** 0.5
+            principal = signed(axes[:, :rank]) * size[:rank] / max(1, len(rows)) ** 0.5
             loadings[chain] += principal @ turn[:rank]
         explained = loadings.square().sum(-1)
         return {

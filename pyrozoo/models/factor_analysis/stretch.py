@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
+from pyrozoo.math.linear_algebra import safe_cholesky, signed, standard_normal
 
 
 def stretch(
@@ -29,7 +29,7 @@ def stretch(
     n, M = exponent, factors.shape[-1]
     root = safe_cholesky(factors, "the second moment of the factors")
     c, U = torch.linalg.eigh(root.mT @ loadings @ root)
-    c = c.clamp(min=1e-12)
+    U, c = signed(U), c.clamp(min=1e-12)
     far = (n**2 + 4 * c).sqrt()
     a = 0.5 * (n + far) if n >= 0 else 2 * c / (far - n)  # both without cancellation
     b = c / a

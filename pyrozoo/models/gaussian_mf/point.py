@@ -20,6 +20,7 @@ from torch import Tensor
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Values
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.math.linear_algebra import signed
 from pyrozoo.math.small_systems import blocks, factored, forward_, inverses, log_determinants, solved
 from pyrozoo.models.gaussian_mf.likelihood import Block, Extent, Listed, Regressions, Side, residuals
 from pyrozoo.models.gaussian_mf.model import GaussianMF
@@ -336,6 +337,7 @@ def traded(model: GaussianMF, posterior: Posterior, state: Point) -> Point:
     else:
         b = torch.full_like(d, (p_u / p_v) ** 0.5)
     stretch = (d * b).sqrt().unsqueeze(-2)
+    turn = signed(turn)
     ways = torch.linalg.solve_triangular(root.mT, turn, upper=True) * stretch, root @ turn / stretch
     before, after = u.new_zeros(len(u)), u.new_zeros(len(u))
     for each, way, p, n in ((u, ways[0], p_u, n_u), (v, ways[1], p_v, n_v)):
