@@ -42,6 +42,13 @@ def storable(text: str) -> str:
     return _NOT_HELD.sub("�", text)
 
 
+def all_storable(names: Sequence[Any]) -> np.ndarray:
+    """Return names as such texts: those of Arrow, which are UTF-8, in one step."""
+    if isinstance(names, Labels) and not names.has("\x00"):
+        return names.arrow().to_numpy(zero_copy_only=False)
+    return np.array([storable(str(name)) for name in names], dtype=object)
+
+
 @dataclass(frozen=True)
 class Hidden:
     """Entries whose true value is known but not shown to a fit. Tensors of shape [entry].

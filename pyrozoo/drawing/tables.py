@@ -43,6 +43,29 @@ def listed(data: Any, index: Tensor) -> Tensor:
     return old
 
 
+def best(scores: Tensor, known: Tensor, count: int) -> Tensor:
+    """Return so many columns of each row, [n, count]: those unknown with the largest scores, of equals the first.
+
+    Where a row has fewer of them, or of all, those known follow.
+
+    Args:
+        scores: Of each column, [n, M].
+        known: Which columns are known, [n, M].
+        count: Columns per row.
+    """
+    if bool(((~known).sum(1) < count).any()):
+        order = scores.argsort(dim=1, descending=True, stable=True)
+        return order.gather(1, known.gather(1, order).to(torch.uint8).argsort(dim=1, stable=True))[:, :count]
+    # Whole rows are not sorted, but what is no less than the last of their best, which equals may share.
+    unknown = scores.masked_fill(known, -torch.inf)
+    rows, columns = (unknown >= unknown.topk(count, dim=1).values[:, -1:]).nonzero(as_tuple=True)
+    order = unknown[rows, columns].argsort(descending=True, stable=True)
+    order = order[rows[order].argsort(stable=True)]
+    each = torch.bincount(rows, minlength=len(scores))
+    first = each.cumsum(0) - each
+    return columns[order][first[:, None] + torch.arange(count, device=order.device)]
+
+
 def recommended(
     data: Any, score: Callable[[Tensor], Tensor], predict: Callable[[Tensor], Prediction], rows: Sequence[int] | None,
     count: int, seen: bool, called: str,
@@ -65,8 +88,7 @@ def recommended(
     chosen = evenly(N, MOST_ROWS) if rows is None else torch.as_tensor(rows, dtype=torch.long)
     for index in chosen.to(data.values.device).split(max(1, BLOCK // M)):
         known = listed(data, index)
-        best = score(index).argsort(dim=1, descending=True, stable=True)
-        order = best.gather(1, known.gather(1, best).to(torch.uint8).argsort(dim=1, stable=True))[:, :count]
+        order = best(score(index), known, count)
         rank = torch.arange(1, order.shape[1] + 1, device=order.device)
         parts = index[:, None].expand_as(order), rank.expand_as(order), order, known.gather(1, order)
         found.append(torch.stack(parts, -1).flatten(0, 1))

@@ -38,14 +38,14 @@ def draw_plates(posterior: Posterior) -> Figure:
 
     # Who depends on whom is the same for any number of units.
     program = InitMessenger(drawn)(posterior.program)
-    relations = get_model_relations(program, (posterior.few,))
+    plated = posterior.plated
+    relations = get_model_relations(program, (plated,))
     parents: dict[str, list[str]] = relations["sample_sample"]
     plates: dict[str, list[str]] = {}
     for name, sites in relations["plate_sample"].items():
         # Pyro shows a plate that is entered twice as a clone; it is one plate.
         members = plates.setdefault(name.removesuffix("__CLONE"), [])
         members += [site for site in sites if site in parents and site not in members]
-    plated = posterior.plated
     sizes = _sizes(poutine.condition(posterior.program, data=start()) if plated is posterior.data else program, plated)
     cells = _layout(parents, plates)
     across, down = (1 + max(axis) for axis in zip(*cells.values(), strict=True))

@@ -22,7 +22,7 @@ from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError, NotApplicable, noted
 from pyrozoo.core.paths import version
 from pyrozoo.core.seeds import seeded
-from pyrozoo.data.container import storable
+from pyrozoo.data.container import all_storable, storable
 from pyrozoo.diagnostics import predictive
 from pyrozoo.program.density import ProgramDensity
 from pyrozoo.store.groups import Groups
@@ -106,7 +106,7 @@ class Labels(Mapping[str, np.ndarray]):
 
     def __getitem__(self, dim: str) -> np.ndarray:
         if dim not in self.made:
-            self.made[dim] = np.array([storable(str(label)) for label in self.known[dim]], dtype=object)
+            self.made[dim] = all_storable(self.known[dim])
         return self.made[dim]
 
     def __contains__(self, dim: object) -> bool:

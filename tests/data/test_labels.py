@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from pyrozoo.data.contained import read_data
-from pyrozoo.data.container import labels
+from pyrozoo.data.container import all_storable, labels, storable
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.readers.labels import Labels, joined, some
 from pyrozoo.data.table import Table
@@ -142,3 +142,9 @@ def test_holding_out_chooses_by_a_permutation_and_holds_little(holes):
     assert (found.rows.numpy() == rows[chosen]).all()
     assert (found.columns.numpy() == columns[chosen]).all()
     assert most[0] < 24 * len(rows)
+
+
+def test_labels_are_made_storable_one_by_one_or_at_once():
+    for names in (Labels(range(3), "row_"), Labels(np.array([3, 1])), Labels.of(["a", "b\x00"]), ["x", 2, "\udfff"]):
+        assert list(all_storable(names)) == [storable(str(name)) for name in names]
+        assert all_storable(names).dtype == object

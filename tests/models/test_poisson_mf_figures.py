@@ -17,6 +17,7 @@ from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.drawing import labels
+from pyrozoo.drawing.tables import best
 from pyrozoo.models.poisson_mf import queries, view
 from pyrozoo.models.poisson_mf.model import PoissonMF
 
@@ -348,3 +349,12 @@ def test_quantiles_of_poisson_counts():
         np.testing.assert_array_equal(
             view._poisson_quantile(np.full_like(rates, share), rates), poisson.ppf(share, rates)
         )
+
+
+def test_the_best_columns_are_those_of_a_whole_sort_equals_too():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 6, (40, 30), generator=generator).double() / 7  # many are equal
+    known = torch.rand(40, 30, generator=generator) < 0.4
+    for count in (1, 5, 12, 25, 40):  # more than some rows, and than all, have that are unknown
+        order = [sorted(range(30), key=lambda j, i=i: (bool(known[i, j]), -float(scores[i, j]), j)) for i in range(40)]
+        assert best(scores, known, count).tolist() == [each[:count] for each in order]
