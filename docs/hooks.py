@@ -133,10 +133,14 @@ def shards(_: str) -> str:
     """Return the table of models, their methods that run on rows in shards, and those that stream."""
     rows = []
     for model in catalog.models():
-        named = [name for name in catalog.methods(model) if catalog.settings("inference", name)["needs"] == "solver"]
-        solvers = {name: catalog.part(model, name).Solver for name in named}
-        sharded = [f"`{name}`" for name, its in solvers.items() if its.by_row is not None]
-        streams = [f"`{name}`" for name, its in solvers.items() if its.streams]
+        sharded, streams = [], []
+        for name in catalog.methods(model):
+            its = catalog.settings("inference", name)
+            file = {"solver": name, "guide": its.get("guide", "guide")}.get(its["needs"], "")
+            part = catalog.part(model, file) if file and catalog.has(model, file) else None
+            kind = getattr(part, its["needs"].capitalize(), None)
+            sharded += [f"`{name}`"] if getattr(kind, "by_row", None) is not None else []
+            streams += [f"`{name}`"] if getattr(kind, "streams", False) else []
         rows += [[f"`{model}`", ", ".join(sharded), ", ".join(streams)]] if sharded else []
     return table(["model", "in many processes", "larger than memory"], rows)
 

@@ -53,6 +53,14 @@ class Method(Settings, abc.ABC):
     part: Any = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def streams(self) -> bool:
+        """Return whether a step asks for the rows of one minibatch only, so that rows can stay in files.
+
+        Raises:
+            SettingError: Some setting has it ask for all.
+        """
+        return bool(getattr(self.part, "streams", False))
+
     @abc.abstractmethod
     def __call__(self, posterior: Posterior, loop: Loop) -> Fit:
         """Fit the posterior."""

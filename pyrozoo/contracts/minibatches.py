@@ -66,14 +66,14 @@ class Minibatch:
         """
 
         def of(part: Posterior) -> tuple[Any, Tensor]:
-            data = self._taken(part)
+            data = self.taken(part)
             return function(part.of_shard(data)), torch.tensor(float(data.shape[0]), dtype=torch.float64)
 
         sums, rows = self.posterior.total(of)
         return sums, self.posterior.rows / float(rows)
 
-    def _taken(self, part: Posterior) -> Any:
-        """Take the minibatch's rows of a shard."""
+    def taken(self, part: Posterior) -> Any:
+        """Take the minibatch's rows of a shard, or of all rows where there are no shards; it can be done once."""
         rows = part.data.shape[0]
         first, last = (rows * (self.number + more) // self.count for more in (0, 1))
         left = self.left.get(part) or Left.all_of(part.data)

@@ -20,7 +20,10 @@ def undisturbed() -> Iterator[None]:
 def seeded(seed: int) -> Iterator[None]:
     """Run a block under its own random state: torch's distributions take no generator, so fork the global one."""
     with undisturbed():
-        torch.manual_seed(seed)
+        if torch.cuda.is_available():
+            torch.manual_seed(seed)
+        else:  # torch would note for every device that there is not what it is to do there: a millisecond
+            torch.default_generator.manual_seed(seed)
         yield
 
 

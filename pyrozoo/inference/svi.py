@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit, Status
 from pyrozoo.contracts.method import Loop, Method
+from pyrozoo.contracts.minibatches import Left, minibatches
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NumericalError, SettingError
@@ -89,7 +90,8 @@ class State:
         scores: What short runs reached.
         best: Parameters of the best of them.
         ended: How the run ended.
-        order: What is left of an epoch.
+        order: What is left of an epoch: rows that come next,
+        later: and chunks whose rows come then (``Left``).
     """
 
     restart: int = 0
@@ -102,6 +104,7 @@ class State:
     best: dict[str, Any] = field(default_factory=dict)
     ended: Status | None = None
     order: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+    later: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
 
 
 class _Stochastic(Process):
@@ -110,7 +113,9 @@ class _Stochastic(Process):
     now: State
 
     def __init__(self, posterior: Posterior, make_guide: Any, settings: Svi):
-        self.posterior, self.data, self.make_guide, self.settings = posterior, posterior.data, make_guide, settings
+        self.posterior, self.make_guide, self.settings = _standing_for_all(posterior), make_guide, settings
+        self.whole = posterior.shards is None
+        self.data = posterior.data if posterior.shards is None else posterior.shards.parts[0].data
         # A guide for local sites that the model sums out names the program that keeps them.
         whole = config_enumerate(posterior.program, default="parallel")
         self.program = make_guide.program(posterior.model) if hasattr(make_guide, "program") else whole
@@ -132,7 +137,7 @@ class _Stochastic(Process):
             return DensityElbo(posterior, particles)
         # A guide whose divergences from the prior have a closed form says so.
         loss = make.loss(posterior.model) if hasattr(make, "loss") else TraceEnum_ELBO
-        own = type(posterior)(self.program, self.data) if hasattr(make, "program") else posterior
+        own = type(posterior)(self.program, posterior.data) if hasattr(make, "program") else posterior
         return loss(num_particles=particles, max_plate_nesting=own.depth, strict_enumeration_warning=False)
 
     def start(self) -> None:
@@ -150,11 +155,12 @@ class _Stochastic(Process):
 
     def _batch(self) -> Any:
         now = self.now
-        if self.batch_size == self.data.parts:
+        if self.whole and self.batch_size == self.data.parts:
             return self.data
-        if len(now.order) < self.batch_size:  # a new epoch
-            now.order = torch.randperm(self.data.parts)
-        index, now.order = now.order[: self.batch_size], now.order[self.batch_size :]
+        index, left = Left(now.order, now.later).next(self.data, self.batch_size)
+        if len(index) < self.batch_size:  # a new epoch
+            index, left = Left.all_of(self.data).next(self.data, self.batch_size)
+        now.order, now.later = left.rows, left.chunks
         return self.data.part(index)
 
     def advance(self) -> Tensor:
@@ -186,7 +192,7 @@ class _Stochastic(Process):
         if not watches(self.posterior) or self.now.steps % self.look:
             return
         with torch.no_grad(), undisturbed():  # a look changes nothing of the run
-            draws = _values(_traces(self.guide, self.data, DRAWS), self.posterior)
+            draws = _values(_traces(self.guide, self.posterior.data, DRAWS), self.posterior)
         for name, value in watch(self.posterior, draws).items():
             self.figures[name] = torch.full((self.settings.restarts,), torch.nan, dtype=torch.float64)
             self.figures[name][self.now.restart] = value[0]
@@ -225,9 +231,42 @@ class _Stochastic(Process):
         parameters, optimiser = saved.pop("parameters"), saved.pop("optimiser")
         self.now = State(**saved)
         self._new_guide()
-        self.guide(self.data)  # registers the parameters with their constraints
+        self.guide(self.posterior.data)  # registers the parameters with their constraints
         _set_parameters(parameters)
         self.optimiser.set_state(optimiser)
+
+    def losses(self, posterior: Posterior, count: int) -> Tensor:
+        """Return minus the ELBO under at least so many draws, each of all the data.
+
+        Where rows are in files, it is that of the rows that are reported on, each minibatch under a draw of its own: of
+        every pass over them, or of every minibatch if one pass is enough.
+        """
+        reported = _reported(posterior)
+        several = not self.whole and self.batch_size < reported.rows
+        rounds = -(-count // -(-reported.rows // self.batch_size)) if several else count
+        found = []
+        for _ in range(rounds):
+            batches = minibatches(reported, self.batch_size) if several else ()
+            data = (batch.taken(reported) for batch in batches) if several else (reported.data,)
+            found.append([self.elbo.loss(self.program, self.guide, each) for each in data])
+        losses = torch.tensor(found, dtype=torch.float64)
+        return losses.mean(1) if rounds > 1 else losses[0]
+
+
+def _standing_for_all(posterior: Posterior) -> Posterior:
+    """Return the posterior itself; of rows in files that of some of them, as of a minibatch."""
+    if posterior.shards is None:
+        return posterior
+    return posterior.on(replace(posterior.data, total_rows=posterior.rows))
+
+
+def _reported(posterior: Posterior) -> Posterior:
+    """Return the posterior itself; of rows in files that of those that are reported on, as of a minibatch."""
+    if posterior.shards is None:
+        return posterior
+    seen = posterior.shards.seen
+    found: Posterior = seen.on(replace(seen.data, total_rows=posterior.rows))
+    return found
 
 
 def _parameters() -> dict[str, Tensor]:
@@ -276,7 +315,8 @@ class Svi(Method):
         window: Steps per smoothing window.
         tol: Relative change between the means of two windows below which the run is done.
         draws: Draws from q to keep.
-        evaluation_draws: Draws for the final ELBO, on all the data; its standard error is ``metrics["objective_se"]``.
+        evaluation_draws: Draws for the final ELBO, on all the data (of rows in files, on those that are reported on);
+            its standard error is ``metrics["objective_se"]``.
         family: Of Pyro's automatic guides, in place of the model's own.
     """
 
@@ -294,6 +334,14 @@ class Svi(Method):
     evaluation_draws: int = whole()
     family: str | None = one_of(*FAMILIES, optional=True, default=None)
 
+    def streams(self) -> bool:
+        """Return whether rows can stay in files: the guide has nothing of a row's own, and there are minibatches."""
+        if self.family is not None or not super().streams():
+            return False
+        if self.batch_size is None:
+            raise SettingError("inference.batch_size is null; stream=true needs a number of rows, such as 1000")
+        return True
+
     def __call__(self, posterior: Posterior, loop: Loop) -> Fit:
         """Fit the posterior."""
         own = self.part if self.family is None else None
@@ -307,21 +355,17 @@ class Svi(Method):
                 if process.now.scouting:  # cut short among the short runs
                     process.settle()
             with seeded(loop.seed), torch.no_grad():
-                process.guide(posterior.data)
+                process.guide(process.posterior.data)
                 kept = {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
-                losses = torch.tensor(
-                    [
-                        process.elbo.loss(process.program, process.guide, posterior.data)
-                        for _ in range(self.evaluation_draws)
-                    ]
-                ).double()
+                losses = process.losses(posterior, self.evaluation_draws)
         return self._fit(posterior, loop, process, run, kept, losses)
 
     def _fit(
         self, posterior: Posterior, loop: Loop, process: _Stochastic, run: Any, parameters: dict[str, Tensor],
         losses: Tensor,
     ) -> Fit:  # fmt: skip
-        guide, data = process.guide, posterior.data
+        guide, data = process.guide, process.posterior.data
+        posterior = posterior if posterior.shards is None else posterior.shards.seen
 
         def sampler(count: int) -> tuple[Draws, Tensor]:
             with torch.no_grad(), pyro.get_param_store().scope():
@@ -342,7 +386,7 @@ class Svi(Method):
             "iterations": [int((run.trace["chain"] == chain).sum()) for chain in chains],
             "status": [run.status if chain == winner else "max_iterations" for chain in chains],
         }
-        error = float(losses.std() / self.evaluation_draws**0.5) if self.evaluation_draws > 1 else 0.0
+        error = float(losses.std() / len(losses) ** 0.5) if len(losses) > 1 else 0.0
         return fit_of(
             self, posterior, run, loop, runs, kind="variational", draws=draws, objective_name="elbo",
             objective=-losses.mean().item(), log_q=log_q, sampler=sampler,

@@ -496,9 +496,10 @@ def _read_in_shards(
     # A solver needs no start from elsewhere, and a method that does is no solver.
     plain = {name: value for name, value in config["inference"].items() if name != "start"}
     method = method_of(plain, model.name, config.get("solver") or {})
-    _check_solver(method, model)
-    if own.stream and not method.part.streams:
+    if own.stream and not method.streams():
         raise NotApplicable(f"{method.name} of {model.name} needs all rows at every step: leave stream out")
+    if not (own.stream and shards == 1):
+        _check_solver(method, model)
     if whole and own.stream:
         raise SettingError("stream=true goes with data=FILE alone: no reference, no new rows, no cells held out")
     if whole:
@@ -531,7 +532,8 @@ def _in_shards(posterior: Posterior, method: Method, shards: int | None) -> tupl
     """
     if shards is None:
         return posterior, ()
-    _check_solver(method, posterior.model)
+    if posterior.shards is None:
+        _check_solver(method, posterior.model)
     found = posterior if posterior.shards is not None else split(posterior, shards, world())
     assert found.shards is not None
     rows, seen = found.rows, found.shards.seen.rows

@@ -20,6 +20,7 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.seeds import seed_of
 from pyrozoo.core.world import World
 from pyrozoo.data.contained import contained
+from pyrozoo.data.container import Cells
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.readers.arrow import numeric
 from pyrozoo.data.readers.columnar import table_raw
@@ -30,6 +31,7 @@ from pyrozoo.data.readers.row_groups import ENDINGS, Order, RowGroups, parquet_f
 from pyrozoo.data.readers.source import read_raw
 from pyrozoo.data.shards import check_rows, in_shards, own_rows
 from pyrozoo.data.streamed import Chunks, Streamed, streamed
+from pyrozoo.data.survey import Survey, in_order
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.run.source import PREPARATION, USUAL_HOLDOUT, wanted_of
@@ -51,6 +53,7 @@ class Ranges:
         container: The class of data that the model takes.
         head: How the first lines would be read.
         model: The model, which checks what it gets.
+        levels: The categories of every column, of categories.
     """
 
     groups: RowGroups
@@ -58,13 +61,15 @@ class Ranges:
     container: Any
     head: Reading
     model: Model
+    levels: Sequence[Sequence[str]] = ()
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], model: Model) -> Ranges | None:
+    def of(cls, settings: Mapping[str, Any], model: Model, *, stream: bool = False) -> Ranges | None:
         """Return the rows that settings of data describe; None where a process must read all of them.
 
-        It must read all of what is not Parquet, of categories, whose names only all rows know, and where settings
-        need all rows: ``WHOLE``, noise, masks, cells held out by hand, or columns of a list that are not named.
+        It must read all of what is not Parquet, of categories, whose names only all rows know, unless they stream, and
+        where settings need all rows: ``WHOLE``, noise, masks, cells held out by hand, or columns of a list that are not
+        named.
         """
         path = settings.get("path")
         known = {name: settings.get(name, usual) for name, usual in PREPARATION.items()}
@@ -79,7 +84,8 @@ class Ranges:
         )
         if any(name in layout.stated for name in WHOLE) or isinstance(known["holdout"], str | Sequence):
             return None
-        if not (isinstance(container, type) and issubclass(container, Table | Triplets)):
+        known_as = (Table, Triplets, Survey) if stream else (Table, Triplets)
+        if not (isinstance(container, type) and issubclass(container, known_as)):
             return None
         groups = RowGroups.open(path)
         first = next(iter(groups.tables([0])), None) if groups.rows else None
@@ -89,7 +95,24 @@ class Ranges:
         head = read_raw(table_raw(first.slice(0, HEAD), groups.name, "Parquet", layout), layout, wanted).checked()
         found = cls(groups, layout, container, head, model)
         listed = head.facts["layout"] == "list"
-        return found if listed == issubclass(container, Triplets) and (not listed or found.named) else None
+        if listed != issubclass(container, Triplets) or (listed and not found.named):
+            return None
+        return found._with_levels() if issubclass(container, Survey) else found
+
+    def _with_levels(self) -> Ranges | None:
+        """Find the categories that all rows have; None where their order is not that of their names."""
+        if any(pa.types.is_dictionary(self.groups.schema.field(name).type) for name in self.head.columns):
+            return None
+        found = [set[str]() for _ in self.head.columns]
+        for lines in self._inside(range(self.groups.rows)).values():
+            for names, levels in zip(found, self._table(lines).levels, strict=True):
+                names |= {*levels}
+        levels = tuple(map(in_order, found))
+        for column, each in zip(self.head.columns, levels, strict=True):
+            if len(each) > self.layout.most_levels:
+                said = f"column {column!r} has {len(each)} categories, more than {self.layout.most_levels}"
+                raise DataError(f"{self.groups.name}: {said}: leave it out by data.columns (data.most_levels)")
+        return replace(self, levels=levels)
 
     @property
     def listed(self) -> bool:
@@ -138,6 +161,8 @@ class Ranges:
         found = read_raw(raw, replace(self.layout, columns=list(self.head.columns)), self.head.wanted)
         found.notes = list(self.head.notes)
         data = contained(found, self.container)
+        if self.levels:
+            data = replace(data.recoded(self.levels), kinds=())
         if not self.head.numbered:
             return data
         return replace(data, row_labels=Labels(range(place.start, place.stop), "row_"))
@@ -155,7 +180,8 @@ class Ranges:
     def _left(self, rows: Sequence[str], columns: Sequence[str], chunks: Chunks, numbers: int) -> Streamed:
         """Return rows that are left in their files."""
         values = torch.zeros(0, 3 if self.listed else len(columns), dtype=torch.float64)
-        about = {"name": self.groups.name, "notes": tuple(self.head.notes)}
+        about: dict[str, Any] = {"name": self.groups.name, "notes": tuple(self.head.notes)}
+        about |= {"levels": self.levels} if self.levels else {}
         found: Streamed = streamed(self.container)(values, rows, columns, source=chunks, numbers=numbers, **about)
         return found
 
@@ -270,7 +296,7 @@ def read_in_shards(
         DataError: The rows cannot be read or used.
         SettingError: Fewer shards than processes, or more than pairs of rows; or what cannot be streamed.
     """
-    ranges = Ranges.of(settings, model) if settings.get("source") in (*KINDS, "file") else None
+    ranges = Ranges.of(settings, model, stream=stream) if settings.get("source") in (*KINDS, "file") else None
     fraction, seed = settings.get("holdout"), settings.get("seed", 0)
     if fraction is None:
         fraction = USUAL_HOLDOUT if ranges is not None and ranges.container is Ratings else 0.0
@@ -296,17 +322,17 @@ def read_in_shards(
 
 
 def _check(model: Model, parts: Sequence[Any]) -> Tensor | None:
-    """Look at all rows of this process; return which columns of a table have a value."""
+    """Look at all rows of this process; return which columns of cells have a value."""
     seen = []
     for piece in (piece for part in parts for piece in part.pieces()):
         Posterior.of(model, _usable(piece)).check()
-        seen += [piece.observed.any(0)] if isinstance(piece, Table) else []
+        seen += [piece.observed.any(0)] if isinstance(piece, Cells) else []
     return torch.stack(seen).any(0) if seen else None
 
 
 def _usable(part: Any) -> Any:
     """Return a part of which no column is empty: it need not be so in every shard."""
-    if not isinstance(part, Table) or bool(part.observed.any(0).all()):
+    if not isinstance(part, Cells) or bool(part.observed.any(0).all()):
         return part
     values = part.values.clone()
     values[0, ~part.observed.any(0)] = 0

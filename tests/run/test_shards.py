@@ -68,7 +68,7 @@ def same(one, other) -> None:
 
 
 def read_whole():
-    return mock.patch.object(shards, "Ranges", mock.Mock(of=lambda *_: None))
+    return mock.patch.object(shards, "Ranges", mock.Mock(of=lambda *_, **__: None))
 
 
 def test_a_folder_is_read_range_by_range(folder):
@@ -171,6 +171,45 @@ def test_a_streamed_table_gives_the_bits_of_one_in_memory(folder, model, own):
     assert most <= 3 * 7  # two are held, and one is being read
 
 
+@pytest.fixture
+def answers(tmp_path):
+    """A Parquet file of answers in row groups of 7 lines, of which none has all categories."""
+    generator = np.random.default_rng(2)
+    codes = np.sort(generator.integers(0, 4, (40, 3)), 0)
+    words = np.array(["never", "2", "10", "often"])[codes]
+    table = pa.table({f"q{j}": pa.array(words[:, j], mask=generator.random(40) < 0.1) for j in range(3)})
+    pq.write_table(table, tmp_path / "answers.parquet", row_group_size=7)
+    return tmp_path / "answers.parquet"
+
+
+GUIDED = [
+    ("zip_mixture", "svi", "folder", {"num_components": 2}),
+    ("factor_analysis", "svi", "folder", {"num_factors": 1}),
+    ("categorical_fa", "vae", "answers", {"latent_dimension": 1}),
+]
+STEPS = {"max_steps": 12, "window": 6, "restarts": 2, "restart_steps": 2, "draws": 5, "evaluation_draws": 4}
+
+
+@pytest.mark.parametrize(("model", "method", "where", "own"), GUIDED, ids=[f"{g[0]}-{g[1]}" for g in GUIDED])
+def test_gradients_of_streamed_minibatches_are_those_of_rows_in_memory(model, method, where, own, request, tmp_path):
+    """Bit for bit, also after a resumption in the middle of a pass."""
+    settings = {"holdout": 0.0, "batch_size": 9, "progress": False, "seed": 1, **STEPS, **own}
+    path = request.getfixturevalue(where)
+    with in_order():
+        held = pyrozoo.fit(model, method, path, **settings)
+        streamed = pyrozoo.fit(model, method, path, **settings, stream=True)
+    assert held.trace["objective"].tolist() == streamed.trace["objective"].tolist()
+    assert all(value.equal(streamed.draws[site]) for site, value in held.draws.items())
+    assert streamed.data.same(held.data)
+    error = streamed.metrics["objective_se"] + held.metrics["objective_se"]
+    assert streamed.objective == pytest.approx(held.objective, abs=5 * error)
+    kept = {"checkpoint_every": 5, "directory": tmp_path / "run", "stream": True}
+    pyrozoo.fit(model, method, path, **{**settings, "max_steps": 7, "final_learning_rate": 1.0}, **kept)
+    resumed = pyrozoo.resume(tmp_path / "run", max_steps=12, progress=False)
+    whole = pyrozoo.fit(model, method, path, **{**settings, "final_learning_rate": 1.0}, stream=True)
+    assert resumed.trace["objective"].tolist() == whole.trace["objective"].tolist()
+
+
 def test_names_and_mistakes_of_a_streamed_table(folder, tmp_path):
     tables = {path: pq.read_table(path) for path in folder.glob("*")}
     for path, table in tables.items():
@@ -187,8 +226,13 @@ def test_names_and_mistakes_of_a_streamed_table(folder, tmp_path):
     assert "0.5" in refused(DataError, pyrozoo.fit, "zip_mixture", "stochastic_em", folder, **settings)
 
 
-def test_what_cannot_be_streamed_is_refused(entries):
+def test_what_cannot_be_streamed_is_refused(entries, folder):
     columns = {"row": "who", "column": "what", "value": "times", "num_factors": 2, "stream": True}
-    assert "needs all rows" in refused(NotApplicable, pyrozoo.fit, "poisson_mf", "cavi", entries, **columns)
+    for method in ("cavi", "svi"):
+        assert "needs all rows" in refused(NotApplicable, pyrozoo.fit, "poisson_mf", method, entries, **columns)
     said = refused(SettingError, pyrozoo.fit, "poisson_mf", "stochastic_cavi", entries, **columns, holdout=0.1)
     assert "data.holdout=0" in said
+    table = {"num_components": 2, "holdout": 0.0, "stream": True}
+    assert "batch_size is null" in refused(SettingError, pyrozoo.fit, "zip_mixture", "svi", folder, **table)
+    said = refused(NotApplicable, pyrozoo.fit, "zip_mixture", "svi", folder, **table, batch_size=9, shards=2)
+    assert "does not run on rows in shards" in said

@@ -89,7 +89,14 @@ class Labels(Sequence[str]):
         at = np.flatnonzero(at) if at.dtype == bool else at.astype(np.int64)
         if isinstance(self.cells, pa.Array):
             return Labels(self.cells.take(column_of(at).chunk(0)), self.word)
+        if isinstance(self.cells, range) and not (at < 0).any():  # of many numbers some: they are not all made
+            return Labels(self.cells.start + self.cells.step * self._inside(at), self.word)
         return Labels(np.asarray(self.cells)[at], self.word)
+
+    def _inside(self, at: np.ndarray) -> np.ndarray:
+        if len(at) and at.max() >= len(self):
+            raise IndexError(f"there are {len(self)} labels, no label {at.max()}")
+        return at
 
     def arrow(self) -> pa.Array:
         """Return the labels as Arrow's text."""

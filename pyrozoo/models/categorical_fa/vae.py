@@ -25,6 +25,8 @@ class Guide(guide.Guide):
     hidden units.
     """
 
+    streams = True
+
     def start_rows(self, mode: Float[Tensor, "N d"]) -> None:
         """Take starting weights of the network."""
         width, d = self.posterior.layout.num_categories, mode.shape[1]

@@ -24,21 +24,23 @@ class Guide:
     the factors, q of them is their exact conditional.
 
     Args:
-        posterior: The model given the whole table; starting values are a few EM steps from a random start (torch's
-            global generator).
+        posterior: The model given the whole table, or a minibatch that stands for it; starting values are a few EM
+            steps from a random start (torch's global generator).
     """
+
+    streams = True
 
     def __init__(self, posterior: Posterior):
         model, data = posterior.model, posterior.data
         state = Solver(posterior).after(STEPS)
         self.posterior, self.model, like = posterior, model, state.mean
-        M, N = model.num_factors, data.shape[0]
+        M, N = model.num_factors, data.total_rows or data.shape[0]
         precision = torch.block_diag(
             model.loadings_prior_precision(like) + N * torch.eye(M, dtype=like.dtype, device=like.device),
             like.new_tensor([[model.scales[0] + N]]),
         )
         factor = torch.linalg.cholesky(torch.linalg.inv(precision))
-        degrees = model.noise_degrees + data.observed.sum(0).to(like)
+        degrees = model.noise_degrees + (N / data.shape[0]) * data.observed.sum(0).to(like)
         self.start = {
             "loadings_mean": (state.loadings[0], constraints.real),
             "mean_mean": (state.mean[0], constraints.real),

@@ -27,23 +27,26 @@ class Guide:
     values as vague as the prior, the same number of steps ends tens of nats lower.
 
     Args:
-        posterior: The model given the whole table; starting values are one update of CAVI from a random start (torch's
-            global generator), which puts spreads at the scale of the data.
+        posterior: The model given the whole table, or a minibatch that stands for it; starting values are one update of
+            CAVI from a random start (torch's global generator), which puts spreads at the scale of the data.
     """
+
+    streams = True
 
     def __init__(self, posterior: Posterior):
         self.model = posterior.model
         poisson = Posterior(replace(self.model, overdispersed=False), posterior.data)
         state = Solver(poisson).after(1)
-        total, on_total = state.concentration[0].sum(), (state.on_alpha + state.on_beta)[0]
+        each = (posterior.data.total_rows or posterior.rows) / posterior.rows  # so many rows is one of these
+        total, on_total = each * state.concentration[0].sum(), each * (state.on_alpha + state.on_beta)[0]
         positive, unit = constraints.positive, constraints.unit_interval
         self.start = {
-            "weights_mean": (state.concentration[0] / total, constraints.simplex),
+            "weights_mean": (state.concentration[0] / state.concentration[0].sum(), constraints.simplex),
             "weights_total": (total, positive),
-            "on_mean": (state.on_alpha[0] / on_total, unit),
+            "on_mean": (state.on_alpha[0] / (state.on_alpha + state.on_beta)[0], unit),
             "on_total": (on_total, positive),
             "rate_mean": ((state.shape / state.rate)[0], positive),
-            "rate_shape": (state.shape[0], positive),
+            "rate_shape": (each * state.shape[0], positive),
         }
         if self.model.overdispersed:
             size = torch.full_like(state.shape[0], self.model.size_shape / self.model.size_rate)
