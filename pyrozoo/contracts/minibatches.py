@@ -67,7 +67,8 @@ class Minibatch:
 
         def of(part: Posterior) -> tuple[Any, Tensor]:
             data = self.taken(part)
-            return function(part.of_shard(data)), torch.tensor(float(data.shape[0]), dtype=torch.float64)
+            rows = torch.tensor(float(data.shape[0]), dtype=torch.float64, device=data.values.device)
+            return function(part.of_shard(data)), rows
 
         sums, rows = self.posterior.total(of)
         return sums, self.posterior.rows / float(rows)
