@@ -66,18 +66,24 @@ def need() -> Callable[[str], Path]:
     return find
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Leave shapes unchecked in tests that ask for it, in what modules share too, which comes before their fixtures."""
+    asked = getattr(item, "fixturenames", ())
+    jaxtyping.config.update("jaxtyping_disable", "unchecked" in asked and "checked" not in asked)
+    result = yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    return result
+
+
 @pytest.fixture
-def unchecked() -> Iterator[None]:
+def unchecked() -> None:
     """Leave shapes unchecked, which doubles the speed of thousands of small steps; every step is checked elsewhere."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture
-def checked(unchecked: None) -> None:
+def checked() -> None:
     """Check shapes all the same, in a module that leaves them unchecked."""
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,8 @@ from pyrozoo.report.pictures import standard_pictures
 from pyrozoo.store.inference_data import Labels, to_groups
 from tests.case import case
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
+
 FIT = {"progress": False, "restarts": 1, "max_iterations": 20}
 PAIRS = {
     "zip_mixture": ("em", {"rows": 90, "columns": 4, "num_components": 2}),

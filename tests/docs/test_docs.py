@@ -13,6 +13,7 @@ from openpyxl import load_workbook
 from PIL import Image
 
 from pyrozoo.core.paths import PACKAGE
+from pyrozoo.run import catalog
 from tests.command.test_command import run
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -48,9 +49,11 @@ ELSEWHERE = {
 SMALL = ["data.rows=30", "data.columns=3"]
 QUICK = {
     "nuts": ["inference.warmup=10", "inference.draws=5", "inference.chains=2"],
-    "svi": ["inference.max_steps=100", "inference.restarts=1"],
+    "svi": ["inference.max_steps=100", "inference.restarts=1", "inference.evaluation_draws=20"],
     "gibbs": ["inference.warmup=10", "inference.draws=30", "inference.thin=1"],
 }
+FEWER = {"em": {"restarts": 2}, "gibbs": {"warmup": 50, "draws": 200, "thin": 1}, "nuts": {"warmup": 100, "draws": 100}}
+"""Settings that examples leave as they are, for tests."""
 OPTIMISED = ("inference=em", "inference=cavi", "inference=stochastic_cavi", "inference=vem", "inference=mc_em")
 POINTS = ("inference=em", "inference=vem", "inference=mc_em")
 
@@ -264,7 +267,10 @@ def test_commands(there, capsys, request, need, command):
 
 @pytest.mark.parametrize("block", [pytest.param(b, id=n) for (kind, b), n in BLOCKS.items() if kind == "python"])
 @pytest.mark.usefixtures("undrawn")
-def test_python_examples(there, block):
+def test_python_examples(there, monkeypatch, block):
+    for method, fewer in FEWER.items():
+        for setting, value in fewer.items():
+            monkeypatch.setitem(catalog._settings("inference", method), setting, value)
     names: dict = {"__name__": "a_page"}
     exec(compile(block, "a page", "exec", dont_inherit=True), names)
     if "pyrozoo.nuts" in block:

@@ -16,6 +16,8 @@ LARGEST = 1_000_000
 
 FEWER = {
     "cavi": {"draws": 100},
+    "gibbs": {"warmup": 50, "thin": 1},
+    "nuts": {"warmup": 100},
     "svi": {"restart_steps": 2, "draws": 100, "evaluation_draws": 10},
     "laplace": {"restarts": 2, "max_iterations": 30, "draws": 100},
 }

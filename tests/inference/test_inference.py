@@ -27,6 +27,8 @@ from pyrozoo.math.multinomial import choose
 from pyrozoo.models.potts_grid import bp
 from pyrozoo.models.potts_grid.model import PottsGrid
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
+
 SIZES = {"rows": 60, "columns": 4, "num_components": 3, "progress": False}
 RUNS = {
     "em": {"restarts": 6, "max_iterations": 60, "tol": 0.0},

@@ -21,6 +21,8 @@ import pyrozoo
 from pyrozoo.core.errors import NotApplicable, NumericalError, SettingError
 from pyrozoo.inference import chains, nuts
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
+
 QUIET = {"progress": False}
 
 

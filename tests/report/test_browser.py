@@ -15,6 +15,8 @@ import pyrozoo
 
 playwright = pytest.importorskip("playwright.sync_api")
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 SETTINGS = {"rows": 30, "columns": 3, "num_components": 1, "restarts": 1, "progress": False}
 GIBBS = {name: value for name, value in SETTINGS.items() if name != "restarts"}

@@ -20,6 +20,8 @@ from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import verdict
 from pyrozoo.report.plates import draw_plates
 
+pytestmark = pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
+
 SIZES = {"rows": 80, "columns": 4, "num_components": 2, "progress": False}
 FILES = {
     "posterior.nc",
@@ -39,7 +41,7 @@ def fits():
     return [
         pyrozoo.fit("zip_mixture", "em", **SIZES),
         pyrozoo.fit("zip_mixture", "cavi", draws=300, **SIZES),
-        pyrozoo.fit("zip_mixture", "gibbs", warmup=200, draws=600, **SIZES),
+        pyrozoo.fit("zip_mixture", "gibbs", warmup=100, draws=600, thin=2, **SIZES),
     ]
 
 
@@ -211,7 +213,7 @@ def test_comparison_aligns_labels(fits):
 
 
 def test_comparison_over_the_number_of_components(tmp_path):
-    fits = [pyrozoo.fit("zip_mixture", "gibbs", warmup=50, draws=100, **{**SIZES, "num_components": k}) for k in (1, 2)]
+    fits = [pyrozoo.fit("zip_mixture", "gibbs", warmup=50, draws=100, thin=1, **{**SIZES, "num_components": k}) for k in (1, 2)]
     result = pyrozoo.compare(fits)
     assert result.table["num_components"].tolist() == [1, 2]
     assert result.references == result.names, "each number of components has a posterior, and a reference, of its own"

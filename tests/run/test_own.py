@@ -447,16 +447,15 @@ def test_recovery_of_a_plain_function():
 
 def test_a_file_on_the_command_line(here, capsys):
     source = str(EXAMPLES / "gaussian_mixture.py")
-    typed = [f"model={source}", "model.num_components=2", "data.rows=40", "data.columns=2"]
-    code, out, _ = run(capsys, "-m", *typed, "inference=laplace,nuts", "inference.draws=100")
+    quick = [f"model={source}", "inference=laplace", "inference.restarts=1", "data.columns=2"]
+    code, out, _ = run(capsys, "-m", *quick, "model.num_components=2", "data.rows=40", "seed=0,1")
     assert code == 0
     table = pd.read_csv(Path(out.strip().splitlines()[-1]).parent / "comparison.csv")
     assert table["model"].tolist() == ["gaussian_mixture"] * 2
-    (directory,) = here.glob("outputs/sweeps/*/1_gaussian_mixture_nuts")
+    (directory,) = here.glob("outputs/sweeps/*/1_gaussian_mixture_laplace")
     fit = pyrozoo.load(directory)
     assert type(fit.model).__name__ == "GaussianMixture"
-    code, out, _ = run(capsys, "task=calibrate", f"model={source}", "inference=laplace", "simulations=2",
-                       "data.rows=10", "data.columns=2")  # fmt: skip
+    code, out, _ = run(capsys, "task=calibrate", *quick, "simulations=2", "data.rows=10")
     assert code == 0
     assert "Calibration of gaussian_mixture by laplace" in out
 
