@@ -1,8 +1,9 @@
 """NumPyro's NUTS, for an environment of its own, without pyrozoo: ``python nuts_peers.py TASK DATA.npz OUT.npz``.
 
-The tasks are the programs of ``benchmarks/nuts.py`` in NumPyro. Four chains of 1000 + 1000 iterations, in float64,
-one device per chain (of its ways to run chains the fastest on two cores), run twice: OUT holds draws by site, the
-seconds of the first run, which compiles, and of the second, which does not. Imports are not timed.
+The tasks are the programs of ``benchmarks/nuts.py`` in NumPyro. Four chains of 1000 + 1000 iterations, or as many as a
+fourth argument says, in float64, one device per chain (of its ways to run chains the fastest on two cores) or, where
+the fifth argument is ``vectorized``, all on one; run twice: OUT holds draws by site, the seconds of the first run,
+which compiles, and of the second, which does not. Imports are not timed.
 """
 
 from __future__ import annotations
@@ -60,11 +61,11 @@ def hierarchy(x, group, y, groups=50):
 
 
 def main() -> None:
-    task, data, out = sys.argv[1:]
+    task, data, out, iterations, method = (*sys.argv[1:], "1000", "parallel")[:5]
     arrays = {name: jnp.asarray(value) for name, value in np.load(data).items()}
     mcmc = MCMC(
-        NUTS(globals()[task]), num_warmup=1000, num_samples=1000, num_chains=CHAINS, chain_method="parallel",
-        progress_bar=False,
+        NUTS(globals()[task]), num_warmup=int(iterations), num_samples=int(iterations), num_chains=CHAINS,
+        chain_method=method, progress_bar=False,
     )  # fmt: skip
     seconds = []
     for seed in (0, 1):
