@@ -213,7 +213,8 @@ def test_comparison_aligns_labels(fits):
 
 
 def test_comparison_over_the_number_of_components(tmp_path):
-    fits = [pyrozoo.fit("zip_mixture", "gibbs", warmup=50, draws=100, thin=1, **{**SIZES, "num_components": k}) for k in (1, 2)]
+    sizes = {**SIZES, "warmup": 50, "draws": 100, "thin": 1}
+    fits = [pyrozoo.fit("zip_mixture", "gibbs", **{**sizes, "num_components": k}) for k in (1, 2)]
     result = pyrozoo.compare(fits)
     assert result.table["num_components"].tolist() == [1, 2]
     assert result.references == result.names, "each number of components has a posterior, and a reference, of its own"
