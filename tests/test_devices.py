@@ -152,3 +152,18 @@ def test_chains_ask_a_captured_density_through_python(monkeypatch):
         other.groupby("chain").head(10)["objective"].to_numpy(),
     )
     np.testing.assert_allclose(*first, rtol=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_fits_of_several_devices_and_precisions_are_compared(device, monkeypatch):
+    limits = {"em": {"restarts": 2}, "cavi": {"restarts": 2}, "gibbs": {"warmup": 20, "draws": 40}}
+    with switched(False):
+        here = [short("zip_mixture", method, **limit) for method, limit in limits.items()]
+    with on(device, monkeypatch):
+        there = [short("zip_mixture", method, **limit) for method, limit in limits.items()]
+        single = short("zip_mixture", "cavi", restarts=2, dtype="float32")
+        expected, found, mixed = (pyrozoo.compare(fits) for fits in (here, there, [here[0], *there[1:], single]))
+    for name in ("objective", "elbo", "loo_elpd"):
+        same(found.table[name].to_numpy(), expected.table[name].to_numpy(), device, name)
+    assert len(mixed.table) == 4
+    assert np.isfinite(mixed.table["elbo"][3])

@@ -21,7 +21,7 @@ from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.model import Model, Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.shards import USUAL
-from pyrozoo.core.devices import device_of, precision
+from pyrozoo.core.devices import called, device_of, precision
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NotApplicable, SettingError, noted
 from pyrozoo.core.launch import launched
@@ -469,8 +469,9 @@ class _Place:
             if name != "auto":
                 notes.append(f"{method} ran on the CPU, which of {few} computes a gradient faster than a card")
         dtype = precision(own.dtype, device, solver=engine.needs == "solver")
-        if own.dtype is None and dtype == torch.float32:
-            notes.append("computed in float32, as closed-form solvers are on a card; dtype=float64 keeps more digits")
+        if device.type != "cpu":
+            more = "; dtype=float64 keeps more digits" if own.dtype is None and dtype == torch.float32 else ""
+            notes.append(f"ran on {called(device)} in {str(dtype).removeprefix('torch.')}{more}")
         return cls(device, dtype, tuple(notes))
 
     @property
