@@ -39,7 +39,7 @@ MODELS = [
 ORACLES = {"zip_mixture": test_zip_mixture.enumerated, "poisson_mf": test_poisson_mf.enumerated}
 TINY = {"zip_mixture": (0.5, 2.0, 1.0, 3.0, 0.25), "poisson_mf": (2.0, 0.5, 3.0)}
 SOLVERS = [(name, method) for name in USES for method in catalog.methods(name) if method in ("em", "cavi", "gibbs")]
-SOLVERS += [("poisson_mf", "stochastic_cavi")]
+SOLVERS += [("poisson_mf", "stochastic_cavi"), ("zip_mixture", "stochastic_em")]
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 

@@ -149,8 +149,8 @@ TABLES = [("zip_mixture", {"num_components": 2}), ("factor_analysis", {"num_fact
 
 
 @pytest.mark.parametrize(("model", "own"), TABLES, ids=[model for model, _ in TABLES])
-def test_a_streamed_table_gives_the_bits_of_one_in_memory(folder, model, own):
-    """Of the same minibatches, which go across row groups, with holes; and memory holds two row groups."""
+def test_a_streamed_table_gives_the_bits_of_one_in_memory(folder, model, own, tmp_path):
+    """Of the same minibatches, which go across row groups, with holes; also when it is resumed; memory holds few."""
     settings = {"holdout": 0.0, "solver": {"batch_size": 9}, **QUICK, "shards": 1, **own}
     alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
     most, table = 0, Ranges._table
@@ -169,6 +169,10 @@ def test_a_streamed_table_gives_the_bits_of_one_in_memory(folder, model, own):
     same(held, streamed)
     assert len(held.trace) == 10
     assert most <= 3 * 7  # two are held, and one is being read
+    kept = {"checkpoint_every": 2, "directory": tmp_path / "run", "stream": True}
+    pyrozoo.fit(model, "stochastic_em", folder, **{**settings, "max_iterations": 2}, **kept)
+    whole = pyrozoo.fit(model, "stochastic_em", folder, **settings, stream=True)
+    same(pyrozoo.resume(tmp_path / "run", max_iterations=5, progress=False), whole)
 
 
 @pytest.fixture
