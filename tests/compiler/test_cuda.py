@@ -17,6 +17,7 @@ from pyrozoo.compiler.kernels import Kernels, switched
 CARD = torch.cuda.is_available()
 if not CARD:  # looked at when Triton is first imported
     os.environ.setdefault("TRITON_INTERPRET", "1")
+pytestmark = [pytest.mark.cuda] if CARD else []
 
 bench = pytest.importorskip("benchmarks.cuda", reason="benchmarks are not part of the package")
 
