@@ -9,6 +9,8 @@ small and awkward inputs. One case that fails leaves the others alone.
 from __future__ import annotations
 
 import argparse
+import subprocess
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ from torch import Tensor
 from pyrozoo.compiler.kernels import switched
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.seeds import seeded
+from pyrozoo.inference.graphs import PATIENCE, Steps
 
 BANDWIDTH, RATE = 3.0e12, {torch.float32: 6.0e13, torch.float64: 3.0e13}
 """Bytes a second that a copy moves on an H100 (HBM3), and float operations a second of its ordinary units."""
@@ -214,7 +217,7 @@ def launches(step: Callable[[], Any], device: str, most: int) -> tuple[int, floa
     return sum(counts), sum(sum(taken) for taken in total.values()) / 1e6, lines
 
 
-def timed(name: str, device: str, dtype: torch.dtype, scale: float, most: int) -> None:
+def timed(name: str, device: str, dtype: torch.dtype, scale: float, most: int, graphs: bool) -> None:
     """Time a case and print what is found."""
     started, clock = time.perf_counter(), Clock(device)
     if clock.cuda:
@@ -222,27 +225,29 @@ def timed(name: str, device: str, dtype: torch.dtype, scale: float, most: int) -
         torch.cuda.reset_peak_memory_stats()
     with seeded(0):
         case = CASES[name](device, dtype, scale)
-        held = [case.solver.init(case.chains)]
+        held, steps = [case.solver.init(case.chains)], Steps(case.solver)
+        steps.captured &= graphs
 
         def step() -> None:
-            held[0] = case.solver.step(held[0])[0]
+            held[0] = steps(held[0])[0]
 
         clock.wait()
         built = time.perf_counter() - started
-        for _ in range(3):
+        for _ in range(PATIENCE + 2):
             step()
         clock.wait()
         first = time.perf_counter() - started - built
-        seconds, steps = clock.median(step)
+        seconds, number_of_steps = clock.median(step)
         number, busy, lines = launches(step, device, most)
     floor = case.floor(dtype)
     memory = f", peak {torch.cuda.max_memory_allocated() / 1e6:.0f} MB" if clock.cuda else ""
     finite = all(bool(torch.isfinite(value).all()) for value in vars(held[0]).values())
     print(f"{name}: {case.task}, {dtype}")
     print(
-        f"  {seconds * 1e3:.3f} ms a step (median of {steps}); {number} launches, {busy * 1e3:.3f} ms busy{memory}; "
+        f"  {seconds * 1e3:.3f} ms a step (median of {number_of_steps}{', as a graph' if steps.captured else ''}); "
+        f"{number} launches, {busy * 1e3:.3f} ms busy{memory}; "
         f"floor {floor * 1e3:.3f} ms, {seconds / floor:.1f} times it; finite {finite}; built in {built:.1f} s, "
-        f"first three steps {first:.1f} s"
+        f"first {PATIENCE + 2} steps {first:.1f} s"
     )
     for line in lines:
         print(f"    {line}")
@@ -430,20 +435,26 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
     parser.add_argument("--check", action="store_true", help="compare kernels with the code beside them")
     parser.add_argument("--off", action="store_true", help="time the PyTorch code alone")
+    parser.add_argument("--eager", action="store_true", help="launch kernels one by one, as no graph")
     parser.add_argument("--scale", type=float, default=1.0, help="of the data, 1 for the sizes of the table")
     parser.add_argument("--top", type=int, default=14, help="lines of each profile")
     given = parser.parse_args()
     dtype = getattr(torch, given.dtype)
     if given.device.startswith("cuda"):
         print(torch.cuda.get_device_name(), "with torch", torch.__version__)
-    for name in given.cases or (CHECKS if given.check else CASES):
+    named = given.cases or list(CHECKS if given.check else CASES)
+    options = [each for each in sys.argv[1:] if each not in given.cases]
+    for name in named:
         started = time.perf_counter()
         try:
             if given.check:
                 check(name, given.device)
+            elif len(named) > 1 and given.device.startswith("cuda"):
+                # A process of its own: a capture that fails leaves a device's state behind that others meet.
+                subprocess.run([sys.executable, "-m", "benchmarks.cuda", name, *options], check=False)
             else:
                 with switched(not given.off):
-                    timed(name, given.device, dtype, given.scale, given.top)
+                    timed(name, given.device, dtype, given.scale, given.top, not given.eager)
         except Exception as error:  # the others go on
             print(f"{name}: {short(error)}")
         print(f"  ({name} took {time.perf_counter() - started:.1f} s)", flush=True)

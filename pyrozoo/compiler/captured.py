@@ -6,7 +6,8 @@ import ctypes
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,14 @@ DENSITY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_ulong, NUMBERS, NUMBERS, NUMBE
 DRAW = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, NUMBERS, NUMBERS, ctypes.c_void_p)
 
 
-def capture(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+def capture(compute: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
     """Capture a computation on a CUDA device.
 
     Args:
         compute: Reads tensors that stay where they are, and waits for the host nowhere.
 
     Returns:
-        What runs it again, and the tensor that its result is written to.
+        What runs it again, and its result, whose tensors are written to.
 
     Raises:
         Untraceable: It waits for the host.
@@ -40,8 +41,10 @@ def capture(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     stream.wait_stream(torch.cuda.current_stream())
     try:
         with torch.cuda.stream(stream):
-            for _ in range(WARM):
-                compute()
+            compute()  # what is prepared once may wait
+            with _waiting_refused():
+                for _ in range(WARM - 1):
+                    compute()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
@@ -49,6 +52,17 @@ def capture(compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
     except RuntimeError as error:
         raise Untraceable(f"it cannot be captured ({str(error).splitlines()[0]})") from None
     return graph.replay, result
+
+
+@contextmanager
+def _waiting_refused() -> Iterator[None]:
+    """Raise RuntimeError where the host waits for the device: a capture that meets it cannot be ended cleanly."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 class CapturedDensity:

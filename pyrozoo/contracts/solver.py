@@ -132,6 +132,8 @@ class Solver(abc.ABC):
         monotone: Whether the objective may never fall.
         by_row: The fields of its states that have a value for every row, [C, N, ...], of a solver that looks at rows
             through ``Posterior.over_rows`` only, so that it runs on rows in shards, too; None: it does not.
+        graph: Whether a step asks tensors nothing but what ``branches.holds`` notes, so that on CUDA it can be captured
+            as one graph.
         streams: Whether a step asks for the rows of one minibatch after the other, so that they can stay in files.
         state_class: The dataclass of its states; options of the model may choose it.
     """
@@ -141,6 +143,7 @@ class Solver(abc.ABC):
     objective_of: ClassVar[Literal["argument", "result"]] = "argument"
     monotone: ClassVar[bool] = False
     by_row: ClassVar[tuple[str, ...] | None] = None
+    graph: ClassVar[bool] = False
     streams: ClassVar[bool] = False
     state_class: Any
     posterior: Any

@@ -81,6 +81,11 @@ class Triplets(Data):
         return self.values[:, 2].contiguous()
 
     @cached_property
+    def largest(self) -> float:
+        """Return the largest of them; 0 of none."""
+        return float(self.counts.max()) if len(self.counts) else 0.0
+
+    @cached_property
     def log_factorials(self) -> Tensor:
         """Return log x! of the listed cells, [entry]."""
         return torch.lgamma(self.counts + 1)

@@ -17,6 +17,7 @@ from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.seeds import seeded, undisturbed
 from pyrozoo.core.settings import not_negative, whole
+from pyrozoo.inference.graphs import Steps
 from pyrozoo.inference.loop import Process, drive, fit_of
 from pyrozoo.inference.state import affordable, bytes_of, join, repeated, reported, revived, take, thinned
 from pyrozoo.inference.watching import DRAWS, due, watch, watches
@@ -61,7 +62,7 @@ class _Optimisation(Process):
     now: State
 
     def __init__(self, posterior: Posterior, solver: Solver, restarts: int, max_iterations: int, tol: float):
-        self.posterior, self.solver = posterior, solver
+        self.posterior, self.solver, self.step = posterior, solver, Steps(solver)
         self.restarts, self.total, self.tol = restarts, max_iterations, tol
         self.shards, self.by_row = posterior.shards, solver.by_row or ()
 
@@ -74,7 +75,7 @@ class _Optimisation(Process):
 
     def advance(self) -> Tensor:
         now, before = self.now, self.now.current
-        now.current, info = self.solver.step(before)
+        now.current, info = self.step(before)
         now.evaluated = before if self.solver.objective_of == "argument" else now.current
         tolerance = MONOTONE_TOLERANCE[info.objective.dtype]
         # One number a restart: NumPy, on the same memory, takes a fraction of what PyTorch takes for an operation.

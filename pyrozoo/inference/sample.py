@@ -16,6 +16,7 @@ from pyrozoo.contracts.solver import Info, Solver
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.settings import whole
+from pyrozoo.inference.graphs import Steps
 from pyrozoo.inference.loop import Process, drive, fit_of, last_objectives
 from pyrozoo.inference.state import affordable, plain, revived, thinned
 from pyrozoo.inference.watching import LEAST, RunningDensity, watches
@@ -56,6 +57,7 @@ class _Sampling(Process):
 
     def __init__(self, posterior: Posterior, solver: Solver, settings: Sample, megabytes: float | None):
         self.posterior, self.solver, self.settings, self.megabytes = posterior, solver, settings, megabytes
+        self.step = Steps(solver)
         self.shards, self.by_row = posterior.shards, solver.by_row or ()
         self.grown_by_row = () if posterior.shards is None else posterior.by_row
         hidden = posterior.data.hidden
@@ -75,7 +77,7 @@ class _Sampling(Process):
 
     def advance(self) -> Tensor:
         now, before, warmup = self.now, self.now.current, self.settings.warmup
-        now.current, info = self.solver.step(before)
+        now.current, info = self.step(before)
         early = self.solver.objective_of == "argument"
         evaluated, age = (before, now.sweeps) if early else (now.current, now.sweeps + 1)
         now.sweeps += 1

@@ -14,7 +14,7 @@ from pyrozoo.math.branches import may_branch
 
 log = logging.getLogger(__name__)
 
-JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4)
+JITTERS = (1e-10, 1e-8, 1e-6, 1e-4)
 
 
 def safe_cholesky(matrix: Float[Tensor, "*batch n n"], what: str = "a matrix") -> Float[Tensor, "*batch n n"]:
@@ -29,15 +29,22 @@ def safe_cholesky(matrix: Float[Tensor, "*batch n n"], what: str = "a matrix") -
     """
     if not may_branch():
         return torch.linalg.cholesky_ex(matrix)[0]
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if _exists(factor, info):
+        return factor
     scale = matrix.diagonal(dim1=-2, dim2=-1).abs().mean(-1)[..., None, None]
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     for jitter in JITTERS:
         factor, info = torch.linalg.cholesky_ex(matrix + jitter * scale * eye)
-        if not info.any() and torch.isfinite(factor).all():
-            if jitter:
-                log.warning("%s needed a jitter of %g times its mean diagonal to be factored", what, jitter)
+        if _exists(factor, info):
+            log.warning("%s needed a jitter of %g times its mean diagonal to be factored", what, jitter)
             return factor
     raise NumericalError(f"{what} is not positive definite")
+
+
+def _exists(factor: Tensor, info: Tensor) -> bool:
+    """Return whether all factors exist: one question, as a device is waited for."""
+    return bool((info == 0).all() & torch.isfinite(factor).all())
 
 
 @cache

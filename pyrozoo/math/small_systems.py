@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyrozoo.compiler.cuda import CudaKernels
 from pyrozoo.core.blocks import at_once
+from pyrozoo.math.branches import holds
 from pyrozoo.math.linear_algebra import safe_cholesky
 
 CUDA, SYSTEMS = CudaKernels(__file__), 32
@@ -108,7 +109,7 @@ def solved(
             "solve", programs, matrix.contiguous(), right.contiguous(), given, work, result, count, size,
             DRAW=noise is not None, S=SYSTEMS, num_warps=1,
         )  # fmt: skip
-        if torch.isfinite(result.sum()):
+        if holds(torch.isfinite(result.sum())):
             return result
     result = right.clone()
     for part in blocks(size, count, right):

@@ -201,8 +201,9 @@ class Layout:
         noise = point["noise_variance"]
         return Columns(self.coefficients(point), 1 / noise, noise.log())
 
+    @cached_property
     def members(self) -> list[Tensor]:
-        """Return the columns of every group."""
+        """The columns of every group."""
         return list(self.group.argsort(stable=True).split(self.sizes.long().tolist()))
 
     @property
@@ -214,7 +215,7 @@ class Layout:
         """Return sum_{d in group} E[beta beta^T / sigma^2], packed."""
         beta, weighted = columns.coefficients, columns.coefficients * columns.precision.unsqueeze(-1)
         if self.few_groups:
-            parts = [pack(weighted[:, each].mT @ beta[:, each]) for each in self.members()]
+            parts = [pack(weighted[:, each].mT @ beta[:, each]) for each in self.members]
             result = torch.stack(parts, 1)
         else:
             outer = packed_outer(weighted, beta)

@@ -49,7 +49,7 @@ class Regression:
         if not self.layout.few_groups:
             return (away.unsqueeze(-2) @ L[:, self.layout.group]).squeeze(-2).square().sum(-1)
         result = away.new_empty(away.shape[:-1])
-        for g, columns in enumerate(self.layout.members()):
+        for g, columns in enumerate(self.layout.members):
             result[:, columns] = (away[:, columns] @ L[:, g]).square().sum(-1)
         return result
 
@@ -159,7 +159,7 @@ def spread(factor: Float[Tensor, "C G A A"], noise: Float[Tensor, "C D A"], layo
 def _by_group(function: Callable[[Tensor, Tensor], Tensor], factor: Tensor, right: Tensor, layout: Layout) -> Tensor:
     if layout.few_groups:  # one factor, many right-hand sides
         result = torch.empty_like(right)
-        for g, columns in enumerate(layout.members()):
+        for g, columns in enumerate(layout.members):
             result[:, columns] = function(factor[:, g], right[:, columns].mT).mT
         return result
     return function(factor[:, layout.group], right.unsqueeze(-1)).squeeze(-1)

@@ -20,7 +20,7 @@ from pyrozoo.models.gaussian_mf.queries import noise_variance
 BY_ROW = "row_factors", "row_offsets"
 
 
-class Solver(PointSolver, kind="samples", objective="log_joint", of="result", by_row=BY_ROW):
+class Solver(PointSolver, kind="samples", objective="log_joint", of="result", by_row=BY_ROW, graph=True):
     """Gibbs (Salakhutdinov and Mnih 2008, section 3.3): rows, columns, mean, noise, means and precisions of factors.
 
     With offsets a row's factors and its offset are one block, and constants move freely between the mean, the offsets
@@ -94,7 +94,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result", by
     def noise(self, rss: Float[Tensor, C]) -> Float[Tensor, C]:
         """Draw s^2 ~ InvGamma(noise_shape + n / 2, noise_shape noise_variance + RSS / 2)."""
         shape, scale = self.noise_posterior(rss)
-        return scale / torch.distributions.Gamma(shape, torch.ones_like(shape)).sample()
+        return scale / torch.distributions.Gamma(shape, 1.0, validate_args=False).sample()
 
     def noise_posterior(self, rss: Float[Tensor, C]) -> tuple[Float[Tensor, C], Float[Tensor, C]]:
         """Return shape and scale of the noise variance's conditional."""

@@ -413,7 +413,9 @@ def log_prior(model: GaussianMF, posterior: Posterior, state: Point) -> Float[Te
         _, (second, logs) = over(posterior, side, partial(said, mean=getattr(state, f"{side}_mean")), *values)
         precision = getattr(state, f"{side}_precision").double()
         K, n = model.num_factors, count(posterior, side)
-        total += 0.5 * (n * (torch.logdet(precision) - K * math.log(2 * math.pi)))
+        # Of a fixed precision it is known without factors of a matrix.
+        log_determinant = torch.logdet(precision) if model.hierarchical else -K * math.log(model.factor_variance(side))
+        total += 0.5 * (n * (log_determinant - K * math.log(2 * math.pi)))
         total -= 0.5 * (precision * second).sum((-1, -2))
         if model.hierarchical:
             above = NormalWishart.prior(model, model.factor_variance(side), precision)

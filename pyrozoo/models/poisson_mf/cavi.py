@@ -37,7 +37,9 @@ class HierarchicalState(State):
 BY_ROW = "row_shape", "row_rate", "row_rates_rate"
 
 
-class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State, by_row=BY_ROW):
+class Solver(
+    solver.Solver, kind="variational", objective="elbo", monotone=True, state=State, by_row=BY_ROW, graph=True
+):
     """CAVI (Gopalan, Hofman and Blei 2015, section 3; the plain model: Cemgil 2009, section 3).
 
     With A = exp E log theta, B = exp E log eta and s = A B^T at the listed cells, R = x / s: the expected counts of

@@ -74,7 +74,7 @@ def _log_gamma(x: Tensor, shape: float, rate: Tensor | float) -> Tensor:
 BY_ROW = "row_factors", "row_rates"
 
 
-class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, by_row=BY_ROW):
+class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, by_row=BY_ROW, graph=True):
     """EM for the MAP with z_nmk, the share of factor k in x_nm, as what is missing (Cemgil 2009, section 2.1).
 
     The M-step goes through theta, eta, xi, omega in turn, each at its mode given the others (Meng and Rubin 1993,

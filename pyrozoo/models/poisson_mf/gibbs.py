@@ -16,7 +16,7 @@ from pyrozoo.models.poisson_mf.likelihood import allotted, column_exposure, expe
 from pyrozoo.models.poisson_mf.posterior import Posterior
 
 
-class Solver(PointSolver, kind="samples", objective="log_joint", by_row=BY_ROW):
+class Solver(PointSolver, kind="samples", objective="log_joint", by_row=BY_ROW, graph=True):
     """Gibbs with z_nmk, the share of factor k in x_nm, as auxiliary variables (Cemgil 2009, section 3.4).
 
     z_nm | - ~ Multinomial(x_nm, theta_nk eta_mk / s_nm) at the listed cells; theta_nk | z, eta ~ Gamma(row_shape +

@@ -21,6 +21,7 @@ from pyrozoo.compiler.cuda import CudaKernels, power_of_two
 from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.core.blocks import at_once
 from pyrozoo.data.triplets import Triplets
+from pyrozoo.math.branches import holds
 from pyrozoo.math.multinomial import allot
 from pyrozoo.program.whole import Whole
 
@@ -107,7 +108,7 @@ def shared(
         of_rows = row_factors * pattern.times(ratio, column_factors)
         of_columns = column_factors * pattern.transposed_times(ratio, row_factors)
         evidence = s.log_() @ x
-    if lowest < LOWEST[x.dtype]:
+    if not holds(~(lowest < LOWEST[x.dtype])):
         return shared_logs(*_logs(row_factors, column_factors, logs), data)
     return of_rows, of_columns, evidence + log_base(data)
 
@@ -229,8 +230,8 @@ def allotted(
     if not (len(x) and CUDA.serve(theta, eta, x)):
         return cell_by_cell(share, theta, eta, data)
     of_rows, of_columns, evidence = _allotted_on_cuda(theta.contiguous(), eta.contiguous(), data)
-    many = (x > MOST_EVENTS).nonzero().flatten()
-    if len(many):
+    if data.largest > MOST_EVENTS:
+        many = (x > MOST_EVENTS).nonzero().flatten()
         cells = data.pattern.rows[many], data.pattern.columns[many], x[many]
         _shared_by_cells(share, theta, eta, cells, torch.mul, of_rows, of_columns)
     return of_rows, of_columns, log_base(data) + evidence

@@ -61,7 +61,7 @@ def log_prior(model: ZipMixture, state: State) -> Float[Tensor, C]:
     return dirichlet + (beta + gamma + constant).sum((-1, -2))
 
 
-class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, state=State, by_row=()):
+class Solver(PointSolver, kind="point", objective="log_joint", monotone=True, state=State, by_row=(), graph=True):
     """EM for the MAP (Dempster, Laird and Rubin 1977, J. R. Stat. Soc. B 39, section 1.2 with a prior).
 
     The objective is log p(X, Theta) of the state before the step, where the bound is tight: a by-product of the E-step.

@@ -98,7 +98,10 @@ class ZipMixture(Model):
 
     def concentration(self, like: Tensor) -> Float[Tensor, K]:
         """Return the Dirichlet concentration as a vector of the device and precision of ``like``."""
-        return torch.broadcast_to(like.new_tensor(self.weight_concentration), (self.num_components,))
+        given = self.weight_concentration
+        if isinstance(given, Sequence):
+            return like.new_tensor(given)
+        return like.new_full((self.num_components,), given)  # made where it is
 
     def __call__(self, data: Table) -> None:
         """Run the program. Rows may be a minibatch; the assignment is enumerated."""
