@@ -9,6 +9,7 @@ small and awkward inputs. One case that fails leaves the others alone.
 from __future__ import annotations
 
 import argparse
+import logging
 import subprocess
 import sys
 import time
@@ -375,7 +376,33 @@ def allotment(device: str, dtype: torch.dtype, rows: int, K: int) -> Iterator[tu
         yield f"cells of counts of {size}", (float(each.mean()) - free) / (max(variance, 1e-9) / rows) ** 0.5
 
 
-CHECKS = {"zip": zip_checks, "potts": potts_checks, "gaussian": gaussian_checks, "poisson": poisson_checks}
+def table_checks(device: str, dtype: torch.dtype) -> Iterator[tuple[str, Callable[[], Any]]]:
+    from pyrozoo.math.linear_algebra import cholesky_solved, eigenvectors, symmetric_root
+
+    def spectrum(matrix: Tensor) -> tuple[Tensor, Tensor]:
+        values, vectors = eigenvectors(matrix)
+        return values, vectors @ (values.unsqueeze(-1) * vectors.mT)
+
+    if dtype == torch.float32:
+        return
+    for C, n in ((1, 1), (2, 3), (3, 8), (4, 50), (2, 64)):
+        root = torch.randn(C, n, n + 1, device=device, dtype=dtype)
+        matrix = root @ root.mT * torch.logspace(0, 3, n, device=device, dtype=dtype)
+        matrix = matrix + matrix.mT + 4e3 * n * torch.eye(n, device=device, dtype=dtype)
+        yield f"eigenvectors of {C} x {n} x {n}", partial(spectrum, matrix)
+        near = torch.eye(n, device=device, dtype=dtype) * 1.5 + 0.1 * torch.randn_like(matrix) / n**0.5
+        yield f"roots of {C} x {n} x {n}", partial(symmetric_root, near)
+        factor, right = torch.linalg.cholesky(matrix), torch.randn(C, n, 3, device=device, dtype=dtype)
+        yield f"systems of {C} x {n} x {n}", partial(cholesky_solved, right, factor)
+
+
+CHECKS = {
+    "fa": table_checks,
+    "zip": zip_checks,
+    "potts": potts_checks,
+    "gaussian": gaussian_checks,
+    "poisson": poisson_checks,
+}
 
 
 def leaves(value: Any) -> Iterator[Tensor]:
@@ -440,6 +467,8 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=14, help="lines of each profile")
     given = parser.parse_args()
     dtype = getattr(torch, given.dtype)
+    logging.basicConfig(format="  %(message)s")
+    logging.getLogger("pyrozoo").setLevel(logging.INFO)  # why steps are no graph, or kernels do not run
     if given.device.startswith("cuda"):
         print(torch.cuda.get_device_name(), "with torch", torch.__version__)
     named = given.cases or list(CHECKS if given.check else CASES)

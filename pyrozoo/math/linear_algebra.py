@@ -6,13 +6,21 @@ import logging
 from functools import cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from pyrozoo.compiler.cuda import CudaKernels, power_of_two
+from pyrozoo.compiler.kernels import switched_on
 from pyrozoo.core.errors import NumericalError
-from pyrozoo.math.branches import may_branch
+from pyrozoo.math.branches import holds, may_branch
 
 log = logging.getLogger(__name__)
+
+CUDA, MOST_IN_REGISTERS, MOST_SWEEPS = CudaKernels(__file__), 64, 14
+"""Rows of a matrix, and sweeps, up to which eigenvectors are found on CUDA by a kernel."""
+
+PRODUCTS, ORTHOGONAL = 14, 1e-12
+"""Steps to the root of a matrix, and how far from orthogonal, or from the identity, what they come to may be."""
 
 JITTERS = (1e-10, 1e-8, 1e-6, 1e-4)
 
@@ -44,7 +52,7 @@ def safe_cholesky(matrix: Float[Tensor, "*batch n n"], what: str = "a matrix") -
 
 def _exists(factor: Tensor, info: Tensor) -> bool:
     """Return whether all factors exist: one question, as a device is waited for."""
-    return bool((info == 0).all() & torch.isfinite(factor).all())
+    return holds((info == 0).all() & torch.isfinite(factor).all())
 
 
 @cache
@@ -72,6 +80,58 @@ def packed_outer(left: Float[Tensor, "*batch n"], right: Float[Tensor, "*batch n
     """Return the packed lower triangle of left right^T, for use where it is symmetric (left = c right)."""
     i, j, _, _ = _indices(left.shape[-1], left.device)
     return left.index_select(-1, i) * right.index_select(-1, j)
+
+
+def eigenvectors(matrix: Float[Tensor, "C n n"]) -> tuple[Float[Tensor, "C n"], Float[Tensor, "C n n"]]:
+    """Return eigenvalues in ascending order, and eigenvectors as columns, of positive semi-definite matrices."""
+    size = matrix.shape[-1]
+    if size <= MOST_IN_REGISTERS and matrix.dtype == torch.float64 and CUDA.serve(matrix):
+        matrix, vectors = matrix.contiguous(), torch.empty_like(matrix.contiguous())
+        values, away = matrix.new_empty(len(matrix), size), matrix.new_empty(len(matrix))
+        width = power_of_two(size)
+        CUDA("jacobi", (len(matrix),), matrix, vectors, values, away, size, MOST_SWEEPS, WIDTH=width, num_warps=8)
+        if holds((away < ORTHOGONAL).all()):
+            values, order = values.sort(-1)
+            return values, vectors.gather(-1, order.unsqueeze(-2).expand_as(vectors))
+    return torch.linalg.eigh(matrix)
+
+
+def symmetric_root(matrix: Float[Tensor, "C n n"]) -> tuple[Float[Tensor, "C n n"], Float[Tensor, "C n n"]]:
+    """Return R = (A^T A)^(1/2), symmetric, and its inverse, of invertible matrices A.
+
+    On CUDA, where singular values of small matrices take hundreds of launches, by products.
+    """
+    if matrix.device.type == "cuda" and switched_on():
+        root, inverse, fine = root_by_products(matrix)
+        if holds(fine):
+            return root, inverse
+    _, size, axes = torch.linalg.svd(matrix)
+    return axes.mT @ (size.unsqueeze(-1) * axes), axes.mT @ (axes / size.unsqueeze(-1))
+
+
+def root_by_products(
+    matrix: Float[Tensor, "C n n"]
+) -> tuple[Float[Tensor, "C n n"], Float[Tensor, "C n n"], Bool[Tensor, ""]]:  # fmt: skip
+    """Return what ``symmetric_root`` does, and whether the steps were enough: not so of matrices far from orthogonal.
+
+    Newton's and Schulz's iteration (Higham 2008, Functions of Matrices, section 6.7): from Y = A^T A and Z = I,
+    Y <- Y (3 I - Z Y) / 2 and Z <- (3 I - Z Y) Z / 2.
+    """
+    eye, square = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device), matrix.mT @ matrix
+    scale = square.abs().sum(-1).amax(-1)[:, None, None]  # no eigenvalue is larger
+    Y, Z = square / scale, eye.expand_as(square)
+    for _ in range(PRODUCTS):
+        T = 1.5 * eye - 0.5 * (Z @ Y)
+        Y, Z = Y @ T, T @ Z
+    return Y * scale.sqrt(), Z / scale.sqrt(), ((Z @ Y - eye).abs() < ORTHOGONAL).all()
+
+
+def cholesky_solved(right: Float[Tensor, "*batch n m"], factor: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*b n m"]:
+    """Return (L L^T)^-1 B; on CUDA in two steps, which take no library that waits for the host."""
+    if right.device.type != "cuda":
+        return torch.cholesky_solve(right, factor)
+    half = torch.linalg.solve_triangular(factor, right, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
 
 
 def lower_factor(matrix: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.data.table import Table
-from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
+from pyrozoo.math.linear_algebra import cholesky_solved, safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis import em
 from pyrozoo.models.factor_analysis.collapse import move, second_moments
 from pyrozoo.models.factor_analysis.likelihood import Layout, Moments, augment
@@ -35,7 +35,13 @@ class State(em.State):
 
 
 class Solver(
-    PointSolver, kind="samples", objective="log_joint_with_factors", of="result", state=State, by_row=("factors",)
+    PointSolver,
+    kind="samples",
+    objective="log_joint_with_factors",
+    of="result",
+    state=State,
+    by_row=("factors",),
+    graph=True,
 ):
     """Gibbs sampling of p(W, mu, sigma^2, Z | observed X); Z in the order of the table's rows.
 
@@ -239,7 +245,7 @@ class Solver(
         lam, eye = self.model.mean_precision, torch.eye(W.shape[-1], dtype=W.dtype, device=W.device)
         L = safe_cholesky(N[:, None, None] * eye + lam * W.mT @ weighted, "the precision of the shift")
         right = z - lam * (weighted.mT @ whole.unsqueeze(-1)).squeeze(-1)
-        b = torch.cholesky_solve(right.unsqueeze(-1), L)
+        b = cholesky_solved(right.unsqueeze(-1), L)
         b = (b + torch.linalg.solve_triangular(L.mT, standard_normal(b), upper=True)).squeeze(-1)
         cross = b.unsqueeze(-1) * z.unsqueeze(-2)
         return b, total[..., :-1, :-1] - cross - cross.mT + N[:, None, None] * b.unsqueeze(-1) * b.unsqueeze(-2)
@@ -346,6 +352,8 @@ class _Filler:
     def _sums(self, cells: Tensor, observed: Tensor) -> Tensor:
         """Add cells to what is observed, by column, in double precision."""
         D = len(self.layout.offset)
+        if not len(self.cell):
+            return observed.expand(len(cells), -1).to(cells)
         each = [torch.bincount(self.column, weights=values.double(), minlength=D) for values in cells]
         return (torch.stack(each) + observed).to(cells)
 

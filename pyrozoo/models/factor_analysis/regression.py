@@ -6,13 +6,15 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.core.draws import Values
-from pyrozoo.math.linear_algebra import safe_cholesky, standard_normal
+from pyrozoo.math.branches import holds
+from pyrozoo.math.linear_algebra import cholesky_solved, safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis.likelihood import Layout, Moments
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
 
@@ -100,6 +102,11 @@ class Prior:
         self.mean = torch.cat([like.new_zeros(len(like), model.num_factors), -like.unsqueeze(-1)], -1)
         self.degrees, self.scale = float(model.noise_degrees), model.noise_degrees * noise_scale
 
+    @cached_property
+    def root(self) -> Float[Tensor, "A A"]:
+        """The lower Cholesky factor of the precision."""
+        return torch.linalg.cholesky(self.precision)
+
     def away(self, beta: Float[Tensor, "*C D A"], columns: Tensor | slice = slice(None)) -> Float[Tensor, "*C D"]:
         """Return (beta - beta0)^T P (beta - beta0) of every column, or of some."""
         away = beta - self.mean[columns]
@@ -107,7 +114,7 @@ class Prior:
 
     def log_density(self, beta: Float[Tensor, "C D A"], noise_variance: Float[Tensor, "C D"]) -> Float[Tensor, C]:
         """Return the log density of coefficients and noise variances; a test holds it to the Pyro program."""
-        factor = torch.linalg.cholesky(self.precision).expand(len(beta), len(self.layout.sizes), -1, -1)
+        factor = self.root.expand(len(beta), len(self.layout.sizes), -1, -1)
         scale = self.mean.new_full(beta.shape[:-1], self.scale)
         degrees = self.mean.new_full(beta.shape[1:2], self.degrees)
         regression = Regression(self.layout, factor, self.mean.expand(len(beta), -1, -1), scale, degrees)
@@ -135,7 +142,8 @@ class Prior:
         before = before + self.away(torch.zeros_like(self.mean))
         scale = before - (right * mean).sum(-1)
         if moments.cross.dtype == torch.float32:
-            lost = (scale < CANCELLED * before).any(0).nonzero().flatten()
+            few = (scale < CANCELLED * before).any(0)
+            lost = few[:0] if holds(~few.any()) else few.nonzero().flatten()
             if len(lost) and residual is not None:
                 beta = mean[:, lost]
                 scale[:, lost] = residual(beta, lost) + self.away(beta, lost) + self.scale
@@ -148,7 +156,7 @@ class Prior:
 
 def solve(factor: Float[Tensor, "C G A A"], right: Float[Tensor, "C D A"], layout: Layout) -> Float[Tensor, "C D A"]:
     """Return precision_g^-1 right_d for every column d, g its group."""
-    return _by_group(lambda L, b: torch.cholesky_solve(b, L), factor, right, layout)
+    return _by_group(lambda L, b: cholesky_solved(b, L), factor, right, layout)
 
 
 def spread(factor: Float[Tensor, "C G A A"], noise: Float[Tensor, "C D A"], layout: Layout) -> Float[Tensor, "C D A"]:
@@ -167,5 +175,6 @@ def _by_group(function: Callable[[Tensor, Tensor], Tensor], factor: Tensor, righ
 
 def draw_noise(scale: Float[Tensor, "C D"], degrees: Float[Tensor, "*C D"]) -> Float[Tensor, "C D"]:
     """Draw sigma_d^2 ~ InvGamma(degrees / 2, scale / 2), above zero."""
-    gamma = torch.distributions.Gamma((degrees / 2).expand_as(scale), 1.0, validate_args=False)
+    shape = (degrees / 2).expand_as(scale)
+    gamma = torch.distributions.Gamma(shape, torch.ones_like(shape), validate_args=False)
     return (scale / 2 / gamma.sample().clamp(min=torch.finfo(scale.dtype).tiny)).clamp(max=torch.finfo(scale.dtype).max)

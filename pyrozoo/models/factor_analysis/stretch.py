@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from pyrozoo.math.linear_algebra import safe_cholesky, signed, standard_normal
+from pyrozoo.math.linear_algebra import eigenvectors, safe_cholesky, signed, standard_normal, symmetric_root
 
 
 def stretch(
@@ -28,7 +28,7 @@ def stretch(
     """
     n, M = exponent, factors.shape[-1]
     root = safe_cholesky(factors, "the second moment of the factors")
-    c, U = torch.linalg.eigh(root.mT @ loadings @ root)
+    c, U = eigenvectors(root.mT @ loadings @ root)
     U, c = signed(U), c.clamp(min=1e-12)
     far = (n**2 + 4 * c).sqrt()
     a = 0.5 * (n + far) if n >= 0 else 2 * c / (far - n)  # both without cancellation
@@ -42,11 +42,9 @@ def stretch(
     gain = [_log_density(a, b, power, L) - proposal.log_density(L) for L in (there, here)]
     accepted = torch.rand_like(a[:, 0]).log() < gain[0] - gain[1]
     moved = there @ torch.linalg.solve_triangular(root, (U * a.sqrt().unsqueeze(-2)).mT, upper=False, left=False)
-    _, size, axes = torch.linalg.svd(moved)
+    R, inverse = symmetric_root(moved)
     eye = torch.eye(M, dtype=a.dtype, device=a.device)
-    R = torch.where(accepted[:, None, None], axes.mT @ (size.unsqueeze(-1) * axes), eye)
-    inverse = torch.where(accepted[:, None, None], axes.mT @ (axes / size.unsqueeze(-1)), eye)
-    return R, inverse
+    return torch.where(accepted[:, None, None], R, eye), torch.where(accepted[:, None, None], inverse, eye)
 
 
 def _log_density(a: Tensor, b: Tensor, power: Tensor, L: Float[Tensor, "C M M"]) -> Float[Tensor, C]:

@@ -94,7 +94,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result", by
     def noise(self, rss: Float[Tensor, C]) -> Float[Tensor, C]:
         """Draw s^2 ~ InvGamma(noise_shape + n / 2, noise_shape noise_variance + RSS / 2)."""
         shape, scale = self.noise_posterior(rss)
-        return scale / torch.distributions.Gamma(shape, 1.0, validate_args=False).sample()
+        return scale / torch.distributions.Gamma(shape, torch.ones_like(shape), validate_args=False).sample()
 
     def noise_posterior(self, rss: Float[Tensor, C]) -> tuple[Float[Tensor, C], Float[Tensor, C]]:
         """Return shape and scale of the noise variance's conditional."""
