@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrozoo.core.errors import UserError
+from pyrozoo.core.launch import launched
 from pyrozoo.data.readers.layout import KINDS, NAMES, layout_of
 from pyrozoo.run import catalog
 
@@ -156,6 +157,8 @@ def problem_of(model: str | None, data: str, settings: Mapping[str, str]) -> str
             return f"data.{name}: there is no file {typed[name]}"
     if typed.get("path") is None or model is None or any(SWEPT.match(value) for value in settings.values()):
         return None
+    if _in_row_groups(Path(str(typed["path"])), settings):
+        return None  # nobody reads all of it
     from pyrozoo.data.readers.source import read_ahead
 
     try:
@@ -164,3 +167,13 @@ def problem_of(model: str | None, data: str, settings: Mapping[str, str]) -> str
         return read_ahead(typed["path"], layout, replace(catalog.wanted(model, data), dtype=dtype)).refused()
     except UserError as error:
         return str(error)
+
+
+def _in_row_groups(path: Path, settings: Mapping[str, str]) -> bool:
+    """Return whether Parquet files are read row group by row group, by several processes or for minibatches."""
+    import yaml
+
+    from pyrozoo.data.readers.row_groups import ENDINGS
+
+    asked = (yaml.safe_load(settings.get(name, "null")) for name in ("stream", "shards"))
+    return (any(asked) or launched()) and (path.is_dir() or path.suffix.lower() in ENDINGS)

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.command.files import problem_of
 from pyrozoo.contracts.minibatches import Left
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.world import World
+from pyrozoo.data.readers import source
 from pyrozoo.data.readers.row_groups import RowGroups
 from pyrozoo.run import catalog, shards
 from pyrozoo.run.names import model_of
@@ -240,3 +242,17 @@ def test_what_cannot_be_streamed_is_refused(entries, folder):
     assert "batch_size is null" in refused(SettingError, pyrozoo.fit, "zip_mixture", "svi", folder, **table)
     said = refused(NotApplicable, pyrozoo.fit, "zip_mixture", "svi", folder, **table, batch_size=9, shards=2)
     assert "does not run on rows in shards" in said
+
+
+def test_nobody_reads_all_rows_ahead_of_a_stream(folder, tmp_path):
+    """The command looks at files before it imports what is heavy, but for what is read row group by row group."""
+    settings = {"data.path": str(folder), "shards": "null"}
+    with mock.patch.object(source, "read_ahead", side_effect=source.read_ahead) as ahead:
+        assert problem_of("zip_mixture", "file", settings) is None
+        assert ahead.call_count == 1
+        for more in ({"stream": "true"}, {"shards": "4"}):
+            assert problem_of("zip_mixture", "file", settings | more) is None
+        assert ahead.call_count == 1
+        (tmp_path / "counts.csv").write_text("a,b\n1,2\n3,4\n", encoding="utf-8")
+        problem_of("zip_mixture", "file", {"data.path": str(tmp_path / "counts.csv"), "stream": "true"})
+    assert ahead.call_count == 2
