@@ -61,13 +61,15 @@ class Shards:
 
     def over_rows(self, function: Callable[..., tuple[Any, Any]], by_row: Sequence[Tensor | None]) -> tuple[Any, Any]:
         """Do something for every shard (see ``Posterior.over_rows``)."""
-        key, rows, like = int(torch.randint(2**62, ())), [], []
+        key, rows = int(torch.randint(2**62, ())), []
+        like: list[Any] = []
 
         def said(shard: int, part: Any, given: list[Tensor | None]) -> list[Tensor]:
             with seeded(int(np.random.SeedSequence((key, shard)).generate_state(1, np.uint64)[0] >> 1)):
                 own, total = function(part, *given)
             rows.append(own)
-            like.append(rebuilt(total, (leaf.new_empty(()).expand(leaf.shape) for leaf in leaves(total))))
+            if not like:
+                like.append(rebuilt(total, (leaf.new_empty(()).expand(leaf.shape) for leaf in leaves(total))))
             return list(leaves(total))  # which nobody else keeps: sums of all shards would fill the memory
 
         total = self.world.sum(self.share, self.count, map(said, self.share, self.parts, self.split(by_row)))

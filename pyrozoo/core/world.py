@@ -120,19 +120,20 @@ class World:
         result: list[Tensor | None] = [None] * len(like)
         for dtype in dict.fromkeys(each.dtype for each in like):
             chosen = [i for i, each in enumerate(like) if each.dtype == dtype]
-            flat = torch.stack([torch.cat([values[i].flatten() for i in chosen]) for _, values in mine.parts])
-            width, whole = flat.shape[1], flat.shape[1] * flat.element_size() <= SMALL
+            width = sum(like[i].numel() for i in chosen)
+            whole = width * like[chosen[0]].element_size() <= SMALL
             piece = width if whole else -(-width // self.size)
-            sent = flat.new_zeros(most, piece if whole else piece * self.size)
-            sent[: len(flat), :width] = flat
+            sent = like[chosen[0]].new_empty(most, piece if whole else piece * self.size)
+            sent[:, width:] = 0
+            for row, (_, given) in zip(sent, mine.parts, strict=False):
+                torch.cat([given[i].flatten() for i in chosen], out=row[:width])
             total = Sum()
             for node, values in self._passed(sent, nodes, piece, whole=whole):
                 total.add(node, [values])
             (done,) = total.total()
             if not whole:
-                pieces = [torch.empty_like(done) for _ in range(self.size)]
-                dist.all_gather(pieces, done)
-                done = torch.cat(pieces)
+                own, done = done, done.new_empty(piece * self.size)
+                dist.all_gather(list(done.split(piece)), own)
             for i, part in zip(chosen, done[:width].split([like[i].numel() for i in chosen]), strict=True):
                 result[i] = part.reshape(like[i].shape)
         return [each for each in result if each is not None]
