@@ -40,7 +40,7 @@ def as_a_module(*arguments: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_a_parallel_sweep_is_a_comparison(here, capfd, launcher):
     """Each job has its own seed, its own directory and a process of its own."""
-    arguments = [*TWO, "inference.max_iterations=5", f"hydra/launcher={launcher}"]
+    arguments = [*TWO, "inference.max_iterations=5", "report=none", f"hydra/launcher={launcher}"]
     code, out, err = as_a_module(*arguments) if launcher == "joblib" else run(capfd, *arguments)
     assert (code, err) == (0, "")
     directory = only_sweep(here)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import pyrozoo
+from tests.command.test_command import run
 
 FIT = ("model=zip_mixture", "inference=em", "data.rows=60", "data.columns=3", "model.num_components=2", "shards=3",
        "inference.restarts=2", "inference.max_iterations=400", "inference.tol=0")  # fmt: skip
@@ -64,7 +65,11 @@ def test_a_killed_process_comes_back_and_the_answer_has_the_same_bits(tmp_path):
         assert value.equal(alone.draws[site])
 
 
-def test_what_torchrun_has_no_use_for_is_refused_once(tmp_path):
-    errors = torchrun("-m", "model=zip_mixture", "inference=em,cavi", folder=tmp_path).communicate()[1]
-    assert errors.count("start a sweep without torchrun") == 1, errors[-3000:]
-    assert not list(tmp_path.iterdir())
+def test_what_torchrun_has_no_use_for_is_refused_once(here, capsys, monkeypatch):
+    """In this process, as each of the two that torchrun starts."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a run")
+    for rank, said in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        code, out, err = run(capsys, "-m", "model=zip_mixture", "inference=em,cavi")
+        assert (code, out, err.count("start a sweep without torchrun")) == (2, "", said)
+    assert not list(here.iterdir())
