@@ -122,9 +122,9 @@ def table(device: str, dtype: torch.dtype, scale: float) -> Case:
     )  # fmt: skip
 
 
-def mixture(device: str, dtype: torch.dtype, scale: float) -> Case:
+def mixture(method: str, device: str, dtype: torch.dtype, scale: float) -> Case:
     from pyrozoo.data.table import Table
-    from pyrozoo.models.zip_mixture import em
+    from pyrozoo.models.zip_mixture import em, gibbs
     from pyrozoo.models.zip_mixture.model import ZipMixture
 
     rows, columns, K, restarts = int(100_000 * scale), 50, 10, 10
@@ -134,25 +134,26 @@ def mixture(device: str, dtype: torch.dtype, scale: float) -> Case:
     data = Table(x.to(dtype), range(rows), range(columns))
     design, size = rows * 2 * columns, data.values.element_size()
     return Case(
-        f"zip_mixture em, {rows} x {columns}, K={K}, {restarts} restarts",
-        em.Solver(Posterior.of(ZipMixture(K, 2.0, 2.0, 2.0, 2.0, 1.0), data)), restarts,
+        f"zip_mixture {method}, {rows} x {columns}, K={K}, {restarts} restarts",
+        {"em": em, "gibbs": gibbs}[method].Solver(Posterior.of(ZipMixture(K, 2.0, 2.0, 2.0, 2.0, 1.0), data)), restarts,
         # Responsibilities are made and used once, which two products cannot do without writing them.
         bytes=(2 * design + 2 * rows * restarts * K) * size, operations=4.0 * design * K * restarts,
     )  # fmt: skip
 
 
-def grid(device: str, dtype: torch.dtype, scale: float) -> Case:
+def grid(method: str, device: str, dtype: torch.dtype, scale: float) -> Case:
     from pyrozoo.data.grid import Grid
-    from pyrozoo.models.potts_grid import bp
+    from pyrozoo.models.potts_grid import bp, gibbs
     from pyrozoo.models.potts_grid.model import PottsGrid
 
     side, K = int(1000 * scale**0.5), 3
     at = torch.arange(side, device=device)
     clean = (at[:, None] // 60 + at // 75) % K
     noisy = torch.where(torch.rand(side, side, device=device) < 0.2, torch.randint_like(clean, K), clean)
-    solver = bp.Solver(Posterior.of(PottsGrid(K, 2.0, None, 0.8), Grid(noisy.to(dtype), range(side), range(side))))
+    posterior = Posterior.of(PottsGrid(K, 2.0, None, 0.8), Grid(noisy.to(dtype), range(side), range(side)))
     return Case(
-        f"potts_grid bp, {side} x {side} x {K}", solver, 1,
+        f"potts_grid {method}, {side} x {side} x {K}", {"bp": bp, "gibbs": gibbs}[method].Solver(posterior), 1,
+        # Of messages; labels are a ninth.
         bytes=9 * K * side**2 * torch.finfo(dtype).bits // 8, operations=(8.0 * K**2 + 20 * K) * side**2,
     )  # fmt: skip
 
@@ -162,8 +163,10 @@ CASES: dict[str, Callable[[str, torch.dtype, float], Case]] = {
     "poisson_gibbs": partial(poisson, "gibbs"),
     "gaussian": gaussian,
     "fa": table,
-    "zip": mixture,
-    "potts": grid,
+    "zip": partial(mixture, "em"),
+    "zip_gibbs": partial(mixture, "gibbs"),
+    "potts": partial(grid, "bp"),
+    "potts_gibbs": partial(grid, "gibbs"),
 }
 
 

@@ -91,7 +91,7 @@ def factor(model: PoissonMF, shape: Tensor, rate: Tensor, a: float, b: float, xi
         bound = bound + a * math.log(b) * cells - b * mean.sum((-1, -2))
     else:
         xi_shape, c = rates_shape(model, a), model.rate_shape
-        expected, log_xi = xi_shape / xi, torch.digamma(shape.new_tensor(xi_shape)) - xi.log()
+        expected, log_xi = xi_shape / xi, torch.digamma(shape.new_full((), xi_shape)) - xi.log()
         own = (  # E log p(xi) - E log q(xi)
             c * math.log(c / b) - math.lgamma(c) + math.lgamma(xi_shape) - xi_shape * xi.log()
             + (c - xi_shape) * log_xi - (c / b) * expected + xi_shape

@@ -20,7 +20,7 @@ class State:
     label: Int[Tensor, "C H W"]
 
 
-class Solver(PointSolver, kind="samples", objective="log_joint", of="result", state=State):
+class Solver(PointSolver, kind="samples", objective="log_joint", of="result", state=State, graph=True):
     """Given its neighbours, a pixel is k with probability prop. to exp(c 1[x = k] + sum over neighbours J(k, y_nbr)).
 
     Geman and Geman 1984, IEEE PAMI 6, section VIII; pixels of one colour are independent given the other's, so each

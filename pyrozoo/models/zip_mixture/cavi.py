@@ -38,11 +38,13 @@ class State:
     @property
     def q(self) -> solver.Independent:
         """The factors as one distribution."""
-        on, rate = Beta(self.on_alpha, self.on_beta), Gamma(self.shape, self.rate)
-        return solver.Independent({"weights": Dirichlet(self.concentration), "on_prob": on, "rate": rate})
+        on = Beta(self.on_alpha, self.on_beta, validate_args=False)
+        weights = Dirichlet(self.concentration, validate_args=False)
+        rate = Gamma(self.shape, self.rate, validate_args=False)
+        return solver.Independent({"weights": weights, "on_prob": on, "rate": rate})
 
 
-class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State, by_row=()):
+class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State, by_row=(), graph=True):
     """CAVI (Bishop 2006, section 10.2, with q(z, b) = q(z) prod_d q(b_d | z)).
 
     The objective is the ELBO with q(z, b) at its optimum for the state before the step:

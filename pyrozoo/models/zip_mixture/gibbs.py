@@ -52,7 +52,7 @@ class AssignedRows:
         )  # fmt: skip
 
 
-class Solver(PointSolver, kind="samples", objective="log_joint", state=State, by_row=()):
+class Solver(PointSolver, kind="samples", objective="log_joint", state=State, by_row=(), graph=True):
     """Blocked Gibbs: z with b summed out, then b | z, then the parameters (van Dyk and Park 2008, JASA 103).
 
     Between z and b, a Metropolis step slides omega and lambda against each other, b summed out: where rates are small
