@@ -11,6 +11,18 @@ from pyrozoo.compiler.kernels import Kernels, threads
 KERNELS = Kernels(__file__)
 
 
+MOST_LOOKED_UP = 2**16
+"""Up to this count a table of log factorials costs less than they do, cell by cell."""
+
+
+def log_factorial(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """Return log x! of counts, each of which is computed once where they are small."""
+    if not x.numel() or not (most := float(x.max())) < MOST_LOOKED_UP:
+        return torch.lgamma(x + 1)
+    table = torch.lgamma(torch.arange(1, int(most) + 2, dtype=x.dtype, device=x.device))
+    return table.index_select(0, x.long().flatten()).view_as(x)
+
+
 def digamma(x: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
     """Return the derivative of log Gamma at x > 0."""
     if not KERNELS.serve(x):

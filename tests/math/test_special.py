@@ -6,7 +6,7 @@ import scipy.special
 import torch
 
 from pyrozoo.compiler.kernels import switched
-from pyrozoo.math.special import KERNELS, digamma, gamma_functions
+from pyrozoo.math.special import KERNELS, MOST_LOOKED_UP, digamma, gamma_functions, log_factorial
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 2e-14), (torch.float32, 4e-6)])
@@ -40,3 +40,10 @@ def test_parts_of_tensors_and_gradients_are_right_too():
     leaf = whole.clone().requires_grad_(True)
     digamma(leaf).sum().backward()
     torch.testing.assert_close(leaf.grad, torch.polygamma(1, whole))
+
+
+@pytest.mark.parametrize("most", [0, 40, MOST_LOOKED_UP - 1, MOST_LOOKED_UP])
+def test_log_factorials_are_those_of_gamma(most):
+    counts = torch.tensor([[0.0, most], [1.0, most // 2]], dtype=torch.float64)
+    torch.testing.assert_close(log_factorial(counts), torch.lgamma(counts + 1), rtol=1e-14, atol=1e-14)
+    assert log_factorial(counts[:0]).shape == (0, 2)

@@ -19,6 +19,7 @@ from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.exponential_family import log_sum_of_two
 from pyrozoo.math.multinomial import choose
+from pyrozoo.math.special import log_factorial
 from pyrozoo.models.zip_mixture.likelihood import BLOCK_ELEMENTS, Parameters, Sums
 from pyrozoo.models.zip_mixture.overdispersion import log_excess
 
@@ -53,7 +54,7 @@ class Cellwise:
         seen = (observed * exposure[:, None]).sum(0)
         reference = (x.sum(0) / torch.where(seen > 0, seen, 1.0)).clamp(min=1e-3)
         expected = exposure[:, None] * reference
-        constant = (torch.xlogy(x, expected) - (x > 0) * expected - torch.lgamma(x + 1)).sum(1)
+        constant = (torch.xlogy(x, expected) - (x > 0) * expected - log_factorial(x)).sum(1)
         return cls(x, observed, exposure, reference, constant)
 
     @property

@@ -28,6 +28,7 @@ from pyrozoo.core.draws import Values
 from pyrozoo.data.table import Table
 from pyrozoo.math.exponential_family import log_sum_of_two
 from pyrozoo.math.multinomial import choose
+from pyrozoo.math.special import log_factorial
 
 BLOCK_ELEMENTS = 2**18
 """Elements of a block of responsibilities (rows x chains x components) on a CPU: 2 MB in float64, about a core's
@@ -129,7 +130,7 @@ class Layout:
         zero = data.observed.to(dtype) - positive
         seen = data.observed.sum(0).clamp(min=1)
         reference = (x.sum(0) / seen).clamp(min=1e-3)
-        constant = (torch.xlogy(x, reference) - positive * reference - torch.lgamma(x + 1)).sum(1)
+        constant = (torch.xlogy(x, reference) - positive * reference - log_factorial(x)).sum(1)
         # The rest is a difference, which costs digits where log(1 - omega) can be as large as a huge rate.
         compact = bool(data.observed.all()) and float(x.max()) < LARGEST_COMPACT_COUNT
         parts = [x, positive] if compact else [x, positive, zero]
