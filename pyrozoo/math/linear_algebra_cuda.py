@@ -23,11 +23,12 @@ def jacobi(matrix, vectors, values, away, n, sweeps, WIDTH: tl.constexpr):
     whole, own = tl.sum(a * a), tl.arange(0, WIDTH)
     sweep, met = sweeps * 0, whole
     while (sweep < sweeps) & (met > 1e-15 * whole):
-        sweep, met = sweep + 1, whole * 0.0
+        sweep, mine = sweep + 1, tl.sum(a * a, 0)
+        largest = mine * 0.0
         for bits in range(1, WIDTH):
             partner = (column ^ bits) + row * 0
             b, w = tl.gather(a, partner, 1), tl.gather(v, partner, 1)
-            mine, other, product = tl.sum(a * a, 0), tl.sum(b * b, 0), tl.sum(a * b, 0)
+            other, product = tl.gather(mine, own ^ bits, 0), tl.sum(a * b, 0)
             first = own < (own ^ bits)
             # The angle is that of the pair: its sine has one sign for the first column and another for the second.
             gap = tl.where(first, other - mine, mine - other)
@@ -35,11 +36,13 @@ def jacobi(matrix, vectors, values, away, n, sweeps, WIDTH: tl.constexpr):
             ratio = gap / tl.where(turn, 2.0 * product, 1.0)
             tangent = tl.where(ratio >= 0, 1.0, -1.0) / (tl.abs(ratio) + tl.sqrt(1.0 + ratio * ratio))
             tangent = tl.where(turn, tangent, 0.0)
+            tangent = tl.where(first, -tangent, tangent)
             cosine = 1.0 / tl.sqrt(1.0 + tangent * tangent)
-            sine = cosine * tl.where(first, -tangent, tangent)
+            sine, mine = cosine * tangent, mine + tangent * product
             a = a * cosine[None, :] + b * sine[None, :]
             v = v * cosine[None, :] + w * sine[None, :]
-            met = tl.maximum(met, tl.max(tl.abs(product), 0))
+            largest = tl.maximum(largest, tl.abs(product))
+        met = tl.max(largest, 0)
     tl.store(vectors + place, v, mask=inside)
     tl.store(values + tl.program_id(0) * n + own, tl.sqrt(tl.sum(a * a, 0)), mask=own < n)
     tl.store(away + tl.program_id(0), met / tl.maximum(whole, 1e-300))
