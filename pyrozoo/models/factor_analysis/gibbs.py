@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from pyrozoo.contracts.solver import Info, PointSolver
+from pyrozoo.core.blocks import at_once
 from pyrozoo.data.table import Table
 from pyrozoo.math.linear_algebra import cholesky_solved, safe_cholesky, standard_normal
 from pyrozoo.models.factor_analysis import em
@@ -280,14 +281,18 @@ class _Filler:
         layout: Its layout, for offsets and sums.
     """
 
-    ROWS = 1024  # at once, where rows times columns is more than is kept
+    ROWS, CHAINS = 1024, 8
+    """Rows that are looked at together on a CPU, where rows times columns is more than is kept; of so many chains, for
+    what a card takes together."""
 
     def __init__(self, table: Table, layout: Layout):
         N, D = table.shape
         self.cell = (~table.observed).flatten().nonzero().flatten()
         self.layout, self.start = layout, layout.values[layout.back] if len(self.cell) else layout.values
         self.column = self.cell % D
-        edges = torch.arange(0, N + self.ROWS, self.ROWS, device=self.cell.device) * D
+        together = self.CHAINS * D
+        self.rows = at_once(self.ROWS * together, self.start) // together
+        edges = torch.arange(0, N + self.rows, self.rows, device=self.cell.device) * D
         self.edges = torch.searchsorted(self.cell, edges).tolist()
         self.values = self.start.new_empty(0, N, D) if len(self.cell) else self.start.unsqueeze(0)
         self.imputed = self.start.new_empty(0, len(self.cell))
@@ -324,13 +329,13 @@ class _Filler:
             return beta.new_empty(C, 0)
         augmented = augment(factors)
         if self.product.shape[0] != C or self.product.dtype != beta.dtype:
-            self.product = beta.new_empty(C, min(N, self.ROWS), D)
+            self.product = beta.new_empty(C, min(N, self.rows), D)
         result = beta.new_empty(C, len(self.cell))
         for block, (start, stop) in enumerate(itertools.pairwise(self.edges)):
             if start == stop:
                 continue
-            first = block * self.ROWS
-            rows = augmented[:, first : first + self.ROWS]
+            first = block * self.rows
+            rows = augmented[:, first : first + self.rows]
             product = self.product[:, : rows.shape[1]]
             torch.bmm(rows, beta.mT, out=product)  # always the same memory: fresh pages cost as much as the product
             result[:, start:stop] = product.flatten(1).index_select(1, self.cell[start:stop] - first * D)
