@@ -25,6 +25,7 @@ from pyrozoo.data import shards as module
 from pyrozoo.data.shards import some_rows, split, together
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.inference.state import reported, take
+from pyrozoo.models.categorical_fa import mc_em
 from pyrozoo.run import catalog
 from pyrozoo.run.fit import Run, configuration
 from tests.case import PAIRS, case, pairs, refused, solver_class
@@ -37,7 +38,7 @@ SHARDED = [
 VARIANTS = {
     "zip_mixture": [{}, {"overdispersed": True}],
     "poisson_mf": [{}, {"hierarchical": True}],
-    "categorical_fa": [{}, {"intercepts": False}, {"loadings": "fixed", "latent_dimension": 2}],
+    "categorical_fa": [{}, {"intercepts": False}, {"loadings": "fixed", "latent_dimension": 2}, {"hidden_units": 3}],
     "factor_analysis": [
         {},
         {"num_factors": 2, "prior": "matrix_normal", "loadings_covariance": (1.0, 0.5)},
@@ -58,6 +59,7 @@ AXES = "pca", "ppca"
 """Methods whose loadings have any sign."""
 
 REFUSED = {("cavi", "overdispersed"), ("mle", "hierarchical")}
+REFUSED |= {(method, "hidden_units") for method in ("vem", "mc_em", "beta_prior")}
 REFUSED |= {(method, "solver.missing") for method in ("em", "stochastic_em", "cavi", *AXES)}
 """Methods that cannot have a setting."""
 
@@ -82,6 +84,12 @@ def posteriors(model: str, variant: dict[str, object]) -> tuple[Posterior, Poste
     return found.of_shard(data), found  # what is left to the data is decided by the same rows
 
 
+def alike(like: torch.Tensor) -> torch.Tensor:
+    """Return normal numbers [C, N, ...], the same for every row, so that rows in shards get those of rows together."""
+    drawn = torch.randn(like.shape[2:], generator=torch.Generator().manual_seed(0), dtype=like.dtype)
+    return drawn.expand(like.shape)
+
+
 @pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
 @pytest.mark.parametrize(("model", "method", "variant"), CASES)
 def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
@@ -96,7 +104,7 @@ def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
             state, _ = whole.step(state)
     if whole.kind == "samples":
         state = take(state, torch.zeros(REPLICAS, dtype=torch.long))
-    with mock.patch.object(torch, "randperm", torch.arange):  # one choice would be that of all replicas
+    with mock.patch.object(torch, "randperm", torch.arange), mock.patch.object(mc_em, "standard_normal", alike):
         with seeded(1):
             one, info = whole.step(state)
         with seeded(2):
@@ -108,7 +116,9 @@ def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
         if name == "loadings" and method in AXES:
             value, theirs = value @ value.mT, theirs @ theirs.mT
         if whole.kind != "samples":
-            torch.testing.assert_close(theirs, value, rtol=1e-11, atol=1e-12)
+            # Newton's method stops for a block of rows together, and hidden units leave it more to do.
+            near = {"rtol": 1e-6, "atol": 1e-6} if "hidden_units" in variant else {"rtol": 1e-11, "atol": 1e-12}
+            torch.testing.assert_close(theirs, value, **near)
             continue
         error = ((value.var(0) + theirs.var(0)) / REPLICAS).sqrt().clamp(min=1e-12)
         z = (value.mean(0) - theirs.mean(0)) / error

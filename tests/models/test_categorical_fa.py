@@ -265,7 +265,7 @@ def test_derivatives_of_the_regression_on_points(name):
     with seeded(3):
         z, weights = torch.randn(1, 2, 40, 3).double(), torch.rand(1, 40, 3).double()
     for (items, size), (at, place) in zip(layout.groups, layout.slices(), strict=True):
-        regression = _Regression(model, layout, p, lambda: iter([Points(block, z, weights)]), at, place)
+        regression = _Regression(model, layout, p, lambda said: said(iter([Points(block, z, weights)])), at, place)
         parts = ([p.beta[:, place]] if regression.free else []) + (
             [p.offset[:, place, None]] if model.intercepts else []
         )

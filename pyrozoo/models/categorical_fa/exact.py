@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.solver import Info
 from pyrozoo.core.errors import NotApplicable, SettingError
+from pyrozoo.models.categorical_fa.layout import Layout, Parameters, Vectors
 from pyrozoo.models.categorical_fa.likelihood import NODES, Modes, find_modes, integrate, node_places, nodes_per_row
 from pyrozoo.models.categorical_fa.maximisation import EM, Globals, Points, log_prior
 from pyrozoo.models.categorical_fa.posterior import Posterior
@@ -24,7 +27,7 @@ class State(Globals):
     objective: Float[Tensor, C]
 
 
-class Solver(EM, kind="point", objective="log_joint", monotone=True, state=State):
+class Solver(EM, kind="point", objective="log_joint", monotone=True, state=State, by_row=("q_mean",)):
     """EM with adaptive Gauss-Hermite quadrature (Bock and Aitkin 1981, Psychometrika 46; Schilling and Bock 2005, 70).
 
     E-step: nodes around every row's mode, as wide as the curvature there says. M-step: mean and covariance of the
@@ -58,29 +61,41 @@ class Solver(EM, kind="point", objective="log_joint", monotone=True, state=State
 
     def step(self, state: State) -> tuple[State, Info]:
         """Integrate every row, update the global sites; return the log joint density of the argument."""
-        sites, layout = self.sites(state), self.layout
-        p = layout.parameters(sites)
-        mode = torch.empty_like(state.q_mean)
+        sites, points = self.sites(state), {}
+        p = self.layout.parameters(sites)
+
+        def expect(part: Posterior, start: Vectors) -> tuple[Any, Any]:
+            mode, kept, sums = self.integrated(part.layout, p, start)
+            points[part] = partial(self._points, kept)
+            return mode, sums
+
+        mode, (evidence, first, second) = self.posterior.over_rows(expect, state.q_mean)
+        objective = log_prior(self.model, sites) + evidence
+        now = self.maximise(sites, first, second, points)
+        change = (objective - state.objective).abs() / objective.abs().clamp(min=1e-12)
+        return State(**self.stored(now), q_mean=mode, objective=objective), Info(objective, residual=change)
+
+    def integrated(
+        self, layout: Layout, p: Parameters, start: Vectors
+    ) -> tuple[Vectors, list[tuple[Modes, Tensor]], tuple[Tensor, Tensor, Tensor]]:
+        """Return modes of rows; by block what makes nodes, and their weights; log evidence, sum E z and E z z^T."""
+        mode = torch.empty_like(start)
         C, _, d = mode.shape
-        first, second = mode.new_zeros(C, d), mode.new_zeros(C, d, d)
-        objective = log_prior(self.model, sites).clone()
+        evidence, first, second = mode.new_zeros(C), mode.new_zeros(C, d), mode.new_zeros(C, d, d)
         kept: list[tuple[Modes, Tensor]] = []
         for whole in layout.blocks(C * layout.num_categories * 4):
-            found_modes = find_modes(layout, p, whole, state.q_mean[:, whole.rows])
+            found_modes = find_modes(layout, p, whole, start[:, whole.rows])
             mode[:, whole.rows] = found_modes.mode
             for modes in found_modes.parts(C * layout.num_categories * nodes_per_row(d, self.nodes)):
                 found = integrate(layout, p, modes, self.nodes)
                 weights = found.weights
-                objective = objective + found.log_evidence.sum(1)
+                evidence = evidence + found.log_evidence.sum(1)
                 weighted = (found.z * weights.unsqueeze(1)).flatten(2)
                 first = first + weighted.sum(-1)
                 second = second + weighted @ found.z.flatten(2).mT
                 kept.append((modes, weights))
+        return mode, kept, (evidence, first, second)
 
-        def points() -> Iterator[Points]:
-            for modes, weights in kept:
-                yield Points(modes.block, node_places(modes, self.nodes), weights)
-
-        now = self.maximise(sites, first, second, points)
-        change = (objective - state.objective).abs() / objective.abs().clamp(min=1e-12)
-        return State(**self.stored(now), q_mean=mode, objective=objective), Info(objective, residual=change)
+    def _points(self, kept: list[tuple[Modes, Tensor]]) -> Iterator[Points]:
+        for modes, weights in kept:
+            yield Points(modes.block, node_places(modes, self.nodes), weights)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -32,7 +33,7 @@ class State(Globals):
     q_mean: Float[Tensor, "C N d"]
 
 
-class Solver(EM, kind="point", objective="log_joint_laplace", state=State):
+class Solver(EM, kind="point", objective="log_joint_laplace", state=State, by_row=("q_mean",)):
     """EM with q(z_u) = N(mode, (- Hessian)^-1) of log p(x_u, z_u).
 
     Laplace variational inference: Wang and Blei 2013, JMLR 14; Tierney and Kadane 1986, JASA 81. E-step: modes by
@@ -62,32 +63,41 @@ class Solver(EM, kind="point", objective="log_joint_laplace", state=State):
 
     def step(self, state: State) -> tuple[State, Info]:
         """Update q(z), then the global sites; return the objective of the argument."""
-        sites, layout = self.sites(state), self.layout
-        p = layout.parameters(sites)
-        mean = torch.empty_like(state.q_mean)
-        d = mean.shape[-1]
-        factor = mean.new_empty(*mean.shape, d)
-        objective = log_prior(self.model, sites).clone()
+        sites, points = self.sites(state), {}
+        p = self.layout.parameters(sites)
+
+        def expect(part: Posterior, start: Vectors) -> tuple[Any, Any]:
+            mean, factor, value = self.expected(part.layout, p, start)
+            points[part] = partial(_points, part.layout, mean, factor)
+            flat = factor.transpose(1, 2).flatten(2)
+            return mean, (value, mean.sum(1), mean.mT @ mean + flat @ flat.mT)
+
+        mean, (value, first, second) = self.posterior.over_rows(expect, state.q_mean)
+        now = self.maximise(sites, first, second, points)
+        return State(**self.stored(now), q_mean=mean), Info(log_prior(self.model, sites) + value)
+
+    def expected(self, layout: Layout, p: Parameters, start: Vectors) -> tuple[Vectors, Matrices, Float[Tensor, C]]:
+        """Return mean and factor of the covariance of q of rows, and Laplace's log evidence of all of them."""
+        mean, d = torch.empty_like(start), start.shape[-1]
+        factor, total = mean.new_empty(*mean.shape, d), mean.new_zeros(len(mean))
         for block in layout.blocks(len(mean) * layout.num_categories * 4):
             at = (slice(None), block.rows)
-            modes = find_modes(layout, p, block, state.q_mean[at])
+            modes = find_modes(layout, p, block, start[at])
             mean[at], factor[at], value = modes.mode, modes.factor, modes.log_joint
             if self.variant == "delta":
                 mean[at], factor[at], value = delta_rows(layout, block, p, mean[at], factor[at])
             volume = factor[at].diagonal(dim1=-2, dim2=-1).log().sum(-1)
-            objective = objective + (value + volume + 0.5 * d * math.log(2 * math.pi)).sum(1)
-        flat = factor.transpose(1, 2).flatten(2)
-        first, second = mean.sum(1), mean.mT @ mean + flat @ flat.mT
+            total = total + (value + volume + 0.5 * d * math.log(2 * math.pi)).sum(1)
+        return mean, factor, total
 
-        def points() -> Iterator[Points]:
-            at = cubature(d, mean)
-            for block in layout.blocks(len(mean) * layout.num_categories * at.shape[1]):
-                z = mean[:, block.rows].unsqueeze(-1) + factor[:, block.rows] @ at
-                weights = z.new_full((len(z), z.shape[1], z.shape[3]), 1 / at.shape[1])
-                yield Points(block, z.transpose(1, 2), weights)
 
-        now = self.maximise(sites, first, second, points)
-        return State(**self.stored(now), q_mean=mean), Info(objective)
+def _points(layout: Layout, mean: Vectors, factor: Matrices) -> Iterator[Points]:
+    """Yield points that stand for q of rows, exact to third order."""
+    at = cubature(mean.shape[-1], mean)
+    for block in layout.blocks(len(mean) * layout.num_categories * at.shape[1]):
+        z = mean[:, block.rows].unsqueeze(-1) + factor[:, block.rows] @ at
+        weights = z.new_full((len(z), z.shape[1], z.shape[3]), 1 / at.shape[1])
+        yield Points(block, z.transpose(1, 2), weights)
 
 
 def third_moments(layout: Layout, block: Block, p: Parameters, z: Vectors, covariance: Matrices) -> Vectors:

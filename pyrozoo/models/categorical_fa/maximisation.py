@@ -6,7 +6,7 @@ The latent distribution is updated in closed form, loadings and hidden units by 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +75,23 @@ class EM(PointSolver):
         return {site: getattr(state, site) for site in self.posterior.sites}
 
     def maximise(
-        self, sites: Values, first: Float[Tensor, "C d"], second: Float[Tensor, "C d d"], points: PointBlocks
-    ) -> dict[str, Tensor]:
-        """Return the sites after an M-step, given sum E z and sum E z z^T over rows, and points that stand for q."""
+        self, sites: Values, first: Float[Tensor, "C d"], second: Float[Tensor, "C d d"],
+        points: Mapping[Posterior, Callable[[], Iterator[Points]]],
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Return the sites after an M-step, given sum E z and sum E z z^T over rows, and points that stand for q.
+
+        Args:
+            sites: Their values before it.
+            first: sum E z.
+            second: sum E z z^T.
+            points: Of each shard of the rows, block by block.
+        """
+
+        def total(function: Callable[[Iterator[Points]], Any]) -> Any:
+            return self.posterior.total(lambda part: function(points[part]()))
+
         latent = update_latent(self.model, sites, self.posterior.rows, first, second)
-        return {**sites, **latent, **update_decoder(self.model, self.layout, sites, points)}
+        return {**sites, **latent, **update_decoder(self.model, self.layout, sites, total)}
 
 
 def log_prior(model: CategoricalFA, sites: Values) -> Float[Tensor, C]:
@@ -139,27 +151,28 @@ class Points:
     weights: Float[Tensor, "C B G"]
 
 
-PointBlocks = Callable[[], Iterator[Points]]
+Total = Callable[[Callable[[Iterator[Points]], Any]], Any]
+"""Adds up what a function says of the points of all rows: nested tensors."""
 
 
-def update_decoder(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> dict[str, Tensor]:
+def update_decoder(model: CategoricalFA, layout: Layout, sites: Values, total: Total) -> dict[str, Tensor]:
     """Return loadings and intercepts, then hidden units, after Newton steps up their expected log joint density."""
     found: dict[str, Tensor] = {}
     if model.loadings == "free" or model.intercepts:
-        found = _update_contrasts(model, layout, sites, points)
+        found = _update_contrasts(model, layout, sites, total)
     if model.hidden_units:
-        found |= _update_hidden(model, layout, {**sites, **found}, points)
+        found |= _update_hidden(model, layout, {**sites, **found}, total)
     return found
 
 
-def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> dict[str, Tensor]:
+def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Values, total: Total) -> dict[str, Tensor]:
     """Multinomial logistic regression of every item on the points, items of equal size in one batch."""
     p = layout.parameters(sites)
     E, free = p.beta.shape[-1], model.loadings == "free"
     kept = slice(0 if free else E, E + model.intercepts)
     whole = torch.cat([p.beta, p.offset.unsqueeze(-1)], -1)
     for items, place in layout.slices():
-        regression = _Regression(model, layout, p, points, items, place)
+        regression = _Regression(model, layout, p, total, items, place)
         contrasts = whole[:, place].unflatten(1, (items.stop - items.start, -1))[:, :, :-1, kept]
         x = maximise(regression.evaluate, contrasts.clone().flatten(2), STEPS)[0]
         contrasts.copy_(x.unflatten(2, contrasts.shape[2:]))
@@ -170,19 +183,17 @@ def _update_contrasts(model: CategoricalFA, layout: Layout, sites: Values, point
 class _Regression:
     """The expected log joint density of one group of items as a function of their contrasts."""
 
-    def __init__(
-        self, model: CategoricalFA, layout: Layout, p: Parameters, points: PointBlocks, items: slice, place: slice
-    ):
-        self.model, self.layout, self.p, self.points, self.items, self.place = model, layout, p, points, items, place
+    def __init__(self, model: CategoricalFA, layout: Layout, p: Parameters, total: Total, items: slice, place: slice):
+        self.model, self.layout, self.p, self.total, self.items, self.place = model, layout, p, total, items, place
         self.size = (place.stop - place.start) // (items.stop - items.start)
         self.free = model.loadings == "free"
         scale = [model.loading_scale] * (p.beta.shape[-1] if self.free else 0)
         self.precision = p.beta.new_tensor(scale + [model.intercept_scale] * model.intercepts).pow(-2)
         self.linear: Tensor | None = None
 
-    def _designs(self) -> Iterator[tuple[Points, Tensor, Tensor]]:
+    def _designs(self, points: Iterator[Points]) -> Iterator[tuple[Points, Tensor, Tensor]]:
         """Yield points, their features with a one for the intercept [C, A, Q], and fixed parts of logits."""
-        for each in self.points():
+        for each in points:
             eta = self.p.features(each.z).flatten(2)
             one = torch.ones_like(eta[:, :1])
             design = torch.cat(([eta] if self.free else []) + ([one] if self.model.intercepts else []), 1)
@@ -191,15 +202,30 @@ class _Regression:
 
     def evaluate(self, x: Float[Tensor, "C items f"]) -> Evaluated:
         """Return value, gradient and minus the Hessian of every item."""
-        C, n, K = len(x), x.shape[1], self.size
+        K = self.size
         coefficients = x.unflatten(2, (K - 1, -1))
         A = coefficients.shape[-1]
-        value = x.new_zeros(C, n)
+        value, expected, curvature, *linear = self.total(lambda points: self._sums(points, coefficients))
+        if self.linear is None:
+            (self.linear,) = linear
+        gradient = self.linear - expected - coefficients * self.precision
+        value = value + (self.linear * coefficients).sum((-1, -2))
+        value = value - 0.5 * (coefficients.square() * self.precision).sum((-1, -2))
+        # Only the lower triangles of the inner matrices have been filled.
+        upper = curvature.transpose(3, 5)
+        whole_curvature = curvature + upper - curvature * torch.eye(A, dtype=x.dtype, device=x.device)[:, None, :]
+        prior = torch.diag_embed(self.precision.repeat(K - 1))
+        return value, gradient.flatten(2), whole_curvature.flatten(4).flatten(2, 3) + prior
+
+    def _sums(self, of: Iterator[Points], coefficients: Float[Tensor, "C items k A"]) -> tuple[Tensor, ...]:
+        """Return the sums over points of the value, of what answers are expected, of the curvature; once of answers."""
+        (C, n, _, A), K = coefficients.shape, self.size
+        value = coefficients.new_zeros(C, n)
         expected = torch.zeros_like(coefficients)
-        curvature = x.new_zeros(C, n, K - 1, A, K - 1, A)
+        curvature = coefficients.new_zeros(C, n, K - 1, A, K - 1, A)
         linear = torch.zeros_like(coefficients)
-        i, j = torch.tril_indices(A, A, device=x.device)
-        for points, design, given in self._designs():
+        i, j = torch.tril_indices(A, A, device=coefficients.device)
+        for points, design, given in self._designs(of):
             weights = points.weights.flatten(1)  # [C, Q]
             G = points.weights.shape[-1]
             answered = points.block.answers[self.items].repeat_interleave(G, 1) * weights.unsqueeze(1)  # [C, n, Q]
@@ -228,16 +254,7 @@ class _Regression:
                 chosen = points.block.counts[self.place].unflatten(0, (n, K))[:, :-1].flatten(0, 1)
                 mean = (design * weights.unsqueeze(1)).unflatten(2, (-1, G)).sum(-1)  # [C, A, B]
                 linear += (chosen @ mean.mT).unflatten(1, (n, K - 1))
-        if self.linear is None:
-            self.linear = linear
-        gradient = self.linear - expected - coefficients * self.precision
-        value = value + (self.linear * coefficients).sum((-1, -2))
-        value = value - 0.5 * (coefficients.square() * self.precision).sum((-1, -2))
-        # Only the lower triangles of the inner matrices have been filled.
-        upper = curvature.transpose(3, 5)
-        whole_curvature = curvature + upper - curvature * torch.eye(A, dtype=x.dtype, device=x.device)[:, None, :]
-        prior = torch.diag_embed(self.precision.repeat(K - 1))
-        return value, gradient.flatten(2), whole_curvature.flatten(4).flatten(2, 3) + prior
+        return value, expected, curvature, *([linear] if self.linear is None else [])
 
 
 def softmax(logits: Float[Tensor, "C n K Q"]) -> tuple[Float[Tensor, "C n K Q"], Float[Tensor, "C n Q"]]:
@@ -250,17 +267,16 @@ def softmax(logits: Float[Tensor, "C n K Q"]) -> tuple[Float[Tensor, "C n K Q"],
     return (logits - logs.unsqueeze(2)).exp(), logs
 
 
-def _update_hidden(model: CategoricalFA, layout: Layout, sites: Values, points: PointBlocks) -> dict[str, Tensor]:
+def _update_hidden(model: CategoricalFA, layout: Layout, sites: Values, total: Total) -> dict[str, Tensor]:
     """Gauss-Newton steps for W and b: the curvature is that of the logits' likelihood, seen through the units."""
     H, d = model.hidden_units, model.latent_dimension
     p = layout.parameters(sites)
 
-    def evaluate(x: Tensor) -> Evaluated:
-        W = x.unflatten(1, (H, d + 1))
-        now = Parameters(p.beta, p.offset, p.mean, p.covariance, W[..., :d], W[..., d])
-        value = -0.5 * x.square().sum(-1)
-        gradient, curvature = -W, torch.zeros(len(x), H, d + 1, H, d + 1, dtype=x.dtype, device=x.device)
-        for each in points():
+    def sums(points: Iterator[Points], now: Parameters) -> tuple[Tensor, Tensor, Tensor]:
+        C = len(now.weights)
+        value, gradient = p.beta.new_zeros(C), p.beta.new_zeros(C, H, d + 1)
+        curvature = p.beta.new_zeros(C, H, d + 1, H, d + 1)
+        for each in points:
             weights, G = each.weights.flatten(1), each.weights.shape[-1]
             z = each.z.flatten(2)
             eta = now.features(z)
@@ -277,8 +293,15 @@ def _update_hidden(model: CategoricalFA, layout: Layout, sites: Values, points: 
             gradient = gradient + pull @ design.mT
             seen = inner * (slope.mT.unsqueeze(-1) * slope.mT.unsqueeze(-2)) * weights[..., None, None]
             curvature = curvature + torch.einsum("cqhk,csq,ctq->chskt", seen, design, design)
+        return value, gradient, curvature
+
+    def evaluate(x: Tensor) -> Evaluated:
+        W = x.unflatten(1, (H, d + 1))
+        now = Parameters(p.beta, p.offset, p.mean, p.covariance, W[..., :d], W[..., d])
+        value, gradient, curvature = total(lambda points: sums(points, now))
         size = H * (d + 1)
         eye = torch.eye(size, dtype=x.dtype, device=x.device)
+        value, gradient = value - 0.5 * x.square().sum(-1), gradient - W
         return value, gradient.flatten(1), curvature.reshape(len(x), size, size) + eye
 
     start = torch.cat([p.weights, p.biases.unsqueeze(-1)], -1).flatten(1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +16,7 @@ from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import SettingError
 from pyrozoo.math.linear_algebra import standard_normal
 from pyrozoo.math.newton import Evaluated, maximise
-from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters
+from pyrozoo.models.categorical_fa.layout import Block, Layout, Parameters, Vectors
 from pyrozoo.models.categorical_fa.likelihood import moments
 from pyrozoo.models.categorical_fa.maximisation import EM, Globals, Points, log_prior
 from pyrozoo.models.categorical_fa.posterior import Posterior
@@ -40,7 +42,10 @@ class State(Globals):
     iterations: Int[Tensor, C]
 
 
-class Solver(EM, kind="point", objective="log_joint_bound_estimate", state=State):
+BY_ROW = "q_mean", "q_scale"
+
+
+class Solver(EM, kind="point", objective="log_joint_bound_estimate", state=State, by_row=BY_ROW):
     """Monte Carlo variational EM: E log p(x_u | z_u) is the mean over z_us = lambda_u + sigma_u eps_us.
 
     In an iteration all steps see the same draws (eps and -eps in pairs), so that the bound is a function, concave in
@@ -77,31 +82,18 @@ class Solver(EM, kind="point", objective="log_joint_bound_estimate", state=State
 
     def step(self, state: State) -> tuple[State, Info]:
         """Draw eps; update q(z), the global sites, their average; return the estimated bound of the argument."""
-        sites, layout = self.sites(state), self.layout
-        p = layout.parameters(sites)
-        mean, scale = torch.empty_like(state.q_mean), torch.empty_like(state.q_scale)
-        C, N, d = mean.shape
-        half = standard_normal(mean.new_empty(C, N, d, self.pairs))
-        noise = torch.cat([half, -half], -1)
-        objective = log_prior(self.model, sites).clone()
-        for block in layout.blocks(C * layout.num_categories * noise.shape[-1]):
-            at = (slice(None), block.rows)
+        sites, points = self.sites(state), {}
+        p = self.layout.parameters(sites)
 
-            def evaluate(x: Tensor, block: Block = block, eps: Tensor = noise[at]) -> Evaluated:
-                return evaluate_rows(layout, block, p, x, eps)
+        def expect(part: Posterior, mean: Vectors, scale: Vectors) -> tuple[Any, Any]:
+            half = standard_normal(mean.new_empty(*mean.shape, self.pairs))
+            noise = torch.cat([half, -half], -1)
+            mean, scale, value = expected(part.layout, p, mean, scale, noise)
+            points[part] = partial(_points, part.layout, mean, scale, noise)
+            return (mean, scale), (value, mean.sum(1), mean.mT @ mean + torch.diag_embed(scale.square().sum(1)))
 
-            x, found = maximise(evaluate, torch.cat([state.q_mean[at], state.q_scale[at]], -1), E_STEPS)
-            objective = objective + found[0].sum(1)
-            mean[at], scale[at] = x[..., :d], x[..., d:]
-        first, second = mean.sum(1), mean.mT @ mean + torch.diag_embed(scale.square().sum(1))
-
-        def points() -> Iterator[Points]:
-            for block in layout.blocks(C * layout.num_categories * noise.shape[-1]):
-                at = (slice(None), block.rows)
-                z = mean[at].unsqueeze(-1) + scale[at].unsqueeze(-1) * noise[at]
-                weights = z.new_full((C, z.shape[1], z.shape[3]), 1 / z.shape[3])
-                yield Points(block, z.transpose(1, 2), weights)
-
+        (mean, scale), (value, first, second) = self.posterior.over_rows(expect, state.q_mean, state.q_scale)
+        objective = log_prior(self.model, sites) + value
         now = self.maximise(sites, first, second, points)
         count = (state.iterations + 1 - self.burn_in).clamp(min=1)
         flat = _flat(now)
@@ -119,6 +111,33 @@ class Solver(EM, kind="point", objective="log_joint_bound_estimate", state=State
         now = self.sites(state)
         parts = state.average.split([value[0].numel() for value in now.values()], 1)
         return Answer(point={s: part.reshape(now[s].shape) for s, part in zip(now, parts, strict=True)})
+
+
+def expected(
+    layout: Layout, p: Parameters, mean: Vectors, scale: Vectors, noise: Float[Tensor, "C N d S"]
+) -> tuple[Vectors, Vectors, Float[Tensor, C]]:
+    """Return lambda and sigma of rows, from where they are, and the estimated bound of all of them."""
+    d, total = mean.shape[-1], mean.new_zeros(len(mean))
+    new = torch.empty_like(mean), torch.empty_like(scale)
+    for block in layout.blocks(len(mean) * layout.num_categories * noise.shape[-1]):
+        at = (slice(None), block.rows)
+
+        def evaluate(x: Tensor, block: Block = block, eps: Tensor = noise[at]) -> Evaluated:
+            return evaluate_rows(layout, block, p, x, eps)
+
+        x, found = maximise(evaluate, torch.cat([mean[at], scale[at]], -1), E_STEPS)
+        total = total + found[0].sum(1)
+        new[0][at], new[1][at] = x[..., :d], x[..., d:]
+    return *new, total
+
+
+def _points(layout: Layout, mean: Vectors, scale: Vectors, noise: Float[Tensor, "C N d S"]) -> Iterator[Points]:
+    """Yield the draws that stand for q of rows."""
+    for block in layout.blocks(len(mean) * layout.num_categories * noise.shape[-1]):
+        at = (slice(None), block.rows)
+        z = mean[at].unsqueeze(-1) + scale[at].unsqueeze(-1) * noise[at]
+        weights = z.new_full((len(z), z.shape[1], z.shape[3]), 1 / z.shape[3])
+        yield Points(block, z.transpose(1, 2), weights)
 
 
 def _flat(sites: Values) -> Tensor:
