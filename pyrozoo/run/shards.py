@@ -323,9 +323,11 @@ def read_in_shards(
 
 def _check(model: Model, parts: Sequence[Any]) -> Tensor | None:
     """Look at all rows of this process; return which columns of cells have a value."""
-    seen = []
+    seen, posterior = [], None
     for piece in (piece for part in parts for piece in part.pieces()):
-        Posterior.of(model, _usable(piece)).check()
+        some = _usable(piece)
+        posterior = Posterior.of(model, some) if posterior is None else posterior.on(some)
+        posterior.check()
         seen += [piece.observed.any(0)] if isinstance(piece, Cells) else []
     return torch.stack(seen).any(0) if seen else None
 
