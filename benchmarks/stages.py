@@ -131,6 +131,9 @@ CASES = {
     "poisson_mf_1e7": Case(
         "poisson_mf", "cavi", 10_000_000, counts, {"restarts": 1, "max_iterations": 10, "num_factors": 10}
     ),
+    "poisson_mf_3e7": Case(
+        "poisson_mf", "cavi", 30_000_000, counts, {"restarts": 1, "max_iterations": 10, "num_factors": 10}
+    ),
     "categorical_fa_1e4": Case("categorical_fa", "vem", 10_000, survey, {"max_iterations": 6, "latent_dimension": 2}),
     "potts_grid_200": Case("potts_grid", "bp", 200, picture),
     "zip_mixture_1e6": Case("zip_mixture", "em", 1_000_000, clusters, {"max_iterations": 12, "restarts": 10}),

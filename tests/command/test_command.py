@@ -291,12 +291,20 @@ runpy.run_module("pyrozoo", run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize(("own", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_threads_that_wait_do_not_spin_unless_a_user_says_so(own, policy):
-    code = "import os, sys, pyrozoo; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | own
+@pytest.mark.parametrize(
+    ("own", "waiting"),
+    [
+        ({}, ["PASSIVE", "400"]),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", "None"]),
+        ({"GOMP_SPINCOUNT": "7"}, ["PASSIVE", "7"]),
+    ],
+)
+def test_threads_that_wait_hardly_spin_unless_a_user_says_so(own, waiting):
+    names = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+    code = f"import os, sys, pyrozoo; print('torch' in sys.modules, *map(os.environ.get, {names}))"
+    environment = {name: value for name, value in os.environ.items() if name not in names} | own
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", policy], "torch reads it when it loads"
+    assert done.stdout.split() == ["False", *waiting], "torch reads them when it loads"
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
