@@ -152,6 +152,7 @@ class Solver(abc.ABC):
 
     def __init_subclass__(cls, objective: str | None = None, of: str | None = None, **given: Any) -> None:
         super().__init_subclass__()
+        given.setdefault("graph", False)  # a step of its own may ask what that of its parent did not
         for name, value in {"objective_name": objective, "objective_of": of, **given}.items():
             if value is not None:
                 setattr(cls, name if name != "state" else "state_class", value)

@@ -45,7 +45,7 @@ def factored(matrix: Float[Tensor, "L L n"], what: str = "a matrix") -> Float[Te
             column = factor[k + 1 :, k].mul_(factor[k, k])
             factor[k + 1 :, k + 1 :].addcmul_(column[:, None], column[None], value=-1)
     diagonal = factor.diagonal(dim1=0, dim2=1)
-    if not torch.isfinite(diagonal.sum()):
+    if not holds(torch.isfinite(diagonal.sum())):
         bad = ~torch.isfinite(diagonal).all(-1)
         lower = matrix[..., bad].permute(2, 0, 1).tril()
         again = safe_cholesky(lower + lower.tril(-1).mT, what).permute(1, 2, 0).contiguous()

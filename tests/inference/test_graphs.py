@@ -6,12 +6,25 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyrozoo.compiler.tape import Untraceable
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Info
+from pyrozoo.core.seeds import seeded
 from pyrozoo.inference import graphs
 from pyrozoo.inference.graphs import PATIENCE, Steps
 from pyrozoo.math.branches import assuming, holds
+from pyrozoo.run import catalog
+from tests.case import PAIRS, case, solver_class
+
+GRAPHS = [
+    (model, method)
+    for model, method in PAIRS
+    if catalog.settings("inference", method)["needs"] == "solver" and solver_class(model, method).graph
+]
+ASKING = {"_local_scalar_dense", "nonzero", "equal", "is_nonzero"}
+"""Operations whose answer the host waits for."""
 
 
 @dataclass(frozen=True)
@@ -107,3 +120,51 @@ def test_conditions_are_looked_at_or_noted():
         assert holds(torch.tensor(False))
     assert noted == [torch.tensor(False)]
     assert not Steps(Halving()).captured  # on a CPU
+
+
+class Unasked(TorchDispatchMode):
+    """Refuse to tell the host what a tensor holds."""
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        assert operation.overloadpacket.__name__ not in ASKING, f"{operation} asks a tensor"
+        return operation(*args, **(kwargs or {}))
+
+
+def prepared(model, method, device="cpu"):
+    its = case(model)
+    solver = solver_class(model, method)(Posterior.of(its.model, its.tiny.to(device, torch.float64)))
+    with seeded(0):
+        state = solver.init(2)
+        for _ in range(2):
+            state, _ = solver.step(state)
+    return solver, state
+
+
+@pytest.mark.parametrize(("model", "method"), GRAPHS)
+def test_steps_that_can_be_graphs_ask_tensors_nothing(model, method):
+    solver, state = prepared(model, method)
+    if model == "factor_analysis":
+        solver.plain = True  # moves of single columns, in small tables alone, ask which they are
+    with assuming() as noted, Unasked():
+        _, info = solver.step(state)
+    assert all(bool(each) for each in noted)
+    assert torch.isfinite(info.objective).all()
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("model", "method"), GRAPHS)
+def test_graphs_step_as_the_solver_does_on_a_card(model, method):
+    solver, begin = prepared(model, method, "cuda")
+    if model == "factor_analysis":
+        solver.plain = True
+    objectives = []
+    for step in (solver.step, Steps(solver)):
+        state, seen = begin, []
+        with seeded(1):
+            for _ in range(PATIENCE + 4):
+                state, info = step(state)
+                seen.append(info.objective)
+        objectives.append(torch.stack(seen))
+    assert step.captured
+    assert step._graph is not None
+    torch.testing.assert_close(*objectives, rtol=1e-9, atol=1e-9)

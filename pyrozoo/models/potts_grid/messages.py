@@ -65,6 +65,7 @@ class Passing:
         self.damping, self.maximise, self.coupling = damping, maximise, potentials.coupling
         self.unary = potentials.unary.permute(2, 0, 1).contiguous()
         self.top = self.coupling.max()
+        self.numbers = torch.stack([self.top, self.top.new_tensor(damping)])
         self.exponential = (self.coupling - self.top).exp()
         # Forbidden pairs have weight 0 whatever the range of the others.
         allowed = self.coupling[self.coupling > FORBIDDEN]
@@ -160,8 +161,8 @@ class Passing:
         estimate, change = old.new_empty(2, C, programs)
         coupling = self.coupling if self.maximise else self.exponential
         CUDA(
-            "sweep", (programs, C), old, self.unary, coupling, self.top, new, estimate, change, H, W, K=K,
-            MAXIMISE=self.maximise, DAMPING=self.damping, FORBIDDEN=FORBIDDEN, B=PIXELS,
+            "sweep", (programs, C), old, self.unary, coupling, self.numbers, new, estimate, change, H, W, K=K,
+            MAXIMISE=self.maximise, FORBIDDEN=FORBIDDEN, B=PIXELS,
         )  # fmt: skip
         return State(new), change.amax(1), estimate.sum(1)
 

@@ -73,18 +73,19 @@ def combined(values, coupling, label, K: tl.constexpr, MAXIMISE: tl.constexpr):
 
 @triton.jit
 def sweep(
-    old, unary, coupling, top, new, estimate, change, H, W,
-    K: tl.constexpr, MAXIMISE: tl.constexpr, DAMPING: tl.constexpr, FORBIDDEN: tl.constexpr, B: tl.constexpr,
+    old, unary, coupling, numbers, new, estimate, change, H, W,
+    K: tl.constexpr, MAXIMISE: tl.constexpr, FORBIDDEN: tl.constexpr, B: tl.constexpr,
 ):  # fmt: skip
     """Send all messages; of each program, the largest change and its part of Bethe's estimate.
 
-    ``coupling`` holds exponentials of J less its largest value, ``top``, unless it maximises: then J itself.
+    ``coupling`` holds exponentials of J less its largest value, unless it maximises: then J itself. That value and the
+    damping are ``numbers``.
     """
     kind: tl.constexpr = old.dtype.element_ty
     pixels = tl.full((), 0, tl.int64) + H * W
     at = tl.program_id(0) * B + tl.arange(0, B)
     inside = at < H * W
-    row, column = at // W, at % W
+    row, column, damping = at // W, at % W, tl.load(numbers + 1)
     first = tl.program_id(1).to(tl.int64) * 4 * K * pixels
     messages, sent, moved = old + first, new + first, tl.zeros((B,), kind)
     total, degree = tl.zeros((B,), kind), tl.zeros((B,), kind)
@@ -109,7 +110,7 @@ def sweep(
                 both = tl.zeros((B,), kind)
                 for k in tl.static_range(K):
                     both += received[k] * tl.exp(mine[k] - most)
-                edge = tl.log(both) + scale + most + tl.load(top)
+                edge = tl.log(both) + scale + most + tl.load(numbers)
                 total += tl.where(there, edge, 0.0)
             logs = ()
             for k in tl.static_range(K):
@@ -121,7 +122,7 @@ def sweep(
             before = tl.load(messages + place, mask=inside, other=0.0)
             value = tl.maximum(received[k] - most, tl.full((B,), FORBIDDEN, kind))
             value = tl.where(there, value, 0.0)
-            value += tl.full((B,), DAMPING, kind) * (before - value)
+            value += damping * (before - value)
             moved = tl.maximum(moved, tl.where(inside, tl.abs(value - before), 0.0))
             tl.store(sent + place, value, mask=inside)
     if not MAXIMISE:
