@@ -125,6 +125,27 @@ def a_device() -> Iterator[None]:
         yield
 
 
+class Waits(TorchDispatchMode):
+    """Refuse what waits for the host, or lets it wait for the device."""
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [each.device.type for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        away = any(each != "cpu" for each in given)
+        if operation in INDEXES:
+            at = [each for each in args[1] if each is not None]
+            wait = any(each.dtype in (torch.bool, torch.uint8) or (away and each.device.type == "cpu") for each in at)
+        else:
+            unknown = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(operation.tags)
+            wait = bool(unknown) or operation is aten._local_scalar_dense.default
+        result = operation(*args, **(kwargs or {}))
+        if operation in (aten._to_copy.default, aten.copy_.default):
+            wait = result.device.type != args[operation is aten.copy_.default].device.type
+            away = True
+        if wait and away:
+            raise RuntimeError(f"it waits for the host ({operation})")
+        return result
+
+
 class _Drawn(TorchDispatchMode):
     """Random numbers are drawn on the CPU, and moved to where they are wanted."""
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.compiler.density import MEMORY
+from pyrozoo.compiler.host import Host
 from pyrozoo.compiler.tape import Untraceable
 
 WARM = 3
@@ -25,6 +26,27 @@ DENSITY = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_ulong, NUMBERS, NUMBERS, NUMBE
 DRAW = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, NUMBERS, NUMBERS, ctypes.c_void_p)
 
 
+def rehearse(compute: Callable[[], Any]) -> Host:
+    """Run a computation as often as libraries need, and make sure that the device can do it alone from then on.
+
+    Args:
+        compute: The computation, on a device.
+
+    Returns:
+        What the host makes in it.
+
+    Raises:
+        Untraceable: It waits for the host.
+    """
+    host = Host()
+    for _ in range(WARM):
+        with host.first():
+            compute()
+    with host.again(), waiting_refused():
+        compute()
+    return host
+
+
 def capture(compute: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
     """Capture a computation on a CUDA device.
 
@@ -32,30 +54,31 @@ def capture(compute: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         compute: Reads tensors that stay where they are, and waits for the host nowhere.
 
     Returns:
-        What runs it again, and its result, whose tensors are written to.
+        What runs it again, and its result, whose tensors are written anew each time.
 
     Raises:
         Untraceable: It waits for the host.
     """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
+    graph = torch.cuda.CUDAGraph()
     try:
         with torch.cuda.stream(stream):
-            compute()  # what is prepared once may wait
-            with _waiting_refused():
-                for _ in range(WARM - 1):
-                    compute()
+            host = rehearse(compute)
         torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph), host.again():
             result = compute()
     except RuntimeError as error:
         raise Untraceable(f"it cannot be captured ({str(error).splitlines()[0]})") from None
-    return graph.replay, result
+
+    def replay(kept: Host = host) -> None:  # what the host has made is read by the graph
+        graph.replay()
+
+    return replay, result
 
 
 @contextmanager
-def _waiting_refused() -> Iterator[None]:
+def waiting_refused() -> Iterator[None]:
     """Raise RuntimeError where the host waits for the device: a capture that meets it cannot be ended cleanly."""
     before = torch.cuda.get_sync_debug_mode()
     torch.cuda.set_sync_debug_mode("error")
@@ -91,7 +114,7 @@ class CapturedDensity:
         function(point.detach())  # whatever the function prepares once is no part of it
         self.size, self.single = point.numel(), point.dtype == torch.float32
         self._at = point.detach().clone().requires_grad_(True)
-        self._replay, self._result = capture(lambda: _of(function, self._at))
+        self._replay, self._result = capture(lambda: gradient_of(function, self._at))
         self._alone = threading.Lock()
         self._calls = DENSITY(self._density), DRAW(_draw)  # which must outlive their addresses
         self.address, self.draw_address = (ctypes.cast(each, ctypes.c_void_p).value for each in self._calls)
@@ -111,7 +134,7 @@ class CapturedDensity:
         return int(not (math.isfinite(found) and bool(torch.isfinite(slope).all())))
 
 
-def _of(function: Callable[[Tensor], Tensor], leaf: Tensor) -> Tensor:
+def gradient_of(function: Callable[[Tensor], Tensor], leaf: Tensor) -> Tensor:
     """Return log density and gradient as one tensor, in double precision."""
     with torch.enable_grad():
         value = function(leaf)

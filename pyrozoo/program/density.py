@@ -284,7 +284,7 @@ class ProgramDensity(FlatDensity):
         return -total
 
     def start(self, how: str) -> Tensor:
-        """Return a random vector: ``uniform`` in [-2, 2], as Stan has it, or from the ``prior``.
+        """Return a random vector, on the CPU: ``uniform`` in [-2, 2], as Stan has it, or from the ``prior``.
 
         Raises:
             NotApplicable: The prior of a site cannot be drawn from.
@@ -295,7 +295,8 @@ class ProgramDensity(FlatDensity):
             trace: Any = poutine.trace(self.program).get_trace(*self.args, **self.kwargs)
         except NotImplementedError as error:
             raise NotApplicable(f"the prior cannot be drawn from ({error}): start from uniform") from None
-        return self.flatten(self.unconstrain({site: trace.nodes[site]["value"] for site in self.sites})).detach()
+        values = {site: trace.nodes[site]["value"] for site in self.sites}
+        return self.flatten(self.unconstrain(values)).detach().cpu()
 
     def deterministic(self, draws: Draws) -> Draws:
         """Return the program's deterministic sites at draws, name -> [chain, draw, *event]."""

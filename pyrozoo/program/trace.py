@@ -356,7 +356,7 @@ def dims_of(node: Mapping[str, Any]) -> list[str]:
 
 
 def anywhere(site: Mapping[str, Any]) -> Tensor:
-    """Return a value of a site whose unconstrained coordinates are uniform in [-2, 2], in its prior's precision.
+    """Return a value of a site whose unconstrained coordinates are uniform in [-2, 2], as precise as its prior's draws.
 
     Raises:
         NotApplicable: It is discrete, with too many values to sum out.
@@ -370,7 +370,7 @@ def anywhere(site: Mapping[str, Any]) -> Tensor:
     transform = biject_to(site["fn"].support)
     shape = torch.Size(transform.inverse_shape(site["fn"].shape()))
     try:
-        dtype = site["fn"].sample().dtype
+        like = site["fn"].sample()
     except NotImplementedError:  # an improper prior has no draws
-        dtype = torch.get_default_dtype()
-    return transform(4 * torch.rand(shape, dtype=dtype) - 2)
+        like = torch.empty(0)
+    return transform(4 * torch.rand(shape, dtype=like.dtype, device=like.device) - 2)

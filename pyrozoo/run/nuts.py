@@ -144,12 +144,12 @@ def _given(space: ProgramDensity, start: Mapping[str, Any], chains: int) -> Tens
     for chain in range(chains):
         values = {}
         for site in space.sites:
-            value = torch.as_tensor(start[site], dtype=like[site].dtype)
+            value = torch.as_tensor(start[site], dtype=like[site].dtype, device=like[site].device)
             per_chain = value.shape == (chains, *like[site].shape)
             if not per_chain and value.shape != like[site].shape:
                 raise SettingError(f"start[{site!r}] has shape {tuple(value.shape)}, not {tuple(like[site].shape)}")
             values[site] = value[chain] if per_chain else value
-        vector = space.flatten(space.unconstrain(values))
+        vector = space.flatten(space.unconstrain(values)).cpu()
         if not bool(torch.isfinite(vector).all()):
             raise SettingError("start has a value outside of the support of its site")
         same = all(torch.as_tensor(start[site]).shape == like[site].shape for site in space.sites)

@@ -110,7 +110,7 @@ class Posterior(HandBuilt):
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return the log density of each row's ratings given all parameters."""
         data, draws, parts = self.data, Draws(draws), []
-        per_row = torch.bincount(data.pattern.rows, minlength=data.shape[0]).to(data.values.dtype)
+        per_row = data.pattern.starts.diff().to(data.values.dtype)
         for part in draws.flat_blocks(BLOCK // max(len(data.values), 1)):
             s = noise_variance(self.model, part).unsqueeze(-1)
             squares = data.pattern.row_sums((data.counts - fitted(part, data.pattern)).square())
