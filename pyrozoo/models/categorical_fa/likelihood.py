@@ -207,7 +207,7 @@ def integrals(layout: Layout, p: Parameters, nodes: int | None = None) -> Iterat
 def split_draws(draws: Values, layout: Layout) -> Iterator[Parameters]:
     """Go through draws, chains one after another, as many at a time as fit."""
     work = layout.num_categories * nodes_per_row(layout.dimension) * min(layout.num_rows, 64)
-    for part in Draws(draws).flat_blocks(4 * BLOCK // max(1, work)):
+    for part in Draws(draws).flat_blocks(4 * at_once(BLOCK, layout.like) // max(1, work)):
         yield layout.parameters(part)
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.math.association import cramers_v
@@ -28,9 +29,9 @@ def _over_prior(layout: Layout, draws: Values, function: Callable[[Tensor, Tenso
     """Return function(probabilities [S, P, G] at nodes of the prior, weights [G]) of all draws, [chain, draw, ...]."""
     draws, d = Draws(draws), layout.dimension
     t, w = normal_rule(d, layout.like, PRIOR_NODES.get(d, POINTS))
-    at_once = BLOCK // (layout.num_categories * max(len(w), layout.num_categories))
+    step = at_once(BLOCK, layout.like) // (layout.num_categories * max(len(w), layout.num_categories))
     found = []
-    for part in draws.flat_blocks(at_once):
+    for part in draws.flat_blocks(step):
         p = layout.parameters(part)
         z = p.mean.unsqueeze(-1) + torch.linalg.cholesky(p.covariance) @ t
         prob, _ = layout.softmax(p.logits(p.features(z)))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.posterior import HandBuilt
 from pyrozoo.contracts.values import check_moderate
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import MOST_PAIRED
@@ -141,8 +142,9 @@ class Posterior(HandBuilt):
 
     def pointwise(self, draws: Values) -> Float[Tensor, "chain draw N"]:
         """Return log p(x_n | loadings, mean, noise_variance) of every row, the factors summed out."""
-        at_once = max(1, BLOCK_ELEMENTS // (len(self.layout.sizes) * (self.model.num_factors + 1) ** 2))
-        parts = (self.layout.known(part) for part in Draws(draws).flat_blocks(at_once))
+        numbers = len(self.layout.sizes) * (self.model.num_factors + 1) ** 2
+        step = max(1, at_once(BLOCK_ELEMENTS, self.layout.values) // numbers)
+        parts = (self.layout.known(part) for part in Draws(draws).flat_blocks(step))
         return torch.cat([self.layout.pointwise(part) for part in parts]).unflatten(0, Draws(draws).shape)
 
     def terms(self, draws: Values) -> Float[Tensor, "chain draw"]:
@@ -159,7 +161,8 @@ class Posterior(HandBuilt):
         if self.looked_at.units is None or not self.adds_quickly:
             return super().log_likelihood(draws)
         size = len(self.layout.counts) * (self.model.num_factors + 1) ** 2 + self.layout.squeezed.values.numel()
-        return torch.cat([self.terms(block) for block in Draws(draws).blocks(max(1, BLOCK_ELEMENTS // size))], 1)
+        step = max(1, at_once(BLOCK_ELEMENTS, self.layout.values) // size)
+        return torch.cat([self.terms(block) for block in Draws(draws).blocks(step)], 1)
 
     @property
     def effort(self) -> float:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.math.linear_algebra import pack, packed_outer
 from pyrozoo.models.factor_analysis.likelihood import BLOCK_ELEMENTS, Columns, Layout
@@ -23,7 +24,7 @@ def batches(draws: Values, layout: Layout) -> Iterator[tuple[Columns, Tensor]]:
     work = 2.0 * P * G * M**2 + 2.0 * P * M**3 + 4.0 * layout.values.numel() * M
     some = Draws(draws).some(int(min(MOST_DRAWS, max(LEAST_DRAWS, MOST_WORK / work))))
     size = max(layout.values.numel(), D * M, G * (M + 1) ** 2)
-    for part in some.flat_blocks(BLOCK_ELEMENTS // size):
+    for part in some.flat_blocks(at_once(BLOCK_ELEMENTS, layout.values) // size):
         yield layout.known(part), part["noise_variance"]
 
 
@@ -39,7 +40,7 @@ def cells(
         doubled = packed_outer(W, W) * (2 - pack(torch.eye(M, dtype=W.dtype, device=W.device)))
         return mean, (pack(covariance) @ doubled.mT)[:, pattern, column]
     parts = []
-    for at in torch.arange(len(row), device=row.device).split(max(1, BLOCK_ELEMENTS // (C * M * M))):
+    for at in torch.arange(len(row), device=row.device).split(max(1, at_once(BLOCK_ELEMENTS, W) // (C * M * M))):
         w = W[:, column[at]]
         parts.append(((covariance[:, pattern[at]] @ w.unsqueeze(-1)).squeeze(-1) * w).sum(-1))
     return mean, torch.cat(parts, 1) if parts else torch.zeros_like(mean)

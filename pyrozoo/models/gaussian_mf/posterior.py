@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.posterior import HandBuilt, LeftOut
 from pyrozoo.contracts.values import check_moderate
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.ratings import Ratings
@@ -111,7 +112,7 @@ class Posterior(HandBuilt):
         """Return the log density of each row's ratings given all parameters."""
         data, draws, parts = self.data, Draws(draws), []
         per_row = data.pattern.starts.diff().to(data.values.dtype)
-        for part in draws.flat_blocks(BLOCK // max(len(data.values), 1)):
+        for part in draws.flat_blocks(at_once(BLOCK, data.values) // max(len(data.values), 1)):
             s = noise_variance(self.model, part).unsqueeze(-1)
             squares = data.pattern.row_sums((data.counts - fitted(part, data.pattern)).square())
             parts.append(-0.5 * (squares / s + per_row * (2 * math.pi * s).log()))
@@ -127,7 +128,7 @@ class Posterior(HandBuilt):
         draws = draws.every(math.ceil(draws.shape[0] * draws.shape[1] * size / MOST_LEFT_OUT))
         parts = [
             point.marginal(self.model, self.listed, self.data, point.complete(self.model, part))
-            for part in draws.flat_blocks(max(1, BLOCK // size))
+            for part in draws.flat_blocks(max(1, at_once(BLOCK, self.data.values) // size))
         ]
         return torch.cat(parts).unflatten(0, draws.shape)
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from pyrozoo.core.blocks import at_once
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.table import Table
@@ -74,7 +75,7 @@ def affinity(layout: Layout | Cellwise, draws: Values) -> Float[Tensor, "N N"]:
     given: Any = layout.given(Draws(draws).some(MOST_DRAWS).flat())
     size, (count, K) = layout.rows, given[-1].shape
     total = given[-1].new_zeros(size, size)
-    step = max(1, BLOCK_ELEMENTS // (K * size))
+    step = max(1, at_once(BLOCK_ELEMENTS, total) // (K * size))
     for block in zip(*(each.split(step) for each in given), strict=True):
         r = layout.responsibilities(block, slice(None))[0].flatten(1)
         total.addmm_(r, r.T)
