@@ -445,6 +445,7 @@ def test_recovery_of_a_plain_function():
 # The command ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_file_on_the_command_line(here, capsys):
     source = str(EXAMPLES / "gaussian_mixture.py")
     quick = [f"model={source}", "inference=laplace", "inference.restarts=1", "data.columns=2"]

@@ -16,7 +16,7 @@ import pytest
 
 import pyrozoo
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 
 OLD, NEW = 300, 3
 INFLUENCE = 2.0

@@ -16,7 +16,7 @@ from pyrozoo.store.answer import write_answer
 from tests.case import refused
 from tests.command.test_command import run
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 QUIET = {"progress": False}
 RNG = np.random.default_rng(5)
 EVIL = ["=1+1", "@SUM(A1)", "+x", "-x", "\tx", "plain", "-5", "-", "+4,5", "=cmd|' /C calc'!A0"]

@@ -27,7 +27,7 @@ from pyrozoo.models.poisson_mf import queries as counts_queries
 from tests.case import refused
 from tests.command.test_command import run
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 NAN = np.nan
 QUIET = {"progress": False}
 RNG = np.random.default_rng(3)

@@ -15,7 +15,7 @@ from pyrozoo.data.survey import Survey
 from tests.command.test_command import run
 from tests.files import read_survey
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("undrawn", "unchecked")
 RNG = np.random.default_rng(8)
 ROWS = 60
 DATA = pd.DataFrame(
