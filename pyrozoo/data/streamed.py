@@ -100,7 +100,7 @@ class Streamed(Data):
             found = together(parts or [self._held(0).only(place)])
             found = found.batch(torch.cat(places).argsort() if places else place)
         object.__setattr__(found, "total_rows", self.shape[0])
-        object.__setattr__(found, "row_index", index)
+        object.__setattr__(found, "row_index", index.to(self.values.device))
         return found
 
     def only(self, index: Tensor) -> Self:

@@ -13,6 +13,7 @@ import torch
 
 import pyrozoo
 from pyrozoo.command.files import problem_of
+from pyrozoo.compiler.kernels import switched
 from pyrozoo.contracts.minibatches import Left
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
@@ -23,6 +24,8 @@ from pyrozoo.run import catalog, shards
 from pyrozoo.run.names import model_of
 from pyrozoo.run.shards import Ranges
 from tests.case import refused
+from tests.elsewhere import AWAY
+from tests.test_devices import on
 
 QUICK = {"max_iterations": 5, "restarts": 2, "progress": False, "shards": 4, "seed": 1}
 
@@ -196,6 +199,18 @@ GUIDED = [
 STEPS = {"max_steps": 12, "window": 6, "restarts": 2, "restart_steps": 2, "draws": 5, "evaluation_draws": 4}
 
 
+STREAMS = [
+    *(
+        pytest.param(model, method, where, {"batch_size": 9, **STEPS, **own}, marks=pytest.mark.slow)
+        for model, method, where, own in GUIDED
+    ),
+    *(
+        (model, "stochastic_em", "folder", {"max_iterations": 3, "solver": {"batch_size": 9}, **own})
+        for model, own in TABLES
+    ),
+]
+
+
 @pytest.mark.parametrize(("model", "method", "where", "own"), GUIDED, ids=[f"{g[0]}-{g[1]}" for g in GUIDED])
 def test_gradients_of_streamed_minibatches_are_those_of_rows_in_memory(model, method, where, own, request, tmp_path):
     """Bit for bit, also after a resumption in the middle of a pass."""
@@ -214,6 +229,19 @@ def test_gradients_of_streamed_minibatches_are_those_of_rows_in_memory(model, me
     resumed = pyrozoo.resume(tmp_path / "run", max_steps=12, progress=False)
     whole = pyrozoo.fit(model, method, path, **{**settings, "final_learning_rate": 1.0}, stream=True)
     assert resumed.trace["objective"].tolist() == whole.trace["objective"].tolist()
+
+
+@pytest.mark.parametrize(("model", "method", "where", "own"), STREAMS)
+def test_a_stream_goes_to_another_device(model, method, where, own, request, monkeypatch):
+    """Minibatches are read here, and are there: the same bits, on a stand-in for a card."""
+    settings = {"holdout": 0.0, "dtype": "float64", "progress": False, "stream": True, "seed": 1, **own}
+    path = request.getfixturevalue(where)
+    with switched(False):
+        here = pyrozoo.fit(model, method, path, **settings)
+    with on(AWAY, monkeypatch):
+        there = pyrozoo.fit(model, method, path, **settings)
+    assert {value.device.type for value in there.draws.values()} == {AWAY.type}
+    assert all(value.equal(there.draws[site].cpu()) for site, value in here.draws.items())
 
 
 def test_names_and_mistakes_of_a_streamed_table(folder, tmp_path):
