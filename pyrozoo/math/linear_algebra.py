@@ -191,7 +191,7 @@ def inverse_and_log_determinant(
         NumericalError: Not positive definite, even with the jitter of ``safe_cholesky``.
     """
     inverse, log_determinant = _by_halves(matrix)
-    if may_branch() and not torch.isfinite(log_determinant).all():
+    if may_branch() and not holds(torch.isfinite(log_determinant).all()):
         factor = safe_cholesky(matrix, what)
         return torch.cholesky_inverse(factor), 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     return inverse, log_determinant

@@ -80,7 +80,14 @@ BY_ROW = "rows", "rows_covariance"
 
 
 class Solver(
-    solver.Solver, kind="variational", objective="elbo", of="result", monotone=True, state=State, by_row=BY_ROW
+    solver.Solver,
+    kind="variational",
+    objective="elbo",
+    of="result",
+    monotone=True,
+    state=State,
+    by_row=BY_ROW,
+    graph=True,
 ):
     """CAVI: q(U) q(V) q(mu) q(s^2) q(m, Lambda), each row's and each column's block with a full covariance.
 
