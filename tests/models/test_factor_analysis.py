@@ -680,6 +680,7 @@ def test_sampler_mixes(case):
         assert float(az.ess(drawn)[name].min()) > 60, name
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_single_precision_keeps_small_noise():
     """Noise of a ten-thousandth of the signal's sd: sums of squares cancel in float32, residuals do not."""
     rng = np.random.default_rng(0)
