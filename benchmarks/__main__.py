@@ -15,7 +15,7 @@ import torch
 from pyrozoo.store.inference_data import versions
 
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__init__", "__main__", "bits", "cuda", "cuda_nuts", "harness", "scale"}
+NOT_BENCHMARKS = {"__init__", "__main__", "bits", "cluster", "cuda", "cuda_nuts", "harness", "scale"}
 
 
 def main() -> None:
