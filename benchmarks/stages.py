@@ -1,7 +1,7 @@
 """What stands around a fit: CPU seconds and peak memory of each stage of whole commands, short fits of large data.
 
 ``python -m benchmarks.stages [CASE ...] [--small]`` prints a line per case: reading, the fit, InferenceData, figures,
-and all that is written. Sizes that are a hundredth (``--small``) show what does not grow.
+all that is written, the whole and its bound. Sizes that are a hundredth (``--small``) show what does not grow.
 """
 
 from __future__ import annotations
@@ -188,6 +188,11 @@ def measured(case: Case, size: int) -> tuple[dict[str, tuple[float, float]], lis
             process.join()
 
 
+def bound(stages: Mapping[str, tuple[float, float]]) -> float:
+    """Return the CPU seconds that a whole command may take: three times reading and the fit, and five."""
+    return 3 * (stages["read"][0] + stages["fit"][0]) + 5
+
+
 def rows() -> Iterator[Row]:
     """Yield a row per command: CPU seconds of all but reading and the fit, against these."""
     for name, case in CASES.items():
@@ -202,12 +207,14 @@ def rows() -> Iterator[Row]:
 def main() -> None:
     """Print a line per case named, or of all."""
     names = [name for name in sys.argv[1:] if not name.startswith("-")] or list(CASES)
-    print(f"{'CPU s / peak MB':24}", *(f"{each:>15}" for each in STAGES))
+    print(f"{'CPU s / peak MB':24}", *(f"{each:>15}" for each in STAGES), f"{'whole':>8} {'bound':>8}")
     for name in names:
         case = CASES[name]
         size = max(200, case.size // 100) if "--small" in sys.argv and case.model != "potts_grid" else case.size
         stages, notes = measured(case, size)
-        print(f"{name:24}", *(f"{s:8.1f} {m:6.0f}" for s, m in (stages[each] for each in STAGES)), flush=True)
+        whole = sum(seconds for seconds, _ in stages.values())
+        each = (f"{seconds:8.1f} {megabytes:6.0f}" for seconds, megabytes in (stages[stage] for stage in STAGES))
+        print(f"{name:24}", *each, f"{whole:8.1f} {bound(stages):8.1f}", flush=True)
         if "--notes" in sys.argv:
             print(*(f"    {note}" for note in notes), sep="\n", flush=True)
 
