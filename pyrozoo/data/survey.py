@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
@@ -68,7 +69,7 @@ class Survey(Coded):
                 most[column] = max(most[column], min(value, MOST_LEVELS - 1))
         return [[str(level) for level in range(int(each) + 1)] for each in most]
 
-    @property
+    @cached_property
     def categories(self) -> tuple[int, ...]:
         """Return how many categories each column has, [D]."""
         return tuple(len(each) for each in self.levels)
