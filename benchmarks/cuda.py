@@ -34,8 +34,8 @@ from pyrozoo.inference.graphs import PATIENCE, Steps
 BANDWIDTH, RATE = 3.0e12, {torch.float32: 6.0e13, torch.float64: 3.0e13}
 """Bytes a second that a copy moves on an H100 (HBM3), and float operations a second of its ordinary units."""
 
-SECONDS, MOST = 2.0, 30
-"""Of timing a case at most, and steps."""
+SECONDS, MOST = 0.6, 30
+"""Of timing a case one way at most, and steps."""
 
 
 @dataclass(frozen=True)
@@ -225,37 +225,50 @@ def launches(step: Callable[[], Any], device: str, most: int) -> tuple[int, floa
     return sum(counts), sum(sum(taken) for taken in total.values()) / 1e6, lines
 
 
-def timed(name: str, device: str, dtype: torch.dtype, scale: float, most: int, graphs: bool) -> None:
-    """Time a case and print what is found."""
-    started, clock = time.perf_counter(), Clock(device)
-    if clock.cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    with seeded(0):
-        case = CASES[name](device, dtype, scale)
-        held, steps = [case.solver.init(case.chains)], Steps(case.solver)
-        steps.captured &= graphs
-
-        def step() -> None:
-            held[0] = steps(held[0])[0]
-
-        clock.wait()
-        built = time.perf_counter() - started
+def as_a_graph(steps: Steps, step: Callable[[], None], clock: Clock, floor: float) -> str:
+    """Time steps that are a graph, and say how long one takes, or that there is none."""
+    try:
         for _ in range(PATIENCE + 2):
             step()
         clock.wait()
-        first = time.perf_counter() - started - built
-        seconds, number_of_steps = clock.median(step)
-        number, busy, lines = launches(step, device, most)
-    floor = case.floor(dtype)
-    memory = f", peak {torch.cuda.max_memory_allocated() / 1e6:.0f} MB" if clock.cuda else ""
+        if not steps.captured:
+            return "; no graph"
+        seconds, _ = clock.median(step)
+        return f"; as a graph {seconds * 1e3:.3f} ms, {seconds / floor:.1f} times"
+    except Exception as error:  # what is known so far is said
+        steps.captured = False
+        return f"; a graph fails: {short(error).splitlines()[-1]}"
+
+
+def timed(name: str, device: str, dtype: torch.dtype, scale: float, most: int) -> None:
+    """Time a case, its kernels launched one by one and, where its solver can, as a graph, and print what is found."""
+    clock = Clock(device)
+    with seeded(0):
+        case = CASES[name](device, dtype, scale)
+        held, steps = [case.solver.init(case.chains)], Steps(case.solver)
+
+        def eager() -> None:
+            held[0] = case.solver.step(held[0])[0]
+
+        def graph() -> None:
+            held[0] = steps(held[0])[0]
+
+        eager()
+        clock.wait()
+        with alone():
+            if clock.cuda:
+                torch.cuda.reset_peak_memory_stats()
+            floor = case.floor(dtype)
+            one_by_one, _ = clock.median(eager)
+            said = f"{name}: {one_by_one * 1e3:.3f} ms one by one, {one_by_one / floor:.1f} times the floor"
+            if steps.captured:
+                said += as_a_graph(steps, graph, clock, floor)
+            memory = f", peak {torch.cuda.max_memory_allocated() / 1e6:.0f} MB" if clock.cuda else ""
+            number, busy, lines = launches(graph if steps.captured else eager, device, most)
     finite = all(bool(torch.isfinite(value).all()) for value in vars(held[0]).values())
-    print(f"{name}: {case.task}, {dtype}")
     print(
-        f"  {seconds * 1e3:.3f} ms a step (median of {number_of_steps}{', as a graph' if steps.captured else ''}); "
-        f"{number} launches, {busy * 1e3:.3f} ms busy{memory}; "
-        f"floor {floor * 1e3:.3f} ms, {seconds / floor:.1f} times it; finite {finite}; built in {built:.1f} s, "
-        f"first {PATIENCE + 2} steps {first:.1f} s"
+        f"{said}; floor {floor * 1e3:.3f} ms; {number} launches, {busy * 1e3:.3f} ms busy{memory}; {case.task}, {dtype}"
+        f"{'' if finite else '; NOT FINITE'}"
     )
     for line in lines:
         print(f"    {line}")
@@ -433,13 +446,14 @@ def difference(one: Any, other: Any) -> float:
 
 
 def check(name: str, device: str) -> None:
-    """Hold the kernels of a model to their oracle, in both precisions."""
-    if name == "poisson":
-        for dtype in (torch.float64, torch.float32):
-            for K in (3, 50):
-                with seeded(0):
-                    for what, errors in allotment(device, dtype, 2000, K):
-                        print(f"  {'ok' if abs(errors) < 4.5 else 'BAD'} poisson {what}, K={K}, {dtype}: {errors:.1f}")
+    """Hold the kernels of a model to their oracle, in both precisions: a line for all, and one for each that is bad."""
+    good, bad, worst = 0, [], {torch.float64: 0.0, torch.float32: 0.0}
+    for dtype in (torch.float64, torch.float32) if name == "poisson" else ():
+        for K in (3, 50):
+            with seeded(0):
+                for what, errors in allotment(device, dtype, 2000, K):
+                    good += abs(errors) < 4.5
+                    bad += [] if abs(errors) < 4.5 else [f"{what}, K={K}, {dtype}: {errors:.1f} standard errors"]
     for dtype, most in ((torch.float64, 1e-11), (torch.float32, 2e-4)):
         with seeded(0):
             for what, function in CHECKS[name](device, dtype):
@@ -449,10 +463,16 @@ def check(name: str, device: str) -> None:
                     with switched(True):
                         first, again = function(), function()
                     gap, same = difference(first, oracle), difference(again, first) == 0.0
-                    verdict = "ok" if gap < most and same else "BAD"
-                    print(f"  {verdict} {name} {what}, {dtype}: {gap:.1e}{'' if same else ', not the same twice'}")
+                    worst[dtype] = max(worst[dtype], gap)
+                    good += gap < most and same
+                    told = f"{what}, {dtype}: {gap:.1e}{'' if same else ', not the same twice'}"
+                    bad += [] if gap < most and same else [told]
                 except Exception as error:  # the others go on
-                    print(f"  BAD {name} {what}, {dtype}: {short(error)}")
+                    bad.append(f"{what}, {dtype}: {short(error)}")
+    gaps = ", ".join(f"{gap:.1e} in {str(dtype).removeprefix('torch.')}" for dtype, gap in worst.items())
+    print(f"{name}: {good} good, {len(bad)} BAD; largest difference {gaps}")
+    for each in bad:
+        print(f"    BAD {each}")
 
 
 def short(error: Exception) -> str:
@@ -468,46 +488,46 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
     parser.add_argument("--check", action="store_true", help="compare kernels with the code beside them")
     parser.add_argument("--off", action="store_true", help="time the PyTorch code alone")
-    parser.add_argument("--eager", action="store_true", help="launch kernels one by one, as no graph")
     parser.add_argument("--scale", type=float, default=1.0, help="of the data, 1 for the sizes of the table")
-    parser.add_argument("--top", type=int, default=14, help="lines of each profile")
+    parser.add_argument("--top", type=int, default=0, help="lines of each profile, after all else")
     given = parser.parse_args()
     dtype = getattr(torch, given.dtype)
-    logging.basicConfig(format="  %(message)s")
+    logging.basicConfig(format="    %(message)s")
     logging.getLogger("pyrozoo").setLevel(logging.INFO)  # why steps are no graph, or kernels do not run
-    if given.device.startswith("cuda"):
-        print(torch.cuda.get_device_name(), "with torch", torch.__version__)
     named = given.cases or list(CHECKS if given.check else CASES)
     if len(named) > 1 and given.device.startswith("cuda"):
         apart(named, [each for each in sys.argv[1:] if each not in given.cases])
         return
     for name in named:
-        with alone():
-            started = time.perf_counter()
-            try:
-                if given.check:
-                    check(name, given.device)
-                else:
-                    with switched(not given.off):
-                        timed(name, given.device, dtype, given.scale, given.top, not given.eager)
-            except Exception as error:  # the others go on
-                print(f"{name}: {short(error)}")
-            print(f"  ({name} took {time.perf_counter() - started:.1f} s)", flush=True)
+        started = time.perf_counter()
+        try:
+            if given.check:
+                check(name, given.device)
+            else:
+                with switched(not given.off):
+                    timed(name, given.device, dtype, given.scale, given.top)
+        except Exception as error:  # the others go on
+            print(f"{name}: failed\n    {short(error)}")
+        print(f"    ({name} took {time.perf_counter() - started:.1f} s)", flush=True)
 
 
 TURN = "PYROZOO_TURN"
-"""The environment variable that names a file which processes that time something lock in turn."""
+"""The environment variable that names a folder in which processes say that they are ready, and take turns."""
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Wait until no other of the processes that were started together does what is to be timed."""
+    """Wait until all processes that were started together are ready, and no other does what is to be timed."""
     if TURN not in os.environ:
         yield
         return
     import fcntl
 
-    with Path(os.environ[TURN]).open("a") as file:
+    folder = Path(os.environ[TURN])
+    (folder / f"ready {os.getpid()}").touch()
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+    with (folder / "turn").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -517,17 +537,24 @@ def apart(names: list[str], options: list[str]) -> None:
 
     All start at once, as starting takes longest; cases that are timed then take turns, checks do not.
     """
+    print(torch.cuda.get_device_name(), "with torch", torch.__version__, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         outputs = {name: Path(folder) / name for name in names}
-        given = os.environ if "--check" in options else {**os.environ, TURN: str(Path(folder) / "turn")}
-        processes = {}
+        given = os.environ if "--check" in options else {**os.environ, TURN: folder}
+        processes = []
         for name, path in outputs.items():
             command = [sys.executable, "-m", "benchmarks.cuda", name, *options]
             with path.open("w") as file:
-                processes[name] = subprocess.Popen(command, env=given, stdout=file, stderr=subprocess.STDOUT)
-        for name, process in processes.items():
+                processes.append(subprocess.Popen(command, env=given, stdout=file, stderr=subprocess.STDOUT))
+        while any(p.poll() is None and not (Path(folder) / f"ready {p.pid}").exists() for p in processes):
+            time.sleep(0.1)
+        (Path(folder) / "go").touch()
+        details = []
+        for process, path in zip(processes, outputs.values(), strict=True):
             process.wait()
-            print(outputs[name].read_text(), end="", flush=True)
+            for line in path.read_text().splitlines():
+                (details.append if line.startswith(" ") else print)(line)
+        print("\n".join(details), flush=True)
 
 
 if __name__ == "__main__":
