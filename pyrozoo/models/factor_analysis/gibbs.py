@@ -359,8 +359,11 @@ class _Filler:
         D = len(self.layout.offset)
         if not len(self.cell):
             return observed.expand(len(cells), -1).to(cells)
-        each = [torch.bincount(self.column, weights=values.double(), minlength=D) for values in cells]
-        return (torch.stack(each) + observed).to(cells)
+        if cells.device.type == "cpu":
+            each = torch.stack([torch.bincount(self.column, weights=row.double(), minlength=D) for row in cells])
+        else:  # where counting would wait for the host
+            each = cells.new_zeros(len(cells), D, dtype=torch.float64).index_add(1, self.column, cells.double())
+        return (each + observed).to(cells)
 
     def squares(self) -> Float[Tensor, "C D"]:
         """Return the sum of squares of every filled column."""
