@@ -24,6 +24,12 @@ PATIENCE = 5
 """Steps with as many restarts before a graph is captured, which takes as long as some: those that are done leave.
 Chains of a sampler stay, and their draws must not depend on where a run was resumed: they do not wait."""
 
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-7}
+"""How far, relatively, numbers of a graph and of the step that it was made from may be apart."""
+
+STRAY = 0.01
+"""Share of numbers that may be further apart: draws that rounding decides otherwise, and what follows from them."""
+
 
 class Steps:
     """The steps of a solver: on CUDA as a graph, where the solver says that they can be (``Solver.graph``).
@@ -52,11 +58,32 @@ class Steps:
                 return self.solver.step(state)
             try:
                 self._graph = _Graph(self.solver.step, state)
+                _hold(self._graph, self.solver.step, state)
             except Untraceable as error:
                 log.info("steps are no graph: %s", error)
                 self.captured = False
                 return self.solver.step(state)
         return self._graph(state)
+
+
+def _hold(graph: Callable[[Any], tuple[Any, Info]], step: Callable[[Any], tuple[Any, Info]], state: Any) -> None:
+    """Hold a graph to the step that it was made from, at one state and with the same random numbers.
+
+    Sums in another order may decide a few of many draws otherwise: ``STRAY`` is how many.
+
+    Raises:
+        Untraceable: It computes something else.
+    """
+    results = []
+    for each in (step, graph):
+        with undisturbed():
+            new, info = each(state)
+        results.append([info.objective, *leaves(new)])
+    for expected, found in zip(*results, strict=True):
+        near = TOLERANCE[torch.float64 if expected.dtype == torch.float64 else torch.float32]
+        away = ~torch.isclose(found.double(), expected.double(), rtol=near, atol=near, equal_nan=True)
+        if found.shape != expected.shape or float(away.double().mean()) > STRAY:
+            raise Untraceable("the graph computes something else")
 
 
 class _Graph:

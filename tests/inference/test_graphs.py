@@ -103,6 +103,20 @@ def test_restarts_that_leave_have_a_graph_of_their_own_after_some_steps(captured
     assert float(state.x) == 2.0 ** (40 - 2 * PATIENCE - 4)
 
 
+def test_a_graph_that_computes_something_else_is_not_used(captured, monkeypatch):
+    """What the host decides anew at every step stands still in a graph."""
+    step, counts = steps(), iter(range(100))
+
+    def moving(state):
+        assert holds(torch.tensor(True))
+        return State(state.x + next(counts)), Info(state.x.sum(-1))
+
+    monkeypatch.setattr(step.solver, "step", moving)
+    new, _ = step(State(torch.tensor([[1.0]])))
+    assert not step.captured
+    assert float(new.x) == 1 + next(counts) - 1
+
+
 def test_what_cannot_be_captured_is_stepped(monkeypatch):
     def capture(_):
         raise Untraceable("it waits")
