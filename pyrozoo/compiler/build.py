@@ -14,9 +14,10 @@ from pathlib import Path
 from pyrozoo.core.paths import replacing
 
 # Processors that are not alike round otherwise: one that all of them know makes hosts alike (docs/scale.md).
+MARCH = os.environ.get("PYROZOO_MARCH", "native")
 FLAGS = [
-    "-std=gnu11", "-shared", "-fPIC", f"-march={os.environ.get('PYROZOO_MARCH', 'native')}", "-fno-math-errno", "-fno-trapping-math",
-    "-fopenmp-simd", "-pthread", "-Werror=incompatible-pointer-types",
+    "-std=gnu11", "-shared", "-fPIC", f"-march={MARCH}", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd",
+    "-pthread", "-Werror=incompatible-pointer-types",
 ]  # fmt: skip
 # Where the C library has vector mathematics, loops call it; elsewhere the plain functions do.
 VARIANTS = (["-O3", "-DZOO_VECTOR_MATH", "-lmvec", "-lm"], ["-O3", "-lm"])

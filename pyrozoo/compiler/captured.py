@@ -62,6 +62,8 @@ def capture(compute: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     graph = torch.cuda.CUDAGraph()
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    before = generator.clone_state()
     try:
         with torch.cuda.stream(stream):
             host = rehearse(compute)
@@ -69,6 +71,7 @@ def capture(compute: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
         with torch.cuda.graph(graph), host.again():
             result = compute()
     except RuntimeError as error:
+        generator.graphsafe_set_state(before)  # it would wait for the end of a capture that never comes
         raise Untraceable(f"it cannot be captured ({str(error).splitlines()[0]})") from None
 
     def replay(kept: Host = host) -> None:  # what the host has made is read by the graph

@@ -1,13 +1,16 @@
 """Steps as graphs: what is copied, when one is captured, and what happens when an assumption fails."""
 
+import contextlib
 from dataclasses import dataclass
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pyrozoo.compiler import captured as captured_module
 from pyrozoo.compiler.tape import Untraceable
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Info
@@ -182,3 +185,23 @@ def test_graphs_step_as_the_solver_does_on_a_card(model, method):
     assert step.captured
     assert step._graph is not None
     torch.testing.assert_close(*objectives, rtol=1e-9, atol=1e-9)
+
+
+def test_a_capture_that_fails_leaves_random_numbers_as_they_were(monkeypatch):
+    """Of CUDA what is asked, without a card."""
+    state, kept = object(), []
+    generator = SimpleNamespace(clone_state=lambda: state, graphsafe_set_state=kept.append)
+
+    @contextlib.contextmanager
+    def graph(_):
+        yield
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    fake = {"Stream": MagicMock, "current_stream": MagicMock(), "current_device": lambda: 0, "CUDAGraph": MagicMock}
+    fake |= {"default_generators": [generator], "stream": lambda _: contextlib.nullcontext(), "graph": graph}
+    for name, value in fake.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(captured_module, "waiting_refused", contextlib.nullcontext)
+    with pytest.raises(Untraceable, match="not permitted when stream is capturing"):
+        captured_module.capture(lambda: torch.zeros(2) + 1)
+    assert kept == [state]
