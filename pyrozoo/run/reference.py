@@ -20,7 +20,7 @@ from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import Thresholds, verdict
 from pyrozoo.run.names import stored_class
-from pyrozoo.run.source import read
+from pyrozoo.run.source import depends_on, read
 from pyrozoo.store.groups import Groups
 from pyrozoo.store.origin import Origin
 from pyrozoo.store.run_directory import read_run
@@ -56,7 +56,7 @@ def _again(directory: Path, data: Any, model: Model, config: Mapping[str, Any], 
         large = f"was given its data in Python, which are too large to be stored: load({str(directory)!r}, data=...)"
         raise SettingError(f"{directory} {large} gives them again")
     dtype = plain["dtype"] or "float64"  # which a run says itself, once it has begun
-    key = json.dumps([origin.text, config["data"], dtype, type(model).__qualname__, model.values()], default=str)
+    key = json.dumps([origin.text, config["data"], dtype, depends_on(plain["data"], model)], default=str)
     known = _SHARED.get(key) if data is None else None
     if known is None:
         known = read(settings, model, given=data, dtype=dtype).storable().to("cpu", getattr(torch, dtype))

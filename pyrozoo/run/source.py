@@ -161,6 +161,15 @@ def _generator(model: Model, truth: Mapping[str, Any] | None) -> Model:
         raise SettingError(str(error).replace("model.", "data.truth.", 1)) from None
 
 
+def depends_on(settings: Mapping[str, Any], model: Model) -> list[Any]:
+    """Return what of a model the data depend on that settings describe: its class, and of simulated ones their truth.
+
+    So fits of one model with several K share what they were fitted to.
+    """
+    known = [type(model).__module__, type(model).__qualname__]
+    return [*known, _generator(model, settings.get("truth")).values()] if settings["source"] == "simulated" else known
+
+
 def usual_values(model: Model) -> dict[str, Any]:
     """Return the defaults of a model's fields, of those without one its own values."""
     return {f.name: getattr(model, f.name) if f.default is MISSING else f.default for f in fields(model)}

@@ -100,3 +100,17 @@ def test_what_was_given_beside_a_file_is_stored_with_it(table, tmp_path):
     (tmp_path / "own.csv").unlink()
     assert pyrozoo.load(kept(fit, tmp_path / "run")).data.test.same(fit.data.test)
     assert Origin.read(tmp_path / "run") is None
+
+
+def test_fits_of_a_model_of_several_sizes_share_what_they_were_fitted_to(tmp_path):
+    np.savetxt(tmp_path / "counts.csv", np.random.default_rng(0).poisson(2.0, (12, 3)), fmt="%d", delimiter=",")
+    fitted = []
+    for number, changes in enumerate(({"num_components": 2}, {"num_components": 3}, {"holdout": 0.2})):
+        fit = pyrozoo.fit(
+            "zip_mixture", "em", data=tmp_path / "counts.csv", header=False, restarts=1, max_iterations=2,
+            progress=False, **changes,
+        )  # fmt: skip
+        fitted.append(pyrozoo.load(fit.save(tmp_path / str(number), report="none")).data)
+    assert fitted[0] is fitted[1]
+    assert fitted[2] is not fitted[0]
+    assert fitted[2].hidden is not None
