@@ -68,6 +68,7 @@ def _restarts(fit: Fit) -> Picture:
     bins = min(30, max(5, len(gaps) // 4))
     axes.hist(gaps, bins=bins, range=(0, max(float(gaps.max()), ALIKE)), color="C0")  # below ALIKE is no difference
     axes.set(xlabel="below the best restart", ylabel="restarts", title=f"Where {len(gaps)} restarts ended")
+    axes.yaxis.get_major_locator().set_params(integer=True)
     return Picture("restarts", _reached(int((gaps < ALIKE).sum()), len(gaps)), figure)
 
 
