@@ -2,6 +2,7 @@
 
 ``python -m benchmarks.cuda_nuts [TASK ROWS ...]`` prints, for every task and number of rows, seconds with and without
 compiling and effective samples a second of the worst quantity. ``PYROZOO_NUMPYRO`` names the Python that has NumPyro.
+``--gradients TASK ROWS ...`` prints how long one gradient takes instead, alone and while all chains ask for theirs.
 """
 
 from __future__ import annotations
@@ -11,21 +12,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyro
 import torch
 
 from benchmarks.nuts import CHAINS, GROUPS, PROGRAMS, Arrays, zip_mixture_by_hand, zoo
 from pyrozoo import nuts
+from pyrozoo.compiler.captured import CapturedDensity
+from pyrozoo.compiler.density import CompiledDensity
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.devices import called
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
+from pyrozoo.math.branches import without_branches
 from pyrozoo.math.mixing import ess
+from pyrozoo.program.density import ProgramDensity
 
 ITERATIONS = 300
+SHORTEST = 0.05
+"""Seconds that are long enough to be timed."""
+
 USUAL = ("zip_mixture", "1000", "zip_mixture", "50000", "hierarchy", "1000", "hierarchy", "100000")
 MOST_ON_THE_CPU = 5000
 """Rows above which the CPU is left out: it would take minutes."""
@@ -76,8 +86,50 @@ def theirs(task: str, data: Arrays, python: str) -> tuple[list[float], Arrays, s
     return arrays.pop("seconds").tolist(), arrays, f"NumPyro {arrays.pop('version')}"
 
 
+def gradients(task: str, data: Arrays, device: str) -> tuple[float, float]:
+    """Return microseconds of a gradient, alone and for each of all chains that ask at once (compiled: on a core each)."""
+    args = [torch.from_numpy(value).to(device) for value in data.values()]
+    space = ProgramDensity(PROGRAMS[task], args, None, zip_mixture_by_hand if task == "zip_mixture" else None)
+    at = torch.zeros(space.size, dtype=torch.float64)
+    with without_branches(), pyro.validation_enabled(False):
+        density = (CompiledDensity if device == "cpu" else CapturedDensity)(space, at.to(device))
+
+    def some(number: int) -> None:
+        for _ in range(number):
+            density(at)
+
+    number = 1
+    while True:  # until it lasts long enough to be timed
+        started = time.perf_counter()
+        some(number)
+        if (alone := time.perf_counter() - started) > SHORTEST:
+            break
+        number *= 4
+    if device == "cpu":
+        return alone / number * 1e6, alone / number * 1e6
+    with ThreadPoolExecutor(CHAINS) as pool:
+        started = time.perf_counter()
+        list(pool.map(some, [number] * CHAINS))
+        together = time.perf_counter() - started
+    return alone / number * 1e6, together / number * 1e6
+
+
+def print_gradients(asked: list[str]) -> None:
+    """Print a line per task and number of rows."""
+    for task, rows in zip(asked[::2], asked[1::2], strict=True):
+        data = data_of(task, int(rows))
+        numbers = sum(value.size for value in data.values())
+        said = []
+        for device in ("cpu", "cuda"):
+            alone, together = gradients(task, data, device)
+            said.append(f"{device} {alone:.0f} us alone, {together:.0f} us where {CHAINS} chains ask")
+        print(f"{task}, {rows} rows, {numbers} numbers: {'; '.join(said)}", flush=True)
+
+
 def main() -> None:
     """Print a line per task and way."""
+    if sys.argv[1:2] == ["--gradients"]:
+        return print_gradients(sys.argv[2:])
     asked = sys.argv[1:] or USUAL
     print(called(torch.device("cuda")), f"{CHAINS} chains of {ITERATIONS} + {ITERATIONS}", flush=True)
     for task, rows in zip(asked[::2], asked[1::2], strict=True):
