@@ -87,7 +87,7 @@ def theirs(task: str, data: Arrays, python: str) -> tuple[list[float], Arrays, s
 
 
 def gradients(task: str, data: Arrays, device: str) -> tuple[float, float]:
-    """Return microseconds of a gradient, alone and for each of all chains that ask at once (compiled: on a core each)."""
+    """Return microseconds of a gradient, alone and of all chains at once (a core each where compiled)."""
     args = [torch.from_numpy(value).to(device) for value in data.values()]
     space = ProgramDensity(PROGRAMS[task], args, None, zip_mixture_by_hand if task == "zip_mixture" else None)
     at = torch.zeros(space.size, dtype=torch.float64)
