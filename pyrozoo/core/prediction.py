@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ class Prediction:
         log_density: Log predictive density of the true value, averaged over draws inside the log.
         pit: Randomised probability integral transform of the true value: uniform when the predictive is calibrated,
             also for discrete data (Czado, Gneiting and Held 2009, Biometrics 65).
+        weight: How many observations each entry stands for, such as the hidden tokens of a word, whose log density is
+            that of one of them; None: one.
     """
 
     mean: Tensor
@@ -29,16 +31,31 @@ class Prediction:
     upper: Tensor
     log_density: Tensor
     pit: Tensor
+    weight: Tensor | None = field(default=None, kw_only=True)
+
+    @property
+    def scores(self) -> Tensor:
+        """Return log densities times how much each entry counts: their mean is that over observations, [entry]."""
+        if self.weight is None:
+            return self.log_density
+        return self.log_density * (self.weight / self.weight.mean())
 
     @classmethod
     def joined(cls, parts: Iterable[Prediction], like: Tensor) -> Prediction:
         """Return predictions of blocks of entries as one; of no entry at all where there is no block."""
-        each = [[getattr(part, field.name) for field in fields(Prediction)] for part in parts]
-        return Prediction(*(torch.cat(part) for part in zip(*each, strict=True)) if each else [like.new_zeros(0)] * 5)
+        each = [part._tensors for part in parts]
+        if not each:
+            return Prediction(*[like.new_zeros(0)] * 5)
+        return Prediction(**{name: torch.cat([part[name] for part in each]) for name in each[0]})
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        known = {each.name: getattr(self, each.name) for each in fields(Prediction)}
+        return {name: value for name, value in known.items() if value is not None}
 
     def at(self, index: Tensor) -> Prediction:
         """Return the prediction of some entries, in an order."""
-        return Prediction(*(getattr(self, field.name)[index] for field in fields(Prediction)))
+        return Prediction(**{name: value[index] for name, value in self._tensors.items()})
 
     def rmse(self, truth: Tensor) -> float:
         """Return the root mean squared error of the means."""

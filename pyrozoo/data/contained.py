@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from pyrozoo.data.documents import Documents
 from pyrozoo.data.grid import Grid
 from pyrozoo.data.kinds import Kind
 from pyrozoo.data.ratings import Ratings
@@ -18,7 +19,8 @@ from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Repeated, Triplets
 
 CONTAINERS: dict[str, Any] = {
-    "table": Table, "survey": Survey, "triplets": Triplets, "ratings": Ratings, "picture": Grid,
+    "table": Table, "survey": Survey, "triplets": Triplets, "ratings": Ratings, "documents": Documents,
+    "picture": Grid,
 }  # fmt: skip
 """What a file is called -> the container that it becomes."""
 

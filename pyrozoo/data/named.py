@@ -22,6 +22,7 @@ from pyrozoo.core.errors import DataError, SettingError, first_line
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.contained import contained
 from pyrozoo.data.container import Data, Hidden, labels
+from pyrozoo.data.documents import Documents
 from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.data.images import image_table
 from pyrozoo.data.ratings import Ratings
@@ -225,5 +226,11 @@ def votes(path: Path) -> Survey:
     return replace(survey, column_labels=["party", *BILLS], levels=levels, name="votes")
 
 
-_KNOWN = (zip_mixture_course, mnist, digits, lastfm, jester, label_image, pattern, election, votes)
+def documents_npz(path: Path) -> Documents:
+    """Parse documents in compressed rows: start, word, count, vocabulary, and whatever else has a value for each."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return Documents.of_arrays({name: arrays[name] for name in arrays.files}, path.stem)
+
+
+_KNOWN = (documents_npz, zip_mixture_course, mnist, digits, lastfm, jester, label_image, pattern, election, votes)
 PARSERS: dict[str, Callable[..., Data]] = {parser.__name__: parser for parser in _KNOWN}

@@ -89,7 +89,7 @@ def _difference(best: Fit, other: Fit, measure: str) -> tuple[float, float]:
     """Return by how much one fit is ahead of another, and the standard error of that."""
     pairs = None
     if measure == "holdout_elpd":
-        pairs = [fit.held_out[0].log_density.double().cpu().numpy() for fit in (best, other)]
+        pairs = [fit.held_out[0].scores.double().cpu().numpy() for fit in (best, other)]
     elif measure == "loo_elpd":
         pairs = [loo_by_unit(fit)[0] for fit in (best, other)]
     if pairs is not None:

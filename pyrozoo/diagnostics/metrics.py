@@ -87,7 +87,8 @@ def held_out(fit: Fit) -> Metrics:
 def holdout(prediction: Prediction, hidden: Any) -> Metrics:
     """Return the yardstick across methods and models on held-out entries.
 
-    ``holdout_elpd`` is the mean log predictive density per entry; ``holdout_coverage_90`` the share of entries whose
+    ``holdout_elpd`` is the mean log predictive density per entry, or per observation where entries stand for several;
+    ``holdout_coverage_90`` the share of entries whose
     randomised probability integral transform lies in [0.05, 0.95], 90% when calibrated, for counts too, and left out
     when entries were hidden because of their value;
     ``holdout_impossible`` the number of entries to which the fit gives probability 0 (then there is no elpd).
@@ -95,7 +96,7 @@ def holdout(prediction: Prediction, hidden: Any) -> Metrics:
     truth = hidden.values
     result: Metrics = {
         "holdout_impossible": int(torch.isneginf(prediction.log_density).sum()),
-        "holdout_elpd": prediction.log_density.mean().item(),
+        "holdout_elpd": prediction.scores.mean().item(),
         "holdout_rmse": (prediction.mean - truth).square().mean().sqrt().item(),
     }
     if hidden.at_random:

@@ -24,11 +24,12 @@ from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.survey import Survey
 from pyrozoo.math import newton
 from pyrozoo.models.categorical_fa import beta_prior, exact, laplace_em, likelihood, mc_em, vem
-from pyrozoo.models.categorical_fa.distributions import Answers, CovarianceTransform, InverseWishart
+from pyrozoo.models.categorical_fa.distributions import Answers
 from pyrozoo.models.categorical_fa.maximisation import Points, _Regression, log_prior
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.queries import answer_probabilities
 from pyrozoo.models.categorical_fa.synthesis import synthesize
+from pyrozoo.program.inverse_wishart import CovarianceTransform, InverseWishart
 from tests.case import Case, Oracle, refused
 
 NAN = float("nan")

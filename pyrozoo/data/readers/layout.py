@@ -126,6 +126,7 @@ KINDS: dict[str, Wanted] = {
     "survey": Wanted("categories"),
     "triplets": Wanted(listed=True, zeros=True),
     "ratings": Wanted(listed=True),
+    "documents": Wanted("counts", listed=True, zeros=True),
     "picture": Wanted("labels"),
 }
 """What a file is called -> what is wanted of it."""

@@ -13,10 +13,10 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from pyrozoo.data.survey import Survey
-from pyrozoo.models.categorical_fa.distributions import CovarianceTransform
 from pyrozoo.models.categorical_fa.laplace_em import Solver
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.posterior import Posterior
+from pyrozoo.program.inverse_wishart import CovarianceTransform
 
 STEPS, SCALE = 3, 0.1
 """Laplace EM iterations before the first gradient; standard deviation of the global sites at the start."""

@@ -17,11 +17,11 @@ from torch import Tensor
 from pyrozoo.contracts.solver import PointSolver
 from pyrozoo.core.draws import Values
 from pyrozoo.math.newton import Evaluated, maximise
-from pyrozoo.models.categorical_fa.distributions import InverseWishart
 from pyrozoo.models.categorical_fa.layout import LARGEST, SMALLEST, Block, Layout, Parameters
 from pyrozoo.models.categorical_fa.likelihood import moments
 from pyrozoo.models.categorical_fa.model import CategoricalFA
 from pyrozoo.models.categorical_fa.posterior import Posterior
+from pyrozoo.program.inverse_wishart import InverseWishart
 
 STEPS, ROUNDS = 1, 3
 """Newton steps of an M-step: the next E-step moves its goal anyway (Lange 1995, J. R. Stat. Soc. B 57). Rounds of mean

@@ -20,9 +20,10 @@ from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.settings import one_of, positive, whole
 from pyrozoo.data.survey import Survey
 from pyrozoo.math.alignment import log_orbit
-from pyrozoo.models.categorical_fa.distributions import Answers, InverseWishart, Rows
+from pyrozoo.models.categorical_fa.distributions import Answers, Rows
 from pyrozoo.models.categorical_fa.layout import Layout
 from pyrozoo.models.categorical_fa.likelihood import pointwise
+from pyrozoo.program.inverse_wishart import InverseWishart
 
 GRID_REACH, GRID_POINTS = 8.0, 401
 """Reach of the program's own grid in standard deviations of the prior, and its points."""

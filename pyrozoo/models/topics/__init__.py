@@ -1,0 +1,4 @@
+"""Topic models: documents as mixtures of topics, which are distributions over words (LDA; with correlations, CTM)."""
+
+DATA = "simulated_documents"
+CELLS = "counts"
