@@ -409,6 +409,11 @@ def table_checks(device: str, dtype: torch.dtype) -> Iterator[tuple[str, Callabl
         matrix = root @ root.mT * torch.logspace(0, 3, n, device=device, dtype=dtype)
         matrix = matrix + matrix.mT + 4e3 * n * torch.eye(n, device=device, dtype=dtype)
         yield f"eigenvectors of {C} x {n} x {n}", partial(spectrum, matrix)
+        if n == 8:
+            turned = torch.linalg.qr(matrix)[0]
+            for what, sizes in (("equal", 1 + 1e-11 * torch.arange(n)), ("far apart", 10.0 ** -torch.arange(n))):
+                awkward = turned @ (sizes.to(matrix).unsqueeze(-1) * turned.mT)
+                yield f"eigenvectors of values that are {what}", partial(spectrum, (awkward + awkward.mT) / 2)
         near = torch.eye(n, device=device, dtype=dtype) * 1.5 + 0.1 * torch.randn_like(matrix) / n**0.5
         yield f"roots of {C} x {n} x {n}", partial(symmetric_root, near)
         factor, right = torch.linalg.cholesky(matrix), torch.randn(C, n, 3, device=device, dtype=dtype)

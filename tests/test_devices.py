@@ -41,7 +41,7 @@ SHORT = {
     "nuts": {"warmup": 3, "draws": 4, "chains": 2},
     "svi": {"max_steps": 6, "restarts": 1, "draws": 5},
 }
-RANKS = ("rhat_max", "rhat_max_raw", "ess_min", "ess_tail_min")
+RANKS = ("rhat_max", "rhat_max_raw", "rhat_max_invariants", "ess_min", "ess_tail_min")
 """Figures of ranks: of equal draws, which rounding makes unequal, they may be any."""
 ANSWERS = ("predict", "fill", "assign", "recommend")
 # A closed-form solver of points, of q or of beliefs and a sampler of every model; others are for the slow suite.
@@ -145,13 +145,12 @@ def test_closed_form_solvers_are_in_single_precision_on_a_card():
 def test_chains_ask_a_captured_density_through_python(monkeypatch):
     """What a card replays is computed anew here: the chains are those of the compiled density, up to rounding."""
 
-    def capture(compute):
-        result = compute()
-        return lambda: result.copy_(compute()), result
+    def replica(function, point):
+        return lambda vector: gradient_of(function, vector.detach().clone().to(point).requires_grad_(True))
 
     settings = {"warmup": 100, "draws": 20, "chains": 2, "backend": "nutpie"}
     compiled = short("zip_mixture", "nuts", **settings)
-    monkeypatch.setattr("pyrozoo.compiler.captured.capture", capture)
+    monkeypatch.setattr("pyrozoo.compiler.captured._Replica", replica)
     monkeypatch.setattr("pyrozoo.inference.nuts.CompiledDensity", CapturedDensity)
     captured = short("zip_mixture", "nuts", **settings)
     assert captured.metrics["backend"] == "nutpie"

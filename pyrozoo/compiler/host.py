@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from pyrozoo.compiler.segments import Groups, LookedUp
+
 MAKES = {torch.tensor, torch.as_tensor, torch.Tensor.new_tensor}
 MOVES = {torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.type_as}
 CUMULATIVE = {torch.cumprod, torch.Tensor.cumprod}
+SELECTS = {torch.index_select, torch.Tensor.index_select}
 
 
 class Host(TorchFunctionMode):
@@ -26,11 +29,12 @@ class Host(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.made: list[Tensor] = []
+        self._groups: dict[tuple[int, int], tuple[Tensor, Groups]] = {}
         self._place: int | None = None
 
     def first(self) -> Host:
         """Return this mode, which will note anew."""
-        self.made, self._place = [], None
+        self.made, self._groups, self._place = [], {}, None
         return self
 
     def again(self) -> Host:
@@ -42,6 +46,14 @@ class Host(TorchFunctionMode):
         kwargs = kwargs or {}
         if function in CUMULATIVE and args[0].requires_grad:
             return _CumulativeProduct.apply(args[0], kwargs["dim"] if "dim" in kwargs else args[1])
+        if asked := _looked_up(function, args, kwargs):
+            values, axis, index, rest = asked
+            groups = self._known(index, values.shape[axis])
+            if groups is not None:
+                found = LookedUp.apply(values, axis, index, groups)
+                for each in rest:
+                    found = found.select(axis + index.ndim, each)
+                return found
         made: Any = args[-1] if function is torch.Tensor.new_tensor else args[0] if args else None
         of_tensor = isinstance(made, Tensor)  # which the host moves, at most
         if function not in MAKES | MOVES or (of_tensor and (made.device.type != "cpu" or made.requires_grad)):
@@ -54,6 +66,16 @@ class Host(TorchFunctionMode):
             self.made.append(result.detach().clone())
         return result
 
+    def _known(self, index: Tensor, count: int) -> Groups | None:
+        """Return which numbers an index looks up together; None where that is not known, as it is made anew each time.
+
+        The index is held, so that no other can have its place.
+        """
+        key = id(index), count
+        if self._place is None and key not in self._groups and not bool((index < 0).any()):
+            self._groups[key] = index, Groups(index, count)
+        return self._groups[key][1] if key in self._groups else None
+
     @staticmethod
     def _asked(function: Any, args: Any, kwargs: Any) -> bool:
         """Return whether the result will be on a device."""
@@ -61,6 +83,32 @@ class Host(TorchFunctionMode):
         places = [each.device if isinstance(each, Tensor) else torch.device(each) for each in wanted]
         own = [args[0].device] if function is torch.Tensor.new_tensor and "device" not in kwargs else []
         return any(place.type != "cpu" for place in places + own)
+
+
+def _looked_up(function: Any, args: Any, kwargs: Any) -> tuple[Tensor, int, Tensor, tuple[int, ...]] | None:
+    """Return values that a derivative is wanted by, an axis, the index along it, and places on the axes behind it."""
+    if kwargs or not args or not isinstance(args[0], Tensor) or not args[0].requires_grad:
+        return None
+    if function in SELECTS:
+        axis, index, rest = args[1] % args[0].ndim, args[2], ()
+    elif function is torch.Tensor.__getitem__:
+        at: tuple[Any, ...] = args[1] if isinstance(args[1], tuple) else (args[1],)
+        axis = next(i for i, each in enumerate(at) if isinstance(each, Tensor)) if _plain(at) else len(at)
+        if axis == len(at) or any(each != slice(None) for each in at[:axis]):
+            return None
+        index, rest = at[axis], at[axis + 1 :]
+    else:
+        return None
+    fits = isinstance(index, Tensor) and index.dtype == torch.long and index.ndim > 0 and index.numel() > 0
+    if not fits or not all(type(each) is int for each in rest):
+        return None
+    return args[0], axis, index, tuple(rest)
+
+
+def _plain(at: tuple[Any, ...]) -> bool:
+    """Return whether an index is made of whole axes, whole numbers and one tensor."""
+    kinds = [each for each in at if isinstance(each, Tensor)]
+    return len(kinds) == 1 and all(isinstance(each, Tensor | slice | int) for each in at)
 
 
 class _CumulativeProduct(torch.autograd.Function):

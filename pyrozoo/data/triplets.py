@@ -81,6 +81,11 @@ class Triplets(Data):
         return self.values[:, 2].contiguous()
 
     @cached_property
+    def counts_by_column(self) -> Tensor:
+        """Return the same by column, then by row, [entry]."""
+        return self.counts[self.pattern.by_column]
+
+    @cached_property
     def largest(self) -> float:
         """Return the largest of them; 0 of none."""
         return float(self.counts.max()) if len(self.counts) else 0.0

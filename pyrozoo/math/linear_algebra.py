@@ -16,8 +16,8 @@ from pyrozoo.math.branches import holds, may_branch
 
 log = logging.getLogger(__name__)
 
-CUDA, MOST_IN_REGISTERS, MOST_SWEEPS = CudaKernels(__file__), 64, 14
-"""Rows of a matrix, and sweeps, up to which eigenvectors are found on CUDA by a kernel."""
+CUDA, MOST_IN_REGISTERS, MOST_SWEEPS, WARPS = CudaKernels(__file__), 64, 14, 8
+"""Rows of a matrix, and sweeps, up to which eigenvectors are found on CUDA by a kernel, and its warps."""
 
 PRODUCTS, ORTHOGONAL = 14, 1e-12
 """Steps to the root of a matrix, and how far from orthogonal, or from the identity, what they come to may be."""
@@ -87,10 +87,11 @@ def eigenvectors(matrix: Float[Tensor, "C n n"]) -> tuple[Float[Tensor, "C n"], 
     size = matrix.shape[-1]
     if size <= MOST_IN_REGISTERS and matrix.dtype == torch.float64 and CUDA.serve(matrix):
         matrix, vectors = matrix.contiguous(), torch.empty_like(matrix.contiguous())
-        values, away = matrix.new_empty(len(matrix), size), matrix.new_empty(len(matrix))
+        values = matrix.new_empty(len(matrix), size)
         width = power_of_two(size)
-        CUDA("jacobi", (len(matrix),), matrix, vectors, values, away, size, MOST_SWEEPS, WIDTH=width, num_warps=8)
-        if holds((away < ORTHOGONAL).all()):
+        CUDA("jacobi", (len(matrix),), matrix, vectors, values, size, MOST_SWEEPS, WIDTH=width, num_warps=WARPS)
+        eye = torch.eye(size, dtype=matrix.dtype, device=matrix.device)
+        if holds(((vectors.mT @ vectors - eye).abs() < ORTHOGONAL).all()):
             values, order = values.sort(-1)
             return values, vectors.gather(-1, order.unsqueeze(-2).expand_as(vectors))
     return torch.linalg.eigh(matrix)
@@ -132,6 +133,14 @@ def cholesky_solved(right: Float[Tensor, "*batch n m"], factor: Float[Tensor, "*
         return torch.cholesky_solve(right, factor)
     half = torch.linalg.solve_triangular(factor, right, upper=False)
     return torch.linalg.solve_triangular(factor.mT, half, upper=True)
+
+
+def inverted(matrix: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch n n"]:
+    """Return inverses of symmetric positive definite matrices; on CUDA by what does not wait for the host."""
+    if matrix.device.type != "cuda":
+        return torch.linalg.inv(matrix)
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    return cholesky_solved(eye.expand_as(matrix), torch.linalg.cholesky_ex(matrix)[0])
 
 
 def lower_factor(matrix: Float[Tensor, "*batch d d"]) -> Float[Tensor, "*batch d d"]:

@@ -40,14 +40,24 @@ def allot(
     return parts[..., :K], level.squeeze(-1)
 
 
+def cumulated(values: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch K"]:
+    """Return cumulative sums over the last axis.
+
+    A card adds up a short axis slowly where its numbers lie side by side, and all others at once where they do not.
+    """
+    if values.device.type != "cuda":
+        return values.cumsum(-1)
+    return values.movedim(-1, 0).contiguous().cumsum(0).movedim(0, -1)
+
+
 def choose(prob: Float[Tensor, "*batch K"]) -> Int[Tensor, "*batch"]:
     """Draw one of K for each, by inverting cumulative sums, from torch's global generator: one uniform each, not K."""
     # Batches that are views of one, of stride 0, have one cumulative sum.
-    cumulative = (prob if prob.stride(0) else prob[:1]).cumsum(-1)
+    cumulative = cumulated(prob if prob.stride(0) else prob[:1])
     uniform = torch.rand(prob.shape[:-1], dtype=prob.dtype, device=prob.device)
     # Scaled by the total, so that rounding cannot choose one beyond the last.
     scaled = uniform * cumulative[..., -1]
-    if prob.shape[-1] > FEW:
+    if prob.shape[-1] > FEW or prob.device.type == "cuda":
         return (cumulative[..., :-1] <= scaled.unsqueeze(-1)).sum(-1)
     chosen = torch.zeros_like(scaled, dtype=torch.long)
     for k in range(prob.shape[-1] - 1):

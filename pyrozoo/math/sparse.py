@@ -19,6 +19,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from pyrozoo.compiler.cuda import CudaKernels, power_of_two
+
+CUDA = CudaKernels(__file__)
+
+PRODUCTS, WARPS = 2**11, 2
+"""Products that a program on CUDA holds, and its warps."""
+
 SMALL = 2**12
 """Cells times K up to which values are gathered, all matrices of the batch at once."""
 
@@ -72,8 +79,8 @@ class Pattern:
         return Pattern.of(self.columns[self.by_column], self.rows[self.by_column], self.width, self.height)
 
     @cached_property
-    def chunks(self) -> tuple[Int[Tensor, chunk], Int[Tensor, chunk], Int[Tensor, ends]]:
-        """Return where chunks of rows begin and end among the cells, and the first chunk of each row, and their end.
+    def chunks(self) -> tuple[Int[Tensor, chunk], Int[Tensor, chunk], Int[Tensor, chunk], Int[Tensor, ends]]:
+        """Return where chunks of rows begin and end among the cells, their rows, and the first chunk of each row.
 
         Rows are cut so that work on long ones can be shared; an empty one has no chunk.
         """
@@ -83,7 +90,7 @@ class Pattern:
         row = torch.repeat_interleave(torch.arange(self.height, device=counts.device), counts)
         within = torch.arange(len(row), device=row.device) - firsts[row]
         begin = self.starts[row] + within * CHUNK
-        return begin, torch.minimum(begin + CHUNK, self.starts[row + 1]), firsts
+        return begin, torch.minimum(begin + CHUNK, self.starts[row + 1]), row, firsts
 
     def sampled(self, left: Float[Tensor, "*b N K"], right: Float[Tensor, "*b M K"]) -> Float[Tensor, "*b cell"]:
         """Return the cells of left right^T."""
@@ -100,6 +107,33 @@ class Pattern:
     ) -> Float[Tensor, "*b M K"]:
         """Return V^T left, V holding the values on the cells."""
         return self.transposed.times(values.index_select(-1, self.by_column), left)
+
+    def shared(
+        self, values: Float[Tensor, cell], left: Float[Tensor, "C N K"], right: Float[Tensor, "C M K"],
+        by_column: Float[Tensor, cell] | None = None,
+    ) -> tuple[Float[Tensor, "C N K"], Float[Tensor, "C _ K"], Float[Tensor, C], Float[Tensor, ""]]:  # fmt: skip
+        """Return A * (V B) and B * (V^T A), V being the values over the cells of A B^T.
+
+        Args:
+            values: Of each cell.
+            left: A.
+            right: B.
+            by_column: The values in the order ``by_column``; without them the second result has no column.
+
+        Returns:
+            Both; the sum of values times logarithms of cells of A B^T; and the least of these.
+        """
+        if len(self.columns) and CUDA.serve(left, right, values):
+            left, right = left.contiguous(), right.contiguous()
+            of_rows, evidence, lowest = _on_cuda(self, values.unsqueeze(0), right, left)
+            of_columns = right[:, :0]
+            if by_column is not None:
+                of_columns = _on_cuda(self.transposed, by_column.unsqueeze(0), left, right)[0]
+            return of_rows, of_columns, evidence.sum(-1), lowest.min()
+        s = self.sampled(left, right)
+        lowest, ratio = s.min(), values / s
+        of_columns = right[:, :0] if by_column is None else right * self.transposed_times(ratio, left)
+        return left * self.times(ratio, right), of_columns, s.log_() @ values, lowest
 
     def row_sums(self, values: Float[Tensor, "*b cell"]) -> Float[Tensor, "*b N"]:
         """Return the sum of the values of each row."""
@@ -174,12 +208,36 @@ def _sampled(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _times(pattern: Pattern, values: Tensor, right: Tensor) -> Tensor:
+    if len(pattern.columns) and CUDA.serve(values, right):
+        return _on_cuda(pattern, values.contiguous(), right.contiguous(), None)[0]
     if step := _gathers(pattern, right):
         total = right.new_zeros(len(right), pattern.height, right.shape[-1])
         for sums, v, b in zip(total.split(step), values.split(step), right.split(step), strict=True):
             sums.index_add_(1, pattern.rows, v.unsqueeze(-1) * b[:, pattern.columns])
         return total
     return _stacked([_compressed(pattern, v) @ b for v, b in zip(values, right, strict=True)])
+
+
+def _on_cuda(
+    pattern: Pattern, values: Tensor, right: Tensor, left: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Return V B, always with the same bits; of a given A as ``Pattern.shared`` does, chunk by chunk."""
+    (C, M, K), (starts, stops, rows, firsts) = right.shape, pattern.chunks
+    width, share, tiny = power_of_two(K), left is not None, torch.finfo(right.dtype).tiny
+    mine = right if left is None else left
+    partial, result = right.new_empty(len(starts), C, K), right.new_empty(C, pattern.height, K)
+    told = right.new_empty(2, C, len(starts) if share else 0)
+    CUDA(
+        "product", (len(starts), C), starts, stops, rows, pattern.columns, values, len(values[0]) * (len(values) > 1),
+        mine, right, partial, *told, pattern.height, M, K, WIDTH=width, E=max(1, PRODUCTS // width), SHARE=share,
+        TINY=tiny, num_warps=WARPS,
+    )  # fmt: skip
+    rows_at_once = max(1, PRODUCTS // width)
+    CUDA(
+        "add_up", (-(-pattern.height // rows_at_once), C), firsts, partial, mine, result, pattern.height, K,
+        ROWS=rows_at_once, WIDTH=width, SHARE=share,
+    )  # fmt: skip
+    return result, *told
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:

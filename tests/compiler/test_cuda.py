@@ -26,7 +26,8 @@ bench = pytest.importorskip("benchmarks.cuda", reason="benchmarks are not part o
 def device(monkeypatch):
     pytest.importorskip("triton")
     if CARD:
-        return "cuda"
+        yield "cuda"
+        return
     interpreter = pytest.importorskip("triton.runtime.interpreter")
     patch = interpreter._patch_lang_tensor
 

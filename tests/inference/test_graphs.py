@@ -170,7 +170,8 @@ def test_steps_that_can_be_graphs_ask_tensors_nothing(model, method):
 
 @pytest.mark.cuda
 @pytest.mark.parametrize(("model", "method"), GRAPHS)
-def test_graphs_step_as_the_solver_does_on_a_card(model, method):
+def test_graphs_step_as_the_solver_does_on_a_card(model, method, caplog):
+    caplog.set_level("INFO", "pyrozoo")
     solver, begin = prepared(model, method, "cuda")
     if model == "factor_analysis":
         solver.plain = True
@@ -182,7 +183,7 @@ def test_graphs_step_as_the_solver_does_on_a_card(model, method):
                 state, info = step(state)
                 seen.append(info.objective)
         objectives.append(torch.stack(seen))
-    assert step.captured
+    assert step.captured, caplog.text
     assert step._graph is not None
     torch.testing.assert_close(*objectives, rtol=1e-9, atol=1e-9)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributions import biject_to, constraints, transforms
 
 from pyrozoo.math.linear_algebra import standard_normal
+from pyrozoo.math.multinomial import cumulated
 from pyrozoo.program.whole import Whole
 
 
@@ -160,7 +161,7 @@ class Answers(Whole):
         like = self.logits[0][1]
         drawn = like.new_empty(*sample_shape, *self.batch_shape, len(self.sizes))
         for items, its in self.logits:
-            total = (its - its.amax(-1, keepdim=True)).exp().cumsum(-1)
+            total = cumulated((its - its.amax(-1, keepdim=True)).exp())
             at = torch.rand(*sample_shape, *self.batch_shape, len(items), 1, dtype=like.dtype, device=like.device)
             drawn[..., items] = (at * total[..., -1:] > total[..., :-1]).sum(-1).to(like.dtype)
         return drawn

@@ -14,7 +14,7 @@ from torch.distributions import Gamma, Normal
 
 from pyrozoo.contracts import solver
 from pyrozoo.core.draws import Values
-from pyrozoo.math.linear_algebra import unpack
+from pyrozoo.math.linear_algebra import inverted, unpack
 from pyrozoo.math.small_systems import blocks, factored, forward_
 from pyrozoo.models.gaussian_mf.likelihood import Block, Extent, Regressions, Side, residuals
 from pyrozoo.models.gaussian_mf.model import GaussianMF
@@ -132,7 +132,7 @@ class Solver(
             parts[f"{side}_centre"] = getattr(start, f"{side}_mean")
             # E Lambda = degrees W is that of the start.
             precision = getattr(start, f"{side}_precision")
-            parts[f"{side}_inverse_scale"] = self.degrees(side) * torch.linalg.inv(precision)
+            parts[f"{side}_inverse_scale"] = self.degrees(side) * inverted(precision)
         nothing = torch.zeros_like(start.mean)
         shape = self.noise_shape if model.learn_noise else 1.0
         return State(**parts, mean=start.mean, mean_variance=nothing, noise_scale=shape * start.noise_variance)
@@ -195,7 +195,7 @@ class Solver(
 
     def regressed(self, state: State, side: Side, found: Regressions) -> tuple[Block, Summed]:
         """Return q of one side, or of some rows, given sums over the ratings."""
-        prior = self.degrees(side) * torch.linalg.inv(getattr(state, f"{side}_inverse_scale"))
+        prior = self.degrees(side) * inverted(getattr(state, f"{side}_inverse_scale"))
         centre, away = getattr(state, f"{side}_centre"), state.mean - self.extent.centre
         conditional = Conditional.of(self.model, found, prior, centre, self.tau(state), away)
         each, logs = conditional.moments(f"the precision of a {side}'s factors")

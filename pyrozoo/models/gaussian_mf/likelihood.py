@@ -274,7 +274,7 @@ class Listed:
 
     def _summed_on_cuda(self, pattern: Pattern, ratings: Tensor, mean: Float[Tensor, "L C m"]) -> tuple[Tensor, Tensor]:
         """Return gram and dot, summed chunk by chunk of each row."""
-        (L, C, m), n, (starts, stops, firsts) = mean.shape, pattern.height, pattern.chunks
+        (L, C, m), n, (starts, stops, _, firsts) = mean.shape, pattern.height, pattern.chunks
         width, packed = max(LEAST_WIDTH, power_of_two(L + 1)), (L + 1) * (L + 2) // 2
         gram, dot = mean.new_empty(L * (L + 1) // 2, C, n), mean.new_empty(L, C, n)
         partial = mean.new_empty(len(starts), C, packed)

@@ -20,7 +20,7 @@ from torch import Tensor
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Values
 from pyrozoo.data.ratings import Ratings
-from pyrozoo.math.linear_algebra import signed
+from pyrozoo.math.linear_algebra import inverted, lower_factor, signed
 from pyrozoo.math.small_systems import blocks, factored, forward_, inverses, log_determinants, solved
 from pyrozoo.models.gaussian_mf.likelihood import Block, Extent, Listed, Regressions, Side, residuals
 from pyrozoo.models.gaussian_mf.model import GaussianMF
@@ -201,19 +201,19 @@ class NormalWishart:
         C, K = self.mean.shape
         like = self.mean
         # Lambda = F B B^T F^T with F F^T = W and B lower triangular.
-        half = torch.linalg.cholesky(torch.linalg.inv(self.inverse_scale))
+        half = lower_factor(inverted(self.inverse_scale))
         degrees = self.degrees - torch.arange(K, dtype=like.dtype, device=like.device)
         diagonal = torch.distributions.Chi2(degrees, validate_args=False).sample((C,)).sqrt()
         bartlett = torch.randn(C, K, K, dtype=like.dtype, device=like.device).tril(-1) + torch.diag_embed(diagonal)
         root = half @ bartlett
         noise = torch.randn(C, K, 1, dtype=like.dtype, device=like.device)
         # root root^T = Lambda, so that root^-T noise has covariance Lambda^-1.
-        away = torch.linalg.solve(root.mT, noise).squeeze(-1)
+        away = torch.linalg.solve_triangular(root.mT, noise, upper=True).squeeze(-1)
         return self.mean + away / self.strength**0.5, root @ root.mT
 
     def mode(self) -> tuple[Float[Tensor, "C K"], Float[Tensor, "C K K"]]:
         """Return the joint mode: Lambda = (degrees - K) W, to which m's own density adds a half of log |Lambda|."""
-        return self.mean, (self.degrees - self.mean.shape[1]) * torch.linalg.inv(self.inverse_scale)
+        return self.mean, (self.degrees - self.mean.shape[1]) * inverted(self.inverse_scale)
 
     @property
     def log_constant(self) -> Float[Tensor, C]:

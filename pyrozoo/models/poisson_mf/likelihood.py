@@ -103,11 +103,7 @@ def shared(
     if KERNELS.serve(row_factors, column_factors, x):
         of_rows, of_columns, evidence, lowest = _one_pass(row_factors, column_factors, data, whole=whole)
     else:
-        s = pattern.sampled(row_factors, column_factors)
-        lowest, ratio = s.min(), x / s
-        of_rows = row_factors * pattern.times(ratio, column_factors)
-        of_columns = column_factors * pattern.transposed_times(ratio, row_factors)
-        evidence = s.log_() @ x
+        of_rows, of_columns, evidence, lowest = pattern.shared(x, row_factors, column_factors, data.counts_by_column)
     if not holds(~(lowest < LOWEST[x.dtype])):
         return shared_logs(*_logs(row_factors, column_factors, logs), data)
     return of_rows, of_columns, evidence + log_base(data)
@@ -124,8 +120,7 @@ def row_shares(
     if KERNELS.serve(row_factors, column_factors, x):
         of_rows, _, _, lowest = _one_pass(row_factors, column_factors, data, columns=False)
     else:
-        s = pattern.sampled(row_factors, column_factors)
-        of_rows, lowest = row_factors * pattern.times(x / s, column_factors), s.min()
+        of_rows, _, _, lowest = pattern.shared(x, row_factors, column_factors)
     if lowest < LOWEST[x.dtype]:
         return shared_logs(*_logs(row_factors, column_factors, logs), data)[0]
     return of_rows
