@@ -23,6 +23,7 @@ from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded, undisturbed
+from pyrozoo.math.mixture import RunningPrediction
 from pyrozoo.program.density import FlatDensity, ProgramDensity, Unconstrained
 from pyrozoo.program.predict import predict_cells
 from pyrozoo.program.trace import (
@@ -559,6 +560,10 @@ class Posterior:
             said = "no observed site of the program has a distribution of its own for every hidden cell"
             raise NotApplicable(f"{said}: none can be hidden and predicted; type data.holdout=0")
         return sites
+
+    def running_prediction(self) -> Any:
+        """Return what averages ``Info.predictive`` of states into a prediction of the hidden entries: normals."""
+        return RunningPrediction(self.data.hidden.values)
 
     def watched(self, draws: Values) -> Values:
         """Return what to follow a run by: a part of the data -> log densities of entries of it, [chain, draw, entry].

@@ -15,6 +15,7 @@ from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import SettingError
+from pyrozoo.core.prediction import Prediction
 
 Kind = Literal["point", "variational", "samples", "exact"]
 """What a fit's draws are: one best value, draws from an approximation q, (Markov chain) samples, independent draws from
@@ -28,15 +29,16 @@ class Info:
     Attributes:
         objective: Of every chain, [chains]: that of the step's argument, or of its result (``Solver.objective_of``).
         residual: What must fall below the tolerance for convergence, [chains]; None: the objective's relative change.
-        predictive: Gives mean and variance of the normal predictive of every hidden entry, [chains, entry], at the
-            state that the objective belongs to: of solvers that know it as a by-product, such as samplers that impute.
+        predictive: Gives what ``Posterior.running_prediction`` averages, unless that says otherwise mean and variance
+            of the normal predictive of every hidden entry, [chains, entry], at the state that the objective belongs to:
+            of solvers that know it as a by-product, such as samplers that impute.
             Engines average it over all sweeps after warm-up, where predicting anew from draws would cost more than
             the fit.
     """
 
     objective: Tensor
     residual: Tensor | None = None
-    predictive: Callable[[], tuple[Tensor, Tensor]] | None = None
+    predictive: Callable[[], tuple[Tensor, ...]] | None = None
 
 
 class Joint(Protocol):
@@ -93,12 +95,15 @@ class Answer:
         expectations: Expectations that the method knows beyond what draws say, name -> [chains, *event]. Their names
             and dimensions are among the posterior's ``invariant_dims``.
         model: The model with hyper-parameters that the method has estimated in place of its own.
+        prediction: Predicts the hidden entries of the data where the method knows more than draws say, as a q whose
+            predictive has a closed form does; of one chain.
     """
 
     point: Values | None = None
     q: Joint | None = None
     expectations: Values = field(default_factory=dict)
     model: Model | None = None
+    prediction: Callable[[], Prediction] | None = None
 
     def draws(self) -> Values:
         """Return the point, or one draw from q per chain, site -> [chains, *event]."""

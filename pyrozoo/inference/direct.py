@@ -17,7 +17,6 @@ from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.inference.loop import Process, drive, fit_of
 from pyrozoo.inference.optimise import keep_draws
 from pyrozoo.inference.state import reported
-from pyrozoo.math.mixture import RunningPrediction
 
 
 class _Direct(Process):
@@ -92,7 +91,7 @@ class Direct(Method):
                 fit.draws = Draws({site: value.unsqueeze(1) for site, value in answer.draws().items()})
         hidden, info = posterior.data.hidden, process.info
         if hidden is not None and len(hidden.values) and info is not None and info.predictive is not None:
-            known = RunningPrediction(hidden.values)
+            known = posterior.running_prediction()
             known.add(*info.predictive())
             fit.knows(posterior.data, known.prediction())
         return fit

@@ -197,6 +197,9 @@ class Optimise(Method):
             fit.draws = Draws({site: value.unsqueeze(1) for site, value in answer.draws().items()})
         else:
             keep_draws(fit, solver, state, self.draws, loop)
+        hidden = posterior.data.hidden
+        if answer.prediction is not None and hidden is not None and len(hidden.values):
+            fit.knows(fit.data, answer.prediction())
         return fit
 
 

@@ -20,7 +20,6 @@ from pyrozoo.inference.graphs import Steps
 from pyrozoo.inference.loop import Process, drive, fit_of, last_objectives
 from pyrozoo.inference.state import affordable, plain, revived, thinned
 from pyrozoo.inference.watching import LEAST, RunningDensity, watches
-from pyrozoo.math.mixture import RunningPrediction
 
 
 @dataclass
@@ -46,7 +45,7 @@ class State:
     kept: int
     storage: dict[str, Tensor]
     log_joint: Tensor
-    predicted: RunningPrediction | None
+    predicted: Any
     density: RunningDensity
 
 
@@ -130,13 +129,13 @@ class _Sampling(Process):
         if self.hidden is None or info.predictive is None:
             return
         if self.now.predicted is None:
-            self.now.predicted = RunningPrediction(self.hidden.values)
-        mean, variance = info.predictive()
-        error = (mean - self.hidden.values).square().mean(1).sqrt()
-        self.figures = {"sweep_rmse": error.cpu().double()}
+            self.now.predicted = self.posterior.running_prediction()
+        predictive, predicted = info.predictive(), self.now.predicted
+        self.figures = {name: value.cpu().double() for name, value in predicted.sweep(*predictive).items()}
         if age > self.settings.warmup:
-            self.now.predicted.add(mean, variance)
-            self.figures["average_rmse"] = torch.full_like(self.figures["sweep_rmse"], self.now.predicted.error())
+            predicted.add(*predictive)
+            for name, value in predicted.average().items():
+                self.figures[name] = torch.full((self.settings.chains,), value, dtype=torch.float64)
 
     def watched(self) -> dict[str, Tensor]:
         return self.figures
@@ -170,7 +169,7 @@ class _Sampling(Process):
         predicted, density = None, RunningDensity()
         density.restore(saved["density"])
         if saved["predicted"] and self.hidden is not None:
-            predicted = RunningPrediction(self.hidden.values)
+            predicted = self.posterior.running_prediction()
             predicted.restore(saved["predicted"])
         current = revived(self.solver.state_class, saved["current"])
         rest = {"current": current, "storage": storage, "predicted": predicted, "density": density}

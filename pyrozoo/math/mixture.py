@@ -35,9 +35,13 @@ class RunningPrediction:
         self.sums["pit"] += component.cdf(self.truth).sum(0)
         self.log_density = torch.logaddexp(self.log_density, component.log_prob(self.truth).double().logsumexp(0))
 
-    def error(self) -> float:
-        """Return the root mean squared error of the mean so far."""
-        return float((self.sums["mean"] / self.count - self.truth).square().mean().sqrt())
+    def sweep(self, mean: Tensor, variance: Tensor) -> dict[str, Tensor]:
+        """Return figures of one state, which need not be added, name -> [chains]."""
+        return {"sweep_rmse": (mean - self.truth).square().mean(1).sqrt()}
+
+    def average(self) -> dict[str, float]:
+        """Return figures of the average so far: the root mean squared error of the mean."""
+        return {"average_rmse": float((self.sums["mean"] / self.count - self.truth).square().mean().sqrt())}
 
     def prediction(self) -> Prediction:
         """Return the prediction; its interval is that of a normal with the mixture's mean and variance."""

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Dirichlet
 
 from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Info
-from pyrozoo.models.topics.dirichlet import expected_log, gap
-from pyrozoo.models.topics.likelihood import shared
+from pyrozoo.core.settings import whole
+from pyrozoo.models.topics import start
+from pyrozoo.models.topics.dirichlet import best_shape, best_shapes
+from pyrozoo.models.topics.likelihood import WordFactors, fit_documents
+from pyrozoo.models.topics.model import Topics
 from pyrozoo.models.topics.posterior import Posterior
+
+FIRST_STEPS = 20
+"""Updates of q(theta) in which documents find their topics given those that a run starts from."""
+
+
+@dataclass(frozen=True)
+class Options(start.Start):
+    """What the solver can be told, beside how it starts.
+
+    Attributes:
+        local_steps: Updates of q(theta) in each step.
+    """
+
+    local_steps: int = whole()
 
 
 @dataclass(frozen=True)
@@ -25,53 +42,85 @@ class State:
     words: Float[Tensor, "C V K"]
 
 
+@dataclass(frozen=True)
+class EstimatedState(State):
+    """The same with alpha and b."""
+
+    alpha: Float[Tensor, "C K"]
+    concentration: Float[Tensor, C]
+
+
 class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State, by_row=("gamma",)):
     """CAVI for LDA (Blei, Ng and Jordan 2003, section 5; q(beta): Hoffman, Blei and Bach 2010, NIPS 23).
 
-    q(z) = phi prop. to exp(E log theta_dk + E log beta_kv); gamma_dk = alpha_k + sum_v n_dv phi_dvk; lambda_kv = b +
-    sum_d n_dv phi_dvk. The objective is the ELBO of the state before the step with q(z) at its optimum: log N_d! -
-    sum_v log n_dv! + sum_v n_dv log sum_k exp(E log theta_dk + E log beta_kv) - KL(theta) - KL(beta).
+    q(z) = phi prop. to exp(E log theta_dk + E log beta_kv); gamma_dk = alpha_k + sum_v n_dv phi_dvk, ``local_steps``
+    times; lambda_kv = b + sum_d n_dv phi_dvk. The objective is the ELBO of the state before the step with q(z) at its
+    optimum: log N_d! - sum_v log n_dv! + sum_v n_dv log sum_k exp(E log theta_dk + E log beta_kv) - KL(theta) -
+    KL(beta). With ``empirical_bayes`` alpha and b are then set where the bound is largest, by Newton's method (Minka
+    2000, Estimating a Dirichlet distribution). Other settings are those of ``Options``.
 
     Raises:
         NotApplicable: The prior is not Dirichlet.
+        SettingError: A setting out of range.
     """
 
-    def __init__(self, posterior: Posterior):
+    def __init__(
+        self, posterior: Posterior, start: str = "gibbs", sweeps: int = 50, empirical_bayes: bool = False,
+        local_steps: int = 1,
+    ):  # fmt: skip
         super().__init__(posterior)
         posterior.needs("dirichlet", "cavi")
+        self.options = Options(start, sweeps, empirical_bayes, local_steps)
+        self.state_class = EstimatedState if empirical_bayes else State
 
     def init(self, chains: int) -> State:
-        """Return gamma at equal shares, and lambda from the posterior's starting topics."""
-        start, K = self.posterior.initial(chains), self.model.num_topics
+        """Return lambda from where the options say, and gamma that fits it."""
+        K, (alpha, b) = self.model.num_topics, self.model.concentrations(self.data.values, chains)
+        words = b[:, None, None] + start.started(self.posterior, self.options, chains)
+        factors = WordFactors.of(words)
 
         def rows(part: Posterior) -> tuple[Tensor, Any]:
-            lengths = part.data.lengths
-            return (self.alpha + (lengths / K)[:, None]).expand(chains, -1, -1).contiguous(), ()
+            gamma = alpha.unsqueeze(1) + (part.data.lengths / K)[:, None]
+            return fit_documents(gamma, factors, alpha, part.data, steps=FIRST_STEPS, of_words=False).gamma, ()
 
-        gamma, _ = self.posterior.over_rows(rows)
-        total = self.data.lengths.sum() * self.posterior.rows / max(1, self.data.shape[0]) / K
-        return State(gamma, self.model.word_concentration + total * start["topic_words"].mT.contiguous())
+        return self.state(self.posterior.over_rows(rows)[0], words, alpha, b)
 
-    @property
-    def alpha(self) -> Float[Tensor, K]:
-        """The prior of a document's topics."""
-        return self.model.alpha(self.data.values)
+    def state(self, gamma: Tensor, words: Tensor, alpha: Tensor, b: Tensor) -> Any:
+        """Return a state: with alpha and b where they are estimated."""
+        return EstimatedState(gamma, words, alpha, b) if self.options.empirical_bayes else State(gamma, words)
+
+    def concentrations(self, state: Any) -> tuple[Tensor, Tensor]:
+        """Return alpha and b of each chain: of the state, or the model's."""
+        if isinstance(state, EstimatedState):
+            return state.alpha, state.concentration
+        return self.model.concentrations(self.data.values, len(state.words))
 
     def step(self, state: State) -> tuple[State, Info]:
-        """Update q(z), then q(theta) and q(beta); return the ELBO of the argument."""
-        b, log_beta = self.model.word_concentration, expected_log(state.words, 1)
+        """Update q(z), q(theta) and q(beta), and alpha and b if they are estimated; return the ELBO of the argument."""
+        words, (alpha, b) = WordFactors.of(state.words), self.concentrations(state)
+        objective = -words.gap(b)
+        if self.options.empirical_bayes:
+            _, V, K = state.words.shape
+            b = best_shape(b, words.psi / (V * K), V)
 
         def update(part: Posterior, gamma: Tensor) -> tuple[Tensor, Any]:
-            log_theta = expected_log(gamma, 2)
-            of_documents, of_words, evidence = shared(log_theta, log_beta, part.data)
-            bound = evidence - gap(gamma, self.alpha, log_theta, 2)
-            return self.alpha + of_documents, (of_words, bound)
+            found = fit_documents(gamma, words, alpha, part.data, steps=self.options.local_steps)
+            return found.gamma, (found.of_words, found.bound, found.logs)
 
-        gamma, (of_words, bound) = self.posterior.over_rows(update, state.gamma)
-        prior = torch.full_like(state.words[0, :, 0], b)[:, None]
-        return State(gamma, b + of_words), Info(bound - gap(state.words, prior, log_beta, 1))
+        gamma, (of_words, bound, logs) = self.posterior.over_rows(update, state.gamma)
+        if self.options.empirical_bayes:
+            alpha = best_shapes(alpha, logs / self.posterior.rows)
+        return self.state(gamma, b[:, None, None] + of_words, alpha, b), Info(objective + bound)
 
     def answer(self, state: State) -> solver.Answer:
-        """Return q."""
+        """Return q, what it says of hidden tokens in closed form, and the model with alpha and b as they were found."""
         q = {"topic_words": Dirichlet(state.words.mT), "document_topics": Dirichlet(state.gamma)}
-        return solver.Answer(q=solver.Independent(q))
+        known = partial(self.posterior.of_means, state.gamma[0], state.words[0])
+        model = estimated(self.model, state) if self.options.empirical_bayes and len(state.gamma) == 1 else None
+        return solver.Answer(q=solver.Independent(q), model=model, prediction=known)
+
+
+def estimated(model: Topics, state: Any) -> Topics:
+    """Return the model with the concentrations of a state of one chain."""
+    alpha, b = tuple(state.alpha[0].double().tolist()), float(state.concentration[0])
+    return model.with_concentrations(alpha, b)

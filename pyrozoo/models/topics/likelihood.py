@@ -7,7 +7,7 @@ ever visited. Of n_dv tokens, n_dv theta_dk beta_kv / s_dv are expected to be fr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,9 +15,16 @@ from jaxtyping import Float
 from pyro.distributions import constraints as C
 from torch import Tensor
 
+from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.data.documents import Documents
 from pyrozoo.math.multinomial import allot
+from pyrozoo.models.topics.dirichlet import expected_log
 from pyrozoo.program.whole import Whole
+
+KERNELS = Kernels(__file__)
+
+CHUNK, ROWS, VECTOR = 64, 32, 64
+"""Words that the kernel takes at a time, its blocks of documents or words, and bytes of its vectors."""
 
 LOWEST = {dtype: torch.finfo(dtype).tiny / torch.finfo(dtype).eps for dtype in (torch.float64, torch.float32)}
 """Below these s_dv has lost digits, or is 0."""
@@ -132,3 +139,124 @@ def _shared_logs(
         of_words.index_add_(1, j, z)
         evidence += log_s @ n
     return of_documents, of_words, evidence
+
+
+@dataclass(frozen=True)
+class WordFactors:
+    """What documents need of q(beta), Dirichlet with these concentrations.
+
+    Attributes:
+        shape: lambda, word by word.
+        factors: exp E log beta, with zeros behind the last topic; None: where no kernel runs.
+        psi: sum over all of E log beta_kv.
+        kept: What KL(q(beta) || prior) has of q alone: sum_k [log Gamma(sum_v lambda_kv) - sum_v log Gamma(lambda_kv)
+            + sum_v lambda_kv E log beta_kv].
+    """
+
+    shape: Float[Tensor, "C V K"]
+    factors: Float[Tensor, "C V W"] | None
+    psi: Float[Tensor, C]
+    kept: Float[Tensor, C]
+
+    @classmethod
+    def of(cls, shape: Float[Tensor, "C V K"]) -> WordFactors:
+        """Work them out."""
+        total = shape.sum(1)
+        if not KERNELS.serve(shape):
+            logs = expected_log(shape, 1)
+            kept = total.lgamma().sum(-1) - shape.lgamma().sum((1, 2)) + (shape * logs).sum((1, 2))
+            return cls(shape, None, logs.sum((1, 2)), kept)
+        (C, V, K), shape = shape.shape, shape.contiguous()
+        of_total, width = torch.digamma(total), whole(K, shape)
+        factors, sums = shape.new_empty(C, V, width), shape.new_empty(C, -(-V // ROWS), 3, K)
+        scratch, scale = shape.new_empty(threads() * 2 * width), (-of_total).exp()
+        for chain in range(C):
+            KERNELS("factors", shape.dtype, shape[chain], scale[chain], factors[chain], sums[chain], scratch, V, K,
+                    width, threads())  # fmt: skip
+        psi, weighted, logs = sums.double().sum(1).unbind(1)
+        kept = total.double().lgamma() - logs + weighted - total * of_total
+        return cls(shape, factors, (psi - V * of_total).sum(-1).to(shape), kept.sum(-1).to(shape))
+
+    def gap(self, b: Float[Tensor, C]) -> Float[Tensor, C]:
+        """Return KL(q(beta) || Dirichlet(b, ..., b)), summed over topics."""
+        _, V, K = self.shape.shape
+        return self.kept - b * self.psi - K * ((V * b).lgamma() - V * b.lgamma())
+
+
+def whole(K: int, like: Tensor) -> int:
+    """Return how many numbers the fewest whole vectors hold that hold K."""
+    lanes = VECTOR // like.itemsize
+    return -(-K // lanes) * lanes
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Documents after some updates of q(theta), Dirichlet(gamma).
+
+    Attributes:
+        gamma: After the last update.
+        of_words: Expected tokens of each word and topic, from which it was made; None: nobody asked.
+        bound: Of the gamma given, with q(z) at its optimum: log arrangements + sum_v n_dv log s_dv - KL(theta), summed.
+        logs: Sum over documents of E log theta at the last gamma.
+        change: Mean change of gamma_k in the last update, of the document in which it is greatest.
+    """
+
+    gamma: Float[Tensor, "C D K"]
+    of_words: Float[Tensor, "C V K"] | None
+    bound: Float[Tensor, C]
+    logs: Float[Tensor, "C K"]
+    change: Float[Tensor, C]
+
+
+def fit_documents(
+    gamma: Float[Tensor, "C D K"], words: WordFactors, alpha: Float[Tensor, "C K"], data: Documents, *, steps: int = 1,
+    tol: float = 0.0, of_words: bool = True,
+) -> Fitted:  # fmt: skip
+    """Update q(z) and then q(theta) of documents, so many times, or until the mean change of gamma_k is ``tol``."""
+    prior = alpha.sum(-1).lgamma() - alpha.lgamma().sum(-1)
+    base = data.log_arrangements.sum() + gamma.shape[1] * prior
+    if words.factors is not None and KERNELS.serve(gamma, words.factors, alpha, data.counts):
+        found, lowest = _fitted_by_kernel(gamma, words, alpha, data, steps, tol, of_words)
+        if not len(data.counts) or float(lowest) >= LOWEST[gamma.dtype]:
+            return replace(found, bound=found.bound + base)
+    log_beta, bound, shares = expected_log(words.shape, 1), None, None
+    for _ in range(steps):
+        log_theta = expected_log(gamma, 2)
+        of_documents, shares, evidence = shared(log_theta, log_beta, data)
+        if bound is None:
+            own = gamma.sum(-1).lgamma().sum(-1) - gamma.lgamma().sum((1, 2))
+            own = own + ((gamma - alpha.unsqueeze(1)) * log_theta).sum((1, 2))
+            bound = evidence - own + gamma.shape[1] * prior
+        new = alpha.unsqueeze(1) + of_documents
+        change = (new - gamma).abs().mean(-1).amax(-1) if gamma.shape[1] else gamma.new_zeros(len(gamma))
+        gamma = new
+        if float(change.max()) <= tol:
+            break
+    assert bound is not None
+    return Fitted(gamma, shares, bound, expected_log(gamma, 2).sum(1), change)
+
+
+def _fitted_by_kernel(
+    gamma: Float[Tensor, "C D K"], words: WordFactors, alpha: Float[Tensor, "C K"], data: Documents, steps: int,
+    tol: float, of_words: bool,
+) -> tuple[Fitted, Float[Tensor, ""]]:  # fmt: skip
+    (C, D, K), V, dtype, pattern, n = gamma.shape, words.shape.shape[1], gamma.dtype, data.pattern, data.counts
+    assert words.factors is not None
+    width, gamma, alpha, number = words.factors.shape[-1], gamma.contiguous(), alpha.contiguous(), threads()
+    new, bound, lowest, change = torch.empty_like(gamma), *(gamma.new_empty(C, D) for _ in range(3))
+    logs, sums = gamma.new_empty(C, -(-D // ROWS), K), gamma.new_empty(C, V, K) if of_words else None
+    theta, ratio, scratch = gamma.new_empty(D, width), n.new_empty(len(n)), n.new_empty(number * (5 * width + CHUNK))
+    for chain in range(C):
+        KERNELS(
+            "documents", dtype, gamma[chain], words.factors[chain], alpha[chain], n, pattern.starts, pattern.columns,
+            new[chain], theta, ratio, bound[chain], lowest[chain], change[chain], logs[chain], scratch, D, K, width,
+            steps, tol, number,
+        )  # fmt: skip
+        if sums is not None:
+            KERNELS(
+                "words", dtype, theta, ratio, words.factors[chain], pattern.transposed.starts,
+                pattern.transposed.columns, pattern.by_column, sums[chain], scratch, V, K, width, number,
+            )  # fmt: skip
+    most = change.amax(1) if D else gamma.new_zeros(C)
+    found = Fitted(new, sums, bound.double().sum(1).to(gamma), logs.double().sum(1).to(gamma), most)
+    return found, lowest.min() if D else lowest.new_zeros(())

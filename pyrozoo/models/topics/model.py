@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyro
@@ -74,6 +74,15 @@ class Topics(Model):
     def correlated(self) -> bool:
         """Whether topics are correlated: logits are normal."""
         return self.prior == "logistic_normal"
+
+    def concentrations(self, like: Tensor, chains: int) -> tuple[Float[Tensor, "C K"], Float[Tensor, C]]:
+        """Return alpha and b for each of some chains."""
+        alpha = self.alpha(like).expand(chains, self.num_topics).contiguous()
+        return alpha, like.new_full((chains,), self.word_concentration)
+
+    def with_concentrations(self, alpha: tuple[float, ...], b: float) -> Topics:
+        """Return the model with these concentrations."""
+        return replace(self, document_concentration=alpha, word_concentration=b)
 
     @property
     def covariance_prior(self) -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -141,16 +141,73 @@ class Posterior(HandBuilt):
         The log density of an entry is that of one of its tokens, and its weight how many there are. Intervals and PIT
         are those of their number, binomial given the number of hidden tokens of the document.
         """
-        hidden = self.hidden
-        cells = torch.stack([hidden.rows, hidden.columns], 1)
-        probability = word_probabilities(draws, cells).flatten(0, 1)  # [draw, entry]
-        return predictive(probability, hidden.values, self.hidden_lengths)
+        probability = self.hidden_probabilities(draws).flatten(0, 1)  # [draw, entry]
+        return predictive(probability, self.hidden.values, self.hidden_lengths)
+
+    def hidden_probabilities(self, draws: Values) -> Float[Tensor, "*b entry"]:
+        """Return the probability of one hidden token of each entry."""
+        return word_probabilities(draws, torch.stack([self.hidden.rows, self.hidden.columns], 1))
+
+    def of_means(self, documents: Float[Tensor, "D K"], words: Float[Tensor, "V K"]) -> Prediction:
+        """Predict the hidden tokens where q(theta) and q(beta), Dirichlet, are independent: by their means."""
+        means = {
+            "document_topics": documents / documents.sum(-1, keepdim=True),
+            "topic_words": (words / words.sum(0)).mT,
+        }
+        return predictive(self.hidden_probabilities(means)[None], self.hidden.values, self.hidden_lengths)
+
+    def running_prediction(self) -> RunningTokens:
+        """Return what averages probabilities of hidden tokens over states."""
+        return RunningTokens(self.hidden.values, self.hidden_lengths)
 
     @property
     def hidden_lengths(self) -> Float[Tensor, entry]:
         """How many tokens of an entry's document are hidden."""
         hidden = self.hidden
         return hidden.values.new_zeros(self.data.shape[0]).index_add(0, hidden.rows, hidden.values)[hidden.rows]
+
+
+class RunningTokens:
+    """Probabilities of hidden tokens, averaged over states and chains.
+
+    Args:
+        counts: How many tokens each entry stands for.
+        lengths: Of how many.
+    """
+
+    def __init__(self, counts: Float[Tensor, entry], lengths: Float[Tensor, entry]):
+        self.counts, self.lengths, self.count = counts, lengths, 0
+        self.total = torch.zeros_like(counts, dtype=torch.float64)
+
+    def add(self, probability: Float[Tensor, "C entry"]) -> None:
+        """Add one state."""
+        self.count += len(probability)
+        self.total += probability.double().sum(0)
+
+    def _score(self, probability: Float[Tensor, "*c entry"]) -> Float[Tensor, "*c"]:
+        logs = probability.clamp(min=torch.finfo(probability.dtype).tiny).log()
+        return (logs * self.counts.to(logs)).sum(-1) / self.counts.sum().clamp(min=1)
+
+    def sweep(self, probability: Float[Tensor, "C entry"]) -> dict[str, Tensor]:
+        """Return the mean log probability of a token at one state."""
+        return {"sweep_log_probability": self._score(probability)}
+
+    def average(self) -> dict[str, float]:
+        """Return it of the average so far."""
+        return {"average_log_probability": float(self._score(self.total / self.count))}
+
+    def prediction(self) -> Prediction:
+        """Return the prediction."""
+        mean = (self.total / self.count).to(self.counts)
+        return predictive(mean[None], self.counts, self.lengths)
+
+    def state(self) -> dict[str, Any]:
+        """Return plain tensors for a checkpoint."""
+        return {"count": self.count, "total": self.total}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up what ``state`` returned."""
+        self.count, self.total = state["count"], state["total"]
 
 
 def word_probabilities(draws: Values, cells: Tensor) -> Float[Tensor, "*b cell"]:
