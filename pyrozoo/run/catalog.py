@@ -23,7 +23,7 @@ from pyrozoo.run import own
 if TYPE_CHECKING:
     from pyrozoo.contracts.model import Model
 
-MODELS = PACKAGE / "models"
+MODELS, DERIVED = PACKAGE / "models", PACKAGE / "inference" / "derived"
 
 ANY = "any.py"
 """Stands for the file of a model given in Python: every method for programs applies."""
@@ -146,13 +146,14 @@ def wanted(model: str, source: str) -> Wanted:
 def methods(model: str) -> tuple[str, ...]:
     """Return the methods of a model: solver files of that name, guides that methods name, and what any program allows.
 
-    That is svi, by an automatic guide where the folder has none, laplace and nuts.
+    That is svi, by an automatic guide where the folder has none, laplace and nuts, and what is derived from a program
+    where the folder has no solver of that name.
     """
 
     def there(name: str) -> bool:
         its = settings("inference", name)
         module = {"solver": name, "guide": its.get("guide")}.get(its["needs"])
-        return module is None or has(model, module)
+        return module is None or has(model, module) or (its["needs"] == "solver" and derives(name))
 
     return tuple(name for name in options("inference") if there(name) and name not in refused(model))
 
@@ -199,6 +200,16 @@ def check_pair(model: str, method: str) -> str | None:
 def has(model: str, name: str) -> bool:
     """Return whether a model of the zoo has a module of that name in its folder."""
     return model in models() and (MODELS / model / f"{name}.py").exists()
+
+
+def derives(name: str) -> bool:
+    """Return whether a method can be derived from any program."""
+    return (DERIVED / f"{name}.py").exists()
+
+
+def solver(model: str, name: str) -> ModuleType:
+    """Import the module of a model's solver: the hand-built one, or that which derives it from the program."""
+    return part(model, name) if has(model, name) else importlib.import_module(f"pyrozoo.inference.derived.{name}")
 
 
 def part(model: str, name: str) -> ModuleType:

@@ -83,7 +83,7 @@ def method_of(settings: Mapping[str, Any], model: str, options: Mapping[str, Any
     if engine.needs != "solver" and options:
         raise SettingError(f"solver.{next(iter(options))}: {name} is no solver of {model}'s own")
     if engine.needs == "solver":
-        part = catalog.part(model, name).Solver
+        part = catalog.solver(model, name).Solver
         check_types(part.__init__, options, "solver", f"{name} of {model}", ("posterior",))
     elif engine.needs == "guide" and catalog.has(model, about.get("guide", "guide")):
         part = catalog.part(model, about.get("guide", "guide")).Guide

@@ -1,0 +1,58 @@
+"""The state of derived methods: values of all latent sites of a program, discrete ones too, for many chains."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable
+from dataclasses import make_dataclass
+from typing import Any
+
+import pyro
+import pyro.poutine as poutine
+import torch
+from pyro.infer.autoguide.initialization import InitMessenger
+from torch import Tensor
+
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.draws import Values
+from pyrozoo.program.conditionals.cells import Joint, drawn
+
+
+class Layout:
+    """Sites as fields of a dataclass.
+
+    Args:
+        sites: The sites.
+
+    Attributes:
+        names: Site -> its field.
+        state_class: The dataclass.
+    """
+
+    def __init__(self, sites: Iterable[str]):
+        self.names = {site: re.sub(r"\W", "_", site) for site in sites}
+        fields = [(name, Tensor) for name in self.names.values()]
+        self.state_class: Any = make_dataclass("State", fields, frozen=True)
+
+    def state(self, values: Values) -> Any:
+        """Return values as a state."""
+        return self.state_class(**{name: values[site] for site, name in self.names.items()})
+
+    def values(self, state: Any) -> dict[str, Tensor]:
+        """Return a state as values."""
+        return {site: getattr(state, name) for site, name in self.names.items()}
+
+
+def starting(posterior: Posterior, joint: Joint, chains: int) -> dict[str, Tensor]:
+    """Return where chains begin: the posterior's own points, and draws of the other sites given them."""
+    start: Values = {}
+    with contextlib.suppress(ValueError, NotImplementedError):  # a program that cannot be enumerated can be drawn from
+        start = posterior.start(chains)
+    every = []
+    with torch.no_grad(), pyro.validation_enabled(False):
+        for chain in range(chains):
+            held = poutine.condition(joint.program, data={site: value[chain] for site, value in start.items()})
+            trace: Any = poutine.trace(InitMessenger(drawn)(held)).get_trace(joint.data)
+            every.append({site: trace.nodes[site]["value"].detach() for site in joint.sites})
+    return {site: torch.stack([one[site] for one in every]) for site in joint.sites}

@@ -1,0 +1,1 @@
+"""Complete conditionals of a program: families, parameters and where they come from, found from the log joint alone."""
