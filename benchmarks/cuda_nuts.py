@@ -32,7 +32,9 @@ from pyrozoo.math.branches import without_branches
 from pyrozoo.math.mixing import ess
 from pyrozoo.program.density import ProgramDensity
 
-ITERATIONS = 300
+ITERATIONS = int(os.environ.get("PYROZOO_ITERATIONS", "300"))
+"""Of the warm-up, and as many draws."""
+
 SHORTEST = 0.05
 """Seconds that are long enough to be timed."""
 

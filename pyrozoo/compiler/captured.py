@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -97,7 +97,6 @@ class CapturedDensity:
     Args:
         function: From a vector to a scalar; its course may depend on data, not on the vector.
         point: A vector where it is finite, on the device.
-        together: How many chains may ask at once: each has a graph and a stream, as long as there is memory for them.
 
     Attributes:
         size: Length of the vector.
@@ -114,26 +113,21 @@ class CapturedDensity:
     pointers = np.zeros(1, dtype=np.uintp)
     work = 0
 
-    def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor, together: int = 1):
+    def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor):
         function(point.detach())  # whatever the function prepares once is no part of it
         self.size, self.single = point.numel(), point.dtype == torch.float32
-        self._free: SimpleQueue[_Replica] = SimpleQueue()
-        self._free.put(_Replica(function, point))
-        for _ in range(together - 1):
-            try:
-                self._free.put(_Replica(function, point))
-            except (Untraceable, torch.OutOfMemoryError):
-                break
+        self._at = point.detach().clone().requires_grad_(True)
+        self._replay, self._result = capture(lambda: gradient_of(function, self._at))
+        self._alone = threading.Lock()
         self._calls = DENSITY(self._density), DRAW(_draw)  # which must outlive their addresses
         self.address, self.draw_address = (ctypes.cast(each, ctypes.c_void_p).value for each in self._calls)
 
     def __call__(self, vector: Tensor) -> tuple[float, Tensor]:
         """Return value and gradient at a vector, the gradient on the CPU."""
-        replica = self._free.get()
-        try:
-            result = replica(vector)
-        finally:
-            self._free.put(replica)
+        with self._alone, torch.no_grad():
+            self._at.copy_(vector)
+            self._replay()
+            result = self._result.to("cpu", copy=True)  # another chain may be next
         return float(result[0]), result[1:]
 
     def _density(self, size: int, x: Any, gradient: Any, value: Any, memory: int) -> int:
@@ -141,29 +135,6 @@ class CapturedDensity:
         np.ctypeslib.as_array(gradient, (size,))[:] = slope.numpy()
         np.ctypeslib.as_array(value, (1,))[0] = found
         return int(not (math.isfinite(found) and bool(torch.isfinite(slope).all())))
-
-
-class _Replica:
-    """A graph of a density's gradient, and the stream that it runs on."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor], point: Tensor):
-        self.at = point.detach().clone().requires_grad_(True)
-        self.replay, self.result = capture(lambda: gradient_of(function, self.at))
-        self.stream = torch.cuda.Stream()
-        self.stream.wait_stream(torch.cuda.current_stream())
-        # What is copied from and to pinned memory is copied once.
-        self.given = torch.empty(point.shape, dtype=point.dtype, pin_memory=True)
-        self.taken = torch.empty(self.result.shape, dtype=self.result.dtype, pin_memory=True)
-
-    def __call__(self, vector: Tensor) -> Tensor:
-        """Return log density and gradient on the CPU."""
-        with torch.cuda.stream(self.stream), torch.no_grad():
-            self.given.copy_(vector)
-            self.at.copy_(self.given, non_blocking=True)
-            self.replay()
-            self.taken.copy_(self.result, non_blocking=True)
-        self.stream.synchronize()
-        return self.taken.clone()
 
 
 def gradient_of(function: Callable[[Tensor], Tensor], leaf: Tensor) -> Tensor:

@@ -89,11 +89,12 @@ def _looked_up(function: Any, args: Any, kwargs: Any) -> tuple[Tensor, int, Tens
     """Return values that a derivative is wanted by, an axis, the index along it, and places on the axes behind it."""
     if kwargs or not args or not isinstance(args[0], Tensor) or not args[0].requires_grad:
         return None
+    rest: tuple[Any, ...] = ()
     if function in SELECTS:
-        axis, index, rest = args[1] % args[0].ndim, args[2], ()
+        axis, index = args[1] % args[0].ndim, args[2]
     elif function is torch.Tensor.__getitem__:
-        at: tuple[Any, ...] = args[1] if isinstance(args[1], tuple) else (args[1],)
-        axis = next(i for i, each in enumerate(at) if isinstance(each, Tensor)) if _plain(at) else len(at)
+        at = args[1] if isinstance(args[1], tuple) else (args[1],)
+        axis = [isinstance(each, Tensor) for each in at].index(True) if _plain(at) else len(at)
         if axis == len(at) or any(each != slice(None) for each in at[:axis]):
             return None
         index, rest = at[axis], at[axis + 1 :]

@@ -41,9 +41,6 @@ WORTH_COMPILING = 200
 AGREEMENT = {torch.float64: (1e-10, 1e-8), torch.float32: (1e-4, 1e-3)}
 """How far, relatively, value and gradient of compiled and recorded density may be apart."""
 
-MOST_TOGETHER = 8
-"""Chains that a card takes at once; more wait for one another."""
-
 CHECKS = 3
 JITTER = 0.1
 
@@ -86,10 +83,8 @@ def compiled(space: FlatDensity, starts: Tensor) -> CompiledDensity | CapturedDe
         Untraceable: It cannot be compiled, or is another one away from where it was recorded.
     """
     with without_branches():
-        if space.device.type == "cpu":
-            density: CompiledDensity | CapturedDensity = CompiledDensity(space, starts[0])
-        else:
-            density = CapturedDensity(space, starts[0].to(space.device), min(len(starts), MOST_TOGETHER))
+        make = CompiledDensity if space.device.type == "cpu" else CapturedDensity
+        density = make(space, starts[0].to(space.device))
     with undisturbed():
         torch.manual_seed(0)
         away = JITTER * torch.randn(CHECKS, starts.shape[1], dtype=starts.dtype)

@@ -16,7 +16,7 @@ from pyrozoo.math.branches import holds, may_branch
 
 log = logging.getLogger(__name__)
 
-CUDA, MOST_IN_REGISTERS, MOST_SWEEPS, WARPS = CudaKernels(__file__), 64, 14, 8
+CUDA, MOST_IN_REGISTERS, MOST_SWEEPS, WARPS = CudaKernels(__file__), 64, 14, 4
 """Rows of a matrix, and sweeps, up to which eigenvectors are found on CUDA by a kernel, and its warps."""
 
 PRODUCTS, ORTHOGONAL = 14, 1e-12

@@ -23,8 +23,8 @@ from pyrozoo.compiler.cuda import CudaKernels, power_of_two
 
 CUDA = CudaKernels(__file__)
 
-PRODUCTS, WARPS = 2**11, 2
-"""Products that a program on CUDA holds, and its warps."""
+PRODUCTS, WARPS, VECTOR = 2**10, 1, 4
+"""Products that a program on CUDA holds, its warps, and numbers of its vectors."""
 
 SMALL = 2**12
 """Cells times K up to which values are gathered, all matrices of the batch at once."""
@@ -124,7 +124,6 @@ class Pattern:
             Both; the sum of values times logarithms of cells of A B^T; and the least of these.
         """
         if len(self.columns) and CUDA.serve(left, right, values):
-            left, right = left.contiguous(), right.contiguous()
             of_rows, evidence, lowest = _on_cuda(self, values.unsqueeze(0), right, left)
             of_columns = right[:, :0]
             if by_column is not None:
@@ -209,7 +208,7 @@ def _sampled(pattern: Pattern, left: Tensor, right: Tensor) -> Tensor:
 
 def _times(pattern: Pattern, values: Tensor, right: Tensor) -> Tensor:
     if len(pattern.columns) and CUDA.serve(values, right):
-        return _on_cuda(pattern, values.contiguous(), right.contiguous(), None)[0]
+        return _on_cuda(pattern, values.contiguous(), right, None)[0]
     if step := _gathers(pattern, right):
         total = right.new_zeros(len(right), pattern.height, right.shape[-1])
         for sums, v, b in zip(total.split(step), values.split(step), right.split(step), strict=True):
@@ -222,22 +221,27 @@ def _on_cuda(
     pattern: Pattern, values: Tensor, right: Tensor, left: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Return V B, always with the same bits; of a given A as ``Pattern.shared`` does, chunk by chunk."""
+    share, size, tiny = left is not None, right.shape[-1], torch.finfo(right.dtype).tiny
+    right, left = _whole_vectors(right), right if left is None else _whole_vectors(left)
     (C, M, K), (starts, stops, rows, firsts) = right.shape, pattern.chunks
-    width, share, tiny = power_of_two(K), left is not None, torch.finfo(right.dtype).tiny
-    mine = right if left is None else left
-    partial, result = right.new_empty(len(starts), C, K), right.new_empty(C, pattern.height, K)
-    told = right.new_empty(2, C, len(starts) if share else 0)
+    width, partial = power_of_two(K), right.new_empty(len(starts), C, K)
+    told, result = right.new_empty(2, C, len(starts) if share else 0), right.new_empty(C, pattern.height, K)
+    constants = {"K": K, "WIDTH": width, "SHARE": share}
     CUDA(
         "product", (len(starts), C), starts, stops, rows, pattern.columns, values, len(values[0]) * (len(values) > 1),
-        mine, right, partial, *told, pattern.height, M, K, WIDTH=width, E=max(1, PRODUCTS // width), SHARE=share,
-        TINY=tiny, num_warps=WARPS,
+        left, right, partial, *told, pattern.height, M, E=max(1, PRODUCTS // width), TINY=tiny, num_warps=WARPS,
+        **constants,
     )  # fmt: skip
-    rows_at_once = max(1, PRODUCTS // width)
-    CUDA(
-        "add_up", (-(-pattern.height // rows_at_once), C), firsts, partial, mine, result, pattern.height, K,
-        ROWS=rows_at_once, WIDTH=width, SHARE=share,
-    )  # fmt: skip
-    return result, *told
+    at_once = max(1, PRODUCTS // width)
+    tiles = -(-pattern.height // at_once), C
+    CUDA("add_up", tiles, firsts, partial, left, result, pattern.height, ROWS=at_once, **constants)
+    return result[..., :size], *told
+
+
+def _whole_vectors(matrix: Float[Tensor, "C n K"]) -> Float[Tensor, "C n W"]:
+    """Return rows with as many zeros behind them as fill a card's vectors."""
+    more = -matrix.shape[-1] % VECTOR
+    return torch.nn.functional.pad(matrix, (0, more)) if more else matrix.contiguous()
 
 
 def _stacked(parts: list[Tensor]) -> Tensor:

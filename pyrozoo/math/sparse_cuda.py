@@ -11,10 +11,12 @@ import triton.language as tl
 
 @triton.jit
 def product(
-    starts, stops, rows, columns, values, step, left, right, partial, evidence, lowest, n, m, K,
-    WIDTH: tl.constexpr, E: tl.constexpr, SHARE: tl.constexpr, TINY: tl.constexpr,
+    starts, stops, rows, columns, values, step, left, right, partial, evidence, lowest, n, m,
+    K: tl.constexpr, WIDTH: tl.constexpr, E: tl.constexpr, SHARE: tl.constexpr, TINY: tl.constexpr,
 ):  # fmt: skip
     """Store V B of each chunk of a row, V the values on its cells.
+
+    Rows of matrices have K numbers, whole vectors of the card's.
 
     With ``SHARE`` V is the values over the cells of A B^T, and what the chunk has of the sum of values times logarithms
     of the cells of A B^T is stored, too, and the least of these. ``step`` leads from one chain's values to the next.
@@ -22,10 +24,10 @@ def product(
     kind: tl.constexpr = right.dtype.element_ty
     chunk, chain = tl.program_id(0), tl.program_id(1).to(tl.int64)
     start, stop = tl.load(starts + chunk), tl.load(stops + chunk)
-    factor, total = tl.arange(0, WIDTH), tl.zeros((WIDTH,), kind)
+    factor, total = tl.arange(0, WIDTH), tl.zeros((E, WIDTH), kind)
     known = factor < K
     score, least = tl.zeros((E,), kind), tl.full((E,), float("inf"), kind)
-    mine = total
+    mine = tl.zeros((WIDTH,), kind)
     if SHARE:
         row = tl.load(rows + chunk)
         mine = tl.load(left + (chain * n + row) * K + factor, mask=known, other=0.0)
@@ -41,8 +43,8 @@ def product(
             least = tl.minimum(least, tl.where(inside, s, float("inf")))
             score += value * tl.log(tl.maximum(s, tl.full((E,), TINY, kind)))
             value = tl.where(inside, value / s, 0.0)
-        total += tl.sum(value[:, None] * other, 0)
-    tl.store(partial + (chunk * tl.num_programs(1) + chain) * K + factor, total, mask=known)
+        total += value[:, None] * other
+    tl.store(partial + (chunk * tl.num_programs(1) + chain) * K + factor, tl.sum(total, 0), mask=known)
     if SHARE:
         tl.store(evidence + chain * tl.num_programs(0) + chunk, tl.sum(score, 0))
         tl.store(lowest + chain * tl.num_programs(0) + chunk, tl.min(least, 0))
@@ -50,7 +52,7 @@ def product(
 
 @triton.jit
 def add_up(
-    firsts, partial, left, result, n, K, ROWS: tl.constexpr, WIDTH: tl.constexpr, SHARE: tl.constexpr
+    firsts, partial, left, result, n, K: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, SHARE: tl.constexpr
 ):  # fmt: skip
     """Add up the chunks of some rows; with ``SHARE`` times the row's own factors."""
     row, factor = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, WIDTH)
