@@ -8,9 +8,10 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
+from itertools import zip_longest
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
@@ -20,6 +21,9 @@ from pyrozoo.core.settings import Settings
 DIGITS = 3
 """Significant digits of a setting that is derived from data: float32 and float64 agree on it, and it can be read."""
 
+
+MOST_SPELLED = 8
+"""Numbers up to which a note says each."""
 
 FAR = 2.0
 """Ratio of a stated setting to the data's own from which on it is named as being on another scale."""
@@ -35,12 +39,47 @@ class Derived:
     """The value of a setting that was left to the data.
 
     Attributes:
-        value: It.
+        value: It, a number or one for every column.
         how: The formula in words, such as "rate_shape / mean of the counts above 0".
+        unit: Of a location the spread of the data around it, which says what is far from it; None: it is a scale.
     """
 
-    value: float
+    value: float | tuple[float, ...]
     how: str
+    unit: float | tuple[float, ...] | None = None
+
+    @property
+    def rounded(self) -> Derived:
+        """The same with few digits: a scale with ``DIGITS``, a location with as many digits of its unit."""
+        values = _numbers(self.value)
+        if self.unit is None:
+            digits = tuple(map(rounded, values))
+        else:
+            units = (10.0 ** (math.floor(math.log10(rounded(unit))) + 1 - DIGITS) for unit in _numbers(self.unit))
+            digits = tuple(float(f"{round(v / u) * u:.12g}") for v, u in zip(values, units, strict=True))
+        return replace(self, value=digits if isinstance(self.value, tuple) else digits[0])
+
+    def far_from(self, stated: float | Sequence[float]) -> bool:
+        """Return whether a stated value is on another scale than the data, in any column."""
+        pairs = zip_longest(_numbers(self.value), _numbers(stated), fillvalue=_numbers(stated)[0])
+        if self.unit is None:
+            return any(not 1 / FAR < b / a < FAR for a, b in pairs)
+        return any(abs(a - b) > FAR * unit for (a, b), unit in zip(pairs, _numbers(self.unit), strict=True))
+
+    def __str__(self) -> str:
+        return spelled(self.value)
+
+
+def _numbers(value: float | Sequence[float]) -> tuple[float, ...]:
+    return tuple(value) if isinstance(value, Sequence) else (value,)
+
+
+def spelled(value: float | Sequence[float]) -> str:
+    """Return a number, or numbers of columns, as a note says them: of many the least and the largest."""
+    numbers = _numbers(value)
+    if len(numbers) > MOST_SPELLED:
+        return f"{min(numbers):g} to {max(numbers):g}"
+    return f"{numbers[0]:g}" if not isinstance(value, Sequence) else f"[{','.join(f'{each:g}' for each in numbers)}]"
 
 
 @dataclass(frozen=True)
@@ -79,7 +118,7 @@ class Model(Settings, abc.ABC):
         if data is None or data.empty:
             return {name: Derived(self.without_data[name], "there are no data") for name in null}
         known = self.from_data(data)
-        return {name: Derived(rounded(known[name].value), known[name].how) for name in null}
+        return {name: known[name].rounded for name in null}
 
     def given(self, data: Any) -> Self:
         """Return the model with what null leaves to the data filled in."""
@@ -90,11 +129,10 @@ class Model(Settings, abc.ABC):
         """Say what to type where the prior is on another scale than data: the settings stated farthest from theirs."""
         null = [name for name in self.without_data if getattr(self, name) is not None]
         ours = replace(self, **dict.fromkeys(null)).derived(data) if null else {}
-        stated = {name: float(getattr(self, name)) for name in ours}
-        far = [n for n, each in ours.items() if not 1 / FAR < stated[n] / each.value < FAR]
+        far = [name for name, each in ours.items() if each.far_from(getattr(self, name))]
         if far:
             return "set " + ", ".join(
-                f"{self.prefix}{n}=null ({ours[n].value:g} in place of {stated[n]:g})" for n in far
+                f"{self.prefix}{name}=null ({ours[name]} in place of {spelled(getattr(self, name))})" for name in far
             )
         # The scale is the data's own: what is left are the priors' shapes.
         rest = [f.name for f in fields(self) if f.name not in self.without_data and "float" in str(f.type)]

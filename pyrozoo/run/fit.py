@@ -393,7 +393,7 @@ class Run:
         if reference is not None:
             check_reference(model, posterior.data, reference)  # before the work rather than after it
         starts = {"start": start_of(inference["start"], start, posterior)} if "start" in inference else {}
-        method = method_of(inference, model.name, config.get("solver") or {}, **starts)
+        method = method_of(inference, known_as(model), config.get("solver") or {}, **starts)
         posterior, notes = _in_shards(posterior, method, shards)
         loop = Loop(
             seed=own.seed, progress=own.progress, checkpoint=directory / CHECKPOINT if directory else None,
@@ -496,7 +496,7 @@ def _read_in_shards(
         return None
     # A solver needs no start from elsewhere, and a method that does is no solver.
     plain = {name: value for name, value in config["inference"].items() if name != "start"}
-    method = method_of(plain, model.name, config.get("solver") or {})
+    method = method_of(plain, known_as(model), config.get("solver") or {})
     if own.stream and not method.streams():
         raise NotApplicable(f"{method.name} of {model.name} needs all rows at every step: leave stream out")
     if not (own.stream and shards == 1):
@@ -544,9 +544,7 @@ def _in_shards(posterior: Posterior, method: Method, shards: int | None) -> tupl
 
 def _derived(model: Model, data: Any) -> tuple[str, ...]:
     """Say what settings the data decided, how, and how to decide otherwise."""
-    return tuple(
-        f"model.{name} is {each.value:g}, from the data: {each.how}" for name, each in model.derived(data).items()
-    )
+    return tuple(f"model.{name} is {each}, from the data: {each.how}" for name, each in model.derived(data).items())
 
 
 def engine_fit(config: Mapping[str, Any], *, model: Model | None = None, data: Any = None) -> Fit:
@@ -665,7 +663,7 @@ def _listed_plainly(holdout: Any) -> Any:
 
 def known_as(model: Model) -> str:
     """Return the name under which the catalog knows a model: its own in the zoo, else that of any."""
-    return model.name if model.name in catalog.models() else catalog.ANY
+    return model.name if catalog.in_zoo(model) else catalog.ANY
 
 
 def as_model(
