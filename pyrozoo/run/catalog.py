@@ -74,6 +74,11 @@ def models() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in MODELS.glob("*/model.py")))
 
 
+def in_zoo(model: Model) -> bool:
+    """Return whether a model is one of these folders', rather than somebody's own of the same name."""
+    return type(model).__module__ == f"pyrozoo.models.{model.name}.model"
+
+
 def _literal(path: Path, name: str) -> Any:
     """Read one literal assignment of a module without importing it."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -120,8 +120,8 @@ def read_again(settings: Mapping[str, Any], model: Model, data: Any) -> Reading 
 
 def wanted_of(model: Model, source: str, container: Any) -> Wanted:
     """Return what is wanted of a source: by what it is called, or, of ``file``, by what the model takes."""
-    if model.name in catalog.models() or source != "file":
-        return catalog.wanted(model.name, source)
+    if catalog.in_zoo(model) or source != "file":
+        return catalog.wanted(model.name if catalog.in_zoo(model) else catalog.ANY, source)
     return wanted_by(container)
 
 
@@ -152,7 +152,7 @@ def _generator(model: Model, truth: Mapping[str, Any] | None) -> Model:
 
     Not the model that is fitted: a sweep over its hyper-parameters, such as K, must see one data set.
     """
-    usual = catalog.settings("model", model.name) if model.name in catalog.models() else {}
+    usual = catalog.settings("model", model.name) if catalog.in_zoo(model) else {}
     values = {k: v for k, v in usual.items() if k != "name"} | dict(truth or {})
     with_prefix = type(model).of
     try:

@@ -417,7 +417,7 @@ def _gaussian(plan: _Plan, fit: Fit, seed: int) -> Fit:
     """Return Laplace's Gaussian at the mode that a fit found, in unconstrained space, where the mode is another one."""
     settings = {**catalog.settings("inference", "laplace"), "restarts": 1, "draws": plan.kept}
     starts = {site: value[:, 0] for site, value in fit.draws.items()}
-    method = method_of(settings, fit.model_name, {}, starts=starts)
+    method = method_of(settings, known_as(fit.model), {}, starts=starts)
     result = method(fit.posterior, Loop(seed=seed, progress=False))
     result.method = fit.method
     if result.status == "interrupted":
