@@ -30,6 +30,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "beta_prior": {**OPTIMISE, "draws": 30},
     "bp": {**OPTIMISE, "draws": 30},
     "cavi": {**OPTIMISE, "draws": 30},
+    "cvb0": {**OPTIMISE, "draws": 30},
     "em": OPTIMISE,
     "exact": {"draws": 30, "max_iterations": 40},
     "gibbs": {"chains": 2, "warmup": 20, "draws": 20, "thin": 2},

@@ -16,6 +16,7 @@ from pyrozoo.run import catalog
 from tests.case import Case, Oracle
 
 NAN = float("nan")
+HUGE = np.array([[1e9, 0, 3], [0, 1e7, 1], [1, 0, 0]])
 MODEL = Topics(2, "dirichlet", 0.8, 0.6, 1.0, 1.0)
 CORRELATED = Topics(2, "logistic_normal", 0.8, 0.6, 1.0, 1.0)
 TINY = Documents.of(np.array([[2, 0, 1.0], [0, 3, 1]]))
@@ -77,6 +78,8 @@ CASE = Case(
     larger={"rows": 60, "columns": 30, "tokens": 40},
     settings={
         "cavi": {"restarts": 5},
+        "cvb0": {"restarts": 3},
+        "exact": {"draws": 2000},
         "stochastic_cavi": {"restarts": 2, "max_iterations": 100, "tol": 1e-7},
         "gibbs": {"warmup": 100, "draws": 300, "thin": 1},
         "svi": SVI,
@@ -103,7 +106,6 @@ CASE = Case(
         "one cell": np.array([[4.0]]),
         "no tokens": np.zeros((4, 3)),
         "empty documents and words": np.array([[0, 0, 0.0], [0, 5, 0], [0, 0, 0]]),
-        "huge counts": np.array([[1e9, 0, 3], [0, 1e7, 1], [1, 0, 0]]),
         "repeated triplets": pd.DataFrame({"row": [2, 1, 2, 1], "column": ["b", "a", "b", "c"], "value": [1, 2, 3, 0]}),
     },
 )

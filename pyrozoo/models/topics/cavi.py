@@ -13,18 +13,17 @@ from torch.distributions import Dirichlet
 from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Info
 from pyrozoo.core.settings import whole
-from pyrozoo.models.topics import start
 from pyrozoo.models.topics.dirichlet import best_shape, best_shapes
 from pyrozoo.models.topics.likelihood import WordFactors, fit_documents
-from pyrozoo.models.topics.model import Topics
 from pyrozoo.models.topics.posterior import Posterior
+from pyrozoo.models.topics.start import Start, estimated, started
 
 FIRST_STEPS = 20
 """Updates of q(theta) in which documents find their topics given those that a run starts from."""
 
 
 @dataclass(frozen=True)
-class Options(start.Start):
+class Options(Start):
     """What the solver can be told, beside how it starts.
 
     Attributes:
@@ -76,7 +75,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
     def init(self, chains: int) -> State:
         """Return lambda from where the options say, and gamma that fits it."""
         K, (alpha, b) = self.model.num_topics, self.model.concentrations(self.data.values, chains)
-        words = b[:, None, None] + start.started(self.posterior, self.options, chains)
+        words = b[:, None, None] + started(self.posterior, self.options, chains)
         factors = WordFactors.of(words)
 
         def rows(part: Posterior) -> tuple[Tensor, Any]:
@@ -118,9 +117,3 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         known = partial(self.posterior.of_means, state.gamma[0], state.words[0])
         model = estimated(self.model, state) if self.options.empirical_bayes and len(state.gamma) == 1 else None
         return solver.Answer(q=solver.Independent(q), model=model, prediction=known)
-
-
-def estimated(model: Topics, state: Any) -> Topics:
-    """Return the model with the concentrations of a state of one chain."""
-    alpha, b = tuple(state.alpha[0].double().tolist()), float(state.concentration[0])
-    return model.with_concentrations(alpha, b)

@@ -64,7 +64,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
         beta = state.topic_words.mT.contiguous()
         of_documents, of_words = draw(theta, beta, data, self.options.sweeps, alpha, b)
         shapes = b + of_words.mT, alpha + of_documents
-        new = State(*(self.dirichlet(shape) for shape in shapes))
+        new = State(*(above_zero(shape) for shape in shapes))
         predictive = partial(self._predictive, *shapes) if data.hidden is not None else None
         return new, Info(objective, predictive=predictive)
 
@@ -77,12 +77,6 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
             total = total + Dirichlet(prior, validate_args=False).log_prob(value).sum(-1)
         return torch.as_tensor(total)
 
-    def dirichlet(self, shape: Float[Tensor, "C A B"]) -> Float[Tensor, "C A B"]:
-        """Draw Dirichlet variables, kept above 0."""
-        drawn = torch._standard_gamma(shape).clamp(min=torch.finfo(shape.dtype).tiny)
-        drawn = drawn / drawn.sum(-1, keepdim=True)
-        return drawn.clamp(min=torch.finfo(shape.dtype).tiny)
-
     def _predictive(self, words: Float[Tensor, "C K V"], documents: Float[Tensor, "C D K"]) -> tuple[Tensor, ...]:
         """Return the probability of each hidden token given z: of means, of theta and beta, which are independent."""
         means = {
@@ -90,3 +84,10 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
             "document_topics": documents / documents.sum(-1, keepdim=True),
         }
         return (self.posterior.hidden_probabilities(means),)
+
+
+def above_zero(shape: Float[Tensor, "C A B"]) -> Float[Tensor, "C A B"]:
+    """Draw Dirichlet variables, kept above 0."""
+    tiny = torch.finfo(shape.dtype).tiny
+    drawn = torch._standard_gamma(shape).clamp_(min=tiny)
+    return drawn.div_(drawn.sum(-1, keepdim=True)).clamp_(min=tiny)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyrozoo.core.settings import Settings, flag, one_of, whole
 from pyrozoo.data.documents import Documents
+from pyrozoo.models.topics.model import Topics
 from pyrozoo.models.topics.posterior import Posterior
 from pyrozoo.models.topics.sweeps import draw
 
@@ -37,6 +38,10 @@ class Start(Settings):
 
 def started(posterior: Posterior, how: Start, chains: int) -> Float[Tensor, "C V K"]:
     """Return tokens of each word and topic, of each chain, to start from: scaled to those of all documents."""
+    return _tokens(posterior, how, chains) * (posterior.rows / max(1, posterior.data.shape[0]))
+
+
+def _tokens(posterior: Posterior, how: Start, chains: int) -> Float[Tensor, "C V K"]:
     data, K = posterior.data, posterior.model.num_topics
     if how.start == "anchors":
         beta = anchored(data, K).expand(chains, -1, -1) * (0.95 + 0.1 * posterior.uniform(chains, data.shape[1], K))
@@ -113,3 +118,9 @@ def _combined(rows: Float[Tensor, "V P"], anchors: Float[Tensor, "K P"]) -> Floa
         slope = slope - (slope * weights).sum(1, keepdim=True)
         weights = torch.softmax(weights.clamp(min=1e-300).log() - step * slope, 1)
     return weights
+
+
+def estimated(model: Topics, state: Any) -> Topics:
+    """Return the model with the concentrations of a state of one chain."""
+    alpha, b = tuple(state.alpha[0].double().tolist()), float(state.concentration[0])
+    return model.with_concentrations(alpha, b)

@@ -1,0 +1,111 @@
+"""Collapsed variational inference of latent Dirichlet allocation, of zeroth order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.distributions import Dirichlet
+
+from pyrozoo.contracts import solver
+from pyrozoo.contracts.solver import Info
+from pyrozoo.models.topics.dirichlet import best_shape, best_shapes, expected_log
+from pyrozoo.models.topics.likelihood import BLOCK
+from pyrozoo.models.topics.posterior import Posterior
+from pyrozoo.models.topics.start import Start, estimated, started
+
+
+@dataclass(frozen=True)
+class State:
+    """phi, the share of each topic in a token of each listed word, and alpha and b, of each restart."""
+
+    shares: Float[Tensor, "C cell K"]
+    alpha: Float[Tensor, "C K"]
+    concentration: Float[Tensor, C]
+
+
+class Solver(solver.Solver, kind="variational", objective="log_likelihood_at_means", monotone=False, state=State):
+    """CVB0 (Asuncion, Welling, Smyth and Teh 2009, UAI 25): theta and beta are summed out before q(z) factorises.
+
+    phi_dvk prop. to (N_dk - phi_dvk + alpha_k)(N_vk - phi_dvk + b) / (N_k - phi_dvk + V b), expected counts without the
+    token itself; all tokens of a step see the counts that the step before left. q(theta) and q(beta) are the
+    conditionals at the expected counts, Dirichlet(alpha + N_d) and Dirichlet(b + N_k). The objective is log p(words
+    | E theta, E beta) of the state before the step, which need not rise; a run is done when a token moves by less than
+    ``tol`` from topic to topic. With ``empirical_bayes`` alpha and b are set where the expected logs of q(theta) and
+    q(beta) are likeliest. Settings are those of ``start.Start``.
+
+    Raises:
+        NotApplicable: The prior is not Dirichlet.
+        SettingError: A setting out of range.
+    """
+
+    def __init__(self, posterior: Posterior, start: str = "gibbs", sweeps: int = 50, empirical_bayes: bool = False):
+        super().__init__(posterior)
+        posterior.needs("dirichlet", "cvb0")
+        self.options = Start(start, sweeps, empirical_bayes)
+
+    def init(self, chains: int) -> State:
+        """Return shares that fit the tokens of topics that the options say."""
+        alpha, b = self.model.concentrations(self.data.values, chains)
+        words = b[:, None, None] + started(self.posterior, self.options, chains)
+        beta = words / words.sum(1, keepdim=True)
+        shares = beta[:, self.data.pattern.columns]
+        return State(shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(beta.dtype).tiny), alpha, b)
+
+    def counts(self, shares: Float[Tensor, "C cell K"]) -> tuple[Float[Tensor, "C D K"], Float[Tensor, "C V K"]]:
+        """Return expected tokens of each document and topic, and of each word and topic."""
+        (D, V), (C, _, K), pattern = self.data.shape, shares.shape, self.data.pattern
+        of_documents, of_words = shares.new_zeros(C, D, K), shares.new_zeros(C, V, K)
+        for some in self.blocks(shares):
+            tokens = shares[:, some] * self.data.counts[some, None]
+            of_documents.index_add_(1, pattern.rows[some], tokens)
+            of_words.index_add_(1, pattern.columns[some], tokens)
+        return of_documents, of_words
+
+    def blocks(self, shares: Float[Tensor, "C cell K"]) -> list[slice]:
+        """Return slices of cells that stay in the cache."""
+        step = max(1, BLOCK // (shares.shape[0] * shares.shape[2]))
+        return [slice(first, first + step) for first in range(0, shares.shape[1], step)]
+
+    def step(self, state: State) -> tuple[State, Info]:
+        """Update phi of all tokens, and alpha and b if they are estimated; return the argument's objective."""
+        V, pattern, n = self.data.shape[1], self.data.pattern, self.data.counts
+        C, tiny = len(state.shares), torch.finfo(n.dtype).tiny
+        documents, words = self.counts(state.shares)
+        alpha, b = state.alpha[:, None], state.concentration[:, None, None]
+        total = words.sum(1, keepdim=True)
+        theta = (documents + alpha) / (documents + alpha).sum(-1, keepdim=True)
+        beta = (words + b) / (total + V * b)
+        new, moved = torch.empty_like(state.shares), n.new_zeros(C)
+        objective = self.data.log_arrangements.sum().expand(C).clone()
+        for some in self.blocks(state.shares):
+            i, j, own = pattern.rows[some], pattern.columns[some], state.shares[:, some]
+            weights = (documents[:, i] - own + alpha).clamp(min=tiny) * (words[:, j] - own + b).clamp(min=tiny)
+            weights = weights / (total - own + V * b).clamp(min=tiny)
+            found = weights / weights.sum(-1, keepdim=True).clamp(min=tiny)
+            new[:, some] = found
+            moved += (found - own).abs().sum(-1) @ n[some]
+            objective += (theta[:, i] * beta[:, j]).sum(-1).clamp(min=tiny).log() @ n[some]
+        rest = state.alpha, state.concentration
+        if self.options.empirical_bayes:
+            logs = expected_log(documents + alpha, 2).mean(1)
+            rest = (
+                best_shapes(state.alpha, logs),
+                best_shape(state.concentration, expected_log(words + b, 1).mean((1, 2)), V),
+            )
+        return State(new, *rest), Info(objective, moved / (2 * n.sum().clamp(min=1)))
+
+    def answer(self, state: State) -> solver.Answer:
+        """Return q of theta and beta, and what it says of hidden tokens."""
+        documents, words = self.counts(state.shares)
+        gamma, words = documents + state.alpha[:, None], words + state.concentration[:, None, None]
+        q: dict[str, Any] = {"topic_words": Dirichlet(words.mT), "document_topics": Dirichlet(gamma)}
+        alone = self.options.empirical_bayes and len(gamma) == 1
+        return solver.Answer(
+            q=solver.Independent(q), model=estimated(self.model, state) if alone else None,
+            prediction=partial(self.posterior.of_means, gamma[0], words[0]),
+        )  # fmt: skip
