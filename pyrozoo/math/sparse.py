@@ -23,7 +23,7 @@ from pyrozoo.compiler.cuda import CudaKernels, power_of_two
 
 CUDA = CudaKernels(__file__)
 
-PRODUCTS, WARPS, VECTOR = 2**10, 1, 4
+PRODUCTS, WARPS, VECTOR = 2**9, 1, 4
 """Products that a program on CUDA holds, its warps, and numbers of its vectors."""
 
 SMALL = 2**12
