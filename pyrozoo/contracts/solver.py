@@ -72,8 +72,9 @@ class Independent:
 
     def divergence(self, other: Mapping[str, Distribution]) -> Tensor:
         """Return KL(self || other), summed over sites, [chains]."""
-        parts = [kl_divergence(each, other[site]) for site, each in self.q.items()]
-        return sum((part.flatten(1).sum(1) if part.ndim > 1 else part for part in parts[1:]), parts[0])
+        every = [kl_divergence(each, other[site]) for site, each in self.q.items()]
+        parts = [part.flatten(1).sum(1) if part.ndim > 1 else part for part in every]
+        return sum(parts[1:], parts[0])
 
 
 def _inside(q: Distribution) -> Tensor:
