@@ -11,12 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import Dirichlet
 
+from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Info
 from pyrozoo.models.topics.dirichlet import best_shape, best_shapes, expected_log
 from pyrozoo.models.topics.likelihood import BLOCK
 from pyrozoo.models.topics.posterior import Posterior
 from pyrozoo.models.topics.start import Start, estimated, started
+
+KERNELS = Kernels(__file__)
+
+LEAST = {torch.float64: 1e-150, torch.float32: 1e-18}
+"""Weights, and what they are made of, stay above these."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +79,39 @@ class Solver(solver.Solver, kind="variational", objective="log_likelihood_at_mea
 
     def step(self, state: State) -> tuple[State, Info]:
         """Update phi of all tokens, and alpha and b if they are estimated; return the argument's objective."""
+        served = len(self.data.counts) and KERNELS.serve(state.shares, state.alpha, self.data.counts)
+        new, documents, words, objective, moved = (self._passed if served else self._by_blocks)(state)
+        rest = state.alpha, state.concentration
+        if self.options.empirical_bayes:
+            logs = expected_log(documents + state.alpha[:, None], 2).mean(1)
+            of_words = expected_log(words + state.concentration[:, None, None], 1).mean((1, 2))
+            rest = best_shapes(state.alpha, logs), best_shape(state.concentration, of_words, words.shape[1])
+        tokens = self.data.counts.sum().clamp(min=1)
+        return State(new, *rest), Info(objective + self.data.log_arrangements.sum(), moved / (2 * tokens))
+
+    def _passed(self, state: State) -> tuple[Tensor, ...]:
+        """Return new shares, tokens of documents and of words, the sum of n log s at the means, and how far tokens move."""
+        (C, _, K), (D, V), like = state.shares.shape, self.data.shape, state.shares
+        shares, pattern = like.contiguous(), self.data.pattern
+        new, documents, words = torch.empty_like(shares), like.new_empty(C, D, K), like.new_empty(C, V, K)
+        objective, moved = like.new_empty(C), like.new_empty(C)
+        KERNELS(
+            "cvb0", like.dtype, shares, state.alpha.contiguous(), state.concentration.contiguous(), self.data.counts,
+            pattern.starts, pattern.columns, new, documents, words, objective, moved, like.new_empty(C, 6 * K), C, D, V,
+            K, threads(),
+        )  # fmt: skip
+        return new, documents, words, objective, moved
+
+    def _by_blocks(self, state: State) -> tuple[Tensor, ...]:
+        """Do the same without the kernel."""
         V, pattern, n = self.data.shape[1], self.data.pattern, self.data.counts
-        C, tiny = len(state.shares), torch.finfo(n.dtype).tiny
+        C, tiny = len(state.shares), LEAST[n.dtype]
         documents, words = self.counts(state.shares)
         alpha, b = state.alpha[:, None], state.concentration[:, None, None]
         total = words.sum(1, keepdim=True)
         theta = (documents + alpha) / (documents + alpha).sum(-1, keepdim=True)
         beta = (words + b) / (total + V * b)
-        new, moved = torch.empty_like(state.shares), n.new_zeros(C)
-        objective = self.data.log_arrangements.sum().expand(C).clone()
+        new, moved, objective = torch.empty_like(state.shares), n.new_zeros(C), n.new_zeros(C)
         for some in self.blocks(state.shares):
             i, j, own = pattern.rows[some], pattern.columns[some], state.shares[:, some]
             weights = (documents[:, i] - own + alpha).clamp(min=tiny) * (words[:, j] - own + b).clamp(min=tiny)
@@ -90,14 +120,7 @@ class Solver(solver.Solver, kind="variational", objective="log_likelihood_at_mea
             new[:, some] = found
             moved += (found - own).abs().sum(-1) @ n[some]
             objective += (theta[:, i] * beta[:, j]).sum(-1).clamp(min=tiny).log() @ n[some]
-        rest = state.alpha, state.concentration
-        if self.options.empirical_bayes:
-            logs = expected_log(documents + alpha, 2).mean(1)
-            rest = (
-                best_shapes(state.alpha, logs),
-                best_shape(state.concentration, expected_log(words + b, 1).mean((1, 2)), V),
-            )
-        return State(new, *rest), Info(objective, moved / (2 * n.sum().clamp(min=1)))
+        return new, documents, words, objective, moved
 
     def answer(self, state: State) -> solver.Answer:
         """Return q of theta and beta, and what it says of hidden tokens."""
