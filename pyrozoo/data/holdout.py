@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import Cells, Hidden
+from pyrozoo.data.documents import Documents
 from pyrozoo.data.grid import Grid
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.source import read_frame
@@ -76,6 +77,8 @@ def hold_out_chosen(data: Any, chosen: Sequence[Any]) -> Any:
         DataError: Labels that there are not, cells without a value, or chosen twice: all of them.
         SettingError: Data that have no cells to hide.
     """
+    if isinstance(data, Documents):
+        return _hold_out_documents(data, chosen)
     if not isinstance(data, Cells | Triplets):
         raise SettingError(f"data.holdout has no meaning for {type(data).__name__.lower()}")
     problems: list[str] = []
@@ -108,6 +111,21 @@ def hold_out_chosen(data: Any, chosen: Sequence[Any]) -> Any:
     order = places.argsort()
     pairs = torch.as_tensor(np.stack([places[order] // width, places[order] % width], 1))
     return _hide(data, pairs, torch.as_tensor(truth[order]).to(data.values))
+
+
+def _hold_out_documents(data: Documents, chosen: Sequence[Any]) -> Documents:
+    """Hide half of the tokens of documents chosen by label."""
+    problems: list[str] = []
+    if cells := [each for each in chosen if not isinstance(each, str | int | float | np.generic)]:
+        said = "of documents tokens are held out, not words: it must be labels of documents, or a fraction of them"
+        raise SettingError(f"data.holdout holds {cells[0]!r}; {said}")
+    places = _places(data.row_labels)
+    found = {place for each in chosen if (place := _place(each, places, "document", problems)) is not None}
+    short = [place for place in sorted(found) if float(data.lengths[place]) < 2]
+    problems += [f"document {data.row_labels[place]!r} has fewer than two tokens" for place in short]
+    if problems or not found:
+        raise DataError(f"data.holdout: {'; '.join(problems[:MOST_SAID]) or 'nothing is chosen'}")
+    return data.hide_halves(torch.tensor(sorted(found)), np.random.default_rng(0))
 
 
 def _asked(data: Any, chosen: Sequence[Any], problems: list[str]) -> tuple[list[tuple[int, int, float]], list[int]]:

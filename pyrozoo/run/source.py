@@ -14,6 +14,7 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.contained import CONTAINERS, contained, wanted_by
 from pyrozoo.data.container import Data, labels, storable
+from pyrozoo.data.documents import Documents
 from pyrozoo.data.holdout import hold_out_chosen, read_chosen
 from pyrozoo.data.images import mask_images
 from pyrozoo.data.named import read_named
@@ -23,6 +24,7 @@ from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.readers.source import is_frame, read_source, taken
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
+from pyrozoo.data.texts import read_documents
 from pyrozoo.run import catalog
 
 
@@ -63,9 +65,16 @@ def read(
     if not 0 <= seed < 2**31:
         raise SettingError(f"data.seed is {seed}; it must be between 0 and 2^31")
     found: Reading | None = None
+    documents = isinstance(container, type) and issubclass(container, Documents)
+    if layout.text is not None and not documents:
+        raise SettingError(f"data.text is for documents; {model.name} takes {container.__name__.lower()}")
+    own = given if given is not None else rest.get("path") if source in (*KINDS, "file") else None
+    texts = read_documents(own, layout) if documents and own is not None and not isinstance(own, Data) else None
     if isinstance(given, Data) and source == "given" and layout.stated:
         raise SettingError(f"data.{next(iter(layout.stated))} is for files and tables; {given.name} is data already")
-    if isinstance(given, Data) or (given is not None and not is_frame(given) and not layout.stated):
+    if texts is not None:
+        data = texts
+    elif isinstance(given, Data) or (given is not None and not is_frame(given) and not layout.stated):
         data = container.of(given)
     elif given is not None or source in (*KINDS, "file"):
         found, container, data = _read(
@@ -82,7 +91,8 @@ def read(
         raise SettingError(f"data.source is {source!r}; it must be simulated, file, {', '.join(KINDS)} or named")
     test = rest.get("test_path") if test is None else test
     if test is not None:
-        data = data.with_test(_test_rows(test, layout, found, data, container))
+        texts = read_documents(test, layout, data) if documents and not isinstance(test, Data) else None
+        data = data.with_test(_test_rows(test, layout, found, data, container) if texts is None else texts)
     if found is not None and readings is not None:
         readings.append(found)
     return prepared(data, model, listed=found is not None and found.listed, **preparation)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from pyrozoo.core.settings import Settings, flag, one_of, whole
+from pyrozoo.core.settings import Settings, between, flag, one_of, whole
 
 MOST_LEVELS = 30
 """Categories that a column may have unless ``data.most_levels`` says otherwise."""
@@ -43,6 +43,11 @@ class Layout(Settings):
         absent: Of a list that becomes a table: whether a pair that it lacks is zero or missing.
         exposure: The column with what counts are in proportion to: hours, population, library size.
         frequency: The column that says how often a line counts.
+        text: Of documents: the column with their text.
+        least_documents: Of words in texts: in how many documents one must be to count.
+        most_share: In what share of the documents it may be at most.
+        stop_words: A language whose commonest words do not count (english), or none.
+        vocabulary: A file with a word a line: of an LDA-C file, which numbers them.
         most_levels: Categories that a column may have.
         key: The array of an archive, or the sheet of a workbook.
         colours: Reduce a picture to so many colours.
@@ -73,6 +78,11 @@ class Layout(Settings):
     absent: str | None = one_of("zero", "missing", optional=True, default=None)
     exposure: str | int | None = None
     frequency: str | int | None = None
+    text: str | None = None
+    least_documents: int = whole(default=2)
+    most_share: float = between(0, 1, "(]", default=0.5)
+    stop_words: str | None = one_of("english", "none", optional=True, default="english")
+    vocabulary: str | None = None
     most_levels: int = whole(2, 32_767, default=MOST_LEVELS)
     key: str | int | None = None
     colours: int | None = whole(1, 256, optional=True, default=None)

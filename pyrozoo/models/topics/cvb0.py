@@ -90,7 +90,7 @@ class Solver(solver.Solver, kind="variational", objective="log_likelihood_at_mea
         return State(new, *rest), Info(objective + self.data.log_arrangements.sum(), moved / (2 * tokens))
 
     def _passed(self, state: State) -> tuple[Tensor, ...]:
-        """Return new shares, tokens of documents and of words, the sum of n log s at the means, and how far tokens move."""
+        """Return new shares, tokens of documents and words, the sum of n log s at means, how far tokens move."""
         (C, _, K), (D, V), like = state.shares.shape, self.data.shape, state.shares
         shares, pattern = like.contiguous(), self.data.pattern
         new, documents, words = torch.empty_like(shares), like.new_empty(C, D, K), like.new_empty(C, V, K)
