@@ -116,4 +116,9 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
         q = {"topic_words": Dirichlet(state.words.mT), "document_topics": Dirichlet(state.gamma)}
         known = partial(self.posterior.of_means, state.gamma[0], state.words[0])
         model = estimated(self.model, state) if self.options.empirical_bayes and len(state.gamma) == 1 else None
-        return solver.Answer(q=solver.Independent(q), model=model, prediction=known)
+        return solver.Answer(
+            q=solver.Independent(q),
+            expectations=self.posterior.means(state.gamma, state.words),
+            model=model,
+            prediction=known,
+        )

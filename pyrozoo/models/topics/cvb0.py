@@ -128,7 +128,6 @@ class Solver(solver.Solver, kind="variational", objective="log_likelihood_at_mea
         gamma, words = documents + state.alpha[:, None], words + state.concentration[:, None, None]
         q: dict[str, Any] = {"topic_words": Dirichlet(words.mT), "document_topics": Dirichlet(gamma)}
         alone = self.options.empirical_bayes and len(gamma) == 1
-        return solver.Answer(
-            q=solver.Independent(q), model=estimated(self.model, state) if alone else None,
-            prediction=partial(self.posterior.of_means, gamma[0], words[0]),
-        )  # fmt: skip
+        means, known = self.posterior.means(gamma, words), partial(self.posterior.of_means, gamma[0], words[0])
+        model = estimated(self.model, state) if alone else None
+        return solver.Answer(q=solver.Independent(q), expectations=means, model=model, prediction=known)

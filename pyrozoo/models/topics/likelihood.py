@@ -151,12 +151,14 @@ class WordFactors:
         psi: sum over all of E log beta_kv.
         kept: What KL(q(beta) || prior) has of q alone: sum_k [log Gamma(sum_v lambda_kv) - sum_v log Gamma(lambda_kv)
             + sum_v lambda_kv E log beta_kv].
+        logs: E log beta where it is known; else it follows from lambda.
     """
 
     shape: Float[Tensor, "C V K"]
     factors: Float[Tensor, "C V W"] | None
     psi: Float[Tensor, C]
     kept: Float[Tensor, C]
+    logs: Float[Tensor, "C V K"] | None = None
 
     @classmethod
     def of(cls, shape: Float[Tensor, "C V K"]) -> WordFactors:
@@ -176,6 +178,18 @@ class WordFactors:
         psi, weighted, logs = sums.double().sum(1).unbind(1)
         kept = total.double().lgamma() - logs + weighted - total * of_total
         return cls(shape, factors, (psi - V * of_total).sum(-1).to(shape), kept.sum(-1).to(shape))
+
+    @classmethod
+    def known(cls, logs: Float[Tensor, "C V K"]) -> WordFactors:
+        """Return what documents need of log beta that is known: there is no q."""
+        served, more = KERNELS.serve(logs), whole(logs.shape[-1], logs) - logs.shape[-1]
+        factors = torch.nn.functional.pad(logs.exp(), (0, more)).contiguous() if served else None
+        return cls(logs, factors, logs.new_zeros(len(logs)), logs.new_zeros(len(logs)), logs)
+
+    @property
+    def log_factors(self) -> Float[Tensor, "C V K"]:
+        """E log beta."""
+        return expected_log(self.shape, 1) if self.logs is None else self.logs
 
     def gap(self, b: Float[Tensor, C]) -> Float[Tensor, C]:
         """Return KL(q(beta) || Dirichlet(b, ..., b)), summed over topics."""
@@ -219,7 +233,7 @@ def fit_documents(
         found, lowest = _fitted_by_kernel(gamma, words, alpha, data, steps, tol, of_words)
         if not len(data.counts) or float(lowest) >= LOWEST[gamma.dtype]:
             return replace(found, bound=found.bound + base)
-    log_beta, bound, shares = expected_log(words.shape, 1), None, None
+    log_beta, bound, shares = words.log_factors, None, None
     for _ in range(steps):
         log_theta = expected_log(gamma, 2)
         of_documents, shares, evidence = shared(log_theta, log_beta, data)

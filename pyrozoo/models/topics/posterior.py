@@ -48,6 +48,7 @@ class Posterior(HandBuilt):
     wants = "documents (document, word, count)"
     invariant_dims: ClassVar = {
         "log_likelihood": (), "word_share": ("column",), "document_purity": ("row",), "word_probability": ("cell",),
+        "mean_topic_words": ("topic", "column"), "mean_document_topics": ("row", "topic"),
     }  # fmt: skip
 
     @property
@@ -155,6 +156,11 @@ class Posterior(HandBuilt):
             "topic_words": (words / words.sum(0)).mT,
         }
         return predictive(self.hidden_probabilities(means)[None], self.hidden.values, self.hidden_lengths)
+
+    def means(self, documents: Float[Tensor, "C D K"], words: Float[Tensor, "C V K"]) -> Values:
+        """Return the means of q(theta) and q(beta), Dirichlet, as ``Answer.expectations``."""
+        theta, beta = (each / each.sum(-1, keepdim=True) for each in (documents, words.mT))
+        return {"mean_document_topics": theta, "mean_topic_words": beta}
 
     def running_prediction(self) -> RunningTokens:
         """Return what averages probabilities of hidden tokens over states."""
