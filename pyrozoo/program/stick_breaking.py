@@ -59,13 +59,13 @@ class StickBreaking(TorchDistribution):
         first, after = value[..., :-1], _after(value)
         a, b = self.on, self.rest
         powers = (a - 1) * first.log() + (b - 1) * after.log() - (a + b - 1) * (first + after).log()
-        return (powers + torch.lgamma(a + b) - torch.lgamma(a) - torch.lgamma(b)).sum(-1)
+        return (powers - _log_beta(a, b)).sum(-1)
 
-    def log_marginal(self, counts: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch"]:
-        """Return log p(categories), the shares summed out, given how often each was seen."""
+    def log_marginals(self, counts: Float[Tensor, "*batch K"]) -> Float[Tensor, "*batch K"]:
+        """Return what each stick has of log p(categories), given how often each was seen; the last has 0."""
         new = self.given(counts)
-        each = ((p.on, p.rest, p.on + p.rest, sign) for p, sign in ((new, 1), (self, -1)))
-        return sum(sign * (torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(c)).sum(-1) for a, b, c, sign in each)  # type: ignore[return-value]
+        after, before = (_log_beta(p.on, p.rest) for p in (new, self))
+        return torch.cat([after - before, torch.zeros_like(counts[..., :1])], -1)
 
     @property
     def expected_log(self) -> Float[Tensor, "*batch K"]:
@@ -82,6 +82,10 @@ class StickBreaking(TorchDistribution):
         """Return KL(self || other)."""
         mine, theirs = (Beta(p.on, p.rest, validate_args=False) for p in (self, other))
         return kl_divergence(mine, theirs).sum(-1)
+
+
+def _log_beta(a: Tensor, b: Tensor) -> Tensor:
+    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
 
 
 def _after(values: Float[Tensor, "*batch K"]) -> Tensor:

@@ -37,8 +37,11 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
     def _given(self, sums: Sums) -> State:
         if self.model.weight_prior == "stick_breaking":
             order, weights = sums.counts.argsort(-1, descending=True), self.prior.weights
-            better = weights.log_marginal(sums.counts.gather(1, order)) > weights.log_marginal(sums.counts)
-            sums = sums.ordered(torch.where(better.unsqueeze(-1), order, torch.arange(order.shape[-1]).to(order)))
+            after, before = (
+                weights.log_marginals(each).sum(-1) for each in (sums.counts.gather(1, order), sums.counts)
+            )
+            kept = torch.arange(order.shape[-1]).to(order)
+            sums = sums.ordered(torch.where((after > before).unsqueeze(-1), order, kept))
         return self.prior.given(sums).state
 
     def answer(self, state: State) -> solver.Answer:

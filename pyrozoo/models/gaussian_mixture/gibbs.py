@@ -16,6 +16,9 @@ from pyrozoo.models.gaussian_mixture.em import State
 from pyrozoo.models.gaussian_mixture.likelihood import Sums
 from pyrozoo.models.gaussian_mixture.posterior import Posterior
 
+ROUNDS = 3
+"""Rounds of swaps of a sweep."""
+
 
 class Solver(solver.PointSolver, kind="samples", objective="log_joint", state=State, by_row=()):
     """Blocked Gibbs: assignments and missing cells given the parameters, then the parameters given both.
@@ -51,25 +54,32 @@ class Solver(solver.PointSolver, kind="samples", objective="log_joint", state=St
         return State(**self.prior.given(sums).sample()), solver.Info(evidence + self.prior.log_prob(vars(state)))
 
     def swapped(self, sums: Sums) -> Sums:
-        """Swap labels at random, as often as there are, given assignments and with all else summed out."""
-        (C, K), rows = sums.counts.shape, torch.arange(len(sums.counts), device=sums.counts.device)
-        order = torch.arange(K, device=rows.device).repeat(C, 1)
-        for _ in range(K):
-            i, j = torch.randint(K, (2, C), device=rows.device)
+        """Swap neighbouring labels at random, given assignments and with all else summed out.
+
+        Of a swap only the sticks of these two know, so that every other pair moves at once.
+        """
+        (C, K), counts = sums.counts.shape, sums.counts
+        order = torch.arange(K, device=counts.device).repeat(C, 1)
+        for first in (0, 1) * ROUNDS:
+            left = torch.arange(first, K - 1, 2, device=counts.device)
             new = order.clone()
-            new[rows, i], new[rows, j] = order[rows, j], order[rows, i]
-            logs = (self.prior.weights.log_marginal(sums.counts.gather(1, each)) for each in (new, order))
-            gain = next(logs) - next(logs)
-            order = torch.where((torch.rand_like(gain).log() < gain).unsqueeze(-1), new, order)
+            new[:, left], new[:, left + 1] = order[:, left + 1], order[:, left]
+            after, before = (self.prior.weights.log_marginals(counts.gather(1, each)) for each in (new, order))
+            gain = after - before
+            stays = torch.rand_like(gain[:, left]).log() >= gain[:, left] + gain[:, left + 1]
+            for at in (left, left + 1):
+                new[:, at] = torch.where(stays, order[:, at], new[:, at])
+            order = new
         return sums.ordered(order)
 
     def scan(self, z: Int[Tensor, "C N"], x: Float[Tensor, "C D N"], sums: Sums) -> Sums:
         """Draw the component of one row after another given those of all others; return the new sums."""
         layout = self.posterior.layout
         for i in range(z.shape[1]):
-            row = layout.sums(layout.design(x[..., i : i + 1]).mT)  # [C, 1, ...]
+            design = layout.design(x[..., i : i + 1]) if self.model.matrices else layout.design(slice(i, i + 1))[None]
+            row = layout.sums(design.mT)
             left = Sums.over([sums, row.times(-_one(z[:, i], sums.counts))])
-            logits = predictive(self.prior.given(left), x[..., i])
+            logits = predictive(self.prior.given(left), x[..., i], row.seen)
             chosen = (logits - torch.empty_like(logits).exponential_().log()).argmax(-1)
             sums = Sums.over([left, row.times(_one(chosen, sums.counts))])
         return sums
@@ -79,7 +89,7 @@ def _one(z: Int[Tensor, C], like: Float[Tensor, "C K"]) -> Float[Tensor, "C K"]:
     return torch.zeros_like(like).scatter_(1, z.unsqueeze(-1), 1.0)
 
 
-def predictive(q: Components, x: Float[Tensor, "C D"]) -> Float[Tensor, "C K"]:
+def predictive(q: Components, x: Float[Tensor, "C D"], seen: Tensor) -> Float[Tensor, "C K"]:
     """Return log p(z = k, x) of a new row, the parameters summed out: Student's t (Murphy 2007, eq. 258)."""
     s, size, away = q.state, q.size, x.unsqueeze(1) - q.state.mean
     nu, c = q.each(q.covariance.degrees), s.precision / (s.precision + 1)
@@ -91,4 +101,4 @@ def predictive(q: Components, x: Float[Tensor, "C D"]) -> Float[Tensor, "C K"]:
         squares, logs = away.square() / s.spread, s.spread.log()
     gammas = torch.lgamma((nu + 1) / 2) - torch.lgamma((nu + 1 - size) / 2)
     each = gammas + 0.5 * (size * (c.log() - math.log(math.pi)) - logs - (nu + 1) * torch.log1p(c * squares))
-    return each.sum(-1) + q.weights.log_mean
+    return (each * seen).sum(-1) + q.weights.log_mean
