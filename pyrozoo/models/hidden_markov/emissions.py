@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -70,9 +71,17 @@ class Emission(abc.ABC):
     def base(self) -> Float[Tensor, N]:
         """What of it does not depend on the state."""
 
+    @property
+    def plates(self) -> Any:
+        """Of states and columns, in the program."""
+        found = contextlib.ExitStack()
+        found.enter_context(pyro.plate("state", self.model.num_components, dim=-2))
+        found.enter_context(pyro.plate("column", self.data.shape[1], dim=-1))
+        return found
+
     @abc.abstractmethod
     def sample(self) -> dict[str, Tensor]:
-        """Run the emission's part of the program, inside of its plates; return its sites."""
+        """Run the emission's part of the program; return its sites."""
 
     @abc.abstractmethod
     def natural(self, values: Values) -> Any:
@@ -168,7 +177,8 @@ class CategoricalEmission(Emission):
     def sample(self) -> dict[str, Tensor]:
         """Sample probabilities."""
         prior = dist.Dirichlet(self.like.new_full((self.model.num_levels,), self.model.level_concentration))
-        return {"probability": pyro.sample("probability", prior)}
+        with self.plates:
+            return {"probability": pyro.sample("probability", prior)}
 
     def natural(self, values: Values) -> Float[Tensor, "C K F"]:
         """Return log p; a level that a state never has is very improbable."""
@@ -234,7 +244,8 @@ class PoissonEmission(Emission):
     def sample(self) -> dict[str, Tensor]:
         """Sample rates."""
         shape, rate = self.prior
-        return {"rate": pyro.sample("rate", dist.Gamma(torch.full_like(rate, shape), rate))}
+        with self.plates:
+            return {"rate": pyro.sample("rate", dist.Gamma(torch.full_like(rate, shape), rate))}
 
     def natural(self, values: Values) -> Float[Tensor, "C K F"]:
         """Return log r and -r."""
@@ -323,17 +334,18 @@ class GaussianEmission(Emission):
         """Sample variances, then means."""
         m, number = self.model, self.like.new_tensor
         half = number(m.degrees / 2).expand(self.data.shape[1])
-        variance = pyro.sample("variance", dist.InverseGamma(half, half * number(m.scale).square()))
-        mean = pyro.sample("mean", dist.Normal(number(m.location), (variance / m.mean_precision).sqrt()))
+        with self.plates:
+            variance = pyro.sample("variance", dist.InverseGamma(half, half * number(m.scale).square()))
+            mean = pyro.sample("mean", dist.Normal(number(m.location), (variance / m.mean_precision).sqrt()))
         return {"variance": variance, "mean": mean}
 
-    def natural(self, values: Values) -> Float[Tensor, "C K F"]:
+    def natural(self, values: Values) -> Any:
         """Return what log v, 1 / v, b / v and b b^T / v say."""
         v, b = self._inward(values)
         outer = b.unsqueeze(-1) * b.unsqueeze(-2)
         return _natural(v.log(), 1 / v, b / v.unsqueeze(-1), outer / v[..., None, None])
 
-    def expected_natural(self, factor: Any) -> Float[Tensor, "C K F"]:
+    def expected_natural(self, factor: Any) -> Any:
         """Return the same of their expectations."""
         return _natural(*factor.q.expected)
 
@@ -349,7 +361,7 @@ class GaussianEmission(Emission):
         sites = {"variance": variance * sd.square(), "mean": mean + sd * coefficients[..., 0]}
         return sites if coefficients.shape[-1] == 1 else {**sites, "slope": coefficients[..., 1]}
 
-    def conjugate(self, sums: Float[Tensor, "C K F"]) -> NormalFactor:
+    def conjugate(self, sums: Float[Tensor, "C K F"]) -> Any:
         """Return normal inverse Gamma factors."""
         P = self.covariates.shape[-1]
         xx, xu, lower = sums.unflatten(-1, (self.data.shape[1], -1)).split([1, P, P * (P + 1) // 2], -1)
@@ -405,7 +417,8 @@ class AutoregressiveEmission(GaussianEmission):
         """Sample variances, means and slopes."""
         sites, m = super().sample(), self.model
         scale = (sites["variance"] / m.mean_precision).sqrt() / self.like.new_tensor(m.scale)
-        return {**sites, "slope": pyro.sample("slope", dist.Normal(torch.zeros_like(scale), scale))}
+        with self.plates:
+            return {**sites, "slope": pyro.sample("slope", dist.Normal(torch.zeros_like(scale), scale))}
 
     def following(self, at: Values, before: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
         """Draw rows; a value before that is missing is at its location."""
@@ -482,14 +495,3 @@ def dirichlet_mode(concentration: Float[Tensor, "*b K"]) -> Float[Tensor, "*b K"
     above = (concentration - 1).clamp(min=0)
     total = above.sum(-1, keepdim=True)
     return torch.where(total > 0, above / total, 1 / concentration.shape[-1])
-
-
-KINDS: Mapping[str, type[Emission]] = {
-    "gaussian": GaussianEmission, "autoregressive": AutoregressiveEmission, "poisson": PoissonEmission,
-    "categorical": CategoricalEmission,
-}  # fmt: skip
-
-
-def emission_of(model: Any) -> type[Emission]:
-    """Return the kind of emission of a model."""
-    return KINDS[model.emission]

@@ -13,6 +13,7 @@ from pyrozoo.core.draws import Draws
 from pyrozoo.data.sequences import Sequences
 from pyrozoo.models.hidden_markov.cavi import Solver
 from pyrozoo.models.hidden_markov.posterior import Posterior
+from pyrozoo.program.covariances import InverseWisharts
 
 STEPS, DRAWS = 3, 100
 """Updates of CAVI before the start, and draws from its factors whose moments are the start's."""
@@ -44,6 +45,10 @@ class Guide:
         for site, value in draws.items():
             if site == "probability":
                 self.start["probability_total"] = emission[site].concentration[0], positive
+            elif site == "covariance":
+                self.start["covariance_more"] = emission.covariance.degrees[0] - value.shape[-1] + 1, positive
+                factor = torch.linalg.cholesky(emission.covariance.scale[0])
+                self.start["covariance_factor"] = factor, constraints.lower_cholesky
             elif site not in chain:
                 inner = value if site in REAL else value.log()
                 self.start[f"{site}_at"] = inner.mean(0), constraints.real
@@ -55,6 +60,12 @@ class Guide:
         pyro.sample("initial", dist.Dirichlet(q["initial_total"]))
         pyro.sample("transition", dist.Dirichlet(q["transition_total"]).to_event(1))
         K, D = len(q["initial_total"]), data.shape[1]
+        if "covariance_factor" in q:
+            with pyro.plate("state", K, dim=-1):
+                factor = q["covariance_factor"]
+                pyro.sample("covariance", InverseWisharts(q["covariance_more"] + (D - 1), factor @ factor.mT))
+                pyro.sample("mean", dist.Normal(q["mean_at"], q["mean_sd"]).to_event(1))
+            return
         with pyro.plate("state", K, dim=-2), pyro.plate("column", D, dim=-1):
             if "probability_total" in q:
                 pyro.sample("probability", dist.Dirichlet(q["probability_total"]))

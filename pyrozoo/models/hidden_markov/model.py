@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import pyro.distributions as dist
@@ -13,14 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.distributions import constraints
 
-from pyrozoo.contracts.model import Model, rounded
+from pyrozoo.contracts.model import Derived, Model
 from pyrozoo.contracts.symmetry import Relabel
 from pyrozoo.core.draws import Values
 from pyrozoo.core.settings import not_negative, one_of, positive, stated, whole
 from pyrozoo.data.sequences import Sequences
 from pyrozoo.math.markov_chains import log_evidence, simulate
 from pyrozoo.math.moments import column_moments
-from pyrozoo.models.hidden_markov.emissions import Emission, emission_of
+from pyrozoo.models.hidden_markov.emissions import Emission
+from pyrozoo.models.hidden_markov.kinds import emission_of
 from pyrozoo.program.whole import Whole
 
 UNKNOWN_LEVELS = 3
@@ -71,6 +72,8 @@ class HiddenMarkov(Model):
         SettingError: On construction, naming the field that is out of range.
     """
 
+    without_data: ClassVar[Mapping[str, float]] = {"location": 0.0, "scale": 1.0}
+
     num_components: int = whole()
     emission: str = one_of("gaussian", "full", "autoregressive", "poisson", "categorical")
     initial_concentration: float = positive()
@@ -84,16 +87,25 @@ class HiddenMarkov(Model):
     level_concentration: float = positive()
     num_levels: int | None = whole(2, optional=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.location, list):
+            object.__setattr__(self, "location", tuple(self.location))
+
+    def from_data(self, data: Sequences) -> Mapping[str, Derived]:
+        """Return l and s in the units of the columns."""
+        mean, variance, _ = column_moments(data.values.double())
+        sd = variance.where(variance > 1e-20 * mean.square(), 1.0).sqrt()
+        counts = self.emission == "poisson"
+        scale = mean.where(mean > 0, 1.0) if counts else sd / 2
+        return {
+            "location": Derived(tuple(mean.tolist()), "the columns' means", tuple(sd.tolist())),
+            "scale": Derived(tuple(scale.tolist()), "the columns' means" if counts else "half the columns' sds"),
+        }
+
     def given(self, data: Sequences) -> HiddenMarkov:
-        """Return the model with what null leaves to the data filled in: in the units of the columns."""
-        null = [name for name in ("location", "scale") if getattr(self, name) is None]
-        values: dict[str, Any] = {"location": 0.0, "scale": 1.0}
-        if null and data is not None and not data.empty:
-            mean, variance, _ = column_moments(data.values.double())
-            scale = 0.5 * variance.where(variance > 1e-20 * mean.square(), 1.0).sqrt()
-            scale = mean.where(mean > 0, 1.0) if self.emission == "poisson" else scale
-            values = {"location": tuple(mean.tolist()), "scale": tuple(map(rounded, scale.tolist()))}
-        found = replace(self, **{name: values[name] for name in null})
+        """Return the model with what null leaves to the data filled in."""
+        found = super().given(data)
         if self.num_levels is not None or self.emission != "categorical":
             return found
         if data is None or data.empty:
@@ -121,8 +133,7 @@ class HiddenMarkov(Model):
             "transition": pyro.sample("transition", dist.Dirichlet(rows).to_event(1)),
         }
         emission, S = emission_of(self)(self, data), data.units
-        with pyro.plate("state", self.num_components, dim=-2), pyro.plate("column", data.shape[1], dim=-1):
-            values |= emission.sample()
+        values |= emission.sample()
         index = torch.arange(S, device=data.values.device)
         with pyro.plate("sequence", data.total_rows or S, subsample=index, dim=-1):
             pyro.sample("values", HiddenChains(emission, values), obs=data.filled)

@@ -18,7 +18,8 @@ from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.sequences import Sequences
 from pyrozoo.math.markov_chains import log_evidence, smooth
 from pyrozoo.math.moments import column_moments
-from pyrozoo.models.hidden_markov.emissions import Emission, dirichlet_mode, emission_of
+from pyrozoo.models.hidden_markov.emissions import Emission, dirichlet_mode
+from pyrozoo.models.hidden_markov.kinds import emission_of
 from pyrozoo.models.hidden_markov.model import HiddenMarkov
 from pyrozoo.models.hidden_markov.queries import predict_cells, smoothed
 
