@@ -234,6 +234,42 @@ def log_density_at(program: Program, values: Values, data: Any, depth: int) -> T
     return _contracted(trace, terms, summed, frozenset())
 
 
+class Summed:
+    """The log densities of a program at values of its continuous sites, before discrete ones are summed out.
+
+    Args:
+        program: The program.
+        values: Site -> value, of all sites that are not discrete.
+        data: The program's argument.
+        depth: What its plates take.
+
+    Attributes:
+        logs: Of every site, one number for each cell and each value of the discrete sites that it has to do with.
+    """
+
+    def __init__(self, program: Program, values: Values, data: Any, depth: int):
+        self.trace = enumerated_trace(program, values, data, depth)
+        nodes = _dense(self.trace)
+        self.enumerates = _enumerates(self.trace)
+        self.terms: list[Term] = []
+        if self.enumerates:
+            self.summed, self.terms = _terms(self.trace, nodes)
+            self.logs = [log for _, log in self.terms]
+        else:
+            self.logs = [node["log_prob"] for node in nodes.values()]
+
+    def total(self, more: Iterable[Tensor]) -> Tensor:
+        """Return the log density, discrete sites summed out, with something added to every number of ``logs``."""
+        if not self.enumerates:
+            return torch.stack([(log + extra).sum() for log, extra in zip(self.logs, more, strict=True)]).sum()
+        terms = []
+        for (ordinal, log), extra in zip(self.terms, more, strict=True):
+            each: Any = log + extra
+            each._pyro_dims = log._pyro_dims
+            terms.append((ordinal, each))
+        return _contracted(self.trace, terms, self.summed, frozenset())
+
+
 def _dense(trace: Any) -> dict[str, Any]:
     """Return the sites that have a density, with their log densities."""
     trace.compute_log_prob()

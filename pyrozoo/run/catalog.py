@@ -152,13 +152,13 @@ def methods(model: str) -> tuple[str, ...]:
     """Return the methods of a model: solver files of that name, guides that methods name, and what any program allows.
 
     That is svi, by an automatic guide where the folder has none, laplace and nuts, and what is derived from a program
-    where the folder has no solver of that name.
+    (``derives``).
     """
 
     def there(name: str) -> bool:
         its = settings("inference", name)
         module = {"solver": name, "guide": its.get("guide")}.get(its["needs"])
-        return module is None or has(model, module) or (its["needs"] == "solver" and derives(name))
+        return module is None or has(model, module) or (its["needs"] == "solver" and derives(model, name))
 
     return tuple(name for name in options("inference") if there(name) and name not in refused(model))
 
@@ -207,9 +207,14 @@ def has(model: str, name: str) -> bool:
     return model in models() and (MODELS / model / f"{name}.py").exists()
 
 
-def derives(name: str) -> bool:
-    """Return whether a method can be derived from any program."""
-    return (DERIVED / f"{name}.py").exists()
+def derives(model: str, name: str) -> bool:
+    """Return whether a method is derived from a model's program.
+
+    Every model from outside of the zoo has all that can be derived; a model of the zoo those without a solver of its
+    own that its package names (``DERIVES``).
+    """
+    named = None if model not in models() else _literal(MODELS / model / "__init__.py", "DERIVES") or ()
+    return (DERIVED / f"{name}.py").exists() and (named is None or name in named)
 
 
 def solver(model: str, name: str) -> ModuleType:

@@ -580,7 +580,8 @@ def fit(
 
     Args:
         model: A model's name, the path of a file that defines one, a model, or a plain Pyro function.
-        method: A method of that model (``list_models`` names them); of a program any of svi, laplace and nuts.
+        method: A method of that model (``list_models`` names them); of a program any of svi, laplace and nuts, and of
+            gibbs, em and cavi where these can be derived.
         data: An array, a DataFrame, a container, the name of a data set, a file's path, or None for the data that the
             model is tried on, in most cases simulated from it.
         args: Arguments of a plain Pyro function, which says itself what is observed (``obs=``).

@@ -170,6 +170,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "svi": {"max_steps": 40, "restarts": 1, "draws": 30, "evaluation_draws": 5},
     "laplace": {"restarts": 2, "max_iterations": 60, "draws": 30},
     "gibbs": {"warmup": 5, "draws": 10, "chains": 2, "thin": 1},
+    "em": {"restarts": 2, "max_iterations": 20},
+    "cavi": {"restarts": 2, "max_iterations": 20, "draws": 10},
     "nuts": {"warmup": 20, "draws": 10, "chains": 1, "backend": "pyro", "max_tree_depth": 4},
 }
 """Settings that end a run early, for laws that do not ask where it ends."""

@@ -14,8 +14,10 @@ from pyrozoo.contracts.model import Model, Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.data.arguments import Arguments
+from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
-from pyrozoo.inference.derived import gibbs
+from pyrozoo.inference.derived import cavi, em, gibbs
+from pyrozoo.testing.laws import never_falls, objective_is_the_joint
 from pyrozoo.testing.samplers import geweke
 from tests.case import refused
 
@@ -129,3 +131,107 @@ def test_one_seed_gives_one_result():
     )
     assert all(torch.equal(first.draws[site], second.draws[site]) for site in first.draws)
     assert all(bool(value.isfinite().all()) for value in first.draws.values())
+
+
+def given(model, rows=8, columns=2, seed=2) -> Posterior:
+    """Return the posterior of a model given simulated data with a hole."""
+    data = simulate_data(model, seed=seed, missing=0.1, rows=rows, columns=columns)
+    return Posterior.of(model, data)
+
+
+@pytest.mark.parametrize("model", [Clusters(), Curved()], ids=str)
+def test_em_climbs_the_programs_log_joint_to_a_stationary_point(model):
+    solver = em.Solver(given(model))
+    if isinstance(model, Clusters):
+        objective_is_the_joint(solver, 4)
+    never_falls(solver, 40, 3)
+    state = solver.after(200)
+    point = {site: value[0].clone().requires_grad_(True) for site, value in solver.layout.values(state).items()}
+    value = solver.posterior.log_joint({site: each[None, None] for site, each in point.items()}).sum()
+    slopes = dict(zip(point, torch.autograd.grad(value, list(point.values())), strict=True))
+    if "weights" in slopes:  # along the simplex
+        slopes["weights"] = slopes["weights"] - slopes["weights"].mean()
+    if "spread" in slopes:  # its mode is on the edge, 0, which a slope along its logarithm comes to
+        slopes["spread"] = slopes["spread"] * point["spread"]
+    assert all(float(slope.abs().max()) < 1e-3 for slope in slopes.values()), slopes
+
+
+def test_em_refuses_a_conditional_without_a_mode():
+    def program(seen):
+        rate = pyro.sample("rate", dist.Gamma(0.1, 1.0))
+        pyro.sample("y", dist.Poisson(rate), obs=seen)
+
+    message = refused(NotApplicable, pyrozoo.fit, program, "em", args=(torch.tensor(0.0),))
+    assert "the Gamma conditional of rate has no mode inside of its support" in message
+
+
+def test_cavi_of_one_site_is_exact():
+    def program(seen):
+        rate = pyro.sample("rate", dist.Gamma(2.0, 3.0))
+        with pyro.plate("row", len(seen)):
+            pyro.sample("y", dist.Poisson(rate), obs=seen)
+
+    seen = torch.tensor([2.0, 0.0, 4.0])
+    fit = pyrozoo.fit(program, "cavi", args=(seen,), progress=False, draws=50)
+    a, b = torch.tensor(2.0), torch.tensor(3.0)
+    evidence = (
+        a * b.log() - torch.lgamma(a) + torch.lgamma(a + 6) - (a + 6) * (b + 3).log() - torch.lgamma(seen + 1).sum()
+    )
+    assert fit.objective == pytest.approx(float(evidence), abs=1e-10)
+    draws = fit.draws["rate"]
+    expected = dist.Gamma(a + 6, b + 3).log_prob(draws)
+    assert torch.allclose(fit.log_q, expected)
+
+
+def test_cavi_of_a_mixture_is_the_textbooks():
+    """Bishop (2006), section 10.2, its update written out for normal and Gamma factors of their own."""
+    posterior = given(Clusters())
+    solver = cavi.Solver(posterior)
+    state, _ = solver.step(solver.init(2))
+    never_falls(solver, 30, 2)
+    q, x = solver.factors(state), posterior.data.filled
+    seen = posterior.data.observed.double()
+    r = q["cluster"][0].squeeze(-2)  # [C, N, K]
+    alpha = q["weights"][0]
+    (L, h), (a, b) = q["centre"], q["precision"]
+    variance, precision = 1 / L[..., 0, 0], a / b
+    mean = h[..., 0] * variance
+    away = (x[:, None] - mean[:, None]) ** 2 + variance[:, None]  # [C, N, K, D]
+    logs = -0.5 * (precision[:, None] * away - (a.digamma() - b.log())[:, None])
+    expected = (seen[:, None] * logs).sum(-1) + (alpha.digamma() - alpha.sum(-1, keepdim=True).digamma())[:, None]
+    found = solver.update("cluster", q)[0].squeeze(-2)
+    assert torch.allclose(found, expected.softmax(-1), atol=1e-10)
+    count, total = r.mT @ seen, r.mT @ (seen * x)
+    found = solver.update("centre", q)
+    assert torch.allclose(found[0][..., 0, 0], 1 + precision * count, rtol=1e-9)
+    assert torch.allclose(found[1][..., 0], precision * total, rtol=1e-9, atol=1e-9)
+    found = solver.update("precision", q)
+    squares = (r.unsqueeze(-1) * seen[:, None] * away).sum(1)
+    assert torch.allclose(found[0], 4 + 0.5 * count, rtol=1e-9)
+    assert torch.allclose(found[1], 4 + 0.5 * squares, rtol=1e-9)
+    assert torch.allclose(solver.update("weights", q)[0], 3 + r.sum(1), rtol=1e-9)
+
+
+def test_cavi_refuses_by_the_name_of_the_site():
+    message = refused(NotApplicable, cavi.Solver, given(Curved()))
+    assert message.startswith("cavi: spread is not conjugate")
+
+
+def test_cavi_refuses_an_expectation_that_is_not_exact():
+    """Both sites have normal conditionals, but x acts on y's mean by its square root of the precision."""
+
+    def program(_=None):
+        x = pyro.sample("x", dist.Gamma(2.0, 1.0))
+        y = pyro.sample("y", dist.Normal(0.0, 1.0))
+        pyro.factor("f", x.log() * y - x * y.square())
+
+    solver = cavi.Solver(Posterior.of(Program(program), Arguments(args=())))
+    assert solver.structures["x"].kind == solver.structures["y"].kind == "conjugate"
+
+    def curved(_=None):
+        y = pyro.sample("y", dist.Normal(0.0, 1.0))
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.factor("f", -z.square() * y.cos().square())
+
+    message = refused(NotApplicable, cavi.Solver, Posterior.of(Program(curved), Arguments(args=())))
+    assert message.startswith("cavi: y is not conjugate")

@@ -232,17 +232,39 @@ def test_a_wishart():
     close(conditional.parameters[1], 2 * torch.eye(2) + X.T @ X)
 
 
+def parameters_of(family):
+    matrix = tensor([[2.0, 0.5], [0.5, 1.0]])
+    found = {
+        "Normal": (matrix, tensor([1.0, -2.0])), "Dirichlet": (tensor([1.0, 2.0, 4.0]),),
+        "Wishart": (tensor(5.0), matrix), "InverseWishart": (tensor(9.0), matrix),
+    }  # fmt: skip
+    return found.get(family.name, (tensor(5.0), tensor(3.0)))
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_draws_have_the_moments_of_the_distribution(family):
-    wishart = {
-        "Wishart": (tensor(5.0), tensor([[2.0, 0.5], [0.5, 1.0]])),
-        "InverseWishart": (tensor(9.0), torch.eye(2)),
-    }
-    normal = tensor([[2.0, 0.5], [0.5, 1.0]]), tensor([1.0, -2.0])
-    given = {"Normal": normal, "Dirichlet": (tensor([1.0, 2.0, 4.0]),), **wishart}.get(
-        family.name, (tensor(5.0), tensor(3.0))
-    )
+    given = parameters_of(family)
     drawn = family.draw([each.expand(20_000, *each.shape) for each in given])
     mean = given[1] / (given[0] - 3) if family.name == "InverseWishart" else family.distribution(given).mean
     room = 5 * drawn.std(0) / len(drawn) ** 0.5
     assert bool(((drawn.mean(0) - mean).abs() <= room).all())
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_nodes_have_the_expected_statistics(family):
+    """What is linear in the statistics has one expectation: over nodes near and far, and over draws."""
+    given = tuple(torch.stack([each, 1.5 * each]) for each in parameters_of(family))  # two elements
+    linear = tuple(torch.randn(each.shape) for each in given)
+    linear = tuple(each + each.mT if each.ndim == 3 else each for each in linear)  # matrices are symmetric
+    sums = []
+    for spread in (0.7, 1.0):
+        points, weights = family.nodes(given, spread)
+        assert torch.allclose(weights.sum(0), torch.ones(2), atol=1e-12)
+        sums.append((weights * family.energy(points, linear)[0]).sum(0))
+    close(sums[0], sums[1])
+    drawn = family.draw([each.expand(40_000, *each.shape) for each in given])
+    each, _ = family.energy(drawn, linear)
+    assert bool(((each.mean(0) - sums[1]).abs() <= 5 * each.std(0) / 200).all())
+    if family.name != "InverseWishart":  # torch has none
+        entropy = -family.distribution(given).log_prob(drawn).mean(0)
+        assert torch.allclose(family.entropy(given), entropy, atol=0.05)

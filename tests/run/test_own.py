@@ -467,7 +467,7 @@ MISTAKES = [
     (["model=bare.py", "inference=nuts"], "the field size needs a default"),
     (["model=torn.py", "inference=nuts"], "is not readable Python"),
     (["model=raises.py", "inference=nuts"], "cannot be imported (ValueError: no)"),
-    (["model=good.py", "inference=vem"], "good.py has no method vem; it has gibbs, laplace, nuts, svi"),
+    (["model=good.py", "inference=vem"], "good.py has no method vem; it has cavi, em, gibbs, laplace, nuts, svi"),
     (["model=good.py", "inference=nuts", "model.sizee=2"], "did you mean 'size'"),
     (["model=good.py", "inference=nuts", "model.size=0"], "model.size is 0; it must be a whole number >= 1"),
     (["model=unfilled.py", "inference=nuts"], "unfilled.py, line 4: NameError: name 'likelihood' is not defined"),

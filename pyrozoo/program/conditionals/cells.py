@@ -57,6 +57,17 @@ class Joint:
                 found[name] = support.reshape(-1)
         return found
 
+    @cached_property
+    def batched(self) -> bool:
+        """Whether the program can be run at several values at once."""
+        values = {site: torch.stack([node["value"], node["value"]]).detach() for site, node in self.nodes.items()}
+        with torch.no_grad(), pyro.validation_enabled(False):
+            try:
+                torch.func.vmap(self.cells, randomness="different")(values)
+            except (RuntimeError, ValueError, NotImplementedError):
+                return False
+        return True
+
     def support(self, site: str) -> Any:
         """Return the support of a latent site, that of one element where they are independent."""
         support = self.nodes[site]["fn"].support

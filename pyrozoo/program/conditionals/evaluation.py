@@ -35,8 +35,7 @@ class Evaluation:
     """
 
     def __init__(self, joint: Joint):
-        self.joint = joint
-        self._known: dict[Any, Function] = {}
+        self.joint, self.replays = joint, Replays()
 
     def cells(self, site: str, values: Values, points: Tensor, terms: Sequence[str]) -> dict[str, Tensor]:
         """Return cells of some sites with one site at several values, term -> [point, chain, *cell].
@@ -84,30 +83,60 @@ class Evaluation:
         return over_points(self.joint.cells, every)
 
     def _run(self, key: Any, function: Function, site: str, values: Values, points: Tensor) -> tuple[Tensor, ...]:
-        count, chains = points.shape[:2]
-        rest = [
-            value.unsqueeze(0).expand(count, *value.shape).reshape(count * chains, *value.shape[1:])
-            for name, value in values.items() if name != site
-        ]  # fmt: skip
-        arguments = (points.reshape(count * chains, *points.shape[2:]), *rest)
-        key = (*key, count, chains)
+        rest = {name: value for name, value in values.items() if name != site}
+        arguments = spread(rest, points)
+        names = [site, *rest]
+
+        def elsewhere_too() -> list[Tensor]:
+            return [moved(self.joint, name, each) for name, each in zip(names, arguments, strict=True)]
+
+        return self.replays.run(key, function, arguments, elsewhere_too)
+
+
+def spread(rest: Values, points: Tensor) -> list[Tensor]:
+    """Return points [point, chain, *shape] and other values [chain, *shape] with one axis of all points and chains."""
+    count, chains = points.shape[:2]
+    others = (value.unsqueeze(0).expand(count, *value.shape).reshape(-1, *value.shape[1:]) for value in rest.values())
+    return [points.reshape(count * chains, *points.shape[2:]), *others]
+
+
+def moved(joint: Joint, site: str, values: Tensor) -> Tensor:
+    """Return other values of a site, [point, *shape]."""
+    return torch.stack([elsewhere(joint, site, each, 0.3) for each in values])
+
+
+class Replays:
+    """Functions of tensors, recorded where they can be."""
+
+    def __init__(self) -> None:
+        self._known: dict[Any, Function] = {}
+
+    def run(
+        self, key: Any, function: Function, arguments: Sequence[Tensor], others: Callable[[], Sequence[Tensor]]
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """Return what a function is at arguments.
+
+        Args:
+            key: What the function is known by, among all that have arguments of these shapes.
+            function: From tensors to a tuple of tensors.
+            arguments: The tensors.
+            others: Makes other arguments, at which what is recorded is held to the function.
+        """
+        key = (key, *(tuple(each.shape) for each in arguments))
         if key not in self._known:
-            self._known[key] = self._recorded(function, site, values, arguments)
-        with torch.no_grad():
+            self._known[key] = self._recorded(function, arguments, others)
+        with torch.no_grad(), pyro.validation_enabled(False):
             return self._known[key](*arguments)
 
-    def _recorded(self, function: Function, site: str, values: Values, arguments: tuple[Tensor, ...]) -> Function:
-        """Return the function as recorded operations where these are the function at other values, too."""
-        names = [site, *(name for name in values if name != site)]
+    def _recorded(
+        self, function: Function, arguments: Sequence[Tensor], others: Callable[[], Sequence[Tensor]]
+    ) -> Function:  # fmt: skip
         with undisturbed(), pyro.validation_enabled(False):
             try:
-                graph = replayed(function, arguments)
-                others = [
-                    torch.stack([elsewhere(self.joint, name, each, 0.3) for each in argument])
-                    for name, argument in zip(names, arguments, strict=True)
-                ]
-                pairs = list(zip(graph(*others), function(*others), strict=True))
+                replay = replayed(function, arguments)
+                at = others()
+                pairs = list(zip(replay(*at), function(*at), strict=True))
             except (Untraceable, RuntimeError, ValueError, NotImplementedError):
                 return function  # whatever a program does that cannot be recorded, it can be run
         same = all(torch.allclose(a, b, rtol=AGREE, atol=AGREE, equal_nan=True) for a, b in pairs)
-        return graph if same else function
+        return replay if same else function

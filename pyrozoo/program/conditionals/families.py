@@ -8,6 +8,7 @@ gradients at a few points, ``slope`` says what gradients they imply at others.
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -68,6 +69,24 @@ class Family(abc.ABC):
     def energy(self, point: Tensor, contributions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the log density that contributions imply, but for a constant, and the size of its parts."""
 
+    @abc.abstractmethod
+    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return values and weights that have the expected sufficient statistics, whose sum is 1.
+
+        Expectations of whatever is linear in these are sums over the values. Weights may be negative.
+
+        Args:
+            parameters: Of the distribution.
+            spread: How far apart the values lie: expectations do not depend on it.
+
+        Returns:
+            [node, *batch, *event] and [node, *batch].
+        """
+
+    @abc.abstractmethod
+    def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Return the entropy of every element, [*batch]."""
+
     def inside(self, value: Tensor) -> Tensor:
         """Return a draw that rounding has put on the edge of its support just inside of it."""
         return value
@@ -75,6 +94,11 @@ class Family(abc.ABC):
     def draw(self, parameters: Sequence[Tensor]) -> Tensor:
         """Draw a value of every element, from torch's global generator."""
         return self.inside(self.distribution(parameters).sample())
+
+    def log_prob(self, value: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """Return log densities, [*batch]."""
+        found: Tensor = self.distribution(parameters).log_prob(value)
+        return found
 
     def together(self, contributions: Sequence[Sequence[Tensor]], size: int) -> Parameters:
         """Return the parameters: the offset and all contributions."""
@@ -125,6 +149,22 @@ class NormalFamily(Family):
         first = (weighted * point).sum(-1)
         second = 0.5 * (point * (precision @ point.unsqueeze(-1)).squeeze(-1)).sum(-1)
         return first - second, first.abs() + second.abs()
+
+    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The mean, and steps from it along the columns of a root of the covariance, both ways."""
+        precision, weighted = parameters
+        size, mean = weighted.shape[-1], self.mode(parameters)
+        root = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(_symmetric(precision))))
+        steps = spread * size**0.5 * root.movedim(-1, 0)
+        points = torch.cat([mean.unsqueeze(0), mean + steps, mean - steps])
+        aside = torch.full((2 * size,), 0.5 / (spread**2 * size), dtype=mean.dtype, device=mean.device)
+        weights = torch.cat([1 - aside.sum(0, keepdim=True), aside])
+        return points, weights.reshape(-1, *[1] * (mean.ndim - 1)).expand(-1, *mean.shape[:-1])
+
+    def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Of its precision's determinant."""
+        precision = parameters[0]
+        return 0.5 * (precision.shape[-1] * (1 + math.log(2 * math.pi)) - torch.logdet(_symmetric(precision)))
 
     def distribution(self, parameters: Sequence[Tensor]) -> Any:
         """Normal(L^-1 h, L^-1)."""
@@ -198,6 +238,19 @@ class GammaFamily(Family):
         parts = first * point.log(), second * point.pow(self.power)
         return parts[0] - parts[1], parts[0].abs() + parts[1].abs()
 
+    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Three values around the mean."""
+        shape, rate = parameters
+        middle = (shape / rate).log() if self.power == 1 else (rate / shape).log()
+        logs = torch.stack([middle - spread, middle, middle + spread])
+        expected = self.power * (torch.digamma(shape) - rate.log()), shape / rate
+        points = logs.exp()
+        return points, _weights([logs, points.pow(self.power)], expected)
+
+    def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
+        """That of torch."""
+        return Gamma(parameters[0], parameters[1], validate_args=False).entropy()
+
     def distribution(self, parameters: Sequence[Tensor]) -> Any:
         """Gamma(shape, rate)."""
         return Gamma(parameters[0], parameters[1], validate_args=False)
@@ -205,7 +258,7 @@ class GammaFamily(Family):
     def mode(self, parameters: Sequence[Tensor]) -> Tensor:
         """(shape - 1) / rate."""
         shape, rate = parameters
-        return torch.where(shape > 1, (shape - 1) / rate, torch.nan)
+        return torch.where(shape >= 1, (shape - 1) / rate, torch.nan)
 
     def inside(self, value: Tensor) -> Tensor:
         """Above 0."""
@@ -233,6 +286,11 @@ class InverseGammaFamily(GammaFamily):
     def energy(self, point: Tensor, contributions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the log density, but for a constant."""
         return super().energy(point, [-contributions[0], contributions[1]])
+
+    def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
+        """A + log b + log Gamma(a) - (1 + a) digamma(a)."""
+        shape, scale = parameters
+        return shape + scale.log() + torch.lgamma(shape) - (1 + shape) * torch.digamma(shape)
 
     def distribution(self, parameters: Sequence[Tensor]) -> Any:
         """InverseGamma(shape, scale)."""
@@ -284,6 +342,19 @@ class BetaFamily(Family):
         parts = contributions[0] * point.log(), contributions[1] * torch.log1p(-point)
         return parts[0] + parts[1], parts[0].abs() + parts[1].abs()
 
+    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Three values around the mean."""
+        a, b = parameters
+        middle = (a / b).log()
+        logits = torch.stack([middle - spread, middle, middle + spread])
+        total = torch.digamma(a + b)
+        logs = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
+        return torch.sigmoid(logits), _weights(logs, (torch.digamma(a) - total, torch.digamma(b) - total))
+
+    def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
+        """That of torch."""
+        return Beta(parameters[0], parameters[1], validate_args=False).entropy()
+
     def distribution(self, parameters: Sequence[Tensor]) -> Any:
         """Beta(alpha, beta)."""
         return Beta(parameters[0], parameters[1], validate_args=False)
@@ -291,7 +362,8 @@ class BetaFamily(Family):
     def mode(self, parameters: Sequence[Tensor]) -> Tensor:
         """(alpha - 1) / (alpha + beta - 2)."""
         a, b = (each - 1 for each in parameters)
-        return torch.where((a >= 0) & (b >= 0) & (a + b > 0), a / (a + b), torch.nan)
+        flat = (a == 0) & (b == 0)  # every point is as good
+        return torch.where((a >= 0) & (b >= 0), torch.where(flat, 0.5, a / (a + b)), torch.nan)
 
     def inside(self, value: Tensor) -> Tensor:
         """Above 0 and below 1."""
@@ -340,6 +412,24 @@ class DirichletFamily(Family):
         parts = contributions[0] * point.log()
         return parts.sum(-1), parts.abs().sum(-1)
 
+    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Equal probabilities, and those with one of them raised."""
+        (concentration,) = parameters
+        size = concentration.shape[-1]
+        eye = torch.eye(size, dtype=concentration.dtype, device=concentration.device)
+        raised = 1 + math.exp(spread) * torch.cat([eye.new_zeros(1, size), eye])
+        logs = (raised / raised.sum(-1, keepdim=True)).log()
+        expected = torch.digamma(concentration) - torch.digamma(concentration.sum(-1, keepdim=True))
+        design = torch.cat([logs, torch.ones_like(logs[:, :1])], -1).T  # statistics and 1, at the nodes
+        wanted = torch.cat([expected, torch.ones_like(expected[..., :1])], -1)
+        weights = torch.linalg.solve(design, wanted.movedim(-1, 0).flatten(1)).reshape(-1, *expected.shape[:-1])
+        points = logs.exp().reshape(size + 1, *[1] * (concentration.ndim - 1), size)
+        return points.expand(-1, *concentration.shape), weights
+
+    def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
+        """That of torch."""
+        return Dirichlet(parameters[0], validate_args=False).entropy()
+
     def distribution(self, parameters: Sequence[Tensor]) -> Any:
         """Dirichlet(concentration)."""
         return Dirichlet(parameters[0], validate_args=False)
@@ -348,7 +438,8 @@ class DirichletFamily(Family):
         """Proportional to concentration - 1."""
         less = parameters[0] - 1
         total = less.sum(-1, keepdim=True)
-        return torch.where((less >= 0).all(-1, keepdim=True) & (total > 0), less / total, torch.nan)
+        found = torch.where(total > 0, less / total, 1 / less.shape[-1])
+        return torch.where((less >= 0).all(-1, keepdim=True), found, torch.nan)
 
     def inside(self, value: Tensor) -> Tensor:
         """All above 0."""
@@ -397,6 +488,29 @@ class WishartFamily(Family):
         degrees, scale = contributions
         first, second = 0.5 * degrees * torch.logdet(point), 0.5 * (scale * point).sum((-2, -1))
         return first - second, first.abs() + second.abs()
+
+    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
+        """The mean, and others of which one number is changed."""
+        degrees, inverse = parameters
+        size = inverse.shape[-1]
+        root = torch.linalg.cholesky(degrees[..., None, None] * _symmetric(inverse).inverse())
+        eye = torch.eye(size, dtype=inverse.dtype, device=inverse.device)
+        pairs = torch.tril_indices(size, size)
+        unit = torch.stack([_symmetric(torch.outer(eye[i], eye[j])) for i, j in pairs.T.tolist()])
+        shapes = torch.cat([eye.unsqueeze(0), eye + 0.4 * spread * unit, (1 + 0.5 * spread) * eye.unsqueeze(0)])
+        points = root @ shapes.reshape(-1, *[1] * (degrees.ndim), size, size) @ root.mT
+        log = torch.logdet(shapes)
+        design = torch.stack([shapes[:, i, j] for i, j in pairs.T.tolist()] + [log, torch.ones_like(log)])
+        place = torch.arange(size, dtype=degrees.dtype, device=degrees.device)
+        # Of root^-1 X root^-T, whose mean is I: E log |X| less that of the mean.
+        apart = torch.digamma(0.5 * (degrees.unsqueeze(-1) - place)).sum(-1) + size * (2 / degrees).log()
+        ones = torch.ones_like(degrees)
+        wanted = torch.stack([float(i == j) * ones for i, j in pairs.T.tolist()] + [apart, ones])
+        return points, torch.linalg.solve(design, wanted.flatten(1)).reshape(wanted.shape)
+
+    def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
+        """That of torch."""
+        return self.distribution(parameters).entropy()
 
     def distribution(self, parameters: Sequence[Tensor]) -> Any:
         """Wishart(degrees, inverse_scale^-1)."""
@@ -452,6 +566,23 @@ class InverseWishartFamily(WishartFamily):
         """Return the log density, but for a constant."""
         return super().energy(point.inverse(), contributions)
 
+    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Inverses of those of the Wishart."""
+        points, weights = super().nodes(parameters, spread)
+        return points.inverse(), weights
+
+    def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
+        """That of the Wishart of the inverse, and of the change of variables: (n + 1) E log |X|."""
+        degrees, scale = parameters
+        size = scale.shape[-1]
+        place = torch.arange(size, dtype=degrees.dtype, device=degrees.device)
+        log = torch.digamma(0.5 * (degrees.unsqueeze(-1) - place)).sum(-1) + size * math.log(2)
+        return super().entropy(parameters) - (size + 1) * (log - torch.logdet(_symmetric(scale)))
+
+    def log_prob(self, value: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+        """That of the inverse, and of the change of variables."""
+        return super().log_prob(value.inverse(), parameters) - (value.shape[-1] + 1) * torch.logdet(value)
+
     def distribution(self, parameters: Sequence[Tensor]) -> Any:
         """The Wishart of the inverse."""
         from torch.distributions import Wishart
@@ -474,6 +605,16 @@ FAMILIES: tuple[Family, ...] = (
     InverseWishartFamily(),
 )  # fmt: skip
 """All of them; a support may have several."""
+
+
+def _weights(at: Sequence[Tensor], expected: Sequence[Tensor]) -> Tensor:
+    """Return weights of three nodes, whose two statistics and sum are known, [node, *batch]."""
+    a, b = (each[1] - each[0] for each in at)
+    c, d = (each[2] - each[0] for each in at)
+    first, second = (want - each[0] for want, each in zip(expected, at, strict=True))
+    scale = a * d - b * c
+    one, two = (first * d - second * c) / scale, (second * a - first * b) / scale
+    return torch.stack([1 - one - two, one, two])
 
 
 def _symmetric(matrix: Tensor) -> Tensor:
