@@ -20,6 +20,7 @@ from pyrozoo.core.draws import Draws
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.documents import Documents, completion
 from pyrozoo.drawing.labels import counted, drawable, families, percent, short
+from pyrozoo.drawing.names import name_points
 from pyrozoo.drawing.panels import array, grid, panels
 from pyrozoo.models.topics import queries
 from pyrozoo.models.topics.likelihood import proportions
@@ -195,12 +196,11 @@ def _quality(fit: Fit) -> Picture:
     size, names = array(queries.share_intervals(fit)[1]), queries.labels(fit, 2)
     figure, axes = panels(6.8, 4.6)
     axes.scatter(x, y, s=20 + 900 * size / max(1e-12, float(size.sum())), color="C0", alpha=0.4, lw=0)
-    for k in _order(fit)[:MOST_NAMED]:
-        axes.annotate(
-            f"{k} {short(names[k], 22)}", (x[k], y[k]), fontsize=6.5, xytext=(3, 2), textcoords="offset points"
-        )
     axes.set(xlabel="coherence of the ten likeliest words", ylabel="their exclusivity (FREX)")
     axes.margins(0.12)
+    place, outward = np.stack([x, y], 1), np.array([1.0, 0.5])
+    named = [(place[k], outward, f"{k} {short(names[k], 22)}", "C0") for k in _order(fit)[:MOST_NAMED]]
+    name_points(figure, axes, named, place)
     return Picture(
         "quality",
         "Good topics are at the top right: their words occur in the same documents, and in few other topics. Larger "
