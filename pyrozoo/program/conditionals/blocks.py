@@ -23,6 +23,9 @@ SAME = 1e-9
 HALVES = 8
 """Random halves of the blocks that are moved; a pair of blocks is in different halves of one of them almost surely."""
 
+MIXES = 8
+"""Values with every block from another: one may agree by chance, as a ring of spins has few energies."""
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -230,7 +233,7 @@ def _holds(joint: Joint, site: str, values: Values, blocks: Blocks, known: Mappi
     value, device = values[site], values[site].device
     others = [value, elsewhere(joint, site, value)]
     others.append(elsewhere(joint, site, others[1]))
-    pick = torch.randint(0, len(others), (2, *blocks.batch), device=device)
+    pick = torch.randint(0, len(others), (MIXES, *blocks.batch), device=device)
     mixes = [torch.stack(others).gather(0, blocks.spread(mix).unsqueeze(0)).squeeze(0) for mix in pick]
     cells = cells_at(joint, site, values, torch.stack([*others, *mixes]))
     for term, each in cells.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +12,15 @@ import torch
 from pyro.distributions import Independent, MaskedDistribution
 from pyro.infer.autoguide.initialization import InitMessenger
 from torch import Tensor
+from torch.distributions import biject_to
 
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.seeds import undisturbed
 from pyrozoo.program.trace import Program, anywhere, dims_of, is_deterministic, sample_nodes
+
+FAR = 3.0
+"""Beyond this a number of an unconstrained space is far out."""
 
 
 class Joint:
@@ -95,15 +99,19 @@ class Joint:
         """Return log p(data, all latent sites), a scalar."""
         return torch.stack([each.sum() for each in self.cells(values).values()]).sum()
 
-    def draw(self, attempts: int = 100) -> dict[str, Tensor]:
-        """Return values of all latent sites from the priors, at which the density is finite.
+    def draw(self, attempts: int = 100, one: Callable[[Mapping[str, Any]], Tensor] | None = None) -> dict[str, Tensor]:
+        """Return values of all latent sites, at which the density is finite.
+
+        Args:
+            attempts: How often it is tried.
+            one: Value of a site; None: from its prior.
 
         Raises:
             NotApplicable: There are none among many draws.
         """
         for _ in range(attempts):
             with pyro.validation_enabled(False):
-                trace: Any = poutine.trace(InitMessenger(drawn)(self.program)).get_trace(self.data)
+                trace: Any = poutine.trace(InitMessenger(one or drawn)(self.program)).get_trace(self.data)
                 values = {name: trace.nodes[name]["value"].detach() for name in self.nodes}
                 if bool(self.total(values).isfinite()):
                     return values
@@ -116,6 +124,23 @@ def drawn(site: Mapping[str, Any]) -> Tensor:
         return site["fn"].sample()
     except NotImplementedError:  # a prior that cannot be drawn from
         return anywhere(site)
+
+
+def near(site: Mapping[str, Any]) -> Tensor:
+    """Return a draw from the prior of a site, but for numbers that are far out: they are drawn near 0, unconstrained.
+
+    A vague prior, such as Gamma(0.001, 0.001), gives values of 1e-300. There, data seem to have nothing to do with what
+    has a precision of that size, and every sum of log densities is that of its largest.
+    """
+    value, support = drawn(site), site["fn"].support
+    if getattr(support, "is_discrete", False):
+        return value
+    try:
+        transform = biject_to(support)
+        free = transform.inv(value)
+    except NotImplementedError:
+        return value
+    return transform(torch.where(free.abs() <= FAR, free, torch.randn_like(free)))  # not a number: far out, too
 
 
 def _of_cells(fn: Any, value: Tensor) -> Tensor:

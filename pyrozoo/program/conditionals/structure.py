@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.core.draws import Values
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.program.conditionals.blocks import (
     Blocks,
     Owners,
@@ -20,7 +21,7 @@ from pyrozoo.program.conditionals.blocks import (
     owners,
     slopes_at,
 )
-from pyrozoo.program.conditionals.cells import Joint
+from pyrozoo.program.conditionals.cells import Joint, near
 from pyrozoo.program.conditionals.families import FAMILIES, Family, NormalFamily
 
 CONFIRMED = 1e-8
@@ -29,11 +30,14 @@ CONFIRMED = 1e-8
 SCALES = (0.1, 0.5, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0)
 """How far from a draw, in unconstrained space, a family is confirmed."""
 
+OUTWARD = (1e2, 1e2, 1e4, 1e4)
+"""And how far of a real number: where data are far from 0, a kink such as that of a double exponential is far, too."""
+
 MOST_COUPLED = 512
 """Elements of a site whose dependence on each other is looked at one by one, where no dimension tells them apart."""
 
 STATES = 3
-"""Draws of all sites at which a family must hold."""
+"""Values of all sites at which a family must hold."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,10 @@ class Structures:
     @classmethod
     def of(cls, joint: Joint) -> Structures:
         """Find them."""
-        states = [joint.draw() for _ in range(STATES)]
+        try:
+            states = [joint.draw(one=near) for _ in range(STATES)]
+        except NotApplicable:  # bounds that data are far inside of
+            states = [joint.draw() for _ in range(STATES)]
         result = cls(joint, states)
         for site in joint.sites:
             result.found[site] = result._discrete(site) if joint.discrete(site) else result._continuous(site)
@@ -232,7 +239,8 @@ class Structures:
         value = values[site]
         mask = None if colour is None else structure.blocks.spread(colour)
         points = structure.unshaped(family.points(structure.shaped(value)))
-        others = torch.stack([elsewhere(joint, site, value, scale) for scale in SCALES])
+        scales = SCALES + OUTWARD if isinstance(family, NormalFamily) else SCALES
+        others = torch.stack([elsewhere(joint, site, value, scale) for scale in scales])
         every = torch.cat([points, value.unsqueeze(0), others])
         if mask is not None:
             every = torch.where(mask, every, value)
