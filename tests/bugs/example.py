@@ -1,0 +1,54 @@
+"""What is kept of an example, and how the examples are found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+
+def numbers(values: object) -> Tensor:
+    """Return numbers as a tensor of double precision."""
+    return torch.tensor(values, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A program whose conditionals are known by hand.
+
+    Attributes:
+        program: The program, of tensors.
+        data: Its arguments, by the names that they have in ``model``.
+        families: Latent site -> family of its complete conditional; None: none of those that are looked for.
+        why: Site without a family -> words that its refusal must have, such as the site that is no such function.
+        model: The model in the BUGS language; "": there is none.
+        quantities: Of draws, site -> [*lead, *shape], those that the publication has a table of, [*lead].
+        published: Quantity -> mean, standard deviation and Monte Carlo error of the mean there.
+    """
+
+    program: Callable[..., None]
+    data: Mapping[str, Tensor]
+    families: Mapping[str, str | None]
+    why: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
+    quantities: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = lambda draws: {}
+    published: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+
+    def run(self, _: object = None) -> None:
+        """Run the program with its data."""
+        self.program(*self.data.values())
+
+
+def examples(room: ModuleType) -> dict[str, Example]:
+    """Return the examples of a folder by name: those of a module are called after it and what they are in it."""
+    found = {}
+    for module in pkgutil.iter_modules(room.__path__):
+        members = vars(importlib.import_module(f"{room.__name__}.{module.name}"))
+        each = {name: value for name, value in members.items() if isinstance(value, Example)}
+        found.update({module.name if name == "example" else f"{module.name}_{name}": e for name, e in each.items()})
+    return found

@@ -1,0 +1,41 @@
+"""Complete conditionals of programs that nobody here has thought out: the BUGS examples, volume I."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pyrozoo.program.conditionals.conditional import Conditionals
+from tests.bugs import programs
+from tests.bugs.example import examples
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+EXAMPLES = examples(programs)
+
+
+@pytest.fixture(autouse=True)
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def said(structure) -> str | None:
+    if structure.kind == "other":
+        return None
+    if structure.kind == "discrete":
+        return "enumeration"
+    size = structure.blocks.size if structure.family.name == "Normal" else 1
+    return structure.family.name + (f" of {size}" if size > 1 else "")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_families_are_those_known_by_hand(name):
+    example = EXAMPLES[name]
+    found = Conditionals(example.run).structures.found
+    assert {site: said(each) for site, each in found.items()} == example.families
+    # A refusal names whose density it is that no family has.
+    for site, word in example.why.items():
+        assert f": {word} is" in found[site].reason, (site, found[site].reason)
+    assert {site for site, family in example.families.items() if family is None} == set(example.why)
