@@ -1,0 +1,68 @@
+"""What Gibbs says of the conditionals, in the program that keeps the factors; of tables without holes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.updates import Update
+from pyrozoo.core.draws import Values
+from pyrozoo.models.factor_analysis.gibbs import Solver
+from pyrozoo.models.factor_analysis.regression import Prior, Regression
+from pyrozoo.program.trace import Program
+
+
+def with_factors(posterior: Posterior) -> Program:
+    """Return the program in which the factors are a site."""
+    found: Program = replace(posterior.model, sum_out_factors=False)
+    return found
+
+
+def regression(solver: Any, values: Values) -> Regression:
+    """Return the columns' normal-inverse-gammas given the factors."""
+    filler = solver.filler(solver.posterior)
+    filler.forget(len(values["mean"]), values["mean"])
+    found: Regression = solver.prior.regress(filler.moments(values["factors"]), filler.squares())
+    return found
+
+
+def _joint(solver: Any, values: Values) -> tuple[Regression, Tensor, Tensor, Tensor]:
+    """Return the regression, its precisions over noise variances, and where coefficients are from its mean."""
+    found = regression(solver, values)
+    precision = (found.factor @ found.factor.mT)[:, found.layout.group] / values["noise_variance"][..., None, None]
+    beta = solver.layout.coefficients(values)
+    return found, precision, beta, beta - found.mean
+
+
+def loadings(solver: Any, values: Values) -> Sequence[Tensor]:
+    """Return precision, and precision times mean, of w_d given mu_d and sigma_d^2."""
+    found, precision, _, away = _joint(solver, values)
+    inner, cross = precision[..., :-1, :-1], precision[..., :-1, -1]
+    return [inner, (inner @ found.mean[..., :-1].unsqueeze(-1)).squeeze(-1) - cross * away[..., -1:]]
+
+
+def mean(solver: Any, values: Values) -> Sequence[Tensor]:
+    """Return precision, and precision times mean, of mu_d given w_d and sigma_d^2."""
+    found, precision, _, away = _joint(solver, values)
+    corner, cross = precision[..., -1, -1], precision[..., -1, :-1]
+    middle = found.mean[..., -1] + found.layout.offset - (cross * away[..., :-1]).sum(-1) / corner
+    return [corner[..., None, None], (corner * middle).unsqueeze(-1)]
+
+
+def noise_variance(solver: Any, values: Values) -> Sequence[Tensor]:
+    """Return shape and scale of sigma_d^2 given w_d and mu_d."""
+    found, _, beta, _ = _joint(solver, values)
+    shape = 0.5 * (found.degrees + beta.shape[-1])
+    scale = 0.5 * (found.scale + found.away(beta))
+    return [shape.expand_as(scale), scale]
+
+
+UPDATES = (
+    Update("loadings", ("gibbs",), loadings, (Prior.regress, Solver._one_by_one), with_factors),
+    Update("mean", ("gibbs",), mean, (Prior.regress, Solver._one_by_one), with_factors),
+    Update("noise_variance", ("gibbs",), noise_variance, (Prior.regress, Solver._one_by_one), with_factors),
+)

@@ -1,0 +1,101 @@
+"""What Gibbs says of the conditionals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyrozoo.contracts.updates import Update
+from pyrozoo.core.draws import Values
+from pyrozoo.models.gaussian_mf import gibbs, point
+from pyrozoo.models.gaussian_mf.likelihood import Side
+
+METHODS = ("gibbs", "em")
+
+
+def factors(side: Side) -> Callable[[Any, Values], Sequence[Tensor]]:
+    """Return what says precision, and precision times mean, of the factors given the offsets."""
+
+    def parameters(solver: Any, values: Values) -> Sequence[Tensor]:
+        state, K = point.complete(solver.model, values), solver.model.num_factors
+        found, _ = point.conditional(solver.model, solver.posterior.listed, state, side)
+        precision = torch.where(
+            torch.ones(len(found.precision), len(found.precision), dtype=torch.bool).tril()[..., None, None],
+            found.precision, found.precision.transpose(0, 1),
+        )  # fmt: skip
+        pull = found.pull[:K]
+        if solver.model.offsets:
+            pull = pull - precision[:K, K] * getattr(state, f"{side}_offsets")
+        return [precision[:K, :K].permute(2, 3, 0, 1), pull.permute(1, 2, 0)]
+
+    return parameters
+
+
+def offsets(side: Side) -> Callable[[Any, Values], Sequence[Tensor]]:
+    """Return what says precision, and precision times mean, of the offsets given the factors."""
+
+    def parameters(solver: Any, values: Values) -> Sequence[Tensor]:
+        state, K = point.complete(solver.model, values), solver.model.num_factors
+        found, _ = point.conditional(solver.model, solver.posterior.listed, state, side)
+        across = found.precision[K, :K].permute(1, 2, 0) * getattr(state, f"{side}_factors")
+        return [found.precision[K, K][..., None, None], (found.pull[K] - across.sum(-1)).unsqueeze(-1)]
+
+    return parameters
+
+
+def noise_variance(solver: Any, values: Values) -> Sequence[Tensor]:
+    """Return shape and scale."""
+    state = point.complete(solver.model, values)
+    _, found = point.conditional(solver.model, solver.posterior.listed, state, "column")
+    return solver.noise_posterior(point.squares(solver.extent, solver.model, state, found))
+
+
+def above(side: Side) -> Callable[[Any, Values], point.NormalWishart]:
+    """Return what says the normal-Wishart above the factors of a side."""
+
+    def found(solver: Any, values: Values) -> point.NormalWishart:
+        state = point.complete(solver.model, values)
+        sums = point.sums(solver.posterior, state, side)
+        variance = solver.model.factor_variance(side)
+        return point.NormalWishart.of(solver.model, variance, *sums, point.count(solver.posterior, side))
+
+    return found
+
+
+def mean(side: Side) -> Callable[[Any, Values], Sequence[Tensor]]:
+    """Return what says precision, and precision times mean, of the factors' mean given their precision."""
+
+    def parameters(solver: Any, values: Values) -> Sequence[Tensor]:
+        found = above(side)(solver, values)
+        precision = found.strength * values[f"{side}_precision"]
+        return [precision, (precision @ found.mean.unsqueeze(-1)).squeeze(-1)]
+
+    return parameters
+
+
+def precision(side: Side) -> Callable[[Any, Values], Sequence[Tensor]]:
+    """Return what says degrees and inverse scale of the factors' precision given their mean."""
+
+    def parameters(solver: Any, values: Values) -> Sequence[Tensor]:
+        found = above(side)(solver, values)
+        away = (values[f"{side}_mean"] - found.mean).unsqueeze(-1)
+        degrees = torch.full((len(away),), found.degrees + 1.0, dtype=away.dtype)
+        return [degrees, found.inverse_scale + found.strength * away @ away.mT]
+
+    return parameters
+
+
+SIDE: dict[str, Callable[[Side], Callable[[Any, Values], Sequence[Tensor]]]] = {
+    "factors": factors, "offsets": offsets, "mean": mean, "precision": precision,
+}  # fmt: skip
+LINES: dict[str, Callable[..., Any]] = {
+    "factors": point.Conditional.of, "offsets": point.Conditional.of, "mean": point.NormalWishart.of,
+    "precision": point.NormalWishart.of,
+}  # fmt: skip
+UPDATES = (
+    *(Update(f"{side}_{what}", METHODS, SIDE[what](side), (LINES[what],)) for side in point.SIDES for what in SIDE),
+    Update("noise_variance", METHODS, noise_variance, (gibbs.Solver.noise_posterior, point.squares)),
+)
