@@ -25,7 +25,8 @@ class Example:
         program: The program, of tensors.
         data: Its arguments, by the names that they have in ``model``.
         families: Latent site -> family of its complete conditional; None: none of those that are looked for.
-        why: Site without a family -> words that its refusal must have, such as the site that is no such function.
+        why: Site without a family -> what its refusal must name: the site whose density is no such function of it, or
+            a support that no family has.
         model: The model in the BUGS language; "": there is none.
         quantities: Of draws, site -> [*lead, *shape], those that the publication has a table of, [*lead].
         published: Quantity -> mean, standard deviation and Monte Carlo error of the mean there.

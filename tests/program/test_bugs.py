@@ -1,4 +1,4 @@
-"""Complete conditionals of programs that nobody here has thought out: the BUGS examples, volume I."""
+"""Complete conditionals of programs that nobody here has thought out: the BUGS examples, and models of posteriordb."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from pyrozoo.program.conditionals.conditional import Conditionals
-from tests.bugs import programs
+from tests.bugs import posteriordb, programs
 from tests.bugs.example import examples
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
-EXAMPLES = examples(programs)
+EXAMPLES = {**examples(programs), **examples(posteriordb)}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def test_the_families_are_those_known_by_hand(name):
     example = EXAMPLES[name]
     found = Conditionals(example.run).structures.found
     assert {site: said(each) for site, each in found.items()} == example.families
-    # A refusal names whose density it is that no family has.
+    # A refusal names the density that no family has, or the support.
     for site, word in example.why.items():
-        assert f": {word} is" in found[site].reason, (site, found[site].reason)
+        assert f": {word} is" in found[site].reason or f"has {word}" in found[site].reason, (site, found[site].reason)
     assert {site for site, family in example.families.items() if family is None} == set(example.why)
