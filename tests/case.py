@@ -49,6 +49,7 @@ class Case:
         bad: Name -> (data as a user gives it, what the error must name).
         odd: Name -> data that is unusual but must give a finite fit.
         bugs: Name -> a sampler with a bug planted in it, made from a posterior.
+        variants: Method -> the case of the model with the settings that the method is for, where it is not for these.
     """
 
     model: Model
@@ -65,11 +66,13 @@ class Case:
     joint: Model | None = None
     lose: Callable[[Any], Any] | None = None
     fills: frozenset[str] = frozenset()
+    variants: Mapping[str, Case] = field(default_factory=dict)
 
 
-def case(model: str) -> Case:
-    """Return the case of a model; a model without one fails here."""
-    return importlib.import_module(f"tests.models.test_{model}").CASE
+def case(model: str, method: str = "") -> Case:
+    """Return the case of a model, or that of a method of it; a model without one fails here."""
+    its = importlib.import_module(f"tests.models.test_{model}").CASE
+    return its.variants.get(method, its)
 
 
 PAIRS = [(model, method) for model in catalog.models() for method in catalog.methods(model)]

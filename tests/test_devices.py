@@ -60,7 +60,7 @@ def on(device, patch):
 
 
 def short(model, method, **changes):
-    its = case(model)
+    its = case(model, method)
     about = catalog.settings("inference", method)
     quick = {"draws": 5} if "draws" in about else {}
     quick |= SHORT.get(about["engine"], {"max_iterations": 4} if "max_iterations" in about else {})
@@ -97,7 +97,7 @@ def test_every_pair_gives_the_same_answer_on_another_device(model, method, devic
             ):
                 same(value, there.metrics[name], device, name)
         for answer in ANSWERS:
-            new = () if answer == "recommend" else (case(model).tiny,)
+            new = () if answer == "recommend" else (case(model, method).tiny,)
             try:
                 expected = getattr(here, answer)(*new)
             except NotApplicable:
@@ -120,7 +120,7 @@ def test_a_run_goes_on_where_it_was_on_a_card(model, method, monkeypatch, tmp_pa
         with monkeypatch.context() as patch:
             interrupt_at(patch, 12)
             assert short(model, method, **limit, directory=tmp_path, checkpoint_every=5).status == "interrupted"
-        again = pyrozoo.resume(tmp_path, model=case(model).model, data=case(model).tiny)
+        again = pyrozoo.resume(tmp_path, model=case(model, method).model, data=case(model, method).tiny)
         for site, value in whole.draws.items():
             same(value.cpu().numpy(), again.draws[site].cpu().numpy(), CARD, site)
 

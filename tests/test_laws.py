@@ -47,7 +47,7 @@ VARIATIONAL = [
 # Objectives that are bounds are held by law 2 and by a Monte Carlo ELBO in the model's own tests.
 JOINTS = [pair for pair in OPTIMISERS + SAMPLERS if solver_class(*pair).objective_name == "log_joint"]
 SIZES = ("num_components", "num_factors")
-WITH_SIZE = [(m, x, name) for m, x in PAIRS for name in SIZES if hasattr(case(m).model, name)]
+WITH_SIZE = [(m, x, name) for m, x in PAIRS for name in SIZES if hasattr(case(m, x).model, name)]
 
 
 def slow_for(arguments, *methods):
@@ -64,7 +64,7 @@ pytestmark = pytest.mark.usefixtures("unchecked")  # one law below looks at all 
 
 
 def fit_tiny(model: str, method: str, **changes):
-    its = case(model)
+    its = case(model, method)
     return pyrozoo.fit(its.model, method, data=its.tiny, **{**QUIET, **its.settings[method], **changes})
 
 
@@ -109,8 +109,8 @@ def prior_draws(model: str, data, count: int):
     return {site: torch.stack([draw[site] for draw in draws])[None] for site in Posterior.of(its.model, None).sites}
 
 
-def larger(model: str, missing: float = 0.0, seed: int = 5):
-    its = case(model)
+def larger(model: str, missing: float = 0.0, seed: int = 5, method: str = ""):
+    its = case(model, method)
     return simulate_data(its.model, seed=seed, missing=missing, **its.larger)
 
 
@@ -124,7 +124,7 @@ def test_hand_built_density_is_the_programs(model):
 
 @pytest.mark.parametrize(("model", "method"), JOINTS)
 def test_solvers_objective_is_the_programs_joint(model, method):
-    posterior = Posterior.of(case(model).model, larger(model, missing=0.2))
+    posterior = Posterior.of(case(model, method).model, larger(model, missing=0.2, method=method))
     laws.objective_is_the_joint(solver_class(model, method)(posterior))
 
 
@@ -133,7 +133,7 @@ def test_solvers_objective_is_the_programs_joint(model, method):
 
 @pytest.mark.parametrize(("model", "method"), ORACLE_PAIRS)
 def test_samplers_agree_with_the_oracle(model, method):
-    its = case(model)
+    its = case(model, method)
     exact = its.oracle().draws
     fit = fit_tiny(model, method, **LONG.get(method, LONG["gibbs"]))
     invariants = _moments("ours", fit, Posterior.of(its.model, its.tiny).invariants(fit.draws)).set_index("quantity")
@@ -148,7 +148,7 @@ def test_samplers_agree_with_the_oracle(model, method):
 
 @pytest.mark.parametrize(("model", "method"), QUICKLY_VARIATIONAL)
 def test_variational_bounds_stay_below_the_evidence(model, method):
-    its = case(model)
+    its = case(model, method)
     evidence = its.oracle().log_evidence
     fit = plain_fit(model, method)
     slack = 4 * float(fit.metrics["elbo_se"])
@@ -162,7 +162,7 @@ def test_variational_bounds_stay_below_the_evidence(model, method):
 
 @pytest.mark.parametrize(("model", "method"), [p for p in PAIRS if p[1] == "em"])
 def test_point_estimates_beat_every_exact_draw(model, method):
-    its = case(model)
+    its = case(model, method)
     draws = {site: value[:, :2000] for site, value in its.oracle().draws.items()}
     few = its.tiny.first(1)
     best = Posterior.of(its.model, its.tiny).pointwise(draws).sum(-1) + Posterior.of(its.model, few).log_prior(draws)
@@ -175,8 +175,8 @@ def test_point_estimates_beat_every_exact_draw(model, method):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(("model", "method"), MONOTONE)
 def test_objectives_never_fall(model, method, dtype):
-    data = larger(model, missing=0.2).to("cpu", dtype)
-    laws.never_falls(solver_class(model, method)(Posterior.of(case(model).model, data)))
+    data = larger(model, missing=0.2, method=method).to("cpu", dtype)
+    laws.never_falls(solver_class(model, method)(Posterior.of(case(model, method).model, data)))
 
 
 class Falling:
@@ -197,7 +197,7 @@ class Falling:
 
 @pytest.mark.parametrize(("model", "method"), MONOTONE)
 def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
-    its, data = case(model).model, larger(model)
+    its, data = case(model, method).model, larger(model, method=method)
     solver = Falling(solver_class(model, method)(Posterior.of(its, data)))
     falling = Optimise(name=method, part=lambda _: solver, restarts=3, max_iterations=200, tol=1e-12, draws=5)
     fit = falling(Posterior.of(its, data), Loop(progress=False))
@@ -211,7 +211,7 @@ def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
 @pytest.mark.parametrize(("model", "method"), slow_for(SMOOTH, "mle"))
 def test_converged_points_are_stationary(model, method):
     """Directional derivatives of the objective over the solver's own parameters vanish, by central differences."""
-    its, data = case(model).model, larger(model)
+    its, data = case(model, method).model, larger(model, method=method)
     solver = solver_class(model, method)(Posterior.of(its, data))
     with seeded(0):
         state = solver.init(6)
@@ -414,11 +414,11 @@ def test_canonical_keeps_invariants_and_is_idempotent(model):
 # 8. Missing -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(((m, x) for m, x in PAIRS if x not in case(m).fills), *PYROS))
+@pytest.mark.parametrize(("model", "method"), slow_for(((m, x) for m, x in PAIRS if x not in case(m, x).fills), *PYROS))
 def test_intervals_cover_what_is_hidden(model, method):
     """At random, 90% intervals hold 87 to 93% of hidden entries, give or take the sampling error of their number."""
-    its = case(model)
-    data = larger(model, missing=0.1)
+    its = case(model, method)
+    data = larger(model, missing=0.1, method=method)
     quick = {"nuts": {"warmup": 40, "draws": 40, "chains": 1}}.get(method, {})
     fit = pyrozoo.fit(its.model, method, data=data, holdout=0.2, **{**QUIET, **its.settings[method], **quick})
     entries = int(fit.metrics["holdout_entries"])
@@ -451,10 +451,10 @@ def assert_finite(fit):
 
 
 @pytest.mark.parametrize(
-    ("model", "method", "what"), slow_for(((m, x, w) for m, x in PAIRS for w in case(m).odd), *PYROS)
+    ("model", "method", "what"), slow_for(((m, x, w) for m, x in PAIRS for w in case(m, x).odd), *PYROS)
 )
 def test_odd_data_gives_a_finite_fit(model, method, what, monkeypatch):
-    its = case(model)
+    its = case(model, method)
     monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", FEWEST)  # predictive checks are made, too
     changes = {**its.settings[method], **QUICK.get(method, short(model, method))}
     assert_finite(pyrozoo.fit(its.model, method, data=its.odd[what], **QUIET, **changes))
@@ -463,7 +463,7 @@ def test_odd_data_gives_a_finite_fit(model, method, what, monkeypatch):
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize(("model", "method", "name"), slow_for(WITH_SIZE, *PYROS))
 def test_one_component_and_more_components_than_rows(model, method, name, size):
-    its = case(model)
+    its = case(model, method)
     changes = {**its.settings[method], **QUICK.get(method, short(model, method))}
     assert_finite(pyrozoo.fit(model, method, data=its.tiny, **QUIET, **changes, **{name: size}))
 
@@ -510,7 +510,7 @@ def test_same_seed_same_bits(model, method, checked):
 
 @pytest.mark.parametrize(("model", "method"), MONOTONE)
 def test_float32_agrees_with_float64(model, method):
-    its, data = case(model).model, larger(model, missing=0.1)
+    its, data = case(model, method).model, larger(model, missing=0.1, method=method)
     double = solver_class(model, method)(Posterior.of(its, data))
     single = solver_class(model, method)(Posterior.of(its, data.to("cpu", torch.float32)))
     with seeded(0):

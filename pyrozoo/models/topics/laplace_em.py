@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,14 +15,29 @@ from torch.distributions import Dirichlet
 from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Info
 from pyrozoo.core.draws import Values
+from pyrozoo.core.settings import whole
 from pyrozoo.math.linear_algebra import covariance_factor, standard_normal
 from pyrozoo.models.topics.correlated import Weights, blocks, curvature, fit_documents
 from pyrozoo.models.topics.covariance import NormalInverseWishart
 from pyrozoo.models.topics.dirichlet import expected_log, gap
 from pyrozoo.models.topics.likelihood import shares
 from pyrozoo.models.topics.posterior import Posterior
+from pyrozoo.models.topics.start import Start, started
 
 Words = Literal["collapsed", "variational"]
+
+
+@dataclass(frozen=True)
+class Options(Start):
+    """What the solver can be told in numbers, beside how it starts.
+
+    Attributes:
+        held: Steps at first that hold the covariance.
+        local_steps: Most steps of a document's logits in one of the solver's.
+    """
+
+    held: int = whole(0)
+    local_steps: int = whole()
 
 
 @dataclass(frozen=True)
@@ -63,9 +79,11 @@ class Solver(solver.Solver, kind="variational", objective="elbo_laplace", state=
         words: ``collapsed``: a token is shared among topics by what the other tokens say of words, to order zero
             (Asuncion, Welling, Smyth and Teh 2009, UAI); ``variational``: by exp E log beta, which lets words that are
             seldom hold on to the topic that they have.
+        start: Where lambda starts, as ``start.Start`` says.
+        sweeps: Of that start, if it is gibbs.
         held: Steps at first that hold the covariance at four times that of the prior: before topics differ, documents
             seem to be alike, and a covariance that says so keeps them there.
-        steps: Most steps of a document's logits in one of the solver's.
+        local_steps: Most steps of a document's logits in one of the solver's.
 
     Raises:
         NotApplicable: The prior is not logistic normal.
@@ -74,20 +92,20 @@ class Solver(solver.Solver, kind="variational", objective="elbo_laplace", state=
 
     def __init__(
         self, posterior: Posterior, *, variant: Literal["laplace", "delta"] = "laplace", words: Words = "collapsed",
-        held: int = 20, steps: int = 3,
+        start: str = "gibbs", sweeps: int = 50, held: int = 5, local_steps: int = 5,
     ):  # fmt: skip
         super().__init__(posterior)
         posterior.needs("logistic_normal", "laplace_em")
-        self.delta, self.collapsed, self.held, self.steps = variant == "delta", words == "collapsed", held, steps
+        self.options = Options(start, sweeps, False, held, local_steps)
+        self.delta, self.collapsed = variant == "delta", words == "collapsed"
         self.prior = NormalInverseWishart.prior(self.model, self.data.values)
 
     def init(self, chains: int) -> State:
-        """Return logits and mean at 0, the covariance held, and lambda from the posterior's starting topics."""
-        start, d = self.posterior.start(chains), self.model.num_topics - 1
-        total = self.data.lengths.sum() * self.posterior.rows / max(1, self.data.shape[0]) / self.model.num_topics
-        words = self.model.word_concentration + total * start["topic_words"].mT.contiguous()
-        logits = start["document_logits"]
-        zero, none = logits.new_zeros(chains, d), logits.new_zeros(chains)
+        """Return logits and mean at 0, the covariance held, and lambda from where the options say."""
+        d = self.model.num_topics - 1
+        words = self.model.word_concentration + started(self.posterior, self.options, chains)
+        none, zero = words.new_zeros(chains), words.new_zeros(chains, d)
+        logits, _ = self.posterior.over_rows(lambda part: (words.new_zeros(chains, part.data.shape[0], d), ()))
         return State(logits, words, zero, self.wide.expand(chains, d, d).contiguous(), none, none - torch.inf)
 
     @property
@@ -110,7 +128,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo_laplace", state=
             found = [
                 fit_documents(
                     Weights.of(state.words[c], self.collapsed), state.mean[c], precision[c], part.data, logits[c],
-                    steps=self.steps, delta=self.delta,
+                    steps=self.options.local_steps, delta=self.delta,
                 )
                 for c in range(len(logits))
             ]  # fmt: skip
@@ -120,10 +138,10 @@ class Solver(solver.Solver, kind="variational", objective="elbo_laplace", state=
         logits, (value, of_words, first, second) = self.posterior.over_rows(update, state.logits)
         objective = value + self.of_globals(q, state.words)
         new = self.prior.given(self.posterior.rows, first, second)
-        holds = state.sweeps + 1 < self.held
+        holds = state.sweeps + 1 < self.options.held
         scale = torch.where(holds[:, None, None], self.wide, new.scale)
         change = (objective - state.objective).abs() / objective.abs().clamp(min=1e-12)
-        residual = torch.where(state.sweeps <= self.held, torch.inf, change)
+        residual = torch.where(state.sweeps <= self.options.held, torch.inf, change)
         return State(logits, b + of_words, new.mean, scale, state.sweeps + 1, objective), Info(objective, residual)
 
     def of_globals(self, q: NormalInverseWishart, words: Float[Tensor, "C V K"]) -> Float[Tensor, C]:
@@ -144,8 +162,10 @@ class Solver(solver.Solver, kind="variational", objective="elbo_laplace", state=
         return Finished(state.logits, factor, state.words)
 
     def answer(self, state: Finished) -> solver.Answer:
-        """Return q."""
-        return solver.Answer(q=Joint(self.prior, **{f.name: getattr(state, f.name) for f in fields(state)}))
+        """Return q, and what its means say of hidden tokens."""
+        q = Joint(self.prior, **{f.name: getattr(state, f.name) for f in fields(state)})
+        known = partial(self.posterior.of_means, shares(state.logits[0]), state.words[0])
+        return solver.Answer(q=q, prediction=known)
 
 
 SUMS = "value", "of_words", "first", "second"
