@@ -90,7 +90,7 @@ def digest(values: Mapping[str, Tensor]) -> str:
 def fitted(name: str) -> dict[str, str]:
     """Return what is recorded of a fit: its draws, objective and end, or why it is refused."""
     model, method, more = FITS[name]
-    its = case(model)
+    its = case(model, method)
     threads = torch.get_num_threads()
     try:
         fit = pyrozoo.fit(its.model, method, data=its.tiny, **{**COMMON, **SETTINGS.get(method, {}), **more})

@@ -52,7 +52,9 @@ WITH_SIZE = [(m, x, name) for m, x in PAIRS for name in SIZES if hasattr(case(m,
 
 def slow_for(arguments, *methods):
     """Leave Pyro's engines to the slow suite where a law asks of them what it asks of every method of the model."""
-    return [pytest.param(*each, marks=pytest.mark.slow if each[1] in methods else ()) for each in arguments]
+    return [
+        pytest.param(*each, marks=pytest.mark.slow if {each[1], each[:2]} & {*methods} else ()) for each in arguments
+    ]
 
 
 PYROS = ("nuts", "svi", "vae", "laplace")
@@ -208,7 +210,7 @@ def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
 # 4. Stationary --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(SMOOTH, "mle"))
+@pytest.mark.parametrize(("model", "method"), slow_for(SMOOTH, "mle", ("topics", "vem")))
 def test_converged_points_are_stationary(model, method):
     """Directional derivatives of the objective over the solver's own parameters vanish, by central differences."""
     its, data = case(model, method).model, larger(model, method=method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -14,6 +15,7 @@ from pyrozoo.data.documents import Documents
 from pyrozoo.models.topics.model import Topics
 from pyrozoo.run import catalog
 from tests.case import Case, Oracle
+from tests.models.test_topics_correlated import variant
 
 NAN = float("nan")
 HUGE = np.array([[1e9, 0, 3], [0, 1e7, 1], [1, 0, 0]])
@@ -109,3 +111,4 @@ CASE = Case(
         "repeated triplets": pd.DataFrame({"row": [2, 1, 2, 1], "column": ["b", "a", "b", "c"], "value": [1, 2, 3, 0]}),
     },
 )
+CASE = replace(CASE, variants={method: variant(CASE) for method in ("laplace_em", "vem")})

@@ -188,7 +188,7 @@ def whole(size: int, like: Tensor) -> int:
 
 @dataclass
 class Columns:
-    """Expected tokens of words and topics, added up by ``climb``; weights in whole vectors where a kernel wants them."""
+    """Expected tokens of words and topics, added up by ``climb``; weights in whole vectors for a kernel."""
 
     sums: Tensor
     words: Tensor

@@ -1,7 +1,7 @@
 """Mean and covariance of logits: normal-inverse-Wishart, as prior and given the logits of documents.
 
-Sigma ~ IW(nu, S), density prop. to |Sigma|^-(nu + d + 1)/2 exp(-tr(S Sigma^-1) / 2), and mu | Sigma ~ N(m, Sigma / kappa).
-Of the prior nu = K + c, S = c s^2 (I + 1 1^T), m = 0, kappa = c. (Gelman and others 2013, Bayesian Data Analysis, 3.6.)
+Sigma ~ IW(nu, S), density prop. to |Sigma|^-(nu + d + 1)/2 exp(-tr(S Sigma^-1) / 2); mu | Sigma ~ N(m, Sigma / kappa).
+Of the prior nu = K + c, S = c s^2 (I + 1 1^T), m = 0, kappa = c (Gelman and others 2013, Bayesian Data Analysis, 3.6).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
@@ -171,13 +172,13 @@ class Solver(solver.Solver, kind="variational", objective="elbo_laplace", state=
 SUMS = "value", "of_words", "first", "second"
 
 
-@dataclass(frozen=True)
-class Joint:
-    """q(beta) q(eta) p(mu, Sigma | eta)."""
+LOG_2_PI = math.log(2 * math.pi)
+
+
+class Rest:
+    """What every q has in common: q(beta), and p(mu, Sigma | eta)."""
 
     prior: NormalInverseWishart
-    logits: Float[Tensor, "C D d"]
-    factor: Float[Tensor, "C D d d"]
     words: Float[Tensor, "C V K"]
 
     @property
@@ -189,26 +190,39 @@ class Joint:
         """Return p(mu, Sigma | eta)."""
         return self.prior.given(logits.shape[1], logits.sum(1), logits.mT @ logits)
 
+    def with_logits(self, logits: Float[Tensor, "C D d"]) -> Values:
+        """Return one draw per chain, given logits."""
+        mean, covariance = self.given(logits).sample()
+        beta = self.beta.sample().clamp(min=torch.finfo(logits.dtype).tiny)
+        rest = {"logit_covariance": covariance, "logit_mean": mean, "document_logits": logits}
+        return {"topic_words": beta, **rest}
+
+    def of_rest(self, values: Mapping[str, Tensor]) -> Float[Tensor, C]:
+        """Return the log density of all but logits."""
+        both = values["logit_mean"], values["logit_covariance"]
+        of_words = self.beta.log_prob(values["topic_words"]).sum(-1)
+        return self.given(values["document_logits"]).log_prob(*both) + of_words
+
+
+@dataclass(frozen=True)
+class Joint(Rest):
+    """q(beta) q(eta) p(mu, Sigma | eta)."""
+
+    prior: NormalInverseWishart
+    logits: Float[Tensor, "C D d"]
+    factor: Float[Tensor, "C D d d"]
+    words: Float[Tensor, "C V K"]
+
     def sample(self) -> Values:
         """Return one draw per chain."""
         noise = standard_normal(self.logits)
-        logits = self.logits + (self.factor @ noise[..., None])[..., 0]
-        mean, covariance = self.given(logits).sample()
-        tiny = torch.finfo(logits.dtype).tiny
-        beta = self.beta.sample().clamp(min=tiny)
-        return {
-            "topic_words": beta, "logit_covariance": covariance, "logit_mean": mean, "document_logits": logits,
-        }  # fmt: skip
+        return self.with_logits(self.logits + (self.factor @ noise[..., None])[..., 0])
 
     def log_prob(self, values: Mapping[str, Tensor]) -> Float[Tensor, C]:
         """Return the log density of one draw per chain."""
-        logits = values["document_logits"]
-        noise = torch.linalg.solve_triangular(self.factor, (logits - self.logits)[..., None], upper=False)[..., 0]
+        away = (values["document_logits"] - self.logits)[..., None]
+        noise = torch.linalg.solve_triangular(self.factor, away, upper=False)[..., 0]
         volume = self.factor.diagonal(dim1=-2, dim2=-1).log().sum((-2, -1))
-        size = logits.shape[1] * logits.shape[2]
+        size = noise.shape[1] * noise.shape[2]
         normal = -0.5 * noise.square().sum((-2, -1)) - volume - 0.5 * size * LOG_2_PI
-        of_rest = self.given(logits).log_prob(values["logit_mean"], values["logit_covariance"])
-        return normal + of_rest + self.beta.log_prob(values["topic_words"]).sum(-1)
-
-
-LOG_2_PI = 1.8378770664093453
+        return normal + self.of_rest(values)

@@ -1,0 +1,244 @@
+"""topics with correlated topics: its case for the laws, and what is true of it only."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import gammaln, logsumexp
+
+from pyrozoo.compiler.kernels import switched
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.seeds import seeded
+from pyrozoo.data.documents import Documents
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.models.topics.correlated import Columns, Weights, blocks, climb, curvature, drawn
+from pyrozoo.models.topics.covariance import NormalInverseWishart
+from pyrozoo.models.topics.laplace_em import Solver as Laplace
+from pyrozoo.models.topics.likelihood import shares
+from pyrozoo.models.topics.model import Topics
+from tests.case import Case, Oracle
+
+MODEL = Topics(2, "logistic_normal", 0.8, 0.6, 1.0, 1.0)
+WIDER = replace(MODEL, num_topics=4)
+TINY = Documents.of(np.array([[2, 0, 1.0], [0, 3, 1]]))
+QUICK = {"restarts": 2, "draws": 300}
+
+
+@cache
+def exact() -> Oracle:
+    """Enumerate every allotment of tokens; integrate the two logits, whose prior is a bivariate t, by quadrature.
+
+    Trapezoids in u, eta = 2 sinh u: the error falls exponentially with the step (Takahasi and Mori 1974).
+    """
+    m, x, (D, V) = MODEL, TINY.values.numpy(), TINY.shape
+    b, (nu, psi), c = m.word_concentration, m.covariance_prior, m.prior_documents
+    u = np.linspace(-6, 6, 601)
+    eta, weight = 2 * np.sinh(u), 2 * np.cosh(u) * (u[1] - u[0])
+    scale, square = 2 * psi, np.linalg.inv(np.eye(D) + 1 / c)
+    size = square[0, 0] * (eta[:, None] ** 2 + eta**2) + 2 * square[0, 1] * eta[:, None] * eta
+    log_t = gammaln((nu + D) / 2) - gammaln(nu / 2) - np.log(np.pi * scale) + 0.5 * np.log(np.linalg.det(square))
+    log_t = log_t - (nu + D) / 2 * np.log1p(size / scale) + np.log(weight[:, None] * weight)
+    first, second = -np.logaddexp(0, -eta), -np.logaddexp(0, eta)
+
+    @cache
+    def integrated(one: tuple[int, int], two: tuple[int, int]) -> tuple[float, np.ndarray]:
+        of_two = two[0] * first + two[1] * second
+        logs = log_t + (one[0] * first + one[1] * second)[:, None] + of_two
+        total = logsumexp(logs)
+        return float(total), np.exp(logs - total).ravel()
+
+    ways = itertools.product(*(range(int(count) + 1) for count in x[:, 2]))
+    logs, found = [], []
+    for way in ways:
+        z = np.stack([way, x[:, 2] - way], 1)
+        of_documents, of_words = np.zeros((D, 2)), np.zeros((V, 2))
+        np.add.at(of_documents, x[:, 0].astype(int), z)
+        np.add.at(of_words, x[:, 1].astype(int), z)
+        total = gammaln(of_documents.sum(1) + 1).sum() - gammaln(z + 1).sum()
+        shape = b + of_words.T
+        total += (gammaln(shape).sum(1) - gammaln(shape.sum(1))).sum() - 2 * (V * gammaln(b) - gammaln(V * b))
+        key = tuple(map(tuple, of_documents.astype(int)))
+        logs.append(total + integrated(*key)[0])
+        found.append((key, shape))
+    evidence, generator, S = logsumexp(logs), np.random.default_rng(0), 100_000
+    counts, betas, etas = generator.multinomial(S, np.exp(np.array(logs) - evidence)), [], []
+    for (key, shape), count in zip(found, counts, strict=True):
+        gamma = generator.gamma(shape, size=(count, *shape.shape))
+        betas.append(gamma / gamma.sum(-1, keepdims=True))
+        places = generator.choice(len(u) ** 2, size=count, p=integrated(*key)[1])
+        at = np.stack([places // len(u), places % len(u)], 1) + generator.uniform(-0.5, 0.5, (count, 2))
+        etas.append(2 * np.sinh(np.interp(at, np.arange(len(u)), u)))
+    order = generator.permutation(S)
+    beta, logits = (torch.as_tensor(np.concatenate(each)[order]) for each in (betas, etas))
+    prior = NormalInverseWishart.prior(MODEL, beta)
+    with seeded(0):
+        given = prior.given(D, logits.sum(1, keepdim=True), logits.square().sum(1)[:, None, None])
+        mean, covariance = given.sample()
+    sites = {"logit_covariance": covariance, "logit_mean": mean, "document_logits": logits[..., None]}
+    return Oracle(float(evidence), {site: value[None] for site, value in {"topic_words": beta, **sites}.items()})
+
+
+def variant(case: Case) -> Case:
+    """Return the case of correlated topics, what is not said here being as with the other prior."""
+    settings = {"laplace_em": QUICK, "vem": QUICK, "gibbs": {"warmup": 100, "draws": 300, "thin": 1}}
+    return replace(case, model=MODEL, oracle=exact, settings={**case.settings, **settings}, bugs={}, variants={})
+
+
+def larger(**changes):
+    with seeded(3):
+        return simulate_data(replace(WIDER, **changes), seed=3, rows=40, columns=25, tokens=30)
+
+
+def test_the_prior_is_the_programs():
+    """The log prior of the program moves as ours does where mean and covariance move."""
+    posterior = Posterior.of(WIDER, larger())
+    with seeded(0):
+        values = posterior.simulate()
+    sites = {site: values[site] for site in posterior.sites}
+    logits, moved = sites["document_logits"], {**sites, "logit_mean": sites["logit_mean"] + 0.3}
+    moved["logit_covariance"] = 1.7 * sites["logit_covariance"]
+    theirs, ours = [], []
+    for each in (sites, moved):
+        theirs.append(posterior.log_prior({site: value[None, None] for site, value in each.items()}).squeeze())
+        both = each["logit_mean"], each["logit_covariance"]
+        of_logits = torch.distributions.MultivariateNormal(*both).log_prob(logits).sum()
+        ours.append(NormalInverseWishart.prior(WIDER, logits).log_prob(*both) + of_logits)
+    torch.testing.assert_close(theirs[1] - theirs[0], ours[1] - ours[0], rtol=1e-9, atol=1e-9)
+
+
+def test_the_posterior_of_mean_and_covariance_is_conjugate():
+    """Bayes' rule: prior times likelihood of logits over posterior is the same wherever it is asked."""
+    with seeded(0):
+        logits = torch.randn(6, 3, dtype=torch.float64)
+        prior = NormalInverseWishart.prior(WIDER, logits)
+        given = prior.given(6, logits.sum(0), logits.mT @ logits)
+        ratios = []
+        for _ in range(3):
+            both = given.sample()
+            likelihood = torch.distributions.MultivariateNormal(*both).log_prob(logits).sum()
+            ratios.append(prior.log_prob(*both) + likelihood - given.log_prob(*both))
+    torch.testing.assert_close(ratios[0], ratios[1])
+    torch.testing.assert_close(ratios[0], ratios[2])
+
+
+def test_divergence_and_expectations_of_mean_and_covariance():
+    """Against 40,000 draws."""
+    with seeded(1):
+        logits = torch.randn(5, 2, dtype=torch.float64)
+        prior = NormalInverseWishart.prior(replace(MODEL, num_topics=3), logits)
+        q = prior.given(5, logits.sum(0), logits.mT @ logits)
+        many = NormalInverseWishart(*(v.expand(40_000, *v.shape) for v in (q.mean, q.scale)), q.count, q.degrees)
+        mean, covariance = many.sample()
+        gaps = many.log_prob(mean, covariance) - prior.log_prob(mean, covariance)
+    assert abs(float(gaps.mean() - q.gap(prior))) < 4 * float(gaps.std()) / 200
+    logs = -torch.logdet(covariance)
+    assert abs(float(logs.mean() - q.expected_log_determinant)) < 4 * float(logs.std()) / 200
+    inverse = torch.linalg.inv(covariance)
+    assert ((inverse.mean(0) - q.precision).abs() < 4 * inverse.std(0) / 200).all()
+
+
+def problem(collapsed: bool):
+    data = larger()
+    with seeded(2):
+        words = torch.rand(25, 4, dtype=torch.float64) * 3 + 0.1
+        logits = torch.randn(40, 3, dtype=torch.float64)
+        covariance = NormalInverseWishart.prior(WIDER, logits).sample()[1]
+    weights = Weights.of(words, collapsed)
+    (part,) = blocks(data, logits)
+    return data, weights, logits, torch.linalg.inv(covariance), part
+
+
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_the_kernel_and_pytorch_climb_alike(collapsed):
+    data, weights, logits, precision, part = problem(collapsed)
+    V = torch.linalg.inv(curvature(shares(logits)[:, :-1], part.lengths, precision))
+    pull, offset = 0.1 * torch.randn_like(logits), 0.2 * torch.rand_like(shares(logits))
+    mean = logits.mean(0)
+    found = []
+    for on in (True, False):
+        with switched(on):
+            columns = Columns.empty(weights)
+            out = climb(weights, mean, precision, part, logits, V, columns, steps=4, pull=pull, offset=offset)
+            found.append((*out, columns.total(25, 4)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(found[0][3].sum(), data.counts.sum())
+
+
+def test_steps_go_up_the_gradient_that_autograd_finds():
+    """A first step is V times the gradient of f; the delta method's pull is that of - tr(K V) / 2."""
+    _, weights, logits, precision, part = problem(False)
+    mean, at = logits.mean(0), logits.clone().requires_grad_(True)
+
+    def tokens(eta):
+        theta = shares(eta)
+        p = (theta[rows] * weights.words[part.words]).sum(-1)
+        return torch.zeros(len(eta), dtype=eta.dtype).index_add(0, rows, part.counts * p.log())
+
+    rows = torch.repeat_interleave(torch.arange(len(logits)), part.starts.diff())
+    V = torch.linalg.inv(curvature(shares(logits)[:, :-1], part.lengths, precision))
+    away = at - mean
+    (gradient,) = torch.autograd.grad((tokens(at) - 0.5 * ((away @ precision) * away).sum(-1)).sum(), at)
+    small = 1e-6 * V
+    with torch.no_grad():
+        moved, evidence, left = climb(weights, mean, precision, part, logits, small, Columns.empty(weights), steps=1)
+    torch.testing.assert_close((moved - logits) * 1e6, (V @ gradient[..., None])[..., 0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(evidence, tokens(logits))
+    torch.testing.assert_close(left, 1e-6 * ((V @ gradient[..., None])[..., 0] * gradient).sum(-1))
+    K = curvature(shares(at)[:, :-1], part.lengths, torch.zeros_like(precision))
+    (pull,) = torch.autograd.grad(-0.5 * (K * V).sum(), at)
+    torch.testing.assert_close(drawn(shares(logits)[:, :-1], part.lengths, V), pull, rtol=1e-9, atol=1e-9)
+
+
+def test_a_token_left_out_solves_its_own_equation():
+    """Phi, found without being kept, is theta (lambda - phi) / Lambda over its sum."""
+    _, weights, logits, *_ = problem(True)
+    lone = torch.tensor([[0.7, 0.3, 1.2, 5.0]], dtype=torch.float64)  # a word of one token, as rare as can be
+    theta, size = shares(logits[:1]), weights.size
+    p = (theta * lone / size).sum()
+    for _ in range(60):
+        p = p * (theta * lone / (size * p + theta)).sum()
+    phi = theta * lone / (size * p + theta)
+    torch.testing.assert_close(phi.sum(), torch.ones(()).double())
+    other = theta * (lone - phi) / size
+    torch.testing.assert_close(phi, other / other.sum())
+
+
+@pytest.mark.parametrize("variant", ["laplace", "delta"])
+def test_the_objective_is_near_the_evidence(variant):
+    """Laplace's ELBO of the tiny documents is within a nat of their evidence, though it is no bound."""
+    solver = Laplace(Posterior.of(MODEL, TINY), variant=variant, words="variational")
+    with seeded(0):
+        state = solver.init(8)
+        for _ in range(200):
+            state, info = solver.step(state)
+    best = float(info.objective.max())
+    assert exact().log_evidence - 3 < best < exact().log_evidence + 0.5
+
+
+def test_topics_of_simulated_documents_are_found():
+    """Their words are, and whether two topics go together."""
+    generator, (D, V, K) = np.random.default_rng(0), (600, 60, 3)
+    beta = generator.dirichlet(np.full(V, 0.1), K)
+    sigma = np.array([[1.5, 1.2], [1.2, 1.5]])  # against the last: the first two go together
+    eta = np.concatenate([generator.multivariate_normal(np.zeros(2), sigma, D), np.zeros((D, 1))], 1)
+    theta = np.exp(eta) / np.exp(eta).sum(1, keepdims=True)
+    counts = np.stack([generator.multinomial(80, t @ beta) for t in theta])
+    model = Topics(K, "logistic_normal", 0.1, 0.1, 1.0, 1.0)
+    solver = Laplace(Posterior.of(model, Documents.of(counts.astype(float))))
+    with seeded(0):
+        state = solver.after(40)
+        q = solver.answer(solver.finish(state))
+        draws = [q.draws() for _ in range(30)]
+    words = (state.words[0] / state.words[0].sum(0)).T.numpy()
+    distance = np.abs(words[:, None] - beta[None]).sum(-1) / 2
+    order = distance.argmin(0)
+    assert sorted(order) == [0, 1, 2]
+    assert distance.min(0).max() < 0.1
+    full = torch.stack([shares(each["document_logits"][0]) for each in draws]).mean(0).numpy()[:, order]
+    assert np.abs(full - theta).mean() < 0.06
