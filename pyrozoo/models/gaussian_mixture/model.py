@@ -101,10 +101,15 @@ class GaussianMixture(Model):
         return covariance if alone is None else covariance.unsqueeze(alone)
 
     def _features(self, flat: Values) -> Float[Tensor, "S K P"]:
-        """Return means in units of a typical sd of the column, logarithms of sds, and square roots of weights."""
-        logs = 0.5 * self.variances(flat["covariance"]).log().expand_as(flat["mean"])
-        parts = flat["mean"] / logs.mean((0, 1)).exp(), logs, flat["weights"].sqrt().unsqueeze(-1)
-        return torch.cat(parts, -1)
+        """Return means and logarithms of sds in units of all rows', times square roots of weights, and these.
+
+        A component that has no rows is anywhere, and must not take another's name.
+        """
+        mean, share = flat["mean"], flat["weights"].unsqueeze(-1)
+        logs = 0.5 * self.variances(flat["covariance"]).log().expand_as(mean)
+        centre = (share * mean).sum(1, keepdim=True).mean(0)
+        unit = (share * ((mean - centre).square() + (2 * logs).exp())).sum(1).log().mean(0) / 2
+        return share.sqrt() * torch.cat([(mean - centre) / unit.exp(), logs - unit, torch.ones_like(share)], -1)
 
     def weights(self, like: Tensor) -> StickBreaking:
         """Return the prior of the weights."""

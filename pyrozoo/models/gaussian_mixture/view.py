@@ -138,7 +138,7 @@ def _clusters(fit: Fit, table: Table) -> pd.DataFrame:
 
 def _units(fit: Fit) -> tuple[Tensor, Tensor]:
     posterior: Any = fit.posterior
-    centre, covariance, _ = posterior.moments(fit.draws.means())
+    centre, covariance, _ = (part.mean((0, 1)) for part in posterior.moments(fit.draws.some(MOST_DRAWS)))
     return centre, covariance.diagonal().sqrt()
 
 
@@ -188,6 +188,10 @@ def _points(axes: Axes, fit: Fit, at: list[int], cluster: Any = None) -> str:
         axes.hist(seen, bins=min(60, max(10, int(2 * len(seen) ** 0.5))), density=True, color="0.85")
         axes.set(xlabel=short(fit.data.column_labels[at[0]]), ylabel="density")
     else:
+        # Components that have no rows are anywhere; what is seen are the rows.
+        ends = np.stack([np.nanmin(rows, 0), np.nanmax(rows, 0)]) if len(rows) else np.zeros((2, 2))
+        room = 0.15 * (ends[1] - ends[0]) + 1e-9 * np.abs(ends).max() + 1e-12
+        axes.set(xlim=(ends[0, 0] - room[0], ends[1, 0] + room[0]), ylim=(ends[0, 1] - room[1], ends[1, 1] + room[1]))
         colors = "0.6" if cluster is None else [_color(k) for k in cluster[array(chosen).astype(int)]]
         axes.scatter(rows[:, 0], rows[:, 1], s=7, c=colors, alpha=0.45, linewidths=0)
         axes.set(xlabel=short(fit.data.column_labels[at[0]]), ylabel=short(fit.data.column_labels[at[1]]))
@@ -232,9 +236,11 @@ def _steps(fit: Fit) -> Picture | None:
 
 def _components(fit: Fit) -> Picture:
     centre, unit = (array(each) for each in _units(fit))
-    mean, weight = array(fit.aligned.means()["mean"]), array(fit.aligned.means()["weights"])
-    sd, D = array(_sds(fit, fit.aligned).mean((0, 1))), fit.data.shape[1]
-    figure, axes = panels(10, 1.7 + 0.35 * len(weight), 1, 2, sharey=True)
+    weight, D = array(fit.aligned.means()["weights"]), fit.data.shape[1]
+    shown_ones = np.flatnonzero(weight >= min(LEAST, weight.max()))
+    mean = array(fit.aligned.means()["mean"])[shown_ones]
+    sd = array(_sds(fit, fit.aligned).mean((0, 1)))[shown_ones]
+    figure, axes = panels(10, 1.7 + 0.35 * len(mean), 1, 2, sharey=True)
     size = max(1.0, float(np.abs((mean - centre) / unit).max()))
     shown = ("mean, in sds of the column", (mean - centre) / unit, {"cmap": "RdBu_r", "vmin": -size, "vmax": size}), (
         "sd / sd of the column", sd / unit, {"cmap": "viridis", "vmin": 0})  # fmt: skip
@@ -243,11 +249,9 @@ def _components(fit: Fit) -> Picture:
         axis.set(title=title, xlabel="column")
         if D <= MOST_NAMED:
             axis.set_xticks(range(D), list(map(short, fit.data.column_labels)), rotation=60, ha="right", fontsize=7)
-    axes[0].set_yticks(range(len(weight)), [f"{k}: {share:.0%}" for k, share in enumerate(weight)])
+    axes[0].set_yticks(range(len(mean)), [f"{k}: {weight[k]:.0%}" for k in shown_ones])
     axes[0].set_ylabel("component: weight")
-    return Picture(
-        "components", "Where each component lies, and how wide it is; weights are the shares of rows.", figure
-    )
+    return Picture("components", "Where components lie that have 2% of the rows, and how wide they are.", figure)
 
 
 def _outliers(fit: Fit) -> Picture:
