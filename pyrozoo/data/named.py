@@ -132,6 +132,20 @@ def digits() -> Table:
     return image_table(load_digits().images, "digits")
 
 
+def china(step: int) -> Table:
+    """Return every so many-th pixel of a photograph that scikit-learn carries: red, green and blue, 0..255.
+
+    Rows are pixels, line by line, named ``line,place`` in the whole picture, which is 427 by 640.
+    """
+    from sklearn.datasets import load_sample_image
+
+    _check_count("step", step)
+    picture = load_sample_image("china.jpg")[::step, ::step]
+    down, across, _ = picture.shape
+    names = [f"{i * step},{j * step}" for i in range(down) for j in range(across)]
+    return Table(torch.as_tensor(picture.reshape(-1, 3).astype(float)), names, ["red", "green", "blue"], "china")
+
+
 def lastfm(path: Path) -> Triplets:
     """Parse plays of artists by listeners: UserID, ItemID, Artist, Count.
 
@@ -232,5 +246,17 @@ def documents_npz(path: Path) -> Documents:
         return Documents.of_arrays({name: arrays[name] for name in arrays.files}, path.stem)
 
 
-_KNOWN = (documents_npz, zip_mixture_course, mnist, digits, lastfm, jester, label_image, pattern, election, votes)
+_KNOWN = (
+    documents_npz,
+    zip_mixture_course,
+    mnist,
+    digits,
+    china,
+    lastfm,
+    jester,
+    label_image,
+    pattern,
+    election,
+    votes,
+)
 PARSERS: dict[str, Callable[..., Data]] = {parser.__name__: parser for parser in _KNOWN}
