@@ -22,6 +22,7 @@ from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.models.gaussian_mixture import cavi, em, gibbs
+from pyrozoo.models.gaussian_mixture.likelihood import Sums
 from pyrozoo.models.gaussian_mixture.model import GaussianMixture
 from pyrozoo.program.covariances import InverseWisharts
 from pyrozoo.program.stick_breaking import StickBreaking
@@ -334,8 +335,24 @@ def test_hidden_cells_are_predicted_by_the_mixture_of_conditionals(form):
         assert float(found.mean[place]) == pytest.approx(mean, abs=1e-9)
 
 
+def test_collapsed_sweeps_ask_for_the_ratio_of_closed_forms():
+    x = np.array([[0.1, 1.2], [2.3, -0.4], [1.9, -0.9], [-0.3, 0.7]])
+    posterior = Posterior.of(MODEL, Table.of(x[:3]))
+    counts = torch.tensor([[1.0, 2.0]]).double()
+    away = torch.as_tensor(x - np.array(MODEL.location))
+    total = torch.stack([away[0], away[1] + away[2]])[None]
+    second = torch.stack([torch.outer(away[0], away[0]), away[1:3].T @ away[1:3]])[None]
+    q = posterior.prior.given(Sums(counts, counts.unsqueeze(-1), total, second))
+    found = gibbs.predictive(q, away[3][None], torch.ones(1, 1, 1).double())[0]
+    for k, rows in enumerate(([0], [1, 2])):
+        ratio = of_cluster(MODEL, x[[*rows, 3]])[0] - of_cluster(MODEL, x[rows])[0]
+        share = (MODEL.concentration + len(rows)) / (2 * MODEL.concentration + 3)
+        assert float(found[k]) == pytest.approx(ratio + np.log(share), rel=1e-12)
+
+
+@pytest.mark.slow
 def test_collapsed_gibbs_agrees_with_the_oracle():
-    fit = pyrozoo.fit(MODEL, "gibbs", data=TINY, progress=False, chains=16, warmup=20, draws=40, thin=1,
+    fit = pyrozoo.fit(MODEL, "gibbs", data=TINY, progress=False, chains=16, warmup=30, draws=100, thin=1,
                       solver={"collapsed": True})  # fmt: skip
     posterior = Posterior.of(MODEL, TINY)
     found, truth = posterior.invariants(fit.draws), posterior.invariants(exact().draws)
