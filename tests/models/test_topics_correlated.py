@@ -11,16 +11,23 @@ import pytest
 import torch
 from scipy.special import gammaln, logsumexp
 
+import pyrozoo
 from pyrozoo.compiler.kernels import switched
+from pyrozoo.contracts.method import Loop
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.documents import Documents
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.inference.sample import Sample
+from pyrozoo.models.topics import polya_gamma
 from pyrozoo.models.topics.correlated import Columns, Weights, blocks, climb, curvature, drawn
 from pyrozoo.models.topics.covariance import NormalInverseWishart
+from pyrozoo.models.topics.gibbs import Solver as Gibbs
 from pyrozoo.models.topics.laplace_em import Solver as Laplace
 from pyrozoo.models.topics.likelihood import shares
 from pyrozoo.models.topics.model import Topics
+from pyrozoo.testing import laws
+from pyrozoo.testing.samplers import calibration_ranks, geweke, uniformity
 from tests.case import Case, Oracle
 
 MODEL = Topics(2, "logistic_normal", 0.8, 0.6, 1.0, 1.0)
@@ -242,3 +249,120 @@ def test_topics_of_simulated_documents_are_found():
     assert distance.min(0).max() < 0.1
     full = torch.stack([shares(each["document_logits"][0]) for each in draws]).mean(0).numpy()[:, order]
     assert np.abs(full - theta).mean() < 0.06
+
+
+def test_moments_of_polya_gamma_are_those_of_its_sum():
+    """PG(1, psi) is sum_i g_i / (2 pi^2 ((i - 1/2)^2 + psi^2 / (4 pi^2))), g_i standard exponential."""
+    psi = torch.tensor([0.0, 0.1, 0.29, 0.31, 1.0, 5.0, 60.0], dtype=torch.float64)
+    i = torch.arange(1, 200_001, dtype=torch.float64)[:, None]
+    weight = 1 / (2 * np.pi**2 * ((i - 0.5).square() + psi.square() / (4 * np.pi**2)))
+    mean, variance = polya_gamma.moments(psi)
+    torch.testing.assert_close(mean, weight.sum(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(variance, weight.square().sum(0), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("count", "tokens"), [(0, 0), (1, 1), (0, 3), (7, 20), (400, 500)])
+def test_logits_have_their_exact_conditional(count, tokens):
+    """20,000 chains of 30 draws against quadrature, however long the document is."""
+    logit = torch.full((20_000,), 0.4, dtype=torch.float64)
+    others, mean, variance = (torch.full_like(logit, value) for value in (0.3, -0.5, 2.0))
+    given = torch.full_like(logit, count), torch.full_like(logit, tokens)
+    with seeded(0):
+        for _ in range(30):
+            logit = polya_gamma.draw_one(logit, others, *given, mean, variance)
+    at = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+    psi = at - 0.3
+    log = -0.25 * (at + 0.5).square() + count * psi - tokens * torch.nn.functional.softplus(psi)
+    share = (log - log.logsumexp(0)).exp()
+    middle = (share * at).sum()
+    spread = (share * (at - middle).square()).sum()
+    assert abs(float(logit.mean() - middle)) < 4.5 * float(spread.sqrt()) / 20_000**0.5
+    assert abs(float(logit.var() / spread - 1)) < 4.5 * (2 / 20_000) ** 0.5 * 1.3
+
+
+# Prior worth eight documents: a covariance whose second moment exists.
+SAMPLED = Topics(3, "logistic_normal", 0.8, 0.6, 8.0, 1.0)
+SHAPE = {"rows": 3, "columns": 3, "tokens": 6}
+
+
+def forgets_half(logit, others, count, tokens, mean, variance):
+    """Draw with C in place of C - N / 2."""
+    return TRUE_DRAW(logit, others, count + 0.5 * tokens, tokens, mean, variance)
+
+
+def accepts_all(logit, others, count, tokens, mean, variance):
+    """Draw as if the Gamma were the Polya-Gamma distribution."""
+    tokens_ = tokens.clamp(min=1)
+    psi = logit - others
+    at, spread = polya_gamma.moments(psi)
+    omega = torch._standard_gamma(tokens_ * at.square() / spread) * (spread / at) * 1.5
+    precision = omega + 1 / variance
+    middle = (count - 0.5 * tokens + omega * others + mean / variance) / precision
+    return middle + torch.randn_like(logit) / precision.sqrt()
+
+
+TRUE_DRAW = polya_gamma.draw_one
+
+
+def ours(sweeps: int) -> float:
+    blank = SAMPLED.container.blank(**SHAPE)
+    return float(geweke(SAMPLED, blank, Gibbs, sweeps=sweeps, seed=11).abs().max())
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_geweke():
+    assert ours(400) < 4.5
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_geweke_long():
+    assert ours(8000) < 4.5
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("bug", [forgets_half, pytest.param(accepts_all, marks=pytest.mark.slow)])
+def test_planted_bugs_are_caught(bug, monkeypatch):
+    monkeypatch.setattr(polya_gamma, "draw_one", bug)
+    assert ours(400 if bug is forgets_half else 8000) > 4.5
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_objective_is_the_programs_joint():
+    posterior = Posterior.of(WIDER, larger())
+    laws.objective_is_the_joint(Gibbs(posterior))
+
+
+def ranks(make, simulations):
+    def infer(data, seed):
+        sampler = Sample(name="sampler", part=make, chains=31, warmup=60, draws=1, thin=1)
+        return sampler(Posterior.of(SAMPLED, data), Loop(seed=seed, progress=False)).draws
+
+    return calibration_ranks(SAMPLED, SAMPLED.container.blank(**SHAPE), infer, simulations=simulations, seed=3)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.slow
+def test_calibration():
+    assert uniformity(ranks(Gibbs, 300)).min() > 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_calibration_sees_a_sampler_that_ignores_the_data():
+    def without(posterior):
+        return Gibbs(posterior.on(replace(posterior.data, values=posterior.data.values[:0])))
+
+    assert uniformity(ranks(without, 60)).min() < 1e-4
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_gibbs_agrees_with_the_oracle():
+    fit = pyrozoo.fit(MODEL, "gibbs", data=TINY, progress=False, chains=16, warmup=100, draws=300, thin=2)
+    posterior = Posterior.of(MODEL, TINY)
+    truth, found = posterior.invariants(exact().draws), posterior.invariants(fit.draws)
+    for name, value in found.items():
+        each = value.flatten(2) if value.ndim > 2 else value[..., None]
+        its = truth[name][0].flatten(1) if truth[name].ndim > 2 else truth[name][0][:, None]
+        error = each.mean(1).std(0) / 4  # of means of 16 chains
+        assert ((each.mean((0, 1)) - its.mean(0)).abs() < 5 * error + 1e-3).all(), name

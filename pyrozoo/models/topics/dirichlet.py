@@ -71,3 +71,10 @@ def best_shape(shape: Float[Tensor, C], logs: Float[Tensor, C], size: int) -> Fl
         if float(step.abs().max()) < NEWTON_TOL:
             break
     return b.to(shape)
+
+
+def above_zero(shape: Float[Tensor, "C A B"]) -> Float[Tensor, "C A B"]:
+    """Draw Dirichlet variables, kept above 0."""
+    tiny = torch.finfo(shape.dtype).tiny
+    drawn = torch._standard_gamma(shape).clamp_(min=tiny)
+    return drawn.div_(drawn.sum(-1, keepdim=True)).clamp_(min=tiny)

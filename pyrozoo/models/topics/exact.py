@@ -13,7 +13,7 @@ from torch import Tensor
 from pyrozoo.contracts import solver
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
-from pyrozoo.models.topics.gibbs import above_zero
+from pyrozoo.models.topics.dirichlet import above_zero
 from pyrozoo.models.topics.posterior import Posterior
 
 MOST = 2_000_000

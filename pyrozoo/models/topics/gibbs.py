@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,8 @@ from torch.distributions import Dirichlet
 
 from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.core.settings import Settings, whole
+from pyrozoo.models.topics import gibbs_logistic
+from pyrozoo.models.topics.dirichlet import above_zero
 from pyrozoo.models.topics.likelihood import pointwise
 from pyrozoo.models.topics.posterior import Posterior
 from pyrozoo.models.topics.sweeps import draw
@@ -22,7 +25,7 @@ class Options(Settings):
     """What the solver can be told.
 
     Attributes:
-        sweeps: Collapsed sweeps in each step.
+        sweeps: Collapsed sweeps in each step; of the correlated topic model, over the logits.
     """
 
     prefix = "solver."
@@ -44,16 +47,21 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
     ``sweeps`` times through all tokens with theta and beta summed out, z_i = k prop. to (N_dk + alpha_k)(N_kv + b) /
     (N_k + V b), counts without the token; and draws theta_d ~ Dirichlet(alpha + N_d) and beta_k ~ Dirichlet(b + N_k).
     Each leaves the posterior as it is. Where there is no kernel (``PYROZOO_KERNELS=off``, a card) there are no sweeps.
-    The objective is log p(words, theta, beta) of the state before the step, z summed out.
+    The objective is log p(words, theta, beta) of the state before the step, z summed out. The correlated topic model
+    has a sampler of its own (``gibbs_logistic``).
 
     Raises:
-        NotApplicable: The prior is not Dirichlet.
         SettingError: A setting out of range.
     """
 
+    def __new__(cls, posterior: Posterior, sweeps: int = 5) -> Any:
+        """Make the sampler for the model's prior."""
+        if cls is Solver and posterior.model.correlated:
+            return gibbs_logistic.Solver(posterior, Options(sweeps).sweeps)
+        return super().__new__(cls)
+
     def __init__(self, posterior: Posterior, sweeps: int = 5):
         super().__init__(posterior)
-        posterior.needs("dirichlet", "gibbs")
         self.options = Options(sweeps)
 
     def step(self, state: State) -> tuple[State, Info]:
@@ -84,10 +92,3 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
             "document_topics": documents / documents.sum(-1, keepdim=True),
         }
         return (self.posterior.hidden_probabilities(means),)
-
-
-def above_zero(shape: Float[Tensor, "C A B"]) -> Float[Tensor, "C A B"]:
-    """Draw Dirichlet variables, kept above 0."""
-    tiny = torch.finfo(shape.dtype).tiny
-    drawn = torch._standard_gamma(shape).clamp_(min=tiny)
-    return drawn.div_(drawn.sum(-1, keepdim=True)).clamp_(min=tiny)
