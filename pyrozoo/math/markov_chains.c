@@ -3,6 +3,7 @@
    nobody reads. A block of work is some such groups of one set of parameters; blocks add to sums in turn. */
 #define LANES (32 / (long)sizeof(REAL))
 #define CHUNK 32
+#define LOWEST _Generic((REAL)0, float: -3e38f, double: -1e300)
 #define TINY _Generic((REAL)0, float: 1e-30f, double: 1e-250)
 typedef REAL NAME(lanes) __attribute__((vector_size(32), aligned(sizeof(REAL)), may_alias));
 #define VECTOR NAME(lanes)
@@ -36,9 +37,8 @@ static double NAME(rescue)(const REAL *predicted, const REAL *raw, VECTOR *a, lo
   return log(total) + most;
 }
 
-static inline __attribute__((always_inline)) void NAME(group)(const NAME(smooth_given) *g, long chain, long from,
-                                                               REAL *scratch, REAL *first, REAL *pairs, const long K) {
-  const long C = g->C, n = MIN(LANES, g->S - from), row = C * K;
+static void NAME(group)(const NAME(smooth_given) *g, long chain, long from, REAL *scratch, REAL *first, REAL *pairs) {
+  const long C = g->C, K = g->K, n = MIN(LANES, g->S - from), row = C * K;
   const REAL *A = g->transition + chain * K * K, *pi = g->initial + chain * K;
   const REAL *in[LANES];
   REAL *out[LANES];
@@ -63,6 +63,7 @@ static inline __attribute__((always_inline)) void NAME(group)(const NAME(smooth_
       }
       most = raw[t * K];
       for (long k = 1; k < K; k++) most = WHERE(raw[t * K + k] > most, raw[t * K + k], most);
+      most = WHERE(most > LOWEST, most, (VECTOR){0});
       scale[t] = most;
       for (long k = 0; k < K; k++) e[t * K + k] = raw[t * K + k] - most;
     }
@@ -167,13 +168,8 @@ static void NAME(smooth_block)(zoo_work *work, long block, long thread) {
   scratch += (64 - ((unsigned long)scratch & 63)) / sizeof(REAL);
   REAL *sums = scratch + g->size - 64 - (K + K * K) * LANES;
   for (long k = 0; k < K + K * K; k++) sums[k] = 0;
-  for (long at = from; at < MIN(from + size, g->S); at += LANES) switch (K) {
-      case 2: NAME(group)(g, chain, at, scratch, sums, sums + K, 2); break;
-      case 3: NAME(group)(g, chain, at, scratch, sums, sums + K, 3); break;
-      case 4: NAME(group)(g, chain, at, scratch, sums, sums + K, 4); break;
-      case 5: NAME(group)(g, chain, at, scratch, sums, sums + K, 5); break;
-      default: NAME(group)(g, chain, at, scratch, sums, sums + K, K);
-    }
+  for (long at = from; at < MIN(from + size, g->S); at += LANES)
+    NAME(group)(g, chain, at, scratch, sums, sums + K);
   zoo_turn(work, block);
   for (long k = 0; k < K; k++) g->first[chain * K + k] += sums[k];
   for (long k = 0; k < K * K; k++) g->pairs[chain * K * K + k] += sums[K + k];

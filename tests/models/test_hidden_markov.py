@@ -8,15 +8,25 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from scipy.special import gammaln, logsumexp
 
+import pyrozoo
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Info
+from pyrozoo.contracts.view import view_of
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.sequences import Sequences
+from pyrozoo.data.simulate import simulate_data
 from pyrozoo.math.markov_chains import _filter, _one_of
-from pyrozoo.models.hidden_markov import gibbs
+from pyrozoo.models.hidden_markov import cavi, em, gibbs
 from pyrozoo.models.hidden_markov.model import HiddenMarkov
+from pyrozoo.models.hidden_markov.queries import dwell, forecast, path
+from pyrozoo.testing import laws
+from pyrozoo.testing.samplers import geweke
 from tests.case import Case, Oracle
 
 NAN = float("nan")
@@ -39,7 +49,7 @@ def model(emission: str, **changes) -> HiddenMarkov:
     return dataclasses.replace(MODEL, **{**usual, **gentle, **changes})
 
 
-EMISSIONS = ("gaussian", "autoregressive", "poisson", "categorical")
+OTHERS = ("full", "autoregressive", "poisson", "categorical")
 
 
 @cache
@@ -176,3 +186,225 @@ CASE = Case(
     },
     bugs={"holes": HolesAreZero, "filter": FiltersOnly, "stay": ForgetsToStay, "data": IgnoresData},
 )
+
+
+@pytest.mark.parametrize("emission", OTHERS)
+def test_laws_hold_for_every_emission(emission):
+    data = simulate_data(model(emission), seed=1, missing=0.2, sequences=6, steps=15, columns=2)
+    posterior = Posterior.of(model(emission), data)
+    posterior.check()
+    laws.one_density(posterior)
+    laws.symmetric(posterior)
+    for solver in (em.Solver, gibbs.Solver):
+        laws.objective_is_the_joint(solver(posterior))
+    for solver in (em.Solver, cavi.Solver):
+        laws.never_falls(solver(posterior))
+
+
+@pytest.mark.parametrize(
+    "emission", ["categorical", *(pytest.param(each, marks=pytest.mark.slow) for each in OTHERS[:3])]
+)
+def test_gibbs_of_every_emission_passes_geweke(emission):
+    its = model(emission, num_components=2, degrees=6.0)
+    # Where the value before is lost, an autoregression takes it to be at its location: no marginal of the joint.
+    found = None if emission == "autoregressive" else lose
+    z = geweke(its, Sequences.blank(2, 4, 2), gibbs.Solver, sweeps=1000, seed=11, lose=found)
+    assert z.abs().max() < 4.5, z[z.abs() > 3]
+
+
+@pytest.mark.parametrize("emission", ["gaussian", *OTHERS])
+def test_cavis_bound_is_a_monte_carlo_bound(emission):
+    data = simulate_data(model(emission), seed=2, missing=0.1, sequences=4, steps=10, columns=2)
+    posterior = Posterior.of(model(emission), data)
+    solver = cavi.Solver(posterior)
+    with seeded(0):
+        state = solver.after(20)
+        q, bound = solver.q(state), solver.step(state)[1].objective
+        values = [q.sample() for _ in range(400)]
+        # E log p(x, z, Theta) - log q at the optimal q(z) is at most log p(x, Theta) - log q(Theta) on average.
+        drawn = {site: torch.stack([each[site][0] for each in values])[None] for site in values[0]}
+        joint = posterior.log_density(drawn)[0] - torch.stack([q.log_prob(each)[0] for each in values])
+    assert float(bound) <= float(joint.mean() + 4 * joint.std() / 20)
+    assert float(bound) >= float(joint.mean()) - 15
+
+
+def direct(posterior, values):
+    """Return log p(x_t | k) cell by cell, [T, K], of emissions whose cells are independent."""
+    m, data, K = posterior.model, posterior.data, posterior.model.num_components
+    found = np.zeros((data.steps.count, K))
+    for i, place in enumerate(data.place.tolist()):
+        for d in range(data.shape[1]):
+            x = float(data.values[i, d])
+            for k in range(K):
+                if np.isnan(x):
+                    continue
+                own = {site: value[0, k, d] for site, value in values.items() if site not in ("initial", "transition")}
+                if m.emission == "poisson":
+                    found[place, k] += torch.distributions.Poisson(own["rate"]).log_prob(
+                        torch.tensor(x, dtype=torch.float64)
+                    )
+                elif m.emission == "categorical":
+                    found[place, k] += own["probability"][int(x)].log()
+                else:
+                    before = int(data.before[i])
+                    last = float(data.values[before, d]) if before >= 0 else NAN
+                    mean = own["mean"]
+                    if "slope" in own and not np.isnan(last):
+                        mean = mean + own["slope"] * (last - m.location)
+                    found[place, k] += torch.distributions.Normal(mean, own["variance"].sqrt()).log_prob(
+                        torch.tensor(x, dtype=torch.float64)
+                    )
+    return found
+
+
+@pytest.mark.parametrize("emission", [each for each in ("gaussian", *OTHERS) if each != "full"])
+def test_emissions_are_the_products_of_their_cells(emission):
+    data = simulate_data(model(emission), seed=1, missing=0.2, sequences=2, steps=6, columns=2)
+    keep = torch.tensor([i for i in range(12) if i not in (2, 3, 9)])  # gaps
+    posterior = Posterior.of(model(emission), data.only(keep))
+    with seeded(0):
+        values = posterior._scattered(1)
+    ours = posterior.emission.log_density(posterior.emission.natural(values))[:, 0].numpy()
+    np.testing.assert_allclose(ours, direct(posterior, values), rtol=1e-9, atol=1e-9)
+
+
+def test_full_covariances_sum_missing_cells_out_given_the_others():
+    its = model("full")
+    data = simulate_data(its, seed=1, missing=0.3, sequences=2, steps=6, columns=3)
+    posterior = Posterior.of(its, data)
+    with seeded(0):
+        values = posterior._scattered(1)
+        root = torch.randn(3, 3, 3).double()
+        values = {**values, "covariance": (root @ root.mT + 0.3 * torch.eye(3).double())[None]}
+    ours = posterior.emission.log_density(posterior.emission.natural(values))[:, 0]
+    for i, k in itertools.product(range(12), range(3)):
+        o = data.observed[i].nonzero().flatten()
+        if not len(o):
+            assert float(ours[i, k]) == 0
+            continue
+        normal = torch.distributions.MultivariateNormal(values["mean"][0, k, o], values["covariance"][0, k][o][:, o])
+        assert float(ours[i, k]) == pytest.approx(float(normal.log_prob(data.values[i, o])), rel=1e-9)
+
+
+def test_a_hidden_cell_is_predicted_as_a_direct_sum_says():
+    its = model("full")
+    data = simulate_data(its, seed=1, sequences=2, steps=6, columns=2).hide(torch.tensor([4]), torch.tensor([1]))
+    posterior = Posterior.of(its, data)
+    with seeded(0):
+        values = posterior._scattered(3)
+    q = posterior.emission.cells(values, data.hidden.rows, data.hidden.columns)
+    cov, mean, x = values["covariance"], values["mean"], data.values[4, 0]
+    expected = mean[..., 1] + cov[..., 1, 0] / cov[..., 0, 0] * (x - mean[..., 0])
+    torch.testing.assert_close(q.mean[0], expected)
+    torch.testing.assert_close(q.variance[0], cov[..., 1, 1] - cov[..., 1, 0].square() / cov[..., 0, 0])
+
+
+def test_forecasts_follow_the_chain_and_cover():
+    its = model("gaussian", mean_precision=0.05)
+    whole = simulate_data(its, seed=3, sequences=300, steps=25, columns=1)
+    truth = Draws({site: whole.truth[site][None, None] for site in ("initial", "transition", "variance", "mean")})
+    known = whole.only((whole.time < 20).nonzero().flatten())
+    share, mean, ends = forecast(Posterior.of(its, known), truth, 5)
+    later = whole.values[:, 0].view(300, 25)[:, 20:]
+    inside = (later >= ends[:, :, 0, 0]) & (later <= ends[:, :, 0, 1])
+    assert abs(float(inside.double().mean()) - 0.9) < 0.04
+    assert (later - mean[:, :, 0]).square().mean() < later.var()
+    torch.testing.assert_close(share.sum(-1), torch.ones(300, 5).double())
+    torch.testing.assert_close(share[:, 1], share[:, 0] @ truth["transition"][0, 0])
+    assert torch.allclose(dwell(truth)[0, 0], 1 / (1 - truth["transition"][0, 0].diagonal()))
+
+
+def lost(share=0.1):
+    its = HiddenMarkov(2, "gaussian", 1.0, 1.0, 2.0, None, None, 0.05, 2.0, 1.5, 1.1, None)
+    given = {
+        "transition": torch.tensor([[0.9, 0.1], [0.2, 0.8]]).double(),
+        "mean": torch.tensor([[-1.0, 0.5], [1.0, 2.0]]).double(),
+        "variance": torch.tensor([[0.5, 1.0], [1.0, 0.4]]).double(),
+    }
+    whole = simulate_data(its, seed=5, given=given, sequences=10, steps=200, columns=2)
+    return its, whole, whole.hold_out(share, 6)
+
+
+def test_a_tenth_of_the_cells_missing_changes_little():
+    its, whole, holes = lost()
+    complete, less = (
+        pyrozoo.fit(its, "gibbs", data=data, chains=2, warmup=100, draws=300, thin=1, progress=False)
+        for data in (whole, holes)
+    )
+    less_aligned = less.posterior.align(less.draws, complete.aligned)
+    for site, value in complete.aligned.items():
+        error = value.std((0, 1))
+        assert ((less_aligned[site].mean((0, 1)) - value.mean((0, 1))).abs() < 2 * error + 1e-3).all(), site
+    entries = len(holes.hidden.values)
+    covered = float(less.metrics["holdout_coverage_90"])
+    assert 0.87 - 3 * np.sqrt(0.09 / entries) < covered < 0.93 + 3 * np.sqrt(0.09 / entries)
+
+
+def test_the_path_is_the_states_most_probable_together():
+    _, whole, _ = lost()
+    fit = pyrozoo.fit("hidden_markov", "em", data=whole, num_components=2, progress=False)
+    states, log_joint = path(fit.posterior, {s: v[0, :1] for s, v in fit.draws.items()})
+    assert states.shape == (2000, 1)
+    assert (log_joint[:, 0] < fit.posterior.pointwise(fit.draws)[0, 0]).all()
+
+
+def test_new_sequences_get_states_and_a_density():
+    _, whole, _ = lost()
+    new = Sequences.of(
+        pd.DataFrame({"sequence": list("uuv"), "time": [1, 4, 0], "a": [-1.1, NAN, 1.2], "b": [0.4, 2, NAN]})
+    )
+    fit = pyrozoo.fit("hidden_markov", "em", data=whole, num_components=2, test=new, progress=False)
+    tables = view_of(fit.model).tables(fit)
+    paths, sequences = tables["test_paths"], tables["test_sequences"]
+    assert list(paths["sequence"]) == list("uuv")
+    assert list(paths["time"]) == [1, 4, 0]
+    assert np.allclose(paths.filter(like="probability").sum(1), 1)
+    assert list(sequences["rows"]) == [2, 1]
+    assert np.isfinite(sequences["log_density"]).all()
+    assert list(tables["forecast"]["time"][:2]) == [200, 201]
+    known = fit.assign(new)
+    assert list(known["state"]) == list(paths["state"])
+
+
+@pytest.mark.parametrize("emission", ["poisson", "categorical"])
+def test_values_that_an_emission_cannot_have_are_refused(emission):
+    with pytest.raises(DataError, match="column_0"):
+        pyrozoo.fit(model(emission), "em", data=np.array([[0.5], [1.0]]), progress=False)
+    with pytest.raises(DataError, match="negative"):
+        pyrozoo.fit(model(emission), "em", data=np.array([[-1.0], [1.0]]), progress=False)
+
+
+def test_levels_beyond_those_stated_are_refused():
+    with pytest.raises(DataError, match="there are 3"):
+        pyrozoo.fit(model("categorical"), "em", data=np.array([[3.0], [1.0]]), progress=False)
+
+
+@pytest.mark.parametrize("field", ["initial_concentration", "transition_concentration"])
+def test_em_refuses_priors_without_a_mode(field):
+    with pytest.raises(SettingError, match=field):
+        em.Solver(Posterior.of(dataclasses.replace(MODEL, **{field: 0.5}), TINY))
+
+
+@pytest.mark.parametrize("emission", ["gaussian", *OTHERS])
+def test_pictures_and_tables_of_every_emission(emission):
+    data = simulate_data(model(emission), seed=1, missing=0.1, sequences=3, steps=15, columns=2).hold_out(0.1, 1)
+    fit = pyrozoo.fit(model(emission), "em", data=data, restarts=2, max_iterations=20, progress=False)
+    view = view_of(fit.model)
+    for name, table in view.tables(fit).items():
+        assert len(table), name
+    assert len(list(view.pictures(fit))) >= 2
+    assert len(view.tables(fit)["states"]) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("emission", OTHERS)
+def test_svi_and_nuts_of_every_emission_agree_with_gibbs(emission):
+    data = simulate_data(model(emission), seed=4, missing=0.1, sequences=10, steps=30, columns=2)
+    settings = {"gibbs": {"warmup": 200, "draws": 500}, "nuts": {"warmup": 300, "draws": 300}, "svi": {}}
+    fits = {m: pyrozoo.fit(model(emission), m, data=data, progress=False, **own) for m, own in settings.items()}
+    one = fits["gibbs"].invariants
+    for method in ("nuts", "svi"):
+        for name, value in fits[method].invariants.items():
+            known = one[name].double()
+            away = (value.double().mean((0, 1)) - known.mean((0, 1))).abs() / known.std((0, 1))
+            assert (away < (0.4 if method == "nuts" else 1.0)).all(), (method, name, away)

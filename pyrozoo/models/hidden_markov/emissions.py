@@ -337,7 +337,11 @@ class GaussianEmission(Emission):
         with self.plates:
             variance = pyro.sample("variance", dist.InverseGamma(half, half * number(m.scale).square()))
             mean = pyro.sample("mean", dist.Normal(number(m.location), (variance / m.mean_precision).sqrt()))
-        return {"variance": variance, "mean": mean}
+            return {"variance": variance, "mean": mean, **self.sample_more(variance)}
+
+    def sample_more(self, variance: Tensor) -> dict[str, Tensor]:
+        """Sample what else there is, inside the plates: nothing."""
+        return {}
 
     def natural(self, values: Values) -> Any:
         """Return what log v, 1 / v, b / v and b b^T / v say."""
@@ -413,12 +417,10 @@ class AutoregressiveEmission(GaussianEmission):
         """1 and how far the value before is away, where a cell is observed."""
         return torch.stack([self.seen, self.seen * self.away / self.unit[1]], -1)
 
-    def sample(self) -> dict[str, Tensor]:
-        """Sample variances, means and slopes."""
-        sites, m = super().sample(), self.model
-        scale = (sites["variance"] / m.mean_precision).sqrt() / self.like.new_tensor(m.scale)
-        with self.plates:
-            return {**sites, "slope": pyro.sample("slope", dist.Normal(torch.zeros_like(scale), scale))}
+    def sample_more(self, variance: Tensor) -> dict[str, Tensor]:
+        """Sample slopes."""
+        scale = (variance / self.model.mean_precision).sqrt() / self.like.new_tensor(self.model.scale)
+        return {"slope": pyro.sample("slope", dist.Normal(torch.zeros_like(scale), scale))}
 
     def following(self, at: Values, before: Float[Tensor, "*b D"]) -> Float[Tensor, "*b D"]:
         """Draw rows; a value before that is missing is at its location."""

@@ -43,7 +43,7 @@ class Pattern:
     seen: Int[Tensor, o]
     missing: Int[Tensor, m]
 
-    def conditional(self, known: Known, x: Float[Tensor, "n D"]) -> tuple[Tensor, Tensor, Tensor]:
+    def conditional(self, known: Known, x: Float[Tensor, "N D"]) -> tuple[Tensor, Tensor, Tensor]:
         """Return what is seen less its mean, [C, K, n, o], the mean of what is missing, and its precision's factor."""
         of = known.precision[..., self.missing, :]
         away = x[self.rows][:, self.seen] - known.mean[..., None, self.seen]
@@ -51,7 +51,7 @@ class Pattern:
         pull = torch.cholesky_solve(of[..., self.seen], factor)
         return away, known.mean[..., None, self.missing] - away @ pull.mT, factor
 
-    def log_density(self, known: Known, x: Float[Tensor, "n D"]) -> Float[Tensor, "n C K"]:
+    def log_density(self, known: Known, x: Float[Tensor, "N D"]) -> Float[Tensor, "n C K"]:
         """Return the log densities of the rows."""
         across = known.precision[..., self.seen, :]
         away = x[self.rows][:, self.seen] - known.mean[..., None, self.seen]
@@ -196,7 +196,7 @@ class FullEmission(GaussianEmission):
 class NormalInverseWishart:
     """covariance ~ inverse Wishart, mean | covariance ~ N(mean, covariance / strength) (Gelman 2013, section 3.6)."""
 
-    covariance: InverseWisharts
+    covariance: Any  # InverseWisharts
     mean: Float[Tensor, "C K D"]
     strength: Float[Tensor, "C K"]
 

@@ -103,7 +103,7 @@ class HiddenMarkov(Model):
             "scale": Derived(tuple(scale.tolist()), "the columns' means" if counts else "half the columns' sds"),
         }
 
-    def given(self, data: Sequences) -> HiddenMarkov:
+    def given(self, data: Any) -> HiddenMarkov:
         """Return the model with what null leaves to the data filled in."""
         found = super().given(data)
         if self.num_levels is not None or self.emission != "categorical":

@@ -106,16 +106,18 @@ def forecast(
     last = data.steps.starts + data.steps.lengths - 1
     shares: list[Tensor] = []
     values, count = [], 0
+    blocks = blocks_of(posterior, draws)
+    each = -(-PREDICTIVE // sum(len(block["initial"]) for block in blocks))  # a point must serve many times
     with seeded(0):
-        for block in blocks_of(posterior, draws):
+        for block in blocks:
             now = smooth_at(posterior, block).probability[last]  # [S, C, K]
-            C, own, found = now.shape[1], [], []
+            chain = torch.arange(now.shape[1], device=now.device).repeat(each)
+            now, own, found, C = now[:, chain], [], [], len(chain)
             row = data.row_at[last].unsqueeze(-1).expand(-1, C)  # values to go on from
             before = torch.where((row >= 0).unsqueeze(-1), data.values[row.clamp(min=0)], torch.nan)
             state = choose(now)
-            chain = torch.arange(C, device=state.device)
             for _ in range(steps):
-                now = torch.einsum("sck,ckl->scl", now, block["transition"])
+                now = torch.einsum("sck,ckl->scl", now, block["transition"][chain])
                 state = choose(block["transition"][chain, state])
                 before = emission.following({site: block[site][chain, state] for site in emission.sites}, before)
                 own.append(now.sum(1))
