@@ -2,8 +2,8 @@
 
 ``python topics_peers.py DATA.npz OUT.npz WHO TOPICS ITERATIONS`` fits documents (``start``, ``word``, ``count``,
 ``size``) by WHO (tomotopy_lda, tomotopy_ct, sklearn_online or sklearn_batch). It writes, at each of ten times, seconds
-of fitting so far and log probabilities of hidden tokens (``document``, ``token``): at the state then (``plugin``), and
-of the states of the second half averaged (``averaged``). One worker; what is looked at in between is not timed.
+of the processor in fitting so far, and log probabilities of hidden tokens (``document``, ``token``): at the state then
+(``plugin``), and of the states of the second half averaged (``averaged``). One worker; looks in between are not timed.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def tomotopy(data: dict[str, Any], who: str, topics: int, iterations: int) -> di
     tokens, seconds, plugins, averages, states = int(data["count"].sum()), [], [], [], []
     spent = 0.0
     for look in range(LOOKS):
-        started = time.perf_counter()
+        started = time.process_time()
         model.train(iterations // LOOKS, workers=1)
-        spent += time.perf_counter() - started
+        spent += time.process_time() - started
         theta = np.full((len(start) - 1, topics), 1 / topics)
         for d, document in zip(held, model.docs, strict=True):
             theta[d] = document.get_topic_dist()
@@ -77,7 +77,7 @@ def scikit_learn(data: dict[str, Any], who: str, topics: int, iterations: int) -
     seconds, plugins, spent, batch = [], [], 0.0, 128
     generator = np.random.default_rng(0)
     for _ in range(LOOKS):
-        started = time.perf_counter()
+        started = time.process_time()
         for _ in range(max(1, iterations // LOOKS)):
             if who == "sklearn_batch":
                 if not hasattr(model, "components_"):
@@ -86,7 +86,7 @@ def scikit_learn(data: dict[str, Any], who: str, topics: int, iterations: int) -
                 continue
             for rows in np.array_split(generator.permutation(X.shape[0]), -(-X.shape[0] // batch)):
                 model.partial_fit(X[rows])
-        spent += time.perf_counter() - started
+        spent += time.process_time() - started
         beta = model.components_ / model.components_.sum(1, keepdims=True)
         plugins.append(np.log(probability(data, model.transform(X), beta)))
         seconds.append(spent)

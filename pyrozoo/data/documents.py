@@ -105,7 +105,8 @@ class Documents(Triplets):
         at = (gone > 0).nonzero().flatten()
         values[:, 2] -= gone
         taken = Hidden(values[at, 0].long(), values[at, 1].long(), gone[at], at_random=False)
-        return replace(self, values=values[values[:, 2] > 0], hidden=taken.joined(self.hidden, self.shape[1]))
+        left = values[values[:, 2] > 0]
+        return replace(self, values=left, tokens=None, hidden=taken.joined(self.hidden, self.shape[1]))
 
     def hide(self, pairs: Tensor, at_random: bool = True) -> Self:
         """Refuse: what is held out of documents are tokens, not words."""
@@ -128,6 +129,7 @@ class Documents(Triplets):
 
     def with_test(self, test: Any) -> Self:
         """Return the data with new documents beside them; words that these data do not have are left out of them."""
+        self = replace(self, notes=(*self.notes, *(note for note in test.notes if note not in self.notes)))
         place = set(map(str, self.column_labels))
         known = torch.tensor([str(label) in place for label in test.column_labels], dtype=torch.bool)
         if known.all() or list(test.column_labels) == labels("column", test.shape[1]):

@@ -49,7 +49,8 @@ def read_documents(source: Any, layout: Layout, like: Documents | None = None) -
     if isinstance(source, list | tuple) and source and all(isinstance(each, str) for each in source):
         return _counted(source, [f"document_{i}" for i in range(len(source))], "documents", layout, like)
     if layout.text is not None and is_frame(source):
-        return _of_frame(own_table(source, layout, Wanted()), "the data", layout, like)
+        name = "the data" if like is None else "the new documents"
+        return _of_frame(own_table(source, layout, Wanted()), name, layout, like)
     return None
 
 
@@ -79,7 +80,7 @@ def _counted(texts: Sequence[str], rows: Sequence[str], name: str, layout: Layou
     stop = None if layout.stop_words in (None, "none") else layout.stop_words
     known: Mapping[str, Any] = {"stop_words": stop, "min_df": layout.least_documents, "max_df": layout.most_share}
     if like is not None:
-        known = {"vocabulary": [str(each) for each in like.column_labels]}
+        known = {"stop_words": stop, "vocabulary": [str(each) for each in like.column_labels]}
     elif len(texts) * layout.most_share < layout.least_documents:
         known = {"stop_words": stop}
     counter = CountVectorizer(dtype=np.float64, **known)
@@ -91,6 +92,11 @@ def _counted(texts: Sequence[str], rows: Sequence[str], name: str, layout: Layou
     made = Documents.of(counts, name)
     notes = [] if like is not None else [f"{counts.shape[1]} words of {name} are counted: {_chosen(layout)}"]
     empty = int((np.diff(counts.indptr) == 0).sum())
+    if like is not None:
+        total = sum(map(len, map(counter.build_analyzer(), texts)))
+        lost = 1 - counts.sum() / max(total, 1)
+        unknown = f"{lost:.1%} of the tokens of {name} are of words that {like.name} does not have: they are left out"
+        notes += [unknown] if lost > 0 else []
     notes += [f"{empty} documents of {name} have none of these words"] if empty else []
     words = [str(each) for each in counter.get_feature_names_out()]
     return replace(made, row_labels=list(rows), column_labels=words, notes=tuple(notes))

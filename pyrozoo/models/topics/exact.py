@@ -65,7 +65,8 @@ class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result",
         ways = math.prod(math.comb(int(count) + K - 1, K - 1) for count in counts)
         if ways * sum(self.data.shape) * K > MOST:
             few = "give a few documents of a few tokens, or use inference=gibbs"
-            raise NotApplicable(f"exact would enumerate {ways:.3g} ways to share the tokens among topics; {few}")
+            many = f"{ways:.3g}" if ways < 1e12 else "more than 1e12"
+            raise NotApplicable(f"exact would enumerate {many} ways to share the tokens among topics; {few}")
 
     @cached_property
     def ways(self) -> tuple[Float[Tensor, "way D K"], Float[Tensor, "way V K"], Float[Tensor, way]]:

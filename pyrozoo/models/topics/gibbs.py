@@ -71,10 +71,16 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
         objective = pointwise(theta, state.topic_words, data).sum(-1) + self.log_prior(state)
         beta = state.topic_words.mT.contiguous()
         of_documents, of_words = draw(theta, beta, data, self.options.sweeps, alpha, b)
-        shapes = b + of_words.mT, alpha + of_documents
+        shapes = self.conditionals(of_documents, of_words)
         new = State(*(above_zero(shape) for shape in shapes))
         predictive = partial(self._predictive, *shapes) if data.hidden is not None else None
         return new, Info(objective, predictive=predictive)
+
+    def conditionals(
+        self, of_documents: Float[Tensor, "C D K"], of_words: Float[Tensor, "C V K"]
+    ) -> tuple[Float[Tensor, "C K V"], Float[Tensor, "C D K"]]:
+        """Return the Dirichlet parameters of beta and of theta given how many tokens of each are from which topic."""
+        return self.model.word_concentration + of_words.mT, self.model.alpha(of_documents) + of_documents
 
     def log_prior(self, state: State) -> Float[Tensor, C]:
         """Return log p(theta, beta)."""

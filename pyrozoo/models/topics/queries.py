@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from scipy.sparse import coo_array
 from torch import Tensor
 from torch.distributions import Dirichlet
 
@@ -79,6 +78,8 @@ def coherence(beta: Float[Tensor, "K V"], data: Documents) -> Float[Tensor, K]:
 
     sum over pairs i > j of log (D(v_i, v_j) + 1) / D(v_j), D counting documents (Mimno et al. 2011, EMNLP).
     """
+    from scipy.sparse import coo_array
+
     words = top(beta)
     chosen, place = words.unique(return_inverse=True)
     at = torch.full((data.shape[1],), -1, dtype=torch.long, device=chosen.device)

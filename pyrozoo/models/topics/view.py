@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
-from pyrozoo.core.draws import Draws
+from pyrozoo.core.draws import Draws, evenly
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.documents import Documents, completion
 from pyrozoo.drawing.labels import counted, drawable, families, percent, short
@@ -287,8 +287,8 @@ def _prevalence(fit: Fit, name: str) -> Picture:
 
 
 def _ticked(axes: Axes, names: Sequence[str]) -> None:
-    at = np.unique(np.linspace(0, len(names) - 1, 4).round().astype(int)) if len(names) > 4 else np.arange(len(names))
-    axes.set_xticks(at, [names[int(i)] for i in at], rotation=20 if len(names) > 2 else 0, fontsize=7)
+    at = evenly(len(names), 4).tolist()
+    axes.set_xticks(at, [names[i] for i in at], rotation=20 if len(names) > 2 else 0, fontsize=7)
 
 
 # Hidden tokens --------------------------------------------------------------------------------------------------------
