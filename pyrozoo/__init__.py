@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pyrozoo.contracts.symmetry import Relabel, Rotate
     from pyrozoo.core.settings import between, not_negative, one_of, positive, whole
     from pyrozoo.data.table import Table
+    from pyrozoo.run.explain import explain
     from pyrozoo.run.fit import Result, fit, list_models, load, resume
     from pyrozoo.run.nuts import nuts
     from pyrozoo.run.reading import read
@@ -25,15 +26,15 @@ MODULES = {
     "Model": "contracts.model", "Relabel": "contracts.symmetry", "Rotate": "contracts.symmetry", "Table": "data.table",
     **dict.fromkeys(("between", "not_negative", "one_of", "positive", "whole"), "core.settings"),
     **dict.fromkeys(("Result", "fit", "list_models", "load", "resume"), "run.fit"),
-    "nuts": "run.nuts", "read": "run.reading", "score": "run.score", "synthesize": "run.synthesize",
-    "compare": "studies.compare.run",
+    "explain": "run.explain", "nuts": "run.nuts", "read": "run.reading", "score": "run.score",
+    "synthesize": "run.synthesize", "compare": "studies.compare.run",
     "recover": "studies.recover.run", "calibrate": "studies.calibrate.run",
 }  # fmt: skip
 """What the package offers -> where it is."""
 
 __all__ = [
-    "Model", "Relabel", "Result", "Rotate", "Table", "between", "calibrate", "compare", "fit", "list_models", "load",
-    "not_negative", "nuts", "one_of", "positive", "read", "recover", "resume", "score", "synthesize", "whole",
+    "Model", "Relabel", "Result", "Rotate", "Table", "between", "calibrate", "compare", "explain", "fit", "list_models",
+    "load", "not_negative", "nuts", "one_of", "positive", "read", "recover", "resume", "score", "synthesize", "whole",
 ]  # fmt: skip
 
 # OpenMP reads these once, when torch loads. Its threads would otherwise spin at every barrier for as long as it takes:

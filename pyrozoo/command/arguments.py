@@ -17,7 +17,7 @@ from pyrozoo.run import catalog
 GROUPS = ("model", "inference", "data", "device", "experiment")
 TASKS = ("calibrate", "fit")
 
-ALONE = ("read", "resume", "score", "simulations", "task")
+ALONE = ("explain", "read", "resume", "score", "simulations", "task")
 """Settings that say what to do."""
 
 RECOVERY = ("recovery.simulations", "recovery.seed", "recovery.methods", "recovery.rows", "recovery.resume", "outputs",
@@ -47,7 +47,7 @@ class Arguments:
     def read(cls, typed: Sequence[str]) -> Arguments:
         """Read what was typed."""
         words = _verb(list(typed))
-        if any(word.startswith(("score=", "read=")) for word in words):
+        if any(word.startswith(("score=", "read=", "explain=")) for word in words):
             return cls(tuple(words))
         words = spelled_out(words)
         return cls(tuple(files.named(words, bool({"-m", "--multirun"} & {*words}))))
@@ -99,11 +99,13 @@ class Arguments:
 
 
 def _verb(words: list[str]) -> list[str]:
-    """Return ``score run=RUN data=NEW`` and ``read FILE`` as settings: ``score=RUN data.path=NEW``, ``read=FILE``."""
+    """Return ``score run=RUN data=NEW``, ``read FILE`` and ``explain`` as settings: ``score=RUN data.path=NEW`` ..."""
     if words[:1] == ["score"]:
         called = {"run": "score", "data": "data.path"}
         pairs = [word.partition("=") for word in words[1:]]
         return [f"{called.get(name, name)}{sign}{value}" for name, sign, value in pairs]
+    if words[:1] == ["explain"]:
+        return ["explain=page", *words[1:]]
     if words[:1] == ["read"] and len(words) > 1:
         return [f"read={words[1].removeprefix('data=').removeprefix('data.path=')}", *words[2:]]
     return words

@@ -16,6 +16,7 @@ def help_text() -> str:
         "       python -m pyrozoo resume=RUN_DIRECTORY",
         "       python -m pyrozoo score run=RUN_DIRECTORY data=NEW.csv output=scored.xlsx   new rows",
         "       python -m pyrozoo read FILE [model=MODEL]   how it would be read",
+        "       python -m pyrozoo explain model=MODEL inference=METHOD   where the updates come from: gibbs, em, cavi",
         "",
         "Models and their methods:",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from pyrozoo.command.arguments import Arguments, early_problem
+from pyrozoo.command.explaining import explain
 from pyrozoo.command.help import help_text
 from pyrozoo.command.jobs import INTERRUPTED, complain, recover, resume
 from pyrozoo.command.scoring import score, show
@@ -35,6 +36,8 @@ def run(arguments: Arguments) -> int:
         return score(arguments)
     if "read" in arguments.settings:
         return show(arguments)
+    if "explain" in arguments.settings:
+        return explain(arguments)
     if problem := early_problem(arguments):
         return complain(problem)
     study = arguments.settings.get("experiment")

@@ -27,7 +27,7 @@ class Update:
         methods: The methods whose solvers do.
         parameters: (solver, values of all sites of the program, site -> [chain, *shape]) to the parameters that the
             family of the site has (``Family.parameters``), [chain, ...]; of a discrete site its log probabilities, up
-            to a constant, [chain, *batch, value].
+            to a constant, [chain, *batch, value]. Of EM, where a site that is not discrete goes, [chain, *shape].
         lines: The functions that compute it.
         program: The program with what the solver draws beside the sites; None: the model's own.
         where: (posterior) to a mask of the elements that it is about, [*batch]; None: all.
@@ -43,6 +43,28 @@ class Update:
     def program_of(self, posterior: Posterior) -> Program:
         """Return the program whose conditional it is."""
         return posterior.program if self.program is None else self.program(posterior)
+
+
+class Augmented(Posterior):
+    """A posterior with another program for the same sites.
+
+    Args:
+        posterior: The posterior.
+        program: The program.
+    """
+
+    def __init__(self, posterior: Posterior, program: Program):
+        super().__init__(posterior.model, posterior.data)
+        self.of_own, self.augmented = posterior, program
+
+    @property
+    def program(self) -> Program:
+        """The program."""
+        return self.augmented
+
+    def initial(self, chains: int) -> Values:
+        """Return the posterior's own starting points."""
+        return self.of_own.initial(chains)
 
 
 def updates_of(model: Model, method: str) -> tuple[Update, ...]:

@@ -244,13 +244,14 @@ class Summed:
         depth: What its plates take.
 
     Attributes:
+        names: The sites.
         logs: Of every site, one number for each cell and each value of the discrete sites that it has to do with.
     """
 
     def __init__(self, program: Program, values: Values, data: Any, depth: int):
         self.trace = enumerated_trace(program, values, data, depth)
         nodes = _dense(self.trace)
-        self.enumerates = _enumerates(self.trace)
+        self.names, self.enumerates = tuple(nodes), _enumerates(self.trace)
         self.terms: list[Term] = []
         if self.enumerates:
             self.summed, self.terms = _terms(self.trace, nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -99,11 +100,16 @@ def _placed(parent_items: Frozen, plate_items: Frozen) -> dict[str, Cell]:
         return depth[site]
 
     sites = sorted(parents, key=find)
-    every: Iterable[tuple[int, ...]] = itertools.product(range(COLUMNS), repeat=len(sites))
-    if COLUMNS ** len(sites) > TRIED:
+    columns = max(COLUMNS, *Counter(depth.values()).values())  # sites of one row stand beside each other
+    every: Iterable[tuple[int, ...]] = itertools.product(range(columns), repeat=len(sites))
+    if columns ** len(sites) > TRIED:
         generator = np.random.default_rng(0)
-        every = (tuple(generator.integers(0, COLUMNS, len(sites))) for _ in range(TRIED))
-    layouts = ({s: (int(column), depth[s]) for s, column in zip(sites, columns, strict=True)} for columns in every)
+        rows = [list(group) for _, group in itertools.groupby(sites, key=find)]
+        # No two sites of a row in one place, which random columns seldom give.
+        every = (
+            tuple(int(c) for row in rows for c in generator.permutation(columns)[: len(row)]) for _ in range(TRIED)
+        )
+    layouts = ({s: (int(column), depth[s]) for s, column in zip(sites, placed, strict=True)} for placed in every)
     best = min(layouts, key=lambda cells: _cost(cells, parents, plates))
     left = min(x for x, _ in best.values())
     return {site: (x - left, y) for site, (x, y) in best.items()}

@@ -13,7 +13,7 @@ from pyrozoo.core.draws import Values
 from pyrozoo.models.gaussian_mf import gibbs, point
 from pyrozoo.models.gaussian_mf.likelihood import Side
 
-METHODS = ("gibbs", "em")
+METHODS = ("gibbs",)
 
 
 def factors(side: Side) -> Callable[[Any, Values], Sequence[Tensor]]:

@@ -24,6 +24,6 @@ def rates(side: int) -> Callable[[Any, Values], Sequence[Tensor]]:
 
 
 UPDATES = tuple(
-    Update(f"{side}_rates", ("gibbs", "em"), rates(i), (rates_given, rates_shape, rates_rate))
+    Update(f"{side}_rates", ("gibbs",), rates(i), (rates_given, rates_shape, rates_rate))
     for i, side in enumerate(("row", "column"))
 )

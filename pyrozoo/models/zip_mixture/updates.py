@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyro
@@ -14,7 +15,7 @@ from torch import Tensor
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.updates import Update
 from pyrozoo.core.draws import Values
-from pyrozoo.models.zip_mixture import cavi
+from pyrozoo.models.zip_mixture import cavi, em
 from pyrozoo.models.zip_mixture.likelihood import Layout, Sums, zero_is_on
 from pyrozoo.program.trace import Program
 
@@ -93,6 +94,17 @@ def zeros(posterior: Posterior) -> Tensor:
     return posterior.data.observed & (posterior.data.filled == 0)
 
 
+def stepped(site: str) -> Callable[[Any, Values], Sequence[Tensor]]:
+    """Return what says where EM takes a site."""
+
+    def moved(solver: Any, values: Values) -> Sequence[Tensor]:
+        names = [each.name for each in dataclasses.fields(solver.state_class)]
+        new, _ = solver.step(solver.state_class(**{name: values[name] for name in names}))
+        return [getattr(new, site)]
+
+    return moved
+
+
 GIVEN = ("gibbs", "cavi")
 UPDATES = (
     Update("assignment", ("gibbs", "em"), assignment, (Layout.responsibilities,)),
@@ -100,5 +112,7 @@ UPDATES = (
     Update("weights", GIVEN, weights, (cavi.State.given,), with_switches),
     Update("on_prob", GIVEN, on_prob, (cavi.State.given,), with_switches),
     Update("rate", GIVEN, rate, (cavi.State.given,), with_switches),
+    Update("weights", ("em",), stepped("weights"), (em.Solver.maximise,), with_switches),
+    Update("on_prob", ("em",), stepped("on_prob"), (em.Solver.maximise,), with_switches),
+    Update("rate", ("em",), stepped("rate"), (em.Solver.maximise, em.Solver._best_rates), with_switches),
 )
-"""What is compared: EM's own M-step is, as a whole, with that of the program with switches (``tests``)."""

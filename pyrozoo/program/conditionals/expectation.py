@@ -34,6 +34,10 @@ class Expectation:
     def _summed(self, values: Values) -> Summed:
         return Summed(self.joint.program, values, self.joint.data, self.depth)
 
+    def names(self, values: Values) -> tuple[str, ...]:
+        """Return the sites that weights are of, in their order."""
+        return self._summed({site: values[site][0] for site in self.sites}).names
+
     def weights(self, values: Values) -> tuple[Tensor, list[Tensor]]:
         """Return log p(data, values) of every chain, and the posterior probabilities of discrete values, by site."""
         first, rest = self.sites[0], {site: values[site] for site in self.sites[1:]}

@@ -55,10 +55,15 @@ def held(
         derived, built = ([each[0].log_softmax(-1)] for each in (derived, built))
     if where is not None:
         derived, built = ([each[where] for each in both] for both in (derived, built))
-    differences = []
-    for one, other in zip(derived, built, strict=True):
-        one, other = torch.broadcast_tensors(one, other)
-        scale = max(float(one.abs().amax()), 1e-300) if one.numel() else 1.0
-        size = torch.maximum(one.abs(), torch.full_like(one, 1e-3 * scale))
-        differences.append(float(((one - other).abs() / size).nan_to_num(nan=torch.inf).amax()) if one.numel() else 0.0)
+    differences = [apart(one, other) for one, other in zip(derived, built, strict=True)]
     return Held(conditional, tuple(built), tuple(differences))
+
+
+def apart(one: Tensor, other: Tensor) -> float:
+    """Return the largest difference of two tensors, over the size of their numbers."""
+    one, other = torch.broadcast_tensors(one, other)
+    if not one.numel():
+        return 0.0
+    scale = max(float(one.abs().amax()), 1e-300)
+    size = torch.maximum(one.abs(), torch.full_like(one, 1e-3 * scale))
+    return float(((one - other).abs() / size).nan_to_num(nan=torch.inf).amax())
