@@ -92,8 +92,9 @@ class Started(BayesianGaussianMixture):
 def their_cavi(x: np.ndarray, posterior: Posterior, shares: list[np.ndarray], tol: float, most: int) -> tuple[Any, int]:
     m, D, steps = posterior.model, COLUMNS, 0
     for share in shares:
-        fit = Started(COMPONENTS, weight_concentration_prior_type="dirichlet_distribution", tol=tol, max_iter=most,
-                      weight_concentration_prior=m.concentration, mean_precision_prior=m.mean_precision,
+        fit = Started(n_components=COMPONENTS, weight_concentration_prior_type="dirichlet_distribution",
+                      tol=tol, max_iter=most, weight_concentration_prior=m.concentration,
+                      mean_precision_prior=m.mean_precision,
                       mean_prior=np.array(m.location), degrees_of_freedom_prior=m.degrees + D - 1,
                       covariance_prior=m.degrees * m.scale**2 * np.eye(D), reg_covar=0.0)  # fmt: skip
         fit = fit.begin(share).fit(x)

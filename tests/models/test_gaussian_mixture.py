@@ -35,8 +35,8 @@ MODEL = GaussianMixture(2, "full", "dirichlet", 1.5, (0.2, -0.1), 0.4, (0.9, 1.3
 TINY = Table.of(np.array([[0.1, 1.2], [2.3, -0.4], [NAN, 0.8], [1.9, -0.9], [-0.3, 0.7], [2.6, -1.5]]))
 FORMS = ("full", "tied", "diagonal", "spherical")
 KINDS = list(itertools.product(FORMS, ("dirichlet", "stick_breaking")))
-HOLE = np.linspace(-12, 12, 1201)
-"""Values of the missing cell of ``TINY`` that the oracle goes through: the trapezoid rule is exact to 1e-10 here."""
+HOLE = np.linspace(-12, 12, 241)
+"""Values of the missing cell of ``TINY`` that the oracle goes through: the trapezoid rule is exact to 1e-7 here."""
 
 
 def of_cluster(m: GaussianMixture, x: np.ndarray) -> tuple[float, list[np.ndarray]]:
@@ -72,26 +72,24 @@ def exact() -> Oracle:
                 gammaln(K * m.concentration) - gammaln(alpha.sum()) + (gammaln(alpha) - gammaln(m.concentration)).sum()
             )
             log_p.append(weights + sum(subsets[each][0] for each in members) + np.log(HOLE[1] - HOLE[0]))
-            found.append((alpha, [subsets[each][1] for each in members]))
+            found.append(
+                (alpha, *(np.array(part) for part in zip(*(subsets[each][1] for each in members), strict=True)))
+            )
     evidence = logsumexp(log_p)
-    picked, times = np.unique(
-        rng.choice(len(log_p), 100_000, p=np.exp(np.asarray(log_p) - evidence)), return_counts=True
+    chosen = rng.choice(len(log_p), 100_000, p=np.exp(np.asarray(log_p) - evidence))
+    alpha, nu, kappa, centre, psi = (np.stack([each[i] for each in found])[chosen] for i in range(5))
+    gamma, shape = rng.gamma(alpha), (len(chosen), K, 2, 2)
+    # Sigma^-1 = Psi^-1/2 A A^T Psi^-1/2, A of normal numbers and roots of chi-squares (Bartlett 1933)
+    bartlett = (
+        np.tril(rng.standard_normal(shape), -1)
+        + np.eye(2) * np.sqrt(rng.chisquare(np.stack([nu, nu - 1], -1)))[..., None]
     )
-    parts = {"weights": [], "mean": [], "covariance": []}
-    for place, count in zip(picked, times, strict=True):
-        alpha, clusters = found[place]
-        parts["weights"].append(rng.dirichlet(alpha, count))
-        covariance = np.stack(
-            [invwishart.rvs(nu, psi, count, rng).reshape(count, 2, 2) for nu, _, _, psi in clusters], 1
-        )
-        noise = rng.standard_normal((count, K, 2, 1)) / np.sqrt([kappa for _, kappa, _, _ in clusters])[:, None, None]
-        parts["mean"].append(
-            np.stack([mean for _, _, mean, _ in clusters]) + (np.linalg.cholesky(covariance) @ noise)[..., 0]
-        )
-        parts["covariance"].append(covariance)
-    draws = {site: torch.as_tensor(np.concatenate(each)) for site, each in parts.items()}
-    order = torch.as_tensor(rng.permutation(100_000))
-    return Oracle(float(evidence), {site: value[order][None] for site, value in draws.items()})
+    half = np.linalg.cholesky(psi) @ np.linalg.inv(bartlett).swapaxes(-1, -2)
+    covariance = half @ half.swapaxes(-1, -2)
+    noise = np.linalg.cholesky(covariance) @ rng.standard_normal((*shape[:-1], 1))
+    mean = centre + noise[..., 0] / np.sqrt(kappa)[..., None]
+    draws = {"weights": gamma / gamma.sum(1, keepdims=True), "mean": mean, "covariance": covariance}
+    return Oracle(float(evidence), {site: torch.as_tensor(value)[None] for site, value in draws.items()})
 
 
 def lose(table: Table) -> Table:
