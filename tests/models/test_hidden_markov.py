@@ -202,9 +202,7 @@ def test_laws_hold_for_every_emission(emission):
         laws.never_falls(solver(posterior))
 
 
-@pytest.mark.parametrize(
-    "emission", OTHERS
-)
+@pytest.mark.parametrize("emission", OTHERS)
 def test_gibbs_of_every_emission_passes_geweke(emission):
     its = model(emission, num_components=2, degrees=6.0)
     # Where the value before is lost, an autoregression takes it to be at its location: no marginal of the joint.
@@ -401,7 +399,11 @@ def test_pictures_and_tables_of_every_emission(emission):
 @pytest.mark.parametrize("emission", OTHERS)
 def test_svi_and_nuts_of_every_emission_agree_with_gibbs(emission):
     data = simulate_data(model(emission), seed=4, missing=0.1, sequences=10, steps=30, columns=2)
-    settings: dict[str, Any] = {"gibbs": {"warmup": 200, "draws": 500}, "nuts": {"warmup": 300, "draws": 300}, "svi": {}}
+    settings: dict[str, Any] = {
+        "gibbs": {"warmup": 200, "draws": 500},
+        "nuts": {"warmup": 300, "draws": 300},
+        "svi": {},
+    }
     fits = {m: pyrozoo.fit(model(emission), m, data=data, progress=False, **own) for m, own in settings.items()}
     one = fits["gibbs"].invariants
     for method in ("nuts", "svi"):

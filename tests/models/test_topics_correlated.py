@@ -19,11 +19,12 @@ from pyrozoo.core.seeds import seeded
 from pyrozoo.data.documents import Documents
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.inference.sample import Sample
-from pyrozoo.models.topics import polya_gamma
+from pyrozoo.models.topics import polya_gamma, stochastic_cavi
 from pyrozoo.models.topics.correlated import Columns, Weights, blocks, climb, curvature, drawn
 from pyrozoo.models.topics.covariance import NormalInverseWishart
 from pyrozoo.models.topics.gibbs import Solver as Gibbs
 from pyrozoo.models.topics.laplace_em import Solver as Laplace
+from pyrozoo.models.topics.laplace_em import State as LaplaceState
 from pyrozoo.models.topics.likelihood import shares
 from pyrozoo.models.topics.model import Topics
 from pyrozoo.testing import laws
@@ -366,3 +367,29 @@ def test_gibbs_agrees_with_the_oracle():
         its = truth[name][0].flatten(1) if truth[name].ndim > 2 else truth[name][0][:, None]
         error = each.mean(1).std(0) / 4  # of means of 16 chains
         assert ((each.mean((0, 1)) - its.mean(0)).abs() < 5 * error + 1e-3).all(), name
+
+
+def test_minibatches_come_to_what_all_documents_do():
+    """One minibatch of all documents that moves all the way is a step of laplace_em, its logits at their mode."""
+    posterior = Posterior.of(WIDER, larger())
+    few = stochastic_cavi.Solver(posterior, batch_size=10**6, delay=0.0)
+    with seeded(0):
+        state = few.after(30)  # rho falls, yet all of it has seen all documents
+        found = few.finish(state)
+        whole = Laplace(posterior)
+        scale, none = few.known(state).scale, torch.zeros(1, dtype=torch.float64)
+        same = LaplaceState(found.logits, state.words, few.known(state).mean, scale, none + 9, none)
+        for _ in range(40):
+            same, info = whole.step(same)
+        estimate = few.step(state)[1].objective
+    assert float(abs(estimate - info.objective)) < 0.01 * abs(float(info.objective))
+
+
+def test_minibatches_find_the_same_words():
+    posterior = Posterior.of(WIDER, simulate_data(WIDER, seed=5, rows=300, columns=25, tokens=60))
+    with seeded(0):
+        few = stochastic_cavi.Solver(posterior, batch_size=50)
+        state = few.after(20)
+        fit = few.answer(few.finish(state)).draws()
+    assert all(torch.isfinite(value).all() for value in fit.values())
+    posterior.check()

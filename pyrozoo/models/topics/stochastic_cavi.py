@@ -14,13 +14,16 @@ from pyrozoo.contracts.minibatches import Minibatch, toward
 from pyrozoo.contracts.solver import Info
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.settings import not_negative, whole
-from pyrozoo.models.topics import cavi
+from pyrozoo.models.topics import cavi, stochastic_logistic
 from pyrozoo.models.topics.likelihood import Fitted, WordFactors, fit_documents
 from pyrozoo.models.topics.posterior import Posterior
 from pyrozoo.models.topics.start import started
 
 FINAL_STEPS = 200
 """Most updates of q(theta_d) once q(beta) is final."""
+
+MOST_LOGIT_STEPS = 5
+"""Most steps of a document's logits with one curvature, of correlated topics."""
 
 LOOKED_AT = 5000
 """Documents, evenly chosen, from which a run starts."""
@@ -59,12 +62,23 @@ class Solver(cavi.Solver, objective="elbo_estimate", monotone=False, state=State
     The objective is the sum of the minibatches' bounds, each at the q(beta) that it met, less KL(beta) at the end of
     the pass: an estimate of the ELBO that lags behind it by a pass and becomes exact as q(beta) comes to rest.
 
-    Settings are those of ``Options`` and of ``start.Start``.
+    Settings are those of ``Options`` and of ``start.Start``. The correlated topic model takes the steps of
+    ``laplace_em`` (``stochastic_logistic``), and does not look at ``local_tol``.
 
     Raises:
-        NotApplicable: The prior is not Dirichlet.
         SettingError: A setting out of range.
     """
+
+    def __new__(
+        cls, posterior: Posterior, start: str = "gibbs", sweeps: int = 50, batch_size: int = 256, delay: float = 1.0,
+        forgetting: float = 0.51, local_steps: int = 30, local_tol: float = 1e-3,
+    ) -> Any:  # fmt: skip
+        """Make the solver for the model's prior."""
+        if cls is not Solver or not posterior.model.correlated:
+            return super().__new__(cls)
+        moves = Options(batch_size, delay, forgetting, local_steps, local_tol)
+        how = {"start": start, "sweeps": sweeps}
+        return stochastic_logistic.Solver(posterior, how, moves, min(local_steps, MOST_LOGIT_STEPS))
 
     def __init__(
         self, posterior: Posterior, start: str = "gibbs", sweeps: int = 50, batch_size: int = 256, delay: float = 1.0,
