@@ -484,7 +484,7 @@ def test_any_array_is_refused_or_fitted(model, data):
              "laplace_em": {"restarts": 1, "max_iterations": 20}}  # fmt: skip
     for method in set(quick) & set(catalog.methods(model)):
         try:
-            fit = pyrozoo.fit(case(model).model, method, data=data, **QUIET, **quick[method])
+            fit = pyrozoo.fit(case(model, method).model, method, data=data, **QUIET, **quick[method])
         except DataError:
             continue
         assert_finite(fit)
