@@ -2,14 +2,14 @@
 # # What people write about
 #
 # Six hundred letters to a town council, each about one, two or three things. Nobody has sorted them. A **topic model** reads each letter
-# $d$ as a bag of words that come from a few topics: topic $k$ is a distribution $\beta_k$ over words, and the letter has shares
-# $\theta_d$ of the topics,
+# $d$ as a bag of words that come from a few topics. Topic $k$ is a distribution $\beta_k$ over words, and the letter has shares
+# $\theta_d$ of the topics:
 #
 # $$n_d \sim \mathrm{Multinomial}\Big(N_d, \sum_k \theta_{dk}\, \beta_k\Big), \qquad \beta_k \sim \mathrm{Dirichlet}(b),
 # \qquad \theta_d \sim \mathrm{Dirichlet}(\alpha).$$
 #
-# This is latent Dirichlet allocation (LDA). The letters here are simulated, so that we know what they are about: this notebook finds their
-# topics, asks how sure to be of them, which method to believe, and how many topics there are.
+# This is latent Dirichlet allocation (LDA). The letters here are simulated, so that we know what they are about. This notebook finds
+# their topics and asks how sure to be of them, which method to believe, and how many topics there are.
 
 # %%
 import matplotlib.pyplot as plt

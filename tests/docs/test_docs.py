@@ -126,6 +126,7 @@ def test_a_table_of_shops_goes_from_file_to_file(there, capsys):
 
 LONG = ("experiment=potts_bullseye", "experiment=potts_flag", "experiment=jester_svi", "experiment=jester_k_sweep",
         "experiment=votes_synthetic", "experiment=pmf_toy", "experiment=digits_masked",
+        "experiment=ap_topics", "experiment=poliblog_topics", "experiment=ctm_against_lda",
         "-m experiment=zip_course_model",
         "-m model=zip_mixture inference=em,cavi,gibbs hydra/launcher=joblib")  # fmt: skip
 """Each like another one of the experiments, or like test_launchers."""
@@ -148,6 +149,13 @@ def test_commands(there, capsys, request, need, command):
     if "experiment=mnist_masked" in arguments:
         need("mnist")
         arguments += ["data.images=500", "model.num_factors=10", "inference.warmup=10", "inference.draws=10"]
+    for corpus in ("ap", "poliblog"):
+        if f"experiment={corpus}_topics" in arguments:
+            need(corpus)
+            arguments += ["inference.warmup=1", "inference.draws=2", "model.num_topics=5"]
+    if "experiment=ctm_against_lda" in arguments:
+        need("ap")
+        arguments += ["model.num_topics=5,6", "inference.max_iterations=3"]
     if "experiment=lastfm_genres" in arguments:
         need("lastfm")
         arguments += ["inference.restarts=1", "inference.max_iterations=5", "inference.draws=20"]
@@ -213,6 +221,11 @@ def test_commands(there, capsys, request, need, command):
     survey.head(5).to_csv("new_survey.csv", index=False)
     Image.fromarray(generator.integers(0, 255, (9, 12, 3), dtype=np.uint8)).save("scan.png")
     (there / "shops.csv").write_text(shops()["shops.csv"][0], encoding="cp1252")
+    words = "ball team goal bank stock market tax school bus park".split()
+    texts = [" ".join(generator.choice(words, 5)) for _ in range(40)]
+    posts = pd.DataFrame({"body": texts, "party": generator.choice(["green", "blue"], 40)})
+    posts.to_csv("posts.csv", index=False)
+    posts.head(3).to_csv("new_posts.csv", index=False)
     sensors = generator.normal(size=(40, 2)) @ generator.normal(size=(2, 5)) + 0.1 * generator.normal(size=(40, 5))
     sensors[generator.random(sensors.shape) < 0.1] = np.nan
     pd.DataFrame(sensors, columns=list("vwxyz")).to_csv("sensors.csv", index=False)
