@@ -448,7 +448,7 @@ def test_topics_of_the_other_prior_are_relabelled_as_all_k_of_them():
         torch.testing.assert_close(density(moved), density(draws))
 
 
-@pytest.mark.parametrize("method", ["cavi", "cvb0", "svi"])
+@pytest.mark.parametrize("method", ["cavi", "cvb0"])
 def test_methods_for_lda_are_refused_for_the_correlated_model(method):
     message = refused(NotApplicable, pyrozoo.fit, CORRELATED, method, data=TINY, **QUIET)
     assert "type model.prior=dirichlet" in message

@@ -393,3 +393,21 @@ def test_minibatches_find_the_same_words():
         fit = few.answer(few.finish(state)).draws()
     assert all(torch.isfinite(value).all() for value in fit.values())
     posterior.check()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("svi", {"max_steps": 150, "restarts": 1, "window": 50, "draws": 100, "evaluation_draws": 100}),
+        pytest.param("nuts", {"chains": 2, "warmup": 100, "draws": 100, "max_tree_depth": 6}, marks=pytest.mark.slow),
+    ],
+)
+def test_methods_for_any_program_fit_it(method, settings):
+    """The log-likelihood is where the oracle has it, as far as so few draws say."""
+    fit = pyrozoo.fit(MODEL, method, data=TINY, progress=False, **settings)
+    posterior = Posterior.of(MODEL, TINY)
+    truth = posterior.log_likelihood(exact().draws)
+    assert abs(float(posterior.log_likelihood(fit.draws).mean() - truth.mean())) < float(truth.std())
+    if method == "svi":
+        assert float(fit.metrics["elbo"]) < exact().log_evidence + 4 * float(fit.metrics["elbo_se"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 
 from pyrozoo.data.documents import Documents
+from pyrozoo.models.topics import guide_logistic
 from pyrozoo.models.topics.cavi import Solver
 from pyrozoo.models.topics.posterior import Posterior
 
@@ -19,14 +22,15 @@ class Guide:
     total to follow. A minibatch of documents touches the parameters of its own documents only.
 
     Args:
-        posterior: The model given all of the data; starting values are one update of CAVI.
-
-    Raises:
-        NotApplicable: The prior is not Dirichlet.
+        posterior: The model given all of the data; starting values are one update of CAVI. With correlated topics
+            there is another guide (``guide_logistic``).
     """
 
+    def __new__(cls, posterior: Posterior) -> Any:
+        """Make the guide for the model's prior."""
+        return guide_logistic.Guide(posterior) if posterior.model.correlated else super().__new__(cls)
+
     def __init__(self, posterior: Posterior):
-        posterior.needs("dirichlet", "svi")
         state = Solver(posterior).after(1)
         self.total_rows, self.start = posterior.data.shape[0], {}
         for site, shape in (("topic_words", state.words[0].mT), ("document_topics", state.gamma[0])):
