@@ -25,16 +25,17 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
     def init(self, chains: int) -> State:
         """Return factors after one E-step at random starting points."""
         known = self.posterior.known(self.posterior.start(chains))
-        return self._given(self.posterior.total(lambda part: part.layout.expect(known))[0])
+        return self.given(self.posterior.total(lambda part: part.layout.expect(known))[0])
 
     def step(self, state: State) -> tuple[State, solver.Info]:
         """Update q(z, missing), then q of the sites; return the ELBO of the argument."""
         q = self.prior.at(state)
         known = q.known()
         sums, evidence = self.posterior.total(lambda part: part.layout.expect(known))
-        return self._given(sums), solver.Info(evidence - q.divergence(self.prior))
+        return self.given(sums), solver.Info(evidence - q.divergence(self.prior))
 
-    def _given(self, sums: Sums) -> State:
+    def given(self, sums: Sums) -> State:
+        """Return the factors, given sums over the rows of each component."""
         if self.model.weight_prior == "stick_breaking":
             order, weights = sums.counts.argsort(-1, descending=True), self.prior.weights
             after, before = (
