@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from scipy.special import gammaln, logsumexp
@@ -22,7 +26,8 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.sequences import Sequences
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.math.markov_chains import _filter, _one_of
+from pyrozoo.math.markov_chains import Steps, _filter, _one_of, log_evidence
+from pyrozoo.math.mixing import ess
 from pyrozoo.models.hidden_markov import cavi, em, gibbs
 from pyrozoo.models.hidden_markov.model import HiddenMarkov
 from pyrozoo.models.hidden_markov.queries import dwell, forecast, path
@@ -411,3 +416,53 @@ def test_svi_and_nuts_of_every_emission_agree_with_gibbs(emission):
             known = one[name].double()
             away = (value.double().mean((0, 1)) - known.mean((0, 1))).abs() / known.std((0, 1))
             assert (away < (0.4 if method == "nuts" else 1.0)).all(), (method, name, away)
+
+
+# Two posteriors of posteriordb, with priors that the model does not have: programs over the same forward algorithm ----
+
+HALF = torch.full((1, 2), 0.5, dtype=torch.float64)  # Stan's programs leave the first state's probability out
+
+
+def chain(theta1, theta2, log_e):
+    steps = Steps(torch.tensor([len(log_e)]))
+    pyro.factor("chain", log_evidence(steps, HALF, torch.stack([theta1, theta2])[None], log_e[:, None]).sum())
+
+
+def ordered(name, like):
+    """Two numbers above 0, the second larger."""
+    above = dist.ImproperUniform(dist.constraints.positive, (), ())
+    low, more = (pyro.sample(f"{name}_{each}", above).to(like) for each in ("low", "more"))
+    return torch.stack([low, low + more])
+
+
+def hmm_example(y):
+    theta = [pyro.sample(f"theta{k}", dist.Dirichlet(y.new_ones(2))) for k in (1, 2)]
+    mu = ordered("mu", y)
+    pyro.factor("prior", dist.Normal(y.new_tensor([3.0, 10.0]), 1.0).log_prob(mu).sum())
+    chain(*theta, dist.Normal(mu, 1.0).log_prob(y[:, None]))
+
+
+def hmm_drive_0(u, v, alpha):
+    theta = [pyro.sample(f"theta{k + 1}", dist.Dirichlet(alpha[k])) for k in (0, 1)]
+    phi, rate = ordered("phi", u), ordered("lambda", u)
+    centre = dist.Normal(u.new_tensor([0.0, 3.0]), 1.0)
+    pyro.factor("prior", centre.log_prob(phi).sum() + centre.log_prob(rate).sum())
+    chain(*theta, dist.Exponential(phi).log_prob(u[:, None]) + dist.Exponential(rate).log_prob(v[:, None]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("program", "names"), [(hmm_example, ["y"]), (hmm_drive_0, ["u", "v", "alpha"])])
+def test_posteriordb(program, names):
+    known = json.loads(Path(__file__).with_name("posteriordb_hmm.json").read_text(encoding="utf-8"))[program.__name__]
+    args = tuple(torch.tensor(known["data"][name], dtype=torch.float64) for name in names)
+    found = pyrozoo.nuts(
+        program, args=args, chains=4, warmup=500, draws=1000, seed=2, progress=False
+    ).posterior  # with others a chain may stay in a lesser mode
+    draws = {name: torch.as_tensor(np.asarray(found[name].values)) for name in found.data_vars}
+    for name, (mean, sd) in known["reference"].items():
+        site, k = name[:-3], int(name[-2])
+        low = draws[site][..., k - 1] if site in draws else draws[f"{site}_low"]
+        ours = low + draws[f"{site}_more"] if site not in draws and k == 2 else low
+        error = np.hypot(float(ours.std()) / float(ess(ours, "mean")) ** 0.5, sd / np.sqrt(known["draws"]))
+        assert abs(float(ours.mean()) - mean) < 5 * error, name
+        assert float(ours.std()) == pytest.approx(sd, rel=0.1), name
