@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import keyword
 import re
 from collections.abc import Iterable
 from dataclasses import make_dataclass
@@ -31,7 +32,8 @@ class Layout:
     """
 
     def __init__(self, sites: Iterable[str]):
-        self.names = {site: re.sub(r"\W", "_", site) for site in sites}
+        plain = {site: re.sub(r"\W", "_", site) for site in sites}
+        self.names = {site: f"{name}_" if keyword.iskeyword(name) else name for site, name in plain.items()}
         fields = [(name, Tensor) for name in self.names.values()]
         self.state_class: Any = make_dataclass("State", fields, frozen=True)
 
