@@ -23,7 +23,10 @@ MOST_IN_TURN = 512
 
 
 class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", of="result"):
-    """A sweep draws every latent site given all others, in the program's order.
+    """A sweep draws every latent site given all others, the program's last one first: those beside the data.
+
+    So the first values of a hierarchy's effects are near the data, whatever its precisions begin with. From above, a
+    noise would first be fitted to effects that nobody has drawn yet, and chains would need thousands of sweeps to leave.
 
     The conditionals are found from the log joint once (``program/conditionals``); a sweep evaluates it at a few points
     per site, all chains and all independent elements at once. The objective is log p of the data and of all latent
@@ -63,7 +66,7 @@ class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", 
         """Do one sweep; return the log joint of the result."""
         values = self.layout.values(state)
         with torch.no_grad():
-            for site in self.joint.sites:
+            for site in reversed(self.joint.sites):
                 values[site] = self.draw(site, values)
             return self.layout.state(values), Info(self.evaluation.totals(values))
 
