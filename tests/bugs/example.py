@@ -17,6 +17,16 @@ def numbers(values: object) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
+def censored(t: Tensor, seen: Tensor) -> dict[str, Tensor]:
+    """Return times, those until which nothing was seen, and where that is so, as the BUGS language has them."""
+    return {"t": torch.where(seen > 0, t, torch.nan), "last": torch.where(seen > 0, 1e4, t), "censored": 1 - seen}
+
+
+def later(t: Tensor, seen: Tensor) -> Tensor:
+    """Return times that were not seen, as they may be."""
+    return torch.where(seen > 0, torch.nan, t + 1)
+
+
 @dataclass(frozen=True)
 class Example:
     """A program whose conditionals are known by hand.
@@ -28,6 +38,8 @@ class Example:
         why: Site without a family -> what its refusal must name: the site whose density is no such function of it, or
             a support that no family has.
         model: The model in the BUGS language; "": there is none.
+        model_data: What ``model`` has instead of ``data``, where that differs; not a number: not seen.
+        starts: Where its chains start, where they could not start anywhere.
         quantities: Of draws, site -> [*lead, *shape], those that the publication has a table of, [*lead].
         published: Quantity -> mean, standard deviation and Monte Carlo error of the mean there.
     """
@@ -37,6 +49,8 @@ class Example:
     families: Mapping[str, str | None]
     why: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
+    model_data: Mapping[str, Tensor] = field(default_factory=dict)
+    starts: Mapping[str, Tensor] = field(default_factory=dict)
     quantities: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = lambda draws: {}
     published: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
 

@@ -37,7 +37,9 @@ def inhalers(treat, y):
         b = pyro.sample("b", dist.Normal(treat.new_zeros(()), tau.rsqrt()))
         with pyro.plate("period", 2, dim=-1):
             effect = beta * treat / 2 + period * when / 2 + kappa * carried
-            pyro.sample("answer", dist.OrderedLogistic(-(effect + b), cuts), obs=y)
+            worse = torch.sigmoid(-(cuts + (effect + b).unsqueeze(-1)))  # the chance of an answer beyond each cut
+            beyond = torch.cat([torch.ones_like(worse[..., :1]), worse, torch.zeros_like(worse[..., :1])], -1)
+            pyro.sample("answer", dist.Categorical(beyond[..., :-1] - beyond[..., 1:]), obs=y)
 
 
 def data():
@@ -47,9 +49,11 @@ def data():
     return {"treat": numbers([[s, -s] for s, *_ in rows]), "y": numbers([answers for _, *answers in rows]) - 1}
 
 
+DATA = data()
+
 example = Example(
     inhalers,
-    data(),
+    DATA,
     {"beta": None, "pi": None, "kappa": None, "tau": "Gamma", "a0": None, "b": None},
     why=dict.fromkeys(("beta", "pi", "kappa", "a0", "b"), "answer"),
     model="""model {
@@ -60,13 +64,12 @@ example = Example(
                 p[i, t, 2] <- q[i, t, 1] - q[i, t, 2]
                 p[i, t, 3] <- q[i, t, 2] - q[i, t, 3]
                 p[i, t, 4] <- q[i, t, 3]
-                y1[i, t] <- y[i, t] + 1
+                answer[i, t] ~ dcat(p[i, t, 1:4])
             }
             mu[i, 1] <- beta * treat[i, 1] / 2 + pi / 2
             mu[i, 2] <- beta * treat[i, 2] / 2 - pi / 2 - kappa * treat[i, 1]
             b[i] ~ dnorm(0, tau)
         }
-        for (i in 1:286) { for (t in 1:2) { answer[i, t] ~ dcat(p[i, t, 1:4]) } }
         for (j in 1:3) { a0[j] ~ dnorm(0, 1.0E-6) }
         a <- sort(a0)
         beta ~ dnorm(0, 1.0E-6)
@@ -75,6 +78,8 @@ example = Example(
         tau ~ dgamma(0.001, 0.001)
         sigma <- 1 / sqrt(tau)
     }""",
+    model_data={"treat": DATA["treat"], "answer": DATA["y"] + 1},
+    starts={"a0": numbers([1, 4, 5])},
     quantities=lambda at: {
         **{f"a[{j + 1}]": at["a0"].sort(-1).values[..., j] for j in range(3)}, "beta": at["beta"],
         "kappa": at["kappa"], "pi": at["pi"], "sigma": at["tau"].rsqrt(),

@@ -6,7 +6,7 @@ BUGS Examples, volume I.
 import pyro
 import pyro.distributions as dist
 
-from tests.bugs.example import Example, numbers
+from tests.bugs.example import Example, censored, later, numbers
 
 DAYS = [8, 16, 23, 13, 22, 28, 447, 318, 30, 12, 24, 245, 7, 9, 511, 30, 53, 196, 15, 154, 7, 333, 141, 8, 96, 38, 149,
         70, 536, 25, 17, 4, 185, 177, 292, 114, 22, 159, 15, 108, 152, 562, 402, 24, 13, 66, 39, 46, 12, 40, 113, 201,
@@ -34,25 +34,24 @@ def kidney(t, seen, age, female, disease):
 
 
 SITES = ("alpha", "beta_age", "beta_sex", "beta_disease", "r", "b")
+T, SEEN = numbers(DAYS).reshape(38, 2), numbers(INFECTED).reshape(38, 2)
+COVARIATES = {
+    "age": numbers(AGE).reshape(38, 2), "female": numbers(FEMALE),
+    "disease": numbers([[kind == k for k in (2, 3, 4)] for kind in DISEASE]),
+}  # fmt: skip
 
 example = Example(
     kidney,
-    {
-        "t": numbers(DAYS).reshape(38, 2), "seen": numbers(INFECTED).reshape(38, 2), "age": numbers(AGE).reshape(38, 2),
-        "female": numbers(FEMALE), "disease": numbers([[kind == k for k in (2, 3, 4)] for kind in DISEASE]),
-    },
+    {"t": T, "seen": SEEN, **COVARIATES},
     {**dict.fromkeys(SITES), "tau": "Gamma"},
     why=dict.fromkeys(SITES, "times"),
-    model="""data {
-        for (i in 1:38) { for (j in 1:2) { zero[i, j] <- 0 } }
-    }
-    model {
+    model="""model {
         for (i in 1:38) {
             for (j in 1:2) {
-                log.mu[i, j] <- alpha + beta.age * age[i, j] + beta.sex * female[i] + b[i] +
+                log(mu[i, j]) <- alpha + beta.age * age[i, j] + beta.sex * female[i] + b[i] +
                     beta.dis[2] * disease[i, 1] + beta.dis[3] * disease[i, 2] + beta.dis[4] * disease[i, 3]
-                zero[i, j] ~ dpois(exp(log.mu[i, j]) * pow(t[i, j], r) -
-                    seen[i, j] * (log.mu[i, j] + log(r) + (r - 1) * log(t[i, j])) + 1000)
+                censored[i, j] ~ dinterval(t[i, j], last[i, j])
+                t[i, j] ~ dweib(r, mu[i, j])
             }
             b[i] ~ dnorm(0, tau)
         }
@@ -64,6 +63,8 @@ example = Example(
         tau ~ dgamma(0.001, 0.001)
         sigma <- 1 / sqrt(tau)
     }""",
+    model_data={**censored(T, SEEN), **COVARIATES},
+    starts={"t": later(T, SEEN), "r": numbers(1.0)},
     quantities=lambda at: {
         "alpha": at["alpha"], "beta.age": at["beta_age"], "beta.sex": at["beta_sex"], "r": at["r"],
         "sigma": at["tau"].rsqrt(), **{f"beta.dis[{k}]": at["beta_disease"][..., k - 2] for k in (2, 3, 4)},

@@ -6,7 +6,7 @@ BUGS Examples, volume I. The second time is 1 there, and its table is of that; t
 import pyro
 import pyro.distributions as dist
 
-from tests.bugs.example import Example, numbers
+from tests.bugs.example import Example, censored, later, numbers
 
 TIMES = [
     [12, 1, 21, 25, 11, 26, 27, 30, 13, 12, 21, 20, 23, 25, 23, 29, 35, -40, 31, 36],
@@ -26,19 +26,18 @@ def mice(t, dead):
         pyro.factor("times", dead * hazard - beta.exp() * t**r)
 
 
+T, DEAD = numbers(TIMES).abs(), (numbers(TIMES) > 0).double()
+
 example = Example(
     mice,
-    {"t": numbers(TIMES).abs(), "dead": (numbers(TIMES) > 0).double()},
+    {"t": T, "dead": DEAD},
     {"r": None, "beta": None},
     why={"r": "times", "beta": "times"},
-    model="""data {
-        for (i in 1:4) { for (j in 1:20) { zero[i, j] <- 0 } }
-    }
-    model {
+    model="""model {
         for (i in 1:4) {
             for (j in 1:20) {
-                zero[i, j] ~ dpois(exp(beta[i]) * pow(t[i, j], r) -
-                    dead[i, j] * (beta[i] + log(r) + (r - 1) * log(t[i, j])) + 1000)
+                censored[i, j] ~ dinterval(t[i, j], last[i, j])
+                t[i, j] ~ dweib(r, exp(beta[i]))
             }
             beta[i] ~ dnorm(0, 0.001)
         }
@@ -47,6 +46,8 @@ example = Example(
         test.sub <- beta[3] - beta[1]
         pos.control <- beta[4] - beta[1]
     }""",
+    model_data=censored(T, DEAD),
+    starts={"t": later(T, DEAD), "r": numbers(1.0)},
     quantities=lambda at: {
         "r": at["r"],
         **{

@@ -1,0 +1,253 @@
+"""The BUGS examples: Gibbs sampling derived from the program against JAGS, Pyro's NUTS and ours.
+
+``python -m benchmarks bugs`` needs JAGS (Debian's package ``jags``); ``python -m benchmarks.bugs rats pumps`` does some
+examples and prints the table of the docs. All are measured in CPU seconds, whatever else the machine does; ours and
+JAGS's include finding the conditionals and compiling. Effective samples are those of the worst published quantity.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pyro
+import torch
+from pyro.infer import MCMC, NUTS
+
+from benchmarks import bugs_peers
+from benchmarks.harness import Row
+from benchmarks.nuts import _alone
+from pyrozoo import nuts
+from pyrozoo.contracts.model import Program
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.data.arguments import Arguments
+from pyrozoo.inference.derived import gibbs
+from tests.bugs import programs
+from tests.bugs.example import Example, examples
+
+CHAINS = 32
+SWEEPS: dict[str, tuple[int, int]] = {"lsat": (200, 200), "inhalers": (300, 300), "epil": (500, 500)}
+"""Example -> sweeps to warm up, and kept, where they are not ``USUAL``: large ones."""
+USUAL = (1000, 1000)
+
+JAGS: dict[str, tuple[int, int]] = {"lsat": (200, 500), "inhalers": (500, 2000), "epil": (1000, 3000)}
+USUAL_JAGS = (2000, 10_000)
+
+PYRO = ("rats", "pumps", "equiv", "stacks_normal", "surgical_alike", "seeds")
+"""Examples that Pyro's own NUTS samples here: it takes minutes for each."""
+PYRO_WARMUP, PYRO_DRAWS = 200, 300
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sampler on one example.
+
+    Attributes:
+        seconds: CPU seconds.
+        draws: Quantity -> draws, [chain, draw].
+    """
+
+    seconds: float
+    draws: Arrays
+
+    def of(self, measure: Any) -> dict[str, float]:
+        """Return a measure of every quantity."""
+        return {name: float(measure(np.asarray(value))) for name, value in self.draws.items()}
+
+    @property
+    def effective(self) -> float:
+        """Effective samples of the worst quantity."""
+        return min(self.of(az.ess).values())
+
+    @property
+    def rhat(self) -> float:
+        """R-hat of the worst quantity."""
+        return max(self.of(az.rhat).values())
+
+    @property
+    def rate(self) -> float:
+        """Effective samples a CPU second."""
+        return self.effective / self.seconds
+
+
+def quantities(example: Example, sites: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Return the quantities of draws, site -> [chain, draw, *shape]."""
+    return {name: value.numpy() for name, value in example.quantities(sites).items()}
+
+
+def ours(example: Example, warmup: int, sweeps: int) -> Run:
+    """Sample by derived Gibbs."""
+    started = time.process_time()
+    solver = gibbs.Solver(Posterior.of(Program(example.run), Arguments(args=())))
+    state, kept = solver.init(CHAINS), []
+    for sweep in range(warmup + sweeps):
+        state, _ = solver.step(state)
+        if sweep >= warmup:
+            kept.append(example.quantities(solver.layout.values(state)))
+    seconds = time.process_time() - started
+    return Run(seconds, {name: torch.stack([each[name] for each in kept], 1).numpy() for name in kept[0]})
+
+
+def _start() -> None:
+    torch.set_default_dtype(torch.float64)
+    pyro.set_rng_seed(0)
+    pyro.enable_validation(False)
+
+
+def _ours(name: str, pipe: Any) -> None:
+    _start()
+    run = ours(examples(programs)[name], *SWEEPS.get(name, USUAL))
+    pipe.send(([run.seconds], dict(run.draws)))
+
+
+def _compiled(name: str, cache: str, pipe: Any) -> None:
+    os.environ["XDG_CACHE_HOME"] = cache
+    _start()
+    example = examples(programs)[name]
+    started = time.process_time()
+    found = nuts(example.program, list(example.data.values()), draws=1000, warmup=1000, seed=0, progress=False)
+    seconds = time.process_time() - started
+    sites = {str(site): torch.from_numpy(value.values) for site, value in found.posterior.items()}
+    pipe.send(([seconds], quantities(example, sites)))
+
+
+def _pyros(name: str, pipe: Any) -> None:
+    _start()
+    example = examples(programs)[name]
+    mcmc = MCMC(NUTS(example.program), num_samples=PYRO_DRAWS, warmup_steps=PYRO_WARMUP, disable_progbar=True)
+    started = time.process_time()
+    mcmc.run(*example.data.values())
+    seconds = time.process_time() - started
+    pipe.send(([seconds], quantities(example, mcmc.get_samples(group_by_chain=True))))
+
+
+def alone(function: Any, *arguments: Any) -> Run:
+    """Run a sampler in a process of its own."""
+    (seconds,), draws = _alone(function, *arguments)
+    return Run(seconds, draws)
+
+
+def jags(name: str, example: Example, names: list[str]) -> Run:
+    """Sample by JAGS."""
+    return Run(*bugs_peers.jags(example, names, *JAGS.get(name, USUAL_JAGS)))
+
+
+def apart(run: Run, means: Mapping[str, tuple[float, float]], spreads: Mapping[str, tuple[float, float]]) -> float:
+    """Return by how many Monte Carlo errors a mean or standard deviation differs, at most.
+
+    Args:
+        run: The run.
+        means: Quantity -> its mean elsewhere, and the error of that.
+        spreads: Likewise of its standard deviation.
+    """
+    worst = 0.0
+    for others, measure, method in ((means, np.mean, "mean"), (spreads, np.std, "sd")):
+        here, errors = run.of(measure), run.of(lambda x, method=method: az.mcse(x, method=method))
+        for name, (there, error) in others.items():
+            worst = max(worst, abs(here[name] - there) / (errors[name] ** 2 + error**2) ** 0.5)
+    return worst
+
+
+def against(run: Run, other: Run) -> float:
+    """Return by how many errors two runs differ, at most."""
+    means, spreads = other.of(np.mean), other.of(np.std)
+    of_mean, of_sd = other.of(az.mcse), other.of(lambda x: az.mcse(x, method="sd"))
+    return apart(run, {n: (means[n], of_mean[n]) for n in means}, {n: (spreads[n], of_sd[n]) for n in spreads})
+
+
+def against_published(run: Run, example: Example) -> float | None:
+    """Return by how many errors a run differs from the publication: four digits, and its own Monte Carlo error."""
+    if not example.published:
+        return None
+    means, spreads = {}, {}
+    for name, (mean, sd, error) in example.published.items():
+        # A standard deviation's error is that of the mean by the root of 2 where a quantity is nearly normal.
+        means[name] = mean, (error**2 + rounded(mean) ** 2) ** 0.5
+        spreads[name] = sd, (error**2 / 2 + rounded(sd) ** 2) ** 0.5
+    return apart(run, means, spreads)
+
+
+def rounded(value: float) -> float:
+    """Return the standard deviation of what four digits leave out of a number."""
+    return float(10 ** (np.floor(np.log10(abs(value))) - 3) / 12**0.5)
+
+
+def runs(name: str) -> tuple[Example, dict[str, Run]]:
+    """Sample one example by everybody."""
+    example = examples(programs)[name]
+    found = {"gibbs": alone(_ours, name)}
+    found["JAGS"] = jags(name, example, list(found["gibbs"].draws))
+    with tempfile.TemporaryDirectory() as cache:
+        found["nuts"] = alone(_compiled, name, cache)
+    if name in PYRO:
+        found["Pyro"] = alone(_pyros, name)
+    return example, found
+
+
+def names() -> list[str]:
+    """Return the examples that have a model for JAGS."""
+    return [name for name, example in examples(programs).items() if example.model]
+
+
+def rows() -> Iterator[Row]:
+    """Measure all examples."""
+    if not (version := bugs_peers.version()):
+        print("JAGS is not installed: apt-get install jags", file=sys.stderr)
+        return
+    peers = {"JAGS": f"JAGS {version}", "nuts": "our NUTS, compiled", "Pyro": "Pyro's NUTS"}
+    for name in names():
+        _, found = runs(name)
+        mine = found["gibbs"]
+        for key, who in peers.items():
+            if key in found:
+                other = found[key]
+                yield Row(
+                    f"derived Gibbs, {name}: CPU seconds per 1000 effective samples", 1000 / mine.rate, who,
+                    1000 / other.rate, f"{said(mine)}; {who} {said(other)}; means and sds differ by at most "
+                    f"{against(mine, other):.1f} Monte Carlo errors",
+                )  # fmt: skip
+
+
+def said(run: Run) -> str:
+    """Return a run in words."""
+    chains = len(next(iter(run.draws.values())))
+    return f"{chains} chains, {run.seconds:.1f} s, {run.effective:.0f} effective, R-hat {run.rhat:.3f}"
+
+
+def line(name: str, example: Example, found: Mapping[str, Run]) -> str:
+    """Return a line of the docs' table."""
+    mine, published = found["gibbs"], against_published(found["gibbs"], example)
+    kept = sum(family is not None for family in example.families.values())
+    cells = [
+        name, f"{kept} of {len(example.families)}", f"{mine.rhat:.3f}", "" if published is None else f"{published:.1f}",
+        f"{against(mine, found['JAGS']):.1f}",
+        *(f"{found[key].rate:,.0f}" if key in found else "" for key in ("gibbs", "JAGS", "nuts", "Pyro")),
+        f"{found['nuts'].rhat:.3f}",
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Print the table of the docs."""
+    print("| program | sites with a family | R-hat | published | JAGS | gibbs | JAGS | nuts | Pyro | R-hat of nuts |")
+    for name in sys.argv[1:] or names():
+        try:
+            example, found = runs(name)
+            print(line(name, example, found), flush=True)
+            for key, run in found.items():
+                print(f"    {key}: {said(run)}", file=sys.stderr, flush=True)
+        except Exception as error:  # the rest goes on
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
