@@ -2,7 +2,8 @@
 
 Peers run in an environment of their own (tomotopy, scikit-learn), whose Python ``PYROZOO_TOPICS`` names; the corpora
 are found in PYROZOO_DATA. ``PYROZOO_TOPICS_SPLITS`` says how many splits, five unless stated. Each split keeps half of
-the tokens of a tenth of the documents; all methods see the same halves. Differences are of documents, in pairs. Seconds are of the processor, of one thread.
+the tokens of a tenth of the documents; all methods see the same halves. Differences are of documents, in pairs. Seconds
+are of the processor, of one thread.
 """
 
 from __future__ import annotations
@@ -72,19 +73,18 @@ def posterior_of(its: Topics, data: Documents) -> Any:
     return Posterior.of(its, data)
 
 
-def variational(method: Any, steps: int, topics: int, data: Documents) -> tuple[Found, Topics]:
-    """Fit by cavi or cvb0, concentrations and all."""
-    solver = method.Solver(posterior_of(model(topics), data), empirical_bayes=True)
+def variational(method: Any, steps: int, topics: int, data: Documents) -> Found:
+    """Fit by cavi or cvb0."""
+    solver = method.Solver(posterior_of(model(topics), data))
     state, seconds = stepped(solver, steps)
     answer = solver.answer(state)
     logs = answer.prediction().log_density
-    return Found(logs, logs, seconds), answer.model
+    return Found(logs, logs, seconds)
 
 
 def sampled(topics: int, data: Documents) -> Found:
-    """Draw by Gibbs sampling at the concentrations that cvb0 finds, whose seconds count."""
-    first, found = variational(cvb0, 50, topics, data)
-    posterior = posterior_of(found, data)
+    """Draw by Gibbs sampling."""
+    posterior = posterior_of(model(topics), data)
     solver, running = gibbs.Solver(posterior, SWEEPS), posterior.running_prediction()
     total: dict[str, Any] = {}
     with seeded(0), torch.no_grad():
@@ -98,7 +98,7 @@ def sampled(topics: int, data: Documents) -> Found:
         seconds = time.process_time() - started
     means = {name: value / DRAWS for name, value in total.items()}
     plugin = posterior.hidden_probabilities(means).log()
-    return Found(running.prediction().log_density, plugin, first.seconds + seconds)
+    return Found(running.prediction().log_density, plugin, seconds)
 
 
 def peer(who: str, iterations: int, topics: int, data: Documents) -> dict[str, np.ndarray] | None:
@@ -139,8 +139,8 @@ def ahead(mine: list[torch.Tensor], theirs: list[torch.Tensor]) -> str:
 def race(topics: int) -> Iterator[Row]:
     """Compare held-out tokens of AP with every peer on the same splits."""
     ours: dict[str, Callable[[Documents], Found]] = {
-        "cavi": lambda data: variational(cavi, 50, topics, data)[0],
-        "cvb0": lambda data: variational(cvb0, 100, topics, data)[0],
+        "cavi": lambda data: variational(cavi, 50, topics, data),
+        "cvb0": lambda data: variational(cvb0, 100, topics, data),
         "gibbs": partial(sampled, topics),
     }
     every: dict[str, list[Any]] = {}
@@ -180,7 +180,7 @@ def to_best(topics: int = 20) -> Iterator[Row]:
         posterior = posterior_of(model(topics), data)
         with seeded(0), torch.no_grad():
             started, found, steps = time.process_time(), -np.inf, 0
-            solver = cavi.Solver(posterior, empirical_bayes=True)
+            solver = cavi.Solver(posterior)
             state, looking = solver.init(1), 0.0
             while found < theirs[best] and steps < 500:
                 state, _ = solver.step(state)

@@ -221,7 +221,7 @@ def test_commands(there, capsys, request, need, command):
     survey.head(5).to_csv("new_survey.csv", index=False)
     Image.fromarray(generator.integers(0, 255, (9, 12, 3), dtype=np.uint8)).save("scan.png")
     (there / "shops.csv").write_text(shops()["shops.csv"][0], encoding="cp1252")
-    words = "ball team goal bank stock market tax school bus park".split()
+    words = ["ball", "team", "goal", "bank", "stock", "market", "tax", "school", "bus", "park"]
     texts = [" ".join(generator.choice(words, 5)) for _ in range(40)]
     posts = pd.DataFrame({"body": texts, "party": generator.choice(["green", "blue"], 40)})
     posts.to_csv("posts.csv", index=False)

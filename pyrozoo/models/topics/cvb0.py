@@ -14,10 +14,9 @@ from torch.distributions import Dirichlet
 from pyrozoo.compiler.kernels import Kernels, threads
 from pyrozoo.contracts import solver
 from pyrozoo.contracts.solver import Info
-from pyrozoo.models.topics.dirichlet import best_shape, best_shapes, expected_log
 from pyrozoo.models.topics.likelihood import BLOCK
 from pyrozoo.models.topics.posterior import Posterior
-from pyrozoo.models.topics.start import Start, estimated, started
+from pyrozoo.models.topics.start import Start, started
 
 KERNELS = Kernels(__file__)
 
@@ -27,11 +26,9 @@ LEAST = {torch.float64: 1e-150, torch.float32: 1e-18}
 
 @dataclass(frozen=True)
 class State:
-    """phi, the share of each topic in a token of each listed word, and alpha and b, of each restart."""
+    """phi, the share of each topic in a token of each listed word, of each restart."""
 
     shares: Float[Tensor, "C cell K"]
-    alpha: Float[Tensor, "C K"]
-    concentration: Float[Tensor, C]
 
 
 class Solver(solver.Solver, kind="variational", objective="log_likelihood_at_means", monotone=False, state=State):
@@ -41,26 +38,25 @@ class Solver(solver.Solver, kind="variational", objective="log_likelihood_at_mea
     token itself; all tokens of a step see the counts that the step before left. q(theta) and q(beta) are the
     conditionals at the expected counts, Dirichlet(alpha + N_d) and Dirichlet(b + N_k). The objective is log p(words
     | E theta, E beta) of the state before the step, which need not rise; a run is done when a token moves by less than
-    ``tol`` from topic to topic. With ``empirical_bayes`` alpha and b are set where the expected logs of q(theta) and
-    q(beta) are likeliest. Settings are those of ``start.Start``.
+    ``tol`` from topic to topic. Concentrations are not estimated: from expected counts, which are smoother than counts,
+    they come out far too large. Settings are ``start`` and ``sweeps`` of ``start.Start``.
 
     Raises:
         NotApplicable: The prior is not Dirichlet.
         SettingError: A setting out of range.
     """
 
-    def __init__(self, posterior: Posterior, start: str = "gibbs", sweeps: int = 50, empirical_bayes: bool = False):
+    def __init__(self, posterior: Posterior, start: str = "gibbs", sweeps: int = 50):
         super().__init__(posterior)
         posterior.needs("dirichlet", "cvb0")
-        self.options = Start(start, sweeps, empirical_bayes)
+        self.options = Start(start, sweeps, False)
 
     def init(self, chains: int) -> State:
         """Return shares that fit the tokens of topics that the options say."""
-        alpha, b = self.model.concentrations(self.data.values, chains)
-        words = b[:, None, None] + started(self.posterior, self.options, chains)
+        words = self.model.word_concentration + started(self.posterior, self.options, chains)
         beta = words / words.sum(1, keepdim=True)
         shares = beta[:, self.data.pattern.columns]
-        return State(shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(beta.dtype).tiny), alpha, b)
+        return State(shares / shares.sum(-1, keepdim=True).clamp(min=torch.finfo(beta.dtype).tiny))
 
     def counts(self, shares: Float[Tensor, "C cell K"]) -> tuple[Float[Tensor, "C D K"], Float[Tensor, "C V K"]]:
         """Return expected tokens of each document and topic, and of each word and topic."""
@@ -72,42 +68,42 @@ class Solver(solver.Solver, kind="variational", objective="log_likelihood_at_mea
             of_words.index_add_(1, pattern.columns[some], tokens)
         return of_documents, of_words
 
+    def concentrations(self, chains: int) -> tuple[Float[Tensor, "C K"], Float[Tensor, C]]:
+        """Return alpha and b of each chain."""
+        return self.model.concentrations(self.data.values, chains)
+
     def blocks(self, shares: Float[Tensor, "C cell K"]) -> list[slice]:
         """Return slices of cells that stay in the cache."""
         step = max(1, BLOCK // (shares.shape[0] * shares.shape[2]))
         return [slice(first, first + step) for first in range(0, shares.shape[1], step)]
 
     def step(self, state: State) -> tuple[State, Info]:
-        """Update phi of all tokens, and alpha and b if they are estimated; return the argument's objective."""
-        served = len(self.data.counts) and KERNELS.serve(state.shares, state.alpha, self.data.counts)
-        new, documents, words, objective, moved = (self._passed if served else self._by_blocks)(state)
-        rest = state.alpha, state.concentration
-        if self.options.empirical_bayes:
-            logs = expected_log(documents + state.alpha[:, None], 2).mean(1)
-            of_words = expected_log(words + state.concentration[:, None, None], 1).mean((1, 2))
-            rest = best_shapes(state.alpha, logs), best_shape(state.concentration, of_words, words.shape[1])
+        """Update phi of all tokens; return the argument's objective."""
+        served = len(self.data.counts) and KERNELS.serve(state.shares, self.data.counts)
+        new, objective, moved = (self._passed if served else self._by_blocks)(state)
         tokens = self.data.counts.sum().clamp(min=1)
-        return State(new, *rest), Info(objective + self.data.log_arrangements.sum(), moved / (2 * tokens))
+        return State(new), Info(objective + self.data.log_arrangements.sum(), moved / (2 * tokens))
 
     def _passed(self, state: State) -> tuple[Tensor, ...]:
-        """Return new shares, tokens of documents and words, the sum of n log s at means, how far tokens move."""
+        """Return new shares, the sum of n log s at the means, and how far tokens move."""
         (C, _, K), (D, V), like = state.shares.shape, self.data.shape, state.shares
         shares, pattern = like.contiguous(), self.data.pattern
         new, documents, words = torch.empty_like(shares), like.new_empty(C, D, K), like.new_empty(C, V, K)
         objective, moved = like.new_empty(C), like.new_empty(C)
         KERNELS(
-            "cvb0", like.dtype, shares, state.alpha.contiguous(), state.concentration.contiguous(), self.data.counts,
+            "cvb0", like.dtype, shares, *self.concentrations(C), self.data.counts,
             pattern.starts, pattern.columns, new, documents, words, objective, moved, like.new_empty(C, 6 * K), C, D, V,
             K, threads(),
         )  # fmt: skip
-        return new, documents, words, objective, moved
+        return new, objective, moved
 
     def _by_blocks(self, state: State) -> tuple[Tensor, ...]:
         """Do the same without the kernel."""
         V, pattern, n = self.data.shape[1], self.data.pattern, self.data.counts
         C, tiny = len(state.shares), LEAST[n.dtype]
         documents, words = self.counts(state.shares)
-        alpha, b = state.alpha[:, None], state.concentration[:, None, None]
+        alpha, b = (each.unsqueeze(1) for each in self.concentrations(C))
+        b = b.unsqueeze(-1)
         total = words.sum(1, keepdim=True)
         theta = (documents + alpha) / (documents + alpha).sum(-1, keepdim=True)
         beta = (words + b) / (total + V * b)
@@ -120,14 +116,12 @@ class Solver(solver.Solver, kind="variational", objective="log_likelihood_at_mea
             new[:, some] = found
             moved += (found - own).abs().sum(-1) @ n[some]
             objective += (theta[:, i] * beta[:, j]).sum(-1).clamp(min=tiny).log() @ n[some]
-        return new, documents, words, objective, moved
+        return new, objective, moved
 
     def answer(self, state: State) -> solver.Answer:
         """Return q of theta and beta, and what it says of hidden tokens."""
         documents, words = self.counts(state.shares)
-        gamma, words = documents + state.alpha[:, None], words + state.concentration[:, None, None]
+        gamma, words = documents + self.model.alpha(documents), words + self.model.word_concentration
         q: dict[str, Any] = {"topic_words": Dirichlet(words.mT), "document_topics": Dirichlet(gamma)}
-        alone = self.options.empirical_bayes and len(gamma) == 1
         means, known = self.posterior.means(gamma, words), partial(self.posterior.of_means, gamma[0], words[0])
-        model = estimated(self.model, state) if alone else None
-        return solver.Answer(q=solver.Independent(q), expectations=means, model=model, prediction=known)
+        return solver.Answer(q=solver.Independent(q), expectations=means, prediction=known)
