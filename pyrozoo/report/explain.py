@@ -17,9 +17,10 @@ from torch import Tensor
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.updates import Augmented, Update, updates_of
 from pyrozoo.core.draws import Values
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.seeds import seeded
-from pyrozoo.inference.derived import em
+from pyrozoo.inference.derived import cavi, em
 from pyrozoo.program.conditionals.blocks import owners
 from pyrozoo.program.conditionals.conditional import Conditional, Conditionals
 from pyrozoo.program.conditionals.families import NormalFamily
@@ -172,6 +173,7 @@ def explain_posterior(posterior: Posterior, method: str, solver: Any = None, see
     programs = {None: posterior.program} | {u.program: u.program_of(posterior) for u in updates.values()}
     found = {key: Conditionals(program, posterior.data) for key, program in programs.items()}
     values = _state(found, seed)
+    q = _Q.of(posterior, seed) if method == "cavi" else None
     every = dict.fromkeys(site for conditionals in found.values() for site in conditionals.joint.sites)
     names = [site for site in every if site in updates or site in found[None].joint.sites]
     sections = []
@@ -180,7 +182,10 @@ def explain_posterior(posterior: Posterior, method: str, solver: Any = None, see
         conditionals = found[update.program if update else None]
         given = {each: values[each] for each in conditionals.joint.sites}
         kind = _Expected if method == "em" and not conditionals.joint.discrete(site) else _Told
-        sections.append(kind(conditionals, site, given, method, posterior, update, solver).section())
+        kind = _Averaged if q is not None and update is None else kind
+        told = kind(conditionals, site, given, method, posterior, update, solver)
+        told.q = q
+        sections.append(told.section())
     compared = [section for section in sections if section.same is not None]
     wrong = [section.site for section in compared if not section.same]
     answer = _answer(method, sections, len(compared), wrong, solver is not None)
@@ -244,6 +249,7 @@ class _Told:
     posterior: Posterior
     update: Update | None
     solver: Any
+    q: Any = None
 
     @property
     def structure(self) -> Structure:
@@ -458,6 +464,45 @@ class _Expected(_Told):
         said = "where the derived one does" if difference <= AGREE else "elsewhere"
         return f"The hand-built M-step goes {said}: the largest relative difference is {difference:.1e}.", \
             difference <= AGREE, ()  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Q:
+    """Factors of all sites.
+
+    Attributes:
+        solver: The derived solver.
+        factors: Site -> parameters, of one chain.
+    """
+
+    solver: cavi.Solver
+    factors: dict[str, Sequence[Tensor]]
+
+    @classmethod
+    def of(cls, posterior: Posterior, seed: int) -> _Q | None:
+        """Return those after a step; None: expectations are not exact."""
+        try:
+            with seeded(seed), pyro.validation_enabled(False):
+                solver = cavi.Solver(posterior)
+                state, _ = solver.step(solver.init(1))
+        except NotApplicable:
+            return None
+        return cls(solver, solver.factors(state))
+
+
+class _Averaged(_Told):
+    """Makes the section of a site whose factor has an exact update: contributions are expectations."""
+
+    def _conditional(self) -> Conditional:
+        with torch.no_grad(), pyro.validation_enabled(False):
+            found = self.q.solver.contributions(self.site, self.q.factors)
+        return Conditional(self.structure, {term: tuple(e[0] for e in each) for term, each in found.items()})
+
+    def _from(self, term: str, cells: Mapping[str, Tensor], place: int) -> str:
+        return "from the prior" if term == self.site else f"expected from {term}"
+
+    def _cells(self) -> dict[str, Tensor]:
+        return {}
 
 
 def _compared(traced: Traced, value: Tensor, other: Tensor | None) -> Traced:

@@ -128,16 +128,21 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True)
 
     def update(self, site: str, factors: dict[str, Sequence[Tensor]]) -> Sequence[Tensor]:
         """Return the parameters of a site's factor, given those of all others."""
-        structure = self.structures[site]
-        if structure.kind == "discrete":
-            return [self.mean_field.logits(site, factors).softmax(-1)]
-        family = structure.family
-        assert family is not None
+        structure, found = self.structures[site], list(self.contributions(site, factors).values())
+        if structure.family is None:
+            return [sum((each for (each,) in found[1:]), found[0][0]).softmax(-1)]
+        return self._valid(structure, structure.family.together(found, structure.event_size))
+
+    def contributions(self, site: str, factors: dict[str, Sequence[Tensor]]) -> dict[str, tuple[Tensor, ...]]:
+        """Return what each term adds, expected, to the parameters of a site's factor, or to its log probabilities."""
+        structure, family = self.structures[site], self.structures[site].family
+        if family is None:
+            return {name: (each,) for name, each in self.mean_field.logits(site, factors).items()}
         middle, _ = self.mean_field.nodes(site, factors[site])
         points = structure.unshaped(family.points(structure.shaped(middle[0])))
         slopes = self.mean_field.slopes(site, factors, points)
-        found = [structure.read(structure.shaped(points), structure.shaped(each)) for each in slopes.values()]
-        return self._valid(structure, family.together(found, structure.event_size))
+        at = structure.shaped(points)
+        return {name: structure.read(at, structure.shaped(each)) for name, each in slopes.items()}
 
     def _valid(self, structure: Structure, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         if not all(bool(each.isfinite().all()) for each in parameters):

@@ -12,10 +12,11 @@ from typing import Any
 import pyro
 import torch
 from torch import Tensor
-from torch.distributions import biject_to, constraints
+from torch.distributions import biject_to
 
 from pyrozoo.core.draws import Values
 from pyrozoo.program.conditionals.cells import Joint
+from pyrozoo.program.conditionals.families import WishartFamily
 
 SAME = 1e-9
 """Relative difference up to which two numbers are one."""
@@ -128,11 +129,13 @@ def elsewhere(joint: Joint, site: str, value: Tensor, scale: float = 1.0) -> Ten
         place = (value.unsqueeze(-1) == known).long().argmax(-1)
         step = torch.randint(1, max(2, len(known)), value.shape, device=value.device)
         return known[(place + step) % len(known)]
-    if joint.support(site) is constraints.positive_definite:
+    if WishartFamily.fits(joint.support(site)):
         size = value.shape[-1]
         eye = torch.eye(size, dtype=value.dtype, device=value.device)
-        root = torch.linalg.cholesky(value) @ (eye + scale / size * torch.randn_like(value).tril())
-        return root @ root.mT
+        # Far in size, never far in shape: a matrix that is nearly singular has no digits left.
+        shape = eye + 0.5 * min(scale, 1.0) / size * torch.randn_like(value).tril()
+        root = torch.linalg.cholesky(value) @ shape
+        return (0.5 * scale * torch.randn_like(value[..., :1, :1])).exp() * (root @ root.mT)
     transform = biject_to(joint.nodes[site]["fn"].support)
     free = transform.inv(value)
     return transform(free + scale * torch.randn_like(free))

@@ -458,8 +458,16 @@ class WishartFamily(Family):
 
     @staticmethod
     def fits(support: Any) -> bool:
-        """Positive definite matrices."""
-        return support is constraints.positive_definite
+        """Positive definite matrices, by whatever name."""
+        if support is constraints.positive_definite:
+            return True
+        if getattr(support, "event_dim", 0) != 2 or getattr(support, "is_discrete", False):
+            return False
+        good, bad = torch.tensor([[2.0, 1.0], [1.0, 2.0]]), torch.tensor([[1.0, 2.0], [2.0, 1.0]])
+        try:
+            return bool(support.check(good).all()) and not bool(support.check(bad).any() | support.check(-good).any())
+        except (RuntimeError, ValueError, NotImplementedError):
+            return False
 
     def points(self, value: Tensor) -> Tensor:
         """A matrix, and one of another shape."""

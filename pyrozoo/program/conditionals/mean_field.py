@@ -137,13 +137,13 @@ class MeanField:
             (found[name],) = self._run(("slopes", name, site), function, [points, *arguments])
         return found
 
-    def logits(self, site: str, factors: Factors) -> Tensor:
-        """Return expected log densities of every value of a discrete site, [chain, *batch, value]."""
+    def logits(self, site: str, factors: Factors) -> dict[str, Tensor]:
+        """Return expected log densities of every value of a discrete site, by term, [chain, *batch, value]."""
         structure, (probability,) = self.structures[site], factors[site]
         known = self.joint.candidates[site]
         lead = probability.shape[:-1]
         points = known.reshape(-1, *[1] * len(lead)).expand(-1, *lead)
-        total: Any = 0.0
+        found = {}
         for name in structure.terms:
             arguments, rest, combinations = self._arguments(name, site, factors, 1.0)
 
@@ -153,8 +153,8 @@ class MeanField:
                 return (self._expected(name, site, point, more, rest, combinations, by_block=True),)
 
             (each,) = self._run(("logits", name, site), function, [points, *arguments])
-            total = total + each
-        return total.movedim(0, -1).reshape(*lead, len(known))
+            found[name] = each.movedim(0, -1).reshape(*lead, len(known))
+        return found
 
     def expected(self, factors: Factors, spread: float = 1.0) -> dict[str, Tensor]:
         """Return the expected log density of every site, term -> [chain]."""
