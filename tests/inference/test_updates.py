@@ -36,7 +36,7 @@ METHODS = ("gibbs", "em", "cavi")
 def posterior_of(name: str) -> Posterior:
     values = {key: value for key, value in catalog.settings("model", name).items() if key != "name"}
     model = catalog.model_class(name).of({**values, **SET[name]})
-    return Posterior.of(model, simulate_data(model, seed=5, rows=7, columns=4))
+    return Posterior.of(model, simulate_data(model, seed=5, rows=5, columns=4))
 
 
 @cache

@@ -30,7 +30,7 @@ def double():
 def zoo(name: str, **settings) -> Posterior:
     values = {key: value for key, value in catalog.settings("model", name).items() if key != "name"}
     model = catalog.model_class(name).of({**values, **settings})
-    return Posterior.of(model, simulate_data(model, seed=5, rows=7, columns=4))
+    return Posterior.of(model, simulate_data(model, seed=5, rows=5, columns=4))
 
 
 TABLE = {
