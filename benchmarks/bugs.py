@@ -30,7 +30,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.inference.derived import gibbs
 from tests.bugs import programs
-from tests.bugs.example import Example, examples
+from tests.bugs.example import Example, apart, examples
 
 CHAINS = 32
 SWEEPS: dict[str, tuple[int, int]] = {"lsat": (200, 200), "inhalers": (300, 300), "epil": (500, 500)}
@@ -141,44 +141,11 @@ def jags(name: str, example: Example, names: list[str]) -> Run:
     return Run(*bugs_peers.jags(example, names, *JAGS.get(name, USUAL_JAGS)))
 
 
-def apart(run: Run, means: Mapping[str, tuple[float, float]], spreads: Mapping[str, tuple[float, float]]) -> float:
-    """Return by how many Monte Carlo errors a mean or standard deviation differs, at most.
-
-    Args:
-        run: The run.
-        means: Quantity -> its mean elsewhere, and the error of that.
-        spreads: Likewise of its standard deviation.
-    """
-    worst = 0.0
-    for others, measure, method in ((means, np.mean, "mean"), (spreads, np.std, "sd")):
-        here, errors = run.of(measure), run.of(lambda x, method=method: az.mcse(x, method=method))
-        for name, (there, error) in others.items():
-            worst = max(worst, abs(here[name] - there) / (errors[name] ** 2 + error**2) ** 0.5)
-    return worst
-
-
 def against(run: Run, other: Run) -> float:
-    """Return by how many errors two runs differ, at most."""
+    """Return by how many Monte Carlo errors two runs differ, at most."""
     means, spreads = other.of(np.mean), other.of(np.std)
     of_mean, of_sd = other.of(az.mcse), other.of(lambda x: az.mcse(x, method="sd"))
-    return apart(run, {n: (means[n], of_mean[n]) for n in means}, {n: (spreads[n], of_sd[n]) for n in spreads})
-
-
-def against_published(run: Run, example: Example) -> float | None:
-    """Return by how many errors a run differs from the publication: four digits, and its own Monte Carlo error."""
-    if not example.published:
-        return None
-    means, spreads = {}, {}
-    for name, (mean, sd, error) in example.published.items():
-        # A standard deviation's error is that of the mean by the root of 2 where a quantity is nearly normal.
-        means[name] = mean, (error**2 + rounded(mean) ** 2) ** 0.5
-        spreads[name] = sd, (error**2 / 2 + rounded(sd) ** 2) ** 0.5
-    return apart(run, means, spreads)
-
-
-def rounded(value: float) -> float:
-    """Return the standard deviation of what four digits leave out of a number."""
-    return float(10 ** (np.floor(np.log10(abs(value))) - 3) / 12**0.5)
+    return apart(run.draws, {n: (means[n], of_mean[n]) for n in means}, {n: (spreads[n], of_sd[n]) for n in spreads})
 
 
 def runs(name: str) -> tuple[Example, dict[str, Run]]:
@@ -225,7 +192,7 @@ def said(run: Run) -> str:
 
 def line(name: str, example: Example, found: Mapping[str, Run]) -> str:
     """Return a line of the docs' table."""
-    mine, published = found["gibbs"], against_published(found["gibbs"], example)
+    mine, published = found["gibbs"], example.from_published(found["gibbs"].draws)
     kept = sum(family is not None for family in example.families.values())
     cells = [
         name, f"{kept} of {len(example.families)}", f"{mine.rhat:.3f}", "" if published is None else f"{published:.1f}",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 
+import arviz as az
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +60,41 @@ class Example:
     def run(self, _: object = None) -> None:
         """Run the program with its data."""
         self.program(*self.data.values())
+
+    def from_published(self, draws: Mapping[str, np.ndarray]) -> float | None:
+        """Return by how many Monte Carlo errors draws of the quantities differ from the publication, at most.
+
+        Its figures have four digits and a Monte Carlo error of their own. That of a standard deviation is taken to be
+        the mean's by the root of 2, as of a normal quantity. None: it has no figures.
+        """
+        if not self.published:
+            return None
+        means = {name: (mean, math.hypot(error, rounding(mean))) for name, (mean, _, error) in self.published.items()}
+        spreads = {
+            name: (sd, math.hypot(error / 2**0.5, rounding(sd))) for name, (_, sd, error) in self.published.items()
+        }
+        return apart(draws, means, spreads)
+
+
+def rounding(value: float) -> float:
+    """Return the standard deviation of what four digits leave out of a number."""
+    return 10 ** (math.floor(math.log10(abs(value))) - 3) / 12**0.5
+
+
+Known = Mapping[str, tuple[float, float]]
+"""Quantity -> a figure of it, and the error of that."""
+
+
+def apart(draws: Mapping[str, np.ndarray], means: Known, spreads: Known) -> float:
+    """Return by how many Monte Carlo errors means and standard deviations of draws differ from others, at most."""
+    worst = 0.0
+    for known, figure, method in ((means, np.mean, "mean"), (spreads, np.std, "sd")):
+        for name, (there, error) in known.items():
+            here = np.asarray(draws[name])
+            worst = max(
+                worst, abs(float(figure(here)) - there) / math.hypot(float(az.mcse(here, method=method)), error)
+            )
+    return worst
 
 
 def examples(room: ModuleType) -> dict[str, Example]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import pyro
 import pytest
 import torch
 
+from pyrozoo.contracts.model import Program
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.data.arguments import Arguments
+from pyrozoo.inference.derived import gibbs
 from pyrozoo.program.conditionals.conditional import Conditionals
 from tests.bugs import posteriordb, programs
 from tests.bugs.example import examples
@@ -39,3 +44,17 @@ def test_the_families_are_those_known_by_hand(name):
     for site, word in example.why.items():
         assert f": {word} is" in found[site].reason or f"has {word}" in found[site].reason, (site, found[site].reason)
     assert {site for site, family in example.families.items() if family is None} == set(example.why)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["rats", "pumps", "stacks_normal", "stacks_ridge", "surgical_apart", "leuk"])
+def test_gibbs_finds_what_is_published(name):
+    pyro.set_rng_seed(1)
+    solver = gibbs.Solver(Posterior.of(Program(EXAMPLES[name].run), Arguments(args=())))
+    state, kept = solver.init(32), []
+    for sweep in range(600):
+        state, _ = solver.step(state)
+        if sweep >= 300:
+            kept.append(EXAMPLES[name].quantities(solver.layout.values(state)))
+    draws = {quantity: torch.stack([each[quantity] for each in kept], 1).numpy() for quantity in kept[0]}
+    assert EXAMPLES[name].from_published(draws) < 4.5
