@@ -17,8 +17,12 @@ from pyrozoo.contracts.view import View, view_of
 from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Hidden
+from pyrozoo.data.documents import Documents
 from pyrozoo.data.known_rows import fitted_rows
+from pyrozoo.data.readers.layout import Wanted, layout_of
+from pyrozoo.data.readers.source import own_table
 from pyrozoo.data.survey import Survey
+from pyrozoo.data.texts import read_documents
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.run.new_rows import CHANGED, MOST_SAID, Layout, New, read_new
 from pyrozoo.run.reference import load_run
@@ -54,7 +58,10 @@ def answer(fit: Fit, what: str | None, new: Any, layout: Layout, count: int = 10
     view = view_of(fit.model)
     if what == "recommend":
         return _recommended(fit, view, new, layout, count, digits)
+    if isinstance(fit.data, Documents) and (found := _of_texts(fit, view, what, new, layout, digits)) is not None:
+        return found
     asked = read_new(fit, new, layout)
+    what = "assign" if what is None and isinstance(asked.part, Documents) else what
     if what is None and isinstance(asked.part, Triplets) and not (asked.listed and len(asked.lines)):
         return _recommended(fit, view, asked, layout, count, digits)
     if what == "assign":
@@ -108,6 +115,22 @@ def score(
     if output is not None:
         write_answer(output, found)
     return found
+
+
+def _of_texts(fit: Fit, view: View, what: str | None, new: Any, layout: Layout, digits: int | None) -> Any:
+    """Return the topics of new texts beside them; None: the source holds no texts."""
+    stated = layout_of(layout)
+    texts = read_documents(new, stated, fit.data)
+    if texts is None:
+        return None
+    if what not in (None, "assign"):
+        raise NotApplicable(f"texts are not asked for cells: type answer=assign, or leave answer={what} out")
+    known: Any = fit.data.with_test(texts.to("cpu", fit.data.values.dtype)).test
+    said = short(view.rows(fit, known.to(fit.data.values.device, fit.data.values.dtype)), digits)
+    own = pd.DataFrame({"document": list(texts.row_labels)})
+    if stated.text is not None:
+        own = pd.DataFrame(own_table(new, stated, Wanted())).reset_index(drop=True)
+    return _noted(beside(own, said), texts.notes)
 
 
 _answer = answer  # whose name ``score`` gives to its setting

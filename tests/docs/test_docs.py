@@ -248,6 +248,7 @@ def test_commands(there, capsys, request, need, command):
         name, start = {
             "poisson_mf": ("plays.csv", ["model.num_factors=1", "inference.draws=20"]),
             "gaussian_mf": ("ratings.csv", ["model.num_factors=1"]),
+            "topics": ("posts.csv", ["data.text=body", "model.num_topics=2"]),
             "categorical_fa": ("survey.csv", ["model.latent_dimension=1"]),
             "factor_analysis": ("counts.csv", ["model.num_factors=1"]),
         }.get(model, ("counts.csv", []))

@@ -507,3 +507,15 @@ def test_correlations_of_shares_have_ones_on_the_diagonal():
     torch.testing.assert_close(mean.diagonal(), torch.ones(3).double())
     assert (lower <= mean + 1e-12).all()
     assert (mean <= upper + 1e-12).all()
+
+
+def test_new_texts_get_topics_from_a_saved_run(tmp_path):
+    frame = pd.DataFrame({"body": ["ball team goal"] * 8 + ["bank stock market"] * 8, "party": ["x", "y"] * 8})
+    fit = pyrozoo.fit("topics", "cvb0", data=frame, text="body", num_topics=2, most_share=1.0, restarts=1, **QUIET)
+    fit.save(tmp_path / "run")
+    new = pd.DataFrame({"body": ["ball goal unheard", "stock bank"], "party": ["z", "z"]})
+    found = pyrozoo.score(tmp_path / "run", new)
+    assert list(found.columns[:2]) == ["body", "party"]
+    assert found["topic[0]"].round().tolist() in ([0, 1], [1, 0])
+    message = refused(NotApplicable, pyrozoo.score, tmp_path / "run", new, answer="fill")
+    assert "answer=assign" in message
