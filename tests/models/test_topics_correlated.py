@@ -161,17 +161,17 @@ def problem(collapsed: bool):
     return data, weights, logits, torch.linalg.inv(covariance), part
 
 
-@pytest.mark.parametrize("collapsed", [True, False])
-def test_the_kernel_and_pytorch_climb_alike(collapsed):
+@pytest.mark.parametrize(("collapsed", "delta"), [(True, False), (False, False), (False, True)])
+def test_the_kernel_and_pytorch_climb_alike(collapsed, delta):
     data, weights, logits, precision, part = problem(collapsed)
     V = torch.linalg.inv(curvature(shares(logits)[:, :-1], part.lengths, precision))
-    pull, offset = 0.1 * torch.randn_like(logits), 0.2 * torch.rand_like(shares(logits))
+    offset = None if delta else 0.2 * torch.rand_like(shares(logits))
     mean = logits.mean(0)
     found = []
     for on in (True, False):
         with switched(on):
             columns = Columns.empty(weights)
-            out = climb(weights, mean, precision, part, logits, V, columns, steps=4, pull=pull, offset=offset)
+            out = climb(weights, mean, precision, part, logits, V, columns, steps=4, delta=delta, offset=offset)
             found.append((*out, columns.total(25, 4)))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)

@@ -9,13 +9,13 @@ typedef REAL NAME(vector) __attribute__((vector_size(64), aligned(sizeof(REAL)),
 
 typedef struct {
   const REAL *beta, *size, *own;              /* [V, width]; [width] and [V, width], or none */
-  const REAL *offset, *pull;                  /* [B, K], [B, d], or none */
+  const REAL *offset;                         /* [B, K], or none */
   const REAL *counts;                         /* [cell] */
   const long *starts, *words;                 /* [B + 1], [cell] */
   const REAL *mean, *precision, *covariance;  /* [d], [d, d], [B, d, d] */
   REAL *eta, *evidence, *left, *columns;      /* [B, d], [B], [B], [V, width] */
   REAL *scratch;
-  long B, K, width, room, steps;
+  long B, K, width, room, steps, delta;
 } NAME(climb_given);
 
 typedef struct {
@@ -79,7 +79,7 @@ static void NAME(evaluate)(const NAME(climb_given) *g, NAME(place) *at, const RE
   const long d = g->K - 1, width = g->width, from = g->starts[document], to = g->starts[document + 1];
   REAL *away = work, *pulled = away + width, *shares = pulled + width, *expected = shares + width;
   const REAL *offset = g->offset ? g->offset + document * g->K : 0;
-  double value = 0, tokens = 0, pull = 0, square = 0;
+  double value = 0, tokens = 0, spread = 0, square = 0;
   const double whole = NAME(soft)(at->eta, 0, at->theta, d);
   const double moved = offset ? NAME(soft)(at->eta, offset, expected, d) : whole;
   memset(shares, 0, width * sizeof(REAL));
@@ -102,13 +102,17 @@ static void NAME(evaluate)(const NAME(climb_given) *g, NAME(place) *at, const RE
     square += away[k] * pulled[k];
     at->gradient[k] = at->theta[k] * shares[k] - (REAL)tokens * theta[k] - pulled[k];
   }
-  if (g->pull)
-    for (long k = 0; k < d; k++) {
-      pull += g->pull[document * d + k] * at->eta[k];
-      at->gradient[k] += g->pull[document * d + k];
-    }
+  if (g->delta) { /* less N tr((diag theta - theta theta^T) V) / 2 */
+    const REAL *V = g->covariance + document * d * d;
+    double inner = 0, outer = 0;
+    NAME(apply)(V, at->theta, pulled, d);
+    for (long k = 0; k < d; k++) inner += at->theta[k] * V[k * d + k], outer += at->theta[k] * pulled[k];
+    spread = 0.5 * tokens * (inner - outer);
+    for (long k = 0; k < d; k++)
+      at->gradient[k] -= (REAL)(0.5 * tokens * at->theta[k] * (V[k * d + k] - inner - 2 * (pulled[k] - outer)));
+  }
   if (!g->size) at->evidence = value + tokens * (whole - moved);
-  at->value = value + tokens * (whole - moved) - 0.5 * square + pull;
+  at->value = value + tokens * (whole - moved) - 0.5 * square - spread;
 }
 
 static void NAME(climb_document)(const NAME(climb_given) *g, REAL *memory, REAL *near, REAL *theta, REAL *ratio,
@@ -176,11 +180,11 @@ static void NAME(climb_block)(zoo_work *work, long block, long thread) {
 
 /* Scratch: [threads, 11 width + 2 room + DOCUMENTS ((room + 1) width + room)]; room: the most words of a document, and
    width: K, both rounded up to whole vectors. Left: twice what the first step may gain. */
-void NAME(climb)(const REAL *beta, const REAL *size, const REAL *own, const REAL *offset, const REAL *pull,
+void NAME(climb)(const REAL *beta, const REAL *size, const REAL *own, const REAL *offset,
                  const REAL *counts, const long *starts, const long *words, const REAL *mean, const REAL *precision,
                  const REAL *covariance, REAL *eta, REAL *evidence, REAL *left, REAL *columns, REAL *scratch, long B,
-                 long K, long width, long room, long steps, long threads) {
-  NAME(climb_given) given = {beta, size, own, offset, pull, counts, starts, words, mean, precision, covariance, eta,
-                             evidence, left, columns, scratch, B, K, width, room, steps};
+                 long K, long width, long room, long steps, long delta, long threads) {
+  NAME(climb_given) given = {beta, size, own, offset, counts, starts, words, mean, precision, covariance, eta,
+                             evidence, left, columns, scratch, B, K, width, room, steps, delta};
   zoo_run(NAME(climb_block), &given, (B + DOCUMENTS - 1) / DOCUMENTS, threads);
 }

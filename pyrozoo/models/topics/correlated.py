@@ -115,9 +115,8 @@ def fit_documents(
         start = logits[part.rows]
         theta = shares(start)[:, :-1]
         covariance, log_determinant = inverse_and_log_determinant(curvature(theta, part.lengths, precision))
-        pull = drawn(theta, part.lengths, covariance) if delta else None
         found[part.rows], evidence, gain = climb(
-            weights, mean, precision, part, start, covariance, of_words, steps=steps, pull=pull
+            weights, mean, precision, part, start, covariance, of_words, steps=steps, delta=delta
         )
         spread = spread + covariance.sum(0)
         away = start - mean
@@ -216,7 +215,7 @@ class Columns:
 
 def climb(
     weights: Weights, mean: Float[Tensor, d], precision: Float[Tensor, "d d"], part: Part, start: Float[Tensor, "B d"],
-    covariance: Float[Tensor, "B d d"], columns: Columns, *, steps: int, pull: Float[Tensor, "B d"] | None = None,
+    covariance: Float[Tensor, "B d d"], columns: Columns, *, steps: int, delta: bool = False,
     offset: Float[Tensor, "B K"] | None = None,
 ) -> tuple[Float[Tensor, "B d"], Float[Tensor, B], Float[Tensor, B]]:  # fmt: skip
     """Take steps V g that raise f of every document, and add up its expected tokens by word and topic.
@@ -230,7 +229,7 @@ def climb(
         covariance: V.
         columns: What tokens are added to.
         steps: Most of a document.
-        pull: Added to the gradient.
+        delta: f less N tr((diag theta - theta theta^T) V) / 2 is to rise instead.
         offset: Added to the logits in the normaliser, which is then log sum_k exp(eta_k + offset_k).
 
     Returns:
@@ -238,22 +237,22 @@ def climb(
         first gradient in the metric of V, both where they were.
     """
     if not KERNELS.serve(start, columns.sums, part.counts, precision, covariance):
-        return _climb(weights, mean, precision, part, start, covariance, columns, steps, pull, offset)
+        return _climb(weights, mean, precision, part, start, covariance, columns, steps, delta, offset)
     logits, (B, d), width = start.clone(memory_format=torch.contiguous_format), start.shape, columns.sums.shape[1]
     evidence, left = start.new_empty(B), start.new_empty(B)
     room = whole(int(part.starts.diff().max()), start)
     scratch = start.new_empty(threads() * (11 * width + 2 * room + DOCUMENTS * ((room + 1) * width + room)))
     KERNELS(
-        "climb", start.dtype, columns.words, columns.size, columns.own, offset, pull, part.counts, part.starts,
+        "climb", start.dtype, columns.words, columns.size, columns.own, offset, part.counts, part.starts,
         part.words, mean.contiguous(), precision.contiguous(), covariance.contiguous(), logits, evidence, left,
-        columns.sums, scratch, B, d + 1, width, room, steps, threads(),
+        columns.sums, scratch, B, d + 1, width, room, steps, int(delta), threads(),
     )  # fmt: skip
     return logits, evidence, left
 
 
 def _climb(
     weights: Weights, mean: Tensor, precision: Tensor, part: Part, start: Tensor, covariance: Tensor,
-    columns: Columns, steps: int, pull: Tensor | None, offset: Tensor | None,
+    columns: Columns, steps: int, delta: bool, offset: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Do the same in PyTorch, all documents at a time."""
     rows = torch.repeat_interleave(torch.arange(len(start), device=start.device), part.starts.diff())
@@ -281,8 +280,9 @@ def _climb(
         gradient = of_topics - part.lengths[:, None] * moved.softmax(-1)
         gradient = gradient[:, :-1] - away @ precision
         value = of_words - 0.5 * ((away @ precision) * away).sum(-1)
-        if pull is not None:
-            gradient, value = gradient + pull, value + (pull * logits).sum(-1)
+        if delta:
+            value = value - 0.5 * (curvature(theta[:, :-1], part.lengths, 0 * precision) * covariance).sum((-2, -1))
+            gradient = gradient + drawn(theta[:, :-1], part.lengths, covariance)
         return value, gradient, of_words, phi
 
     logits, (value, gradient, of_words, phi) = start, evaluate(start)
