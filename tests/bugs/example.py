@@ -61,6 +61,15 @@ class Example:
         """Run the program with its data."""
         self.program(*self.data.values())
 
+    def row(self, name: str) -> str:
+        """Return what is known of its conditionals as a row of the docs' table."""
+        found = {
+            family: [s for s, f in self.families.items() if f == family] for family in self.families.values() if family
+        }
+        with_family = "; ".join(f"{family}: {', '.join(f'`{s}`' for s in sites)}" for family, sites in found.items())
+        without = ", ".join(f"`{site}` ({why})" for site, why in self.why.items())
+        return f"| {name} | {with_family} | {without} |"
+
     def from_published(self, draws: Mapping[str, np.ndarray]) -> float | None:
         """Return by how many Monte Carlo errors draws of the quantities differ from the publication, at most.
 
@@ -98,10 +107,10 @@ def apart(draws: Mapping[str, np.ndarray], means: Known, spreads: Known) -> floa
 
 
 def examples(room: ModuleType) -> dict[str, Example]:
-    """Return the examples of a folder by name: those of a module are called after it and what they are in it."""
+    """Return the examples of a folder by their names in its modules; ``example`` has the name of its module."""
     found = {}
     for module in pkgutil.iter_modules(room.__path__):
         members = vars(importlib.import_module(f"{room.__name__}.{module.name}"))
         each = {name: value for name, value in members.items() if isinstance(value, Example)}
-        found.update({module.name if name == "example" else f"{module.name}_{name}": e for name, e in each.items()})
+        found.update({module.name if name == "example" else name.removesuffix("_model"): e for name, e in each.items()})
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyro
 import pytest
 import torch
@@ -16,6 +18,7 @@ from tests.bugs.example import examples
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
+DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLES = {**examples(programs), **examples(posteriordb)}
 
 
@@ -44,6 +47,11 @@ def test_the_families_are_those_known_by_hand(name):
     for site, word in example.why.items():
         assert f": {word} is" in found[site].reason or f"has {word}" in found[site].reason, (site, found[site].reason)
     assert {site for site, family in example.families.items() if family is None} == set(example.why)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_page_says_what_is_known(name):
+    assert EXAMPLES[name].row(name) in DOCS.joinpath("derived.md").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.slow

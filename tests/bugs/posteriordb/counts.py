@@ -43,7 +43,7 @@ def of(program, families, whose="y", **why):
     return Example(program, {"x": X, "y": COUNTS}, families, why=refused)
 
 
-poisson = of(glm_poisson, dict.fromkeys(("alpha", "beta1", "beta2", "beta3")), "Interval")
-binomial = of(glm_binomial, dict.fromkeys(("alpha", "beta1", "beta2")))
-wells = of(wells_dist, {"beta": None})
-glmm1 = of(glmm_poisson, {"mu_alpha": "Normal", "sd_alpha": None, "alpha": None}, sd_alpha="Interval")
+GLM_Poisson_model = of(glm_poisson, dict.fromkeys(("alpha", "beta1", "beta2", "beta3")), "Interval")
+GLM_Binomial_model = of(glm_binomial, dict.fromkeys(("alpha", "beta1", "beta2")))
+wells_dist_model = of(wells_dist, {"beta": None})
+GLMM1_model = of(glmm_poisson, {"mu_alpha": "Normal", "sd_alpha": None, "alpha": None}, sd_alpha="Interval")

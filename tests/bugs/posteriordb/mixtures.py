@@ -73,14 +73,16 @@ def topics(w, document):
 
 ENUMERATED = {"z": "enumeration"}
 
-normal = Example(normal_mixture, {"y": Y}, {"theta": "Beta", "mu": "Normal", **ENUMERATED})
-normal_summed = Example(
+normal_mixture_model = Example(normal_mixture, {"y": Y}, {"theta": "Beta", "mu": "Normal", **ENUMERATED})
+normal_mixture_summed_model = Example(
     normal_mixture_summed, {"y": Y}, {"theta": None, "mu": None}, why={"theta": "y", "mu": "y"}
 )  # fmt: skip
-low_dim = Example(
+low_dim_gauss_mix_model = Example(
     low_dim_gauss_mix, {"y": Y}, dict.fromkeys(("mu1", "gap", "sigma", "theta")),
     why={"mu1": "y", "gap": "gap", "sigma": "sigma", "theta": "y"},
 )  # fmt: skip
-m0 = Example(captures, {"s": CAUGHT}, {"omega": "Beta", "p": "Beta", **ENUMERATED})
-hmm = Example(hidden_markov, {"y": 5 + 3 * Y}, {"theta": "Dirichlet", "mu": "Normal", **ENUMERATED})
-lda = Example(topics, {"w": WORDS, "document": DOCUMENTS}, {"theta": "Dirichlet", "phi": "Dirichlet", **ENUMERATED})
+M0_model = Example(captures, {"s": CAUGHT}, {"omega": "Beta", "p": "Beta", **ENUMERATED})
+hmm_example_model = Example(hidden_markov, {"y": 5 + 3 * Y}, {"theta": "Dirichlet", "mu": "Normal", **ENUMERATED})
+ldaK2_model = Example(
+    topics, {"w": WORDS, "document": DOCUMENTS}, {"theta": "Dirichlet", "phi": "Dirichlet", **ENUMERATED}
+)

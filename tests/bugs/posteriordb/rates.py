@@ -32,8 +32,8 @@ def survey(k):
 
 N, K = numbers([10, 10]), numbers([5, 7])
 
-rate_1 = Example(one, {"n": N[:1], "k": K[:1]}, {"theta": "Beta"})
-rate_2 = Example(two, {"n": N, "k": K}, {"theta": "Beta"})
-rate_3 = Example(one, {"n": N, "k": K}, {"theta": "Beta"})
-rate_4 = Example(prior_too, {"n": N[:1], "k": K[:1]}, {"theta_prior": "Beta", "theta": "Beta"})
-surveys = Example(survey, {"k": numbers([16, 18, 22, 25, 27])}, {"theta": "Beta", "n": "enumeration"})
+Rate_1_model = Example(one, {"n": N[:1], "k": K[:1]}, {"theta": "Beta"})
+Rate_2_model = Example(two, {"n": N, "k": K}, {"theta": "Beta"})
+Rate_3_model = Example(one, {"n": N, "k": K}, {"theta": "Beta"})
+Rate_4_model = Example(prior_too, {"n": N[:1], "k": K[:1]}, {"theta_prior": "Beta", "theta": "Beta"})
+Survey_model = Example(survey, {"k": numbers([16, 18, 22, 25, 27])}, {"theta": "Beta", "n": "enumeration"})

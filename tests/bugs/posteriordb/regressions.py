@@ -83,18 +83,20 @@ def of(program, families, why):
 
 SIGMA = {"sigma": None}
 
-kidscore = of(kidscore_momiq, {"beta": "Normal of 2", **SIGMA}, {"sigma": "sigma"})
-earnings = of(earn_height, {"beta": "Normal of 2", **SIGMA}, {"sigma": "y"})
-bayesian = of(blr, {"beta": "Normal of 2", **SIGMA}, {"sigma": "sigma"})
-autoregression = of(ark, {"alpha": "Normal", "beta": "Normal of 3", **SIGMA}, {"sigma": "sigma"})
-radon = of(
+kidscore_momiq_model = of(kidscore_momiq, {"beta": "Normal of 2", **SIGMA}, {"sigma": "sigma"})
+earn_height_model = of(earn_height, {"beta": "Normal of 2", **SIGMA}, {"sigma": "y"})
+blr_model = of(blr, {"beta": "Normal of 2", **SIGMA}, {"sigma": "sigma"})
+arK_model = of(ark, {"alpha": "Normal", "beta": "Normal of 3", **SIGMA}, {"sigma": "sigma"})
+radon_hierarchical_intercept_centered_model = of(
     radon_intercept,
     {"sigma_alpha": None, "sigma_y": None, "mu_alpha": "Normal", "beta": "Normal of 2", "alpha": "Normal"},
     {"sigma_alpha": "sigma_alpha", "sigma_y": "sigma_y"},
 )
-crossed = of(
+pilots_model = of(
     pilots,
     {**dict.fromkeys(("sigma_a", "sigma_b", "sigma_y")), **dict.fromkeys(("mu_a", "mu_b", "a", "b"), "Normal")},
     dict.fromkeys(("sigma_a", "sigma_b", "sigma_y"), "Interval"),
 )
-growth = of(dugongs, {"alpha": "Normal", "beta": "Normal", "lambda": None, "tau": "Gamma"}, {"lambda": "Interval"})
+dugongs_model = of(
+    dugongs, {"alpha": "Normal", "beta": "Normal", "lambda": None, "tau": "Gamma"}, {"lambda": "Interval"}
+)

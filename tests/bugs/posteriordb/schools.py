@@ -27,9 +27,9 @@ def eight_schools_noncentered(y, sigma):
         pyro.sample("y", dist.Normal(mu + tau * trans, sigma), obs=y)
 
 
-centered = Example(
+eight_schools_centered_model = Example(
     eight_schools_centered, DATA, {"mu": "Normal", "tau": None, "theta": "Normal"}, why={"tau": "tau"}
 )  # fmt: skip
-noncentered = Example(
+eight_schools_noncentered_model = Example(
     eight_schools_noncentered, DATA, {"mu": "Normal", "tau": None, "theta_trans": "Normal"}, why={"tau": "tau"}
 )  # fmt: skip

@@ -55,12 +55,12 @@ def of(effect, model, families, why, published):
     )  # fmt: skip
 
 
-student = of(
+blocker_student = of(
     lambda d, tau: dist.StudentT(4.0, d, tau.rsqrt()), "dt(d, tau, 4)", {"d": None, "tau": None, "delta_new": None},
     {**dict.fromkeys(("d", "tau", "delta_new"), "delta_new"), "delta": "delta"},
     {"d": (-0.2502, 0.06137, 0.001762), "delta.new": (-0.2501, 0.1443, 0.002002), "sigma": (0.1134, 0.06737, 0.002498)},
 )  # fmt: skip
-normal = of(
+blocker_normal = of(
     lambda d, tau: dist.Normal(d, tau.rsqrt()), "dnorm(d, tau)",
     {"d": "Normal", "tau": "Gamma", "delta_new": "Normal"}, {}, {},
 )  # fmt: skip

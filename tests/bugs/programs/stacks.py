@@ -66,23 +66,23 @@ def normal_error(mean, tau):
 
 CONJUGATE = {"beta0": "Normal", "beta": "Normal of 3", "tau": "Gamma"}
 
-normal = of(
+stacks_normal = of(
     normal_error, ("dnorm(mu[i], tau)", "1 / sqrt(tau)"), CONJUGATE, lambda tau: tau.rsqrt(),
     scaled((6.522, 1.324, 0.02055), (4.137, 1.25, 0.01914), (-0.8231, 0.8903, 0.008174), (3.385, 0.6299, 0.005702)),
 )  # fmt: skip
-double_exponential = of(
+stacks_double_exponential = of(
     lambda mean, tau: dist.Laplace(mean, 1 / tau), ("ddexp(mu[i], tau)", "sqrt(2) / tau"),
     {"beta0": None, "beta": None, "tau": "Gamma"}, lambda tau: 2**0.5 / tau,
     scaled((7.603, 1.231, 0.0301), (2.408, 1.092, 0.02558), (-0.6172, 0.6491, 0.01069), (3.513, 0.8782, 0.00937)),
     why={"beta0": "loss", "beta": "loss"},
 )  # fmt: skip
-student = of(
+stacks_student = of(
     lambda mean, tau: dist.StudentT(4.0, mean, tau.rsqrt()), ("dt(mu[i], tau, 4)", "sqrt(2 / tau)"),
     {"beta0": None, "beta": None, "tau": None}, lambda tau: (2 / tau).sqrt(),
     scaled((7.651, 1.238, 0.02137), (2.732, 1.118, 0.02009), (-0.676, 0.7123, 0.006413), (3.597, 0.8456, 0.01032)),
     why={"beta0": "loss", "beta": "loss", "tau": "loss"},
 )  # fmt: skip
-ridge = of(
+stacks_ridge = of(
     normal_error, ("dnorm(mu[i], tau)", "1 / sqrt(tau)"), {**CONJUGATE, "phi": "Gamma"}, lambda tau: tau.rsqrt(),
     scaled((6.245, 1.267, 0.01829), (4.161, 1.172, 0.01634), (-0.67, 0.8774, 0.007669), (3.393, 0.6251, 0.00581)),
     shrink=True,

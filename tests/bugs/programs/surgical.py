@@ -32,7 +32,7 @@ def some(p):
     return {f"p[{i}]": p[..., i - 1] for i in (1, 2, 4, 8, 12)}
 
 
-apart = Example(
+surgical_apart = Example(
     rates_apart,
     DATA,
     {"p": "Beta"},
@@ -49,7 +49,7 @@ apart = Example(
         "p[8]": (0.1478, 0.02426, 1.638e-4), "p[12]": (0.06897, 0.01324, 9.687e-5),
     },
 )  # fmt: skip
-alike = Example(
+surgical_alike = Example(
     rates_alike,
     DATA,
     {"mu": "Normal", "tau": "Gamma", "b": None},
