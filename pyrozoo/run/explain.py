@@ -56,7 +56,7 @@ def explain(
         raise NotApplicable(f"{method} cannot be explained: {', '.join(METHODS)} can")
     config = configuration(model, method, data, settings)
     made = model_of(config["model"]) if isinstance(model, str) else model
-    known = model if isinstance(model, str) else known_as(model)
+    known = known_as(made)
     if data is None and config["data"].get("source") == "simulated":
         shape = {"rows": ROWS, "columns": COLUMNS, "holdout": 0}
         config["data"] |= {k: v for k, v in shape.items() if k in config["data"] and k not in settings}

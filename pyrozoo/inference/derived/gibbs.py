@@ -26,7 +26,8 @@ class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", 
     """A sweep draws every latent site given all others, the program's last one first: those beside the data.
 
     So the first values of a hierarchy's effects are near the data, whatever its precisions begin with. From above, a
-    noise would first be fitted to effects that nobody has drawn yet, and chains would need thousands of sweeps to leave.
+    noise would first be fitted to effects that nobody has drawn yet, and chains would take thousands of sweeps to leave
+    that.
 
     The conditionals are found from the log joint once (``program/conditionals``); a sweep evaluates it at a few points
     per site, all chains and all independent elements at once. The objective is log p of the data and of all latent

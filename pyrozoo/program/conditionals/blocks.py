@@ -194,7 +194,9 @@ class Owners:
         return result.index_add(-1, self.owner.flatten(), flat)[..., :-1]
 
 
-def owners(joint: Joint, site: str, values: Values, blocks: Blocks) -> dict[str, Owners] | None:
+def owners(
+    joint: Joint, site: str, values: Values, blocks: Blocks, only: str | None = None
+) -> dict[str, Owners] | None:  # fmt: skip
     """Find which block of a site every cell has to do with, by moving those whose number has a bit set.
 
     Args:
@@ -202,6 +204,7 @@ def owners(joint: Joint, site: str, values: Values, blocks: Blocks) -> dict[str,
         site: The site.
         values: Of all sites.
         blocks: How it is cut.
+        only: The term that is asked for; None: all.
 
     Returns:
         Term -> owners, of terms that have to do with the site; None: some cell has to do with several blocks.
@@ -224,14 +227,18 @@ def owners(joint: Joint, site: str, values: Values, blocks: Blocks) -> dict[str,
         term: Owners(term, torch.where(code > 0, code - 1, count).clamp(max=count), count)
         for term, code in found.items() if bool((code > 0).any())
     }  # fmt: skip
-    return known if _holds(joint, site, values, blocks, known) else None
+    if only is not None:
+        known = {term: each for term, each in known.items() if term == only}
+    return known if _holds(joint, site, values, blocks, known, only) else None
 
 
 def _pairs(joint: Joint, site: str) -> int:
     return min(4, len(joint.candidates[site]) - 1) or 1 if site in joint.candidates else 1
 
 
-def _holds(joint: Joint, site: str, values: Values, blocks: Blocks, known: Mapping[str, Owners]) -> bool:
+def _holds(
+    joint: Joint, site: str, values: Values, blocks: Blocks, known: Mapping[str, Owners], only: str | None
+) -> bool:  # fmt: skip
     """Return whether every cell is what it would be if all blocks had the value that its own has."""
     value, device = values[site], values[site].device
     others = [value, elsewhere(joint, site, value)]
@@ -240,6 +247,8 @@ def _holds(joint: Joint, site: str, values: Values, blocks: Blocks, known: Mappi
     mixes = [torch.stack(others).gather(0, blocks.spread(mix).unsqueeze(0)).squeeze(0) for mix in pick]
     cells = cells_at(joint, site, values, torch.stack([*others, *mixes]))
     for term, each in cells.items():
+        if only not in (None, term):
+            continue
         pure, mixed = each[: len(others)], each[len(others) :]
         for mix, found in zip(pick, mixed, strict=True):
             if term in known:

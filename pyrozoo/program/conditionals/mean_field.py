@@ -96,7 +96,7 @@ class MeanField:
         if structure.owners is not None and name in structure.owners:
             return structure.owners[name]
         with torch.no_grad(), pyro.validation_enabled(False):
-            found = owners(self.joint, site, values, structure.blocks)
+            found = owners(self.joint, site, values, structure.blocks, name)
         if found is None:
             raise NotApplicable(f"cavi: {name} has cells that have to do with several elements of {site} at once")
         count = structure.blocks.count

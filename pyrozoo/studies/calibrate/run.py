@@ -242,11 +242,12 @@ def _prepared(config: Mapping[str, Any], given: Model | None, blank: Any) -> _Pl
     name, method, inference = config["model"]["name"], config["inference"]["name"], config["inference"]
     if given is None:
         check_names(config["model"], method)
-    if problem := no_draws(name, method):
-        able = [each for each in catalog.methods(name) if no_draws(name, each) is None]
+    known = name if config["model"].get("source") is None else catalog.ANY  # a file may be called as a model of the zoo
+    if problem := no_draws(known, method):
+        able = [each for each in catalog.methods(known) if no_draws(known, each) is None]
         raise NotApplicable(f"{problem}; {name} can be calibrated by {', '.join(able)}")
     _Sampled.check(inference)
-    mode = _point(name, method) is not None
+    mode = _point(known, method) is not None
     # One prior simulates and is fitted: nothing is left to each data set.
     model = (model_of(config["model"]) if given is None else given).given(None)
     shape = _shape(config["data"], model) if blank is None else {"blank": blank}
@@ -309,7 +310,7 @@ def _shape(settings: Mapping[str, Any], model: Model) -> dict[str, Any]:
 def _point(model: str, method: str) -> Any:
     """Return the model's own solver for a method if it finds a point, else None."""
     generic = catalog.settings("inference", method)["needs"] != "solver"
-    solver = None if generic else catalog.part(model, method).Solver
+    solver = None if generic else catalog.solver(model, method).Solver
     return solver if getattr(solver, "kind", "") == "point" else None
 
 
