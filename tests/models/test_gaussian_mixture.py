@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import warnings
 from functools import cache, partial
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
-from pyrozoo.models.gaussian_mixture import cavi, em, gibbs
+from pyrozoo.models.gaussian_mixture import cavi, em, gibbs, likelihood
 from pyrozoo.models.gaussian_mixture.likelihood import Sums
 from pyrozoo.models.gaussian_mixture.model import GaussianMixture
 from pyrozoo.program.covariances import InverseWisharts
@@ -121,14 +122,8 @@ class WithoutNoise(gibbs.Solver):
     """Plant: missing cells are filled by their expectation, not drawn."""
 
     def step(self, state):
-        posterior, known = self.posterior, self.posterior.known(vars(state))
-        expected, evidence = posterior.layout.expect(known)
-        drawn, _ = posterior.layout.expect(known, sample=True)
-        second = torch.where(drawn.counts[..., None, None] > 0, expected.second, drawn.second)
-        sums = dataclasses.replace(expected, second=second)
-        return em.State(**self.prior.given(sums).sample()), gibbs.solver.Info(
-            evidence + self.prior.log_prob(vars(state))
-        )
+        with mock.patch.object(likelihood, "standard_normal", torch.zeros_like):
+            return super().step(state)
 
 
 CASE = Case(

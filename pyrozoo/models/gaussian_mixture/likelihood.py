@@ -277,6 +277,9 @@ class Layout:
                         keep.append((self.order[block], z, x))
             done = sample or given is None or bool(given.seen.all())
             sums.append(self.sums(found.sum(0)) if done else given.complete(self.sums(found), known.mean))
+        if not sums:  # no row has a value
+            D = len(self.values)
+            sums.append(self.sums(known.mean.new_zeros(*known.mean.shape[:2], 1 + D + D * (D + 1) // 2)))
         return Sums.over(sums), evidence
 
     def sums(self, found: Float[Tensor, "*P C K F"]) -> Sums:
