@@ -180,11 +180,9 @@ def _sequence_picture(fit: Fit) -> Picture:
         at = np.flatnonzero(sequence == s)
         at = at[time[at].argsort()][:MOST_STEPS]
         for k in range(K):
-            low, high = 0.0, 1.0
-            axis.fill_between(
-                time[at], low, high, where=sure[at].argmax(1) == k, step="mid", color=colours(k), alpha=0.3, lw=0,
-                transform=axis.get_xaxis_transform(), label=f"state {k}",
-            )  # fmt: skip
+            bars = [(t - 0.5, 1.0) for t in time[at][sure[at].argmax(1) == k]]
+            across = {"transform": axis.get_xaxis_transform(), "color": colours(k), "alpha": 0.3, "lw": 0}
+            axis.broken_barh(bars, (0, 1), **across, label=f"state {k}")
         for d in range(columns):
             axis.plot(time[at], values[at, d], ".-", color="black", lw=0.6, ms=3, alpha=1 - 0.3 * d)
         axis.set(xlim=(time[at].min() - 0.5, time[at].max() + 0.5), ylabel=short(data.sequence_labels[s], 14))
