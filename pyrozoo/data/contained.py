@@ -59,6 +59,13 @@ def contained(reading: Reading, container: Any) -> Any:
         assert reading.values is not None
         values = torch.as_tensor(reading.values)
         made = Table(values, reading.rows, list(reading.columns), name).checked()
+        if container.keys and reading.own is not None:
+            own = reading.own()
+            own = own if reading.lines is None else own.iloc[reading.lines]
+            called = container.placed(own, name)
+            made = made if called is None else replace(made, row_labels=called)
+            if {*reading.left_out} <= {*container.keys}:  # they are not left out
+                notes = tuple(each for each in notes if not each.startswith("columns left out"))
     made = made if type(made) is container else container.of(made)
     if reading.exposure is not None:
         made = made.with_exposure(reading.exposure)

@@ -140,6 +140,14 @@ class Data(abc.ABC):
     replaced: Mapping[str, Tensor] = field(default_factory=dict)
     exposure: Tensor | None = None
 
+    keys: ClassVar[tuple[str, ...]] = ()
+    """Columns of a reader's own table that say where its rows belong (``placed``), whatever they hold."""
+
+    @classmethod
+    def placed(cls, frame: pd.DataFrame, name: str) -> Sequence[str] | None:
+        """Return labels for the rows of a reader's own table by its columns ``keys``; None: it has none of them."""
+        return None
+
     @property
     def numbers(self) -> int:
         """Return how many numbers the values are."""

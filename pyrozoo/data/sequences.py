@@ -39,7 +39,7 @@ class Sequences(Table):
     """
 
     name: str = "sequences"
-    columns_stand_alone: ClassVar[bool] = True
+    keys: ClassVar[tuple[str, ...]] = KEYS
 
     @cached_property
     def _places(self) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -191,38 +191,49 @@ class Sequences(Table):
             return cls._joined(source, name)
         if not isinstance(source, Table) and not hasattr(source, "columns") and np.ndim(source) == 3:
             return cls._joined(list(np.asarray(source)), name)
-        keys: dict[str, np.ndarray] = {}
         if hasattr(source, "columns") and hasattr(source, "index"):
             refuse_twice(source.columns, name)
-            keys = {k: source[c].to_numpy() for k, c in zip(KEYS, (sequence, time), strict=True) if c in source.columns}
-            source = source.drop(columns=[c for c in (sequence, time) if c in source.columns])
-        table = Table.of(source, name)
-        for key, column in zip(KEYS, (sequence, time), strict=True):
-            if column in (names := [str(each) for each in table.column_labels]):
-                keys[key] = table.values[:, names.index(column)].cpu().numpy()
-        keep = [j for j, each in enumerate(table.column_labels) if str(each) not in (sequence, time)]
-        return cls._placed(table, keys, keep).checked()
+            frame = source.rename(columns={sequence: KEYS[0], time: KEYS[1]})
+            labels = cls.placed(frame, name)
+            source = Table.of(frame.drop(columns=[key for key in KEYS if key in frame.columns]), name)
+            source = source if labels is None else replace(source, row_labels=labels)
+        return cls._of_table(Table.of(source, name)).checked()
 
     @classmethod
-    def _placed(cls, table: Table, keys: Mapping[str, np.ndarray], keep: Sequence[int]) -> Self:
-        """Return a table's columns as sequences, their places in the labels of the rows."""
-        labels: Sequence[str] = table.row_labels
-        if keys:
-            owner = keys.get(KEYS[0], np.full(len(labels), table.name, dtype=object))
-            if (lost := pd.isna(owner)).any():
-                raise DataError(f"{table.name}: row {labels[int(lost.argmax())]!r} has no {KEYS[0]}")
-            names = [f"{each:g}" if isinstance(each, float | np.floating) else str(each) for each in owner.tolist()]
-            if KEYS[1] in keys:
-                when = numeric(np.asarray(keys[KEYS[1]]), f"{table.name}: column {KEYS[1]!r}")
-                if (bad := ~(when == np.round(when))).any():
-                    said = f"{when[int(bad.argmax())]:g} is not a whole number; time counts steps"
-                    raise DataError(f"{table.name}: row {labels[int(bad.argmax())]!r}, column {KEYS[1]!r}: {said}")
-            else:
-                when = pd.Series(names).groupby(names).cumcount().to_numpy()
-            labels = [f"{owned}{MARK}{int(t)}" for owned, t in zip(names, when, strict=True)]
+    def placed(cls, frame: pd.DataFrame, name: str) -> Sequence[str] | None:
+        """Return labels that say where rows of a long table stand, by its columns ``sequence`` and ``time``.
+
+        Raises:
+            DataError: A row has no sequence, or a time that is not whole.
+        """
+        own = {str(each).strip(): each for each in frame.columns}
+        if not own.keys() & set(KEYS):
+            return None
+        owner = frame[own[KEYS[0]]] if KEYS[0] in own else pd.Series(name, index=frame.index)
+        if (lost := owner.isna().to_numpy()).any():
+            raise DataError(f"{name}: row {int(lost.argmax()) + 1} has no {KEYS[0]}")
+        names = [f"{each:g}" if isinstance(each, float) else str(each) for each in owner.tolist()]
+        if KEYS[1] not in own:
+            when = pd.Series(names).groupby(names).cumcount().to_numpy()
+        else:
+            when = numeric(frame[own[KEYS[1]]].to_numpy(), f"{name}: column {KEYS[1]!r}")
+            if (bad := ~(when == np.round(when))).any():
+                said = f"{when[int(bad.argmax())]:g} is not a whole number; time counts steps"
+                raise DataError(f"{name}: row {int(bad.argmax()) + 1}, column {KEYS[1]!r}: {said}")
+        return [f"{owned}{MARK}{int(t)}" for owned, t in zip(names, when, strict=True)]
+
+    @classmethod
+    def _of_table(cls, table: Table) -> Self:
+        """Return a table as sequences: columns ``sequence`` and ``time`` place its rows, unless their labels do."""
+        found = [str(each) for each in table.column_labels]
+        keep = [j for j, each in enumerate(found) if each not in KEYS]
+        labels: Sequence[str] | None = table.row_labels
+        if len(keep) < len(found) and not all(MARK in str(each) for each in table.row_labels):
+            keys = {each: table.values[:, j].cpu().numpy() for j, each in enumerate(found) if each in KEYS}
+            labels = cls.placed(pd.DataFrame(keys), table.name)
         index, called = torch.as_tensor(keep, device=table.values.device), [table.column_labels[j] for j in keep]
         beside: dict[str, Any] = {"truth": table.truth, "notes": table.notes, "exposure": table.exposure}
-        made = cls(table.values[:, index], labels, called, table.name, **beside)
+        made = cls(table.values[:, index], labels or [], called, table.name, **beside)
         if table.hidden is not None:
             place = torch.full((table.shape[1],), -1).index_put((index.cpu(),), torch.arange(len(keep)))
             column = place[table.hidden.columns.cpu()].to(index.device)

@@ -308,7 +308,8 @@ def _codes(
 
 def _table(own: Own, data: Any, layout: Layout) -> New:
     frame, names, absent, array, notes = _columns(own, data, layout)
-    index, values, where = [str(each) for each in _index(frame, data)], torch.as_tensor(array), own.where
+    placed, values, where = data.placed(frame, own.where), torch.as_tensor(array), own.where
+    index = [str(each) for each in (_index(frame, data) if placed is None else placed)]
     part = replace(
         data, values=values, row_labels=index, name=where, hidden=None, test=None, truth={}, total_rows=None,
         row_index=None, notes=(), replaced={}, exposure=None,
