@@ -466,3 +466,26 @@ def test_posteriordb(program, names):
         error = np.hypot(float(ours.std()) / float(ess(ours, "mean")) ** 0.5, sd / np.sqrt(known["draws"]))
         assert abs(float(ours.mean()) - mean) < 5 * error, name
         assert float(ours.std()) == pytest.approx(sd, rel=0.1), name
+
+
+def test_a_readers_table_says_where_its_rows_stand(tmp_path):
+    """In files, in frames, and of new rows: whose they are may be text, and they may come in any order."""
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"sequence": ["ann"] * 12 + ["ben"] * 9, "time": [*range(12), *range(0, 18, 2)]})
+    frame["pain"] = rng.normal(np.where(frame["time"] % 8 < 4, 0.0, 5.0), 1.0)
+    frame = frame.sample(frac=1, random_state=1)
+    frame.to_csv(tmp_path / "visits.csv", index=False)
+    settings: dict[str, Any] = {"num_components": 2, "restarts": 2, "progress": False}
+    one, other = (
+        pyrozoo.fit("hidden_markov", "em", data=source, **settings) for source in (frame, tmp_path / "visits.csv")
+    )
+    assert one.objective == pytest.approx(other.objective, rel=1e-12)
+    assert one.data.units == 2
+    assert not any("left out" in note for note in one.notes)
+    new = pd.DataFrame({"sequence": ["cleo"] * 3 + ["dan"], "time": [2, 1, 0, 7], "pain": [5.1, NAN, 0.1, 0.0]})
+    known, whole = one.assign(new), one.posterior.on(Sequences.of(new))
+    assert list(known["sequence"]) == list(new["sequence"])
+    share = whole.smoothed(one.aligned)
+    np.testing.assert_allclose(known[["probability[0]", "probability[1]"]], share, atol=1e-9)
+    assert np.isfinite(one.fill(new)["pain"]).all()
+    assert list(other.results["sequence"]) == list(frame["sequence"])
