@@ -67,8 +67,8 @@ class Augmented(Posterior):
         return self.of_own.initial(chains)
 
 
-def updates_of(model: Model, method: str) -> tuple[Update, ...]:
-    """Return what the model's folder says of the updates of a method."""
+def updates_of(model: Model, method: str | None = None) -> tuple[Update, ...]:
+    """Return what the model's folder says of the updates of a method; None: of all methods."""
     module = beside(type(model), "updates")
     every: tuple[Update, ...] = () if module is None else module.UPDATES
-    return tuple(update for update in every if method in update.methods)
+    return tuple(update for update in every if method in (None, *update.methods))

@@ -51,6 +51,10 @@ CALLED = {"weighted": r"(\mathrm{precision} \times \mathrm{mean})"}
 """Parameter -> its name in mathematics, where that is another."""
 
 
+ROUNDING = 1e-12
+"""What is smaller, against the parameter, is rounding."""
+
+
 @dataclass(frozen=True)
 class Does:
     """What a method does with a site.
@@ -171,15 +175,19 @@ def explain_posterior(posterior: Posterior, method: str, solver: Any = None, see
     """
     updates = {} if solver is None else {update.site: update for update in updates_of(posterior.model, method)}
     programs = {None: posterior.program} | {u.program: u.program_of(posterior) for u in updates.values()}
+    base = None if solver is None else _base(posterior, method)
+    if base is not None:
+        programs[base.program] = base.program_of(posterior)
+    first = base.program if base is not None else None
     found = {key: Conditionals(program, posterior.data) for key, program in programs.items()}
     values = _state(found, seed)
-    q = _Q.of(posterior, seed) if method == "cavi" else None
+    q = _Q.of(Augmented(posterior, programs[first]), seed) if method == "cavi" and not updates else None
     every = dict.fromkeys(site for conditionals in found.values() for site in conditionals.joint.sites)
-    names = [site for site in every if site in updates or site in found[None].joint.sites]
+    names = [site for site in every if site in updates or site in found[first].joint.sites]
     sections = []
     for site in names:
         update = updates.get(site)
-        conditionals = found[update.program if update else None]
+        conditionals = found[update.program if update else first]
         given = {each: values[each] for each in conditionals.joint.sites}
         kind = _Expected if method == "em" and not conditionals.joint.discrete(site) else _Told
         kind = _Averaged if q is not None and update is None else kind
@@ -198,10 +206,19 @@ def explain_posterior(posterior: Posterior, method: str, solver: Any = None, see
         {
             "title": title, "answer": answer, "failed": bool(wrong), "sections": sections, "drawn": drawn,
             "pictures": figures([(picture, png(picture)) for picture in pictures]), "built": solver is not None,
-            "table": _table(posterior), "derived": len(found) > 1,
+            "table": _table(posterior), "derived": first is not None,
         },
     )  # fmt: skip
     return Explanation(title, answer, sections, html)
+
+
+def _base(posterior: Posterior, method: str) -> Update | None:
+    """Return an update whose program has in it what solvers of the method draw beside the model's own sites, or None.
+
+    EM sums that out: a program of which no update of EM is stated is of no use to it.
+    """
+    every = updates_of(posterior.model, "em" if method == "em" else None)
+    return next((update for update in every if update.program is not None), None)
 
 
 def _state(found: Mapping[Any, Conditionals], seed: int) -> dict[str, Tensor]:
@@ -350,7 +367,8 @@ class _Told:
         for term, each in conditional.contributions.items():
             value = _flat(each[i], structure.blocks.batch, place)
             value = value + offset if term == self.site else value
-            if term == self.site or bool((value.abs() > 1e-12 * size).any()):
+            value = torch.where(value.abs() > ROUNDING * size, value, 0.0)
+            if term == self.site or bool((value != 0).any()):
                 said.append(f"{_number(value)} {self._from(term, cells, place)}")
         return " + ".join(said)
 

@@ -129,6 +129,9 @@ def elsewhere(joint: Joint, site: str, value: Tensor, scale: float = 1.0) -> Ten
         place = (value.unsqueeze(-1) == known).long().argmax(-1)
         step = torch.randint(1, max(2, len(known)), value.shape, device=value.device)
         return known[(place + step) % len(known)]
+    if joint.discrete(site):  # without an end of values, or drawn as one event
+        drawn: Tensor = joint.nodes[site]["fn"].sample()
+        return drawn
     if WishartFamily.fits(joint.support(site)):
         size = value.shape[-1]
         eye = torch.eye(size, dtype=value.dtype, device=value.device)
