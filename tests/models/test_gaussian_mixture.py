@@ -409,7 +409,7 @@ def test_geweke_of_every_kind(form, weights, collapsed):
     if collapsed and form == "spherical":
         pytest.skip("it has no collapsed sweep")
     make = partial(gibbs.Solver, collapsed=collapsed)
-    z = geweke(model_of(form, weights), Table.blank(rows=6, columns=2), make, sweeps=3000, seed=12, lose=lose)
+    z = geweke(model_of(form, weights), Table.blank(rows=6, columns=2), make, sweeps=800, seed=12, lose=lose)
     assert z.abs().max() < 4.5, z[z.abs() > 3]
 
 
