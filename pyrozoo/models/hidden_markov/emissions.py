@@ -21,6 +21,7 @@ from pyrozoo.contracts.solver import Independent
 from pyrozoo.core.draws import Values
 from pyrozoo.data.sequences import Sequences
 from pyrozoo.math.exponential_family import expected_log_dirichlet, expected_log_gamma
+from pyrozoo.math.linear_algebra import pack, packed_outer, unpack
 from pyrozoo.math.moments import column_moments
 from pyrozoo.math.multinomial import choose
 from pyrozoo.math.normal_inverse_gamma import NormalInverseGamma
@@ -311,7 +312,7 @@ class GaussianEmission(Emission):
         """Per column x^2, x u and the lower triangle of u u^T, of cells x and their covariates u."""
         x = ((self.data.filled - self.unit[0]) / self.unit[1] * self.seen).unsqueeze(-1)
         u = self.covariates
-        return torch.cat([x * x, x * u, u.unsqueeze(-1).mul(u.unsqueeze(-2))[..., *_lower(u.shape[-1])]], -1).flatten(1)
+        return torch.cat([x * x, x * u, packed_outer(u, u)], -1).flatten(1)
 
     @cached_property
     def base(self) -> Float[Tensor, N]:
@@ -369,7 +370,7 @@ class GaussianEmission(Emission):
         """Return normal inverse Gamma factors."""
         P = self.covariates.shape[-1]
         xx, xu, lower = sums.unflatten(-1, (self.data.shape[1], -1)).split([1, P, P * (P + 1) // 2], -1)
-        uu = lower[..., _symmetric(P)]
+        uu = unpack(lower, P)
         return NormalFactor(self, self.prior.given(uu[..., 0, 0], xx.squeeze(-1), xu, uu))
 
     def mode(self, factor: Any) -> Values:
@@ -474,22 +475,9 @@ class NormalFactor:
 def _natural(log_v: Tensor, precision: Tensor, pull: Tensor, outer: Tensor) -> Float[Tensor, "C K F"]:
     """Return -(log v + x^2 / v - 2 x u . b / v + u^T (b b^T / v) u) / 2 as coefficients of features."""
     twice = outer + outer.tril(-1)  # of the lower triangle what is off the diagonal counts twice
-    lower = twice[..., *_lower(pull.shape[-1])]
+    lower = pack(twice)
     constant = torch.nn.functional.pad(log_v.unsqueeze(-1), (0, lower.shape[-1] - 1))  # u_0 u_0 is 1 where observed
     return torch.cat([-0.5 * precision.unsqueeze(-1), pull, -0.5 * (lower + constant)], -1).flatten(2)
-
-
-def _lower(size: int) -> tuple[Tensor, Tensor]:
-    row, column = torch.tril_indices(size, size)
-    return row, column
-
-
-def _symmetric(size: int) -> Int[Tensor, "P P"]:
-    """Return where each entry of a symmetric matrix stands among those of its lower triangle."""
-    row, column = _lower(size)
-    found = torch.zeros(size, size, dtype=torch.long)
-    found[row, column] = found[column, row] = torch.arange(len(row))
-    return found
 
 
 def dirichlet_mode(concentration: Float[Tensor, "*b K"]) -> Float[Tensor, "*b K"]:
