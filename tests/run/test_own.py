@@ -358,7 +358,7 @@ def test_what_cannot_be_done_is_one_line():
     y = torch.zeros(3)
     assert "args=(...)" in refused(SettingError, pyrozoo.fit, terrain, "nuts", data=y)
     assert "a model takes data" in refused(SettingError, pyrozoo.fit, "zip_mixture", "em", args=(y,))
-    assert "has no method em" in refused(NotApplicable, pyrozoo.fit, terrain, "em", args=nations())
+    assert "has no method vem" in refused(NotApplicable, pyrozoo.fit, terrain, "vem", args=nations())
     assert "is the class" in refused(SettingError, pyrozoo.fit, Overconfident, "nuts")
     assert "batch_size" in refused(SettingError, pyrozoo.fit, terrain, "svi", args=nations(), batch_size=5, **QUIET)
     with seeded(1):
@@ -498,7 +498,7 @@ def test_mistakes_with_files_are_one_line(here, capsys, typed, said):
 
 def test_models_of_installed_packages(monkeypatch):
     monkeypatch.setattr(own, "installed", lambda: {"mixture": str(EXAMPLES / "gaussian_mixture.py")})
-    assert pyrozoo.list_models()["mixture"] == ("laplace", "nuts", "svi")
+    assert pyrozoo.list_models()["mixture"] == ("cavi", "em", "gibbs", "laplace", "nuts", "svi")
     fit = pyrozoo.fit("mixture", "laplace", rows=20, columns=2, num_components=2, draws=20, **QUIET)
     assert fit.model_name == "gaussian_mixture"
 
