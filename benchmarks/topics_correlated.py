@@ -31,12 +31,12 @@ QUIET = {"progress": False}
 
 PEERS = {"tomotopy_lda": 300, "tomotopy_ct": 50}
 
-SIMULATED = {"documents": 500, "words": 200, "tokens": 50, "topics": 6, "replicates": 20}
+SIMULATED = {"documents": 500, "words": 200, "tokens": 150, "topics": 6, "replicates": 10}
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "laplace_em": ("laplace_em", {"restarts": 1, "max_iterations": 100, "draws": 400}),
-    "delta": ("laplace_em", {"restarts": 1, "max_iterations": 100, "draws": 400, "solver": {"variant": "delta"}}),
-    "vem": ("vem", {"restarts": 1, "max_iterations": 200, "draws": 400}),
-    "gibbs": ("gibbs", {"chains": 1, "warmup": 300, "draws": 300, "thin": 3, "solver": {"sweeps": 1}}),
+    "laplace_em": ("laplace_em", {"restarts": 3, "max_iterations": 60, "draws": 400}),
+    "delta": ("laplace_em", {"restarts": 3, "max_iterations": 60, "draws": 400, "solver": {"variant": "delta"}}),
+    "vem": ("vem", {"restarts": 3, "max_iterations": 100, "draws": 400}),
+    "gibbs": ("gibbs", {"chains": 1, "warmup": 200, "draws": 200, "thin": 3, "solver": {"sweeps": 1}}),
 }
 
 

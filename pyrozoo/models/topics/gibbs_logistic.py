@@ -11,12 +11,16 @@ from torch.distributions import Dirichlet, MultivariateNormal
 
 from pyrozoo.contracts.solver import Info, PointSolver
 from pyrozoo.math.linear_algebra import safe_cholesky
+from pyrozoo.models.topics import laplace_em
 from pyrozoo.models.topics.covariance import NormalInverseWishart
 from pyrozoo.models.topics.dirichlet import above_zero
 from pyrozoo.models.topics.likelihood import pointwise, shares
 from pyrozoo.models.topics.polya_gamma import draw_logits
 from pyrozoo.models.topics.posterior import Posterior
 from pyrozoo.models.topics.sweeps import draw
+
+STEPS = 10
+"""Steps of ``laplace_em`` that a chain starts from."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,21 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
         posterior.needs("logistic_normal", "gibbs")
         self.sweeps = max(1, sweeps)
         self.prior = NormalInverseWishart.prior(self.model, self.data.values)
+
+    def init(self, chains: int) -> State:
+        """Return logits after a few steps of ``laplace_em``, and all else drawn given these."""
+        found = self.near(chains)
+        given = self.prior.given(found.logits.shape[1], found.logits.sum(1), found.logits.mT @ found.logits)
+        mean, covariance = given.sample()
+        return State(above_zero(found.words.mT), covariance, mean, found.logits)
+
+    def near(self, chains: int) -> laplace_em.State:
+        """Return the state of ``laplace_em``."""
+        solver = laplace_em.Solver(self.posterior)
+        state = solver.init(chains)
+        for _ in range(STEPS):
+            state, _ = solver.step(state)
+        return state
 
     def step(self, state: State) -> tuple[State, Info]:
         """Draw z, eta, mu and Sigma, beta in turn; return the log joint of the argument."""
