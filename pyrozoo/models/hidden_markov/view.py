@@ -28,7 +28,7 @@ MOST_SEQUENCES, MOST_STEPS, MOST_COLUMNS = 6, 300, 3
 MOST_FORECAST = 200
 """Sequences whose next steps are forecast; of more an even choice."""
 
-COLOURS = "tab10"
+COLOURS, LINES = "tab10", ("black", "tab:red", "tab:purple")
 
 
 class View(view.View):
@@ -184,9 +184,10 @@ def _sequence_picture(fit: Fit) -> Picture:
             across = {"transform": axis.get_xaxis_transform(), "color": colours(k), "alpha": 0.3, "lw": 0}
             axis.broken_barh(bars, (0, 1), **across, label=f"state {k}")
         for d in range(columns):
-            axis.plot(time[at], values[at, d], ".-", color="black", lw=0.6, ms=3, alpha=1 - 0.3 * d)
+            called = short(data.column_labels[d], 14) if columns > 1 else None
+            axis.plot(time[at], values[at, d], ".-", color=LINES[d], lw=0.7, ms=3, label=called)
         axis.set(xlim=(time[at].min() - 0.5, time[at].max() + 0.5), ylabel=short(data.sequence_labels[s], 14))
-    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=min(K, 8), fontsize=7, frameon=False)
+    axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=min(K + columns, 8), fontsize=7, frameon=False)
     axes[-1, 0].set(xlabel="time")
     some = f" {len(shown)} of {data.units} sequences, evenly chosen." if len(shown) < data.units else ""
     unit = " Values are in units of their column's sd, the first columns only." if columns > 1 else ""
