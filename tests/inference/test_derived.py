@@ -252,7 +252,6 @@ def test_a_file_that_is_called_as_a_model_of_the_zoo_gets_what_is_derived(method
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian_mixture", "bayesian_regression"])
 def test_gibbs_is_calibrated(name):
-    quick = {**QUICK, "warmup": 100, "draws": 100, "thin": 3, "rows": 12}
+    quick = {**QUICK, "warmup": 100, "draws": 60, "thin": 8, "rows": 12}
     ranks = pyrozoo.calibrate(str(EXAMPLES / f"{name}.py"), "gibbs", simulations=60, **quick)
-    words = ranks.summary[ranks.summary["group"] == "invariant"]  # labels change places seldom
-    assert set(words["verdict"]) == {"calibrated"}, str(ranks)
+    assert "fail" not in {line.level for line in ranks.sentences}, str(ranks)
