@@ -401,9 +401,8 @@ def test_pictures_and_tables_of_every_emission(emission):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("emission", OTHERS)
-def test_svi_and_nuts_of_every_emission_agree_with_gibbs(emission):
-    data = simulate_data(model(emission), seed=4, missing=0.1, sequences=10, steps=30, columns=2)
+def test_svi_and_nuts_of_counts_agree_with_gibbs(emission="poisson"):
+    data = simulate_data(model(emission), seed=4, missing=0.1, sequences=6, steps=20, columns=2)
     settings: dict[str, Any] = {
         "gibbs": {"warmup": 200, "draws": 500},
         "nuts": {"warmup": 300, "draws": 300},
