@@ -35,7 +35,7 @@ about = {
     "schools": "school teacher class pupil lesson parents building roof exam holiday",
     "parks": "park tree bench path dog grass flowers playground pond bins",
 }
-common = "town council please street years since think would good people".split()
+common = ["town", "council", "please", "street", "years", "since", "think", "would", "good", "people"]
 words = {topic: text.split() for topic, text in about.items()}
 rng = np.random.default_rng(0)
 rows, truth = [], []
@@ -75,7 +75,7 @@ for axis, topic, k, column in zip(axes, words, order, truth.T, strict=True):
     axis.plot(column, found[:, k], ".", ms=3, alpha=0.5)
     axis.plot([0, 1], [0, 1], color="C3", lw=0.8)
     axis.set(title=topic, xlabel="true share")
-axes[0].set_ylabel("inferred share");
+axes[0].set_ylabel("inferred share")
 
 # %% [markdown]
 # ## Who writes about what
@@ -119,7 +119,7 @@ for K in sizes:
     curve[K] = each.metrics["holdout_elpd"]
 fig, axis = plt.subplots(figsize=(5, 3))
 axis.plot(list(curve), list(curve.values()), "o-")
-axis.set(xlabel="topics", ylabel="log probability of a hidden word");
+axis.set(xlabel="topics", ylabel="log probability of a hidden word")
 
 # %% [markdown]
 # ## A new letter
@@ -128,7 +128,9 @@ axis.set(xlabel="topics", ylabel="log probability of a hidden word");
 # says how many.
 
 # %%
-new = pd.DataFrame({"letter": ["The driver did not stop, and the next tram was late", "Loud music all night, and a bill for it"]})
+new = pd.DataFrame(
+    {"letter": ["The driver did not stop, and the next tram was late", "Loud music all night, and a bill for it"]}
+)
 again = pyrozoo.fit("topics", "gibbs", num_topics=5, chains=1, warmup=warmup, draws=draws, thin=1, test=new, **said)
 names = again.tables["topics"]["top_frex"].str.split().str[:3].str.join(" ")
 shares = again.tables["test_document_topics"]
