@@ -249,7 +249,7 @@ def sweep(differences: dict[int, tuple[float, float]], **figures: dict[int, floa
         metrics = {**known, **own} | ({"holdout_elpd": float(density.mean())} if not own else {})
         fits.append(SimpleNamespace(
             model=Mixture(K), method="gibbs", metrics=metrics, data=None,
-            held_out=(SimpleNamespace(log_density=density), None),
+            held_out=(SimpleNamespace(scores=density), None),
         ))  # fmt: skip
         told.append(Told(f"gibbs num_components={K}", metrics, verdict(metrics)))
     return fits, told

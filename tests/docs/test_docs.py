@@ -143,6 +143,10 @@ def test_commands(there, capsys, request, need, command):
         assert (code, err) == (0, "")
         assert "zip_mixture" in out
         return
+    if arguments[0] == "explain":
+        code, _, err = run(capsys, *arguments)
+        assert (code, err) == (0, "")
+        return
     if arguments != ["model=zip_mixture", "inference=em"]:
         request.getfixturevalue("undrawn")
     if any("zip_course" in a for a in arguments):

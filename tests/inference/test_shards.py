@@ -72,10 +72,11 @@ CASES = [
 REPLICAS, MOST_SIGMAS = 300, 5.5
 
 
-def posteriors(model: str, variant: dict[str, object]) -> tuple[Posterior, Posterior]:
+def posteriors(model: str, method: str, variant: dict[str, object]) -> tuple[Posterior, Posterior]:
     """Return the posterior of small data with holes, and the same in three shards, where few rows stand for all."""
-    of = replace(case(model).model, **variant)
-    data = simulate_data(of, seed=1, missing=0.1, **case(model).larger)
+    its = case(model, method)
+    of = replace(its.model, **variant)
+    data = simulate_data(of, seed=1, missing=0.1, **its.larger)
     data = some_rows(data, torch.arange(50))
     whole = Posterior.of(of, data)
     with mock.patch.object(module, "MOST_SAMPLED", data.values.numel() // 3):
@@ -97,7 +98,7 @@ def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
     own = {name.removeprefix("solver."): value for name, value in variant.items() if name.startswith("solver.")}
     make, options = solver_class(model, method), {**OPTIONS.get(method, {}), **own}
     of = {name: value for name, value in variant.items() if not name.startswith("solver.")}
-    whole, shards = (make(each, **options) for each in posteriors(model, of))
+    whole, shards = (make(each, **options) for each in posteriors(model, method, of))
     with seeded(0):
         state = whole.init(2)
         for _ in range(3):
@@ -127,7 +128,9 @@ def test_a_step_on_shards_is_the_step_on_all_rows(model, method, variant):
 
 @pytest.mark.parametrize(("model", "method"), SHARDED)
 def test_a_start_on_shards_has_the_shape_of_one_on_all_rows(model, method):
-    whole, shards = (solver_class(model, method)(each, **OPTIONS.get(method, {})) for each in posteriors(model, {}))
+    whole, shards = (
+        solver_class(model, method)(each, **OPTIONS.get(method, {})) for each in posteriors(model, method, {})
+    )
     with seeded(0):
         one, other = whole.init(2), shards.init(2)
     assert {name: value.shape for name, value in vars(one).items()} == {
@@ -141,7 +144,7 @@ def test_a_start_on_shards_has_the_shape_of_one_on_all_rows(model, method):
 @pytest.mark.parametrize("model", ["factor_analysis", "zip_mixture", "gaussian_mf"])
 def test_what_is_reported_is_the_q_of_all_rows(model):
     variant = {"hierarchical": True} if model == "gaussian_mf" else {}  # what stands above rows has seen all of them
-    _, posterior = posteriors(model, variant)
+    _, posterior = posteriors(model, "cavi", variant)
     solver = solver_class(model, "cavi")(posterior)
     with seeded(0):
         state, _ = solver.step(solver.init(2))
@@ -156,7 +159,7 @@ def test_what_is_reported_is_the_q_of_all_rows(model):
 
 def test_what_stands_above_rows_has_seen_all_of_them():
     with mock.patch.object(module, "MOST_REPORTED", 90):
-        _, posterior = posteriors("gaussian_mf", {"hierarchical": True})
+        _, posterior = posteriors("gaussian_mf", "cavi", {"hierarchical": True})
     assert posterior.reported.rows < 50
     solver = solver_class("gaussian_mf", "cavi")(posterior)
     with seeded(0):
@@ -239,6 +242,12 @@ ENGINES = {
 """Engine -> settings of short fits."""
 
 
+def own_settings(model: str, method: str) -> dict[str, object]:
+    """Return the settings with which a model is one that a method is for."""
+    usual, its = (vars(each.model) for each in (case(model), case(model, method)))
+    return {name: value for name, value in its.items() if value != usual[name]}
+
+
 def fingerprints(directory, methods=SHARDED, runs=(False, True)) -> str:
     """Return a line for every method: a hash of the draws of a short fit, of some also resumed from a checkpoint."""
     lines = []
@@ -248,7 +257,7 @@ def fingerprints(directory, methods=SHARDED, runs=(False, True)) -> str:
         engine = ENGINES[catalog.settings("inference", method)["engine"]]
         sizes = {name: value for name, value in case(model).larger.items() if name != "rows"}
         config = configuration(
-            model, method, None, {**sizes, **engine, "rows": 40},
+            model, method, None, {**own_settings(model, method), **sizes, **engine, "rows": 40},
             shards=5, checkpoint_every=3, progress=False, solver=FILLED if method in AXES else {},
         )  # fmt: skip
         for resume in runs if (model, method) in RESUMED else (False,):
