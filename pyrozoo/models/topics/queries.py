@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,19 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.documents import Documents
+from pyrozoo.math.linear_algebra import covariance_factor, inverted
+from pyrozoo.models.topics import correlated
 from pyrozoo.models.topics.likelihood import WordFactors, fit_documents, proportions, with_last
+from pyrozoo.models.topics.likelihood import shares as theta_of
 
 TOP, RANKED = 10, 10
 """Words of each topic that are looked at, and documents that are named."""
 
 WEIGHT = 0.5
 """Of exclusivity against frequency in FREX."""
+
+GIVEN = "topic_words", "logit_mean", "logit_covariance"
+"""Sites that say what topics new documents have."""
 
 DRAWS, STEPS, TOL = 100, 200, 1e-4
 """Draws behind what is said of new documents, and updates of their topics, until they change by less."""
@@ -236,8 +241,10 @@ def prevalence(fit: Fit, name: str) -> pd.DataFrame:
 def fold_in(posterior: Posterior, draws: Values, part: Documents, most: int = DRAWS) -> Values:
     """Find the topics of new documents without fitting anew.
 
-    For every draw of beta q(theta_d) is brought to its optimum given it, and theta_d is drawn from it: what is not
-    known of beta stays in the answer.
+    For every draw of beta, and of mu and Sigma, q of a document's topics is brought to its optimum given them, and the
+    topics are drawn from it: what is not known of beta stays in the answer. Of LDA q is Dirichlet; of the correlated
+    topic model it is the normal at the mode of the logits, with tokens' topics held (Wang and Blei 2013): too narrow
+    where these are in doubt.
 
     Args:
         posterior: What was fitted.
@@ -248,16 +255,42 @@ def fold_in(posterior: Posterior, draws: Values, part: Documents, most: int = DR
     Returns:
         Values with the topics of the new documents, [1, draw, *event].
     """
-    part, model = posterior.data.matched(part), posterior.model
-    beta = Draws({"topic_words": draws["topic_words"]}).some(most).flat()["topic_words"]
+    part = posterior.data.matched(part)
+    known = Draws({site: draws[site] for site in GIVEN if site in draws}).some(most).flat()
+    with seeded(0):
+        if "logit_mean" in known:
+            return _logits_folded_in(known, part, most)
+        return _shares_folded_in(posterior, known["topic_words"], part, most)
+
+
+def _shares_folded_in(posterior: Posterior, beta: Float[Tensor, "S K V"], part: Documents, most: int) -> Values:
+    """Draw theta of new documents from q = Dirichlet(gamma)."""
     tiny, (S, K, _) = torch.finfo(beta.dtype).tiny, beta.shape
     logs = beta.clamp(min=tiny).log().mT
-    alpha, _ = model.concentrations(beta, S)
+    alpha, _ = posterior.model.concentrations(beta, S)
     gamma = alpha.unsqueeze(1) + (part.lengths / K)[:, None].to(beta)
     given = WordFactors.known(logs)
-    with seeded(0):
-        gamma = fit_documents(gamma, given, alpha, part, steps=STEPS, tol=TOL, of_words=False).gamma
-        times = max(1, most // S)
-        theta = Dirichlet(gamma, validate_args=False).sample(torch.Size([times])).clamp(min=tiny).flatten(0, 1)
-    found: Mapping[str, Tensor] = {"document_topics": theta[None], "topic_words": beta.repeat(times, 1, 1)[None]}
-    return found
+    gamma = fit_documents(gamma, given, alpha, part, steps=STEPS, tol=TOL, of_words=False).gamma
+    times = max(1, most // S)
+    theta = Dirichlet(gamma, validate_args=False).sample(torch.Size([times])).clamp(min=tiny).flatten(0, 1)
+    return {"document_topics": theta[None], "topic_words": beta.repeat(times, 1, 1)[None]}
+
+
+def _logits_folded_in(known: Values, part: Documents, most: int) -> Values:
+    """Draw eta of new documents from q = N(mode, V)."""
+    S, D, d = len(known["logit_mean"]), part.shape[0], known["logit_mean"].shape[-1]
+    times, logits = max(1, most // S), []
+    for s in range(S):
+        beta, mean = known["topic_words"][s].mT.contiguous(), known["logit_mean"][s]
+        precision, weights = inverted(known["logit_covariance"][s]), correlated.Weights(beta, None, beta)
+        mode = mean.new_zeros(D, d)
+        for _ in range(STEPS):
+            found = correlated.fit_documents(weights, mean, precision, part, mode, steps=1)
+            mode = found.logits
+            if found.left < TOL**2:
+                break
+        curvature = correlated.curvature(theta_of(mode)[:, :-1], part.lengths.to(mode), precision)
+        noise = torch.randn(times, D, d, 1, dtype=mode.dtype, device=mode.device)
+        logits.append(mode + (covariance_factor(curvature) @ noise)[..., 0])
+    rest = {site: value.repeat(times, *[1] * (value.ndim - 1))[None] for site, value in known.items()}
+    return rest | {"document_logits": torch.stack(logits, 1).flatten(0, 1)[None]}
