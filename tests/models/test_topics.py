@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from functools import cache
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -473,12 +475,23 @@ def test_words_are_scored_as_their_definitions_say():
     beta = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]], dtype=torch.float64)
     share = torch.tensor([5.0, 3, 5]) / 13
     torch.testing.assert_close(queries.lift(beta, data), beta / share.double())
-    found = queries.frex(beta)
-    # Exclusivity of topic 0: 7/8, 1/2, 1/8, ranks 3, 2, 1 of 3; frequency the same.
-    torch.testing.assert_close(found[0], torch.tensor([1, 2 / 3, 1 / 3]).double())
-    # Pairs (1, 0), (2, 0), (2, 1) by rank in topic 0: words 0, 1, 2 occur in 1, 2, 1 documents.
-    logs = np.log([(1 + 1) / 1, (0 + 1) / 1, (1 + 1) / 2])
+    # Of topic 0 exclusivity .4, .86, .67 has ranks 1, 3, 2 of 3, frequency 3, 2, 1.
+    found = queries.frex(torch.tensor([[0.6, 0.3, 0.1], [0.9, 0.05, 0.05]], dtype=torch.float64))
+    torch.testing.assert_close(found[0], torch.tensor([1 / 2, 4 / 5, 4 / 9]).double())
+    # Words 0, 1, 2 of topic 0 occur in 3, 2, 1 documents, 0 and 1 in two together: pairs (1, 0), (2, 0), (2, 1).
+    data = Documents.of(np.array([[4.0, 1, 0], [2, 0, 0], [1, 1, 4]]))
+    logs = np.log([(2 + 1) / 3, (1 + 1) / 3, (1 + 1) / 2])
     assert float(queries.coherence(beta, data)[0]) == pytest.approx(logs.sum())
+
+
+@pytest.mark.usefixtures("unchecked")  # a fit is more than this
+def test_correlations_of_logits_are_those_of_their_distance_from_their_mean():
+    sigma = torch.tensor([[1.0, 0.2], [0.2, 2.0]], dtype=torch.float64)
+    fit: Any = SimpleNamespace(aligned={"logit_covariance": sigma[None, None]})
+    S = np.pad(sigma.numpy(), (0, 1))  # the last logit is 0
+    C = S - S.mean(0) - S.mean(1)[:, None] + S.mean()
+    expected = C / np.sqrt(np.outer(np.diag(C), np.diag(C)))
+    np.testing.assert_allclose(queries.correlations(fit)[1].numpy(), expected)
 
 
 def test_prevalence_is_the_mean_share_of_each_level():
@@ -491,6 +504,9 @@ def test_prevalence_is_the_mean_share_of_each_level():
     mean = fit.aligned["document_topics"][0, :, ::2].mean((0, 1))
     own = table[table["party"] == "x"]["share"]
     np.testing.assert_allclose(own, mean.numpy())
+    theta = fit.aligned["document_topics"][0, :, ::2].numpy()
+    away = 1.6449 * np.sqrt(theta.mean(1).var(0) + theta.mean(0).var(0) / 20)  # draws, and which documents there are
+    np.testing.assert_allclose(table[table["party"] == "x"]["upper_90"] - own, away, rtol=1e-4)
     assert table[["share", "lower_90", "upper_90"]].notna().all(axis=None)
     assert "prevalence_day" in fit.tables
     assert "prevalence_id" not in fit.tables
