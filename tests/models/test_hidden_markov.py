@@ -30,7 +30,7 @@ from pyrozoo.math.markov_chains import Steps, _filter, _one_of, log_evidence
 from pyrozoo.math.mixing import ess
 from pyrozoo.models.hidden_markov import cavi, em, gibbs
 from pyrozoo.models.hidden_markov.model import HiddenMarkov
-from pyrozoo.models.hidden_markov.queries import dwell, forecast, path
+from pyrozoo.models.hidden_markov.queries import dwell, forecast, path, predict_cells
 from pyrozoo.testing import laws
 from pyrozoo.testing.samplers import geweke
 from tests.case import Case, Oracle
@@ -301,6 +301,21 @@ def test_a_hidden_cell_is_predicted_as_a_direct_sum_says():
     expected = mean[..., 1] + cov[..., 1, 0] / cov[..., 0, 0] * (x - mean[..., 0])
     torch.testing.assert_close(q.mean[0], expected)
     torch.testing.assert_close(q.variance[0], cov[..., 1, 1] - cov[..., 1, 0].square() / cov[..., 0, 0])
+
+
+def test_a_hidden_cell_behind_gaps_has_the_states_of_its_own_step():
+    frame = pd.DataFrame({"sequence": list("aab"), "time": [0, 3, 0], "x": [1.0, 4, 2]})
+    frame = pd.concat([frame, pd.DataFrame({"sequence": ["b"], "time": [2], "x": [7.0]})])
+    data = Sequences.of(frame).hide(torch.tensor([3]), torch.tensor([0]))
+    posterior = Posterior.of(model("poisson", num_components=2), data)
+    initial, rate = torch.tensor([0.7, 0.3]).double(), torch.tensor([1.0, 6.0]).double()
+    chain = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).double()
+    values = {"initial": initial, "transition": chain, "rate": rate[:, None]}
+    draws = Draws({site: value[None, None] for site, value in values.items()})
+    now = initial * torch.exp(dist.Poisson(rate).log_prob(torch.tensor(2.0)))
+    expected = (now / now.sum()) @ chain @ chain @ rate  # b, two steps after its only count
+    found = predict_cells(posterior, draws, data.hidden)
+    torch.testing.assert_close(found.mean, expected[None])
 
 
 def test_forecasts_follow_the_chain_and_cover():
