@@ -464,3 +464,16 @@ def test_the_galaxies_have_as_many_clusters_as_published():
     share = torch.bincount(torch.cat(found), minlength=31).double() / (16 * len(found))
     assert int(share.argmax()) == 7
     assert max(abs(float(share[k]) - p) for k, p in PUBLISHED.items()) < 0.07
+
+
+def test_clusters_that_have_rows_are_counted():
+    """Four groups far apart, and more components than them."""
+    x = np.repeat([[0.0], [100.0], [200.0], [300.0]], 15, 0) + np.linspace(-1, 1, 60)[:, None]
+    fit = pyrozoo.fit(
+        "gaussian_mixture", "gibbs", data=pd.DataFrame(x, columns=["x"]), weight_prior="stick_breaking",
+        num_components=8, concentration=0.1, chains=1, warmup=100, draws=50, thin=1, progress=False,
+    )  # fmt: skip
+    table = fit.tables["num_clusters"].set_index("clusters")["probability"]
+    assert table[4] > 0.6
+    assert float(table.sum()) == pytest.approx(1)
+    assert fit.tables["clusters"].groupby(np.repeat(range(4), 15))["cluster"].nunique().eq(1).all()
