@@ -477,3 +477,17 @@ def test_clusters_that_have_rows_are_counted():
     assert table[4] > 0.6
     assert float(table.sum()) == pytest.approx(1)
     assert fit.tables["clusters"].groupby(np.repeat(range(4), 15))["cluster"].nunique().eq(1).all()
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_profiles_say_means_and_sds_in_the_columns_units(covariance):
+    random = np.random.default_rng(0)
+    groups = [(0.0, 1.0, 50.0, 9.0), (15.0, 3.0, 150.0, 20.0)]  # mean and sd of x, then of y
+    x = pd.DataFrame(
+        np.concatenate([np.stack([random.normal(a, b, 300), random.normal(c, d, 300)], 1) for a, b, c, d in groups]),
+        columns=["x", "y"],
+    )
+    fit = pyrozoo.fit("gaussian_mixture", "em", data=x, num_components=2, covariance_type=covariance, progress=False)
+    found = fit.tables["components"].sort_values("mean[x]")[["mean[x]", "sd[x]", "mean[y]", "sd[y]"]].to_numpy()
+    np.testing.assert_allclose(found, groups, rtol=0.15, atol=0.3)
+    np.testing.assert_allclose(fit.tables["components"]["weight"], 0.5, atol=0.02)
