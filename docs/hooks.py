@@ -1,5 +1,6 @@
 """What the pages take from the code: notebooks with their outputs, tables of methods and settings, benchmarks.
 
+Formulas become MathML here, which browsers draw without a script and without a network.
 A page asks with a comment on a line of its own, such as ``<!-- methods -->``; nothing is written by hand twice.
 """
 
@@ -11,16 +12,19 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pandas as pd
+from math_core import LatexError, LatexToMathML
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
+from notebooks.__main__ import INSTALL
 from pyrozoo.core.paths import CONF, PACKAGE
 from pyrozoo.diagnostics.verdict import Thresholds
 from pyrozoo.run import catalog
@@ -29,19 +33,27 @@ HOME = PACKAGE.parent
 NOTEBOOKS = HOME / "notebooks"
 GALLERY = "gallery"
 """The tag of the cell whose picture stands for the notebook's model."""
+COLAB = "https://colab.research.google.com"
+LATEX = LatexToMathML(fancy_error=False)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add a page for every notebook, with its pictures."""
+    """Add a page for every notebook, its pictures, and the notebook itself to download."""
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        for name, content in notebook(path).items():
+        for name, content in notebook(path, config.repo_url).items():
             files.append(File.generated(config, f"notebooks/{name}", content=content))
     return files
 
 
-def notebook(path: Path) -> dict[str, str | bytes]:
-    """Return a notebook as a Markdown page and pictures, file name -> content."""
+def notebook(path: Path, repository: str | None) -> dict[str, str | bytes]:
+    """Return a notebook as it is, and as a Markdown page with pictures: file name -> content.
+
+    Args:
+        path: Where it is.
+        repository: The site's ``repo_url``, from where Colab opens notebooks. Without one they are uploaded there.
+    """
     read = nbformat.read(path, 4)
+    read.cells = [cell for cell in read.cells if INSTALL not in cell.metadata.get("tags", ())]
     exporter = MarkdownExporter()
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     text, resources = exporter.from_notebook_node(read, {"output_files_dir": path.stem})
@@ -53,10 +65,14 @@ def notebook(path: Path) -> dict[str, str | bytes]:
             (found[f"{path.stem}/{GALLERY}.png"],) = (
                 v for k, v in found.items() if re.fullmatch(rf".*_{place}_\d+\.png", k) and isinstance(v, bytes)
             )
-    where = f"*The notebook is `notebooks/{path.name}`, its text `notebooks/{path.stem}.py`.*"
+    download = f'[Download this notebook]({path.name}){{ download="{path.name}" }}'
+    if repository and (name := repository.partition("github.com/")[2].strip("/")):
+        colab = f"[open it in Colab]({COLAB}/github/{name}/blob/main/notebooks/{path.name})"
+    else:
+        colab = f"upload it to [Colab]({COLAB})"
     first, _, rest = text.lstrip().partition("\n")
-    found[f"{path.stem}.md"] = f"{first}\n\n{where}\n{rest}"
-    return found
+    found[f"{path.stem}.md"] = f"{first}\n\n{download}, or {colab}.\n{rest}"
+    return {**found, path.name: path.read_bytes()}
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -69,6 +85,19 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return ASKED[name](Path(page.file.src_path).stem)
 
     return re.sub(r"^<!-- ([\w ]+) -->$", replaced, markdown, flags=re.M)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Turn formulas into MathML; one that cannot be read fails the build."""
+
+    def converted(match: re.Match[str]) -> str:
+        formula = unescape(match[2]).strip()[2:-2]  # without its delimiters
+        try:
+            return LATEX.convert_with_local_state(formula, displaystyle=match[1] == "div")
+        except LatexError as error:
+            raise ValueError(f"{page.file.src_path}: {formula}: {error}") from None
+
+    return re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', converted, html, flags=re.S)
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:

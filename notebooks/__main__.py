@@ -20,6 +20,13 @@ from nbformat import NotebookNode
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
+INSTALL = "install"
+"""The tag of the first cell of code, which the text notebooks do not have."""
+INSTALLING = """# Where pyrozoo is not installed, as on Colab, this installs it.
+import importlib.util
+
+if importlib.util.find_spec("pyrozoo") is None:
+    %pip install -q pyrozoo"""
 COLOURS = 256
 """Of a stored picture: fewer bytes, and no difference to the eye."""
 
@@ -37,7 +44,7 @@ def read(name: str, *, small: bool = False) -> NotebookNode:
         small: Put the small sizes after the cell that says the usual ones.
 
     Returns:
-        The notebook, without outputs.
+        The notebook, without outputs, and with a cell that installs the package.
     """
     notebook = jupytext.read(HERE / f"{name}.py")
     notebook.metadata = NotebookNode(
@@ -49,6 +56,8 @@ def read(name: str, *, small: bool = False) -> NotebookNode:
         sizes = cell.metadata.pop("small", None)
         if small and sizes is not None:
             cell.source += "".join(f"\n{key} = {value!r}" for key, value in sizes.items())
+    first = nbformat.v4.new_code_cell(INSTALLING, id=INSTALL, metadata={"tags": [INSTALL]})
+    notebook.cells.insert(1, first)  # after the title
     return notebook
 
 
