@@ -335,7 +335,7 @@ def _moments(name: str, fit: Fit, draws: Draws, raw: Draws | None = None) -> pd.
         if raw is not None:
             plain = raw[site].flatten(0, 1).double().cpu()
             columns |= {"raw_mean": plain.mean(0), "raw_sd": unknown if one else plain.std(0)}
-        rows: dict[str, Any] = {"fit": name, "quantity": _named(site, outline(fit).labels[site])}
+        rows: dict[str, Any] = {"fit": name, "quantity": named(site, outline(fit).labels[site])}
         frames.append(pd.DataFrame(rows | {key: each.flatten().numpy() for key, each in columns.items()}))
     return pd.concat(frames, ignore_index=True)
 
@@ -362,7 +362,7 @@ def _mcse(fit: Fit, draws: Values, sd: Tensor) -> Tensor:
     return sd / value.flatten(0, 1).shape[0] ** 0.5
 
 
-def _named(site: str, labels: Sequence[Sequence[str]]) -> list[str]:
+def named(site: str, labels: Sequence[Sequence[str]]) -> list[str]:
     """Return the name of every scalar of a site by the labels of its dimensions."""
     return [f"{site}[{', '.join(parts)}]" for parts in itertools.product(*labels)] if labels else [site]
 

@@ -147,3 +147,22 @@ def test_verdicts_sort_by_level_and_lead_to_their_cards(opened):
     link = table.query_selector("tbody a")
     name, target = link.inner_text(), link.get_attribute("href")
     assert name in page.query_selector(target).inner_text()
+
+
+def test_any_pair_is_chosen_on_the_page_and_fits_are_hidden(opened):
+    page = opened("comparison")
+    box = page.locator("details.plane")
+
+    def paths() -> list[str]:
+        return box.locator("svg path").evaluate_all("all => all.map(each => each.getAttribute('d'))")
+
+    first = paths()
+    assert len(first) > 3
+    box.locator(".x").select_option("2")
+    assert paths() != first
+    assert box.locator(".x").input_value() != box.locator(".y").input_value()
+    box.locator(".x").select_option(box.locator(".y").input_value())
+    assert box.locator(".x").input_value() != box.locator(".y").input_value(), "never a quantity against itself"
+    before = len(paths())
+    box.locator(".fits button").last.click()
+    assert len(paths()) < before

@@ -17,11 +17,13 @@ from pyrozoo.core.errors import DataError
 from pyrozoo.core.picture import Picture
 from pyrozoo.diagnostics.card import COLOURS, LEVELS, ORDER
 from pyrozoo.diagnostics.compare import Comparison, compare
+from pyrozoo.diagnostics.planes import Planes
 from pyrozoo.diagnostics.verdict import USUAL, Thresholds
 from pyrozoo.report import html
 from pyrozoo.run.reference import load_run, serves
 from pyrozoo.store.run_directory import ABSENT, absent_row, report_of, write_pictures, write_report, write_table
 from pyrozoo.studies.compare.pictures import comparison_pictures
+from pyrozoo.studies.compare.planes import plane_page, planes
 from pyrozoo.studies.study import Written
 
 SHORT = ("method", "status", "objective", "elbo", "elbo_gap", "khat", "mean_error", "sd_ratio_median", "overlap_median",
@@ -89,7 +91,12 @@ class ComparisonResult(Comparison):
     def pictures(self) -> dict[str, Picture]:
         """The pictures of the report, name -> picture; a notebook shows one that ends a cell."""
         own = view_of(self.fits[0].model).compared_pictures(self.fits, self.names)
-        return {picture.name: picture for picture in (*comparison_pictures(self), *own)}
+        return {picture.name: picture for picture in (*comparison_pictures(self, self.planes), *own)}
+
+    @cached_property
+    def planes(self) -> Planes | None:
+        """The fits in the plane of any two quantities, first of the pair on which they differ most."""
+        return planes(self)
 
     @cached_property
     def reference_sentence(self) -> str:
@@ -194,6 +201,7 @@ def _write_part(directory: Path, each: ComparisonResult, suffix: str, links: Map
             for n, fit, lines in zip(each.names, each.fits, each.cards, strict=True)
         ],
         "pictures": pictures,
+        "plane": plane_page(each.planes, each),
         "pairwise": html.table(each.pairwise),
         "invariants": html.table(_shown(each.invariants), MOST_ROWS),
         "parameters": html.table(_shown(each.parameters), MOST_ROWS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,15 @@ from pyrozoo.diagnostics.card import listed
 from pyrozoo.diagnostics.choice import MEASURES
 from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
 from pyrozoo.diagnostics.outline import outline
+from pyrozoo.diagnostics.planes import Planes
 from pyrozoo.drawing.panels import grid, panels
+from pyrozoo.studies.compare.colors import MOST_NAMED, color_of
+from pyrozoo.studies.compare.planes import plane_picture
 
 CHOOSE_BY = ("elbo_labels", "elbo", "loo_elpd", "holdout_elpd", "bic", "objective", "train_nll", "test_nll")
 """Figures by which a hyper-parameter may be chosen, or seen to overfit."""
 
 LESS_IS_BETTER = ("bic", "train_nll", "test_nll")
-
-MOST_NAMED = 12
-"""Fits that a picture can tell apart by colour and name."""
 
 MOST_FORESTED = 18
 MOST_DENSITIES = 6
@@ -36,14 +37,10 @@ SMALLEST = 1e-2
 """Errors and gaps below it are drawn at it."""
 
 
-def comparison_pictures(comparison: Comparison) -> list[Picture]:
+def comparison_pictures(comparison: Comparison, plane: Planes | None) -> list[Picture]:
     """Return the pictures of a comparison."""
-    makers = (_errors, _spread, _densities, _forest, _race, _quality, _distances)
+    makers = (_errors, partial(plane_picture, plane), _spread, _densities, _forest, _race, _quality, _distances)
     return [*_choices(comparison), *(made for make in makers if (made := make(comparison)) is not None)]
-
-
-def _color(comparison: Comparison, name: str) -> str:
-    return f"C{comparison.names.index(name) % 10}"
 
 
 def _titled(axes: Axes, title: str, below: str, **style: Any) -> None:
@@ -105,7 +102,7 @@ def _errors(comparison: Comparison) -> Picture | None:
     for i, name in enumerate(others):
         part = judged(rows[name], comparison.fit(name).kind)
         at = i + generator.uniform(-0.22, 0.22, len(part))
-        style: dict[str, Any] = {"color": _color(comparison, name), "ms": 4, "alpha": 0.8}
+        style: dict[str, Any] = {"color": color_of(comparison, name), "ms": 4, "alpha": 0.8}
         left.plot(part["error_in_sd"].clip(-BEYOND, BEYOND), at, ".", **style)
         if part["sd_ratio"].notna().any():
             right.plot(part["sd_ratio"].clip(1 / BEYOND, BEYOND), at, ".", **style)
@@ -145,7 +142,7 @@ def _spread(comparison: Comparison) -> Picture | None:
         for name in others:
             part = known[known["fit"] == name]
             part = part.iloc[evenly(len(part), 400).numpy()]
-            style: dict[str, Any] = {"ms": 6, "mew": 0, "alpha": 0.9, "color": _color(comparison, name)}
+            style: dict[str, Any] = {"ms": 6, "mew": 0, "alpha": 0.9, "color": color_of(comparison, name)}
             axes.plot(part["reference_sd"], part["sd"], ".", label=name, **style)
         if len(known):
             both = known[["sd", "reference_sd"]]
@@ -182,7 +179,7 @@ def _densities(comparison: Comparison) -> Picture | None:
         shown = []
         for name, fit in zip(comparison.names, comparison.fits, strict=True):
             place = int((rows[name]["quantity"] == quantity).to_numpy().argmax())
-            row, color = rows[name].iloc[place], _color(comparison, name)
+            row, color = rows[name].iloc[place], color_of(comparison, name)
             if fit.kind == "point" or not row["sd"] > ROUNDING * abs(row["mean"]):
                 axes.axvline(row["mean"], color=color, lw=1.4, ls=":", label=name)
                 continue
@@ -252,7 +249,7 @@ def _forest(comparison: Comparison) -> Picture | None:
     for i, name in enumerate(comparison.names):
         part = frame[frame["fit"] == name].drop_duplicates("quantity").set_index("quantity").reindex(picked)
         y = np.arange(count) + 0.7 * (i / max(1, len(comparison.names) - 1) - 0.5)
-        color = _color(comparison, name)
+        color = color_of(comparison, name)
         x, low, high = ((part[c] - centre) / scale for c in ("mean", "lower_90", "upper_90"))
         axes.hlines(y, low.clip(-BEYOND, BEYOND), high.clip(-BEYOND, BEYOND), color=color, lw=1.4)
         axes.plot(x.clip(-BEYOND, BEYOND), y, "o", ms=3.5, color=color, label=name)
@@ -283,7 +280,7 @@ def _race(comparison: Comparison) -> Picture | None:
         fit = comparison.fit(name)
         line = _progress(fit)
         objective = fit.objective_name.replace("mean_", "").replace("_", " ")
-        color, style = _color(comparison, name), ("-", "--", ":")[comparison.names.index(name) // 10 % 3]
+        color, style = color_of(comparison, name), ("-", "--", ":")[comparison.names.index(name) // 10 % 3]
         seconds, level = line["seconds"].clip(lower=1e-4), float(line["objective"].iloc[-1])
         left.plot(seconds, line["objective"], style, label=f"{name}: {objective}", color=color, lw=1.3)
         left.plot(seconds.iloc[-1], level, "o", ms=4, color=color)
@@ -298,7 +295,7 @@ def _race(comparison: Comparison) -> Picture | None:
             curve = comparison.curves[comparison.names.index(name)]
             shape = "-" if len(curve) > 1 else "o"
             seconds, error = curve["seconds"].clip(lower=1e-4), curve["error"].clip(lower=SMALLEST)
-            right.plot(seconds, error, shape, color=_color(comparison, name), lw=1.3, ms=6, label=name)
+            right.plot(seconds, error, shape, color=color_of(comparison, name), lw=1.3, ms=6, label=name)
         right.axhline(comparison.limits.time_error, color="0.6", lw=0.8, zorder=0)
         right.set(xscale="log", yscale="log", xlabel="seconds", ylabel="largest error of a mean, in sds")
         right.set_title("Error", fontsize=11)
@@ -334,7 +331,7 @@ def _quality(comparison: Comparison) -> Picture | None:
     named = "fit" if len(table) <= MOST_NAMED else "method"
     for i, (name, part) in enumerate(table.groupby(named, sort=False)):
         if part[metric].notna().any():
-            color = _color(comparison, str(name)) if named == "fit" else f"C{i % 10}"
+            color = color_of(comparison, str(name)) if named == "fit" else f"C{i % 10}"
             axes.plot(part["seconds"], part[metric], "o", color=color, label=name)
     axes.set(xscale="log", xlabel="seconds", ylabel=metric.replace("_", " "))
     axes.set_title("Prediction against time", fontsize=11)
