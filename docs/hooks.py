@@ -24,7 +24,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
-from notebooks.__main__ import INSTALL
+from notebooks.__main__ import INSTALL, names
 from pyrozoo.core.paths import CONF, PACKAGE
 from pyrozoo.diagnostics.verdict import Thresholds
 from pyrozoo.run import catalog
@@ -35,6 +35,22 @@ GALLERY = "gallery"
 """The tag of the cell whose picture stands for the notebook's model."""
 COLAB = "https://colab.research.google.com"
 LATEX = LatexToMathML(fancy_error=False)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put all pages of a folder in the place of ``FOLDER/*`` in the menu, but those that the menu names."""
+    named = set(re.findall(r"[\w/-]+\.md", json.dumps(config.nav)))
+    there = [*(f"models/{name}.md" for name in catalog.models()), *(f"notebooks/{name}.md" for name in names())]
+
+    def filled(entry: Any) -> list[Any]:
+        if isinstance(entry, dict):
+            ((title, inner),) = entry.items()
+            return [{title: [each for one in inner for each in filled(one)] if isinstance(inner, list) else inner}]
+        stars = isinstance(entry, str) and entry.endswith("/*")
+        return [page for page in there if page.startswith(entry[:-1]) and page not in named] if stars else [entry]
+
+    config.nav = [each for entry in config.nav or [] for each in filled(entry)]
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -67,11 +83,11 @@ def notebook(path: Path, repository: str | None) -> dict[str, str | bytes]:
             )
     download = f'[Download this notebook]({path.name}){{ download="{path.name}" }}'
     if repository and (name := repository.partition("github.com/")[2].strip("/")):
-        colab = f"[open it in Colab]({COLAB}/github/{name}/blob/main/notebooks/{path.name})"
+        colab = f"[Open it in Colab]({COLAB}/github/{name}/blob/main/notebooks/{path.name})."
     else:
-        colab = f"upload it to [Colab]({COLAB})"
+        colab = f"[Colab]({COLAB}) runs it, too."
     first, _, rest = text.lstrip().partition("\n")
-    found[f"{path.stem}.md"] = f"{first}\n\n{download}, or {colab}.\n{rest}"
+    found[f"{path.stem}.md"] = f"{first}\n\n{download}. {colab}\n{rest}"
     return {**found, path.name: path.read_bytes()}
 
 
@@ -140,19 +156,26 @@ def commented(path: Path, prefix: str = "") -> str:
     return table(["setting", "default", "meaning"], rows) if rows else ""
 
 
+def gives(model: str, method: str) -> str:
+    """Return what a method gives of a model: a point, an approximation, samples or the posterior itself."""
+    if catalog.settings("inference", method)["needs"] == "solver":
+        return str(catalog.part(model, method).Solver.kind)
+    return "samples" if method == "nuts" else "variational"
+
+
 def methods(model: str) -> str:
     """Return the table of a model's methods: what each is in its file's own words, where it has one."""
     rows = []
     for method in catalog.methods(model):
-        its, gives = catalog.settings("inference", method), "samples" if method == "nuts" else "variational"
+        its = catalog.settings("inference", method)
         options = {name: value for name, value in its.items() if name not in catalog.ABOUT}
         file = {"solver": method, "guide": its.get("guide", "guide")}.get(its["needs"], "")
         part = catalog.part(model, file) if file and catalog.has(model, file) else None
         if its["needs"] == "solver":
-            gives, own = part.Solver.kind, inspect.signature(part.Solver.__init__).parameters.values()
+            own = inspect.signature(part.Solver.__init__).parameters.values()
             options |= {f"solver.{each.name}": each.default for each in own if each.default is not each.empty}
         typed = " ".join(f"`{name}={spelled(value)}`" for name, value in options.items())
-        rows.append([f"`{method}`", gives, first_line(part.__doc__) if part else its["summary"], typed])
+        rows.append([f"`{method}`", gives(model, method), first_line(part.__doc__) if part else its["summary"], typed])
     refused = "".join(f"\n\n`{name}` is refused: {reason}." for name, reason in catalog.refused(model).items())
     note = "\n\nOptions without a prefix are `inference.*`; those shown are the defaults."
     return table(["method", "gives", "what it is", "options"], rows) + note + refused
@@ -205,11 +228,29 @@ def experiments(_: str) -> str:
 
 
 def zoo(_: str) -> str:
-    """Return the table of models against methods."""
+    """Return the table of models: the methods of each, by what they give."""
+    kinds = ("point", "variational", "samples", "exact")
+    rows = []
+    for model in catalog.models():
+        has = {method: gives(model, method) for method in catalog.methods(model)}
+        cells = [" ".join(f"`{method}`" for method in has if has[method] == kind) for kind in kinds]
+        rows.append([f"[{model}](models/{model}.md)", *cells])
+    return table(["", *kinds], rows)
+
+
+def others(page: str) -> str:
+    """Return the table of the notebooks that the page does not name, with their models where they have one."""
+    told = (HOME / "docs" / "notebooks" / "index.md").read_text(encoding="utf-8")
+    rest = [name for name in names() if f"({name}.md)" not in told]
+    titles = {name: nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells[0].source.split("\n")[0][2:] for name in rest}
     models = catalog.models()
-    has = {model: catalog.methods(model) for model in models}
-    rows = [[f"`{n}`", *("●" if n in has[model] else "" for model in models)] for n in catalog.options("inference")]
-    return table(["", *(f"[{model}](models/{model}.md)" for model in models)], rows)
+    rows = [[f"[{titles[name]}]({name}.md)", f"`{name}`" if name in models else ""] for name in rest]
+    return table(["one per model", ""], rows)
+
+
+def model_settings(_: str) -> str:
+    """Return links to the settings of every model."""
+    return ", ".join(f"[{model}](../models/{model}.md#settings)" for model in catalog.models()) + "."
 
 
 def gallery(_: str) -> str:
@@ -250,8 +291,8 @@ def root(name: str) -> Callable[[str], str]:
 
 ASKED: dict[str, Callable[[str], str]] = {
     "benchmarks": benchmarks, "changes": root("CHANGELOG.md"), "contributing": root("CONTRIBUTING.md"),
-    "experiments": experiments, "gallery": gallery, "methods": methods, "picture": picture, "settings": settings,
-    "shards": shards,
+    "experiments": experiments, "gallery": gallery, "methods": methods, "notebooks": others, "picture": picture,
+    "settings": settings, "settings of models": model_settings, "shards": shards,
     "own settings": lambda _: commented(CONF / "config.yaml"), "settings of inference": inference,
     "settings of data": data, "thresholds": lambda _: declared(Thresholds, asdict(Thresholds()), "verdict."),
     "zoo": zoo,

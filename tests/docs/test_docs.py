@@ -72,6 +72,14 @@ def test_the_readme_is_found():
     assert len(re.findall(r"(?m)^python3 -m venv ", TEXT)) == 2, "the two install commands, which .ci/run runs whole"
 
 
+def test_the_readme_is_short_and_has_every_model():
+    prose = re.sub(r"```.*?```|^\|.*?$", "", TEXT, flags=re.S | re.M)
+    assert len(prose.split()) < 700
+    table = dict(re.findall(r"^\| \[`(\w+)`\]\(docs/models/\1\.md\)(.*)$", TEXT, re.M))
+    methods = {model: set(re.findall(r"`(\w+)`", row)) for model, row in table.items()}
+    assert methods == {model: set(catalog.methods(model)) for model in catalog.models()}
+
+
 def test_every_command_is_run_somewhere():
     for command in COMMANDS:
         assert re.match(r"python -m pyrozoo ", command) or any(re.fullmatch(p, command) for p in ELSEWHERE), command
