@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pyrozoo.contracts.moments import Moment
 from pyrozoo.contracts.posterior import MOST_POINTWISE, Part, Posterior
 from pyrozoo.contracts.solver import Kind
 from pyrozoo.core.draws import Draws, Values, evenly
@@ -59,6 +60,8 @@ class Fit:
         sampler: For a variational or exact fit, n -> (draws, log_q) with fresh draws from q.
         metrics: Flat name -> number or string.
         notes: What a reader of the results should know, such as draws that were not kept.
+        moments: What the state said at some steps of the run, in order; the last is that of the fit. Of rows in shards
+            there are none.
     """
 
     posterior: Posterior
@@ -79,6 +82,7 @@ class Fit:
     sampler: Callable[[int], tuple[Draws, Tensor]] | None = None
     metrics: dict[str, float | int | str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    moments: Sequence[Moment] = ()
     _predictions: list[tuple[Any, Prediction]] = field(default_factory=list, repr=False, compare=False)
 
     _once: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -145,6 +149,14 @@ class Fit:
     def aligned(self) -> Draws:
         """The draws with labels, signs and rotations brought onto each other."""
         return Draws(self.posterior.align(self.draws))
+
+    def at(self, moment: Moment) -> Fit:
+        """Return the fit as it was at a moment: with its draws, for whatever is asked of a fit."""
+        own = {each.name: getattr(self, each.name) for each in fields(Fit) if not each.name.startswith("_")}
+        gone: dict[str, Any] = {"log_q": None, "sampler": None, "sample_stats": {}, "expectations": {}, "moments": ()}
+        mean = sum(moment.objective) / len(moment.objective) if moment.objective else math.nan
+        known = {"draws": moment.draws, "iterations": moment.step, "seconds": moment.seconds, "objective": mean}
+        return Fit(**{**own, **gone, **known, "metrics": {}, "notes": []})
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what is computed of the fit once, for all who ask by a key."""

@@ -24,6 +24,7 @@ class Loop(Settings):
         checkpoint_every: Iterations between checkpoints; None writes none.
         resume: Continue from the checkpoint.
         megabytes: What the draws that are kept may take; engines keep fewer of a large model, and say so.
+        moments: States that are kept on the way, at most, evenly chosen, as ``Fit.moments``; 0 keeps none.
     """
 
     seed: int = 0
@@ -32,6 +33,7 @@ class Loop(Settings):
     checkpoint_every: int | None = whole(optional=True, default=None)
     resume: bool = False
     megabytes: float | None = positive(optional=True, default=None)
+    moments: int = whole(0, default=60)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,9 @@ STATISTICS = {
 }
 """ArviZ's name of a statistic -> nutpie's."""
 
+DTYPES = {"diverging": torch.bool, "n_steps": torch.long}
+"""Of statistics that are not real numbers."""
+
 BESIDE = 1e-2
 
 
@@ -114,28 +117,35 @@ class PyroSampler(Sampler):
     def _begin(self) -> None:
         left = [chain for chain in range(len(self.starts)) if chain not in self.finished]
         self.vectors: list[Tensor] = []
-        self.statistics: dict[str, list[float]] = {name: [] for name in ("lp", "diverging", "step_size")}
+        self.statistics: dict[str, list[float]] = {name: [] for name in ("lp", "diverging", "step_size", "n_steps")}
+        self.gradients = 0
         self.seconds: list[float] = []
         if not left:
             return
         self.chain = left[0]
         torch.manual_seed(self.plan.chain_seed(self.chain))
         self.kernel = NUTS(
-            potential_fn=lambda parts: -self.density(parts["vector"]),
+            potential_fn=self._potential,
             target_accept_prob=self.plan.target_accept_prob, max_tree_depth=self.plan.max_tree_depth,
         )  # fmt: skip
         self.position = {"vector": self.starts[self.chain].detach().clone()}
         self.kernel.initial_params = self.position
         self.kernel.setup(self.plan.warmup)
 
+    def _potential(self, parts: dict[str, Tensor]) -> Tensor:
+        """Return what the kernel asks for, with its gradient, at every leapfrog step."""
+        self.gradients += 1
+        return -self.density(parts["vector"])
+
     def advance(self) -> None:
         """Make one iteration of one chain."""
-        divergences = len(self.kernel._divergences)
+        divergences, before = len(self.kernel._divergences), self.gradients
         self.position = self.kernel.sample(self.position)
         self.vectors.append(self.position["vector"].detach().clone())
         self.statistics["lp"].append(-float(torch.as_tensor(self.kernel._potential_energy_last)))
         self.statistics["diverging"].append(len(self.kernel._divergences) > divergences)
         self.statistics["step_size"].append(float(self.kernel.step_size))
+        self.statistics["n_steps"].append(self.gradients - before)
         self.seconds.append(time.monotonic())
         if len(self.vectors) == self.plan.warmup + self.plan.draws:
             self.finished[self.chain] = self._chain()
@@ -143,7 +153,7 @@ class PyroSampler(Sampler):
 
     def _chain(self) -> Chain:
         statistics = {
-            name: torch.tensor(values, dtype=torch.bool if name == "diverging" else torch.float64)
+            name: torch.tensor(values, dtype=DTYPES.get(name, torch.float64))
             for name, values in self.statistics.items()
         }
         return Chain(torch.stack(self.vectors), statistics, torch.tensor(self.seconds, dtype=torch.float64))

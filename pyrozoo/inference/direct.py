@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,8 +16,9 @@ from pyrozoo.core.draws import Draws
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.inference.loop import Process, drive, fit_of
-from pyrozoo.inference.optimise import keep_draws
-from pyrozoo.inference.state import reported
+from pyrozoo.inference.moments import tell_moments
+from pyrozoo.inference.optimise import keep_draws, said
+from pyrozoo.inference.state import plain, reported, revived
 
 
 class _Direct(Process):
@@ -24,14 +26,18 @@ class _Direct(Process):
 
     def __init__(self, solver: Solver, max_iterations: int, tol: float):
         self.solver, self.total, self.tol = solver, max_iterations, tol
+        self.shards = solver.posterior.shards
 
     def start(self) -> None:
         self.now, self.steps = self.solver.init(1), 0
+        self.evaluated = self.now
         self.info: Info | None = None
         self.ended: Status | None = None
 
     def advance(self) -> Tensor:
-        self.now, self.info = self.solver.step(self.now)
+        before = self.now
+        self.now, self.info = self.solver.step(before)
+        self.evaluated = before if self.solver.objective_of == "argument" else self.now
         self.steps += 1
         if self.info.residual is None:
             self.ended = "completed"
@@ -40,6 +46,17 @@ class _Direct(Process):
         elif self.steps >= self.total:
             self.ended = "max_iterations"
         return self.info.objective.detach().cpu().double()
+
+    def recorded(self) -> dict[str, Tensor] | None:
+        # What is computed at once has nothing on its way; a start that is no answer would be shown as one.
+        return plain(self.evaluated) if self.info is not None and self.info.residual is not None else None
+
+    def passes(self) -> float:
+        return float(self.steps)
+
+    def told(self, content: Mapping[str, Tensor], count: int) -> Draws:
+        """Return what a state that was kept says: the point, or so many draws from the exact posterior."""
+        return said(self.solver, revived(self.solver.state_class, dict(content)), count)
 
     def status(self) -> Status | None:
         return self.ended
@@ -94,4 +111,5 @@ class Direct(Method):
             known = posterior.running_prediction()
             known.add(*info.predictive())
             fit.knows(posterior.data, known.prediction())
+        tell_moments(fit, run.recorder, process.passes(), process.told)
         return fit

@@ -20,6 +20,7 @@ from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.inference.loop import Process, drive, fit_of
+from pyrozoo.inference.moments import only_moment
 from pyrozoo.math.linear_algebra import safe_cholesky
 from pyrozoo.program.density import FlatDensity
 from pyrozoo.program.trace import refuse_large
@@ -55,6 +56,7 @@ class _ModeSearch(Process):
     def __init__(self, posterior: Posterior, settings: Laplace, restarts: int):
         self.posterior, self.settings, self.restarts = posterior, settings, restarts
         self.total = restarts * settings.max_iterations
+        self.gradients = 0
 
     def start(self) -> None:
         inside = self.posterior.initial(self.restarts)
@@ -83,6 +85,7 @@ class _ModeSearch(Process):
         )  # fmt: skip
 
     def _closure(self) -> Tensor:
+        self.gradients += 1
         self.optimiser.zero_grad()
         loss = -self.space(self.point)
         loss.backward()
@@ -116,11 +119,11 @@ class _ModeSearch(Process):
         return "converged" if self.now.converged[self.best()] else "max_iterations"
 
     def checkpoint(self) -> dict[str, Any]:
-        return super().checkpoint() | {"optimiser": self.optimiser.state_dict()}
+        return super().checkpoint() | {"optimiser": self.optimiser.state_dict(), "gradients": self.gradients}
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.start()
-        optimiser = saved.pop("optimiser")
+        optimiser, self.gradients = saved.pop("optimiser"), saved.pop("gradients", 0)
         self.now = State(**saved)
         if self.now.chain < self.restarts:
             self._begin()
@@ -244,13 +247,15 @@ class Laplace(Method):
         now = process.now
         statuses = ["converged" if each else "max_iterations" for each in now.converged.tolist()]
         statuses[now.chain :] = ["interrupted"] * len(statuses[now.chain :])
-        return fit_of(
+        fit = fit_of(
             self, posterior, run, loop,
             {"objective": now.values.numpy(), "iterations": now.iterations.numpy(), "status": statuses},
             kind="variational", draws=draws, objective_name="log_evidence_laplace", objective=objective,
             iterations=int(now.iterations[best]), log_q=log_q, sampler=gaussian.sample,
             metrics={"log_density_at_mode": value},
         )  # fmt: skip
+        only_moment(fit, loop, float(process.gradients))
+        return fit
 
     def _gaussian(self, process: _ModeSearch, interrupted: bool) -> tuple[Gaussian, float, float]:
         """Return the Gaussian at the best mode, the log density there, and the approximate log evidence."""

@@ -29,6 +29,7 @@ from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.world import World, world
 from pyrozoo.inference.journal import LOG, Journal
+from pyrozoo.inference.moments import Recorded, Recorder
 from pyrozoo.inference.state import of_rows, plain
 
 
@@ -77,6 +78,18 @@ class Process:
         """Return further figures of every chain after the last iteration, for the trace; often none."""
         return {}
 
+    def recorded(self) -> Mapping[str, Tensor] | None:
+        """Return what the state that the last objective is of can be told from later, by name; None: nothing is."""
+        return None
+
+    def passes(self) -> float:
+        """Return how often all the data, or their gradient, have been gone through, over all restarts or chains."""
+        return 0.0
+
+    def kept(self) -> int:
+        """Return how many draws of every chain are kept by now."""
+        return 0
+
     def resumable(self) -> bool:
         """Return whether ``now`` holds all that is needed; a checkpoint that is due waits until it does."""
         return True
@@ -106,6 +119,7 @@ class Run:
     trace: pd.DataFrame
     iterations: int
     seconds: float
+    recorder: Recorder
 
 
 @dataclass
@@ -182,6 +196,7 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
         Status, trace and time; the process holds its own results.
     """
     record, done, before, together = _Record(), 0, 0.0, world()
+    recorder = Recorder(settings.moments if process.shards is None else 0, settings.megabytes)
     with seeded(settings.seed), _interruption() as interrupted:
         started = time.perf_counter()  # what a process prepares is part of its time
         journal = None if settings.checkpoint is None else Journal.beside(settings.checkpoint, together)
@@ -191,6 +206,7 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
             process.restore(saved["process"])
             process.regrow([_of(PROCESS, entry) for entry in journal.entries])
             record.restore(saved, [_of(RECORD, entry) for entry in journal.entries])
+            recorder.restore(saved.get("every", 1), [_of(MOMENT, entry) for entry in journal.entries])
             done, before, journal.entries = saved["iterations"], saved["elapsed"], []
             _restore_random_state(saved["random"])
             started = time.perf_counter() - before
@@ -199,7 +215,7 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
 
         def save() -> None:
             if settings.checkpoint and journal and settings.checkpoint_every and process.resumable():
-                content = _checkpoint(journal, process, record, done, time.perf_counter() - started)
+                content = _checkpoint(journal, process, record, recorder, done, time.perf_counter() - started)
                 write_part(settings.checkpoint, content, done, together)
 
         if not settings.resume:
@@ -220,6 +236,8 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
                             f"objective {objective[~objective.isnan()].max().item():.6g}", refresh=False
                         )
                 shown.update(reached - previous)
+                if objective is not None and recorder.due(reached):
+                    _look(process, recorder, reached, time.perf_counter() - started, objective)
                 status = process.status()
                 every = settings.checkpoint_every
                 due |= every is not None and reached // every > previous // every
@@ -233,7 +251,14 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
             save()
         for second, objective in process.history():
             record.add(second, objective, {})
-    return Run(status or "interrupted", record.frame(), reached, elapsed)
+    return Run(status or "interrupted", record.frame(), reached, elapsed, recorder)
+
+
+def _look(process: Process, recorder: Recorder, step: int, seconds: float, objective: Tensor) -> None:
+    """Keep the state of a process as a moment, where it has one."""
+    content = process.recorded()
+    if content is not None:
+        recorder.add(Recorded(step, seconds, process.passes(), process.kept(), objective, content))
 
 
 def fit_of(
@@ -296,7 +321,7 @@ def _restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-PROCESS, RECORD = "process ", "record "
+PROCESS, RECORD, MOMENT = "process ", "record ", "moment "
 """How the names of tensors in a journal begin."""
 
 
@@ -306,18 +331,19 @@ def _of(whose: str, entry: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _checkpoint(
-    journal: Journal, process: Process, record: _Record, iterations: int, elapsed: float
-) -> dict[str, Any]:  # fmt: skip
+    journal: Journal, process: Process, record: _Record, recorder: Recorder, iterations: int, elapsed: float
+) -> dict[str, Any]:
     """Append what is new to the journal, and return the rest with how much of that counts.
 
     A kill before this is written changes nothing: what was appended does not count yet.
     """
-    news = ((PROCESS, process.grown()), (RECORD, record.grown()))
+    news = ((PROCESS, process.grown()), (RECORD, record.grown()), (MOMENT, recorder.grown()))
     journal.append({f"{whose}{name}": value for whose, part in news for name, value in part.items()})
     return {
         "process": process.checkpoint(),
         "iterations": iterations,
         "elapsed": elapsed,
+        "every": recorder.every,
         "journal": journal.state(),
         "random": _random_state(),
     }

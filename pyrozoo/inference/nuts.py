@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyro
@@ -18,6 +19,7 @@ from pyrozoo.compiler.density import CompiledDensity
 from pyrozoo.compiler.tape import Untraceable
 from pyrozoo.contracts.fit import Fit, Status
 from pyrozoo.contracts.method import Loop, Method
+from pyrozoo.contracts.moments import Moment
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.devices import LARGE
 from pyrozoo.core.draws import Draws, evenly
@@ -26,7 +28,9 @@ from pyrozoo.core.seeds import undisturbed
 from pyrozoo.core.settings import between, one_of, whole
 from pyrozoo.inference.chains import Chain, CompiledSampler, Plan, PyroSampler, Sampler
 from pyrozoo.inference.loop import Process, Run, drive, fit_of, last_objectives
+from pyrozoo.inference.moments import budget
 from pyrozoo.inference.starts import Gradient, pathfinder
+from pyrozoo.inference.state import affordable
 from pyrozoo.math.branches import without_branches
 from pyrozoo.program.density import FlatDensity
 from pyrozoo.program.trace import refuse_large
@@ -239,7 +243,66 @@ class _Nuts(Process):
                 name: torch.stack([chain.statistics[name][first:last] for chain in chains]) for name in names
             }
 
+        self.way = Way.of(chains, length, self.origin)
         return between(min(warmup, length - 1), length), between(0, min(warmup, length))
+
+
+@dataclass(frozen=True)
+class Way:
+    """What chains did from their start on, iteration by iteration.
+
+    Attributes:
+        vectors: Positions, [chain, iteration, size].
+        objective: Log densities, [chain, iteration].
+        passes: Gradients by then, of all chains, [iteration].
+        share: Of the chains' own time, what had gone by, [iteration]: chains that ran one after another, or side by
+            side, count as if they had gone on together.
+        begun: Seconds before the first iteration.
+    """
+
+    vectors: Tensor
+    objective: Tensor
+    passes: Tensor
+    share: Tensor
+    begun: float
+
+    @classmethod
+    def of(cls, chains: Sequence[Chain], length: int, origin: float) -> Way:
+        """Return that of the first iterations of some chains."""
+        seconds = torch.stack([each.seconds[:length] for each in chains])
+        spent = (seconds - seconds[:, :1]).sum(0)
+        none = torch.ones(length, dtype=torch.long)  # chains of earlier versions did not count
+        steps = sum(each.statistics.get("n_steps", none)[:length].double() for each in chains)
+        return cls(
+            torch.stack([each.vectors[:length] for each in chains]),
+            torch.stack([each.statistics["lp"][:length] for each in chains]), torch.as_tensor(steps).cumsum(0),
+            spent / spent[-1].clamp(min=1e-12), max(0.0, float(seconds[:, 0].min()) - origin),
+        )  # fmt: skip
+
+    def moments(self, fit: Fit, space: FlatDensity, warmup: int, loop: Loop) -> list[Moment]:
+        """Return evenly chosen iterations as moments of a fit; the last is the fit's own last draw."""
+        length = self.vectors.shape[1]
+        most = min(loop.moments, affordable(length, {"": self.vectors[:, 0]}, budget(loop.megabytes)))
+        found = []
+        for i in evenly(length, most).tolist():
+            objective = tuple(float(value) for value in self.objective[:, i])
+            seconds = self.begun + float(self.share[i]) * max(0.0, fit.seconds - self.begun)
+            kept, vectors = max(0, i + 1 - warmup), self.vectors[:, i : i + 1].clone()
+            sample = partial(_drawn, fit, kept) if kept else partial(_mapped, fit, space, vectors)
+            found.append(Moment(i + 1, seconds, float(self.passes[i]), objective, kept, sample))
+        return found
+
+
+def _drawn(fit: Fit, kept: int, _: int) -> Draws:
+    """Return the draw of every chain that was the last of so many."""
+    return Draws({site: value[:, kept - 1 : kept] for site, value in fit.draws.items()})
+
+
+def _mapped(fit: Fit, space: FlatDensity, vectors: Tensor, _: int) -> Draws:
+    """Return a state of every chain [chain, 1, size] as values of the fit's sites."""
+    with pyro.validation_enabled(False), undisturbed():
+        values = space.values(vectors)
+    return Draws({site: values[site] for site in fit.draws})
 
 
 @dataclass(frozen=True)
@@ -257,6 +320,7 @@ class Sampled:
         backend: ``nutpie`` or ``pyro``.
         note: What ran, and why.
         run: Status, trace and time.
+        way: All iterations of the chains that draws are of.
     """
 
     space: Any
@@ -269,6 +333,7 @@ class Sampled:
     backend: str
     note: str
     run: Run
+    way: Way
 
 
 def sample_density(
@@ -299,7 +364,7 @@ def sample_density(
             raise NumericalError("nuts: compiled density and program differ at a draw; use backend=pyro")
     return Sampled(
         process.space, process.starts, process.gradient, vectors, statistics, warmup,
-        frozenset(process.sampler.finished), process.backend, process.note, run,
+        frozenset(process.sampler.finished), process.backend, process.note, run, process.way,
     )  # fmt: skip
 
 
@@ -464,9 +529,11 @@ class Nuts(Method):
             "iterations": [int(sizes.get(chain, 0)) for chain in range(self.chains)],
             "status": ["completed" if c in found.finished else "interrupted" for c in range(self.chains)],
         }
-        return fit_of(
+        fit = fit_of(
             self, posterior, run, loop, runs, kind="samples", draws={site: values[site] for site in posterior.sites},
             objective_name="mean_log_density_unconstrained", objective=float(found.statistics["lp"].mean()),
             sample_stats=found.statistics, metrics={"backend": found.backend, "warmup": self.warmup},
             notes=[found.note],
         )  # fmt: skip
+        fit.moments = found.way.moments(fit, found.space, self.warmup, loop)
+        return fit

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +21,8 @@ from pyrozoo.core.seeds import seeded, undisturbed
 from pyrozoo.core.settings import not_negative, whole
 from pyrozoo.inference.graphs import Steps
 from pyrozoo.inference.loop import Process, drive, fit_of
-from pyrozoo.inference.state import affordable, bytes_of, join, repeated, reported, revived, take, thinned
+from pyrozoo.inference.moments import tell_moments
+from pyrozoo.inference.state import affordable, bytes_of, join, plain, repeated, reported, revived, take, thinned
 from pyrozoo.inference.watching import DRAWS, due, watch, watches
 
 MONOTONE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
@@ -27,6 +30,9 @@ MONOTONE_TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6}
 
 MOST_BYTES = 2**28
 """Of states in whose place views of one stand, while draws from their q are made."""
+
+ACTIVE = "numbers of restarts"
+"""What a state that was kept has beside its own fields."""
 
 STATUSES: tuple[Status, ...] = ("converged", "max_iterations", "objective_decreased", "interrupted")
 
@@ -125,6 +131,19 @@ class _Optimisation(Process):
     def watched(self) -> dict[str, Tensor]:
         return self.figures
 
+    def recorded(self) -> dict[str, Tensor] | None:
+        # No step writes into its argument, so that the state itself is kept: nothing is copied.
+        now = self.now
+        return {ACTIVE: now.active, **plain(now.evaluated)} if len(now.active) else None
+
+    def passes(self) -> float:
+        return float(self.now.iterations.sum())  # a step is a pass over all the data, in minibatches or not
+
+    def told(self, content: Mapping[str, Tensor], count: int, best: int) -> Draws:
+        """Return what a state that was kept says of a restart: the point, or so many draws from its q."""
+        at = (content[ACTIVE] == best).nonzero().flatten()
+        return said(self.solver, take(revived(self.solver.state_class, dict(content)), at), count)
+
     def status(self) -> Status | None:
         if len(self.now.active) and int(self.now.iterations.max()) < self.total:
             return None
@@ -200,6 +219,7 @@ class Optimise(Method):
         hidden = posterior.data.hidden
         if answer.prediction is not None and hidden is not None and len(hidden.values):
             fit.knows(fit.data, answer.prediction())
+        tell_moments(fit, run.recorder, process.passes(), partial(process.told, best=best), [best])
         return fit
 
 
@@ -212,6 +232,14 @@ def keep_draws(fit: Fit, solver: Solver, state: Any, count: int, loop: Loop) -> 
     fit.notes += thinned(kept, count, loop.megabytes)
     with seeded(loop.seed):
         fit.draws, fit.log_q = fit.sampler(kept)
+
+
+def said(solver: Solver, state: Any, count: int) -> Draws:
+    """Return what a one-chain state says: the point, or so many draws from its q."""
+    state = solver.finish(state)
+    if solver.kind != "point":
+        return draw_from(solver, state, count)[0]
+    return Draws({site: value.unsqueeze(1) for site, value in solver.answer(state).draws().items()})
 
 
 def draw_from(solver: Solver, state: Any, count: int) -> tuple[Draws, Tensor]:

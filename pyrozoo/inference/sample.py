@@ -13,11 +13,12 @@ from pyrozoo.contracts.fit import Fit, Status
 from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Info, Solver
-from pyrozoo.core.draws import Values
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.settings import whole
 from pyrozoo.inference.graphs import Steps
 from pyrozoo.inference.loop import Process, drive, fit_of, last_objectives
+from pyrozoo.inference.moments import tell_moments
 from pyrozoo.inference.state import affordable, plain, revived, thinned
 from pyrozoo.inference.watching import LEAST, RunningDensity, watches
 
@@ -66,6 +67,7 @@ class _Sampling(Process):
         self.total = settings.warmup + settings.draws * settings.thin + extra
         self.figures: dict[str, Tensor] = {}
         self.written = 0
+        self.evaluated: Any = None
 
     def start(self) -> None:
         asked, current = self.settings.draws, self.solver.init(self.settings.chains)
@@ -80,6 +82,7 @@ class _Sampling(Process):
         early = self.solver.objective_of == "argument"
         evaluated, age = (before, now.sweeps) if early else (now.current, now.sweeps + 1)
         now.sweeps += 1
+        self.evaluated = evaluated
         objective = info.objective.detach().cpu().double()
         if not torch.isfinite(objective).all():
             raise NumericalError(f"the sampler's log density is not finite after {now.sweeps} sweeps")
@@ -139,6 +142,15 @@ class _Sampling(Process):
 
     def watched(self) -> dict[str, Tensor]:
         return self.figures
+
+    def recorded(self) -> dict[str, Tensor] | None:
+        return dict(self.solver.answer(self.evaluated).draws())
+
+    def passes(self) -> float:
+        return float(self.now.sweeps * self.settings.chains)
+
+    def kept(self) -> int:
+        return self.now.kept
 
     def status(self) -> Status | None:
         return "completed" if self.now.sweeps >= self.total else None
@@ -227,4 +239,10 @@ class Sample(Method):
         )  # fmt: skip
         if process.now.predicted is not None and process.now.predicted.count:
             fit.knows(posterior.data, process.now.predicted.prediction())
+        tell_moments(fit, run.recorder, process.passes(), _states)
         return fit
+
+
+def _states(values: Values, _: int) -> Draws:
+    """Return what a sampler's state says: one draw of every chain, whatever number is wanted."""
+    return Draws({site: value.unsqueeze(1) for site, value in values.items()})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -25,11 +26,18 @@ from pyrozoo.core.errors import NumericalError, SettingError
 from pyrozoo.core.seeds import seeded, undisturbed
 from pyrozoo.core.settings import between, not_negative, one_of, positive, whole
 from pyrozoo.inference.loop import Process, drive, fit_of, last_objectives
+from pyrozoo.inference.moments import tell_moments
 from pyrozoo.inference.state import affordable, thinned
 from pyrozoo.inference.watching import DRAWS, watch, watches
 from pyrozoo.program.trace import log_density_at
 
 Guide = Callable[[Any], Any]
+
+RESTART = "number of the restart"
+"""What a state that was kept has beside the parameters."""
+
+DRAWN = 20
+"""Draws that a moment has: each is a run of the guide."""
 
 FAMILIES = {
     "mean_field": AutoNormal,
@@ -200,6 +208,12 @@ class _Stochastic(Process):
     def watched(self) -> dict[str, Tensor]:
         return self.figures
 
+    def recorded(self) -> dict[str, Tensor] | None:
+        return {RESTART: torch.tensor(self.now.restart), **_constrained()}
+
+    def passes(self) -> float:
+        return self.now.steps * self.settings.particles * self.batch_size / self.data.parts
+
     def _end_scouting(self) -> None:
         now = self.now
         late = now.recent[len(now.recent) // 2 :]
@@ -274,10 +288,25 @@ def _parameters() -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in pyro.get_param_store().named_parameters()}
 
 
+def _constrained() -> dict[str, Tensor]:
+    """Return the parameters of Pyro's store as a guide uses them, copied: an optimiser writes into them."""
+    return {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
+
+
 def _set_parameters(values: dict[str, Tensor]) -> None:
     with torch.no_grad():
         for name, parameter in pyro.get_param_store().named_parameters():
             parameter.copy_(values[name])
+
+
+@contextmanager
+def _within(parameters: Mapping[str, Tensor]) -> Iterator[None]:
+    """Run a block in which Pyro's store holds some parameters, as a guide uses them."""
+    with pyro.get_param_store().scope():
+        for name, value in parameters.items():
+            if name != RESTART:
+                pyro.param(name, value)
+        yield
 
 
 def _traces(guide: Guide, data: Any, count: int) -> list[Any]:
@@ -356,7 +385,7 @@ class Svi(Method):
                     process.settle()
             with seeded(loop.seed), torch.no_grad():
                 process.guide(process.posterior.data)
-                kept = {name: value.detach().clone() for name, value in pyro.get_param_store().items()}
+                kept = _constrained()
                 losses = process.losses(posterior, self.evaluation_draws)
         return self._fit(posterior, loop, process, run, kept, losses)
 
@@ -368,12 +397,14 @@ class Svi(Method):
         posterior = posterior if posterior.shards is None else posterior.shards.seen
 
         def sampler(count: int) -> tuple[Draws, Tensor]:
-            with torch.no_grad(), pyro.get_param_store().scope():
-                for name, value in parameters.items():
-                    pyro.param(name, value)
+            with torch.no_grad(), _within(parameters):
                 traces = _traces(guide, data, count)
                 logs = torch.stack([_log_q(trace, posterior) for trace in traces])
                 return _values(traces, posterior), logs.unsqueeze(0)
+
+        def told(content: Mapping[str, Tensor], count: int) -> Draws:
+            with torch.no_grad(), _within(content), pyro.validation_enabled(False):
+                return _values(_traces(guide, data, count), posterior)
 
         with seeded(loop.seed):
             one = sampler(1)[0]
@@ -387,8 +418,12 @@ class Svi(Method):
             "status": [run.status if chain == winner else "max_iterations" for chain in chains],
         }
         error = float(losses.std() / len(losses) ** 0.5) if len(losses) > 1 else 0.0
-        return fit_of(
+        fit = fit_of(
             self, posterior, run, loop, runs, kind="variational", draws=draws, objective_name="elbo",
             objective=-losses.mean().item(), log_q=log_q, sampler=sampler,
             notes=thinned(affords, self.draws, loop.megabytes), metrics={"objective_se": error},
         )  # fmt: skip
+        # The way of the restart that went on: short runs of others are not this fit's.
+        run.recorder.states = [each for each in run.recorder.states if int(each.content[RESTART]) == winner]
+        tell_moments(fit, run.recorder, process.passes(), told, [winner], DRAWN)
+        return fit

@@ -85,6 +85,7 @@ class Own(Settings):
         progress: Show progress bars on a terminal.
         checkpoint_every: Iterations between checkpoints.
         posterior_megabytes: What draws may take in memory, and in posterior.nc.
+        moments: States on the way that are kept for a movie of the fit, at most; 0 keeps none.
         shards: Shards that rows are cut into, which the processes of torchrun divide among them; None: 16 under
             torchrun, else rows stay as they are.
         stream: Whether minibatches are read from the files as they are needed, and memory holds no more than one.
@@ -100,6 +101,7 @@ class Own(Settings):
     progress: bool = True
     checkpoint_every: int | None = whole(optional=True, default=None)
     posterior_megabytes: float = positive(default=200)
+    moments: int = whole(0, default=60)
     shards: int | None = whole(optional=True, default=None)
     stream: bool = False
     report: str | None = one_of(*REPORTS, optional=True, default=None)
@@ -398,6 +400,7 @@ class Run:
         loop = Loop(
             seed=own.seed, progress=own.progress, checkpoint=directory / CHECKPOINT if directory else None,
             checkpoint_every=own.checkpoint_every, resume=resume, megabytes=own.posterior_megabytes,
+            moments=own.moments,
         )  # fmt: skip
         # Some rows of a table would give the reader some of it back, and nobody else has them.
         beside = test is not None or holdout is not None or bool(notes)
@@ -570,6 +573,7 @@ def fit(
     data_seed: int | None = None,
     threads: int | None = None,
     posterior_megabytes: float = 200,
+    moments: int = 60,
     shards: int | None = None,
     stream: bool = False,
     report: Literal["none", "brief", "full"] = "full",
@@ -599,6 +603,7 @@ def fit(
         data_seed: Of simulation and hold-out; None takes the data's default, 0.
         threads: torch threads; None leaves torch's choice.
         posterior_megabytes: What draws may take in posterior.nc.
+        moments: States on the way that are kept for a movie of the fit, at most; 0 keeps none.
         shards: Shards that rows are cut into, which the processes of torchrun divide among them, whose fits are one and
             the same; None: 16 under torchrun, else rows stay as they are.
         stream: Read minibatches from the files as they are needed, so that memory holds no more than one.
@@ -633,6 +638,7 @@ def fit(
         progress=progress,
         checkpoint_every=checkpoint_every,
         posterior_megabytes=posterior_megabytes,
+        moments=moments,
         shards=shards,
         stream=stream,
         report=report,

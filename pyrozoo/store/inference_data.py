@@ -17,6 +17,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Model
+from pyrozoo.contracts.moments import Moment
 from pyrozoo.contracts.posterior import Arrays, Posterior, posterior_class
 from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import DataError, NotApplicable, noted
@@ -26,6 +27,7 @@ from pyrozoo.data.container import all_storable, storable
 from pyrozoo.diagnostics import predictive
 from pyrozoo.program.density import ProgramDensity
 from pyrozoo.store.groups import Groups
+from pyrozoo.store.moments import add_moments, read_moments
 from pyrozoo.store.outlined import add_outline, read_outline
 
 PRIOR_DRAWS = 200
@@ -43,9 +45,10 @@ def to_groups(fit: Fit, megabytes: float = 200.0, *, whole: bool = True) -> Grou
 
     Args:
         fit: The fit.
-        megabytes: What all but the data may take: a half for draws, a quarter for their pointwise log-likelihoods, a
-            quarter for draws from the prior and simulated data. More draws are thinned evenly, of more units and data
-            sets some are chosen evenly; ``fit.notes`` says so from then on, as do the attributes.
+        megabytes: What all but the data may take: a half for draws (a quarter of it for moments), a quarter for their
+            pointwise log-likelihoods, a quarter for draws from the prior and simulated data. More draws are thinned
+            evenly, of more units and data sets some are chosen evenly; ``fit.notes`` says so from then on, as do the
+            attributes.
         whole: Whether all of the data are stored, to be read back. Otherwise ``observed_data`` has what simulated data
             are compared by, of the same rows as these.
 
@@ -54,7 +57,7 @@ def to_groups(fit: Fit, megabytes: float = 200.0, *, whole: bool = True) -> Grou
         constant_data, with the data's own labels as coordinates.
     """
     posterior, notes, budget = fit.posterior, [*fit.data.notes, *fit.notes], megabytes * 1e6
-    step, labels, result = _thinning(fit, budget / 2), Labels.of(fit.data), Groups()
+    step, labels, result = _thinning(fit, budget * 3 / 8), Labels.of(fit.data), Groups()
     if step > 1:
         notes.append(f"one draw in {step} is stored, to keep this file within {megabytes:g} MB")
     every, pointwise = 1, None
@@ -80,6 +83,8 @@ def to_groups(fit: Fit, megabytes: float = 200.0, *, whole: bool = True) -> Grou
     _add(result, "expectations", _arrays(inner), labels, drawn=False)  # ArviZ has no name for it
     with noted(notes, "what comparisons look at"):
         add_outline(result, fit, step)
+    with noted(notes, "the moments of the fit"):
+        add_moments(result, fit, budget / 8, notes)
     fit.notes = list(dict.fromkeys(notes))
     attributes = _attributes(fit) | {"whole": int(whole)}
     result.attrs.update(attributes)
@@ -302,6 +307,11 @@ class Stored(Fit):
         """What the method knows beyond draws."""
         return _tensors(self.groups, "expectations")
 
+    @cached_property
+    def moments(self) -> list[Moment]:  # type: ignore[override]
+        """What the state said at some steps."""
+        return read_moments(self.groups, list(self.posterior.sites))
+
     def read(self) -> Fit:
         """Return the fit with everything read, to go on with."""
         found = {name: getattr(self, name) for name in READ_LATER}
@@ -312,7 +322,7 @@ class Stored(Fit):
         return fit
 
 
-READ_LATER = ("draws", "sample_stats", "expectations")
+READ_LATER = ("draws", "sample_stats", "expectations", "moments")
 
 
 def from_groups(data: Groups, model: Model, given: Any = None) -> Stored:
