@@ -16,6 +16,7 @@ from torch import Tensor
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws, evenly
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.diagnostics.compare import LEFT_OUT_OF_POINTS, ROUNDING, Comparison, groups_of, named
 from pyrozoo.diagnostics.outline import outline
 from pyrozoo.program.trace import priors
@@ -283,7 +284,10 @@ def exact_regions(fit: Fit, quantities: Sequence[str], windows: np.ndarray) -> l
         return []
     x, y = (np.linspace(low, high, CELLS) for low, high in windows[:2])
     points = np.stack([each.ravel() for each in np.meshgrid(x, y, indexing="ij")], 1)
-    density = _density_at(fit, quantities, points).reshape(CELLS, CELLS)
+    try:
+        density = _density_at(fit, quantities, points).reshape(CELLS, CELLS)
+    except NotApplicable:  # draws from elsewhere come without a program
+        return []
     held = np.sort(density.ravel())[::-1]
     levels = [float(held[np.searchsorted(held.cumsum(), mass * held.sum())]) for mass in MASSES]
     return [_contour(x, y, density, level) for level in levels]
@@ -298,6 +302,7 @@ def _density_at(fit: Fit, quantities: Sequence[str], points: np.ndarray) -> np.n
         columns = [(names[q][1], points[:, k]) for k, q in enumerate(quantities[:2]) if names[q][0] == site]
         stacked = np.stack([column for _, column in sorted(columns, key=lambda pair: pair[0])], 1)
         draws[site] = torch.as_tensor(stacked).to(value).reshape(1, len(points), *value.shape[2:])
+    fit.posterior.log_density(fit.draws.some(1))
     inside = _inside(fit.posterior, draws)
     logs = np.full(len(points), -np.inf)
     with torch.no_grad():

@@ -143,3 +143,10 @@ def test_a_page_has_every_pair_in_whole_numbers():
     assert all(isinstance(value, int) for value in line)
     assert "reference" not in plane_picture(found, result).caption
     assert plane_page(None, result) is plane_picture(None, result) is None
+
+
+def test_two_quantities_from_elsewhere_have_no_grid():
+    """Draws come without a program, whose density could be asked."""
+    draws = normal([0, 0], np.eye(2))
+    found = planes_of(compared(draws, draws * 2))
+    assert found.exact == []

@@ -16,7 +16,7 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.draws import Draws, Values
-from pyrozoo.core.errors import SettingError
+from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.diagnostics.metrics import convergence
 
@@ -48,6 +48,10 @@ class DrawsOnly(Posterior):
     def invariants(self, draws: Values, log_likelihood: Tensor | None = None) -> Draws:
         """Return the draws."""
         return Draws({site: draws[site] for site in self.sites})
+
+    def log_density(self, draws: Values, pointwise: Tensor | None = None) -> Tensor:
+        """Refuse: there is no program."""
+        raise NotApplicable("draws alone have no density")
 
     @cached_property
     def invariant_dims(self) -> Mapping[str, tuple[str, ...]]:
