@@ -12,8 +12,7 @@ from notebooks.__main__ import HERE, names
 from pyrozoo.core.paths import PACKAGE
 
 HOME = PACKAGE.parent
-PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").glob("*.md")),
-         *sorted((HOME / "docs" / "adding").glob("*.md")), HOME / "docs" / "notebooks" / "index.md"]  # fmt: skip
+PAGES = [HOME / "README.md", HOME / "CONTRIBUTING.md", *sorted((HOME / "docs").rglob("*.md"))]
 LONGEST = 30
 """Words that a listener can hold."""
 
