@@ -486,11 +486,27 @@ def error_curve(fit: Fit, invariants: pd.DataFrame, *, own: bool = False) -> pd.
         # The variance of the mean of t among T draws about the mean of all is 1/t - 1/T of one draw's, not 1/t.
         at, error = at[:-1], error[:-1] / np.sqrt(1 - at[:-1] / count)
         surely = error
+    return pd.DataFrame({"seconds": clock(fit, at / count)["seconds"], "error": error, "surely": surely})
+
+
+def clock(fit: Fit, parts: np.ndarray) -> pd.DataFrame:
+    """Return the work of a sampler by the times at which it had these parts of its draws: seconds, steps, passes.
+
+    Warm-up is work. Where a fit says nothing of times between, draws came evenly; NaN: nothing is known.
+    """
+    warmup, moments = int(fit.metrics.get("warmup", 0)), fit.moments
+    if len(moments) > 1 and moments[-1].kept:
+        known = {"seconds": "seconds", "steps": "step", "passes": "passes"}
+        way = {name: np.array([getattr(moment, of) for moment in moments], dtype=float) for name, of in known.items()}
+        first = min(warmup, moments[-1].step)
+        at = first + (moments[-1].step - first) * parts
+        return pd.DataFrame({name: np.interp(at, way["steps"], values) for name, values in way.items()})
     begin = float(fit.trace["seconds"].min()) if len(fit.trace) else 0.0
-    total = int(fit.trace.groupby("chain").size().max()) if len(fit.trace) else count
-    warmup = min(total, int(fit.metrics.get("warmup", 0)))
-    share = (warmup + (total - warmup) * at / count) / total
-    return pd.DataFrame({"seconds": begin + (fit.seconds - begin) * share, "error": error, "surely": surely})
+    total = int(fit.trace.groupby("chain").size().max()) if len(fit.trace) else len(parts)
+    warmup = min(total, warmup)
+    share = (warmup + (total - warmup) * parts) / total
+    steps = share * total if len(fit.trace) else np.full(len(parts), np.nan)
+    return pd.DataFrame({"seconds": begin + (fit.seconds - begin) * share, "steps": steps, "passes": np.nan})
 
 
 def _surely(error: Any, noise: Any) -> Any:

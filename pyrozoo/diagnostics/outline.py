@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, Values, evenly
 
@@ -40,6 +42,13 @@ def outline(fit: Fit) -> Outline:
         invariants, others = _some(fit, fit.invariants, more)
         known = vars(fit)["outline"] = Outline(draws, invariants, {**labels, **others})
     return known
+
+
+def invariants_at(fit: Fit, draws: Draws) -> Draws:
+    """Return the same invariants of other draws, but for the log-likelihood, which takes long: it is 0."""
+    none = torch.zeros(draws.shape, dtype=torch.float64)
+    found = Draws(fit.posterior.invariants(draws, none))
+    return _some(fit, {name: found[name] for name in outline(fit).invariants}, fit.posterior.invariant_dims)[0]
 
 
 def _some(fit: Fit, draws: Values, dims: Mapping[str, Sequence[str]]) -> tuple[Draws, dict[str, Any]]:

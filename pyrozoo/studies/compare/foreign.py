@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +14,19 @@ from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import Program
+from pyrozoo.contracts.moments import Moment
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.core.draws import Draws, Values
+from pyrozoo.core.draws import Draws, Values, evenly
 from pyrozoo.core.errors import NotApplicable, SettingError
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.diagnostics.metrics import convergence
 
 if TYPE_CHECKING:
     import arviz as az
+
+
+MOST_MOMENTS = 200
+"""Draws whose times are kept."""
 
 
 class DrawsOnly(Posterior):
@@ -118,19 +123,74 @@ def _adopt(data: az.InferenceData, posterior: Posterior, ours: Fit | None, numbe
                 raise SettingError(f"InferenceData {number}: {site} has shape {shapes}")
             value = value.to(ours.draws[site].dtype)
         draws[site] = value
-    attributes = {**data.attrs, **there.attrs}
-    library = str(attributes.get("inference_library", "foreign"))
-    seconds = float(attributes.get("sampling_time", attributes.get("seconds", np.nan)))
     stats: Any = data.get("sample_stats", {})
+    # PyMC and others write what they know beside one group or the other.
+    attributes = {**data.attrs, **getattr(stats, "attrs", {}), **there.attrs}
+    library = str(attributes.get("inference_library", "foreign"))
     known = {name: torch.as_tensor(np.asarray(stats[name].values)) for name in ("diverging", "energy") if name in stats}
     lacking = [name for name in ("sample_stats", "log_likelihood") if name not in data]
+    warmup, seconds = int(attributes.get("tuning_steps", 0)), _total(stats, attributes)
+    times, evenly_spread = _times(stats, seconds, warmup, next(iter(draws.values())).shape[1])
     fit = Foreign(
         posterior=posterior, method=library, kind="samples", draws=Draws(draws), trace=pd.DataFrame(),
         runs=pd.DataFrame(), status="completed", objective_name="", objective=float("nan"),
         iterations=int(np.prod(next(iter(draws.values())).shape[:2])), seconds=seconds, seed=0, sample_stats=known,
         notes=[f"no {' and no '.join(lacking)} in what was given"] if lacking else [],
+        moments=_moments(Draws(draws), warmup, times, _passes(data, warmup)),
     )  # fmt: skip
+    if evenly_spread:
+        fit.notes.append("draws are taken to have come evenly over sampling_time: no time of each is given")
     about = {name: getattr(fit, name) for name in ("method", "kind", "status", "seed", "iterations")}
-    figures = {"model": fit.model_name, **about, **convergence(fit), "seconds": seconds}
+    figures = {"model": fit.model_name, **about, **convergence(fit), "warmup": warmup, "seconds": seconds}
     fit.metrics = {n: value for n, value in figures.items() if not (isinstance(value, float) and np.isnan(value))}
     return fit
+
+
+def _total(stats: Any, attributes: Mapping[str, Any]) -> float:
+    """Return the seconds of all chains, warm-up among them; NaN: nothing says."""
+    if "sampling_time" in attributes or "seconds" in attributes:
+        return float(attributes.get("sampling_time", attributes.get("seconds")))
+    if "perf_counter_diff" in stats and "perf_counter_start" in stats:
+        starts, spent = (stats[f"perf_counter_{end}"].values for end in ("start", "diff"))
+        return float((starts + spent).max() - starts.min())
+    return float(stats["seconds"].values.max()) if "seconds" in stats else float("nan")
+
+
+def _times(stats: Any, total: float, warmup: int, count: int) -> tuple[np.ndarray, bool]:
+    """Return when every chain had so many draws, from none to all, and whether they are only thought to come evenly.
+
+    The time of each draw is ``seconds`` since the start, or the end of PyMC's ``perf_counter_start`` and
+    ``perf_counter_diff``, among the sample_stats. Of chains that ran one after another the last counts.
+    """
+    if "seconds" in stats:
+        ends = np.asarray(stats["seconds"].values, dtype=float)
+    elif "perf_counter_diff" in stats and "perf_counter_start" in stats:
+        ends = np.asarray(stats["perf_counter_start"].values + stats["perf_counter_diff"].values, dtype=float)
+        ends += total - ends.max()
+    else:
+        return total * (warmup + np.arange(count + 1)) / (warmup + count), not np.isnan(total)
+    last = ends.max(0)
+    before = 2 * last[0] - last[1] if count > 1 else last[0]
+    return np.concatenate([[max(0.0, before)], last]), False
+
+
+def _passes(data: az.InferenceData, warmup: int) -> np.ndarray | None:
+    """Return the gradients of all chains by the time of so many draws, from none; None: nothing counts them all."""
+    stats: Any = data.get("sample_stats", {})
+    early: Any = data.get("warmup_sample_stats", {})
+    if "n_steps" not in stats or (warmup and "n_steps" not in early):
+        return None
+    begun = float(early["n_steps"].values.sum()) if warmup else 0.0
+    return begun + np.concatenate([[0.0], np.asarray(stats["n_steps"].values, dtype=float).sum(0).cumsum()])
+
+
+def _moments(draws: Draws, warmup: int, times: np.ndarray, passes: np.ndarray | None) -> list[Moment]:
+    """Return evenly chosen draws as moments, first of all the end of the warm-up."""
+
+    def sample(kept: int, _: int) -> Draws:
+        return Draws({site: value[:, max(0, kept - 1) : max(1, kept)] for site, value in draws.items()})
+
+    count = draws.shape[1]
+    at = evenly(count + 1, MOST_MOMENTS).tolist()
+    done = np.full(count + 1, np.nan) if passes is None else passes
+    return [Moment(warmup + k, float(times[k]), float(done[k]), (), k, partial(sample, k)) for k in at]

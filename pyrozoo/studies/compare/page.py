@@ -15,6 +15,7 @@ from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.view import view_of
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.picture import Picture
+from pyrozoo.diagnostics.accuracy import Accuracy, accuracy_of
 from pyrozoo.diagnostics.card import COLOURS, LEVELS, ORDER
 from pyrozoo.diagnostics.compare import Comparison, compare
 from pyrozoo.diagnostics.planes import Planes
@@ -22,6 +23,7 @@ from pyrozoo.diagnostics.verdict import USUAL, Thresholds
 from pyrozoo.report import html
 from pyrozoo.run.reference import load_run, serves
 from pyrozoo.store.run_directory import ABSENT, absent_row, report_of, write_pictures, write_report, write_table
+from pyrozoo.studies.compare.accuracy import accuracy_page
 from pyrozoo.studies.compare.pictures import comparison_pictures
 from pyrozoo.studies.compare.planes import plane_page, planes
 from pyrozoo.studies.study import Written
@@ -91,7 +93,12 @@ class ComparisonResult(Comparison):
     def pictures(self) -> dict[str, Picture]:
         """The pictures of the report, name -> picture; a notebook shows one that ends a cell."""
         own = view_of(self.fits[0].model).compared_pictures(self.fits, self.names)
-        return {picture.name: picture for picture in (*comparison_pictures(self, self.planes), *own)}
+        return {picture.name: picture for picture in (*comparison_pictures(self, self.planes, self.accuracy), *own)}
+
+    @cached_property
+    def accuracy(self) -> Accuracy | None:
+        """How errors fall with work; None without a reference that has converged."""
+        return accuracy_of(self)
 
     @cached_property
     def planes(self) -> Planes | None:
@@ -127,7 +134,7 @@ def write_comparison(
     directory: Path, comparisons: Sequence[ComparisonResult], missing: Sequence[Mapping[str, str]] = (),
     links: Mapping[int, str] | None = None,
 ) -> Written:  # fmt: skip
-    """Write comparison.csv, cards.csv, parameters.csv, invariants.csv, figures and report.html.
+    """Write comparison.csv, cards.csv, parameters.csv, invariants.csv, accuracy.csv, figures and report.html.
 
     Args:
         directory: Where to.
@@ -184,6 +191,9 @@ def _write_part(directory: Path, each: ComparisonResult, suffix: str, links: Map
     write_table(directory / f"invariants{suffix}.csv", each.invariants)
     if len(each.pairwise):
         write_table(directory / f"pairwise{suffix}.csv", each.pairwise)
+    if each.accuracy is not None:
+        write_table(directory / f"accuracy{suffix}.csv", each.accuracy.curves)
+        write_table(directory / f"accuracy_reached{suffix}.csv", each.accuracy.table)
     for title, frame in each.tables.items():
         write_table(directory / "tables" / f"{title}{suffix}.csv", frame)
     pictures = write_pictures(directory, list(each.pictures.values()), suffix)
@@ -202,6 +212,7 @@ def _write_part(directory: Path, each: ComparisonResult, suffix: str, links: Map
         ],
         "pictures": pictures,
         "plane": plane_page(each.planes, each),
+        "accuracy": accuracy_page(each.accuracy),
         "pairwise": html.table(each.pairwise),
         "invariants": html.table(_shown(each.invariants), MOST_ROWS),
         "parameters": html.table(_shown(each.parameters), MOST_ROWS),

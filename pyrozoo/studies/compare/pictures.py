@@ -14,12 +14,14 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.picture import Picture
+from pyrozoo.diagnostics.accuracy import Accuracy
 from pyrozoo.diagnostics.card import listed
 from pyrozoo.diagnostics.choice import MEASURES
 from pyrozoo.diagnostics.compare import ROUNDING, Comparison, judged, varied_fields
 from pyrozoo.diagnostics.outline import outline
 from pyrozoo.diagnostics.planes import Planes
 from pyrozoo.drawing.panels import grid, panels
+from pyrozoo.studies.compare.accuracy import accuracy_picture
 from pyrozoo.studies.compare.colors import MOST_NAMED, color_of
 from pyrozoo.studies.compare.planes import plane_picture
 
@@ -33,13 +35,11 @@ MOST_DENSITIES = 6
 BEYOND = 10.0
 """Reference sds at which larger errors are drawn."""
 
-SMALLEST = 1e-2
-"""Errors and gaps below it are drawn at it."""
 
-
-def comparison_pictures(comparison: Comparison, plane: Planes | None) -> list[Picture]:
+def comparison_pictures(comparison: Comparison, plane: Planes | None, accuracy: Accuracy | None) -> list[Picture]:
     """Return the pictures of a comparison."""
-    makers = (_errors, partial(plane_picture, plane), _spread, _densities, _forest, _race, _quality, _distances)
+    against, work = partial(plane_picture, plane), partial(accuracy_picture, accuracy)
+    makers = (_errors, against, work, _spread, _densities, _forest, _race, _quality, _distances)
     return [*_choices(comparison), *(made for make in makers if (made := make(comparison)) is not None)]
 
 
@@ -269,12 +269,11 @@ def _forest(comparison: Comparison) -> Picture | None:
 
 
 def _race(comparison: Comparison) -> Picture | None:
-    """Draw objectives against seconds; beside it, where there is a reference, the error of means against seconds."""
+    """Draw objectives against seconds."""
     named = [n for n, fit in zip(comparison.names, comparison.fits, strict=True) if len(fit.trace)]
     if not named or len(comparison.names) > MOST_NAMED:
         return None
-    errors = [n for n, curve in zip(comparison.names, comparison.curves, strict=True) if len(curve)]
-    figure, ((left, *rest),) = panels(10 if errors else 7, 3.8, 1, 2 if errors else 1, squeeze=False)
+    figure, axes = panels(8, 3.8)
     levels = []
     for name in named:
         fit = comparison.fit(name)
@@ -282,35 +281,16 @@ def _race(comparison: Comparison) -> Picture | None:
         objective = fit.objective_name.replace("mean_", "").replace("_", " ")
         color, style = color_of(comparison, name), ("-", "--", ":")[comparison.names.index(name) // 10 % 3]
         seconds, level = line["seconds"].clip(lower=1e-4), float(line["objective"].iloc[-1])
-        left.plot(seconds, line["objective"], style, label=f"{name}: {objective}", color=color, lw=1.3)
-        left.plot(seconds.iloc[-1], level, "o", ms=4, color=color)
+        axes.plot(seconds, line["objective"], style, label=f"{name}: {objective}", color=color, lw=1.3)
+        axes.plot(seconds.iloc[-1], level, "o", ms=4, color=color)
         levels.append(level)
     low, high = min(levels), max(levels)
     room = max(high - low, 1e-3 * abs(high), 1e-9)
-    left.set(xscale="log", ylim=(low - 1.5 * room, high + 0.3 * room), xlabel="seconds", ylabel="objective")
-    left.set_title("Objective", fontsize=11)
-    left.legend(fontsize=7, loc="lower right")
-    for right in rest:
-        for name in errors:
-            curve = comparison.curves[comparison.names.index(name)]
-            shape = "-" if len(curve) > 1 else "o"
-            seconds, error = curve["seconds"].clip(lower=1e-4), curve["error"].clip(lower=SMALLEST)
-            right.plot(seconds, error, shape, color=color_of(comparison, name), lw=1.3, ms=6, label=name)
-        right.axhline(comparison.limits.time_error, color="0.6", lw=0.8, zorder=0)
-        right.set(xscale="log", yscale="log", xlabel="seconds", ylabel="largest error of a mean, in sds")
-        right.set_title("Error", fontsize=11)
-        _beside(right)
-    said = (
-        " Right: the largest error of a mean. A sampler halves it in four times the seconds. "
-        "A search (dot) has one answer, and its error stays. "
-        f"The grey line is {comparison.limits.time_error:g} sd."
-    )
-    return Picture(
-        "race",
-        "Left: what each method climbs, against the clock. Do not compare heights; compare when curves flatten."
-        f"{said if errors else ''}",
-        figure,
-    )
+    axes.set(xscale="log", ylim=(low - 1.5 * room, high + 0.3 * room), xlabel="seconds", ylabel="objective")
+    axes.set_title("Objective", fontsize=11)
+    _beside(axes)
+    said = "What each method climbs, against the clock. Do not compare heights; compare when curves flatten."
+    return Picture("race", said, figure)
 
 
 def _progress(fit: Fit) -> pd.DataFrame:

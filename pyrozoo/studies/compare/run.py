@@ -27,6 +27,9 @@ def compare(
     Args:
         fits: Results of ``fit`` or ``load``; or ArviZ InferenceData, from Stan, PyMC, NumPyro or anywhere else, whose
             posterior group has the sites of the model under their names. What it lacks is not needed: notes say so.
+            Times come from ``seconds`` of each draw, or PyMC's ``perf_counter_start`` and ``perf_counter_diff``, among
+            the sample_stats, else evenly from the attribute ``sampling_time``; warm-up from ``tuning_steps``, gradients
+            from ``n_steps``.
         reference: A fit, InferenceData, or a run directory, to hold them to; None: the best of them.
         **limits: Thresholds of the verdicts in place of conf's, such as ``mean_good=0.1`` (``Thresholds``).
 
