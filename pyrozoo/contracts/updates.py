@@ -72,3 +72,74 @@ def updates_of(model: Model, method: str | None = None) -> tuple[Update, ...]:
     module = beside(type(model), "updates")
     every: tuple[Update, ...] = () if module is None else module.UPDATES
     return tuple(update for update in every if method in (None, *update.methods))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A distribution of some sites, by what it does.
+
+    Attributes:
+        sample: Returns one draw per chain, site -> [C, *shape].
+        log_prob: Of such a draw, [C].
+    """
+
+    sample: Callable[[], Values]
+    log_prob: Callable[[Values], Tensor]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Sites that Gibbs draws together, given all else.
+
+    Attributes:
+        sites: The sites, as far as the model has them.
+        method: The method.
+        distribution: (solver, values of all sites of the program, site -> [1, *shape]) to what it draws from, with
+            ``sample`` and ``log_prob``, which takes site -> [1, *shape].
+        program: The program with what the solver draws beside the sites; None: the model's own.
+        complete: (model) to whether it is about data without holes only.
+    """
+
+    sites: tuple[str, ...]
+    method: str
+    distribution: Callable[[Any, Values], Any]
+    program: Callable[[Posterior], Program] | None = None
+    complete: Callable[[Any], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """How EM or CAVI of a model goes about a step, where that is not as a program's own sites all at once.
+
+    Attributes:
+        method: The method.
+        program: The program with what is summed out, or has a q of its own, beside the sites; None: the model's own.
+        order: Of EM, sites that move together, one set after another; none: all of them together.
+        nodes: Of CAVI, (solver, state) to points of each factor of q of one chain, which have the same weight and the
+            expected statistics (``math/designs.py``): site -> [node, *shape], in the order in which factors are
+            updated; None: the sites of the answer are independent.
+        in_turn: Of CAVI, whether factors are updated in turn, each given the new ones before it; else all of them
+            together, given the state.
+        moved: (solver, state) to the state after a step; None: ``step``. Without moves that leave the conditionals.
+        complete: (model) to whether the program cannot do with holes in the data.
+    """
+
+    method: str
+    program: Callable[[Posterior], Program] | None = None
+    order: tuple[tuple[str, ...], ...] = ()
+    nodes: Callable[[Any, Any], Sequence[Values]] | None = None
+    in_turn: bool = False
+    moved: Callable[[Any, Any], Any] | None = None
+    complete: Callable[[Any], bool] | None = None
+
+
+def blocks_of(posterior: Posterior) -> tuple[Block, ...]:
+    """Return what the model's folder says of blocks of sites that it has."""
+    every: tuple[Block, ...] = getattr(beside(type(posterior.model), "updates"), "BLOCKS", ())
+    return tuple(block for block in every if set(block.sites) & set(posterior.sites))
+
+
+def step_of(model: Model, method: str) -> Step:
+    """Return how a method of a model goes about a step."""
+    module = beside(type(model), "updates")
+    return next((each for each in getattr(module, "STEPS", ()) if each.method == method), Step(method))

@@ -26,6 +26,7 @@ class Range:
         wrong: Values that are none, for tests.
         optional: Whether None is one, too.
         many: Whether a list of values is one, too; it is kept as a tuple.
+        choices: All of them, where they are a few words.
     """
 
     said: str
@@ -33,6 +34,7 @@ class Range:
     wrong: tuple[Any, ...]
     optional: bool = False
     many: bool = False
+    choices: tuple[Any, ...] = ()
 
     def allows(self, value: Any) -> bool:
         """Return whether a setting may have the value."""
@@ -51,7 +53,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _field(said: str, holds: Callable[[Any], bool], wrong: tuple[Any, ...], default: Any, **more: bool) -> Any:
+def _field(said: str, holds: Callable[[Any], bool], wrong: tuple[Any, ...], default: Any, **more: Any) -> Any:
     given = {} if default is dataclasses.MISSING else {"default": default}
     return dataclasses.field(**given, metadata={"range": Range(said, holds, wrong, **more)})
 
@@ -100,7 +102,9 @@ def one_of(*choices: str, optional: bool = False, default: Any = dataclasses.MIS
     """Declare one of several words."""
     said = " or ".join([", ".join(choices[:-1]), choices[-1]]) if len(choices) > 1 else choices[0]
     wrong = ("another", 1)
-    return _field(said, lambda v: isinstance(v, str) and v in choices, wrong, default, optional=optional)
+    return _field(
+        said, lambda v: isinstance(v, str) and v in choices, wrong, default, optional=optional, choices=choices
+    )
 
 
 def stated() -> Any:
@@ -110,7 +114,7 @@ def stated() -> Any:
 
 def flag(default: Any = dataclasses.MISSING) -> Any:
     """Declare true or false."""
-    return _field("true or false", lambda value: isinstance(value, bool), ("yes", 1), default)
+    return _field("true or false", lambda v: isinstance(v, bool), ("yes", 1), default, choices=(False, True))
 
 
 @dataclass(frozen=True)

@@ -148,13 +148,31 @@ def _matched(first: Tensor, right: Tensor, axes: int) -> tuple[Tensor, Tensor, t
     return first.reshape(size, *first.shape[-axes:]), right.reshape(size, *right.shape[-2:]), batch
 
 
-class _Sampled(torch.autograd.Function):
+class _Product(torch.autograd.Function):
+    """A function of two tensors with a batch axis each, and of a pattern; further axes of vmap are batch axes, too."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        *both, ctx.pattern = inputs
+        ctx.save_for_backward(*both)
+
+    @classmethod
+    def vmap(
+        cls, info: Any, in_dims: tuple[int | None, ...], first: Tensor, right: Tensor, pattern: Pattern
+    ) -> tuple[Tensor, int]:  # fmt: skip
+        size = info.batch_size
+        first, right = (
+            each.expand(size, *each.shape) if dim is None else each.movedim(dim, 0)
+            for each, dim in zip((first, right), in_dims, strict=False)
+        )
+        return cls.apply(first.flatten(0, 1), right.flatten(0, 1), pattern).unflatten(0, (size, -1)), 0
+
+
+class _Sampled(_Product):
     """Cells of left right^T, [batch, cell]."""
 
     @staticmethod
-    def forward(ctx: Any, left: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
-        ctx.save_for_backward(left, right)
-        ctx.pattern = pattern
+    def forward(left: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
         return _sampled(pattern, left, right)
 
     @staticmethod
@@ -167,13 +185,11 @@ class _Sampled(torch.autograd.Function):
         )
 
 
-class _Times(torch.autograd.Function):
+class _Times(_Product):
     """V right, [batch, N, K]."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
-        ctx.save_for_backward(values, right)
-        ctx.pattern = pattern
+    def forward(values: Tensor, right: Tensor, pattern: Pattern) -> Tensor:
         return _times(pattern, values, right)
 
     @staticmethod

@@ -73,6 +73,12 @@ def simulate(program: Program, blank: Any, given: Values | None = None) -> dict[
     return {name: cast(Tensor, node["value"]) for name, node in sample_nodes(trace).items()}
 
 
+def without(program: Program, data: Any, hidden: str) -> dict[str, Tensor]:
+    """Run a program, inside another one, as if it had not this site; return the values of its others."""
+    trace = poutine.trace(poutine.block(program, hide=[hidden])).get_trace(data)
+    return {name: cast(Tensor, node["value"]) for name, node in sample_nodes(trace).items()}
+
+
 def prior_draw(program: Program, sites: Iterable[str], data: Any) -> dict[str, Tensor]:
     """Draw sites from the program's priors, from torch's global generator; the data only give shapes."""
     trace = poutine.trace(program).get_trace(data)

@@ -1,4 +1,4 @@
-"""What Gibbs says of the conditionals, in the program that keeps the factors; of tables without holes."""
+"""What Gibbs, of tables without holes, EM and CAVI say of the conditionals, in the program that keeps the factors."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.updates import Update
+from pyrozoo.contracts.updates import Step, Update
 from pyrozoo.core.draws import Values
+from pyrozoo.math import designs
+from pyrozoo.models.factor_analysis import cavi, em
 from pyrozoo.models.factor_analysis.gibbs import Solver
 from pyrozoo.models.factor_analysis.regression import Prior, Regression
 from pyrozoo.program.trace import Program
@@ -66,3 +69,33 @@ UPDATES = (
     Update("mean", ("gibbs",), mean, (Prior.regress, Solver._one_by_one), with_factors),
     Update("noise_variance", ("gibbs",), noise_variance, (Prior.regress, Solver._one_by_one), with_factors),
 )
+
+
+def unexpanded(solver: em.Solver, state: em.State) -> em.State:
+    """Return where the M-step comes to before the parameter expansion: the expansion is undone."""
+    sites, unturn = solver.maximise(solver.posterior.moments(solver.layout.known(vars(state))))
+    beta = torch.cat([sites["loadings"], sites["mean"].unsqueeze(-1)], -1) @ unturn.mT
+    return em.State(beta[..., :-1], beta[..., -1], sites["noise_variance"])
+
+
+def climbed(solver: cavi.Solver, state: cavi.State) -> cavi.State:
+    """Return a step without parameter expansion."""
+    plain = cavi.Solver(solver.posterior, expand=False)
+    return plain.step(state)[0]
+
+
+def nodes(solver: Any, state: Any) -> list[Values]:
+    """Return points of q(w, mu, sigma^2)."""
+    q = solver.regression(state)
+    noise = designs.inverse_gamma(0.5 * q.degrees, 0.5 * q.scale[0])
+    inverse = torch.linalg.inv(q.factor[0, q.layout.group]).mT
+    noise, beta = designs.scaled(noise, q.mean[0], inverse * noise.sqrt()[..., None, None])
+    return [q.layout.point(beta, noise)]
+
+
+STEPS = (Step("em", with_factors, moved=unexpanded), Step("cavi", with_factors, nodes=nodes, moved=climbed))
+NOT_HELD = {
+    "pca": "no update: one decomposition of a matrix",
+    "ppca": "no update: one decomposition of a matrix",
+    "stochastic_em": "em's update on minibatches, whose sums are estimates",
+}

@@ -1,15 +1,18 @@
-"""What Gibbs says of the conditionals."""
+"""What Gibbs, EM and CAVI say of the conditionals."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyrozoo.contracts.updates import Update
+from pyrozoo.contracts.updates import Step, Update
 from pyrozoo.core.draws import Values
+from pyrozoo.math import designs
+from pyrozoo.math.linear_algebra import unpack
 from pyrozoo.models.gaussian_mf import gibbs, point
 from pyrozoo.models.gaussian_mf.likelihood import Side
 
@@ -99,3 +102,46 @@ UPDATES = (
     *(Update(f"{side}_{what}", METHODS, SIDE[what](side), (LINES[what],)) for side in point.SIDES for what in SIDE),
     Update("noise_variance", METHODS, noise_variance, (gibbs.Solver.noise_posterior, point.squares)),
 )
+
+
+def without(move: str, still: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """Return what makes a step without a move along what no rating sees, which changes no conditional."""
+
+    def moved(solver: Any, state: Any) -> Any:
+        plain = copy.copy(solver)
+        setattr(plain, move, still)
+        return plain.step(state)[0]
+
+    return moved
+
+
+def nodes(solver: Any, state: Any) -> list[Values]:
+    """Return points of q of rows, of columns, of the mean, of the noise, and of what is above rows and columns."""
+    m, K, found, above = solver.model, solver.model.num_factors, list[Values](), list[Values]()
+    for side in point.SIDES:
+        w = getattr(state, f"{side}s")[0]
+        covariance = unpack(getattr(state, f"{side}s_covariance")[0], w.shape[-1])
+        at = designs.normal(w, torch.linalg.cholesky(covariance))
+        found.append({f"{side}_factors": at[..., :K], **({f"{side}_offsets": at[..., K]} if m.offsets else {})})
+        q = solver.answer(state).q.above(side)
+        degrees = q.inverse_scale.new_full((1,), q.degrees)
+        matrices = designs.wishart(degrees, q.inverse_scale)[:, 0]
+        root = torch.linalg.cholesky(torch.linalg.inv(q.strength * matrices))
+        matrices, middle = designs.scaled(matrices, q.mean[0], root)
+        above.append({f"{side}_precision": matrices, f"{side}_mean": middle})
+    mean = designs.normal(state.mean.unsqueeze(-1), state.mean_variance.sqrt()[:, None, None])[:, 0, 0]
+    noise = designs.inverse_gamma(torch.full_like(state.noise_scale, solver.noise_shape), state.noise_scale)[:, 0]
+    alone = {"mean": mean, "noise_variance": noise}
+    known = [*found, *({site: each} for site, each in alone.items()), *above]
+    return [each for each in known if set(each) <= set(solver.posterior.sites)]
+
+
+ORDER = (
+    ("row_factors", "row_offsets"), ("column_factors", "column_offsets"), ("mean",), ("noise_variance",),
+    ("row_mean", "row_precision"), ("column_mean", "column_precision"),
+)  # fmt: skip
+STEPS = (
+    Step("em", order=ORDER, moved=without("unseen", lambda state: state)),
+    Step("cavi", nodes=nodes, in_turn=True, moved=without("shift", lambda mean, *_: mean)),
+)
+NOT_HELD = {"mle": "em's update without priors: there is no program of it"}

@@ -14,6 +14,7 @@ from pyrozoo.contracts import solver
 from pyrozoo.core.draws import Values
 from pyrozoo.math.exponential_family import expected_log_dirichlet
 from pyrozoo.math.markov_chains import smooth
+from pyrozoo.models.hidden_markov.posterior import Posterior
 from pyrozoo.models.hidden_markov.queries import smooth_at
 
 SHARE = 0.2
@@ -46,6 +47,17 @@ class Factors:
         return self.chain.log_prob(values) + self.emission.log_prob(values)
 
 
+def factors(posterior: Posterior, first: Tensor, pairs: Tensor, sums: Tensor) -> Factors:
+    """Return the sites' distribution given how often states come first and follow each other, and sums over their rows.
+
+    Of these Gibbs knows numbers, and CAVI expectations.
+    """
+    prior = dict(zip(("initial", "transition"), posterior.concentration, strict=True))
+    seen = {"initial": first, "transition": pairs}
+    chain = {site: Dirichlet(each + seen[site], validate_args=False) for site, each in prior.items()}
+    return Factors(solver.Independent(chain), posterior.emission.conjugate(sums))
+
+
 class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True, state=State):
     """CAVI with q(path) q(pi) q(A) q(emission) (Beal 2003, thesis, section 3.4; MacKay 1997).
 
@@ -55,12 +67,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True,
 
     def q(self, state: State) -> Factors:
         """Return the factors of a state."""
-        first, rows = self.posterior.concentration
-        chain = {
-            "initial": Dirichlet(first + state.first, validate_args=False),
-            "transition": Dirichlet(rows + state.pairs, validate_args=False),
-        }
-        return Factors(solver.Independent(chain), self.posterior.emission.conjugate(state.sums))
+        return factors(self.posterior, state.first, state.pairs, state.sums)
 
     def init(self, chains: int) -> State:
         """Return part of the sums that are expected at random starting points."""

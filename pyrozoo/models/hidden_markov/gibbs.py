@@ -4,23 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch.distributions import Dirichlet
-
 from pyrozoo.contracts import solver
-from pyrozoo.contracts.solver import Independent
 from pyrozoo.core.draws import Values
 from pyrozoo.math.markov_chains import smooth
-from pyrozoo.models.hidden_markov import em
+from pyrozoo.models.hidden_markov import cavi, em
 from pyrozoo.models.hidden_markov.posterior import Posterior
-
-
-def draw_chain(posterior: Posterior, first: Any, pairs: Any) -> Values:
-    """Draw first states' and transition probabilities given how often they occur; none is 0."""
-    start, rows = posterior.concentration
-    q = {"initial": Dirichlet(start + first), "transition": Dirichlet(rows + pairs)}
-    tiny = torch.finfo(first.dtype).tiny
-    return {site: value.clamp(min=tiny) for site, value in Independent(q).sample().items()}
 
 
 class Solver(solver.PointSolver, kind="samples", objective="log_joint", state=em.State):
@@ -47,4 +35,4 @@ class Solver(solver.PointSolver, kind="samples", objective="log_joint", state=em
 
     def draw(self, first: Any, pairs: Any, sums: Any) -> Values:
         """Draw the sites given how often states come first and follow each other, and sums over their rows."""
-        return {**draw_chain(self.posterior, first, pairs), **self.posterior.emission.conjugate(sums).sample()}
+        return cavi.factors(self.posterior, first, pairs, sums).sample()

@@ -57,6 +57,22 @@ def rates_given(model: PoissonMF, theta: Tensor, eta: Tensor) -> list[tuple[floa
     return [(rates_shape(model, a), rates_rate(model, mean, x)) for a, mean, x in sides if model.hierarchical]
 
 
+def factors_given(
+    model: PoissonMF, side: int, counts: Tensor, exposure: Tensor, rates: Tensor | None
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Return shape and rate of theta, side 0, or of eta, 1, given how counts are shared among factors.
+
+    Args:
+        model: The model.
+        side: Which.
+        counts: Of each row, or column, and factor.
+        exposure: What the rates of its cells are, summed up, for a factor of 1.
+        rates: xi or omega; None: there are none.
+    """
+    a, b = ((model.row_shape, model.row_rate), (model.column_shape, model.column_rate))[side]
+    return a + counts, (b if rates is None else rates.unsqueeze(-1)) + exposure
+
+
 def expected_rate(model: PoissonMF, a: float, b: float, xi: Tensor | None) -> Tensor | float:
     """Return E xi, to be broadcast over factors, or the fixed rate; arguments are those of ``factor``."""
     return b if xi is None else (rates_shape(model, a) / xi).unsqueeze(-1)

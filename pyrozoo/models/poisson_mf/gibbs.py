@@ -11,7 +11,7 @@ from torch.distributions import Gamma
 
 from pyrozoo.contracts.solver import Info
 from pyrozoo.models.poisson_mf.em import BY_ROW, PointSolver, State, log_prior_of
-from pyrozoo.models.poisson_mf.factors import rates_rate, rates_shape
+from pyrozoo.models.poisson_mf.factors import factors_given, rates_rate, rates_shape
 from pyrozoo.models.poisson_mf.likelihood import allotted, column_exposure, expected_total, row_exposure
 from pyrozoo.models.poisson_mf.posterior import Posterior
 
@@ -33,15 +33,15 @@ class Solver(PointSolver, kind="samples", objective="log_joint", by_row=BY_ROW, 
             of_rows, of_columns, evidence = allotted(theta, eta, part.data)
             likelihood = evidence - expected_total(theta, eta, part.data)
             prior = log_prior_of(m, theta, m.row_shape, m.row_rate, xi)
-            b = m.row_rate if xi is None else xi.unsqueeze(-1)
-            theta = self.gamma(m.row_shape + of_rows, b + row_exposure(eta, part.data))
+            theta = self.gamma(*factors_given(m, 0, of_rows, row_exposure(eta, part.data), xi))
             return theta, (of_columns, column_exposure(theta, part.data), likelihood, prior)
 
         theta, (of_columns, exposure, *logs) = self.posterior.over_rows(
             draw, state.row_factors, vars(state).get("row_rates")
         )
-        objective, d = self.with_columns(state, *logs)
-        new = self.gamma(m.column_shape + of_columns, d + exposure)
+        objective, _ = self.with_columns(state, *logs)
+        omega = vars(state).get("column_rates")
+        new = self.gamma(*factors_given(m, 1, of_columns, exposure, omega))
         return self.state_class(theta, new, *self.rates(theta, new)), Info(objective)
 
     def rates(self, theta: Float[Tensor, "C N K"], eta: Float[Tensor, "C M K"]) -> list[Tensor]:

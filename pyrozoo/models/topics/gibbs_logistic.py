@@ -69,7 +69,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
 
     def step(self, state: State) -> tuple[State, Info]:
         """Draw z, eta, mu and Sigma, beta in turn; return the log joint of the argument."""
-        b, logits = self.model.word_concentration, state.document_logits
+        logits = state.document_logits
         objective = self.log_joint(state)
         of_documents, of_words = self.allot(state)
         factor = safe_cholesky(state.logit_covariance, "the covariance of logits")
@@ -78,7 +78,7 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
             logits = draw_logits(logits, of_documents, state.logit_mean, precision)
         given = self.prior.given(logits.shape[1], logits.sum(1), logits.mT @ logits)
         mean, covariance = given.sample()
-        shape = b + of_words.mT
+        shape = self.words_given(of_words)
         new = State(above_zero(shape), covariance, mean, logits)
 
         def predictive() -> tuple[Tensor, ...]:
@@ -86,6 +86,10 @@ class Solver(PointSolver, kind="samples", objective="log_joint", state=State):
             return (self.posterior.hidden_probabilities({"topic_words": beta, "document_logits": logits}),)
 
         return new, Info(objective, predictive=None if self.data.hidden is None else predictive)
+
+    def words_given(self, of_words: Float[Tensor, "C V K"]) -> Float[Tensor, "C K V"]:
+        """Return the Dirichlet parameters of beta given how many tokens of words are from which topic."""
+        return self.model.word_concentration + of_words.mT
 
     def allot(self, state: State) -> tuple[Float[Tensor, "C D K"], Float[Tensor, "C V K"]]:
         """Draw z; return tokens of documents and topics, and of words and topics."""

@@ -13,16 +13,23 @@ from pyro.ops.indexing import Vindex
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.updates import Update
+from pyrozoo.contracts.updates import Step, Update
 from pyrozoo.core.draws import Values
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.models.zip_mixture import cavi, em
 from pyrozoo.models.zip_mixture.likelihood import Layout, Sums, zero_is_on
 from pyrozoo.program.trace import Program
 
 
 def with_switches(posterior: Posterior) -> Program:
-    """Return the program in which b_id says of every zero whether its cell is on; a cell above 0 is."""
-    m = posterior.model
+    """Return the program in which b_id says of every zero whether its cell is on; a cell above 0 is.
+
+    Raises:
+        NotApplicable: Counts are negative binomial: no conditional of their sizes is known.
+    """
+    m: Any = posterior.model
+    if m.overdispersed:
+        raise NotApplicable("sizes of negative binomials are not conjugate")
 
     def program(data: Any) -> None:
         x, seen, (N, D) = data.filled, data.observed, data.shape
@@ -116,3 +123,5 @@ UPDATES = (
     Update("on_prob", ("em",), stepped("on_prob"), (em.Solver.maximise,), with_switches),
     Update("rate", ("em",), stepped("rate"), (em.Solver.maximise, em.Solver._best_rates), with_switches),
 )
+STEPS = (Step("em", with_switches), Step("cavi", with_switches))
+NOT_HELD = {"stochastic_em": "em's update on minibatches, whose sums are estimates"}

@@ -61,6 +61,8 @@ def held(
 
 def apart(one: Tensor, other: Tensor) -> float:
     """Return the largest difference of two tensors, over the size of their numbers."""
+    # A single factor's axis is one of blocks or of a block: both say so in their own way.
+    other = other.reshape(one.shape) if one.numel() == other.numel() else other
     one, other = torch.broadcast_tensors(one, other)
     if not one.numel():
         return 0.0

@@ -1,0 +1,117 @@
+"""A few points, all of the same weight, whose mean of a family's sufficient statistics is the family's own.
+
+A log joint is linear in the sufficient statistics of each conjugate site given the others. So its mean over the points
+is its expectation, exactly, and over all pairs, triples ... of the points of several independent sites likewise.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Beta, Dirichlet, Gamma
+
+from pyrozoo.math.exponential_family import expected_log_dirichlet, expected_log_gamma
+
+HALVINGS = 200
+"""Of an interval, until it has no number inside."""
+
+
+def of(distribution: Any) -> Tensor:
+    """Return the points of a distribution of torch, [node, *batch, *event].
+
+    Raises:
+        TypeError: There are none of its family here.
+    """
+    if isinstance(distribution, Dirichlet):
+        return dirichlet(distribution.concentration)
+    if isinstance(distribution, Gamma):
+        return gamma(*torch.broadcast_tensors(distribution.concentration, distribution.rate))
+    if isinstance(distribution, Beta):
+        both = torch.stack([distribution.concentration1, distribution.concentration0], -1)
+        return dirichlet(both)[..., 0]
+    raise TypeError(f"{type(distribution).__name__} has no design")
+
+
+def gamma(shape: Tensor, rate: Tensor) -> Tensor:
+    """Return two numbers with E x and E log x: m (1 + t) and m (1 - t), 1 - t^2 = exp(2 (E log x - log m))."""
+    mean = shape / rate
+    t = torch.sqrt(-torch.expm1(2 * (expected_log_gamma(shape, rate) - mean.log())))
+    return torch.stack([mean * (1 + t), mean * (1 - t)])
+
+
+def inverse_gamma(shape: Tensor, scale: Tensor) -> Tensor:
+    """Return two numbers with E 1 / x and E log x."""
+    return 1 / gamma(shape, scale)
+
+
+def dirichlet(concentration: Tensor) -> Tensor:
+    """Return two vectors of probabilities with E log x_k.
+
+    Of x the other is y_k = exp(2 E log x_k) / x_k. Where all x_k are prop. to exp E log x_k, y adds up to less than 1;
+    toward a corner it adds up to more; in between it adds up to 1.
+    """
+    logs = expected_log_dirichlet(concentration)
+    ramp = torch.arange(logs.shape[-1], dtype=logs.dtype, device=logs.device)
+    near, far = torch.zeros_like(logs[..., :1]), torch.full_like(logs[..., :1], 1e3)
+    for _ in range(HALVINGS):
+        middle = (near + far) / 2
+        less = (2 * logs - (logs + middle * ramp).log_softmax(-1)).logsumexp(-1, keepdim=True) < 0
+        near, far = torch.where(less, middle, near), torch.where(less, far, middle)
+    one = (logs + near * ramp).log_softmax(-1)
+    return torch.stack([one.exp(), (2 * logs - one).exp()])
+
+
+def sticks(on: Tensor, rest: Tensor) -> Tensor:
+    """Return two vectors of shares, of sticks Beta(on, rest), with E log of every stick and of what it leaves."""
+    v = of(Beta(on, rest, validate_args=False))
+    one = torch.ones_like(v[..., :1])
+    return torch.cat([v, one], -1) * torch.cat([one, (1 - v).cumprod(-1)], -1)
+
+
+def normal(mean: Tensor, root: Tensor) -> Tensor:
+    """Return 2 n vectors with mean m and covariance R R^T, [node, *batch, n]: m +- sqrt(n) times columns of R."""
+    steps = math.sqrt(mean.shape[-1]) * root.movedim(-1, 0)
+    return torch.cat([mean + steps, mean - steps])
+
+
+def scaled(outer: Tensor, mean: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:
+    """Return points of something and of a normal variable given it.
+
+    Args:
+        outer: Points of the something, [node, ...].
+        mean: Of the normal, [*batch, n].
+        root: R at each of these points, [node, *batch, n, n].
+    """
+    inner = normal(mean, root)
+    return outer.expand(len(inner), *outer.shape).flatten(0, 1), inner.flatten(0, 1)
+
+
+def wishart(degrees: Tensor, inverse_scale: Tensor) -> Tensor:
+    """Return two matrices with E X and E log |X|: M (1 + t) and M (1 - t), n log(1 - t^2) = 2 (E log |X| - log |M|)."""
+    size = inverse_scale.shape[-1]
+    place = torch.arange(size, dtype=degrees.dtype, device=degrees.device)
+    apart = torch.digamma(0.5 * (degrees.unsqueeze(-1) - place)).sum(-1) - size * (0.5 * degrees).log()
+    t = torch.sqrt(-torch.expm1(2 * apart / size))[..., None, None]
+    mean = degrees[..., None, None] * torch.linalg.inv(inverse_scale)
+    return torch.stack([mean * (1 + t), mean * (1 - t)])
+
+
+def inverse_wishart(degrees: Tensor, scale: Tensor) -> Tensor:
+    """Return two matrices with E X^-1 and E log |X|."""
+    return torch.linalg.inv(wishart(degrees, scale))
+
+
+def categorical(probability: Tensor) -> tuple[Tensor, Tensor]:
+    """Return places of values of many variables at once, [node, *batch], and weights that give each its probabilities.
+
+    Each variable is the inverse of its distribution function at one number between 0 and 1, the same for all: it
+    changes at finitely many. What is linear in each of them has its expectation under independence.
+    """
+    below = probability.cumsum(-1)
+    edges = torch.cat([below[..., :-1].flatten(), below.new_tensor([0.0, 1.0])]).clamp(0, 1).sort().values
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    places = (middle.reshape(-1, *[1] * probability.ndim) > below[..., :-1]).sum(-1)
+    return places, edges.diff()
