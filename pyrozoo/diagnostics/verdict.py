@@ -237,7 +237,7 @@ def _chains(metrics: Figures, limits: Thresholds) -> Lines:
         yield from (*_rhat(metrics, limits), _ess(metrics, limits))
     else:
         several = metrics.get("chains", 1) > 1 and metrics.get("draws", 0) >= FEWEST_DRAWS
-        same = "Every draw is the same: chains that never moved cannot be told from a posterior without doubt."
+        same = "Every draw is the same: either no chain moved, or there is no doubt. Nothing tells which."
         one = "One chain, or too few draws: nothing says whether it has converged."
         yield Line("warn", "R-hat", same if several else one)
     if count := metrics.get("divergences"):
@@ -249,7 +249,7 @@ def _chains(metrics: Figures, limits: Thresholds) -> Lines:
     if "ebfmi_min" in metrics:
         value, wanted = metrics["ebfmi_min"], limits.ebfmi
         poor = f"E-BFMI is {value:.2f}, and {wanted:g} is wanted: tails are too heavy. Run longer, or reparametrise."
-        good = f"E-BFMI is at least {value:.2f}: momenta reach all levels of energy."
+        good = f"E-BFMI is at least {value:.2f}: NUTS reaches the tails."
         yield Line("pass", "E-BFMI", good) if value >= wanted else Line("warn", "E-BFMI", poor)
 
 
