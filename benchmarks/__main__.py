@@ -12,13 +12,28 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from pyrozoo.store.inference_data import versions
-
 HERE = Path(__file__).parent
-NOT_BENCHMARKS = {"__init__", "__main__", "bits", "cluster", "cuda", "cuda_nuts", "harness", "scale"}
+NOT_BENCHMARKS = {
+    "__init__",
+    "__main__",
+    "bits",
+    "cluster",
+    "cuda",
+    "cuda_nuts",
+    "harness",
+    "mutants",
+    "mutation",
+    "planted",
+    "scale",
+}
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["mutation"]:  # of tests, and with options of its own
+        importlib.import_module("benchmarks.mutation").main(sys.argv[2:])
+        return
+    from pyrozoo.store.inference_data import versions
+
     names = sys.argv[1:] or sorted(
         path.stem for path in HERE.glob("*.py") if path.stem not in NOT_BENCHMARKS and not path.stem.endswith("_peers")
     )

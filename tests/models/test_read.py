@@ -1,0 +1,378 @@
+"""What people read of a fit, held to known draws: tables, baselines and predictions worked out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pyrozoo.compiler.kernels import switched
+from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.minibatches import minibatches
+from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.view import view_of
+from pyrozoo.core.draws import Draws
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.data.container import Hidden
+from pyrozoo.data.grid import Grid
+from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.survey import Survey
+from pyrozoo.data.table import Table
+from pyrozoo.data.triplets import Triplets
+from pyrozoo.models.categorical_fa import mc_em
+from pyrozoo.models.categorical_fa.laplace_em import Solver as LaplaceEM
+from pyrozoo.models.categorical_fa.maximisation import log_prior
+from pyrozoo.models.categorical_fa.queries import response, scores
+from pyrozoo.models.factor_analysis.view import _shares
+from pyrozoo.models.gaussian_mf import queries as ratings
+from pyrozoo.models.gaussian_mf.view import _baseline
+from pyrozoo.models.poisson_mf import queries as counts
+from pyrozoo.models.poisson_mf.stochastic_cavi import Solver as StochasticCAVI
+from pyrozoo.models.potts_grid.likelihood import Potentials
+from pyrozoo.models.potts_grid.messages import Passing, State
+from pyrozoo.models.potts_grid.model import PottsGrid
+from tests.case import case
+from tests.models.test_categorical_fa import make
+
+NAN = math.nan
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+
+def tensor(values: Any) -> torch.Tensor:
+    return torch.as_tensor(np.asarray(values), dtype=torch.float64)
+
+
+def fit_of(model: Any, data: Any, kind: str = "samples", **sites: Any) -> Fit:
+    """Return a fit with these draws, [draw, *event], in one chain."""
+    draws = Draws({site: torch.as_tensor(np.asarray(value))[None] for site, value in sites.items()})
+    trace = pd.DataFrame({"iteration": [], "chain": [], "objective": [], "seconds": []})
+    return Fit(Posterior.of(model, data), "by_hand", kind, draws, trace, trace.iloc[:, :3], "completed", "log_joint",
+               0.0, 1, 1.0, 0)  # fmt: skip
+
+
+def mixture(**changes: Any) -> Fit:
+    """Return a mixture of three columns with two components, of which the first has 3/4 of the rows."""
+    model = dataclasses.replace(case("zip_mixture").model, num_components=2, weight_concentration=1.5)
+    data = Table.of(pd.DataFrame([[1, 0, 7], [0, 4, 2]], index=["x", "y"], columns=["a", "b", "c"]))
+    on, rate = [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
+    return fit_of(model, dataclasses.replace(data, **changes), weights=[[0.75, 0.25]], on_prob=[on], rate=[rate])
+
+
+def test_profiles_of_components_have_the_labels_of_their_columns():
+    table = view_of(mixture().model).tables(mixture())["components"].sort_values("weight", ascending=False)
+    assert table["weight"].tolist() == [0.75, 0.25]
+    for name, values in {
+        "on_prob[a]": [0.1, 0.4],
+        "on_prob[c]": [0.3, 0.6],
+        "rate[a]": [1, 4],
+        "rate[b]": [2, 5],
+    }.items():
+        assert table[name].tolist() == values, name
+
+
+def test_the_naive_mean_is_of_what_test_rows_show():
+    """1, 3 and 2, 4 are seen, 5 is hidden, one is missing: mean 2.5, so the naive error is 2.5."""
+    test = Table.of(pd.DataFrame([[1, 5, 3], [2, 4, NAN]], columns=["a", "b", "c"]))
+    test = test.hide(torch.tensor([0]), torch.tensor([1]))
+    found = view_of(mixture().model).metrics(mixture(test=test))
+    assert found["naive_rmse"] == pytest.approx(2.5)
+    assert found["completion_rmse"] > 0
+    assert view_of(mixture().model).metrics(mixture()) == {}
+    exposed = dataclasses.replace(test, exposure=tensor([2.0, 1.0]))
+    fit = mixture(test=exposed, exposure=tensor([1.0, 1.0]))
+    # 10 counts in 2 * 2 + 2 * 1 = 6 units of exposure, of which the hidden cell has 2.
+    assert view_of(fit.model).metrics(fit)["naive_rmse"] == pytest.approx(5 - 2 * 10 / 6)
+
+
+def test_the_clusters_of_rows_are_bayes_rule():
+    """(0, 4, 2): the ratio of both components' densities, cell by cell."""
+    fit = mixture()
+    table = view_of(fit.model).tables(fit)["clusters"].set_index("row")
+    on, rate, w = (fit.draws[site][0, 0].numpy() for site in ("on_prob", "rate", "weights"))
+    for row, x in {"x": (1, 0, 7), "y": (0, 4, 2)}.items():
+        joint = []
+        for k in range(2):
+            cells = [on[k, d] * math.exp(-rate[k, d]) * rate[k, d] ** n / math.factorial(n) + (1 - on[k, d]) * (n == 0)
+                     for d, n in enumerate(x)]  # fmt: skip
+            joint.append(w[k] * math.prod(cells))
+        # Labels of components may change places.
+        share = sorted(np.divide(joint, sum(joint)))
+        assert sorted(table.loc[row, ["probability[0]", "probability[1]"]]) == pytest.approx(share)
+        assert table.loc[row, f"probability[{int(table.loc[row, 'cluster'])}]"] == pytest.approx(share[1])
+
+
+def test_noise_and_communality_of_columns():
+    """Loadings 3 and 4 with noise variances 16 and 9, then 16 and 1: sd 4 and mean 2, communality means of two."""
+    model = dataclasses.replace(case("factor_analysis").model, num_factors=1, mean_precision=0.1, noise_scale=1.0)
+    data = Table.of(pd.DataFrame(np.arange(8.0).reshape(4, 2) % 3, columns=["a", "b"]))
+    fit = fit_of(model, data, loadings=[[[3.0], [4.0]]] * 2, mean=[[1.0, 2.0], [3.0, 6.0]],
+                 noise_variance=[[16.0, 9.0], [16.0, 1.0]])  # fmt: skip
+    table = view_of(model).tables(fit)["loadings"].set_index("column")
+    assert table["mean"].tolist() == [2, 4]
+    assert table["noise_sd"].tolist() == [4, 2]
+    assert table["communality"].tolist() == pytest.approx([9 / 25, (16 / 25 + 16 / 17) / 2])
+    assert np.abs(table["factor[0]"]).tolist() == pytest.approx([3, 4])
+
+
+def test_each_factor_s_share_of_the_variance():
+    """Loadings (3, 0) and (0, 4), noise 16 and 9: 9 and 16 of 50."""
+    model = dataclasses.replace(case("factor_analysis").model, num_factors=2, mean_precision=0.1, noise_scale=1.0)
+    data = Table.of(np.arange(8.0).reshape(4, 2) % 3)
+    fit = fit_of(model, data, loadings=[[[3.0, 0.0], [0.0, 4.0]]], mean=[[0.0, 0.0]], noise_variance=[[16.0, 9.0]])
+    assert sorted(_shares(fit)) == pytest.approx([9 / 50, 16 / 50])
+
+
+ETA, THETA = tensor([[0.5, 0.2], [0.3, 0.2], [0.2, 0.6]]), tensor([[1.0, 3.0], [1.0, 1.0]])
+LISTED = Triplets.of_columns(["r", "r", "s"], ["a", "b", "c"], [1, 2, 3])
+
+
+def test_genres_have_share_weight_and_lift():
+    """Factors expect 2 and 4 of all 6; the columns 1.8, 1.4 and 2.8 of them."""
+    mean = {"row_factors": THETA, "column_factors": ETA}
+    table = counts.genres(mean, LISTED, 2)
+    assert table["factor"].tolist() == [0, 0, 1, 1]
+    assert table["rank"].tolist() == [1, 2, 1, 2]
+    assert table["share"].tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3])
+    assert table["column"].tolist() == ["a", "b", "c", "a"]
+    assert table["weight"].tolist() == pytest.approx([0.5, 0.3, 0.6, 0.2])
+    assert table["lift"].tolist() == pytest.approx([0.5 / 0.3, 0.3 / (1.4 / 6), 0.6 / (2.8 / 6), 0.2 / 0.3])
+
+
+def test_similar_columns_are_near_in_what_factors_expect_of_them():
+    """(1, 0.8), (0.6, 0.8) and (0.4, 2.4), what factors expect: cosines of these, the columns with most first."""
+    table = counts.similar({"row_factors": THETA, "column_factors": ETA}, LISTED)
+    expect = {"a": (1.0, 0.8), "b": (0.6, 0.8), "c": (0.4, 2.4)}
+    assert list(dict.fromkeys(table["column"])) == ["c", "b", "a"]
+    for _, line in table.iterrows():
+        one, other = (np.array(expect[line[word]]) for word in ("column", "similar"))
+        assert line["cosine"] == pytest.approx(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+    assert table["rank"].tolist() == [1, 2] * 3
+    assert table.groupby("column")["cosine"].apply(lambda each: each.is_monotonic_decreasing).all()
+
+
+def test_rates_without_factors_are_row_times_column():
+    """[[1, 2], [3, ?]]: mean (6 + 1) / (3 + 1); the row's and the column's parts, damped by five cells of the mean."""
+    data = Triplets.of(np.array([[1.0, 2.0], [3.0, 4.0]])).hide(torch.tensor([[1, 1]]))
+    mean = 7 / 4
+    row, column = (3 + 5 * mean) / (6 * mean), (2 + 5 * mean) / (6 * mean)
+    assert counts.independent(data).tolist() == pytest.approx([mean * row * column])
+
+
+def test_gains_of_a_ranking():
+    """First and third of three found: (1 + 1/2) / (1 + 1 / log2 3); of equal scores both share the gain."""
+    third = 1 / math.log2(3)
+    wanted, score = torch.tensor([[True, False, True]]), tensor([[3.0, 2.0, 1.0]])
+    assert counts.discounted_gain(wanted, score).tolist() == pytest.approx([1.5 / (1 + third)])
+    assert counts.discounted_gain(torch.tensor([[True, False]]), tensor([[1.0, 1.0]])).tolist() == pytest.approx(
+        [(1 + third) / 2]
+    )
+    assert counts.discounted_gain(wanted, -score).tolist() == pytest.approx([1.5 / (1 + third)]), "symmetric"
+    assert counts.discounted_gain(torch.tensor([[True, False]]), tensor([[0.0, 1.0]])).tolist() == pytest.approx(
+        [third]
+    )
+
+
+def test_recall_of_a_ranking():
+    """Of a row that lists one of four columns and hides two, one is the first recommended, the other the third."""
+    data = Triplets.of(np.array([[5.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])).hide(torch.tensor([[0, 1], [0, 3]]))
+    by_hand = tensor([[9.0, 3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    found = counts.recall_curves(data, (lambda index: by_hand[index],), 3)
+    assert found[0].tolist() == pytest.approx([1 / 2, 1 / 2, 1])
+    assert found[1].tolist() == pytest.approx([1 / 3, 2 / 3, 1]), "by chance, among three that are not listed"
+    ranked = counts.ranking(data, lambda index: by_hand[index])
+    assert ranked["recall_at_20"] == 1
+    assert ranked["ndcg_at_20"] == pytest.approx(1.5 / (1 + 1 / math.log2(3)))
+
+
+def rated(**changes: Any) -> Any:
+    return dataclasses.replace(
+        case("gaussian_mf").model, num_factors=1, learn_noise=False, noise_variance=4.0, **changes
+    )
+
+
+def test_fixed_noise_is_a_variance():
+    """Off by 2 with s^2 = 4: -1/2 - ln(2 pi 4) / 2; the 90% interval is 1.645 sds of 2 to either side."""
+    draws = Draws(row_factors=tensor([[[[3.0]]]]), column_factors=tensor([[[[2.0]]]]))
+    model, pair = rated(offsets=False), torch.tensor([[0, 0]])
+    expected = -0.5 - 0.5 * math.log(8 * math.pi)
+    assert ratings.log_densities(model, draws, pair, tensor([8.0])).flatten().tolist() == pytest.approx([expected])
+    found = ratings.predictive(model, draws, pair, tensor([8.0]))
+    assert float(found.mean) == pytest.approx(6)
+    assert float(found.log_density) == pytest.approx(expected)
+    assert float(found.lower) == pytest.approx(6 - 2 * 1.6449, abs=2e-3)
+    assert float(found.upper) == pytest.approx(6 + 2 * 1.6449, abs=2e-3)
+    assert float(found.pit) == pytest.approx(0.84134, abs=1e-4), "one sd above the mean"
+
+
+def test_predictions_in_blocks_are_those_at_once(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    draws = Draws({f"{side}_factors": torch.randn(1, 6, n, 1, generator=generator).double()
+                   for side, n in (("row", 4), ("column", 3))})  # fmt: skip
+    pairs, truth = torch.cartesian_prod(torch.arange(4), torch.arange(3)), torch.arange(12.0).double()
+    whole = ratings.predictive(rated(offsets=False), draws, pairs, truth)
+    monkeypatch.setattr(ratings, "BLOCK", 5)
+    parts = ratings.predictive(rated(offsets=False), draws, pairs, truth)
+    for name, value in vars(whole).items():
+        if value is not None:
+            torch.testing.assert_close(getattr(parts, name), value)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_baselines_of_ratings_follow_rows_and_columns(axis):
+    """Ratings that depend on the row alone, or on the column alone, are what the baseline predicts."""
+    effect = np.array([1.0, 2.0, 6.0])
+    values = np.repeat(effect[:, None], 3, 1) if axis == 0 else np.repeat(effect[None], 3, 0)
+    places = torch.tensor([0, 2])
+    hidden = Hidden(places, places, tensor([0.0, 0.0]))
+    assert _baseline(Ratings.of(values), hidden).tolist() == pytest.approx([1, 6])
+    noisy = Ratings.of(np.tile(effect, (3, 1)).T + np.array([[0, 1, -1], [1, -1, 0], [-1, 0, 1.0]]))
+    below, above = _baseline(noisy, hidden).tolist()
+    # SSW = 6, 6 free, within 1; between (3 * 14 - 2) / (9 - 3) = 20/3: shrunk by 3 / (3 + 0.15).
+    assert (below, above) == (pytest.approx(3 - 2 * 3 / 3.15), pytest.approx(3 + 3 * 3 / 3.15))
+
+
+def test_recommendations_are_those_not_rated_the_best_first():
+    data = Ratings.of_columns(["r", "r", "s"], ["a", "b", "c"], [1.0, 2.0, 3.0])
+    draws = Draws(row_factors=tensor([[[[1.0], [-1.0]]]]), column_factors=tensor([[[[1.0], [2.0], [3.0]]]]))
+    table = ratings.recommend(rated(offsets=False), draws, data, count=2)
+    assert table[["row", "rank", "column"]].to_numpy().tolist() == [["r", 1, "c"], ["s", 1, "a"], ["s", 2, "b"]]
+    assert table["mean"].tolist() == pytest.approx([3, -1, -2])
+    every = ratings.recommend(rated(offsets=False), draws, data, count=3, seen=True)
+    assert every["column"].tolist() == ["c", "b", "a", "a", "b", "c"]
+    assert every["rated"].tolist() == [False, True, True, False, False, True]
+    chosen = ratings.predictions(rated(offsets=False), draws, data, [("s", "b"), ("r", "c")])
+    assert chosen["mean"].tolist() == pytest.approx([-2, 3])
+
+
+def test_pixels_have_the_labels_of_their_places():
+    data = Grid(
+        tensor([[0, 1, NAN], [2, 0, 1]]), ["top", "bottom"], ["left", "middle", "right"], levels=["x", "y", "z"]
+    )
+    label = torch.tensor([[0, 1, 2], [2, 2, 1]])
+    fit = fit_of(PottsGrid(3, 2.0, None, 0.8), data, "point", label=label[None])
+    table = view_of(fit.model).tables(fit)["pixels"]
+    assert table["row"].tolist() == ["top"] * 3 + ["bottom"] * 3
+    assert table["column"].tolist() == ["left", "middle", "right"] * 2
+    assert table["seen"].tolist() == ["x", "y", "", "z", "x", "y"]
+    assert table["label"].tolist() == ["x", "y", "z", "z", "z", "y"]
+    assert table["probability_z"].tolist() == [0, 0, 1, 1, 1, 0]
+    hidden = dataclasses.replace(data, hidden=Hidden(torch.tensor([0, 1]), torch.tensor([2, 1]), tensor([2.0, 0.0])))
+    fit = fit_of(
+        fit.model, dataclasses.replace(hidden, truth={"label": label.clone().fill_(2)}), "point", label=label[None]
+    )
+    found = view_of(fit.model).metrics(fit)
+    assert (found["holdout_accuracy"], found["label_accuracy"]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("kernel", [True, False])
+@pytest.mark.parametrize("maximise", [True, False])
+def test_damping_is_the_share_of_the_old_message(kernel, maximise):
+    """A sweep with damping 0.2 lies a fifth of the way back from one without to where it began."""
+    generator = torch.Generator().manual_seed(0)
+    unary, J = torch.randn(4, 5, 3, generator=generator).double(), 0.8 * torch.eye(3).double()
+    plain, damped = (Passing(Potentials(unary, J, 0.0), d, maximise) for d in (0.0, 0.2))
+    old = plain.start(2)
+    with switched(kernel):
+        new, moved, _ = plain.sweep(old)
+        slow, less, _ = damped.sweep(State(old.messages.clone()))
+    torch.testing.assert_close(slow.messages, 0.8 * new.messages + 0.2 * old.messages)
+    torch.testing.assert_close(less, 0.8 * moved)
+
+
+def answered(codes: Any, sizes: tuple[int, ...]) -> Survey:
+    codes = tensor(codes)
+    labels = [f"row_{i}" for i in range(len(codes))], [f"item_{i}" for i in range(codes.shape[1])]
+    return Survey(codes, *labels, "survey", levels=[[str(k) for k in range(size)] for size in sizes])
+
+
+def test_latent_scores_are_mean_and_sd_of_a_row_s_posterior():
+    """By a sum over a grid: of two draws, one of which turns the answers round, the mean and sd of their mixture."""
+    z = np.linspace(-8, 8, 4001)
+    data, given = (
+        answered([[0, 2], [1, 0], [NAN, 1]], (2, 3)),
+        [((1.5, 0.7, -0.4), (0.2, 0.1, 0.5)), ((0.3, 1.0, 0.2), (-0.5, 0.0, 0.3))],
+    )
+    draws = Draws(
+        loadings=tensor([[np.array(b)[:, None] for b, _ in given]]), intercepts=tensor([[a for _, a in given]])
+    )
+    mean, sd = scores(make().layout(data), draws)
+    for row, codes in enumerate(data.values.tolist()):
+        first = second = 0.0
+        for b, a in given:
+            logits = [np.stack([b[0] * z + a[0], 0 * z]), np.stack([b[1] * z + a[1], b[2] * z + a[2], 0 * z])]
+            density = np.exp(-0.5 * z**2)
+            for each, code in zip(logits, codes, strict=True):
+                if code == code:
+                    density = density * (np.exp(each) / np.exp(each).sum(0))[int(code)]
+            density /= density.sum()
+            first, second = first + (density * z).sum() / 2, second + (density * z**2).sum() / 2
+        assert float(mean[row, 0]) == pytest.approx(first, abs=1e-5)
+        assert float(sd[row, 0]) == pytest.approx(math.sqrt(second - first**2), abs=1e-5)
+    curves = response(make().layout(data), draws, tensor([[0.0], [1.0]]), 10)
+    at_one = [1 / (1 + math.exp(-(b[0] + a[0]))) for b, a in given]
+    assert float(curves[0][0, 1]) == pytest.approx(sum(at_one) / 2)
+    assert curves[1].sum(0).tolist() == pytest.approx([1, 1])
+
+
+def test_predictions_of_levels():
+    """Levels 0, 1, 2 with 0.04, 0.5 and 0.46: mean 1.42, 90% between levels 1 and 2; of two levels 0.5 each."""
+    prob = tensor([[0.04, 0.5, 0.46], [0.5, 0.5, 0.0]])
+    found = Prediction.of_levels(prob, tensor([1.0, 1.0]), torch.tensor([3, 2]))
+    assert found.mean.tolist() == pytest.approx([1.42, 0.5])
+    assert (found.lower.tolist(), found.upper.tolist()) == ([1, 0], [2, 1])
+    assert found.log_density.tolist() == pytest.approx([math.log(0.5)] * 2)
+    assert 0.04 <= float(found.pit[0]) <= 0.54
+    assert 0.5 <= float(found.pit[1]) <= 1
+
+
+def test_laplace_s_evidence_is_exact_where_answers_say_nothing_of_the_latent_vector():
+    """With loadings 0 all that is left is the answers' own probability."""
+    data = answered([[0, 2], [1, 0], [NAN, 1]], (2, 3))
+    for d in (1, 2):
+        solver = LaplaceEM(Posterior.of(make(d), data))
+        state = dataclasses.replace(solver.init(1), loadings=tensor(np.zeros((1, 3, d))),
+                                    intercepts=tensor([[0.4, -0.2, 0.3]]))  # fmt: skip
+        two = 1 / (1 + math.exp(-0.4))
+        three = np.exp([-0.2, 0.3, 0.0]) / np.exp([-0.2, 0.3, 0.0]).sum()
+        expected = math.log(two * three[2] * (1 - two) * three[0] * three[1])
+        prior = log_prior(solver.model, solver.sites(state))
+        found = solver.step(state)[1].objective
+        assert float(found - prior) == pytest.approx(expected)
+
+
+def test_averages_over_iterations_are_means_of_what_came_since_the_burn_in():
+    torch.manual_seed(0)
+    solver = mc_em.Solver(Posterior.of(make(), answered([[0, 2], [1, 0], [0, 1], [1, 2]], (2, 3))), draws=4, burn_in=3)
+    state, seen, change = solver.init(1), [], []
+    for _ in range(6):
+        state, info = solver.step(state)
+        seen.append(torch.cat([value.flatten(1) for value in solver.sites(state).values()], 1))
+        change.append(float(info.residual))
+        since = torch.stack(seen[3:] or seen[-1:]).mean(0)
+        torch.testing.assert_close(state.average, since)
+    assert [value == math.inf for value in change] == [True] * 4 + [False] * 2, "one iterate is no average"
+
+
+def test_a_minibatch_stands_for_all_rows():
+    """Four rows that are alike, two in each minibatch: where a step of one takes all, it is that of all four."""
+    model = case("poisson_mf").model
+    values = np.tile([[3.0, 1.0, 0.0]], (4, 1))
+    half, whole = (
+        StochasticCAVI(
+            Posterior.of(model, Triplets.of(values)), batch_size=size, delay=0.0, local_steps=200, local_tol=0.0
+        )
+        for size in (2, 4)
+    )
+    torch.manual_seed(0)
+    start = half.init(1)
+    moved = [
+        solver.see(start, next(iter(minibatches(solver.posterior, size))))[0]
+        for solver, size in ((half, 2), (whole, 4))
+    ]
+    torch.testing.assert_close(moved[0].column_shape, moved[1].column_shape)
+    torch.testing.assert_close(moved[0].column_rate, moved[1].column_rate)
