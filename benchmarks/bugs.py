@@ -3,6 +3,7 @@
 ``python -m benchmarks bugs`` needs JAGS (Debian's package ``jags``); ``python -m benchmarks.bugs rats pumps`` does some
 examples and prints the table of the docs. All are measured in CPU seconds, whatever else the machine does; ours and
 JAGS's include finding the conditionals and compiling. Effective samples are those of the worst published quantity.
+With PYROZOO_BUGS set to a folder, finished runs are kept there and not done again: all of them take an hour or two.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import arviz as az
@@ -29,6 +31,7 @@ from pyrozoo.contracts.model import Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.inference.derived import gibbs
+from pyrozoo.program.conditionals.cells import Joint, near
 from tests.bugs import programs
 from tests.bugs.example import Example, apart, examples
 
@@ -84,16 +87,23 @@ def quantities(example: Example, sites: Mapping[str, torch.Tensor]) -> dict[str,
     return {name: value.numpy() for name, value in example.quantities(sites).items()}
 
 
+def spent() -> float:
+    """Return the CPU seconds of this process and of compilers that it has called."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def ours(example: Example, warmup: int, sweeps: int) -> Run:
     """Sample by derived Gibbs."""
-    started = time.process_time()
+    started = spent()
     solver = gibbs.Solver(Posterior.of(Program(example.run), Arguments(args=())))
     state, kept = solver.init(CHAINS), []
     for sweep in range(warmup + sweeps):
         state, _ = solver.step(state)
+        state = solver.settled(state) if sweep == warmup - 1 else state
         if sweep >= warmup:
             kept.append(example.quantities(solver.layout.values(state)))
-    seconds = time.process_time() - started
+    seconds = spent() - started
     return Run(seconds, {name: torch.stack([each[name] for each in kept], 1).numpy() for name in kept[0]})
 
 
@@ -113,9 +123,9 @@ def _compiled(name: str, cache: str, pipe: Any) -> None:
     os.environ["XDG_CACHE_HOME"] = cache
     _start()
     example = examples(programs)[name]
-    started = time.process_time()
+    started = spent()
     found = nuts(example.program, list(example.data.values()), draws=1000, warmup=1000, seed=0, progress=False)
-    seconds = time.process_time() - started
+    seconds = spent() - started
     sites = {str(site): torch.from_numpy(value.values) for site, value in found.posterior.items()}
     pipe.send(([seconds], quantities(example, sites)))
 
@@ -124,9 +134,9 @@ def _pyros(name: str, pipe: Any) -> None:
     _start()
     example = examples(programs)[name]
     mcmc = MCMC(NUTS(example.program), num_samples=PYRO_DRAWS, warmup_steps=PYRO_WARMUP, disable_progbar=True)
-    started = time.process_time()
+    started = spent()
     mcmc.run(*example.data.values())
-    seconds = time.process_time() - started
+    seconds = spent() - started
     pipe.send(([seconds], quantities(example, mcmc.get_samples(group_by_chain=True))))
 
 
@@ -136,9 +146,46 @@ def alone(function: Any, *arguments: Any) -> Run:
     return Run(seconds, draws)
 
 
-def jags(name: str, example: Example, names: list[str]) -> Run:
+def kept(name: str, sampler: str, run: Callable[[], Run]) -> Run:
+    """Return a run, as it was kept if it was."""
+    if not (folder := os.environ.get("PYROZOO_BUGS")):
+        return run()
+    path = Path(folder, f"{name}-{sampler}.npz")
+    if not path.is_file():
+        found = run()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            np.savez(file, seconds=np.array(found.seconds), **{f"of {n}": value for n, value in found.draws.items()})
+    with np.load(path) as arrays:
+        draws = {each.removeprefix("of "): arrays[each] for each in arrays if each.startswith("of ")}
+        return Run(float(arrays["seconds"]), draws)
+
+
+def by_gibbs(name: str) -> Run:
+    """Sample by derived Gibbs."""
+    return alone(_ours, name)
+
+
+def by_jags(name: str) -> Run:
     """Sample by JAGS."""
-    return Run(*bugs_peers.jags(example, names, *JAGS.get(name, USUAL_JAGS)))
+    example = examples(programs)[name]
+    _start()
+    asked = list(example.quantities(Joint(example.run, None).draw(one=near)))
+    return Run(*bugs_peers.jags(example, asked, *JAGS.get(name, USUAL_JAGS)))
+
+
+def by_nuts(name: str) -> Run:
+    """Sample by our NUTS, compiled anew."""
+    with tempfile.TemporaryDirectory() as cache:
+        return alone(_compiled, name, cache)
+
+
+def by_pyro(name: str) -> Run:
+    """Sample by Pyro's NUTS."""
+    return alone(_pyros, name)
+
+
+SAMPLERS = {"gibbs": by_gibbs, "JAGS": by_jags, "nuts": by_nuts, "Pyro": by_pyro}
 
 
 def against(run: Run, other: Run) -> float:
@@ -148,16 +195,10 @@ def against(run: Run, other: Run) -> float:
     return apart(run.draws, {n: (means[n], of_mean[n]) for n in means}, {n: (spreads[n], of_sd[n]) for n in spreads})
 
 
-def runs(name: str) -> tuple[Example, dict[str, Run]]:
+def runs(name: str, samplers: Iterable[str] = SAMPLERS) -> tuple[Example, dict[str, Run]]:
     """Sample one example by everybody."""
-    example = examples(programs)[name]
-    found = {"gibbs": alone(_ours, name)}
-    found["JAGS"] = jags(name, example, list(found["gibbs"].draws))
-    with tempfile.TemporaryDirectory() as cache:
-        found["nuts"] = alone(_compiled, name, cache)
-    if name in PYRO:
-        found["Pyro"] = alone(_pyros, name)
-    return example, found
+    asked = [sampler for sampler in samplers if sampler != "Pyro" or name in PYRO]
+    return examples(programs)[name], {each: kept(name, each, partial(SAMPLERS[each], name)) for each in asked}
 
 
 def names() -> list[str]:

@@ -194,6 +194,10 @@ class Solver(abc.ABC):
             state, _ = self.step(state)
         return state
 
+    def settled(self, state: Any) -> Any:
+        """Return a state as it is to be after the warm-up: what a sampler tunes in it then stays as it is."""
+        return state
+
     def finish(self, state: Any) -> Any:
         """Return what ``answer`` takes in the end: the state, or more where that leaves something out."""
         return state

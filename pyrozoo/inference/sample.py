@@ -71,6 +71,7 @@ class _Sampling(Process):
 
     def start(self) -> None:
         asked, current = self.settings.draws, self.solver.init(self.settings.chains)
+        current = current if self.settings.warmup else self.solver.settled(current)
         draws = affordable(asked, self._reported(self.solver.answer(current).draws(), whole=True), self.megabytes)
         log_joint = torch.full((self.settings.chains, draws), torch.nan, dtype=torch.float64)
         thin = self.settings.thin * asked // draws
@@ -83,6 +84,8 @@ class _Sampling(Process):
         evaluated, age = (before, now.sweeps) if early else (now.current, now.sweeps + 1)
         now.sweeps += 1
         self.evaluated = evaluated
+        if now.sweeps == warmup:
+            now.current = self.solver.settled(now.current)
         objective = info.objective.detach().cpu().double()
         if not torch.isfinite(objective).all():
             raise NumericalError(f"the sampler's log density is not finite after {now.sweeps} sweeps")

@@ -16,7 +16,7 @@ MOST_STEPS = 200
 TRIALS = 10
 
 
-def pathfinder(gradient: Gradient, start: Tensor) -> Tensor:
+def pathfinder(gradient: Gradient, start: Tensor, count: int | None = None) -> Tensor:
     """Return a draw from near the bulk of a posterior, from one path of L-BFGS.
 
     After Zhang, Carpenter, Gelman and Vehtari (2022, JMLR 23) with diagonal inverse Hessians: at each point of the path
@@ -26,9 +26,10 @@ def pathfinder(gradient: Gradient, start: Tensor) -> Tensor:
     Args:
         gradient: Log density and gradient.
         start: Where the path begins.
+        count: How many draws; None: one, without an axis of draws.
 
     Returns:
-        A vector like ``start``; the start itself where no Gaussian is any good.
+        A vector like ``start``, or [count, size]; the start itself where no Gaussian is any good.
     """
     from scipy.optimize import minimize  # which takes half a second to load
 
@@ -46,7 +47,7 @@ def pathfinder(gradient: Gradient, start: Tensor) -> Tensor:
     )  # fmt: skip
     slopes = [minus(x)[1] for x in points]
     scale = np.ones(len(points[0]))
-    best, chosen = -math.inf, start.double()
+    best, chosen, where = -math.inf, start.double(), (points[0], scale)
     for i, x in enumerate(points[1:], 1):
         s, z = points[i] - points[i - 1], slopes[i] - slopes[i - 1]
         if s @ z > 1e-12 * (z @ z):  # positive curvature: Gilbert and Lemarechal's update of the diagonal
@@ -57,5 +58,10 @@ def pathfinder(gradient: Gradient, start: Tensor) -> Tensor:
         log_q = -0.5 * (noise**2).sum(1) - 0.5 * np.log(scale).sum() - 0.5 * len(x) * math.log(2 * math.pi)
         values = np.array([-minus(draw)[0] for draw in draws])
         if (elbo := float(np.mean(values - log_q))) > best:
-            best, chosen = elbo, torch.from_numpy(draws[0])
-    return chosen.to(start.dtype)
+            best, chosen, where = elbo, torch.from_numpy(draws[0]), (x, np.sqrt(scale))
+    if count is None:
+        return chosen.to(start.dtype)
+    if not math.isfinite(best):
+        return start.expand(count, -1).clone()
+    center, spread = map(torch.from_numpy, where)
+    return (center + spread * torch.randn(count, len(center), dtype=torch.float64)).to(start.dtype)

@@ -239,8 +239,8 @@ class ProgramDensity(FlatDensity):
         second = self._trace()
         values = {site: prototype.nodes[site]["value"].detach() for site in self.sites}
         for site in self.sites:
-            ends = [_ends(trace.nodes[site]["fn"].support) for trace in (first, second)]
-            if not all(torch.equal(one, other) for one, other in zip(*ends, strict=True)):
+            edges = [ends(trace.nodes[site]["fn"].support) for trace in (first, second)]
+            if not all(torch.equal(one, other) for one, other in zip(*edges, strict=True)):
                 raise NotApplicable(f"the support of {site} depends on other sites: give it a fixed one and scale it")
         self.shapes = [self.transforms[site](values[site]).shape for site in self.sites]
         self.size = sum(shape.numel() for shape in self.shapes)
@@ -320,8 +320,8 @@ class ProgramDensity(FlatDensity):
         return Draws({name: value.unflatten(0, shape) for name, value in found.items()})
 
 
-def _ends(support: Any) -> list[Tensor]:
+def ends(support: Any) -> list[Tensor]:
     """Return the numbers that say where a support ends."""
-    ends = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
+    own = [getattr(support, name, None) for name in ("lower_bound", "upper_bound")]
     inner = getattr(support, "base_constraint", None)
-    return [torch.as_tensor(end) for end in ends if end is not None] + (_ends(inner) if inner is not None else [])
+    return [torch.as_tensor(end) for end in own if end is not None] + (ends(inner) if inner is not None else [])

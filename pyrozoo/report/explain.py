@@ -71,7 +71,7 @@ class Does:
 
 
 WHAT = {
-    "gibbs": Does("gibbs draws it", "gibbs draws it", "slice sampling moves it"),
+    "gibbs": Does("gibbs draws it", "gibbs draws it", "NUTS moves it"),
     "em": Does(
         "the M-step goes to its mode, with expectations over the discrete sites in its parameters",
         "the E-step has these probabilities", "the M-step climbs by Newton's method",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ def uniformity(ranks: pd.DataFrame, bins: int = 10) -> pd.Series:
 
 def geweke(
     model: Model, blank: Any, make_solver: Callable[[Posterior], Solver], *, sweeps: int, seed: int,
-    lose: Lose | None = None,
+    lose: Lose | None = None, warmup: int = 0,
 ) -> pd.Series:  # fmt: skip
     """Compare the prior with a chain that alternates the sampler and fresh data (Geweke 2004, JASA 99).
 
@@ -88,10 +88,12 @@ def geweke(
     Args:
         model: The model.
         blank: A container of the shape to simulate.
-        make_solver: Makes the sampler of a posterior; the fields of its state are sites of the program.
+        make_solver: Makes the sampler of a posterior; the fields of its state are sites of the program, and what it
+            tunes in its warm-up.
         sweeps: Of the chain; half as many draws from the prior.
         seed: Of all of it.
         lose: Hides entries of simulated data, the same ones every time; None: nothing is missing.
+        warmup: Sweeps, given the first data, in which the sampler is tuned: what it tunes is the same from then on.
 
     Returns:
         z-score of the difference in mean, for every parameter, its square, and the log-likelihood.
@@ -102,12 +104,14 @@ def geweke(
             sites, posterior = _simulated(whole, lose)
             prior.append(_moments(posterior, {s: sites[s][None, None] for s in posterior.sites}))
         solver = make_solver(posterior)
-        state = solver.state_class(**{f.name: sites[f.name][None] for f in fields(solver.state_class)})
+        names = [f.name for f in fields(solver.state_class)]
+        own = {name: sites[name][None] for name in names if name in sites}
+        state = replace(solver.settled(solver.after(warmup)), **own) if warmup else solver.state_class(**own)
         for _ in range(sweeps):
             state, _ = make_solver(posterior).step(state)
             draws = {site: value.unsqueeze(1) for site, value in solver.answer(state).draws().items()}
             # Every site in the state is held, local ones too: fresh data are drawn given all of them.
-            held = {f.name: getattr(state, f.name)[0] for f in fields(state)}
+            held = {name: getattr(state, name)[0] for name in own}
             _, posterior = _simulated(whole, lose, held)
             chain.append(_moments(posterior, draws))
     a, b = pd.DataFrame(prior), pd.DataFrame(chain)

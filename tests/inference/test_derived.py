@@ -10,6 +10,8 @@ import pytest
 import torch
 
 import pyrozoo
+from pyrozoo.compiler.density import CompiledDensity
+from pyrozoo.compiler.kernels import switched
 from pyrozoo.contracts.model import Model, Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import NotApplicable
@@ -17,7 +19,8 @@ from pyrozoo.core.paths import PACKAGE
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
-from pyrozoo.inference.derived import cavi, em, gibbs
+from pyrozoo.inference.derived import cavi, em, gibbs, trees
+from pyrozoo.math.mixing import ess
 from pyrozoo.testing.laws import never_falls, objective_is_the_joint
 from pyrozoo.testing.samplers import geweke
 from tests.case import refused
@@ -255,3 +258,102 @@ def test_gibbs_is_calibrated(name):
     quick = {**QUICK, "warmup": 100, "draws": 60, "thin": 8, "rows": 12}
     ranks = pyrozoo.calibrate(str(EXAMPLES / f"{name}.py"), "gibbs", simulations=60, **quick)
     assert "fail" not in {line.level for line in ranks.sentences}, str(ranks)
+
+
+def normal_target(covariance: torch.Tensor, chains: int):
+    """A normal density of vectors, compiled too."""
+    precision = torch.linalg.inv(covariance)
+
+    class Target:
+        compiled = CompiledDensity(lambda x: -0.5 * ((precision * x).sum(-1) * x).sum(), torch.ones(len(covariance)))
+        rest = torch.zeros(chains, 0)
+
+        def __call__(self, vectors):
+            return -0.5 * ((vectors @ precision) * vectors).sum(-1), -vectors @ precision
+
+    return Target()
+
+
+@pytest.mark.parametrize("kernel", [True, False], ids=["C", "PyTorch"])
+@pytest.mark.parametrize("first", [3, 2])
+def test_trees_draw_from_a_correlated_normal(kernel, first):
+    """Tuned or not, in C or in PyTorch, with correlations of all coordinates in the metric or of the first two."""
+    torch.manual_seed(3)
+    scale = torch.tensor([1.0, 10.0, 0.1])
+    covariance = (0.8 + 0.2 * torch.eye(3)) * scale * scale[:, None]
+    target, places = normal_target(covariance, 40), torch.randn(40, 3) * scale
+    tuning, every = trees.Tuning.started(target(places)[1], first), []
+    with switched(kernel):
+        for sweep in range(180):
+            places, slopes, acceptance = trees.transition(target, places, tuning)
+            tuning = tuning.after(acceptance, places, slopes)
+            tuning = tuning.settled() if sweep == 79 else tuning
+            every += [places] if sweep >= 80 else []
+    assert torch.allclose(slopes, target(places)[1], rtol=1e-9)
+    assert 0.6 < float(acceptance.mean()) < 0.97
+    found = torch.cat(every) / scale
+    effective = min(float(ess(torch.stack(every, 1)[..., i], "mean")) for i in range(3))
+    assert effective > 1000
+    assert float(found.mean(0).abs().max()) < 4.5 / effective**0.5
+    off = torch.cov(found.T) - (0.8 + 0.2 * torch.eye(3))
+    assert float(off.abs().max()) < 4.5 * 2**0.5 / (effective / 2) ** 0.5
+    assert torch.equal(tuning.after(acceptance, places, slopes).steps, tuning.steps)  # it is settled
+
+
+def test_trees_of_both_kinds_leave_a_density_without_room_to_move():
+    """A leaf that is not finite ends a tree, and the chain stays."""
+    target = normal_target(torch.eye(2), 3)
+    places = torch.full((3, 2), torch.nan)
+    tuning = trees.Tuning.started(torch.ones(3, 2), 2)
+    for kernel in (True, False):
+        with switched(kernel):
+            found, _, acceptance = trees.transition(target, places, tuning)
+        assert bool(found.isnan().all())
+        assert torch.equal(acceptance, torch.zeros(3))
+
+
+def eight_schools(_=None):
+    effect = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+    error = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+    mean = pyro.sample("mean", dist.Normal(torch.tensor(0.0), 5.0))
+    spread = pyro.sample("spread", dist.HalfNormal(torch.tensor(5.0)))
+    with pyro.plate("school", 8):
+        own = pyro.sample("own", dist.Normal(mean, spread))
+        pyro.sample("y", dist.Normal(own, error), obs=effect)
+
+
+def test_what_moves_together_has_the_programs_density():
+    """Of deviations: the program's own, at location + scale x deviation, times the scales."""
+    solver = gibbs.Solver(Posterior.of(Program(eight_schools), Arguments(args=())))
+    together = solver.together
+    assert (together.sites, together.decentred) == (("mean", "spread", "own"), ("own",))
+    values = {"mean": torch.randn(3), "spread": torch.rand(3) + 0.5, "own": torch.randn(3, 8)}
+    vectors = together.vectors(values)
+    back = together.values(vectors, {})
+    assert all(torch.allclose(back[site], values[site]) for site in values)
+    deviations = (values["own"] - values["mean"][:, None]) / values["spread"][:, None]
+    assert torch.allclose(vectors, torch.cat([values["mean"][:, None], values["spread"].log()[:, None], deviations], 1))
+    totals, slopes = together.given(values)(vectors)
+    expected = solver.evaluation.totals(values) + 9 * values["spread"].log()  # eight of deviations, one of log(spread)
+    assert torch.allclose(totals, expected)
+    together.compile(vectors, values)
+    value, slope = together.compiled(vectors[0])
+    assert torch.allclose(slope, slopes[0])
+    assert value == pytest.approx(float(totals[0]))
+
+
+@pytest.mark.parametrize("options", [{}, {"other": "slice"}, {"interweave": False}], ids=str)
+def test_gibbs_moves_what_has_no_family(options):
+    """Posterior of the spread of eight schools against quadrature, effects summed out."""
+    fit = pyrozoo.fit(
+        eight_schools, "gibbs", args=(None,), solver=options, draws=200, warmup=60, thin=1, chains=8, progress=False
+    )
+    spread = torch.linspace(0.01, 25, 2000)
+    effect = torch.tensor([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
+    error = torch.tensor([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+    covariance = (error**2 + spread[:, None] ** 2).diag_embed() + 25.0  # the mean summed out, too
+    logs = torch.distributions.MultivariateNormal(torch.zeros(8), covariance).log_prob(effect)
+    weights = (logs + dist.HalfNormal(5.0).log_prob(spread)).softmax(0)
+    mean, draws = float(weights @ spread), fit.draws["spread"]
+    deviation = float(weights @ (spread - mean) ** 2) ** 0.5
+    assert abs(float(draws.mean()) - mean) < 4.5 * deviation / float(ess(draws, "mean")) ** 0.5

@@ -1,8 +1,8 @@
-"""Gibbs sampling of any program: conjugate and discrete sites from their complete conditionals, others by slices."""
+"""Gibbs sampling of any program: conjugate and discrete sites from their complete conditionals, others by NUTS."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,9 +14,14 @@ from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable, NumericalError
 from pyrozoo.inference.derived import state
 from pyrozoo.inference.derived.slices import Slicer
+from pyrozoo.inference.derived.together import Together, hierarchies, movable
+from pyrozoo.inference.derived.trees import Tuning, transition
 from pyrozoo.program.conditionals.conditional import Conditionals
 from pyrozoo.program.conditionals.evaluation import Evaluation
 from pyrozoo.program.conditionals.structure import Structure
+
+MOST_INTERWOVEN = 1000
+"""Numbers, at most, of hierarchies that NUTS moves although all of their conditionals have a family."""
 
 MOST_IN_TURN = 512
 """Elements of a discrete site that are drawn one after another, where they depend on each other."""
@@ -33,23 +38,49 @@ class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", 
     per site, all chains and all independent elements at once. The objective is log p of the data and of all latent
     sites, discrete ones too, after the sweep.
 
+    Sites without a family are moved together by one transition of NUTS (``trees.py``), without the centres of
+    hierarchies (``together.py``). Sites that a hierarchy's effects depend on move with them, and are drawn from their
+    own conditionals, too. Step size and metric are tuned in the warm-up, and stay as they are after it.
+
+    Args:
+        posterior: What is fitted.
+        other: How sites without a family are moved: ``nuts``, or each by itself by ``slice`` sampling.
+        interweave: Whether NUTS moves hierarchies whose conditionals all have a family, too.
+
     Raises:
         NotApplicable: A discrete site has no end of values, or too many elements that depend on each other.
     """
 
-    def __init__(self, posterior: Posterior):
+    def __init__(self, posterior: Posterior, *, other: Literal["nuts", "slice"] = "nuts", interweave: bool = True):
         super().__init__(posterior)
         self.conditionals = Conditionals(posterior.program, posterior.data)
         self.joint, self.structures = self.conditionals.joint, self.conditionals.structures
         self.evaluation = Evaluation(self.joint)
-        self.layout = state.Layout(self.joint.sites)
-        self.state_class = self.layout.state_class
-        self.slicers = {}
         for site in self.joint.sites:
-            structure = self.structures[site]
-            self._refuse(structure)
-            if structure.kind == "other":
-                self.slicers[site] = Slicer(self.evaluation, structure)
+            self._refuse(self.structures[site])
+        self.together = self._together(other == "nuts", interweave)
+        moved = () if self.together is None else self.together.sites
+        self.slicers = {
+            site: Slicer(self.evaluation, structure)
+            for site, structure in self.structures.found.items()
+            if structure.kind == "other" and (other == "slice" or site not in moved)
+        }  # fmt: skip
+        tuned = () if self.together is None else ("steps", "metric", "dense")
+        self.layout = state.Layout(self.joint.sites, tuned)
+        self.state_class = self.layout.state_class
+
+    def _together(self, nuts: bool, interweave: bool) -> Together | None:
+        """Return the sites that NUTS moves, if any."""
+        states = self.structures.states
+        can = movable(self.joint, states)
+        other = [site for site in can if nuts and self.structures[site].kind == "other"]
+        if not other and not interweave:
+            return None
+        decentred = [site for site in hierarchies(self.joint, states) if site in can]
+        above = [site for site in can if set(decentred) & set(self.structures[site].terms)]
+        chosen = [site for site in can if site in other or site in above]
+        found = Together(self.joint, chosen, decentred)
+        return found if other or 0 < found.size <= MOST_INTERWOVEN else None
 
     def _refuse(self, structure: Structure) -> None:
         site = structure.site
@@ -60,19 +91,44 @@ class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", 
             raise NotApplicable(f"gibbs cannot draw {site}: {said}, and more than {MOST_IN_TURN} take too long")
 
     def init(self, chains: int) -> Any:
-        """Return the posterior's starting points, and draws of the discrete sites given them."""
-        return self.layout.state(state.starting(self.posterior, self.joint, chains))
+        """Return the posterior's starting points, and draws of the discrete sites given them.
+
+        What NUTS moves begins with draws of a pathfinder that starts there.
+        """
+        values = state.starting(self.posterior, self.joint, chains)
+        if self.together is None:
+            return self.layout.state(values)
+        vectors = self.together.started(values)
+        values |= self.together.values(vectors, values)
+        _, slopes = self.together.given(values)(vectors)
+        return self.layout.state(values, vars(Tuning.started(slopes, self.together.first)))
 
     def step(self, state: Any) -> tuple[Any, Info]:
         """Do one sweep; return the log joint of the result."""
-        values = self.layout.values(state)
+        values, tuned = self.layout.values(state), self.layout.rest(state)
         with torch.no_grad():
+            if self.together is not None:
+                values, tuned = self._moved(values, Tuning(**self.layout.rest(state)))
             for site in reversed(self.joint.sites):
-                values[site] = self.draw(site, values)
-            return self.layout.state(values), Info(self.evaluation.totals(values))
+                if site in self.slicers or self.structures[site].kind != "other":
+                    values[site] = self.draw(site, values)
+            return self.layout.state(values, tuned), Info(self.evaluation.totals(values))
+
+    def _moved(self, values: Values, tuning: Tuning) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        assert self.together is not None
+        vectors = self.together.vectors(values)
+        self.together.compile(vectors, values)
+        places, slopes, acceptance = transition(self.together.given(values), vectors, tuning)
+        return {**values, **self.together.values(places, values)}, vars(tuning.after(acceptance, places, slopes))
+
+    def settled(self, state: Any) -> Any:
+        """Return a state whose step size and metric stay as they are."""
+        if self.together is None:
+            return state
+        return self.layout.state(self.layout.values(state), vars(Tuning(**self.layout.rest(state)).settled()))
 
     def draw(self, site: str, values: Values) -> Tensor:
-        """Return new values of a site given all others, [chain, *shape]."""
+        """Return new values of a site given all others, [chain, *shape]: not of one that NUTS alone moves."""
         structure = self.structures[site]
         if structure.kind == "other":
             return self.slicers[site].draw(values)

@@ -25,25 +25,32 @@ class Layout:
 
     Args:
         sites: The sites.
+        rest: Names of what a state has beside them, [chain, ...].
 
     Attributes:
         names: Site -> its field.
         state_class: The dataclass.
     """
 
-    def __init__(self, sites: Iterable[str]):
+    def __init__(self, sites: Iterable[str], rest: Iterable[str] = ()):
         plain = {site: re.sub(r"\W", "_", site) for site in sites}
         self.names = {site: f"{name}_" if keyword.iskeyword(name) else name for site, name in plain.items()}
-        fields = [(name, Tensor) for name in self.names.values()]
+        self.beside = {each: f"tuned_{each}" for each in rest}
+        fields = [(name, Tensor) for name in (*self.names.values(), *self.beside.values())]
         self.state_class: Any = make_dataclass("State", fields, frozen=True)
 
-    def state(self, values: Values) -> Any:
-        """Return values as a state."""
-        return self.state_class(**{name: values[site] for site, name in self.names.items()})
+    def state(self, values: Values, rest: Values | None = None) -> Any:
+        """Return values, and what there is beside them, as a state."""
+        beside = {name: (rest or {})[each] for each, name in self.beside.items()}
+        return self.state_class(**{name: values[site] for site, name in self.names.items()}, **beside)
 
     def values(self, state: Any) -> dict[str, Tensor]:
         """Return a state as values."""
         return {site: getattr(state, name) for site, name in self.names.items()}
+
+    def rest(self, state: Any) -> dict[str, Tensor]:
+        """Return what a state has beside the sites."""
+        return {each: getattr(state, name) for each, name in self.beside.items()}
 
 
 def starting(posterior: Posterior, joint: Joint, chains: int) -> dict[str, Tensor]:

@@ -89,6 +89,10 @@ class Joint:
         Independent dimensions of one event are cells of their own.
         """
         trace: Any = poutine.trace(poutine.condition(self.program, data=dict(values))).get_trace(self.data)
+        return self.cells_of(trace)
+
+    def cells_of(self, trace: Any) -> dict[str, Tensor]:
+        """Return the cells of a trace of the program."""
         found = {}
         for name, node in sample_nodes(trace).items():
             if not is_deterministic(node):
