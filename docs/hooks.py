@@ -25,6 +25,7 @@ from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
 
 from notebooks.__main__ import INSTALL, names
+from notebooks._movies import unpacked
 from pyrozoo.core.paths import CONF, PACKAGE
 from pyrozoo.diagnostics.verdict import Thresholds
 from pyrozoo.run import catalog
@@ -70,6 +71,12 @@ def notebook(path: Path, repository: str | None) -> dict[str, str | bytes]:
     """
     read = nbformat.read(path, 4)
     read.cells = [cell for cell in read.cells if INSTALL not in cell.metadata.get("tags", ())]
+    movies: dict[str, str | bytes] = {}
+    for output in (output for cell in read.cells for output in cell.get("outputs", ())):
+        for attributes, page in unpacked(output.get("data", {}).get("text/html", "")):
+            name = f"movie-{len(movies) + 1}.html"
+            movies[f"{path.stem}/{name}"] = page
+            output["data"]["text/html"] = f'<iframe class="movie"{attributes} src="{name}"></iframe>'
     exporter = MarkdownExporter()
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     text, resources = exporter.from_notebook_node(read, {"output_files_dir": path.stem})
@@ -88,7 +95,7 @@ def notebook(path: Path, repository: str | None) -> dict[str, str | bytes]:
         colab = f"[Colab]({COLAB}) runs it, too."
     first, _, rest = text.lstrip().partition("\n")
     found[f"{path.stem}.md"] = f"{first}\n\n{download}. {colab}\n{rest}"
-    return {**found, path.name: path.read_bytes()}
+    return {**found, **movies, path.name: path.read_bytes()}
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

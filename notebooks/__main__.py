@@ -19,6 +19,8 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
 
+from notebooks._movies import packed
+
 HERE = Path(__file__).resolve().parent
 INSTALL = "install"
 """The tag of the first cell of code, which the text notebooks do not have."""
@@ -70,6 +72,8 @@ def execute(notebook: NotebookNode, folder: Path = HERE) -> None:
     resources = {"metadata": {"path": str(folder)}}
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources=resources, record_timing=False).execute()
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        if html := output.get("data", {}).get("text/html"):
+            output["data"]["text/html"] = packed(html)
         if picture := output.get("data", {}).get("image/png"):
             image, buffer = Image.open(io.BytesIO(base64.b64decode(picture))), io.BytesIO()
             image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)

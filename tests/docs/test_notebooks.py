@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
@@ -9,6 +11,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
 from notebooks.__main__ import HERE, execute, names, read
+from notebooks._movies import packed, unpacked
 from pyrozoo.run import catalog
 
 LARGEST = 1_000_000
@@ -22,6 +25,18 @@ FEWER = {
     "laplace": {"restarts": 2, "max_iterations": 30, "draws": 100},
 }
 """Settings that notebooks leave as they are, for tests."""
+
+
+def test_a_movie_is_packed_and_unpacked():
+    page = "<p title='1 < 2'>é \u2028</p>" * 100
+    frame = f'<b>before</b><iframe class="movie" style="width: 100%" srcdoc="{escape(page)}"></iframe><b>after</b>'
+    stored = packed(frame)
+    assert len(stored) < len(frame) / 2
+    assert stored.startswith("<b>before</b><iframe")
+    assert stored.endswith("</script><b>after</b>")
+    assert unpacked(stored) == [(' style="width: 100%"', page)]
+    assert packed(stored) == stored
+    assert unpacked("<b>none</b>") == []
 
 
 def said_in_red(notebook: nbformat.NotebookNode) -> list[str]:
