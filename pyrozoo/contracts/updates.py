@@ -31,6 +31,7 @@ class Update:
         lines: The functions that compute it.
         program: The program with what the solver draws beside the sites; None: the model's own.
         where: (posterior) to a mask of the elements that it is about, [*batch]; None: all.
+        complete: (model) to whether it is about data without holes only.
     """
 
     site: str
@@ -39,6 +40,7 @@ class Update:
     lines: tuple[Callable[..., Any], ...]
     program: Callable[[Posterior], Program] | None = None
     where: Callable[[Posterior], Tensor] | None = None
+    complete: Callable[[Any], bool] | None = None
 
     def program_of(self, posterior: Posterior) -> Program:
         """Return the program whose conditional it is."""
@@ -120,7 +122,7 @@ class Step:
             updated; None: the sites of the answer are independent.
         in_turn: Of CAVI, whether factors are updated in turn, each given the new ones before it; else all of them
             together, given the state.
-        moved: (solver, state) to the state after a step; None: ``step``. Without moves that leave the conditionals.
+        moved: (solver, state) to what ``step`` returns, without moves that leave the conditionals; None: ``step``.
         complete: (model) to whether the program cannot do with holes in the data.
     """
 
@@ -129,14 +131,14 @@ class Step:
     order: tuple[tuple[str, ...], ...] = ()
     nodes: Callable[[Any, Any], Sequence[Values]] | None = None
     in_turn: bool = False
-    moved: Callable[[Any, Any], Any] | None = None
+    moved: Callable[[Any, Any], tuple[Any, Any]] | None = None
     complete: Callable[[Any], bool] | None = None
 
 
 def blocks_of(posterior: Posterior) -> tuple[Block, ...]:
-    """Return what the model's folder says of blocks of sites that it has."""
+    """Return what the model's folder says of blocks of sites that the posterior has, or an augmented program."""
     every: tuple[Block, ...] = getattr(beside(type(posterior.model), "updates"), "BLOCKS", ())
-    return tuple(block for block in every if set(block.sites) & set(posterior.sites))
+    return tuple(block for block in every if block.program or set(block.sites) & set(posterior.sites))
 
 
 def step_of(model: Model, method: str) -> Step:

@@ -31,15 +31,21 @@ def step_is_derived(solver: Solver, method: str, seed: int = 0, averages: Averag
         averages: Of the program, where they are known.
 
     Returns:
-        Sites -> the largest difference, relative to the size of what is added up.
+        Sites -> the largest difference, relative to the size of what is added up; and of CAVI ``objective`` -> that of
+        the bound.
     """
     step = step_of(solver.model, method)
     averages = averages_of(solver, step) if averages is None else averages
     with seeded(seed), pyro.validation_enabled(False), torch.no_grad():
         before = take(solver.init(2), torch.tensor([1]))  # the first may be no random one
-        after = solver.step(before)[0] if step.moved is None else step.moved(solver, before)
-        check = _em if solver.kind == "point" else _cavi if averages.sites else _mean_field
-        return check(solver, step, averages, before, after)
+        after, info = (step.moved or type(solver).step)(solver, before)
+        if not averages.sites:
+            return _mean_field(solver, step, averages, before, after)
+        if solver.kind == "point":
+            return _em(solver, step, averages, before, after)
+        at = before if solver.objective_of == "argument" else after
+        bound, told = _bound(solver, step, averages, at), float(info.objective)
+        return {**_cavi(solver, step, averages, before, after), "objective": abs(told - bound) / abs(bound)}
 
 
 def averages_of(solver: Solver, step: Step) -> Averages:
@@ -54,8 +60,8 @@ def _em(solver: Solver, step: Step, averages: Averages, before: Any, after: Any)
     """Return slopes, where EM has come to, of the log joint expected where it was, over the size of their parts."""
     now, new = (solver.answer(state).draws() for state in (before, after))
     factors: list[Nodes] = [{site: now[site]} for site in averages.sites if site in now]
-    whole = averages.with_local(factors)
-    weights, local, found = averages.weights(whole), whole[len(factors) :], {}
+    (local, _), found = averages.locals(factors), {}
+    _, weights = averages.weights([*factors, *local])
     for sites in step.order or (tuple(now),):
         now = {**now, **{site: new[site] for site in sites if site in new}}
         at = [{site: now[site]} for site in averages.sites if site in now]
@@ -69,8 +75,8 @@ def _cavi(solver: Solver, step: Step, averages: Averages, before: Any, after: An
     """Return by how much the new log q, less the expected log joint, is no constant, over the size of the parts."""
     say, q, found = step.nodes or independent, solver.answer(after).q, {}
     now, new = list(say(solver, before)), list(say(solver, after))
-    whole = averages.with_local(now)
-    weights, local = averages.weights(whole), whole[len(now) :]
+    local, _ = averages.locals(now)
+    _, weights = averages.weights([*now, *local])
     assert q is not None
     points = [q.sample() for _ in range(POINTS)]
     for some in [[i] for i in range(len(now))] if step.in_turn else [list(range(len(now)))]:
@@ -85,6 +91,23 @@ def _cavi(solver: Solver, step: Step, averages: Averages, before: Any, after: An
         for i in some:
             now[i] = new[i]
     return found
+
+
+def _bound(solver: Solver, step: Step, averages: Averages, state: Any) -> float:
+    """Return the ELBO of a state, what is local at its best: log q, too, is linear in the statistics of each factor."""
+    factors, q = list((step.nodes or independent)(solver, state)), solver.answer(state).q
+    local, entropy = averages.locals(factors)
+    total, _ = averages.weights([*factors, *local])
+    assert q is not None
+
+    def log_q(some: list[Nodes]) -> float:
+        values = averages.combined(some, factors)
+        count = len(next(iter(values.values())))
+        each = [float(q.log_prob({site: value[i : i + 1] for site, value in values.items()})) for i in range(count)]
+        return sum(each) / count
+
+    of_q = sum(log_q([each]) for each in factors) - (len(factors) - 1) * log_q([])
+    return float(total) + float(entropy) - of_q
 
 
 def _mean_field(solver: Solver, step: Step, averages: Averages, before: Any, after: Any) -> dict[str, float]:

@@ -405,22 +405,6 @@ def test_the_kernels_sums_over_pairs_are_those_of_pytorch(factors, offsets, dtyp
             assert getattr(ours, name).equal(getattr(again, name))
 
 
-def test_expected_residuals_are_those_of_draws_from_q():
-    data = simulated()
-    solver = cavi.Solver(Posterior.of(MODEL, data))
-    state = start(solver, 1, 5)
-    blocks = {side: solver.block(state, side) for side in point.SIDES}
-    found = solver.posterior.listed.regress("column", blocks["row"])
-    total, first = residuals(blocks["column"], found)
-    with seeded(2):
-        draws = solver.answer(take(state, torch.zeros(20_000, dtype=torch.long))).draws()
-    i, j = data.values[:, :2].long().unbind(1)
-    rest = data.counts - solver.extent.centre - draws["row_offsets"][:, i] - draws["column_offsets"][:, j]
-    rest = rest - (draws["row_factors"][:, i] * draws["column_factors"][:, j]).sum(-1)
-    for exact_value, values in ((total, rest.square().sum(1)), (first, rest.sum(1))):
-        assert abs(float(exact_value) - float(values.mean())) < 5 * float(values.std()) / 20_000**0.5
-
-
 # Gibbs ----------------------------------------------------------------------------------------------------------------
 
 
@@ -530,7 +514,7 @@ def test_a_shift_moves_nothing_that_the_ratings_see():
 
 @unchecked
 @pytest.mark.parametrize("options", sorted(OPTIONS))
-def test_cavi_is_monotone_and_its_bound_is_the_mean_of_log_p_less_log_q(options):
+def test_cavi_is_monotone(options):
     model, data = OPTIONS[options], simulated(OPTIONS[options])
     solver, path = cavi.Solver(Posterior.of(model, data)), []
     with seeded(0):
@@ -541,12 +525,6 @@ def test_cavi_is_monotone_and_its_bound_is_the_mean_of_log_p_less_log_q(options)
             path.append(bound)
     path = torch.stack(path)
     assert (path[1:] - path[:-1] >= -1e-11 * path[1:].abs()).all()
-    with seeded(1):
-        many = take(state, torch.zeros(800, dtype=torch.long))
-        draws = solver.answer(many).draws()
-        log_q = solver.answer(many).log_q(draws)
-    ratio = Posterior.of(model, data).log_joint({site: value[None] for site, value in draws.items()})[0] - log_q
-    assert abs(float(ratio.mean() - path[-1, 0])) < 5 * float(ratio.std()) / 800**0.5
 
 
 @unchecked

@@ -102,38 +102,6 @@ def larger(**changes):
         return simulate_data(replace(WIDER, **changes), seed=3, rows=40, columns=25, tokens=30)
 
 
-def test_the_prior_is_the_programs():
-    """The log prior of the program moves as ours does where mean and covariance move."""
-    posterior = Posterior.of(WIDER, larger())
-    with seeded(0):
-        values = posterior.simulate()
-    sites = {site: values[site] for site in posterior.sites}
-    logits, moved = sites["document_logits"], {**sites, "logit_mean": sites["logit_mean"] + 0.3}
-    moved["logit_covariance"] = 1.7 * sites["logit_covariance"]
-    theirs, ours = [], []
-    for each in (sites, moved):
-        theirs.append(posterior.log_prior({site: value[None, None] for site, value in each.items()}).squeeze())
-        both = each["logit_mean"], each["logit_covariance"]
-        of_logits = torch.distributions.MultivariateNormal(*both).log_prob(logits).sum()
-        ours.append(NormalInverseWishart.prior(WIDER, logits).log_prob(*both) + of_logits)
-    torch.testing.assert_close(theirs[1] - theirs[0], ours[1] - ours[0], rtol=1e-9, atol=1e-9)
-
-
-def test_the_posterior_of_mean_and_covariance_is_conjugate():
-    """Bayes' rule: prior times likelihood of logits over posterior is the same wherever it is asked."""
-    with seeded(0):
-        logits = torch.randn(6, 3, dtype=torch.float64)
-        prior = NormalInverseWishart.prior(WIDER, logits)
-        given = prior.given(6, logits.sum(0), logits.mT @ logits)
-        ratios = []
-        for _ in range(3):
-            both = given.sample()
-            likelihood = torch.distributions.MultivariateNormal(*both).log_prob(logits).sum()
-            ratios.append(prior.log_prob(*both) + likelihood - given.log_prob(*both))
-    torch.testing.assert_close(ratios[0], ratios[1])
-    torch.testing.assert_close(ratios[0], ratios[2])
-
-
 def test_divergence_and_expectations_of_mean_and_covariance():
     """Against 40,000 draws."""
     with seeded(1):

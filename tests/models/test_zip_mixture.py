@@ -20,8 +20,7 @@ from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
-from pyrozoo.inference.state import plain
-from pyrozoo.models.zip_mixture import cavi, em, gibbs, likelihood, queries
+from pyrozoo.models.zip_mixture import em, gibbs, likelihood, queries
 from pyrozoo.models.zip_mixture.likelihood import Layout, zero_is_on
 from pyrozoo.models.zip_mixture.model import ZipMixture
 from tests.case import Case, Oracle
@@ -327,88 +326,6 @@ def test_em_refuses_priors_without_a_mode(field):
 def test_model_validates_its_fields(field, value):
     with pytest.raises(SettingError, match=f"model.{field}"):
         pyrozoo.fit("zip_mixture", "em", data=np.array([[1, 2], [0, 3]]), **{"num_components": 2, field: value})
-
-
-def test_cavi_elbo_equals_a_monte_carlo_elbo(simulated):
-    """E_q [log p(x, z, b, Theta) - log q], z and b summed over their own q, Theta by 10,000 draws."""
-    model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
-    solver = cavi.Solver(Posterior.of(model, simulated))
-    with seeded(0):
-        state = solver.init(1)
-        for _ in range(3):
-            state, _ = solver.step(state)
-        _, info = solver.step(state)
-        elbo = info.objective
-        repeated = type(state)(*(value.expand(10_000, *value.shape[1:]) for value in plain(state).values()))
-        draws = solver.answer(repeated).draws()
-        log_q = solver.answer(repeated).log_q(draws)
-    # The optimal q(z, b), densely.
-    e_log_on = torch.digamma(state.on_alpha[0]) - torch.digamma(state.on_alpha[0] + state.on_beta[0])
-    e_log_off = torch.digamma(state.on_beta[0]) - torch.digamma(state.on_alpha[0] + state.on_beta[0])
-    e_rate, e_log_rate = (state.shape / state.rate)[0], (torch.digamma(state.shape) - state.rate.log())[0]
-    phi = torch.sigmoid(e_log_on - e_rate - e_log_off)
-    x, seen = simulated.filled[:, None, :], simulated.observed[:, None, :].double()
-    q_on = torch.where(x > 0, 1.0, phi[None]) * seen
-    q_off = (1 - torch.where(x > 0, 1.0, phi[None])) * seen
-    entropy_b = -(torch.xlogy(q_on, q_on) + torch.xlogy(q_off, q_off))
-    inner = q_on * (e_log_on + x * e_log_rate - e_rate - torch.lgamma(x + 1)) + q_off * e_log_off + entropy_b
-    e_log_pi = torch.digamma(state.concentration[0]) - torch.digamma(state.concentration[0].sum())
-    r = torch.softmax(inner.sum(-1) + e_log_pi, -1)
-    fixed = -torch.xlogy(r, r).sum() + (r * entropy_b.sum(-1)).sum()
-    weight_on, weight_off = (r[..., None] * q_on).sum(0), (r[..., None] * q_off).sum(0)
-    weight_x = (r[..., None] * q_on * x).sum(0)
-    constant = -(r[..., None] * q_on * torch.lgamma(x + 1)).sum()
-    on, rate, pi = draws["on_prob"], draws["rate"], draws["weights"]
-    expected = (weight_on * (on.log() - rate) + weight_x * rate.log() + weight_off * torch.log1p(-on)).sum((-1, -2))
-    expected = expected + (r.sum(0) * pi.log()).sum(-1) + constant + fixed
-    from pyrozoo.models.zip_mixture.em import State, log_prior
-
-    values = expected + log_prior(model, State(pi, on, rate)) - log_q
-    error = values.std() / 100
-    assert abs(float(values.mean() - elbo)) < 4 * float(error)
-    # and summing z and b out exactly can only raise it
-    collapsed = Posterior.of(model, simulated).log_joint({s: v[None, :200] for s, v in draws.items()})[0] - log_q[:200]
-    assert float(collapsed.mean() + 4 * collapsed.std() / 200**0.5) > float(elbo)
-
-
-def test_gibbs_parameter_conditionals_are_conjugate():
-    """Given sums, the drawn parameters have the moments of their Dirichlet, Beta and Gamma."""
-    solver = gibbs.Solver(Posterior.of(MODEL, TINY))
-    draws, C = {}, 40_000
-    with seeded(0):
-        state = solver.init(1)
-        state = type(state)(*(value.expand(C, *value.shape[1:]) for value in plain(state).values()))
-        sums = torch.tensor([[[5.0, 2, 2, 1, 1, 2], [3.0, 7, 1, 2, 0, 0]]]).double().expand(C, -1, -1)
-        counts = torch.tensor([[3.0, 2.0]]).double().expand(C, -1)
-        draws = solver.answer(solver.draw_parameters(state, sums, counts)).draws()
-    alpha = torch.tensor([2.0, 1.5]).double() + counts[0]
-    torch.testing.assert_close(draws["weights"].mean(0), alpha / alpha.sum(), atol=0.004, rtol=0)
-    # Component 2 has no zeros, so b is known: Gamma(e0 + sum x, f0 + number on), Beta(a0 + on, b0).
-    rate = (2.0 + sums[0, 1, :2]) / (1.0 + sums[0, 1, 2:4])
-    torch.testing.assert_close(draws["rate"][:, 1].mean(0), rate, rtol=0.01, atol=0)
-    on = (1.5 + sums[0, 1, 2:4]) / (1.5 + 2.0 + sums[0, 1, 2:4])
-    torch.testing.assert_close(draws["on_prob"][:, 1].mean(0), on, rtol=0.01, atol=0)
-
-
-def test_responsibilities_are_ratios_of_the_programs_joint():
-    """p(z_i = k | x, Theta) / p(z_i = l | x, Theta) = p(x, z_i = k, Theta) / p(x, z_i = l, Theta)."""
-    import pyro.poutine as poutine
-
-    with seeded(1):
-        draw = {site: value[0] for site, value in Posterior.of(MODEL, TINY).initial(1).items()}
-    layout = Layout.of(TINY)
-    flat = {site: value[None] for site, value in draw.items()}
-    r, _ = layout.responsibilities(layout.given(flat), slice(None))
-
-    def joint(z):
-        program = poutine.condition(MODEL, data={**draw, "assignment": torch.tensor(z)[:, None]})
-        return poutine.trace(program).get_trace(TINY).log_prob_sum()
-
-    base = [0, 1, 0, 1, 1]
-    for i in range(TINY.shape[0]):
-        other = [1 - z if j == i else z for j, z in enumerate(base)]
-        expected = joint(other) - joint(base)
-        torch.testing.assert_close(r[i, 0, other[i]].log() - r[i, 0, base[i]].log(), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_affinity_is_the_co_assignment(simulated):

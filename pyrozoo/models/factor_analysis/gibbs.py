@@ -200,7 +200,12 @@ class Solver(
         return torch.cat([W, mean], -1), factors, second.diagonal(dim1=-2, dim2=-1).sum(-1)
 
     def _draw_factors_of_filled(self, filler: _Filler, beta: Tensor, noise_variance: Tensor) -> Float[Tensor, "C N M"]:
-        """Draw z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1), J = I + W^T S^-1 W: one J for all rows."""
+        """Draw z_n."""
+        mean, root = self.factors_of_filled(filler, beta, noise_variance)
+        return torch.baddbmm(mean, standard_normal(mean), root)
+
+    def factors_of_filled(self, filler: _Filler, beta: Tensor, noise_variance: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and R of z_n ~ N(J^-1 W^T S^-1 (x_n - mu), J^-1 = R^T R), J = I + W^T S^-1 W: one of all rows."""
         W, weighted = beta[..., :-1], beta[..., :-1] / noise_variance.unsqueeze(-1)
         J = torch.eye(W.shape[-1], dtype=W.dtype, device=W.device) + W.mT @ weighted
         L = safe_cholesky(J.double(), "the precision of the factors")
@@ -209,8 +214,7 @@ class Solver(
         # J^-1 goes to the columns' side: one product with the table gives the means.
         to_mean = weighted.double() @ (root.mT @ root)
         shift = beta[..., -1].double().unsqueeze(1) @ to_mean
-        mean = filler.times(to_mean.to(beta)).sub_(shift.to(beta))
-        return torch.baddbmm(mean, standard_normal(mean), root.to(beta))
+        return filler.times(to_mean.to(beta)).sub_(shift.to(beta)), root.to(beta)
 
     def _one_by_one(self, found: Regression, beta: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Draw w_d, mu_d and sigma_d^2 each given the other two, from the same sums as the block."""

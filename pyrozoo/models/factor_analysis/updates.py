@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.updates import Step, Update
+from pyrozoo.contracts.solver import Independent, Info
+from pyrozoo.contracts.updates import Block, Step, Update
 from pyrozoo.core.draws import Values
 from pyrozoo.math import designs
 from pyrozoo.models.factor_analysis import cavi, em
@@ -64,24 +66,31 @@ def noise_variance(solver: Any, values: Values) -> Sequence[Tensor]:
     return [shape.expand_as(scale), scale]
 
 
-UPDATES = (
-    Update("loadings", ("gibbs",), loadings, (Prior.regress, Solver._one_by_one), with_factors),
-    Update("mean", ("gibbs",), mean, (Prior.regress, Solver._one_by_one), with_factors),
-    Update("noise_variance", ("gibbs",), noise_variance, (Prior.regress, Solver._one_by_one), with_factors),
+def factors(solver: Any, values: Values) -> Independent:
+    """Return the distribution of the rows' factors given the columns."""
+    filler, beta = solver.filler(solver.posterior), solver.layout.coefficients(values)
+    filler.forget(1, values["mean"])
+    mean, root = solver.factors_of_filled(filler, beta, values["noise_variance"])
+    return Independent({"factors": MultivariateNormal(mean, (root.mT @ root).unsqueeze(1))})
+
+
+BLOCKS = (Block(("factors",), "gibbs", factors, with_factors, lambda model: True),)
+UPDATES = tuple(
+    Update(site, ("gibbs",), said, (Prior.regress, Solver._one_by_one), with_factors, complete=lambda model: True)
+    for site, said in (("loadings", loadings), ("mean", mean), ("noise_variance", noise_variance))
 )
 
 
-def unexpanded(solver: em.Solver, state: em.State) -> em.State:
+def unexpanded(solver: em.Solver, state: em.State) -> tuple[em.State, None]:
     """Return where the M-step comes to before the parameter expansion: the expansion is undone."""
     sites, unturn = solver.maximise(solver.posterior.moments(solver.layout.known(vars(state))))
     beta = torch.cat([sites["loadings"], sites["mean"].unsqueeze(-1)], -1) @ unturn.mT
-    return em.State(beta[..., :-1], beta[..., -1], sites["noise_variance"])
+    return em.State(beta[..., :-1], beta[..., -1], sites["noise_variance"]), None
 
 
-def climbed(solver: cavi.Solver, state: cavi.State) -> cavi.State:
+def climbed(solver: cavi.Solver, state: cavi.State) -> tuple[cavi.State, Info]:
     """Return a step without parameter expansion."""
-    plain = cavi.Solver(solver.posterior, expand=False)
-    return plain.step(state)[0]
+    return cavi.Solver(solver.posterior, expand=False).step(state)
 
 
 def nodes(solver: Any, state: Any) -> list[Values]:

@@ -84,12 +84,16 @@ class Solver(PointSolver, kind="samples", objective="log_joint", of="result", by
 
     def centre(self, state: Point, found: Regressions) -> Point:
         """Draw the mean given all else."""
+        middle, precision = self.mean_posterior(state, found)
+        mean = middle + self.spread * torch.randn_like(middle) / precision.sqrt()
+        return replace(state, mean=mean.to(state.mean.dtype))
+
+    def mean_posterior(self, state: Point, found: Regressions) -> tuple[Float[Tensor, C], Float[Tensor, C]]:
+        """Return mean and precision of the mean's conditional."""
         _, first = residuals(point.block(self.model, state, "column"), found)
         tau, prior, middle = 1 / state.noise_variance.double(), 1 / self.model.mean_variance, self.extent.centre
         precision = prior + tau * self.extent.size
-        noise = self.spread * torch.randn_like(first) / precision.sqrt()
-        mean = middle + (tau * first - prior * middle) / precision + noise
-        return replace(state, mean=mean.to(state.mean.dtype))
+        return middle + (tau * first - prior * middle) / precision, precision
 
     def noise(self, rss: Float[Tensor, C]) -> Float[Tensor, C]:
         """Draw s^2 ~ InvGamma(noise_shape + n / 2, noise_shape noise_variance + RSS / 2)."""

@@ -56,6 +56,14 @@ def noise_variance(solver: Any, values: Values) -> Sequence[Tensor]:
     return solver.noise_posterior(point.squares(solver.extent, solver.model, state, found))
 
 
+def centre(solver: Any, values: Values) -> Sequence[Tensor]:
+    """Return precision, and precision times mean, of the mean."""
+    state = point.complete(solver.model, values)
+    _, found = point.conditional(solver.model, solver.posterior.listed, state, "column")
+    middle, precision = solver.mean_posterior(state, found)
+    return [precision[:, None, None], (precision * middle).unsqueeze(-1)]
+
+
 def above(side: Side) -> Callable[[Any, Values], point.NormalWishart]:
     """Return what says the normal-Wishart above the factors of a side."""
 
@@ -100,17 +108,19 @@ LINES: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 UPDATES = (
     *(Update(f"{side}_{what}", METHODS, SIDE[what](side), (LINES[what],)) for side in point.SIDES for what in SIDE),
+    Update("mean", METHODS, centre, (gibbs.Solver.mean_posterior,)),
     Update("noise_variance", METHODS, noise_variance, (gibbs.Solver.noise_posterior, point.squares)),
 )
 
 
-def without(move: str, still: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+def without(move: str, still: Callable[..., Any]) -> Callable[[Any, Any], tuple[Any, Any]]:
     """Return what makes a step without a move along what no rating sees, which changes no conditional."""
 
-    def moved(solver: Any, state: Any) -> Any:
+    def moved(solver: Any, state: Any) -> tuple[Any, Any]:
         plain = copy.copy(solver)
         setattr(plain, move, still)
-        return plain.step(state)[0]
+        found: tuple[Any, Any] = plain.step(state)
+        return found
 
     return moved
 

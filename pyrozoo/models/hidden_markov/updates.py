@@ -77,5 +77,7 @@ def holes(model: Any) -> bool:
     return bool(model.emission == "full")
 
 
-BLOCKS = (Block(("initial", "transition"), "gibbs", parameters, with_path, holes),)
+SITES = ("initial", "transition", "variance", "mean", "slope", "covariance", "rate", "probability")
+BLOCKS = (Block(SITES, "gibbs", parameters, with_path, holes),)
+NOT_HELD = {"gibbs, path": "drawn as it is smoothed, and em holds what smoothing says of states and pairs of them"}
 STEPS = (Step("em", with_path, complete=holes), Step("cavi", with_path, nodes=nodes, complete=holes))

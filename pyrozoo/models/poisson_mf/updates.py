@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,15 +27,16 @@ def with_events(posterior: Posterior) -> Program:
     def program(data: Any) -> None:
         values, (n, m) = without(posterior.model, data, "counts"), places(data)
         theta, eta = values["row_factors"], values["column_factors"]
-        ones = theta.new_ones(theta.shape[-1])
+        K = theta.shape[-1]
         with pyro.plate("event", len(n), dim=-1):
-            k = pyro.sample("factor", dist.Categorical(ones), infer={"enumerate": "parallel"})
-            pyro.factor("events", theta[n, k].log() + eta[m, k].log())
+            k = pyro.sample("factor", dist.Categorical(theta.new_ones(K)), infer={"enumerate": "parallel"})
+            pyro.factor("events", theta[n, k].log() + eta[m, k].log() + math.log(K))
         seen = torch.ones(data.shape, dtype=theta.dtype)
         if data.unobserved is not None:
             seen[data.unobserved[:, 0], data.unobserved[:, 1]] = 0
-        exposure = seen if data.exposure is None else seen * data.exposure[:, None]
-        pyro.factor("cells", -(exposure * (theta @ eta.mT)).sum())
+        exposure = torch.ones(len(seen), 1).to(theta) if data.exposure is None else data.exposure[:, None]
+        known = data.counts * exposure.log()[data.pattern.rows, 0] - torch.lgamma(data.counts + 1)
+        pyro.factor("cells", known.sum() - (seen * exposure * (theta @ eta.mT)).sum())
 
     return program
 

@@ -27,6 +27,7 @@ def with_tokens(posterior: Posterior) -> Program:
         with pyro.plate("token", len(d), dim=-1):
             k = pyro.sample("topic_of", dist.Categorical(theta[d]), infer={"enumerate": "parallel"})
             pyro.factor("tokens", beta[k, v].log())
+        pyro.factor("orders", data.log_arrangements.sum())
 
     return program
 

@@ -44,7 +44,7 @@ def with_switches(posterior: Posterior) -> Program:
         with pyro.plate("row", N, dim=-2):
             z = pyro.sample("assignment", dist.Categorical(weights), infer={"enumerate": "parallel"})
             with columns:
-                omega, mean = Vindex(on_prob)[z, index], Vindex(rate)[z, index]
+                omega, mean = Vindex(on_prob)[z, index], exposure(data) * Vindex(rate)[z, index]
                 pyro.sample("above", dist.Bernoulli(omega).mask(seen & (x > 0)), obs=torch.ones_like(x))
                 # Of other cells it is a coin that nothing depends on.
                 chance = torch.where(seen & (x == 0), omega, 0.5)
@@ -56,12 +56,19 @@ def with_switches(posterior: Posterior) -> Program:
 
 def sums(solver: Any, values: Values) -> Sums:
     """Return what the solvers need of the data, given z and b."""
-    m, data, layout = solver.model, solver.data, solver.posterior.layout
+    m, data = solver.model, solver.data
     z = values["assignment"].squeeze(-1).long()
     r = torch.nn.functional.one_hot(z, m.num_components).to(data.values.dtype).mT  # [C, K, N]
     positive, zero = data.filled > 0, data.observed & (data.filled == 0)
-    on = r @ (positive + zero * values["on"])
-    return Sums(r.sum(-1), r @ layout.design[:, : data.shape[1]], on, r @ data.observed.to(r.dtype), on)
+    on = positive + zero * values["on"]
+    exposed = r @ (exposure(data) * on)
+    return Sums(r.sum(-1), r @ data.filled, r @ on, r @ data.observed.to(r.dtype), exposed)
+
+
+def exposure(data: Any) -> Tensor:
+    """Return the exposure of every row, [N, 1]."""
+    ones = data.filled.new_ones(len(data.filled), 1)
+    return ones if data.exposure is None else data.exposure.unsqueeze(-1)
 
 
 def weights(solver: Any, values: Values) -> Sequence[Tensor]:
@@ -92,7 +99,7 @@ def on(solver: Any, values: Values) -> Sequence[Tensor]:
     """Return log p(b = 0) and log p(b = 1) of every zero, given its component."""
     z = values["assignment"].long().expand(-1, -1, solver.data.shape[1])
     omega, mean = (values[site].gather(1, z) for site in ("on_prob", "rate"))
-    phi = zero_is_on(omega.log(), mean, torch.log1p(-omega))
+    phi = zero_is_on(omega.log(), exposure(solver.data) * mean, torch.log1p(-omega))
     return [torch.stack([torch.log1p(-phi), phi.log()], -1)]
 
 

@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyrozoo.core.draws import Values
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.math import designs
 from pyrozoo.program.conditionals.blocks import over_points
 from pyrozoo.program.conditionals.cells import Joint
 from pyrozoo.program.conditionals.conditional import conditional_at
-from pyrozoo.program.conditionals.families import WishartFamily
+from pyrozoo.program.conditionals.families import NormalFamily, WishartFamily
 from pyrozoo.program.conditionals.structure import Structures
 from pyrozoo.program.trace import Program, Summed, plate_depth
 
@@ -84,9 +85,9 @@ class Averages:
             values |= {site: each[[place[i] for place in places]] for site, each in nodes.items()}
         return values
 
-    def with_local(self, factors: Sequence[Nodes]) -> list[Nodes]:
-        """Return the factors, and those of the continuous local sites given them."""
-        added: list[Nodes] = []
+    def locals(self, factors: Sequence[Nodes]) -> tuple[list[Nodes], Tensor]:
+        """Return the factors of the continuous local sites given those of the others, and their entropy."""
+        added, entropy = list[Nodes](), torch.zeros((), dtype=torch.float64)
         for site in self.local:
             assert self.structures is not None
             structure = self.structures[site]
@@ -96,15 +97,21 @@ class Averages:
                 conditional_at(self.joint, structure, {**self.values, **{s: v[i] for s, v in states.items()}})
                 for i in range(count)
             ]
-            precision, weighted = (torch.stack(p).mean(0) for p in zip(*(c.parameters for c in each), strict=True))
-            covariance = torch.linalg.inv(precision)
-            mean = (covariance @ weighted.unsqueeze(-1)).squeeze(-1)
-            nodes = designs.normal(mean, torch.linalg.cholesky(0.5 * (covariance + covariance.mT)))
-            added.append({site: structure.unshaped(nodes)})
-        return [*factors, *added]
+            found = [torch.stack(parts).mean(0) for parts in zip(*(one.parameters for one in each), strict=True)]
+            if not isinstance(structure.family, NormalFamily):
+                raise NotApplicable(f"the factor of {site} is not normal: there is no design of it here")
+            root = torch.linalg.cholesky(torch.linalg.inv(found[0]))
+            added.append({site: structure.unshaped(designs.normal(structure.family.mode(found), root))})
+            entropy = entropy + structure.family.entropy(found).sum()
+        return added, entropy
 
-    def weights(self, factors: Sequence[Nodes]) -> dict[str, Tensor]:
-        """Return probabilities of the discrete sites where all else is as expected, by the site that they weigh."""
+    def weights(self, factors: Sequence[Nodes]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Sum the discrete sites out where all else is as expected.
+
+        Returns:
+            The expected log joint of the other sites and the entropy of the discrete ones, together; and the
+            probabilities of these, by the site whose log density they weigh.
+        """
         mean = self.mean_logs(factors)
         at = {site: value[0] for site, value in self.combined([], factors).items()}
         base = Summed(self.joint.program, at, self.joint.data, self.depth)
@@ -113,8 +120,9 @@ class Averages:
                 (mean.get(name, log) - log).detach().requires_grad_(True)
                 for name, log in zip(base.names, base.logs, strict=True)
             ]
-            found = torch.autograd.grad(base.total(more), more)
-        return dict(zip(base.names, found, strict=True))
+            total = base.total(more)
+            found = torch.autograd.grad(total, more)
+        return total.detach(), dict(zip(base.names, found, strict=True))
 
     def expected(self, factors: Sequence[Nodes], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return expected log densities, name -> a number, but for what no site of q has to do with."""
