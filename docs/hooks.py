@@ -241,7 +241,7 @@ def zoo(_: str) -> str:
     for model in catalog.models():
         has = {method: gives(model, method) for method in catalog.methods(model)}
         cells = [" ".join(f"`{method}`" for method in has if has[method] == kind) for kind in kinds]
-        rows.append([f"[{model}](models/{model}.md)", *cells])
+        rows.append([f"[{model}]({model}.md)<br>{catalog.title(model)}", *cells])
     return table(["", *kinds], rows)
 
 
