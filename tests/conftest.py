@@ -126,6 +126,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
     )
     monkeypatch.setattr("pyrozoo.report.html.png", lambda picture: blank)
+    monkeypatch.setattr("pyrozoo.report.movie.Movie.embedded", lambda movie: "")
 
 
 @pytest.fixture

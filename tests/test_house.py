@@ -189,7 +189,7 @@ def test_nothing_is_unpickled():
         assert "shell=True" not in text
 
 
-SLOW = {"arviz", "scipy", "sklearn", "sympy", "nutpie", "pyreadstat", "openpyxl"}
+SLOW = {"arviz", "bokeh", "scipy", "sklearn", "sympy", "nutpie", "pyreadstat", "openpyxl"}
 """What takes a second to load."""
 
 

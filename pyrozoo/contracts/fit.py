@@ -150,13 +150,20 @@ class Fit:
         """The draws with labels, signs and rotations brought onto each other."""
         return Draws(self.posterior.align(self.draws))
 
-    def at(self, moment: Moment) -> Fit:
-        """Return the fit as it was at a moment: with its draws, for whatever is asked of a fit."""
+    def at(self, moment: Moment, toward: Values | None = None) -> Fit:
+        """Return the fit as it was at a moment: with its draws, for whatever is asked of a fit.
+
+        Args:
+            moment: The moment.
+            toward: The draws that its own are aligned to, such as those of the moment after; None: those of the fit.
+        """
         own = {each.name: getattr(self, each.name) for each in fields(Fit) if not each.name.startswith("_")}
         gone: dict[str, Any] = {"log_q": None, "sampler": None, "sample_stats": {}, "expectations": {}, "moments": ()}
         mean = sum(moment.objective) / len(moment.objective) if moment.objective else math.nan
         known = {"draws": moment.draws, "iterations": moment.step, "seconds": moment.seconds, "objective": mean}
-        return Fit(**{**own, **gone, **known, "metrics": {}, "notes": []})
+        then = Fit(**{**own, **gone, **known, "metrics": {}, "notes": []})
+        vars(then)["aligned"] = Draws(self.posterior.align(then.draws, self.aligned if toward is None else toward))
+        return then
 
     def once(self, key: Any, make: Callable[[], Any]) -> Any:
         """Return what is computed of the fit once, for all who ask by a key."""

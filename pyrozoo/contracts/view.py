@@ -14,6 +14,7 @@ from torch import Tensor
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.model import beside
 from pyrozoo.core.draws import Draws
+from pyrozoo.core.movie import Scene
 from pyrozoo.core.picture import Picture
 
 
@@ -82,9 +83,11 @@ class View:
         rows_have_own: Whether rows have parameters of their own, so that draws say nothing of new ones.
         recommends: Whether it can ``recommend``.
         main: The tables and the pictures that a brief report has of the model's own.
+        moves: The sites of which a movie shows the pair of quantities that moves most; none: of all.
     """
 
     main: tuple[str, ...] = ()
+    moves: tuple[str, ...] = ()
     synthesizes = False
     most_cells: float = math.inf
     rows_have_own = False
@@ -152,6 +155,15 @@ class View:
     def pictures(self, fit: Fit) -> Iterable[Picture]:
         """Return the model's own pictures; ``Pictures`` makes each when it is its turn."""
         return []
+
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene | None:
+        """Return what a movie of a fit shows beside the pair of quantities that moves most; None: nothing more.
+
+        Args:
+            fit: The fit.
+            fits: All that play together, this one among them, so that their axes can be the same.
+        """
+        return None
 
     def compared_tables(self, fits: Sequence[Fit], names: Sequence[str]) -> dict[str, pd.DataFrame]:
         """Return tables over several fits of the model."""

@@ -35,6 +35,7 @@ from pyrozoo.data.shards import split
 from pyrozoo.diagnostics.card import Card
 from pyrozoo.diagnostics.compare import check_reference
 from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate, known
+from pyrozoo.report.movie import Movie
 from pyrozoo.run import catalog
 from pyrozoo.run.names import PYTHON, check_names, engine_of, method_of, model_of
 from pyrozoo.run.reference import judge, load_run, verdict_settings
@@ -168,6 +169,20 @@ class Result(Fit):
     def inference_data(self) -> az.InferenceData:
         """The fit as ArviZ InferenceData."""
         return self.groups.inference_data()
+
+    def movie(self, path: str | Path | None = None) -> Movie:
+        """Return a movie of the fit, which a notebook plays: a state at a time, on one page that fetches nothing.
+
+        Args:
+            path: Where to write the page, ending in .html; None: nowhere.
+
+        Raises:
+            NotApplicable: The fit has no moments: it was made with ``moments=0``, or of rows in shards.
+        """
+        movie = Movie([self])
+        if path is not None:
+            movie.save(path)
+        return movie
 
     def sample(self, count: int) -> Draws:
         """Return fresh draws from q, site -> [1, count, *event], from torch's global generator.

@@ -31,6 +31,7 @@ from pyrozoo.diagnostics.metrics import UNEVALUATED, evaluate
 from pyrozoo.inference.loop import remove_checkpoint
 from pyrozoo.math.mixing import LEAST, ess, monte_carlo_errors, rhat, shortest_interval
 from pyrozoo.report import html
+from pyrozoo.report.movie import Movie
 from pyrozoo.report.pictures import standard_pictures
 from pyrozoo.report.plates import draw_plates
 from pyrozoo.store.groups import Groups
@@ -202,6 +203,10 @@ def write_page(
         write_table(directory / "summary.csv", tables["summary"])
     drawn = write_pictures(directory, pictures_of(fit, data, making, brief=brief), making=making)
     figures = {"figure": list(fit.metrics), "value": [html.number(value) for value in fit.metrics.values()]}
+    movie = ""
+    if not brief and len(fit.moments) > 1:
+        with making("the movie"):
+            movie = Movie([fit]).embedded()
     ended = f"{fit.status} after {fit.iterations} iterations in {fit.seconds:.2f} s; seed {fit.seed}"
     with making("the page report.html"):
         write_report(directory, "run.html.j2", {
@@ -211,7 +216,7 @@ def write_page(
             "plates": next((each for each in drawn if each["name"] == PLATES), None if brief else UNDRAWN),
             "more": f"python -m pyrozoo.report {directory}" if brief else "",
             "story": type(fit.model).__doc__,
-            "pictures": [each for each in drawn if each["name"] != PLATES],
+            "pictures": [each for each in drawn if each["name"] != PLATES], "movie": movie,
             "results": [name for name in RESULTS if (directory / name).is_file()],
             "tables": {name: html.table(frame, 12) for name, frame in tables.items()}, "settings": config,
         })  # fmt: skip

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.movie import Scene
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.survey import Survey
 from pyrozoo.drawing.panels import array
+from pyrozoo.drawing.scenes import MOST_LINES, heatmap, some
 from pyrozoo.math.association import starts
 from pyrozoo.models.categorical_fa import figures, synthesis
 from pyrozoo.models.categorical_fa.queries import scores
@@ -35,6 +37,24 @@ class View(view.View):
 
     main = ("categories", "association")
     synthesizes = True
+    moves = ("loadings", "intercepts")
+
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene | None:
+        """Return the loadings of some categories."""
+        if fit.model.loadings != "free":
+            return None
+        survey = fit.data
+        names = [f"{column}: {level}" for column, levels in zip(survey.column_labels, survey.levels, strict=True)
+                 for level in levels[:-1]]  # fmt: skip
+        at = some(len(names), MOST_LINES)
+
+        def loadings(then: Fit) -> Tensor:
+            return then.aligned["loadings"].mean((0, 1))[at.to(then.draws["loadings"].device)]
+
+        size = float(loadings(fit).abs().max()) or 1.0
+        said = "How factors turn answers: red toward a category, blue away from it, against the last one."
+        return heatmap("loadings", said, "category", "factor", loadings, [names[int(i)] for i in at],
+                      range(fit.model.width), (-size, size), shades="RdBu11")  # fmt: skip
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the fidelity of synthetic rows, beside what independent columns would have."""

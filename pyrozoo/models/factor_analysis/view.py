@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import evenly
+from pyrozoo.core.movie import Scene
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Hidden
@@ -25,6 +27,7 @@ from pyrozoo.data.table import Table
 from pyrozoo.drawing.labels import counted, short
 from pyrozoo.drawing.panels import array, bar, bare, grid, over_run, panels
 from pyrozoo.drawing.predictions import completions
+from pyrozoo.drawing.scenes import MOST_LINES, heatmap, some
 from pyrozoo.math.linear_algebra import spectrum
 from pyrozoo.math.mixture import NORMAL_95
 from pyrozoo.math.moments import column_moments
@@ -60,6 +63,22 @@ class View(view.View):
 
     main = ("loadings", "factor images", "factor table")
     most_cells = 100_000
+    moves = ("loadings",)
+
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene:
+        """Return the correlations of some columns that the fit implies."""
+        at = some(fit.data.shape[1], MOST_LINES)
+        names = [fit.data.column_labels[int(i)] for i in at]
+
+        def implied(then: Fit) -> Tensor:
+            mean, own = then.draws, at.to(then.draws["mean"].device)
+            loadings, noise = mean["loadings"][..., own, :], mean["noise_variance"][..., own]
+            covariance = (loadings @ loadings.mT + noise.diag_embed()).mean((0, 1))
+            sd = covariance.diagonal().sqrt()
+            return covariance / (sd[:, None] * sd)
+
+        said = "Correlations that the fit implies, red where columns rise together, blue where one falls."
+        return heatmap("correlations", said, "column", "column", implied, names, names, (-1.0, 1.0), shades="RdBu11")
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: reconstruction of hidden entries, against the mean of their column."""

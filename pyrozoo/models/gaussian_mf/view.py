@@ -14,10 +14,12 @@ from torch import Tensor
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
+from pyrozoo.core.movie import Scene
 from pyrozoo.core.picture import Picture
 from pyrozoo.drawing.labels import drawable, families
 from pyrozoo.drawing.panels import array, over_run, panels
 from pyrozoo.drawing.predictions import completion
+from pyrozoo.drawing.scenes import MOST_COLUMNS, MOST_LINES, heatmap, some
 from pyrozoo.models.gaussian_mf.queries import SCORE_DRAWS, fold_in, predictive, recommend
 
 TRAIN, GROUPS = 200_000, 8
@@ -34,8 +36,26 @@ class View(view.View):
     """Figures, tables and pictures of a factorization."""
 
     main = ("column_factors", "map")
+    moves = ("column_factors",)
     rows_have_own = True
     recommends = True
+
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene:
+        """Return the ratings that are expected of some rows and columns."""
+        lines, columns = some(fit.data.shape[0], MOST_LINES), some(fit.data.shape[1], MOST_COLUMNS)
+
+        def expected(then: Fit) -> Tensor:
+            draws, device = then.draws, then.draws["row_factors"].device
+            i, j = lines.to(device), columns.to(device)
+            found = draws["row_factors"][:, :, i] @ draws["column_factors"][:, :, j].mT
+            if "mean" in draws:
+                sides = draws["row_offsets"][..., i, None] + draws["column_offsets"][..., None, j]
+                found = found + sides + draws["mean"][..., None, None]
+            return found.mean((0, 1))
+
+        names = [fit.data.row_labels[int(i)] for i in lines], [fit.data.column_labels[int(j)] for j in columns]
+        said = "What is expected of some rows and columns."
+        return heatmap("reconstruction", said, "row", "column", expected, names[0], names[1])
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: negative log predictive densities per rating, and the test error.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
+from pyrozoo.core.movie import Layer, Scene, ellipse
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.table import Table
@@ -25,9 +27,9 @@ from pyrozoo.drawing.predictions import completions
 from pyrozoo.math.multinomial import choose
 from pyrozoo.models.gaussian_mixture import cavi, em
 
-MOST_DRAWS, MOST_POINTS, MOST_NAMED, MOST_DRAWN, MOST_COUNTED = 200, 2000, 12, 12, 2 * 10**7
+MOST_DRAWS, MOST_POINTS, MOST_NAMED, MOST_DRAWN, MOST_COUNTED, MOST_MOVING = 200, 2000, 12, 12, 2 * 10**7, 400
 """Draws behind what is said of rows; rows that are points; columns that are named; draws whose ellipses are drawn; rows
-times draws that are gone through to count clusters."""
+times draws that are gone through to count clusters; rows of a movie."""
 
 TURN = np.linspace(0, 2 * np.pi, 121)
 STEPS = 0, 1, 3, 10, 30, 100
@@ -39,6 +41,7 @@ class View(view.View):
     """Figures, tables and pictures of a mixture."""
 
     main = ("components", "ellipses")
+    moves = ("mean",)
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return how many clusters have a row, on average over draws."""
@@ -64,11 +67,43 @@ class View(view.View):
         found.insert(1, "probability", found.iloc[:, 2:].max(axis=1))
         return found
 
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene | None:
+        """Return the clusters in the two columns in which those of the first fit differ most."""
+        return _scene(fit, _columns(fits[0])) if fit.data.shape[1] > 1 else None
+
     def pictures(self, fit: Fit) -> view.Pictures:
         """Return ellipses, how they came to be, components, outliers, clusters, and predictions of what was hidden."""
         hidden = partial(completions, fit, self.hiding(fit), "value", _units(fit))
         own = (_ellipses, _steps, _components, _outliers, _num_clusters)
         return view.Pictures(*(partial(each, fit) for each in own), hidden)
+
+
+def _scene(fit: Fit, at: list[int]) -> Scene:
+    """Return rows in the colour of their cluster, and ellipses that move."""
+    chosen = evenly(fit.data.shape[0], MOST_MOVING)
+    part: Any = fit.posterior.on(fit.data.only(chosen))
+    rows = array(part.data.values[:, at])
+
+    def clusters(then: Fit) -> dict[str, Any]:
+        known = part.known(then.aligned.some(MOST_DRAWN).flat())
+        share = part.layout.by_row(known, lambda logits: logits.softmax(1)).mean(0)
+        return {"color": share.argmax(0).tolist(), "alpha": array(share.amax(0)) ** 2}
+
+    def ellipses(then: Fit) -> dict[str, Any]:
+        weights, means, covariances = _matrices(then, then.aligned.means(), at)
+        edges = [ellipse(mean, covariance, 2.0) for mean, covariance in zip(means, covariances, strict=True)]
+        faint = np.where(weights < LEAST, 0.0, 1.0)
+        return {"xs": [x for x, _ in edges], "ys": [y for _, y in edges], "color": range(len(edges)), "alpha": faint}
+
+    low, high = np.nanmin(rows, 0), np.nanmax(rows, 0)
+    room = 0.12 * (high - low) + 1e-9
+    ends = [(float(a), float(b)) for a, b in zip(low - room, high + room, strict=True)]
+    return Scene(
+        "clusters", "Rows in the colour of their cluster, faint where unsure; ellipses hold 86% of its rows (2 sds).",
+        short(fit.data.column_labels[at[0]]), short(fit.data.column_labels[at[1]]),
+        [Layer("points", clusters, {"x": rows[:, 0], "y": rows[:, 1]}, 6), Layer("lines", ellipses, size=2.5)],
+        ends[0], ends[1],
+    )  # fmt: skip
 
 
 def _said(fit: Fit, table: Table) -> tuple[Tensor, Tensor]:

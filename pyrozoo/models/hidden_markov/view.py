@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -13,10 +14,12 @@ from torch import Tensor
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
+from pyrozoo.core.movie import Scene
 from pyrozoo.core.picture import Picture
 from pyrozoo.drawing.labels import short
 from pyrozoo.drawing.panels import array, panels
 from pyrozoo.drawing.predictions import completions
+from pyrozoo.drawing.scenes import heatmap
 from pyrozoo.models.hidden_markov.queries import LEVELS, dwell, forecast, path
 
 HORIZON = 10
@@ -24,6 +27,9 @@ HORIZON = 10
 
 MOST_SEQUENCES, MOST_STEPS, MOST_COLUMNS = 6, 300, 3
 """What a picture of sequences shows of them, from the start of each."""
+
+MOST_MOVING, MOST_DRAWN = 120, 10
+"""Rows of a movie, and draws behind each of its moments."""
 
 MOST_FORECAST = 200
 """Sequences whose next steps are forecast; of more an even choice."""
@@ -35,6 +41,18 @@ class View(view.View):
     """Figures, tables and pictures of a hidden Markov model."""
 
     main = ("states", "transitions", "sequences")
+    moves = ("mean", "coefficients", "rate", "probability")
+
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene:
+        """Return the probability of every state along the first sequence."""
+        part: Any = fit.posterior.on(fit.data.only(torch.arange(1)))
+        steps = min(part.data.shape[0], MOST_MOVING)
+
+        def states(then: Fit) -> Tensor:
+            return part.smoothed(then.aligned.some(MOST_DRAWN))[:steps].T
+
+        said = f"Probability of every state at the first {steps} rows: light is sure."
+        return heatmap("states", said, "state", "row", states, shape=(fit.model.num_components, steps), ends=(0.0, 1.0))
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return how sure the states of rows are, and how many are visited at all."""

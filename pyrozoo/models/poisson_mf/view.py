@@ -21,11 +21,14 @@ from torch import Tensor
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
+from pyrozoo.core.movie import Scene
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.drawing.labels import counted, drawable, families, percent
 from pyrozoo.drawing.panels import array, bar, grid, panels
 from pyrozoo.drawing.predictions import calibration
+from pyrozoo.drawing.scenes import MOST_COLUMNS as MOST_SEEN
+from pyrozoo.drawing.scenes import MOST_LINES, heatmap, some
 from pyrozoo.models.poisson_mf import queries
 from pyrozoo.models.poisson_mf.likelihood import exposed
 from pyrozoo.models.poisson_mf.queries import BLOCK, RATE_DRAWS, cell_rates, expected_rates, factors
@@ -64,8 +67,23 @@ class View(view.View):
     """Figures, tables and pictures of a factorization."""
 
     main = ("genres",)
+    moves = ("column_factors",)
     rows_have_own = True
     recommends = True
+
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene:
+        """Return the counts that are expected of some rows and columns."""
+        lines, columns = some(fit.data.shape[0], MOST_LINES), some(fit.data.shape[1], MOST_SEEN)
+
+        def expected(then: Fit) -> Tensor:
+            theta, eta = then.draws["row_factors"].nan_to_num(), then.draws["column_factors"]
+            theta = exposed(theta, fit.data)
+            found = theta[:, :, lines.to(theta.device)] @ eta[:, :, columns.to(eta.device)].mT
+            return found.mean((0, 1)).sqrt()
+
+        names = [fit.data.row_labels[int(i)] for i in lines], [fit.data.column_labels[int(j)] for j in columns]
+        said = "Counts that are expected of some rows and columns, square roots."
+        return heatmap("reconstruction", said, "row", "column", expected, names[0], names[1])
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: the ELBO per count, and how well hidden columns are ranked.

@@ -11,15 +11,17 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.colors import ListedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
+from pyrozoo.core.movie import Scene
 from pyrozoo.core.picture import Picture
 from pyrozoo.drawing.panels import array, grid
+from pyrozoo.drawing.scenes import MOST_PIXELS, heatmap, some
 from pyrozoo.math import elimination
 from pyrozoo.models.potts_grid.likelihood import Potentials, shares
 
@@ -40,6 +42,22 @@ class View(view.View):
     """Figures, tables and pictures of a restored image."""
 
     main = ("restored",)
+
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene:
+        """Return what is believed of every pixel: the probability of the second of two labels, or the likeliest."""
+        names, (lines, columns) = label_names(fit), (some(count, MOST_PIXELS) for count in fit.data.shape)
+        size = len(lines), len(columns)
+
+        def beliefs(then: Fit) -> Tensor:
+            found = shares(then.draws["label"].flatten(0, 1), len(names), fit.data.values.dtype)
+            found = found[lines.to(found.device)][:, columns.to(found.device)]
+            return found[..., 1] if len(names) == 2 else found.argmax(-1)
+
+        if len(names) == 2:
+            said = f"P({names[1]}), pixel by pixel: dark is 0, light is 1."
+            return heatmap("beliefs", said, "row", "column", beliefs, ends=(0.0, 1.0), shape=size, square=True)
+        said = "The label of which most is believed, pixel by pixel."
+        return heatmap("beliefs", said, "row", "column", beliefs, palette=_palette(names), shape=size, square=True)
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return log Z, accuracy against a known truth, and errors against exact answers where there are any."""
@@ -144,11 +162,16 @@ def _panels(fit: Fit, count: int) -> tuple[Figure, list[Axes]]:
     return figure, panels
 
 
+def _palette(names: Sequence[str]) -> list[str]:
+    """Return the colours of labels: their own, where their names are colours."""
+    default = [mpl.colormaps["viridis"](each) for each in np.linspace(0.05, 0.95, max(2, len(names)))]
+    return [name[:7] if name.startswith("#") else to_hex(default[k]) for k, name in enumerate(names)]
+
+
 def _images(fit: Fit, images: list[tuple[Tensor, str]], more: int = 0) -> tuple[Figure, list[Axes]]:
     """Draw labels with titles and a legend; return the figure with so many panels left."""
     names, (figure, panels) = label_names(fit), _panels(fit, len(images) + more)
-    default = [mpl.colormaps["viridis"](each) for each in np.linspace(0.05, 0.95, max(2, len(names)))]
-    chosen = [to_rgb(name[:7]) if name.startswith("#") else default[k][:3] for k, name in enumerate(names)]
+    chosen = [to_rgb(colour) for colour in _palette(names)]
     colours, missing = ListedColormap(chosen), _unlike(chosen)
     colours.set_bad(missing)
     for axes, (label, title) in zip(panels, images, strict=False):

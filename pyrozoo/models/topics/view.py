@@ -17,11 +17,13 @@ from torch import Tensor
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import Draws, evenly
+from pyrozoo.core.movie import Scene
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.documents import Documents, completion
 from pyrozoo.drawing.labels import counted, drawable, families, percent, short
 from pyrozoo.drawing.names import name_points
 from pyrozoo.drawing.panels import array, grid, panels
+from pyrozoo.drawing.scenes import MOST_COLUMNS, heatmap
 from pyrozoo.models.topics import queries
 from pyrozoo.models.topics.likelihood import proportions
 
@@ -42,7 +44,22 @@ class View(view.View):
     """Figures, tables and pictures of topics."""
 
     main = ("topics",)
+    moves = ("topic_words",)
+
     rows_have_own = True
+
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene:
+        """Return the probabilities of the words that are likeliest in the end."""
+        end = fits[0].aligned["topic_words"].mean((0, 1))
+        best = end.argsort(1, descending=True)[:, : max(2, MOST_COLUMNS // len(end))].flatten().tolist()
+        at = list(dict.fromkeys(best))[:MOST_COLUMNS]
+
+        def words(then: Fit) -> Tensor:
+            return then.aligned["topic_words"].mean((0, 1))[:, at].sqrt()
+
+        names = [fit.data.column_labels[v] for v in at]
+        said = "Probabilities of words, square roots: a topic comes to be as its words light up together."
+        return heatmap("topics", said, "topic", "word", words, range(len(end)), names)
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return coherence and exclusivity, the bound per token, and more figures of held-out tokens.

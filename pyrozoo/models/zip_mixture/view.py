@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,13 @@ from torch import Tensor
 from pyrozoo.contracts import view
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.core.draws import evenly
+from pyrozoo.core.movie import Scene
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.table import Table
 from pyrozoo.drawing.labels import short
 from pyrozoo.drawing.panels import array, panels
 from pyrozoo.drawing.predictions import completions
+from pyrozoo.drawing.scenes import MOST_COLUMNS, heatmap, some
 from pyrozoo.models.zip_mixture.queries import affinity, assign
 
 MOST_ROWS = 1000
@@ -33,6 +36,19 @@ class View(view.View):
     """Figures, tables and pictures of a mixture."""
 
     main = ("components",)
+    moves = ("on_prob", "rate")
+
+    def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene:
+        """Return what every component expects of some columns."""
+        at = some(fit.data.shape[1], MOST_COLUMNS)
+        names = [fit.data.column_labels[int(i)] for i in at]
+
+        def expected(then: Fit) -> Tensor:
+            mean = then.aligned.means()
+            return (mean["on_prob"] * mean["rate"]).sqrt()[:, at.to(mean["rate"].device)]
+
+        said = "What a component expects of a column, square roots; the heaviest component first."
+        return heatmap("components", said, "component", "column", expected, range(fit.model.num_components), names)
 
     def metrics(self, fit: Fit) -> dict[str, float]:
         """Return the model's own figures: completion of test rows, against the mean of what is observed in them."""

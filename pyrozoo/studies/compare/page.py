@@ -21,6 +21,7 @@ from pyrozoo.diagnostics.compare import Comparison, compare
 from pyrozoo.diagnostics.planes import Planes
 from pyrozoo.diagnostics.verdict import USUAL, Thresholds
 from pyrozoo.report import html
+from pyrozoo.report.movie import Movie
 from pyrozoo.run.reference import load_run, serves
 from pyrozoo.store.run_directory import ABSENT, absent_row, report_of, write_pictures, write_report, write_table
 from pyrozoo.studies.compare.accuracy import accuracy_page
@@ -99,6 +100,22 @@ class ComparisonResult(Comparison):
     def accuracy(self) -> Accuracy | None:
         """How errors fall with work; None without a reference that has converged."""
         return accuracy_of(self)
+
+    def movie(self, path: str | Path | None = None) -> Movie:
+        """Return a movie of all fits side by side, over steps or seconds, which a notebook plays.
+
+        Args:
+            path: Where to write the page, ending in .html; None: nowhere.
+
+        Raises:
+            NotApplicable: No fit has moments.
+        """
+        named = next((each for each in self.references if each is not None), None)
+        base = None if named is None else self.fit(named)
+        movie = Movie(self.fits, self.names, None if base is None or base.kind == "point" else base)
+        if path is not None:
+            movie.save(path)
+        return movie
 
     @cached_property
     def planes(self) -> Planes | None:
@@ -211,6 +228,7 @@ def _write_part(directory: Path, each: ComparisonResult, suffix: str, links: Map
             for n, fit, lines in zip(each.names, each.fits, each.cards, strict=True)
         ],
         "pictures": pictures,
+        "movie": each.movie().embedded() if any(len(fit.moments) > 1 for fit in each.fits) else "",
         "plane": plane_page(each.planes, each),
         "accuracy": accuracy_page(each.accuracy),
         "pairwise": html.table(each.pairwise),
