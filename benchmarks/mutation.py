@@ -58,7 +58,7 @@ LEFT_OUT = ("_cuda.py", "__init__.py", "figures.py", "pictures.py", "page.py")
 NOT_THE_TESTS = ("tests/docs", "tests/test_house.py", "tests/typecheck.py", "tests/command", "tests/test_devices.py")
 """Tests of words and of whole commands in processes of their own, which a change in this one does not reach."""
 
-SIZES = {"quick": (12, 20, 10.0), "night": (100, 20, 10.0)}
+SIZES = {"quick": (12, 20, 10.0), "night": (100, 12, 4.0)}
 """Size -> mutants per room, tests per mutant at most, and their CPU seconds."""
 
 LONGEST = 6.0
@@ -119,8 +119,15 @@ def in_child(work: Callable[[Any], None], cpu_seconds: float, wall_seconds: floa
         time.sleep(0.01)
     result = lines_of(said)
     shutil.rmtree(folder, ignore_errors=True)
-    ended = "in time" if done and os.WIFEXITED(state) else "too long"
-    return ended, result
+    return "too long" if not done else _how(state), result
+
+
+def _how(state: int) -> str:
+    """Say how a child ended."""
+    if os.WIFEXITED(state):
+        return "in time"
+    number = signal.Signals(os.WTERMSIG(state))
+    return "too long" if number in (signal.SIGXCPU, signal.SIGKILL) else number.name
 
 
 class Server:
@@ -442,9 +449,9 @@ def verdict(ended: str, said: list[dict[str, Any]]) -> dict[str, Any]:
         if "killed" in each or "survived" in each or "same" in each:
             return {"end": next(iter(each)), "by": each.get("killed")}
     running = [each["running"] for each in said if "running" in each]
-    if running:  # it hung, or took the process with it
+    if running and ended != signal.SIGXFSZ.name:  # it hung, or took the process with it
         return {"end": "killed", "by": f"{running[-1]} ({ended})"}
-    return {"end": "failed", "by": None}
+    return {"end": "failed", "by": ended}  # a test that limits what its process may do, or a fault of ours
 
 
 def sample(room: str, count: int, seed: int) -> list[Mutant]:
@@ -467,7 +474,7 @@ def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) 
     """Judge the mutants of a sample that are not judged yet, room by room in turns; append what became of them."""
     count, most, budget = SIZES[size]
     found = Map(folder)
-    done = {each["key"]: each for each in lines_of(folder / "results.jsonl")}
+    done = _last(folder)
     samples = {room: sample(room, count, seed) for room in rooms}
     turns = [
         (room, chosen[i])
@@ -480,7 +487,7 @@ def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) 
         for room, mutant in turns
         if mutant.key not in done or (again and done[mutant.key]["end"] in ("survived", "unreached", "failed"))
     ]
-    files = tests_of([])
+    files = sorted({test.split("::")[0] for test in found.seconds})
 
     def one(mutant: Mutant, server: Server, items: dict[str, pytest.Item], planter: Planter) -> dict[str, Any]:
         text = (ROOT / mutant.file).read_bytes()[mutant.span[0] : mutant.span[1]]
@@ -540,9 +547,14 @@ def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) 
     os.waitpid(child, 0)
 
 
+def _last(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what became of every mutant when it was judged last."""
+    return {each["key"]: each for each in lines_of(folder / "results.jsonl")}
+
+
 def table(folder: Path) -> pd.DataFrame:
     """Return the score of every room: the part of mutants that tests noticed."""
-    last = {each["key"]: each for each in lines_of(folder / "results.jsonl")}
+    last = _last(folder)
     frame = pd.DataFrame([each for each in last.values() if each["end"] != "same"])
     counts = frame.groupby(["room", "end"]).size().unstack(fill_value=0)
     for name in ("killed", "survived", "unreached", "failed"):
@@ -560,7 +572,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--size", choices=SIZES, default="quick")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "mutation", help="of the map and results")
-    parser.add_argument("--map", action="store_true", help="make the map only")
+    parser.add_argument("--map", action="store_true", help="make the map, or add tests to it, and no more")
     parser.add_argument("--tests", nargs="*", default=[], help="files or folders of tests for the map")
     parser.add_argument("--again", action="store_true", help="judge survivors again, after new tests")
     parser.add_argument("--table", action="store_true", help="print the results only")
@@ -569,19 +581,20 @@ def main(arguments: list[str]) -> None:
     rooms = asked.room or list(ROOMS)
     if not asked.table:
         _loaded()
-        child = os.fork()
-        if not child:
-            try:
-                make_map(asked.folder, asked.tests)
-            finally:
-                os._exit(0)
-        os.waitpid(child, 0)
+        if asked.map or not (asked.folder / "map.jsonl").is_file():
+            child = os.fork()  # this process stays one that has imported nothing of the project
+            if not child:
+                try:
+                    make_map(asked.folder, asked.tests)
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
         if not asked.map:
             campaign(asked.folder, rooms, asked.size, asked.seed, asked.again)
-    for each in lines_of(asked.folder / "results.jsonl") if not asked.map else ():
-        if each["end"] in ("survived", "unreached") and each["room"] in rooms:
-            print(f"{each['file']}:{each['line']} {each['before'][:60]!r} -> {each['after'][:60]!r} {each['end']}")
     if not asked.map:
+        for each in _last(asked.folder).values():
+            if each["end"] in ("survived", "unreached") and each["room"] in rooms:
+                print(f"{each['file']}:{each['line']} {each['before'][:60]!r} -> {each['after'][:60]!r} {each['end']}")
         print(table(asked.folder).to_string())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,15 +11,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.distributions import constraints
 
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Hidden
 from pyrozoo.diagnostics import metrics
-from pyrozoo.diagnostics.answer import faster
-from pyrozoo.diagnostics.card import Line, listed, worst
-from pyrozoo.diagnostics.compare import _against, _evidence, _held_out, _nearest, _pairwise, _settled, error_curve
-from pyrozoo.diagnostics.predictive import _conflict, tail
+from pyrozoo.diagnostics.answer import Told, believe, faster
+from pyrozoo.diagnostics.card import Card, Line, listed, worst
+from pyrozoo.diagnostics.compare import (
+    _against,
+    _evidence,
+    _held_out,
+    _names,
+    _nearest,
+    _pairwise,
+    _reference,
+    _settled,
+    error_curve,
+    groups_of,
+    varied_fields,
+)  # fmt: skip
+from pyrozoo.diagnostics.predictive import _conflict, affordable, tail
 from pyrozoo.diagnostics.verdict import Thresholds, verdict
 from pyrozoo.math.mixing import ess
 from tests.diagnostics.test_verdict import CAVI, HELD, SAMPLES, SHORT, about, rows
@@ -491,3 +505,128 @@ def test_thresholds_are_positive_and_in_order():
         with pytest.raises(Exception, match=rf"verdict\.{next(iter(wrong))} is"):
             Thresholds(**wrong)
     Thresholds(rhat_good=1.05)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A stand-in for a model with two settings."""
+
+    K: int = 2
+    rate: float = 1.0
+    without_data = ("rate",)
+
+
+def named_fit(method: str, kind: str = "samples", model: Any = Model(), seed: int = 0, **figures: Any) -> Any:
+    return SimpleNamespace(method=method, kind=kind, model=model, seed=seed, metrics=figures)
+
+
+def test_names_say_what_tells_fits_apart():
+    """Methods first; of two of one method their settings, then options of the solver, the seed, and their place."""
+    fits = [named_fit("em"), named_fit("cavi")]
+    assert _names(fits, None) == ("em", "cavi")
+    assert _names(fits, 1) == ("em", "cavi (stored)")
+    sizes = [named_fit("em", model=Model(K)) for K in (2, 3)]
+    assert _names(sizes, None) == ("em K=2", "em K=3")
+    options = [named_fit("bp", **{"solver.damping": d}) for d in (0.1, 0.5)]
+    assert _names([*options, named_fit("em", **{"solver.x": 1})], None) == ("bp damping=0.1", "bp damping=0.5", "em")
+    assert _names([named_fit("em", seed=s) for s in (4, 7)], None) == ("em seed=4", "em seed=7")
+    assert _names([named_fit("em", seed=4)] * 2, None) == ("em seed=4 #0", "em seed=4 #1")
+
+
+def test_what_a_sweep_varies_leaves_out_what_the_data_decide():
+    assert varied_fields([named_fit("em", model=Model(K, 1.0 / K)) for K in (2, 3)]) == ["K"], "rate follows K"
+    assert varied_fields([named_fit("em", model=Model(2, r)) for r in (1.0, 2.0)]) == ["rate"], (
+        "it is the choice itself"
+    )
+    both = [named_fit("em", model=Model(K, r)) for K in (2, 3) for r in (1.0, 2.0)]
+    assert varied_fields(both) == ["K", "rate"]
+    assert groups_of([named_fit("em", model=Model(K)) for K in (2, 3, 2)]) == [[0, 2], [1]]
+
+
+def chains(bulk: float = 500, rhat: float = 1.0, tail: float = 500, **more: Any) -> Any:
+    known = {"rhat_max_invariants": rhat, "ess_bulk_min_invariants": bulk, "ess_tail_min_invariants": tail}
+    return named_fit("gibbs", **known, chains=4, draws=1000, **more)
+
+
+def judge_of(*fits: Any, given: int | None = None) -> tuple[int, bool, bool] | None:
+    found = _reference(fits, range(len(fits)), given, Thresholds())
+    return None if found is None else (found.index, found.good, found.judges)
+
+
+def test_what_fits_are_held_to():
+    """An exact fit; else the good sampler with the most draws, without divergences if there is one; else the best."""
+    point = named_fit("em", "point")
+    assert judge_of(point) is None
+    assert judge_of(point, chains(), named_fit("exact", "exact")) == (2, True, True)
+    assert judge_of(chains(500), chains(600)) == (1, True, True)
+    assert judge_of(chains(500), chains(600, divergences=40)) == (0, True, True), "1% of 4000: good, but not first"
+    assert judge_of(chains(600, divergences=40)) == (0, True, True)
+    assert judge_of(chains(600, divergences=41)) == (0, False, False)
+    assert judge_of(chains(399), chains(500, tail=399)) == (0, False, False)
+    assert judge_of(chains(500, 1.03), chains(500, 1.02)) == (1, False, False), "the least R-hat"
+    assert judge_of(chains(500, 1.01)) == (0, True, True)
+    assert judge_of(point, chains(500, 1.3), given=1) == (1, False, False)
+    assert judge_of(point, named_fit("exact", "exact"), given=1) == (1, True, True)
+    assert judge_of(point, named_fit("svi", "variational"), given=1) == (1, False, True)
+    said = _reference([chains(500, 1.0, 450, divergences=1)], [0], None, Thresholds())
+    assert said is not None
+    assert said.what == "1 divergence, R-hat 1.000, 450 effective draws"
+
+
+def told(name: str, level: str = "pass", **figures: Any) -> Told:
+    metrics = {**CAVI, **FINE, "method": name, **figures}
+    return Told(
+        name,
+        metrics,
+        Card("", (Line(level, "means", ""), *([Line("warn", "spread", "")] if figures.get("short") else []))),
+    )  # type: ignore[arg-type]
+
+
+def test_the_second_choice_is_whole_and_quick():
+    best = told("gibbs", is_reference=1, reference_judges=1)
+    wide = told("svi", seconds=1.0, short=True)
+    assert believe([best, told("cavi")]) == "Believe gibbs. cavi's means are within 0.20 sd, 14 times faster."
+    # One that may be used for everything comes first, where it saves time; and it is said that others agree.
+    assert believe([best, told("cavi"), wide]) == ("Believe gibbs. cavi's means are within 0.20 sd, 14 times faster.")
+    slow = told("nuts", seconds=41.0)
+    assert believe([best, slow, wide]) == (
+        "Believe gibbs. svi's means are within 0.20 sd, 42 times faster; do not use its intervals. nuts agrees with it."
+    )
+    assert believe([best, told("cavi"), slow]) == (
+        "Believe gibbs. cavi's means are within 0.20 sd, 14 times faster. cavi and nuts agree with it."
+    )
+    assert believe([best, told("em", "fail")]) == "Believe gibbs. Do not use em."
+    apart = {"nearest_distance": 0.5, "farthest_distance": 2.0}
+    lost = [told("a", nearest="b", farthest="c", **apart), told("b", nearest="a", farthest="a", **apart)]
+    assert believe(lost).endswith("add inference=gibbs or nuts. The two are 0.50 sd apart.")
+    far = told("c", nearest="b", nearest_distance=1.5, farthest="a", farthest_distance=3.0)
+    assert believe([*lost, far]).endswith("a and b are nearest (0.50 sd), c and a farthest (3.00 sd).")
+
+
+def test_how_many_sets_can_be_simulated(monkeypatch):
+    """Of 1000 numbers 100 sets; of 250,000 ten million hold 40; of more than 500,000 there is a part of the units."""
+    monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 100)
+    data = SimpleNamespace(values=torch.zeros(10), shape=(10, 1))
+    asked: list[int] = []
+
+    def some(count: int) -> Any:
+        asked.append(count)
+        return SimpleNamespace(alone=True, units=range(count), scale=1000 / count)
+
+    posterior = SimpleNamespace(data=data, units=1000, some_units=some)
+    assert [affordable(posterior, numbers)[1] for numbers in (1000, 100_000, 250_000, 500_000)] == [100, 100, 40, 20]
+    assert not asked
+    part, count = affordable(posterior, 1_000_000)
+    assert (asked, count) == ([100], 100), "a tenth of the units has 100,000 numbers"
+    posterior.some_units = lambda count: SimpleNamespace(alone=False, units=range(count), scale=1.0)
+    part, count = affordable(posterior, 1_000_000)
+    assert (part.units, count) == (None, 10), "units that do not stand alone"
+
+
+def test_free_parameters_are_unconstrained_coordinates():
+    """A simplex of 3 has 2, a covariance of 3 by 3 has 6 of 9, two positive numbers have 2."""
+    simplex, positive = constraints.simplex, constraints.positive
+    assert metrics._coordinates(simplex, torch.tensor([0.2, 0.3, 0.5])) == 2
+    assert metrics._coordinates(positive, torch.ones(2)) == 2
+    assert metrics._coordinates(constraints.positive_definite, torch.eye(3)) == 6
+    assert metrics._coordinates(constraints.positive_definite, torch.eye(3).expand(4, 3, 3)) == 24

@@ -19,8 +19,10 @@ from pyrozoo.contracts.view import view_of
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Hidden
+from pyrozoo.data.documents import Documents
 from pyrozoo.data.grid import Grid
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.sequences import Sequences
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
@@ -28,6 +30,7 @@ from pyrozoo.models.categorical_fa import mc_em
 from pyrozoo.models.categorical_fa.laplace_em import Solver as LaplaceEM
 from pyrozoo.models.categorical_fa.maximisation import log_prior
 from pyrozoo.models.categorical_fa.queries import response, scores
+from pyrozoo.models.categorical_fa.synthesis import synthesize
 from pyrozoo.models.factor_analysis.view import _shares
 from pyrozoo.models.gaussian_mf import queries as ratings
 from pyrozoo.models.gaussian_mf.view import _baseline
@@ -36,6 +39,7 @@ from pyrozoo.models.poisson_mf.stochastic_cavi import Solver as StochasticCAVI
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.messages import Passing, State
 from pyrozoo.models.potts_grid.model import PottsGrid
+from pyrozoo.models.topics import queries as topics
 from tests.case import case
 from tests.models.test_categorical_fa import make
 
@@ -376,3 +380,107 @@ def test_a_minibatch_stands_for_all_rows():
     ]
     torch.testing.assert_close(moved[0].column_shape, moved[1].column_shape)
     torch.testing.assert_close(moved[0].column_rate, moved[1].column_rate)
+
+
+def blobs(test: Any = None) -> Fit:
+    """Return two components of two columns: at (0, 0) with unit covariance, at (10, 10) with sds 2 and 3."""
+    model = dataclasses.replace(case("gaussian_mixture").model, num_components=2, covariance_type="full",
+                                location=0.0, scale=1.0, degrees=4.0)  # fmt: skip
+    data = Table.of(pd.DataFrame([[1.0, 0.0], [10, 13], [NAN, -2]], index=["x", "y", "z"], columns=["a", "b"]))
+    covariance = [[[1.0, 0.0], [0.0, 1.0]], [[4.0, 0.0], [0.0, 9.0]]]
+    return fit_of(model, dataclasses.replace(data, test=test), weights=[[0.75, 0.25]],
+                  mean=[[[0.0, 0.0], [10.0, 10.0]]], covariance=[covariance])  # fmt: skip
+
+
+def test_components_and_outliers_of_a_mixture_of_normals():
+    """Rows 1 of two unit sds, 1 of two sds, 2 of one sd out: chi-squared of two degrees, of two, and of one."""
+    fit = blobs()
+    tables = view_of(fit.model).tables(fit)
+    profile = tables["components"].sort_values("weight", ascending=False)
+    for name, values in {"mean[a]": [0, 10], "mean[b]": [0, 10], "sd[a]": [1, 2], "sd[b]": [1, 3]}.items():
+        assert profile[name].tolist() == values, name
+    clusters = tables["clusters"].set_index("row")
+    within = 1 - math.exp(-0.5)
+    one = math.erf(2 / math.sqrt(2))
+    assert clusters["outlier"].tolist() == pytest.approx([within, within, one], abs=1e-3)
+    assert clusters.loc["x", "cluster"] == clusters.loc["z", "cluster"] != clusters.loc["y", "cluster"]
+    assert tables["num_clusters"]["probability"].tolist() == pytest.approx([0, 1])
+    assert view_of(fit.model).metrics(fit) == {"clusters": 2}
+    new = Table.of(pd.DataFrame([[10.0, 10.0]], index=["w"], columns=["a", "b"]))
+    test = view_of(fit.model).tables(blobs(new))["test_clusters"]
+    assert (test["row"].tolist(), test["outlier"].tolist()) == (["w"], [pytest.approx(0, abs=1e-6)])
+
+
+def hidden_chain() -> Fit:
+    """Return two states, at 0 and at 100, of one sequence of four steps: 0, 0, 1, 1."""
+    model = dataclasses.replace(
+        case("hidden_markov").model, num_components=2, emission="gaussian", location=0.0, scale=1.0
+    )
+    data = Sequences.of(pd.DataFrame({"sequence": ["s"] * 4, "time": [3, 4, 5, 6], "a": [0.0, 1.0, 100.0, 99.0]}))
+    return fit_of(model, data, initial=[[0.7, 0.3]], transition=[[[0.75, 0.25], [0.1, 0.9]]], mean=[[[0.0], [100.0]]],
+                  variance=[[[4.0], [9.0]]])  # fmt: skip
+
+
+def test_states_paths_and_forecasts_of_a_chain():
+    """A state that stays with 3/4 lasts four steps; from the second the next is the second with 0.9, then 0.835."""
+    fit = hidden_chain()
+    tables = view_of(fit.model).tables(fit)
+    states = tables["states"].sort_values("mean[a]")
+    assert states["steps"].tolist() == pytest.approx([4, 10])
+    assert states["steps_lower_90"].tolist() == pytest.approx([4, 10])
+    assert states["share"].tolist() == pytest.approx([0.5, 0.5])
+    assert states["first"].tolist() == pytest.approx([0.7, 0.3])
+    assert states["sd[a]"].tolist() == pytest.approx([2, 3])
+    low, high = states["state"]
+    moves = tables["transitions"].set_index(["from", "to"])["probability"]
+    assert [moves[low, high], moves[high, low]] == pytest.approx([0.25, 0.1])
+    paths = tables["paths"]
+    assert (paths["time"].tolist(), paths["state"].tolist()) == ([3, 4, 5, 6], [low, low, high, high])
+    sequences = tables["sequences"]
+    assert (sequences["rows"].tolist(), sequences["sequence"].tolist()) == ([4], ["s"])
+    assert sequences["log_density_by_row"].tolist() == pytest.approx([sequences["log_density"][0] / 4])
+    normal = torch.distributions.Normal
+    cells = (0.0, 0.0, 2.0), (1.0, 0.0, 2.0), (100.0, 100.0, 3.0), (99.0, 100.0, 3.0)
+    path = math.log(0.7 * 0.75 * 0.25 * 0.9) + sum(float(normal(m, s).log_prob(tensor(x))) for x, m, s in cells)
+    assert sequences["log_density"].tolist() == pytest.approx([path]), "no other path matters"
+    ahead = tables["forecast"]
+    assert ahead["time"].tolist()[:3] == [7, 8, 9]
+    second = 0.9 * 0.9 + 0.1 * 0.25
+    assert ahead[f"probability[{high}]"].tolist()[:2] == pytest.approx([0.9, second])
+    assert ahead["a"].iloc[0] == pytest.approx(90, abs=4), "1000 draws of 0 or 100"
+    assert ahead["a_lower_90"].iloc[0] < 6 < 94 < ahead["a_upper_90"].iloc[0]
+    assert view_of(fit.model).metrics(fit) == {"state_certainty": pytest.approx(1), "states_visited": 2}
+
+
+def test_words_of_topics_by_hand():
+    """Two topics of three words: shares, lift against all documents, exclusivity, and what goes together."""
+    data = Documents.of(pd.DataFrame([[4, 0, 0], [4, 2, 2]], index=["d", "e"], columns=["u", "v", "w"]))
+    beta = tensor([[0.5, 0.3, 0.2], [0.1, 0.3, 0.6]])
+    # Totals 8, 2 and 2, each with one more, of 15.
+    assert topics.lift(beta, data)[0].tolist() == pytest.approx([0.5 / (9 / 15), 0.3 / (3 / 15), 0.2 / (3 / 15)])
+    # Ranks of exclusivity 5/6, 1/2, 1/4 and of frequency in the first topic: 3/3, 2/3, 1/3 both.
+    assert topics.frex(beta)[0].tolist() == pytest.approx([1, 2 / 3, 1 / 3])
+    assert topics.frex(tensor([[0.6, 0.3, 0.1], [0.8, 0.1, 0.1]]))[0].tolist() == pytest.approx(
+        [2 / (3 / 1 + 1), 2 / (3 / 3 + 3 / 2), 2 / (3 / 2 + 3 / 1)]
+    )
+    assert topics.top(beta, 2).tolist() == [[0, 1], [2, 1]]
+    # Documents with u: 2, v: 1, w: 1; all pairs together in one: u-v and u-w by u, then v-w by v.
+    assert topics.coherence(beta, data)[0].item() == pytest.approx(2 * math.log(2 / 2) + math.log(2 / 1))
+    assert topics.coherence(beta, data)[1].item() == pytest.approx(3 * math.log(2 / 1))
+
+
+def test_rows_drawn_given_an_answer_have_the_others_of_its_posterior():
+    """Two answers that go together by loadings 3: by a sum over a grid, to four standard errors of 8000 rows."""
+    data = answered([[0, 2], [1, 0], [0, 1]], (2, 3))
+    b, a = (3.0, 2.0, -2.0), (0.5, 0.0, 0.0)
+    fit = fit_of(make(), data, "point", loadings=[np.array(b)[:, None]], intercepts=[a])
+    torch.manual_seed(0)
+    rows = torch.cat(list(synthesize(fit, 8000, {"item_1": "0"})))
+    z = np.linspace(-8, 8, 4001)
+    three = np.exp([b[1] * z + a[1], b[2] * z + a[2], 0 * z])
+    weight = np.exp(-0.5 * z**2) * three[0] / three.sum(0)
+    first = (weight / weight.sum() / (1 + np.exp(-(b[0] * z + a[0])))).sum()
+    assert (rows[:, 1] == 0).all()
+    assert float((rows[:, 0] == 0).double().mean()) == pytest.approx(
+        first, abs=4 * math.sqrt(first * (1 - first) / 8000)
+    )
