@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from pyrozoo.core.errors import SettingError
 from pyrozoo.data.documents import Documents
 from pyrozoo.data.grid import Grid
 from pyrozoo.data.kinds import Kind
@@ -14,13 +15,14 @@ from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.readers.layout import KINDS, Wanted, layout_of
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.readers.source import read_source, typed
+from pyrozoo.data.responses import Responses
 from pyrozoo.data.survey import Survey, label_or_none
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Repeated, Triplets
 
 CONTAINERS: dict[str, Any] = {
-    "table": Table, "survey": Survey, "triplets": Triplets, "ratings": Ratings, "documents": Documents,
-    "picture": Grid,
+    "table": Table, "survey": Survey, "responses": Responses, "triplets": Triplets, "ratings": Ratings,
+    "documents": Documents, "picture": Grid,
 }  # fmt: skip
 """What a file is called -> the container that it becomes."""
 
@@ -44,6 +46,9 @@ def contained(reading: Reading, container: Any) -> Any:
         DataError: Anything was wrong with what was read: all of it.
     """
     reading.checked()
+    if reading.layout.response is not None and container is not Responses:
+        said = f"data.response names what other columns explain; these data are {container.__name__.lower()}"
+        raise SettingError(f"{said}: leave it out, or use model=logistic_regression")
     notes, name = tuple(dict.fromkeys(reading.notes)), reading.name
     made: Any
     if reading.image is not None:
@@ -55,6 +60,8 @@ def contained(reading: Reading, container: Any) -> Any:
         made = its.of_entries(entries, name=name, repeated=repeated, dtype=reading.wanted.dtype)
     elif reading.answers is not None:
         made = _survey(reading)
+    elif reading.wanted.cells == "mixed":
+        made = _responses(reading)
     else:
         assert reading.values is not None
         values = torch.as_tensor(reading.values)
@@ -104,3 +111,25 @@ def _survey(reading: Reading) -> Survey:
     pairs = zip(theirs, made.levels, strict=True)
     kinds = [Kind.of_column(column, levels, label_or_none, own is None) for column, levels in pairs]
     return replace(made, kinds=kinds)
+
+
+def _responses(reading: Reading) -> Responses:
+    """Return columns of numbers as they were read, and of text as they are spelled, in their order."""
+    import pandas as pd
+
+    parts = {} if reading.values is None else dict(zip(reading.places, reading.values.T, strict=True))
+    if reading.coded:
+        assert reading.own is not None
+        own = reading.own()
+        own = own if reading.lines is None else own.iloc[reading.lines]
+        gone = {str(each).strip() for each in reading.layout.missing or ()}
+        for name, at in reading.coded.items():
+            spelled = own[next(each for each in own.columns if str(each).strip() == name)]
+            parts[at] = spelled.where(~spelled.astype(str).str.strip().isin(gone)).array
+    named = dict(zip(reading.places, reading.columns, strict=True)) | {at: name for name, at in reading.coded.items()}
+    order = list(reading.places) if reading.layout.columns else []
+    order += [at for at in sorted(parts) if at not in order]
+    frame = pd.DataFrame({at: parts[at] for at in order}, index=pd.Index(list(reading.rows), dtype=object))
+    layout = reading.layout
+    frame = frame.set_axis([named[at] for at in order], axis=1)
+    return Responses.of(frame, reading.name, response=layout.response, most_levels=layout.most_levels)

@@ -31,6 +31,7 @@ from pyrozoo.data.readers.formats import open_raw
 from pyrozoo.data.readers.layout import Layout, Wanted
 from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.readers.source import read_raw, read_source
+from pyrozoo.data.responses import Responses
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
@@ -146,6 +147,17 @@ def china(step: int) -> Table:
     return Table(torch.as_tensor(picture.reshape(-1, 3).astype(float)), names, ["red", "green", "blue"], "china")
 
 
+def breast_cancer(covariates: int | None) -> Responses:
+    """Return tumours that scikit-learn carries: whether one is malignant, and 30 measurements, or the first of them."""
+    from sklearn.datasets import load_breast_cancer
+
+    _check_count("covariates", covariates)
+    known: Any = load_breast_cancer(as_frame=True)
+    kind = pd.Categorical(np.where(known.target, "benign", "malignant"))
+    frame = known.data.iloc[:, :covariates].assign(diagnosis=kind)
+    return replace(Responses.of(frame, "breast_cancer"), row_labels=labels("tumour", len(frame)))
+
+
 def lastfm(path: Path) -> Triplets:
     """Parse plays of artists by listeners: UserID, ItemID, Artist, Count.
 
@@ -252,6 +264,7 @@ _KNOWN = (
     mnist,
     digits,
     china,
+    breast_cancer,
     lastfm,
     jester,
     label_image,

@@ -38,6 +38,10 @@ class NormalInverseGamma:
         squares = xx + (self.centre * pull).sum(-1) - (centre * (pull + xu)).sum(-1)
         return NormalInverseGamma(centre, strength, self.shape + count / 2, self.rate + squares.clamp(min=0) / 2)
 
+    def expanded(self, count: int) -> NormalInverseGamma:
+        """Return one as so many, [1, ...] to [count, ...]."""
+        return NormalInverseGamma(*(value.expand(count, *value.shape[1:]) for value in vars(self).values()))
+
     @property
     def mode(self) -> tuple[Float[Tensor, "*b P"], Float[Tensor, "*b"]]:
         """Where the density of coefficients and variance is highest."""

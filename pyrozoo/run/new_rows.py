@@ -23,6 +23,7 @@ from pyrozoo.data.readers.cells import numbers as spelled_numbers
 from pyrozoo.data.readers.raw import chunked
 from pyrozoo.data.readers.source import read_rows
 from pyrozoo.data.readers.words import bare, place, role_of
+from pyrozoo.data.responses import Responses
 from pyrozoo.data.survey import Survey, label_of
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import NAMES, Triplets
@@ -103,7 +104,8 @@ def read_new(fit: Fit, new: Any, layout: Layout) -> New:
     where = own.where
     if not len(own.frame):
         raise DataError(f"{where}: there are no rows")
-    read = _table if not isinstance(data, Triplets) else _list if _is_list(own.frame, data, layout) else _matrix
+    table = _regressed if isinstance(data, Responses) else _table
+    read = table if not isinstance(data, Triplets) else _list if _is_list(own.frame, data, layout) else _matrix
     found = read(own, data, layout)
     if data.exposure is not None:
         found = replace(found, part=replace(found.part, exposure=_exposure(new, found, layout, own)))
@@ -167,7 +169,7 @@ def _in_python(data: Any, new: Any) -> tuple[pd.DataFrame, str]:
         names = (np.asarray(each, dtype=object) for each in (new.row_labels, new.column_labels))
         spelled = [each[at.astype(int)] for each, at in zip(names, (row, column), strict=True)]
         return pd.DataFrame(dict(zip(NAMES, (*spelled, value), strict=True))), new.name
-    if isinstance(new, Survey):
+    if isinstance(new, Survey | Responses):
         return new.frame(), new.name
     if isinstance(new, Table):
         values = new.values.cpu().numpy()
@@ -201,7 +203,8 @@ def _of_new(layout: Layout, path: Path) -> readers.Layout:
 def _known(data: Any, layout: Layout) -> set[str]:
     """Return names that a header of new rows may hold."""
     roles = (layout.get(each) for each in (*NAMES, "row_labels"))
-    return {*map(str, data.column_labels), *(str(each) for each in roles if each is not None)}
+    explained = {column for column, _ in data.coding} if isinstance(data, Responses) else set()
+    return {*explained, *map(str, data.column_labels), *(str(each) for each in roles if each is not None)}
 
 
 def _match(frame: pd.DataFrame, data: Any, where: str) -> tuple[list[Any], list[str]]:
@@ -304,6 +307,21 @@ def _codes(
         elif label is not None:
             values[i] = place[label]
     return values
+
+
+def _regressed(own: Own, data: Any, layout: Layout) -> New:
+    """Return new rows of a regression: what explains is matched by name, and the response may not be there."""
+    part, name, frame = data.like(own.frame, own.where), data.response, own.frame.copy()
+    there = {str(each).strip(): each for each in frame.columns}
+    called = there.get(name, name)
+    if name not in there or not pd.api.types.is_numeric_dtype(frame[called]):
+        frame[called] = part.values[:, 0].numpy()
+    rows, columns = part.values.isnan().nonzero(as_tuple=True)
+    explained = {column for column, _ in data.coding}
+    unseen = [each for spelled, each in there.items() if spelled != name and spelled not in explained]
+    notes = (f"not among the fit's columns, and left as they are: {_named(unseen)}",) if unseen else ()
+    absent = [] if name in there else [name]
+    return New(frame, part, rows, columns, rows.numpy(), [called], absent, False, {}, notes)
 
 
 def _table(own: Own, data: Any, layout: Layout) -> New:

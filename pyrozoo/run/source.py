@@ -21,7 +21,8 @@ from pyrozoo.data.named import read_named
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.readers.layout import KINDS, Layout, Wanted, layout_of
 from pyrozoo.data.readers.reading import Reading
-from pyrozoo.data.readers.source import is_frame, read_source, taken
+from pyrozoo.data.readers.source import is_frame, read_frame, read_source, taken
+from pyrozoo.data.responses import Responses
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
 from pyrozoo.data.texts import read_documents
@@ -139,6 +140,8 @@ def _test_rows(test: Any, layout: Layout, fitted: Reading | None, data: Any, con
     """Read new rows, laid out as the data are: the same columns of a table, in any order."""
     if not isinstance(test, str | Path) and not is_frame(test):
         return container.of(test)
+    if isinstance(data, Responses):
+        return data.like(read_frame(test, layout_of({**layout.stated, "columns": None})))
     wanted = fitted.wanted if fitted is not None else wanted_by(container)
     own = ("time", "holdout_after", "exclude", "exclude_rows", "columns")
     rest = {name: value for name, value in layout.stated.items() if name not in own}

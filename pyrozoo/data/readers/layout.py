@@ -41,6 +41,7 @@ class Layout(Settings):
         holdout_after: A number or a date: what is listed later is held out.
         unknown: A value that stands for none.
         absent: Of a list that becomes a table: whether a pair that it lacks is zero or missing.
+        response: The column that the others explain; None: the last.
         exposure: The column with what counts are in proportion to: hours, population, library size.
         frequency: The column that says how often a line counts.
         text: Of documents: the column with their text.
@@ -76,6 +77,7 @@ class Layout(Settings):
     holdout_after: float | str | None = None
     unknown: float | None = None
     absent: str | None = one_of("zero", "missing", optional=True, default=None)
+    response: str | int | None = None
     exposure: str | int | None = None
     frequency: str | int | None = None
     text: str | None = None
@@ -119,7 +121,8 @@ class Wanted:
     """What a model's data are.
 
     Attributes:
-        cells: ``numbers``, ``counts``, ``categories`` or ``labels``: of an image.
+        cells: ``numbers``, ``counts``, ``categories``, ``mixed`` (numbers, and text that is categories), or ``labels``
+            of an image.
         listed: Whether they are a list of row, column and value by nature.
         zeros: Whether a pair that a list lacks is zero, and not unknown.
         dtype: The precision of numbers: ``float32`` where that can hold them.
@@ -134,6 +137,7 @@ class Wanted:
 KINDS: dict[str, Wanted] = {
     "table": Wanted(),
     "survey": Wanted("categories"),
+    "responses": Wanted("mixed"),
     "triplets": Wanted(listed=True, zeros=True),
     "ratings": Wanted(listed=True),
     "documents": Wanted("counts", listed=True, zeros=True),

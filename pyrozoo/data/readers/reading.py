@@ -53,6 +53,7 @@ class Reading:
         answers: The cells of a table of categories, column by column.
         entries: A list.
         image: A picture of labels.
+        coded: Of a table of numbers and categories: columns of text, and their places.
         exposure: Of each row.
         lines: For each row, or entry, its line among all of the source's.
         places: For each column taken, its place among all of the source's.
@@ -78,6 +79,7 @@ class Reading:
     answers: Sequence[pa.ChunkedArray] | None = None
     entries: Entries | None = None
     image: Any = None
+    coded: dict[str, int] = field(default_factory=dict)
     exposure: np.ndarray | None = None
     lines: np.ndarray | None = None
     places: Sequence[int] = ()

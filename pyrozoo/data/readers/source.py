@@ -25,7 +25,7 @@ from pyrozoo.data.readers.reading import Reading
 from pyrozoo.data.readers.words import UNNAMED, place
 
 NAMED_BY = ("columns", "exclude", "row_labels", "row", "column", "value", "row_label", "column_label", "time",
-            "exposure", "frequency")  # fmt: skip
+            "response", "exposure", "frequency")  # fmt: skip
 """Settings that ask for columns by name."""
 
 MOST_PIVOTED = 50_000_000

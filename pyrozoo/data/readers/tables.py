@@ -103,7 +103,7 @@ def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
     for role, at in roles.items():
         if at is not None:
             _weighted(reading, raw, role, names[at], raw.columns[at].take(_index(kept)), first)
-    if not reading.problems and not reading.columns:
+    if not reading.problems and not reading.columns and not reading.coded:
         reasons = {**({names[label]: "it names the rows"} if label is not None else {}), **reading.left_out}
         why = "; ".join(f"{name}: {said}" for name, said in list(reasons.items())[:5])
         reading.problems.append("no column is left" + (f" ({why})" if why else ""))
@@ -342,6 +342,9 @@ def _numbers(
                     f"column {name!r} holds numbers with signs or units, such as {example!r}: take these off; "
                     f"{as_typed('exclude', [name])} leaves the column out"
                 )
+                continue
+            if reading.wanted.cells == "mixed" and not dates:
+                reading.coded[name] = where
                 continue
             _no_numbers(reading, name, f"holds {'dates' if dates else 'text'}, such as {example!r}")
             continue

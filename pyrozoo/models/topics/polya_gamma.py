@@ -20,23 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-SMALL = 0.3
-"""Below this psi moments come from their series."""
-
-
-def moments(psi: Float[Tensor, "*b"]) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
-    """Return mean and variance of PG(1, psi); those of PG(N, psi) are N times as large.
-
-    They are tanh(psi / 2) / (2 psi) and (sinh psi - psi) / (4 psi^3 cosh^2(psi / 2)).
-    """
-    size = psi.abs()
-    safe, square = size.clamp(min=SMALL), psi.square()
-    e = torch.exp(-safe)  # sinh psi / cosh^2(psi / 2) = 2 (1 - e) / (1 + e)
-    near = 1 / 4 - square / 48 + square.square() / 480 - 17 * square.pow(3) / 80640
-    mean = torch.where(size < SMALL, near, torch.tanh(0.5 * safe) / (2 * safe))
-    spread = (2 * (1 - e) / (1 + e) - 4 * safe * e / (1 + e).square()) / (4 * safe.pow(3))
-    near = 1 / 24 - square / 120 + 17 * square.square() / 13440 - 31 * square.pow(3) / 181440
-    return mean, torch.where(size < SMALL, near, spread)
+from pyrozoo.math.polya_gamma import moments
 
 
 def log_correction(
