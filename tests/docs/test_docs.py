@@ -133,7 +133,7 @@ def test_a_table_of_shops_goes_from_file_to_file(there, capsys):
 
 
 LONG = ("experiment=potts_bullseye", "experiment=potts_flag", "experiment=jester_svi", "experiment=jester_k_sweep",
-        "experiment=regimes",
+        "experiment=regimes", "experiment=lecture",
         "experiment=votes_synthetic", "experiment=pmf_toy", "experiment=digits_masked",
         "experiment=ap_topics", "experiment=poliblog_topics", "experiment=ctm_against_lda",
         "-m experiment=zip_course_model",
@@ -244,6 +244,8 @@ def test_commands(there, capsys, request, need, command):
     pd.DataFrame(sensors, columns=list("vwxyz")).to_csv("sensors.csv", index=False)
     visits = pd.DataFrame({"sequence": [1] * 15 + [2] * 10, "time": [*range(15), *range(0, 20, 2)]})
     visits.assign(pain=generator.normal(size=25).round(2)).to_csv("visits.csv", index=False)
+    spam = {"links": generator.poisson(3, 40), "from": generator.choice(["shop", "friend"], 40)}
+    pd.DataFrame(spam).assign(spam=generator.choice(["yes", "no"], 40)).to_csv("spam.csv", index=False)
     if arguments[0] == "read":
         code, out, err = run(capsys, *arguments)
         assert (code, err) == (0, "")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.special import expit, log_expit, logsumexp
+from sklearn.linear_model import LogisticRegression as SkLogistic
 
 import pyrozoo
 from pyrozoo.contracts.posterior import Posterior
@@ -408,3 +409,27 @@ def test_settings_of_ep_are_checked():
     for wrong, said in (({"schedule": "random"}, "parallel or sequential"), ({"damping": 1.0}, "in \\[0, 1\\)")):
         with pytest.raises(SettingError, match=said):
             ep.Solver(Posterior.of(MODEL, TINY), **wrong)
+
+
+def test_the_beetles_of_bugs():
+    """Eight doses, 481 beetles (BUGS examples, volume 2); figures of 10,000 draws as JAGS's own tests have them."""
+    dose = np.array([1.6907, 1.7242, 1.7552, 1.7842, 1.8113, 1.8369, 1.8610, 1.8839])
+    count, killed = np.array([59, 60, 62, 56, 63, 59, 62, 60]), np.array([6, 13, 18, 28, 52, 53, 61, 60])
+    y = np.concatenate([np.arange(n) < r for n, r in zip(count, killed, strict=True)]).astype(float)
+    data = Responses.of((np.repeat(dose - dose.mean(), count)[:, None], y))
+    plain = LogisticRegression("bernoulli", True, False, 1000**0.5, 1000**0.5, 1.0, 1.0)
+    mean, covariance = (each.numpy() for each in exact.Solver(Posterior.of(plain, data)).moments)
+    back = np.array([1.0, -dose.mean()])
+    assert mean[1] == pytest.approx(34.308, abs=4 * 0.042)
+    assert back @ mean == pytest.approx(-60.783, abs=4 * 0.075)
+    assert covariance[1, 1] ** 0.5 == pytest.approx(2.896, rel=0.03)
+    assert (back @ covariance @ back) ** 0.5 == pytest.approx(5.152, rel=0.03)
+
+
+def test_em_ends_where_scikit_learn_does():
+    data = simulate_data(USUAL, seed=4, rows=80, columns=3)
+    posterior = Posterior.of(dataclasses.replace(USUAL, intercept=False), data)
+    theirs = SkLogistic(C=2.5**2, fit_intercept=False, tol=1e-10).fit(data.covariates, data.values[:, 0])
+    with seeded(0):
+        ours = em.Solver(posterior).after(300).coefficients[0]
+    np.testing.assert_allclose(ours, theirs.coef_[0], rtol=1e-5)

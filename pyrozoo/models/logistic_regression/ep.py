@@ -29,9 +29,8 @@ class Solver(NormalSolver, kind="variational", objective="log_evidence_ep", stat
     """Expectation propagation (Minka 2001, UAI; Rasmussen and Williams 2006, section 3.6).
 
     Each factor is taken out of q (the cavity), its row's likelihood is put in, and the factor is what gives q the
-    moments of that: those of one number, x_i' beta, by quadrature. Converged when the moments agree: no mean is off by
-    more than the tolerance in sds of q, no variance in parts. The objective, an estimate of the log evidence, is no
-    bound.
+    moments of that: those of one number, x_i' beta, by quadrature. Converged when they agree to the tolerance, means in
+    sds of q and variances in parts. The objective estimates the log evidence, and is no bound.
 
     Args:
         posterior: The model given responses.
@@ -39,7 +38,6 @@ class Solver(NormalSolver, kind="variational", objective="log_evidence_ep", stat
         damping: Share of the old factor in the new one, in [0, 1); more of it where parallel factors go round.
 
     Raises:
-        NotApplicable: The likelihood is normal.
         SettingError: No such schedule, or damping out of range.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +35,6 @@ class NormalSolver(solver.Solver):
         super().__init__(posterior)
         if posterior.model.linear:
             raise NotApplicable("of model.likelihood=normal nothing need be approximated: use inference=exact")
-
-    @abc.abstractmethod
-    def finish(self, state: Any) -> NaturalNormal:
-        """Return q."""
 
     def answer(self, state: Any) -> Answer:
         """Return q, of a state or as ``finish`` returned it."""

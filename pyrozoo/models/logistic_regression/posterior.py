@@ -71,9 +71,8 @@ class Posterior(HandBuilt):
         """Prior and posterior of linear regression (Gelman et al. 2013, section 14.2)."""
         m, y = self.model, self.response
         X, half = self.design * self.seen.unsqueeze(-1), y.new_full((1,), m.noise_degrees / 2)
-        prior = NormalInverseGamma(
-            torch.zeros_like(self.pull)[None], self.prior_precision.diag()[None], half, half * m.noise_scale**2
-        )
+        strength, zero = self.prior_precision.diag()[None], torch.zeros_like(self.pull)[None]
+        prior = NormalInverseGamma(zero, strength, half, half * m.noise_scale**2)
         return prior, prior.given(self.seen.sum()[None], y.square().sum()[None], (y @ X)[None], (X.mT @ X)[None])
 
     def linear(self, draws: Values) -> Float[Tensor, "*b N"]:
