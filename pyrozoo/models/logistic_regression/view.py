@@ -29,9 +29,10 @@ curve, and of each side of a map."""
 HOLDS = 0.86, 0.39
 """What a normal distribution of two numbers has within 2 sds of its mean, and within 1."""
 
+GREYS = "0.92", "0.8", "0.62"
+"""Of the rest of the posterior, and of these."""
+
 TURN = np.linspace(0, 2 * np.pi, 121)
-WHERE = 1.15
-"""How far a map reaches beyond what is on it."""
 
 
 class View(view.View):
@@ -207,7 +208,7 @@ def _ends(fits: Sequence[Fit]) -> np.ndarray:
     """Return where a map of the posterior and of fits ends, [2, 2]."""
     mean, covariance = (array(each) for each in _exact(fits[0]).moments)
     sd = np.sqrt(np.diag(covariance))
-    low, high = [mean - 3.2 * sd], [mean + 3.2 * sd]
+    low, high = [mean - 4.2 * sd], [mean + 4.2 * sd]
     for fit in fits:
         centre = array(_flat(fit)).mean(0)
         low.append(centre - 0.3 * sd)
@@ -224,7 +225,7 @@ def _map(axes: Axes, fit: Fit, ends: np.ndarray) -> None:
     order = np.sort(share.ravel())[::-1]
     held = order.cumsum() / order.sum()
     levels = sorted({order[np.searchsorted(held, part)] for part in (*HOLDS, 0.99)})
-    axes.contourf(*sides, share, levels=[*levels, 1.01], cmap="Greys", alpha=0.7)
+    axes.contourf(*sides, share, levels=[*levels, 1.01], colors=GREYS)
     axes.set(xlim=ends[:, 0], ylim=ends[:, 1])
 
 
