@@ -27,7 +27,7 @@ shared = {"data": rows, "progress": False}
 exact = pyrozoo.fit(model, "exact", **shared)
 print(exact.verdict.answer)
 
-# %% tags=["picture"]
+# %%
 exact.pictures["curve"]
 
 # %%
@@ -54,7 +54,7 @@ fits = {
 judged = pyrozoo.compare(list(fits.values()))
 print(judged.answer)
 
-# %%
+# %% tags=["gallery"]
 judged.pictures["planes"]
 
 # %% [markdown]

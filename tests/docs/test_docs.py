@@ -278,7 +278,7 @@ def test_commands(there, capsys, request, need, command):
     # Sweeps run as they stand, but for methods that are run beside them with fewer draws: their defaults take minutes.
     swept = next((a for a in arguments if a.startswith("inference=") and "," in a), "") if "-m" in arguments else ""
     slow = [method for method in swept.removeprefix("inference=").split(",") if method in QUICK]
-    for method in slow if arguments[1].startswith("model=") else ():
+    for method in slow if arguments[1:] and arguments[1].startswith("model=") else ():
         alone = [f"inference={method}" if a == swept else a for a in arguments if a != "-m"]
         code, _, err = run(capsys, *alone, *QUICK[method], *([] if any("data=" in a for a in alone) else SMALL))
         assert code == 0, err

@@ -268,7 +268,7 @@ def _listed(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) -> b
         return layout.layout == "list"
     if len(roles) >= 2:
         return True
-    if wanted.cells == "categories":
+    if wanted.cells in ("categories", "mixed"):
         return False
     listed, why = looks_listed(raw, names, headed, reading.facts.get("decimal", "."))
     sparse = raw.facts.get("layout") == "list"
