@@ -145,3 +145,33 @@ def step_of(model: Model, method: str) -> Step:
     """Return how a method of a model goes about a step."""
     module = beside(type(model), "updates")
     return next((each for each in getattr(module, "STEPS", ()) if each.method == method), Step(method))
+
+
+@dataclass(frozen=True)
+class Messages:
+    """What the elements of a discrete site tell each other in one method of a model.
+
+    Attributes:
+        method: The method.
+        site: The site.
+        said: (solver, state) to the log messages of one chain, the largest 0, [to, from, value], elements of the site
+            in order; 0 from whom none comes.
+        beliefs: (solver, state) to the probabilities that these come to, [element, value].
+        next: (solver, state) to the state after all messages have been sent once, as they follow from the old ones.
+        lines: The functions that compute them.
+        program: The program in which the elements are a site; None: the model's own.
+    """
+
+    method: str
+    site: str
+    said: Callable[[Any, Any], Tensor]
+    beliefs: Callable[[Any, Any], Tensor]
+    next: Callable[[Any, Any], Any]
+    lines: tuple[Callable[..., Any], ...]
+    program: Callable[[Posterior], Program] | None = None
+
+
+def messages_of(model: Model, method: str) -> Messages | None:
+    """Return what the model's folder says of a method that sends messages; None: it is no such method."""
+    module = beside(type(model), "updates")
+    return next((each for each in getattr(module, "MESSAGES", ()) if each.method == method), None)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.updates import Augmented, Update, updates_of
+from pyrozoo.contracts.updates import Augmented, Update, messages_of, updates_of
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.picture import Picture
@@ -26,6 +25,9 @@ from pyrozoo.program.conditionals.conditional import Conditional, Conditionals
 from pyrozoo.program.conditionals.families import NormalFamily
 from pyrozoo.program.conditionals.held import AGREE, apart, held
 from pyrozoo.program.conditionals.structure import Structure
+from pyrozoo.report.explain_checks import checks_of
+from pyrozoo.report.explain_messages import told_messages
+from pyrozoo.report.explanation import Check, Explanation, Section, Traced, compared, flat, written
 from pyrozoo.report.html import figures, number, page, png
 from pyrozoo.report.mathematics import drawn, name
 from pyrozoo.report.plates import draw_plates
@@ -84,95 +86,47 @@ WHAT = {
 """By method."""
 
 
-@dataclass(frozen=True)
-class Traced:
-    """One parameter of one element: "27 = 2 from the prior + 25 from counts (50 cells)".
-
-    Attributes:
-        element: Which it is.
-        parameter: Its name.
-        value: It.
-        parts: What it is made of, in words.
-        built: What the hand-built solver says; empty: nothing.
-        same: Whether both are one; None: there is nothing to compare.
-    """
-
-    element: str
-    parameter: str
-    value: str
-    parts: str
-    built: str = ""
-    same: bool | None = None
-
-    @property
-    def said(self) -> str:
-        """The whole of it: "27 = 2 from the prior + 25 from 50 cells of counts"."""
-        if self.parameter == "mode":
-            return self.parts
-        return f"log p + const = {self.parts} {self.value}" if self.parameter == "p" else f"{self.value} = {self.parts}"
-
-
-@dataclass(frozen=True)
-class Section:
-    """What is said of one site.
-
-    Attributes:
-        site: The site.
-        sentence: What its conditional is.
-        formulas: In mathematics.
-        traced: Numbers of its first elements.
-        lines: Where the hand-built solver computes it, and how: place -> source.
-        check: What the comparison says; empty: there is none.
-        same: Whether the hand-built update is the derived one; None: there is none.
-    """
-
-    site: str
-    sentence: str
-    formulas: list[str] = field(default_factory=list)
-    traced: list[Traced] = field(default_factory=list)
-    lines: dict[str, str] = field(default_factory=dict)
-    check: str = ""
-    same: bool | None = None
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """The page, and what it says.
-
-    Attributes:
-        title: Its title.
-        answer: What the check says, in a sentence.
-        sections: Site by site.
-        html: The page.
-    """
-
-    title: str
-    answer: str
-    sections: list[Section]
-    html: str
-
-    @property
-    def same(self) -> bool:
-        """Whether every hand-built update is the derived one."""
-        return all(section.same is not False for section in self.sections)
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-    def __str__(self) -> str:
-        lines = [f"{self.title}: {self.answer}", *(f"  {each.site}: {each.sentence}" for each in self.sections)]
-        return "\n".join(lines)
-
-
 def explain_posterior(posterior: Posterior, method: str, solver: Any = None, seed: int = 0) -> Explanation:
     """Explain the updates of a method.
 
     Args:
         posterior: A model given few data: numbers are traced.
-        method: ``gibbs``, ``em`` or ``cavi``.
+        method: ``gibbs``, ``em``, ``cavi``, or one that sends messages.
         solver: The hand-built solver; None: the method is derived.
         seed: Of the state at which numbers are traced.
+
+    Raises:
+        NotApplicable: The method is none of these, or its messages do not go round by pairs.
     """
+    augmented, messages = False, None if solver is None else messages_of(posterior.model, method)
+    if messages is not None:
+        section, checks = told_messages(posterior, messages, solver, seed)
+        sections, augmented = [section], messages.program is not None
+    elif method in WHAT:
+        sections, augmented = _sections(posterior, method, solver, seed)
+        checks = checks_of(posterior, method, solver or _derived(posterior, method), solver is not None, seed)
+    else:
+        raise NotApplicable(f"{method} cannot be explained: {posterior.model.name} says nothing of its messages")
+    answer = _answer(method, sections, checks, solver is not None)
+    title = f"{posterior.model.name} by {method}"
+    pictures = [
+        Picture("plates", "The program: its sites, what depends on what, and its plates.", draw_plates(posterior))
+    ]
+    html = page(
+        "explain.html.j2",
+        {
+            "title": title, "answer": answer, "sections": sections, "checks": checks, "drawn": drawn,
+            "failed": False in [*(each.same for each in sections), *(each.same for each in checks)],
+            "messages": messages is not None, "compared": any(each.same is not None for each in sections),
+            "pictures": figures([(picture, png(picture)) for picture in pictures]), "table": _table(posterior),
+            "derived": augmented,
+        },
+    )  # fmt: skip
+    return Explanation(title, answer, sections, checks, html)
+
+
+def _sections(posterior: Posterior, method: str, solver: Any, seed: int) -> tuple[list[Section], bool]:
+    """Return what is said of every site, and whether some are those of an augmented program."""
     updates = {} if solver is None else {update.site: update for update in updates_of(posterior.model, method)}
     programs = {None: posterior.program} | {u.program: u.program_of(posterior) for u in updates.values()}
     base = None if solver is None else _base(posterior, method)
@@ -194,22 +148,15 @@ def explain_posterior(posterior: Posterior, method: str, solver: Any = None, see
         told = kind(conditionals, site, given, method, posterior, update, solver)
         told.q = q
         sections.append(told.section())
-    compared = [section for section in sections if section.same is not None]
-    wrong = [section.site for section in compared if not section.same]
-    answer = _answer(method, sections, len(compared), wrong, solver is not None)
-    title = f"{posterior.model.name} by {method}"
-    pictures = [
-        Picture("plates", "The program: its sites, what depends on what, and its plates.", draw_plates(posterior))
-    ]
-    html = page(
-        "explain.html.j2",
-        {
-            "title": title, "answer": answer, "failed": bool(wrong), "sections": sections, "drawn": drawn,
-            "pictures": figures([(picture, png(picture)) for picture in pictures]), "built": solver is not None,
-            "table": _table(posterior), "derived": first is not None,
-        },
-    )  # fmt: skip
-    return Explanation(title, answer, sections, html)
+    return sections, first is not None
+
+
+def _derived(posterior: Posterior, method: str) -> Any:
+    """Return the solver that follows from the program; None: there is none."""
+    try:
+        return None if method == "gibbs" else {"em": em, "cavi": cavi}[method].Solver(posterior)
+    except NotApplicable:
+        return None
 
 
 def _base(posterior: Posterior, method: str) -> Update | None:
@@ -230,15 +177,22 @@ def _state(found: Mapping[Any, Conditionals], seed: int) -> dict[str, Tensor]:
     return values
 
 
-def _answer(method: str, sections: Sequence[Section], compared: int, wrong: Sequence[str], built: bool) -> str:
-    if wrong:
+def _answer(method: str, sections: Sequence[Section], checks: Sequence[Check], built: bool) -> str:
+    compared = [section for section in sections if section.same is not None]
+    held = [check for check in checks if check.same is not None]
+    if wrong := [section.site for section in compared if not section.same]:
         return f"The hand-built update of {', '.join(wrong)} is not the one that follows from the program."
+    if failed := [check.said for check in held if not check.same]:
+        return f"It does not hold: {failed[0][0].lower()}{failed[0][1:]}."
+    more = f" {len(held)} checks of the whole method hold." if len(held) > 1 else ""
     if compared:
-        one = "update is" if compared == 1 else "updates are"
-        return f"{compared} hand-built {one} those that follow from the program."
+        many = f"{len(compared)} hand-built updates are those that follow"
+        return (
+            f"{'One hand-built update is the one that follows' if len(compared) == 1 else many} from the program.{more}"
+        )
     exact = sum(bool(section.traced) for section in sections)
-    more = "; no hand-built update of this method is stated" if built else ""
-    return f"{exact} of {len(sections)} sites have a conditional that {method} knows exactly{more}."
+    none = "; no hand-built update of one site is stated" if built else ""
+    return f"{exact} of {len(sections)} sites have a conditional that {method} knows exactly{none}.{more}"
 
 
 def _table(posterior: Posterior) -> list[list[str]]:
@@ -343,14 +297,14 @@ class _Told:
         for nth, place in enumerate(self._chosen(structure.blocks.count)):
             element = self._called(place)
             for i, parameter in enumerate(conditional.names):
-                value = _flat(conditional.parameters[i], batch, place)
+                value = flat(conditional.parameters[i], batch, place)
                 parts = self._parts(conditional, i, place, cells)
-                other = None if not built else built[i][nth] if masked else _flat(built[i], batch, place)
+                other = None if not built else built[i][nth] if masked else flat(built[i], batch, place)
                 if structure.family is None:
                     chance = value.softmax(-1)
-                    parts, parameter, value = f"{_number(value)} = {parts}; so p =", "p", chance
+                    parts, parameter, value = f"{written(value)} = {parts}; so p =", "p", chance
                     other = None if other is None else other.exp()
-                result.append(_compared(Traced(element, parameter, _number(value), parts), value, other))
+                result.append(compared(Traced(element, parameter, written(value), parts), value, other))
             result += self._more(element, batch, place)
         return result
 
@@ -361,15 +315,15 @@ class _Told:
     def _parts(self, conditional: Conditional, i: int, place: int, cells: Mapping[str, Tensor]) -> str:
         """Return what a parameter of an element is made of."""
         structure = self.structure
-        size = 1 + _flat(conditional.parameters[i], structure.blocks.batch, place).abs().amax()
+        size = 1 + flat(conditional.parameters[i], structure.blocks.batch, place).abs().amax()
         offset = 0.0 if structure.family is None else structure.family.offset(structure.event_size)[i]
         said = []
         for term, each in conditional.contributions.items():
-            value = _flat(each[i], structure.blocks.batch, place)
+            value = flat(each[i], structure.blocks.batch, place)
             value = value + offset if term == self.site else value
             value = torch.where(value.abs() > ROUNDING * size, value, 0.0)
             if term == self.site or bool((value != 0).any()):
-                said.append(f"{_number(value)} {self._from(term, cells, place)}")
+                said.append(f"{written(value)} {self._from(term, cells, place)}")
         return " + ".join(said)
 
     def _chosen(self, count: int) -> list[int]:
@@ -449,9 +403,9 @@ class _Expected(_Told):
     def _more(self, element: str, batch: tuple[int, ...], place: int) -> list[Traced]:
         structure = self.structure
         mode = structure.shaped(self.solver_of_program.best(self.site, *self.state)[0])
-        value = _flat(mode, batch, place)
-        other = None if self.update is None else _flat(structure.shaped(self.built[0]), batch, place)
-        return [_compared(Traced(element, "mode", _number(value), "where the density is highest"), value, other)]
+        value = flat(mode, batch, place)
+        other = None if self.update is None else flat(structure.shaped(self.built[0]), batch, place)
+        return [compared(Traced(element, "mode", written(value), "where the density is highest"), value, other)]
 
     def _conditional(self) -> Conditional:
         structure, expectation, (values, weights) = self.structure, self.solver_of_program.expectation, self.state
@@ -521,26 +475,3 @@ class _Averaged(_Told):
 
     def _cells(self) -> dict[str, Tensor]:
         return {}
-
-
-def _compared(traced: Traced, value: Tensor, other: Tensor | None) -> Traced:
-    """Return what is traced with what the hand-built solver says."""
-    if other is None:
-        return traced
-    room = AGREE * float(value.abs().amax())
-    same = bool(torch.allclose(value, other, rtol=AGREE, atol=room))
-    return replace(traced, built=_number(other), same=same)
-
-
-def _flat(value: Tensor, batch: tuple[int, ...], place: int) -> Tensor:
-    """Return one element's part of [*batch, ...]."""
-    rest = value.shape[len(batch) :]
-    return value.expand((*batch, *rest)).reshape((math.prod(batch), *rest))[place]
-
-
-def _number(value: Tensor) -> str:
-    if value.ndim == 0 or value.numel() == 1:
-        return number(float(value.reshape(())))
-    if value.ndim == 1:
-        return "(" + ", ".join(number(float(each)) for each in value) + ")"
-    return "[" + "; ".join(", ".join(number(float(each)) for each in row) for row in value) + "]"

@@ -15,10 +15,11 @@ from pyrozoo.run.fit import as_model, configuration, known_as
 from pyrozoo.run.names import model_of
 from pyrozoo.run.source import read
 
-METHODS = ("gibbs", "em", "cavi")
+METHODS = ("gibbs", "em", "cavi", "bp")
 
-ROWS, COLUMNS = 5, 3
-"""Of the table that numbers are traced on, where data are simulated."""
+ROWS, COLUMNS, FIELD = 5, 3, 3
+"""Of the table that numbers are traced on, where data are simulated; rows and columns of a field that messages go
+round: there are few enough values of it to sum over."""
 
 
 def explain(
@@ -36,7 +37,7 @@ def explain(
 
     Args:
         model: A model's name, the path of a file that defines one, a model, or a plain Pyro function.
-        method: ``gibbs``, ``em`` or ``cavi``.
+        method: ``gibbs``, ``em``, ``cavi`` or ``bp``.
         data: As ``fit`` takes it: few rows, since numbers are traced. None: five rows, simulated.
         args: Arguments of a plain Pyro function.
         kwargs: Its keyword arguments.
@@ -57,8 +58,9 @@ def explain(
     config = configuration(model, method, data, settings)
     made = model_of(config["model"]) if isinstance(model, str) else model
     known = known_as(made)
-    if data is None and config["data"].get("source") == "simulated":
-        shape = {"rows": ROWS, "columns": COLUMNS, "holdout": 0}
+    if data is None and {"rows", "columns"} <= set(config["data"]):  # data are made, as many as are asked for
+        rows, columns = (FIELD, FIELD) if method == "bp" else (ROWS, COLUMNS)
+        shape = {"rows": rows, "columns": columns, "holdout": 0}
         config["data"] |= {k: v for k, v in shape.items() if k in config["data"] and k not in settings}
     posterior = Posterior.of(made, read(config["data"], made, given=data, dtype="float64"))
     solver = catalog.part(known, method).Solver(posterior) if catalog.has(known, method) else None

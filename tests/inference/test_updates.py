@@ -22,6 +22,8 @@ from pyrozoo.contracts.updates import blocks_of, step_of, updates_of
 from pyrozoo.core.errors import UserError
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.inference import held as updates
+from pyrozoo.inference.held import averages_of, block_is_derived, step_is_derived
 from pyrozoo.models.gaussian_mf import point
 from pyrozoo.models.gaussian_mixture.conjugate import Components
 from pyrozoo.models.hidden_markov import posterior as em_of_paths
@@ -31,8 +33,6 @@ from pyrozoo.models.potts_grid.checkerboard import Checkerboard
 from pyrozoo.program.conditionals.conditional import Conditionals
 from pyrozoo.program.conditionals.held import AGREE, held
 from pyrozoo.run import catalog
-from pyrozoo.testing import updates
-from pyrozoo.testing.updates import averages_of, block_is_derived, step_is_derived
 from tests.case import case
 
 pytestmark = pytest.mark.usefixtures("unchecked")

@@ -21,14 +21,18 @@ POINTS = 6
 """Values of the sites at which two log densities must differ by one constant."""
 
 
-def step_is_derived(solver: Solver, method: str, seed: int = 0, averages: Averages | None = None) -> dict[str, float]:
-    """Hold a step from a random state to the program.
+def step_is_derived(
+    solver: Solver, method: str, seed: int = 0, averages: Averages | None = None, at: Any = None
+) -> dict[str, float]:  # fmt: skip
+    """Hold a step to the program.
 
     Args:
         solver: Of EM, whose state has the sites, or of CAVI.
         method: ``em`` or ``cavi``.
         seed: Of the state.
         averages: Of the program, where they are known.
+        at: A state of one chain where the step does not move, which is then all that is looked at; None: a random one,
+            and the step from there.
 
     Returns:
         Sites -> the largest difference, relative to the size of what is added up; and of CAVI ``objective`` -> that of
@@ -37,14 +41,15 @@ def step_is_derived(solver: Solver, method: str, seed: int = 0, averages: Averag
     step = step_of(solver.model, method)
     averages = averages_of(solver, step) if averages is None else averages
     with seeded(seed), pyro.validation_enabled(False), torch.no_grad():
-        before = take(solver.init(2), torch.tensor([1]))  # the first may be no random one
+        before = take(solver.init(2), torch.tensor([1])) if at is None else at  # the first may be no random one
         after, info = (step.moved or type(solver).step)(solver, before)
+        after = after if at is None else at
         if not averages.sites:
             return _mean_field(solver, step, averages, before, after)
         if solver.kind == "point":
             return _em(solver, step, averages, before, after)
-        at = before if solver.objective_of == "argument" else after
-        bound, told = _bound(solver, step, averages, at), float(info.objective)
+        where = before if solver.objective_of == "argument" else after
+        bound, told = _bound(solver, step, averages, where), float(info.objective)
         return {**_cavi(solver, step, averages, before, after), "objective": abs(told - bound) / abs(bound)}
 
 
