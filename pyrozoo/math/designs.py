@@ -15,9 +15,6 @@ from torch.distributions import Beta, Dirichlet, Gamma
 
 from pyrozoo.math.exponential_family import expected_log_dirichlet, expected_log_gamma
 
-HALVINGS = 200
-"""Of an interval, until it has no number inside."""
-
 
 def of(distribution: Any) -> Tensor:
     """Return the points of a distribution of torch, [node, *batch, *event].
@@ -30,8 +27,7 @@ def of(distribution: Any) -> Tensor:
     if isinstance(distribution, Gamma):
         return gamma(*torch.broadcast_tensors(distribution.concentration, distribution.rate))
     if isinstance(distribution, Beta):
-        both = torch.stack([distribution.concentration1, distribution.concentration0], -1)
-        return dirichlet(both)[..., 0]
+        return beta(distribution.concentration1, distribution.concentration0)
     raise TypeError(f"{type(distribution).__name__} has no design")
 
 
@@ -47,21 +43,25 @@ def inverse_gamma(shape: Tensor, scale: Tensor) -> Tensor:
     return 1 / gamma(shape, scale)
 
 
+def beta(first: Tensor, second: Tensor) -> Tensor:
+    """Return two numbers with E log x and E log(1 - x)."""
+    return dirichlet(torch.stack([first, second], -1))[..., 0]
+
+
 def dirichlet(concentration: Tensor) -> Tensor:
     """Return two vectors of probabilities with E log x_k.
 
-    Of x the other is y_k = exp(2 E log x_k) / x_k. Where all x_k are prop. to exp E log x_k, y adds up to less than 1;
-    toward a corner it adds up to more; in between it adds up to 1.
+    With p_k = exp E log x_k, which add up to less than 1, they are p_k u_k and p_k / u_k. The first u is a root of
+    p u^2 - (1 + p^2 - r^2) u + p, r the sum of the other p_k, whose u are all (1 - p u) / r: both add up to 1.
     """
     logs = expected_log_dirichlet(concentration)
-    ramp = torch.arange(logs.shape[-1], dtype=logs.dtype, device=logs.device)
-    near, far = torch.zeros_like(logs[..., :1]), torch.full_like(logs[..., :1], 1e3)
-    for _ in range(HALVINGS):
-        middle = (near + far) / 2
-        less = (2 * logs - (logs + middle * ramp).log_softmax(-1)).logsumexp(-1, keepdim=True) < 0
-        near, far = torch.where(less, middle, near), torch.where(less, far, middle)
-    one = (logs + near * ramp).log_softmax(-1)
-    return torch.stack([one.exp(), (2 * logs - one).exp()])
+    p, r = logs[..., :1].exp(), logs[..., 1:].exp().sum(-1, keepdim=True)
+    if concentration.shape[-1] == 1:
+        return torch.stack([p, p])
+    root = ((1 - p - r) * (1 - p + r) * (1 + p - r) * (1 + p + r)).sqrt()
+    first = (1 + (p - r) * (p + r) + root) / (2 * p)
+    u = torch.cat([first, ((1 - p * first) / r).expand_as(logs[..., 1:])], -1)
+    return torch.stack([logs.exp() * u, logs.exp() / u])
 
 
 def sticks(on: Tensor, rest: Tensor) -> Tensor:

@@ -76,7 +76,6 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True)
         self.state_class = self.layout.state_class
         discrete = [site for site in self.joint.sites if self.joint.discrete(site)]
         self.order = [*discrete, *(site for site in self.joint.sites if site not in discrete)]
-        self.checked = False
 
     def _parameters(self, site: str) -> tuple[str, ...]:
         family = self.structures[site].family
@@ -98,9 +97,6 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True)
         values = state.starting(self.posterior, self.joint, chains)
         with torch.no_grad():
             factors = {site: self._conditional(site, values) for site in self.joint.sites}
-            if not self.checked:
-                self.mean_field.check(factors)
-                self.checked = True
         return self._state(factors)
 
     def _conditional(self, site: str, values: Values) -> Sequence[Tensor]:
@@ -138,7 +134,7 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True)
         structure, family = self.structures[site], self.structures[site].family
         if family is None:
             return {name: (each,) for name, each in self.mean_field.logits(site, factors).items()}
-        middle, _ = self.mean_field.nodes(site, factors[site])
+        middle = self.mean_field.nodes(site, factors[site])
         points = structure.unshaped(family.points(structure.shaped(middle[0])))
         slopes = self.mean_field.slopes(site, factors, points)
         at = structure.shaped(points)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Beta, Dirichlet, Gamma, InverseGamma, MultivariateNormal, Normal, constraints
 
+from pyrozoo.math import designs
+
 Parameters = tuple[Tensor, ...]
 
 
@@ -70,17 +72,10 @@ class Family(abc.ABC):
         """Return the log density that contributions imply, but for a constant, and the size of its parts."""
 
     @abc.abstractmethod
-    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Return values and weights that have the expected sufficient statistics, whose sum is 1.
+    def nodes(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Return values of one weight, whose mean statistics are the expected ones, [node, *batch, *event].
 
-        Expectations of whatever is linear in these are sums over the values. Weights may be negative.
-
-        Args:
-            parameters: Of the distribution.
-            spread: How far apart the values lie: expectations do not depend on it.
-
-        Returns:
-            [node, *batch, *event] and [node, *batch].
+        See ``math/designs.py``.
         """
 
     @abc.abstractmethod
@@ -150,16 +145,10 @@ class NormalFamily(Family):
         second = 0.5 * (point * (precision @ point.unsqueeze(-1)).squeeze(-1)).sum(-1)
         return first - second, first.abs() + second.abs()
 
-    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """The mean, and steps from it along the columns of a root of the covariance, both ways."""
-        precision, weighted = parameters
-        size, mean = weighted.shape[-1], self.mode(parameters)
-        root = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(_symmetric(precision))))
-        steps = spread * size**0.5 * root.movedim(-1, 0)
-        points = torch.cat([mean.unsqueeze(0), mean + steps, mean - steps])
-        aside = torch.full((2 * size,), 0.5 / (spread**2 * size), dtype=mean.dtype, device=mean.device)
-        weights = torch.cat([1 - aside.sum(0, keepdim=True), aside])
-        return points, weights.reshape(-1, *[1] * (mean.ndim - 1)).expand(-1, *mean.shape[:-1])
+    def nodes(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Steps from the mean along the columns of a root of the covariance, both ways."""
+        covariance = torch.cholesky_inverse(torch.linalg.cholesky(_symmetric(parameters[0])))
+        return designs.normal(self.mode(parameters), torch.linalg.cholesky(covariance))
 
     def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
         """Of its precision's determinant."""
@@ -238,14 +227,9 @@ class GammaFamily(Family):
         parts = first * point.log(), second * point.pow(self.power)
         return parts[0] - parts[1], parts[0].abs() + parts[1].abs()
 
-    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Three values around the mean."""
-        shape, rate = parameters
-        middle = (shape / rate).log() if self.power == 1 else (rate / shape).log()
-        logs = torch.stack([middle - spread, middle, middle + spread])
-        expected = self.power * (torch.digamma(shape) - rate.log()), shape / rate
-        points = logs.exp()
-        return points, _weights([logs, points.pow(self.power)], expected)
+    def nodes(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Two numbers."""
+        return (designs.gamma if self.power == 1 else designs.inverse_gamma)(*parameters)
 
     def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
         """That of torch."""
@@ -342,14 +326,9 @@ class BetaFamily(Family):
         parts = contributions[0] * point.log(), contributions[1] * torch.log1p(-point)
         return parts[0] + parts[1], parts[0].abs() + parts[1].abs()
 
-    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Three values around the mean."""
-        a, b = parameters
-        middle = (a / b).log()
-        logits = torch.stack([middle - spread, middle, middle + spread])
-        total = torch.digamma(a + b)
-        logs = torch.nn.functional.logsigmoid(logits), torch.nn.functional.logsigmoid(-logits)
-        return torch.sigmoid(logits), _weights(logs, (torch.digamma(a) - total, torch.digamma(b) - total))
+    def nodes(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Two numbers."""
+        return designs.beta(*parameters)
 
     def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
         """That of torch."""
@@ -412,19 +391,9 @@ class DirichletFamily(Family):
         parts = contributions[0] * point.log()
         return parts.sum(-1), parts.abs().sum(-1)
 
-    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Equal probabilities, and those with one of them raised."""
-        (concentration,) = parameters
-        size = concentration.shape[-1]
-        eye = torch.eye(size, dtype=concentration.dtype, device=concentration.device)
-        raised = 1 + math.exp(spread) * torch.cat([eye.new_zeros(1, size), eye])
-        logs = (raised / raised.sum(-1, keepdim=True)).log()
-        expected = torch.digamma(concentration) - torch.digamma(concentration.sum(-1, keepdim=True))
-        design = torch.cat([logs, torch.ones_like(logs[:, :1])], -1).T  # statistics and 1, at the nodes
-        wanted = torch.cat([expected, torch.ones_like(expected[..., :1])], -1)
-        weights = torch.linalg.solve(design, wanted.movedim(-1, 0).flatten(1)).reshape(-1, *expected.shape[:-1])
-        points = logs.exp().reshape(size + 1, *[1] * (concentration.ndim - 1), size)
-        return points.expand(-1, *concentration.shape), weights
+    def nodes(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Two vectors."""
+        return designs.dirichlet(parameters[0])
 
     def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
         """That of torch."""
@@ -497,24 +466,9 @@ class WishartFamily(Family):
         first, second = 0.5 * degrees * torch.logdet(point), 0.5 * (scale * point).sum((-2, -1))
         return first - second, first.abs() + second.abs()
 
-    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """The mean, and others of which one number is changed."""
-        degrees, inverse = parameters
-        size = inverse.shape[-1]
-        root = torch.linalg.cholesky(degrees[..., None, None] * _symmetric(inverse).inverse())
-        eye = torch.eye(size, dtype=inverse.dtype, device=inverse.device)
-        pairs = torch.tril_indices(size, size)
-        unit = torch.stack([_symmetric(torch.outer(eye[i], eye[j])) for i, j in pairs.T.tolist()])
-        shapes = torch.cat([eye.unsqueeze(0), eye + 0.4 * spread * unit, (1 + 0.5 * spread) * eye.unsqueeze(0)])
-        points = root @ shapes.reshape(-1, *[1] * (degrees.ndim), size, size) @ root.mT
-        log = torch.logdet(shapes)
-        design = torch.stack([shapes[:, i, j] for i, j in pairs.T.tolist()] + [log, torch.ones_like(log)])
-        place = torch.arange(size, dtype=degrees.dtype, device=degrees.device)
-        # Of root^-1 X root^-T, whose mean is I: E log |X| less that of the mean.
-        apart = torch.digamma(0.5 * (degrees.unsqueeze(-1) - place)).sum(-1) + size * (2 / degrees).log()
-        ones = torch.ones_like(degrees)
-        wanted = torch.stack([float(i == j) * ones for i, j in pairs.T.tolist()] + [apart, ones])
-        return points, torch.linalg.solve(design, wanted.flatten(1)).reshape(wanted.shape)
+    def nodes(self, parameters: Sequence[Tensor]) -> Tensor:
+        """Two matrices."""
+        return designs.wishart(parameters[0], _symmetric(parameters[1]))
 
     def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
         """That of torch."""
@@ -574,10 +528,9 @@ class InverseWishartFamily(WishartFamily):
         """Return the log density, but for a constant."""
         return super().energy(point.inverse(), contributions)
 
-    def nodes(self, parameters: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
+    def nodes(self, parameters: Sequence[Tensor]) -> Tensor:
         """Inverses of those of the Wishart."""
-        points, weights = super().nodes(parameters, spread)
-        return points.inverse(), weights
+        return super().nodes(parameters).inverse()
 
     def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
         """That of the Wishart of the inverse, and of the change of variables: (n + 1) E log |X|."""
@@ -613,16 +566,6 @@ FAMILIES: tuple[Family, ...] = (
     InverseWishartFamily(),
 )  # fmt: skip
 """All of them; a support may have several."""
-
-
-def _weights(at: Sequence[Tensor], expected: Sequence[Tensor]) -> Tensor:
-    """Return weights of three nodes, whose two statistics and sum are known, [node, *batch]."""
-    a, b = (each[1] - each[0] for each in at)
-    c, d = (each[2] - each[0] for each in at)
-    first, second = (want - each[0] for want, each in zip(expected, at, strict=True))
-    scale = a * d - b * c
-    one, two = (first * d - second * c) / scale, (second * a - first * b) / scale
-    return torch.stack([1 - one - two, one, two])
 
 
 def _symmetric(matrix: Tensor) -> Tensor:

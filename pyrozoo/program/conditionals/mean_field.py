@@ -1,9 +1,9 @@
-"""Expectations of the log joint under independent factors of all sites: exact sums over a few values of each.
+"""Expectations of the log joint under independent factors of all sites: exact means over a few values of each.
 
-Where the log joint is linear in the sufficient statistics of every site, given the others, its expectation is a sum
-over values of each site whose weights have the expected statistics (``Family.nodes``): over all pairs, triples ... of
-the values of those sites that one cell has to do with. It is exact if, and almost surely only if, values somewhere else
-give the same sum, which is asked of every site once.
+Where every site has a family the log joint is linear in the sufficient statistics of each, given the others. So its
+expectation is a mean over values of each site that have the expected statistics (``Family.nodes``): over all pairs,
+triples ... of the values of those sites that one term has to do with. Of discrete sites it is a sum over all values
+that a cell's own element can have, with their probabilities.
 """
 
 from __future__ import annotations
@@ -11,16 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
-from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
-from pyrozoo.program.conditionals.blocks import Owners, over_points, owners
+from pyrozoo.program.conditionals.blocks import over_points
 from pyrozoo.program.conditionals.cells import Joint
 from pyrozoo.program.conditionals.evaluation import Replays
 from pyrozoo.program.conditionals.structure import Structures
@@ -30,24 +27,6 @@ Factors = Mapping[str, Sequence[Tensor]]
 
 MOST, MOST_ONE_BY_ONE = 5000, 200
 """Combinations of values of the sites that one cell has to do with: fewer of a program that takes one at a time."""
-
-APART = 1e-7
-"""Relative difference up to which two exact sums are one."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """One site's cells, and what they have to do with.
-
-    Attributes:
-        name: The site.
-        sites: Latent sites that they have to do with.
-        owners: Values of the discrete ones among these (places, in their order) -> site -> the block of every cell.
-    """
-
-    name: str
-    sites: tuple[str, ...]
-    owners: Mapping[tuple[int, ...], Mapping[str, Owners]]
 
 
 class MeanField:
@@ -70,61 +49,28 @@ class MeanField:
                 raise NotApplicable(f"cavi: {site} is not conjugate ({structure.reason}){more}")
             if structure.colours:
                 raise NotApplicable(f"cavi: the elements of {site} depend on each other, and are no one factor")
+            if structure.kind == "discrete" and (structure.owners is None or not structure.fixed):
+                raise NotApplicable(f"cavi: some cell has to do with several elements of {site} at once")
         self.most = MOST if joint.batched else MOST_ONE_BY_ONE
+        self.kept: dict[str, tuple[Sequence[Tensor], Tensor]] = {}  # values of the latest factors
         names = (*joint.sites, *joint.observed)
-        self.terms = {name: self._term(name) for name in names}
+        self.sites = {name: tuple(site for site in joint.sites if name in structures[site].terms) for name in names}
 
-    def _term(self, name: str) -> Term:
-        sites = tuple(site for site in self.joint.sites if name in self.structures[site].terms)
-        discrete = [site for site in sites if self.structures[site].kind == "discrete"]
-        known: dict[tuple[int, ...], Mapping[str, Owners]] = {}
-        values = dict(self.structures.states[0])
-        places = [range(len(self.joint.candidates[site])) for site in discrete]
-        if math.prod(len(each) for each in places) > self.most:
-            raise NotApplicable(f"cavi: {name} has to do with too many combinations of {', '.join(discrete)}")
-        for combination in itertools.product(*places):
-            for site, place in zip(discrete, combination, strict=True):
-                values[site] = torch.full_like(values[site], float(self.joint.candidates[site][place]))
-            known[combination] = {site: self._owners(name, site, values) for site in sites}
-        return Term(name, sites, known)
+    def nodes(self, site: str, factor: Sequence[Tensor]) -> Tensor:
+        """Return values of a site, [node, chain, *shape]."""
+        structure, kept = self.structures[site], self.kept.get(site)
+        if structure.family is not None:
+            if kept is None or kept[0] is not factor:
+                kept = self.kept[site] = factor, structure.unshaped(structure.family.nodes(factor))
+            return kept[1]
+        known, lead = self.joint.candidates[site], factor[0].shape[:-1]
+        return known.reshape(-1, *[1] * len(lead)).expand(-1, *lead)
 
-    def _owners(self, name: str, site: str, values: Values) -> Owners:
-        structure = self.structures[site]
-        if structure.blocks.count == 1:
-            shape = self._shape(name)
-            return Owners(name, torch.zeros(shape, dtype=torch.long), 1)
-        if structure.owners is not None and name in structure.owners:
-            return structure.owners[name]
-        with torch.no_grad(), pyro.validation_enabled(False):
-            found = owners(self.joint, site, values, structure.blocks, name)
-        if found is None:
-            raise NotApplicable(f"cavi: {name} has cells that have to do with several elements of {site} at once")
-        count = structure.blocks.count
-        return found.get(name) or Owners(name, torch.full(self._shape(name), count), count)
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        if not hasattr(self, "_shapes"):
-            with torch.no_grad(), pyro.validation_enabled(False):
-                self._shapes = {n: tuple(c.shape) for n, c in self.joint.cells(self.structures.states[0]).items()}
-        return self._shapes[name]
-
-    def nodes(self, site: str, factor: Sequence[Tensor], spread: float = 1.0) -> tuple[Tensor, Tensor]:
-        """Return values [node, chain, *shape] and weights [node, chain, block] of a site's factor."""
-        structure = self.structures[site]
-        if structure.kind == "discrete":
-            known, (probability,) = self.joint.candidates[site], factor
-            lead = probability.shape[:-1]
-            points = known.reshape(-1, *[1] * len(lead)).expand(-1, *lead)
-            return points, probability.movedim(-1, 0).flatten(2) if len(lead) > 1 else probability.T.unsqueeze(-1)
-        assert structure.family is not None
-        points, weights = structure.family.nodes(factor, spread)
-        return structure.unshaped(points), weights.reshape(*weights.shape[:2], -1)
-
-    def slopes(self, site: str, factors: Factors, points: Tensor, spread: float = 1.0) -> dict[str, Tensor]:
+    def slopes(self, site: str, factors: Factors, points: Tensor) -> dict[str, Tensor]:
         """Return expected gradients along a continuous site, by term, [point, chain, *shape]."""
         found = {}
         for name in self.structures[site].terms:
-            arguments, rest, combinations = self._arguments(name, site, factors, spread)
+            arguments, rest, combinations = self._arguments(name, site, factors)
 
             def function(
                 point: Tensor, *more: Tensor, name: str = name, rest: Any = rest, combinations: Any = combinations
@@ -145,7 +91,7 @@ class MeanField:
         points = known.reshape(-1, *[1] * len(lead)).expand(-1, *lead)
         found = {}
         for name in structure.terms:
-            arguments, rest, combinations = self._arguments(name, site, factors, 1.0)
+            arguments, rest, combinations = self._arguments(name, site, factors)
 
             def function(
                 point: Tensor, *more: Tensor, name: str = name, rest: Any = rest, combinations: Any = combinations
@@ -156,11 +102,11 @@ class MeanField:
             found[name] = each.movedim(0, -1).reshape(*lead, len(known))
         return found
 
-    def expected(self, factors: Factors, spread: float = 1.0) -> dict[str, Tensor]:
+    def expected(self, factors: Factors) -> dict[str, Tensor]:
         """Return the expected log density of every site, term -> [chain]."""
         found = {}
-        for name in self.terms:
-            arguments, rest, combinations = self._arguments(name, "", factors, spread)
+        for name in self.sites:
+            arguments, rest, combinations = self._arguments(name, "", factors)
             like = next(iter(factors.values()))[0]
 
             def function(
@@ -183,36 +129,18 @@ class MeanField:
             total = total + each.reshape(len(each), -1).sum(1)
         return total
 
-    def check(self, factors: Factors) -> None:
-        """Raise NotApplicable, naming the term, where expectations depend on which values they are sums over."""
-        for site in self.joint.sites:
-            structure = self.structures[site]
-            if structure.kind == "discrete":
-                continue
-            assert structure.family is not None
-            points = structure.unshaped(structure.family.points(self._middle(site, factors)))
-            near, far = (self.slopes(site, factors, points, spread) for spread in (0.6, 1.0))
-            for name, one in near.items():
-                size = one.abs() + far[name].abs() + one.abs().amax()
-                if not bool(((one - far[name]).abs() <= APART * size).all()):
-                    said = f"the expectation of {name} is no sum over expected statistics of what it has to do with"
-                    raise NotApplicable(f"cavi: {site} has no exact update: {said}")
-
-    def _middle(self, site: str, factors: Factors) -> Tensor:
-        points, _ = self.nodes(site, factors[site])
-        return self.structures[site].shaped(points[0])
-
     def _arguments(
-        self, name: str, site: str, factors: Factors, spread: float
+        self, name: str, site: str, factors: Factors
     ) -> tuple[list[Tensor], list[str], list[tuple[int, ...]]]:  # fmt: skip
-        """Return nodes and weights of the other sites of a term, one after the other, and all combinations of these."""
-        rest = [other for other in self.terms[name].sites if other != site]
-        pairs = [self.nodes(other, factors[other], spread) for other in rest]
-        sizes = [len(points) for points, _ in pairs]
+        """Return values of the other sites of a term, then probabilities of discrete ones, and all combinations."""
+        rest = [other for other in self.sites[name] if other != site]
+        nodes = [self.nodes(other, factors[other]) for other in rest]
+        weights = [factors[other][0] for other in rest if self.structures[other].family is None]
+        sizes = [len(points) for points in nodes]
         if math.prod(sizes) > self.most:
             said = f"{name} has to do with {', '.join(rest)} at once, {math.prod(sizes)} combinations of values"
             raise NotApplicable(f"cavi: {said}: at most {self.most} are added up")
-        return [each for pair in pairs for each in pair], rest, list(itertools.product(*map(range, sizes)))
+        return [*nodes, *weights], rest, list(itertools.product(*map(range, sizes)))
 
     def _run(self, key: Any, function: Any, arguments: list[Tensor]) -> tuple[Tensor, ...]:
         def others() -> list[Tensor]:
@@ -230,7 +158,7 @@ class MeanField:
     ) -> Tensor:  # fmt: skip
         """Return a term's expectation over all sites but one, [point, chain], or by the blocks of this one."""
         count, chains = points.shape[:2]
-        nodes, weights = dict(zip(rest, more[::2], strict=True)), dict(zip(rest, more[1::2], strict=True))
+        nodes = dict(zip(rest, more, strict=False))
         pairs = list(itertools.product(range(count), combinations))
         values = {}
         for other in self.joint.sites:
@@ -245,30 +173,26 @@ class MeanField:
             values[other] = chosen.flatten(0, 1)
         cells = over_points(self.joint.cells, values)[name]
         flat = cells.reshape(count, len(combinations), chains, -1)
-        weight: Any = flat.new_ones(())
-        for at, other in enumerate(rest):
-            each = weights[other][[combination[at] for combination in combinations]]
-            each = torch.cat([each, torch.ones_like(each[..., :1])], -1)  # of cells that have to do with no block
-            place = self._places(name, site, count, rest, combinations, other).to(each.device)
-            shape = count, len(combinations), chains, place.shape[-1]
-            weight = weight * each.expand(count, *each.shape).gather(-1, place.unsqueeze(2).expand(shape))
-        weighed = (flat * weight).sum(1)
+        weighed = (flat * self._weights(name, rest, more[len(rest) :], combinations, flat)).sum(1)
         if not by_block:
             return weighed.sum(-1)
         known = self.structures[site].owners
         assert known is not None
         return known[name].add_up(weighed.reshape(count, chains, *known[name].owner.shape))
 
-    def _places(
-        self, name: str, site: str, count: int, rest: Sequence[str], combinations: Sequence[tuple[int, ...]], other: str
-    ) -> Tensor:
-        """Return the block of a site that every cell has to do with, at all points and combinations, [..., cell]."""
-        term = self.terms[name]
-        discrete = [each for each in term.sites if each in self.joint.candidates]
-
-        def at(point: int, combination: Sequence[int]) -> Tensor:
-            places = tuple(point if each == site else combination[rest.index(each)] for each in discrete)
-            return term.owners[places][other].owner.flatten()
-
-        every = [at(point, combination) for point in range(count) for combination in combinations]
-        return torch.stack(every).unflatten(0, (count, len(combinations)))
+    def _weights(
+        self, name: str, rest: Sequence[str], probabilities: Sequence[Tensor],
+        combinations: Sequence[tuple[int, ...]], like: Tensor,
+    ) -> Tensor:  # fmt: skip
+        """Return weights of combinations, for every cell by the element of a discrete site that it has to do with."""
+        discrete = [other for other in rest if self.structures[other].family is None]
+        values = math.prod(len(self.joint.candidates[other]) for other in discrete)
+        weight = like.new_full((), values / len(combinations))
+        for other, probability in zip(discrete, probabilities, strict=True):
+            known, at = self.structures[other].owners, rest.index(other)
+            assert known is not None
+            each = probability.flatten(1, -2) if probability.ndim > 2 else probability.unsqueeze(1)
+            each = torch.cat([each, torch.ones_like(each[:, :1])], 1)  # of cells that have to do with no element
+            chosen = each[:, known[name].owner.flatten()].permute(2, 0, 1)  # [value, chain, cell]
+            weight = weight * chosen[[combination[at] for combination in combinations]]
+        return weight
