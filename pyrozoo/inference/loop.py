@@ -206,7 +206,8 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
             process.restore(saved["process"])
             process.regrow([_of(PROCESS, entry) for entry in journal.entries])
             record.restore(saved, [_of(RECORD, entry) for entry in journal.entries])
-            recorder.restore(saved.get("every", 1), [_of(MOMENT, entry) for entry in journal.entries])
+            kept = [_of(MOMENT, entry) for entry in journal.entries]
+            recorder.restore(saved.get("moments", recorder.settings()), kept)
             done, before, journal.entries = saved["iterations"], saved["elapsed"], []
             _restore_random_state(saved["random"])
             started = time.perf_counter() - before
@@ -343,7 +344,7 @@ def _checkpoint(
         "process": process.checkpoint(),
         "iterations": iterations,
         "elapsed": elapsed,
-        "every": recorder.every,
+        "moments": recorder.settings(),
         "journal": journal.state(),
         "random": _random_state(),
     }

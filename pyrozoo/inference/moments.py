@@ -18,6 +18,9 @@ from pyrozoo.core.seeds import seeded
 SHARE, MEGABYTES = 1 / 8, 25.0
 """Of the megabytes of draws, what states on the way may take; and what they may where nobody says how many."""
 
+FEW = 20
+"""States of which none are kept for being early: there would be no others."""
+
 ABOUT = ("seconds", "passes", "kept", "objective")
 """What is known of a state beside what it is made of."""
 
@@ -53,8 +56,15 @@ class Recorded:
         return sum(each.numel() * each.element_size() for each in self.content.values())
 
 
+def early(step: int) -> bool:
+    """Return whether a step is a power of two: most of what happens at all happens early."""
+    return step & (step - 1) == 0
+
+
 class Recorder:
-    """Keeps every k-th state; when there are too many it drops every second one, and k doubles.
+    """Keeps every k-th state, and those of ``early`` steps; when there are too many, k doubles.
+
+    Where states are too large for that, the early ones are no more than others.
 
     Args:
         most: States at most; 0 keeps none.
@@ -65,11 +75,14 @@ class Recorder:
         self.most, self.limit = most, 1e6 * budget(megabytes)
         self.states: list[Recorded] = []
         self.every, self.bytes, self.written = 1, 0, -1
-        self.cut = False
+        self.early, self.cut = True, False
 
     def due(self, step: int) -> bool:
         """Return whether the state after this step is wanted."""
-        return self.most > 0 and (step % self.every == 0 or not self.states)
+        return self.most > 0 and (self._wanted(step) or not self.states)
+
+    def _wanted(self, step: int) -> bool:
+        return step % self.every == 0 or (self.early and early(step))
 
     def add(self, state: Recorded) -> None:
         """Keep a state."""
@@ -82,7 +95,8 @@ class Recorder:
     def _halve(self) -> None:
         first, *rest = self.states
         self.every *= 2
-        self.states = [first, *(each for each in rest if each.step % self.every == 0)]
+        self.early = self.early and self.bytes <= self.limit and self.most > FEW
+        self.states = [first, *(each for each in rest if self._wanted(each.step))]
         self.bytes = sum(each.bytes for each in self.states)
 
     def grown(self) -> dict[str, Tensor]:
@@ -96,16 +110,21 @@ class Recorder:
         self.written = max((each.step for each in self.states), default=self.written)
         return result
 
-    def restore(self, every: int, entries: Iterable[Mapping[str, Tensor]]) -> None:
-        """Take up what ``grown`` returned each time, of which every so many-th step counts."""
+    def settings(self) -> dict[str, Any]:
+        """Return what ``restore`` needs to know beside states."""
+        return {"every": self.every, "early": self.early, "cut": self.cut}
+
+    def restore(self, settings: Mapping[str, Any], entries: Iterable[Mapping[str, Tensor]]) -> None:
+        """Take up what ``settings`` returned, and what ``grown`` did each time."""
         known: dict[int, dict[str, Any]] = {}
         for entry in entries:
             for key, value in entry.items():
                 step, _, name = key.partition(" ")
                 known.setdefault(int(step), {})[name] = value
-        self.every, first = every, min(known, default=0)
+        self.every, self.early, self.cut = settings["every"], settings["early"], settings["cut"]
+        first = min(known, default=0)
         for at, parts in sorted(known.items()):
-            if at == first or at % every == 0:
+            if at == first or self._wanted(at):
                 content = {name.removeprefix("of "): value for name, value in parts.items() if name.startswith("of ")}
                 about = (float(parts["seconds"]), float(parts["passes"]), int(parts["kept"]), parts["objective"])
                 self.states.append(Recorded(at, *about, content))

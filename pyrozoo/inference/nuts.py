@@ -28,7 +28,7 @@ from pyrozoo.core.seeds import undisturbed
 from pyrozoo.core.settings import between, one_of, whole
 from pyrozoo.inference.chains import Chain, CompiledSampler, Plan, PyroSampler, Sampler
 from pyrozoo.inference.loop import Process, Run, drive, fit_of, last_objectives
-from pyrozoo.inference.moments import budget
+from pyrozoo.inference.moments import budget, early
 from pyrozoo.inference.starts import Gradient, pathfinder
 from pyrozoo.inference.state import affordable
 from pyrozoo.math.branches import without_branches
@@ -283,8 +283,12 @@ class Way:
         """Return evenly chosen iterations as moments of a fit; the last is the fit's own last draw."""
         length = self.vectors.shape[1]
         most = min(loop.moments, affordable(length, {"": self.vectors[:, 0]}, budget(loop.megabytes)))
-        found = []
-        for i in evenly(length, most).tolist():
+        found, first = [], [i for i in range(length) if early(i + 1)]
+        if most > 2 * len(first):  # as loops keep them
+            chosen = sorted({*evenly(length, most - len(first)).tolist(), *first})
+        else:
+            chosen = evenly(length, most).tolist()
+        for i in chosen:
             objective = tuple(float(value) for value in self.objective[:, i])
             seconds = self.begun + float(self.share[i]) * max(0.0, fit.seconds - self.begun)
             kept, vectors = max(0, i + 1 - warmup), self.vectors[:, i : i + 1].clone()

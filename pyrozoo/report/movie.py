@@ -110,7 +110,7 @@ class Movie:
         """Return what the page's own script plays: of more frames than there is room for an even choice."""
         step = 1
         while True:
-            played = [_played(film, i, step) for i, film in enumerate(self.films)]
+            played = [_played(film, i, step, small=len(self.films) > 1) for i, film in enumerate(self.films)]
             frames = sum(len(json.dumps(each["scenes"])) for each in played)
             if frames <= MOST_BYTES or step >= MOST_FRAMES:
                 return played
@@ -129,8 +129,9 @@ class Movie:
             temporary.write_text(self.page, encoding="utf-8")
         return Path(path)
 
-    def embedded(self, height: int = 640) -> str:
+    def embedded(self) -> str:
         """Return the movie as a frame of another page."""
+        height = 480 if len(self.fits) == 1 else 760
         return (
             f'<iframe class="movie" loading="lazy" title="a movie of the fit" style="width: 100%; height: {height}px; '
             f'border: 1px solid #d8dbe0" srcdoc="{escape(self.page, quote=True)}"></iframe>'
@@ -177,7 +178,7 @@ def _shot(scene: Scene, thens: Sequence[Fit]) -> tuple[Scene, list[list[Columns]
 # What a page gets -----------------------------------------------------------------------------------------------------
 
 
-def _played(film: Film, number: int, step: int) -> dict[str, Any]:
+def _played(film: Film, number: int, step: int, *, small: bool) -> dict[str, Any]:
     """Return a film as plain values, with every so many-th frame and the last."""
     last = len(film.moments) - 1
     at = [i for i in range(len(film.moments)) if (last - i) % step == 0]
@@ -186,7 +187,7 @@ def _played(film: Film, number: int, step: int) -> dict[str, Any]:
     return {
         "name": film.name, "ended": film.fit.status, "objective": film.fit.objective_name.replace("_", " "),
         "moments": [_moment(each) for each in moments],
-        "scenes": [*scenes, _path(film, moments, f"{number}-objective")],
+        "scenes": [*scenes, _path(film, moments, f"{number}-objective", small=small)],
     }  # fmt: skip
 
 
@@ -310,9 +311,9 @@ MOST_ABOVE = 0.15
 """Share of moments, the first ones, whose objective is far below the others and would flatten all that matters."""
 
 
-def _path(film: Film, moments: Sequence[Moment], key: str) -> dict[str, Any]:
-    """Return the scene of the objective over steps, with a dot that moves along it."""
-    from bokeh.models import ColumnDataSource
+def _path(film: Film, moments: Sequence[Moment], key: str, *, small: bool) -> dict[str, Any]:
+    """Return the scene of the objective over steps, with a dot that moves along it; a small one has few ticks."""
+    from bokeh.models import BasicTicker, ColumnDataSource
 
     known = [_mean(each) for each in moments]
     steps, seconds = [max(1, each.step) for each in moments], [max(1e-6, each.seconds) for each in moments]
@@ -322,6 +323,9 @@ def _path(film: Film, moments: Sequence[Moment], key: str) -> dict[str, Any]:
     what = film.fit.objective_name.replace("_", " ")
     scene = Scene("objective", f"{what} over the run; the dot is now", "step", what, (), up=up)
     figure = _figure(scene, key, x_axis_type="log" if steps[-1] > 20 * steps[0] else "linear")
+    if small:
+        figure.xaxis.axis_label = figure.yaxis.axis_label = None
+        figure.yaxis.ticker = BasicTicker(desired_num_ticks=2)
     line: dict[str, Any] = {"x": steps, "y": known, "step": steps, "seconds": seconds}
     figure.line("x", "y", source=ColumnDataSource(line, name=f"{key}-0"), line_width=1.5, line_color=COLORS[0])
     dot = {name: value[-1:] for name, value in line.items()}
