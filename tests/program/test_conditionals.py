@@ -264,3 +264,20 @@ def test_nodes_have_the_expected_statistics(family):
     if family.name != "InverseWishart":  # torch has none
         entropy = -family.distribution(given).log_prob(drawn).mean(0)
         assert torch.allclose(family.entropy(given), entropy, atol=0.05)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e-8, 1.0, 1e8, 1e25])
+def test_tiny_and_huge_values_keep_their_digits(size):
+    """A Gamma of a shape far below 1 draws numbers such as 1e-25: the conditional there is what it is elsewhere."""
+
+    def program(_):
+        rate = pyro.sample("rate", dist.Gamma(tensor(0.1), 7.0))
+        variance = pyro.sample("variance", dist.InverseGamma(tensor(0.1), 7.0))
+        pyro.sample("count", dist.Poisson(rate), obs=tensor(2.0))
+        pyro.sample("y", dist.Normal(0.0, variance.sqrt()), obs=tensor(3.0))
+
+    conditionals = Conditionals(program)
+    at = {"rate": tensor(size), "variance": tensor(size)}
+    for site, expected in (("rate", (2.1, 8.0)), ("variance", (0.6, 11.5))):
+        for found, each in zip(conditionals(site, at).parameters, expected, strict=True):
+            assert float(found) == pytest.approx(each, rel=1e-8)

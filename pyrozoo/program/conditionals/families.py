@@ -202,14 +202,14 @@ class GammaFamily(Family):
         return _ends(support) == (0.0, None)
 
     def points(self, value: Tensor) -> Tensor:
-        """Less and more than a value."""
-        return torch.stack([0.5 * value, 2 * value])
+        """Less and more than a value and than 1: where a value is tiny, two near it differ by nothing but rounding."""
+        return torch.stack([0.5 * value.clamp(max=1.0), 2 * value.clamp(min=1.0)])
 
     def read(self, points: Tensor, gradients: Tensor) -> Parameters:
-        """X g(x) = a - b x at two points."""
+        """X g(x) = a - b x at two points; a is read where x is less."""
         (x, y), (at_x, at_y) = points.pow(self.power), points * gradients
         rate = (at_x - at_y) / (y - x)
-        return at_x + rate * x, rate
+        return (at_x + rate * x if self.power == 1 else at_y + rate * y), rate
 
     def slope(self, point: Tensor, contributions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """X g(x) = a - b x."""
