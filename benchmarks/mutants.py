@@ -35,6 +35,9 @@ SWAPPED = {
 SWAPPED |= {there: here for here, there in SWAPPED.items() if there not in ("sum", "var", "sort", "isfinite")}
 """Names of calls that stand in for one another."""
 
+GUARDS = ("strict", "validate_args")
+"""Arguments that only ask for a check."""
+
 QUIET = (ast.Raise, ast.Assert, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal)
 """What is left as it is: words of errors, what the types say, and text."""
 
@@ -133,7 +136,7 @@ def _parts(node: ast.AST) -> Iterator[ast.AST]:
         if name in ("annotation", "returns", "decorator_list", "bases", "keywords" if _class(node) else ""):
             continue
         for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, ast.AST):
+            if isinstance(each, ast.AST) and not (isinstance(each, ast.keyword) and each.arg in GUARDS):
                 yield each
 
 

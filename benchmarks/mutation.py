@@ -58,7 +58,7 @@ LEFT_OUT = ("_cuda.py", "__init__.py", "figures.py", "pictures.py", "page.py")
 NOT_THE_TESTS = ("tests/docs", "tests/test_house.py", "tests/typecheck.py", "tests/command", "tests/test_devices.py")
 """Tests of words and of whole commands in processes of their own, which a change in this one does not reach."""
 
-SIZES = {"quick": (12, 20, 10.0), "night": (100, 12, 4.0)}
+SIZES = {"quick": (12, 60, 5.0), "night": (100, 60, 5.0)}
 """Size -> mutants per room, tests per mutant at most, and their CPU seconds."""
 
 LONGEST = 6.0

@@ -32,6 +32,7 @@ from pyrozoo.diagnostics.compare import (
     groups_of,
     varied_fields,
 )  # fmt: skip
+from pyrozoo.diagnostics.outline import _some
 from pyrozoo.diagnostics.predictive import _conflict, affordable, tail
 from pyrozoo.diagnostics.verdict import Thresholds, verdict
 from pyrozoo.math.mixing import ess
@@ -630,3 +631,16 @@ def test_free_parameters_are_unconstrained_coordinates():
     assert metrics._coordinates(positive, torch.ones(2)) == 2
     assert metrics._coordinates(constraints.positive_definite, torch.eye(3)) == 6
     assert metrics._coordinates(constraints.positive_definite, torch.eye(3).expand(4, 3, 3)) == 24
+
+
+def test_outlines_are_lines_of_what_is_large(monkeypatch):
+    """Of five rows three, the first and the last among them, under their own labels; of other dimensions all."""
+    monkeypatch.setattr("pyrozoo.diagnostics.outline.MOST_LINES", 3)
+    fit: Any = SimpleNamespace(data=SimpleNamespace(coords={"row": list("abcde"), "column": ["x", "y"]}))
+    value = torch.arange(20.0).reshape(1, 2, 5, 2)
+    draws, labels = _some(fit, {"w": value, "s": value[..., 0, 0]}, {"w": ("row", "column"), "s": ()})
+    assert labels == {"w": (["a", "c", "e"], ["x", "y"]), "s": ()}
+    assert draws["w"].tolist() == value[:, :, [0, 2, 4]].tolist()
+    assert draws["s"].tolist() == [[0, 10]]
+    _, labels = _some(fit, {"w": value}, {"w": ("factor", "column")})
+    assert labels["w"] == (["0", "2", "4"], ["x", "y"]), "places where there are no labels"

@@ -191,6 +191,8 @@ def test_recall_of_a_ranking():
     ranked = counts.ranking(data, lambda index: by_hand[index])
     assert ranked["recall_at_20"] == 1
     assert ranked["ndcg_at_20"] == pytest.approx(1.5 / (1 + 1 / math.log2(3)))
+    one = Triplets.of(np.array([[1.0], [2.0]])).hide(torch.tensor([[0, 0]]))
+    assert counts.ranking(one, lambda index: torch.ones(len(index), 1)) == {"recall_at_20": 1}, "nothing to order"
 
 
 def rated(**changes: Any) -> Any:

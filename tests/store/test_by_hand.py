@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from pyrozoo.core.draws import Draws
+from pyrozoo.core.errors import SettingError
 from pyrozoo.store import inference_data, results, run_directory
-from pyrozoo.store.answer import answered, beside, neutral, short, unindexed
+from pyrozoo.store.answer import answered, beside, neutral, short, unindexed, write_answer
 from pyrozoo.store.groups import Groups
 from pyrozoo.store.lines import write_lines
 from pyrozoo.store.run_directory import _figures, _shown
@@ -207,3 +208,21 @@ def test_tables_that_are_too_large_are_left_out(rows, columns, fits):
     if not fits:
         assert ("2000001 lines are more than 2000000" in str(said)) == (rows == 2_000_001)
         assert ("12000000 cells are more than 10000000" in str(said)) == (columns == 6)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".parquet", ".xlsx"])
+def test_answers_are_read_back_as_they_were(ending, tmp_path):
+    frame = pd.DataFrame({"name": ["a", "b,c"], "n": [1, 2], "x": [0.5, math.nan]})
+    path = write_answer(tmp_path / f"answer{ending}", frame, marked=[(1, 0)], sheets={"more": frame.iloc[:1]})
+    read = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".xlsx": pd.read_excel,
+            ".tsv": lambda file: pd.read_csv(file, sep="\t")}[ending]  # fmt: skip
+    pd.testing.assert_frame_equal(read(path), frame)
+    if ending == ".xlsx":
+        pd.testing.assert_frame_equal(pd.read_excel(path, sheet_name="more"), frame.iloc[:1], check_dtype=False)
+        from openpyxl import load_workbook
+
+        sheet = load_workbook(path)["scored"]
+        assert [sheet.cell(line, 1).fill.fgColor.rgb[-6:] for line in (2, 3)] == ["000000", "FFF2CC"]
+    with pytest.raises(SettingError, match="must end in"):
+        write_answer(tmp_path / "answer.txt", frame)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
