@@ -43,6 +43,12 @@ print("pyrozoo:", em)
 em.pictures["steps"]
 
 # %% [markdown]
+# The same start, played. Press the button, or use the arrow keys.
+
+# %%
+em.movie()
+
+# %% [markdown]
 # What was lost is predicted from the rest of its row, as a mixture of normals. We know the truth here.
 
 # %%

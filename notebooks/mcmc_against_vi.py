@@ -80,6 +80,12 @@ comparison.pictures["densities"]
 comparison.pictures["race"]
 
 # %% [markdown]
+# The same, played side by side. Press the button, or use the arrow keys.
+
+# %%
+comparison.movie()
+
+# %% [markdown]
 # ## When the approximation is enough
 #
 # Now predict. A tenth of the entries was hidden. Their mean log predictive density hardly knows which method was used. What a prediction

@@ -119,6 +119,12 @@ axes.set(title="Share of land: four chains", xlabel="draw", ylim=(-0.05, 1.05))
 plt.show()
 
 # %% [markdown]
+# The chains on the map, played. Press the button, or use the arrow keys.
+
+# %%
+stuck.movie()
+
+# %% [markdown]
 # *What to do.* A longer run does not help here. Compare the modes of the chains: are they the two that you expect? A small map has an exact answer:
 
 # %%

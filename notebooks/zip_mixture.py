@@ -71,6 +71,12 @@ for fit in (em, six):
 # %%
 em.pictures["components"]
 
+# %% [markdown]
+# The same climb, played. Press the button, or use the arrow keys: profiles take shape within a few steps, and the rest is polish.
+
+# %%
+em.movie()
+
 # %% tags=["gallery"]
 em.pictures["affinity"]
 
