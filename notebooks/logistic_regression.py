@@ -58,6 +58,12 @@ print(judged.answer)
 judged.pictures["planes"]
 
 # %% [markdown]
+# All of them on their way, played side by side. Press the button, or use the arrow keys.
+
+# %%
+judged.movie()
+
+# %% [markdown]
 # The same in numbers. What each says of the log evidence is exact, an estimate (`ep`, `laplace`) or a bound.
 
 
