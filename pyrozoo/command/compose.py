@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from pyrozoo.command import together
 from pyrozoo.command.arguments import GROUPS, Arguments
-from pyrozoo.command.jobs import INTERRUPTED, complain, execute
+from pyrozoo.command.jobs import execute
 from pyrozoo.command.sweep import Sweep, of_a_launcher, runs_of, sweeping
+from pyrozoo.command.terminal import INTERRUPTED, complain, say
 from pyrozoo.core.launch import launched
 from pyrozoo.core.paths import CONF
 from pyrozoo.core.settings import suggestion
@@ -72,7 +73,7 @@ def compose_and_run(arguments: Arguments) -> int:
         except KeyboardInterrupt:
             if sweep.directory is not None:
                 sweep.cut_short("interrupted", "stopped by Ctrl-C")
-                sys.stdout.write(f"{sweep.directory}\n")
+                say(f"{sweep.directory}\n")
             return INTERRUPTED
         except Exception as error:
             if sweep.directory is None or not of_a_launcher(error):
@@ -94,10 +95,13 @@ def _killed(sweep: Sweep, error: Exception) -> int:
 def _swept(sweep: Sweep, why: str, code: int) -> int:
     """Say which fit to believe, where the report of a sweep is, and which of its jobs failed; return the exit code."""
     assert sweep.directory is not None
+    if sweep.problem:
+        again = f"python -m pyrozoo.report {sweep.directory} compares the jobs"
+        return complain(f"{sweep.problem} ({again})")
     if sweep.failed is None:
         return 1
     report = sweep.directory / "report.html"
-    sys.stdout.write("".join(f"{line}\n" for line in (*sweep.answers, report)))
+    say("".join(f"{line}\n" for line in (*sweep.answers, report)))
     if sweep.failed or why:
         return complain(f"failed: {', '.join(sweep.failed) or 'a job'}{why} (see {report})")
     return code

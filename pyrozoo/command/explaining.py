@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from pyrozoo.command.arguments import Arguments
-from pyrozoo.command.jobs import complain
+from pyrozoo.command.terminal import complain, say
 from pyrozoo.run import catalog
 
 
@@ -39,5 +38,5 @@ def explain(arguments: Arguments) -> int:
         found = explained(str(model), str(method), data, path=path, **settings)
     except UserError as error:
         return complain(str(error))
-    sys.stdout.write(f"{found}\n  {path}\n")
+    say(f"{found}\n  {path}\n")
     return 0 if found.same else 1

@@ -13,24 +13,26 @@ from typing import TYPE_CHECKING, Any
 
 from pyrozoo.command import together
 from pyrozoo.command.arguments import RECOVERY, Arguments
+from pyrozoo.command.terminal import INTERRUPTED, complain, say
 from pyrozoo.core.launch import first, launched, restarts
+from pyrozoo.core.paths import alone
 from pyrozoo.core.settings import suggestion
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-MISTAKE, INTERRUPTED = 2, 130
-
-
-def complain(message: str) -> int:
-    """Write one line to standard error, once of however many processes."""
-    if not first():
-        return MISTAKE
-    sys.stderr.write(f"pyrozoo: {' '.join(message.split())}\n")
-    return MISTAKE
-
 
 def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resume: bool = False) -> int:
+    """Run a job in a directory that no other process has (see ``_execute``); return the exit code."""
+    if not first():
+        return _execute(config, directory, in_sweep=in_sweep, resume=resume)
+    with alone(directory) as free:
+        if not free:
+            return complain(f"{directory} is in use: another process runs in it")
+        return _execute(config, directory, in_sweep=in_sweep, resume=resume)
+
+
+def _execute(config: DictConfig, directory: Path, *, in_sweep: bool, resume: bool) -> int:
     """Fit, or calibrate, and write the run directory; a mistake leaves none behind, but in a sweep says why in it.
 
     Returns:
@@ -91,7 +93,7 @@ def execute(config: DictConfig, directory: Path, *, in_sweep: bool = False, resu
         traceback.print_exc()
         _say_failed(directory, config, traceback.format_exc().strip().splitlines()[-1])
         return 0
-    sys.stdout.write(f"{result}\n  {directory / 'report.html'}\n" if calibrating else describe(result, directory))
+    say(f"{result}\n  {directory / 'report.html'}\n" if calibrating else describe(result, directory))
     return INTERRUPTED if result.status == "interrupted" else 0
 
 
@@ -110,7 +112,8 @@ def _calibrated(config: dict[str, Any], directory: Path, resume: bool) -> Any:
 def _fitted(config: dict[str, Any], directory: Path, resume: bool) -> Any:
     from pyrozoo.run.fit import Run
 
-    result = Run.from_config(config, directory=directory, resume=resume).result(directory)
+    run = Run.again(config, directory=directory) if resume else Run.from_config(config, directory=directory)
+    result = run.result(directory)
     together.forget()
     return result
 
@@ -194,14 +197,17 @@ def resume(arguments: Arguments) -> int:
 
     from pyrozoo.core.errors import UserError
     from pyrozoo.run.fit import RESUMABLE
-    from pyrozoo.store.run_directory import CHECKPOINT, read_config
+    from pyrozoo.store.foreign import check_groups, escaped
+    from pyrozoo.store.run_directory import CHECKPOINT, CONFIG, read_config
     from pyrozoo.studies.calibrate.run import CHANGEABLE
 
     directory = Path(arguments.settings["resume"])
     try:
-        config = OmegaConf.create(read_config(directory))
+        config = OmegaConf.create(escaped(read_config(directory)))
         calibrating = config.get("task") == "calibrate"
         changeable = CHANGEABLE if calibrating else RESUMABLE
+        if not calibrating:
+            check_groups(read_config(directory), directory / CONFIG)
         if not calibrating and not (directory / CHECKPOINT).is_file():
             return complain(f"{directory} has no checkpoint: it is finished, or ran without checkpoint_every")
         rest = [argument for argument in arguments if not argument.startswith("resume=")]
@@ -255,5 +261,5 @@ def recover(experiment: str, arguments: Arguments) -> int:
     if not len(result.estimates):
         discard(directory)
         return INTERRUPTED
-    sys.stdout.write(f"{result}\n{directory / 'report.html'}\n")
+    say(f"{result}\n{directory / 'report.html'}\n")
     return INTERRUPTED if result.status == "interrupted" else 0

@@ -7,30 +7,25 @@ import sys
 from pyrozoo.command.arguments import Arguments, early_problem
 from pyrozoo.command.explaining import explain
 from pyrozoo.command.help import help_text
-from pyrozoo.command.jobs import INTERRUPTED, complain, recover, resume
+from pyrozoo.command.jobs import recover, resume
 from pyrozoo.command.scoring import score, show
+from pyrozoo.command.terminal import complain, end, say
 from pyrozoo.core.paths import version
 from pyrozoo.run import catalog
 
 
 def main() -> None:
-    """Run the command line and exit: 0, 2 for a mistake in the input, 130 after Ctrl-C, 1 for a fault of ours."""
-    try:
-        code = run(Arguments.read(sys.argv[1:]))
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except OSError as error:
-        code = complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
-    sys.exit(code)
+    """Run the command line and exit."""
+    end(lambda: run(Arguments.read(sys.argv[1:])))
 
 
 def run(arguments: Arguments) -> int:
     """Do what is asked for; return the exit code."""
     if not arguments.words or arguments.has("-h", "--help"):
-        sys.stdout.write(help_text())
+        say(help_text())
         return 0
     if arguments.has("--version"):
-        sys.stdout.write(f"pyrozoo {version()}\n")
+        say(f"pyrozoo {version()}\n")
         return 0
     if "score" in arguments.settings:
         return score(arguments)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from pyrozoo.command.arguments import Arguments
 from pyrozoo.command.files import typed_settings
-from pyrozoo.command.jobs import complain
+from pyrozoo.command.terminal import complain, say
 from pyrozoo.core.settings import suggestion
 
 LAYOUT = ("path", "delimiter", "header", "encoding", "decimal", "missing", "transpose", "row_labels", "key", "row",
@@ -49,7 +48,7 @@ def score(arguments: Arguments) -> int:
     except UserError as error:
         return complain(str(error))
     notes = "".join(f"  note  {note}\n" for note in frame.attrs["notes"])
-    sys.stdout.write(f"{len(frame)} rows\n{notes}  {output}\n")
+    say(f"{len(frame)} rows\n{notes}  {output}\n")
     return 0
 
 
@@ -67,5 +66,5 @@ def show(arguments: Arguments) -> int:
         found = read(Path(path), model, **typed_settings(settings))
     except UserError as error:
         return complain(str(error))
-    sys.stdout.write(f"{found}\n")
+    say(f"{found}\n")
     return 2 if found.problems else 0

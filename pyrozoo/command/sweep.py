@@ -32,6 +32,7 @@ class Sweep:
         directory: Where it goes, once it has begun.
         failed: Names of the jobs that failed, once the comparison is written.
         answers: What the comparison begins with, once it is written.
+        problem: Why it could not be written.
         jobs: How many jobs it has.
         submitted: What submitit calls jobs, once they are submitted.
         settings: Reference and thresholds of the verdicts.
@@ -40,6 +41,7 @@ class Sweep:
     directory: Path | None = None
     failed: list[str] | None = None
     answers: tuple[str, ...] = ()
+    problem: str = ""
     jobs: int = 0
     submitted: Sequence[Any] = ()
     settings: dict[str, Any] = field(default_factory=dict)
@@ -124,8 +126,14 @@ class Comparison(Callback):
             remember_submitted(sweep)
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        """Compare the runs."""
-        _CURRENT.get().finish()
+        """Compare the runs; Hydra would go on without a word where that fails."""
+        from pyrozoo.core.errors import UserError
+
+        try:
+            _CURRENT.get().finish()
+        except (UserError, OSError) as error:
+            said = f"{error.strerror or error}: {error.filename}" if isinstance(error, OSError) else str(error)
+            _CURRENT.get().problem = said
 
 
 def runs_of(directory: Path) -> list[Path]:

@@ -23,6 +23,7 @@ class Loop(Settings):
         checkpoint: Where checkpoints go; None writes none.
         checkpoint_every: Iterations between checkpoints; None writes none.
         resume: Continue from the checkpoint.
+        seconds: After which the loop ends as Ctrl-C ends it, with what it has; None: whenever it is done.
         megabytes: What the draws that are kept may take; engines keep fewer of a large model, and say so.
         moments: States that are kept on the way, at most, evenly chosen, as ``Fit.moments``; 0 keeps none.
     """
@@ -32,6 +33,7 @@ class Loop(Settings):
     checkpoint: Path | None = None
     checkpoint_every: int | None = whole(optional=True, default=None)
     resume: bool = False
+    seconds: float | None = positive(optional=True, default=None)
     megabytes: float | None = positive(optional=True, default=None)
     moments: int = whole(0, default=60)
 

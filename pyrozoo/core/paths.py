@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,44 @@ def version(package: str = "pyrozoo") -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "?"
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[bool]:
+    """Keep a directory to this process, as far as the system can; the lock ends with the process, however that ends.
+
+    Yields:
+        Whether no other process has it.
+    """
+    where = directory.resolve()
+    if where in _KEPT:
+        yield True
+        return
+    try:
+        import fcntl
+
+        directory.mkdir(parents=True, exist_ok=True)
+        opened = os.open(directory, os.O_RDONLY)
+    except (ImportError, OSError):  # another system, or a folder that cannot be made, which is told elsewhere
+        yield True
+        return
+    try:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = True
+        except BlockingIOError:
+            free = False
+        except OSError:  # a file system without locks
+            free = True
+        if free:
+            _KEPT.add(where)
+        yield free
+    finally:
+        _KEPT.discard(where)
+        os.close(opened)
+
+
+_KEPT: set[Path] = set()
 
 
 @contextmanager

@@ -614,6 +614,14 @@ def alike(one: Tensor, other: Tensor) -> bool:
     return torch.equal(one.cpu().to(narrow), other.cpu().to(narrow))
 
 
+TOO_LARGE = "is too large: sums of squares could not hold it; divide all numbers by a power of ten"
+
+
+def too_large(values: Tensor) -> Tensor:
+    """Return where numbers are so large that sums of their squares may not be finite, in their precision."""
+    return values.abs() > torch.finfo(values.dtype).max ** 0.4
+
+
 def check_fraction(fraction: float, setting: str = "data.holdout") -> None:
     """Raise SettingError unless what is to be hidden is a fraction below 1."""
     if not 0 <= fraction < 1:

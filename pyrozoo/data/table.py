@@ -11,7 +11,17 @@ import numpy as np
 import torch
 
 from pyrozoo.core.errors import DataError, SettingError
-from pyrozoo.data.container import Arrays, Cells, Stored, array_of, numbered, numeric, refuse_twice
+from pyrozoo.data.container import (
+    TOO_LARGE,
+    Arrays,
+    Cells,
+    Stored,
+    array_of,
+    numbered,
+    numeric,
+    refuse_twice,
+    too_large,
+)
 from pyrozoo.data.known_rows import noted
 
 
@@ -61,6 +71,7 @@ class Table(Cells):
         """Return the table itself, or raise DataError when it has no rows or columns, or an infinite value."""
         self.refuse_empty("the table")
         self.refuse(torch.isinf(self.values), "is infinite")
+        self.refuse(too_large(self.values), TOO_LARGE)
         self.check_exposure()
         return self
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from pyrozoo.core.draws import evenly
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.container import (
+    TOO_LARGE,
     Arrays,
     Data,
     Hidden,
@@ -26,6 +27,7 @@ from pyrozoo.data.container import (
     exposure_in,
     labels,
     shuffled,
+    too_large,
 )
 from pyrozoo.data.known_rows import joined
 from pyrozoo.data.readers.arrow import holds
@@ -307,6 +309,8 @@ class Triplets(Data):
         ends = self.values[:, 2].aminmax() if len(self.values) else ()
         if any(bool(torch.isinf(end)) for end in ends):
             self.refuse(torch.isinf(self.counts), "is infinite")
+        if any(bool(too_large(end)) for end in ends):
+            self.refuse(too_large(self.counts), TOO_LARGE)
 
     def refuse(self, bad: Tensor, what: str) -> None:
         """Raise DataError naming the first listed cell where ``bad`` [entry] is true."""

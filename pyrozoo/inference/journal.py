@@ -85,6 +85,8 @@ class Journal:
         numbers = [each.data for each in arrays.values() if each.size]
         parts: list[Any] = [len(described).to_bytes(WIDTH, "little"), described, *numbers]
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.is_symlink():
+            raise DataError(f"{self.path} is a link: what a run writes stays in its directory")
         try:
             with self.path.open("r+b" if self.end else "wb") as file:
                 file.seek(self.end)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -23,9 +23,9 @@ from pyrozoo.contracts.method import Loop, Method
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.shards import Shards
 from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import DataError
-from pyrozoo.core.paths import replacing
-from pyrozoo.core.progress import bar
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.core.paths import alone, replacing
+from pyrozoo.core.progress import Forecast, bar
 from pyrozoo.core.seeds import seeded
 from pyrozoo.core.world import World, world
 from pyrozoo.inference.journal import LOG, Journal
@@ -38,6 +38,7 @@ class Process:
 
     Attributes:
         total: Iterations at most.
+        fixed: Whether it makes as many, whatever it finds: how long it takes can be said early.
         now: The state, a dataclass of tensors, numbers, strings, lists, dicts, and solver states.
         shards: Where the rows are that it has something of; None: they are not cut.
         by_row: The fields of its checkpoint that have a value for every row, [C, N, ...].
@@ -46,6 +47,7 @@ class Process:
 
     total: int
     now: Any
+    fixed: ClassVar[bool] = False
     shards: Shards | None = None
     by_row: Sequence[str] = ()
     grown_by_row: Sequence[str] = ()
@@ -70,9 +72,9 @@ class Process:
         """Stop whatever runs by itself: the loop has been interrupted."""
         return
 
-    def history(self) -> Iterable[tuple[float, Tensor]]:
-        """Return seconds and objectives of iterations that ``advance`` did not return, at the end; often none."""
-        return ()
+    def history(self) -> pd.DataFrame | None:
+        """Return the trace, at the end, of a process whose ``advance`` returns no objectives; None: it does."""
+        return None
 
     def watched(self) -> dict[str, Tensor]:
         """Return further figures of every chain after the last iteration, for the trace; often none."""
@@ -197,7 +199,7 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
     """
     record, done, before, together = _Record(), 0, 0.0, world()
     recorder = Recorder(settings.moments if process.shards is None else 0, settings.megabytes)
-    with seeded(settings.seed), _interruption() as interrupted:
+    with seeded(settings.seed), _interruption() as interrupted, _kept(settings, together):
         started = time.perf_counter()  # what a process prepares is part of its time
         journal = None if settings.checkpoint is None else Journal.beside(settings.checkpoint, together)
         if settings.resume:
@@ -221,12 +223,13 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
 
         if not settings.resume:
             save()
-        due = False
+        due, began = False, time.perf_counter()
         status = process.status()
         reached = process.progress(done)
+        forecast = Forecast(process.total, reached, description)
         with bar(process.total, description, shown=settings.progress and not together.rank, initial=reached) as shown:
             # At least one iteration, so that even the earliest Ctrl-C leaves a valid partial result.
-            while status is None and not (together.any(interrupted.is_set()) and reached):
+            while status is None and not (reached and together.any(interrupted.is_set() or _late(settings, began))):
                 objective = process.advance()
                 done += 1
                 previous, reached = reached, process.progress(done)
@@ -239,6 +242,8 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
                 shown.update(reached - previous)
                 if objective is not None and recorder.due(reached):
                     _look(process, recorder, reached, time.perf_counter() - started, objective)
+                if process.fixed and not together.rank:
+                    forecast.look(reached)
                 status = process.status()
                 every = settings.checkpoint_every
                 due |= every is not None and reached // every > previous // every
@@ -250,9 +255,9 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
         elapsed = time.perf_counter() - started
         if status is None:
             save()
-        for second, objective in process.history():
-            record.add(second, objective, {})
-    return Run(status or "interrupted", record.frame(), reached, elapsed, recorder)
+        trace = process.history()
+    frame = record.frame() if trace is None else trace
+    return Run(status or "interrupted", frame, reached, elapsed, recorder)
 
 
 def _look(process: Process, recorder: Recorder, step: int, seconds: float, objective: Tensor) -> None:
@@ -260,6 +265,23 @@ def _look(process: Process, recorder: Recorder, step: int, seconds: float, objec
     content = process.recorded()
     if content is not None:
         recorder.add(Recorded(step, seconds, process.passes(), process.kept(), objective, content))
+
+
+@contextmanager
+def _kept(settings: Loop, together: World) -> Iterator[None]:
+    """Keep the directory of checkpoints to this run."""
+    if settings.checkpoint is None or together.rank:
+        yield
+        return
+    with alone(settings.checkpoint.parent) as free:
+        if not free:
+            raise SettingError(f"{settings.checkpoint.parent} is in use: another process runs in it")
+        yield
+
+
+def _late(settings: Loop, began: float) -> bool:
+    """Return whether a loop has used the time that it may take."""
+    return settings.seconds is not None and time.perf_counter() - began >= settings.seconds
 
 
 def fit_of(
@@ -292,23 +314,31 @@ def last_objectives(trace: pd.DataFrame, chains: int) -> list[float]:
 def _interruption() -> Iterator[threading.Event]:
     """Turn the first Ctrl-C into an event, looked at between iterations, so that no state is left half made.
 
-    A second Ctrl-C is Python's own KeyboardInterrupt. Signals reach only the main thread; elsewhere nothing changes.
+    So is SIGTERM where a command takes it for Ctrl-C. A second Ctrl-C is Python's own KeyboardInterrupt. Signals reach
+    only the main thread; elsewhere nothing changes.
     """
     event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield event
         return
-    previous = signal.getsignal(signal.SIGINT)
+    previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    if previous[signal.SIGTERM] is not signal.default_int_handler:
+        del previous[signal.SIGTERM]
+
+    def back() -> None:
+        for each, handler in previous.items():
+            signal.signal(each, handler)
 
     def handle(*_: Any) -> None:
         event.set()
-        signal.signal(signal.SIGINT, previous)
+        back()
 
-    signal.signal(signal.SIGINT, handle)
+    for each in previous:
+        signal.signal(each, handle)
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, previous)
+        back()
 
 
 def _random_state() -> dict[str, Any]:

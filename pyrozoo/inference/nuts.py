@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyro
 import torch
 from torch import Tensor
@@ -128,6 +130,8 @@ class _Nuts(Process):
         note: What was chosen, and why.
     """
 
+    fixed = True
+
     def __init__(self, prepare: Callable[[], tuple[FlatDensity, Tensor]], backend: str, chains: int, plan: Plan):
         self.prepare, self.backend, self.chains, self.plan = prepare, backend, chains, plan
         self.total = chains * (plan.warmup + plan.draws)
@@ -192,16 +196,20 @@ class _Nuts(Process):
     def stop(self) -> None:
         self.cut = self.sampler.unfinished()
 
-    def history(self) -> Iterator[tuple[float, Tensor]]:
-        rows = [
-            (float(second) - self.origin, number, float(value))
-            for number, chain in {**self.sampler.finished, **self.cut}.items()
-            for second, value in zip(chain.seconds, chain.statistics["lp"], strict=True)
+    def history(self) -> pd.DataFrame:
+        """Return the trace: iterations are a chain's own, whatever the order in time in which chains made them."""
+        known = {**self.sampler.finished, **self.cut}
+        columns = [
+            {
+                "iteration": np.arange(1, 1 + len(chain.vectors)),
+                "chain": np.full(len(chain.vectors), number),
+                "objective": chain.statistics["lp"].double().numpy(),
+                "seconds": chain.seconds.numpy() - self.origin,
+            }
+            for number, chain in sorted(known.items())
         ]
-        for second, number, value in sorted(rows):
-            row = torch.full((self.chains,), torch.nan, dtype=torch.float64)
-            row[number] = value
-            yield second, row
+        frame = pd.concat([pd.DataFrame(each) for each in columns], ignore_index=True)
+        return frame.sort_values("iteration", kind="stable", ignore_index=True)
 
     def resumable(self) -> bool:
         return len(self.sampler.finished) > self.saved or not self.sampler.iterations()

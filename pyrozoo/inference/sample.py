@@ -54,6 +54,7 @@ class _Sampling(Process):
     """All chains of one sampler."""
 
     now: State
+    fixed = True
 
     def __init__(self, posterior: Posterior, solver: Solver, settings: Sample, megabytes: float | None):
         self.posterior, self.solver, self.settings, self.megabytes = posterior, solver, settings, megabytes

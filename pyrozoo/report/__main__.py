@@ -8,6 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from pyrozoo.command.terminal import complain, end, say
+
 USAGE = """Usage: python -m pyrozoo.report DIR [DIR ...] [reference=DIR] [output=DIR] [verdict.NAME=VALUE ...]
 
   one run directory         its report.html, figures and tables are written anew: all, whatever report= it had
@@ -18,23 +20,24 @@ USAGE = """Usage: python -m pyrozoo.report DIR [DIR ...] [reference=DIR] [output
   verdict.NAME=VALUE        a threshold of the verdicts, such as verdict.mean_good=0.1
 """
 
-MISTAKE = 2
-
 
 def main() -> None:
-    """Run the command and exit: 0, or 2 for a mistake in the input."""
-    arguments = sys.argv[1:]
+    """Run the command and exit."""
+    end(lambda: run(sys.argv[1:]), "pyrozoo.report")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do what is asked for; return the exit code."""
     if not arguments or {"-h", "--help"} & set(arguments):
-        sys.stdout.write(USAGE)
-        sys.exit(0)
+        say(USAGE)
+        return 0
     from pyrozoo.core.errors import UserError
 
     try:
-        sys.stdout.write(f"{rebuild(arguments)}\n")
-    except (UserError, OSError) as error:
-        message = f"{error.strerror or error}: {error.filename}" if isinstance(error, OSError) else str(error)
-        sys.stderr.write(f"pyrozoo.report: {' '.join(message.split())}\n")
-        sys.exit(MISTAKE)
+        say(f"{rebuild(arguments)}\n")
+    except UserError as error:
+        return complain(str(error), "pyrozoo.report")
+    return 0
 
 
 def rebuild(arguments: Sequence[str]) -> Path:

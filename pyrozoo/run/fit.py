@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from omegaconf import OmegaConf
 
 from pyrozoo.contracts.fit import SOLVER, Fit
 from pyrozoo.contracts.method import Loop, Method
@@ -23,7 +22,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.shards import USUAL
 from pyrozoo.core.devices import called, device_of, precision
 from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import NotApplicable, SettingError, noted
+from pyrozoo.core.errors import DataError, NotApplicable, SettingError, UserError, first_line, noted
 from pyrozoo.core.launch import launched
 from pyrozoo.core.picture import Picture
 from pyrozoo.core.progress import tell
@@ -43,6 +42,7 @@ from pyrozoo.run.score import answer, laid_out
 from pyrozoo.run.shards import read_in_shards
 from pyrozoo.run.source import read, read_again
 from pyrozoo.store.answer import check_ending
+from pyrozoo.store.foreign import check_groups, escaped, stored_yaml
 from pyrozoo.store.groups import Groups
 from pyrozoo.store.inference_data import to_groups
 from pyrozoo.store.origin import Origin
@@ -66,7 +66,7 @@ from pyrozoo.store.synthetic import check_request
 if TYPE_CHECKING:
     import arviz as az
 
-RESUMABLE = ("max_iterations", "max_steps", "tol", "progress", "threads", "checkpoint_every")
+RESUMABLE = ("max_iterations", "max_steps", "tol", "progress", "threads", "checkpoint_every", "seconds")
 """What a resumed run may change; anything else would make it another run."""
 
 GIVEN = "given"
@@ -85,6 +85,7 @@ class Own(Settings):
         threads: torch threads; None leaves torch's choice.
         progress: Show progress bars on a terminal.
         checkpoint_every: Iterations between checkpoints.
+        seconds: After which the fit is interrupted, as by Ctrl-C; None: never.
         posterior_megabytes: What draws may take in memory, and in posterior.nc.
         moments: States on the way that are kept for a movie of the fit, at most; 0 keeps none.
         shards: Shards that rows are cut into, which the processes of torchrun divide among them; None: 16 under
@@ -101,6 +102,7 @@ class Own(Settings):
     threads: int | None = whole(optional=True, default=None)
     progress: bool = True
     checkpoint_every: int | None = whole(optional=True, default=None)
+    seconds: float | None = positive(optional=True, default=None)
     posterior_megabytes: float = positive(default=200)
     moments: int = whole(0, default=60)
     shards: int | None = whole(optional=True, default=None)
@@ -296,7 +298,7 @@ class Result(Fit):
         """
         directory = Path(directory)
         report = Own(report=report or self.settings.get("report")).report or REPORTS[-1]
-        text = config or yaml.safe_dump(dict(self.settings), sort_keys=False)
+        text = config or yaml.safe_dump(escaped(dict(self.settings)), sort_keys=False)
         kept = self.kept == (directory, self.notes)
         write_run(
             self, self._noted(), directory, text, self._card(), kept=kept, reading=self.reading, origin=self.origin,
@@ -414,8 +416,8 @@ class Run:
         posterior, notes = _in_shards(posterior, method, shards)
         loop = Loop(
             seed=own.seed, progress=own.progress, checkpoint=directory / CHECKPOINT if directory else None,
-            checkpoint_every=own.checkpoint_every, resume=resume, megabytes=own.posterior_megabytes,
-            moments=own.moments,
+            checkpoint_every=own.checkpoint_every, resume=resume, seconds=own.seconds,
+            megabytes=own.posterior_megabytes, moments=own.moments,
         )  # fmt: skip
         # Some rows of a table would give the reader some of it back, and nobody else has them.
         beside = test is not None or holdout is not None or bool(notes)
@@ -428,15 +430,47 @@ class Run:
         notes = (*_derived(model, posterior.data), *notes, *place.notes)
         return cls(posterior, method, loop, {**config, **place.settings}, notes, found, origin)
 
+    @classmethod
+    def again(cls, config: Mapping[str, Any], *, directory: Path, **given: Any) -> Run:
+        """Make the objects of a run that goes on, of whose configuration anything may be wrong (see ``from_config``).
+
+        Raises:
+            DataError: Something is.
+        """
+        try:
+            return cls.from_config(config, directory=directory, resume=True, **given)
+        except UserError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise DataError(f"{directory / CONFIG} is damaged, or of another version ({said})") from error
+
     def to_config(self) -> dict[str, Any]:
         """Return what makes the run again, as plain values."""
         return dict(self.config)
 
     def fit(self) -> Fit:
         """Return the method's own fit: figures such as the hold-out's are not computed."""
-        fitted = self.method(self.posterior, self.loop)
+        fitted = self._resumed() if self.loop.resume else self.method(self.posterior, self.loop)
         fitted.metrics |= {f"{SOLVER}{name}": value for name, value in self.method.options.items()}
         fitted.notes = [*self.posterior.data.notes, *self.notes, *fitted.notes]
+        return fitted
+
+    def _resumed(self) -> Fit:
+        """Go on from a checkpoint, of which anything may be wrong.
+
+        Raises:
+            DataError: It is damaged, or of another run.
+        """
+        try:
+            fitted = self.method(self.posterior, self.loop)
+        except UserError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {first_line(error)}"
+            raise DataError(f"{self.loop.checkpoint} is damaged, or of another run ({said})") from error
+        if any(not bool(value.isfinite().all()) for value in fitted.draws.values() if value.is_floating_point()):
+            raise DataError(f"{self.loop.checkpoint} is damaged: what it leads to is not finite")
         return fitted
 
     def result(self, directory: Path | None = None) -> Result:
@@ -501,7 +535,8 @@ class _Place:
 
 def _begin(directory: Path, config: Mapping[str, Any], origin: Origin | None, place: _Place) -> None:
     """Write into a directory what makes the run again, on the same device and in the same precision."""
-    known = read_config(directory) if (directory / CONFIG).exists() else config  # the command has written its own
+    path = directory / CONFIG
+    known = stored_yaml(path) if path.exists() else escaped(dict(config))  # the command has written its own
     write_text(directory / CONFIG, yaml.safe_dump({**known, **place.settings}, sort_keys=False))
     write_origin(directory, origin)
 
@@ -583,6 +618,7 @@ def fit(
     holdout: float | str | Path | pd.DataFrame | Sequence[Any] | None = None,
     progress: bool = True,
     checkpoint_every: int | None = None,
+    seconds: float | None = None,
     directory: str | Path | None = None,
     test: Any = None,
     data_seed: int | None = None,
@@ -613,6 +649,7 @@ def fit(
             labels of whole rows. None takes the data's default (a tenth of simulated data, else nothing).
         progress: Show progress bars on a terminal.
         checkpoint_every: Iterations between checkpoints, written to ``directory``.
+        seconds: After which the fit ends as interrupted, with what it has; None: when it is done.
         directory: Where checkpoints go; ``resume`` continues from it.
         test: New rows (array, DataFrame, file) that are not fitted: assigned, and completed where cells are missing.
         data_seed: Of simulation and hold-out; None takes the data's default, 0.
@@ -652,6 +689,7 @@ def fit(
         threads=threads,
         progress=progress,
         checkpoint_every=checkpoint_every,
+        seconds=seconds,
         posterior_megabytes=posterior_megabytes,
         moments=moments,
         shards=shards,
@@ -831,7 +869,8 @@ def resume(
         SettingError: A change that would make it another run, or data missing.
     """
     directory = Path(directory)
-    config: Any = OmegaConf.to_container(OmegaConf.create(read_config(directory)), resolve=True)
+    config = read_config(directory)
+    check_groups(config, directory / CONFIG)
     for name, value in changes.items():
         if name not in RESUMABLE:
             raise SettingError(f"{name}: a resumed run can change {', '.join(RESUMABLE)} and nothing else")
@@ -842,9 +881,7 @@ def resume(
         raise SettingError(f"the run in {directory} was given its data in Python: resume(directory, data=...)")
     if config["data"].get("holdout") == GIVEN and holdout is None:
         raise SettingError(f"the run in {directory} was given its hold-out in Python: resume(directory, holdout=...)")
-    return Run.from_config(
-        config, model=model, data=data, directory=directory, resume=True, holdout=holdout
-    ).result()  # fmt: skip
+    return Run.again(config, model=model, data=data, directory=directory, holdout=holdout).result()
 
 
 def load(directory: str | Path, *, data: Any = None, model: Any = None, args: Sequence[Any] = ()) -> Result:

@@ -48,15 +48,12 @@ def _again(directory: Path, data: Any, model: Model, config: Mapping[str, Any], 
 
     Runs of the same data share them, as long as one of them is there.
     """
-    from omegaconf import OmegaConf
-
-    plain: Any = OmegaConf.to_container(OmegaConf.create(dict(config)), resolve=True)
-    settings = plain["data"] | origin.found(directory)
+    settings = config["data"] | origin.found(directory)
     if settings["source"] == GIVEN and data is None:
         large = f"was given its data in Python, which are too large to be stored: load({str(directory)!r}, data=...)"
         raise SettingError(f"{directory} {large} gives them again")
-    dtype = plain["dtype"] or "float64"  # which a run says itself, once it has begun
-    key = json.dumps([origin.text, config["data"], dtype, depends_on(plain["data"], model)], default=str)
+    dtype = config["dtype"] or "float64"  # which a run says itself, once it has begun
+    key = json.dumps([origin.text, config["data"], dtype, depends_on(config["data"], model)], default=str)
     known = _SHARED.get(key) if data is None else None
     if known is None:
         known = read(settings, model, given=data, dtype=dtype).storable().to("cpu", getattr(torch, dtype))

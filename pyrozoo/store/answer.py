@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,20 +12,15 @@ from torch import Tensor
 
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import replacing
-from pyrozoo.data.readers.cells import plain
 from pyrozoo.data.survey import as_number, label_of
 from pyrozoo.store.lines import write_lines
 from pyrozoo.store.sheets import MOST_COLUMNS, MOST_LINES, write_book
-from pyrozoo.store.tables import significant
+from pyrozoo.store.tables import neutral, significant
 
 ENDINGS = (".csv", ".tsv", ".xlsx", ".parquet")
 
 DIGITS = 4
 """Significant digits of answers in a file."""
-
-FORMULA = re.compile(r"[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-](?!-*$)")
-"""How a text begins that a spreadsheet takes for a formula (OWASP, CSV injection), wide letters too; a dash alone is
-none."""
 
 
 # What stands beside a table -------------------------------------------------------------------------------------------
@@ -132,31 +126,6 @@ def unindexed(frame: pd.DataFrame) -> pd.DataFrame:
     taken = {*frame.columns}
     names = [name if name is not None else "row" for name in frame.index.names]
     return frame.reset_index(names=[f"{name} (index)" if name in taken else name for name in names])
-
-
-def neutral(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table in which no text begins as a formula does: such a one gets an apostrophe before it."""
-    frame = frame.set_axis([_neutral(str(name)) for name in frame.columns], axis=1)
-    for place, kind in enumerate(frame.dtypes):
-        column = frame.iloc[:, place]
-        if isinstance(kind, pd.CategoricalDtype):
-            levels = [_neutral(each) for each in column.cat.categories]
-            if any(one is not other for one, other in zip(levels, column.cat.categories, strict=True)):
-                frame.isetitem(place, column.astype(object).map(_neutral, na_action="ignore").array)
-        elif pd.api.types.is_string_dtype(kind) or pd.api.types.is_object_dtype(kind):
-            found, texts = pd.factorize(column)
-            changed = {code: new for code, each in enumerate(texts) if (new := _neutral(each)) is not each}
-            if changed:
-                column, at = column.astype(object), np.flatnonzero(np.isin(found, list(changed)))
-                column.iloc[at] = [changed[code] for code in found[at].tolist()]
-                frame.isetitem(place, column.array)
-    return frame
-
-
-def _neutral(cell: Any) -> Any:
-    if isinstance(cell, str) and FORMULA.match(cell) and plain(cell) is None and plain(cell, ",") is None:
-        return f"'{cell}"
-    return cell
 
 
 def _one_typed(frame: pd.DataFrame) -> pd.DataFrame:

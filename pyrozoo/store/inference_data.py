@@ -295,6 +295,9 @@ class Stored(Fit):
         draws = Draws(_tensors(self.groups, "posterior"))
         if "sites" in self.groups.attrs:  # others are functions of them
             draws = Draws({site: draws[site] for site in json.loads(self.groups.attrs["sites"])})
+        for site, value in draws.items():
+            if value.is_floating_point() and not bool(value.isfinite().all()):
+                raise DataError(f"posterior.nc is damaged: draws of {site} are not finite")
         return draws
 
     @cached_property

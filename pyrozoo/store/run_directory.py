@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-import yaml
 from torch import Tensor
 
-from pyrozoo.contracts.fit import Fit
+from pyrozoo.contracts.fit import Fit, Status
 from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.contracts.solver import Kind
 from pyrozoo.contracts.view import Pictures, named, view_of
 from pyrozoo.core.draws import evenly
-from pyrozoo.core.errors import DataError, NotApplicable, first_line, noted
+from pyrozoo.core.errors import DataError, NotApplicable, UserError, first_line, noted
 from pyrozoo.core.paths import replacing
 from pyrozoo.core.picture import Picture
 from pyrozoo.data.readers.reading import Reading
@@ -34,6 +34,7 @@ from pyrozoo.report import html
 from pyrozoo.report.movie import Movie
 from pyrozoo.report.pictures import standard_pictures
 from pyrozoo.report.plates import draw_plates
+from pyrozoo.store.foreign import check_links, check_source, resolved, stored_json, stored_yaml
 from pyrozoo.store.groups import Groups
 from pyrozoo.store.inference_data import from_groups, versions
 from pyrozoo.store.origin import ORIGIN, Origin
@@ -331,14 +332,11 @@ def read_metrics(directory: Path) -> dict[str, Any]:
     path = directory / METRICS
     if not path.is_file():
         raise DataError(f"{directory} is not a finished run directory (no metrics.json)")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} cannot be read ({error})") from None
+    return stored_json(path)
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """Return the configuration of a run directory, interpolations unresolved.
+    """Return the configuration of a run directory; what it says of the environment is text.
 
     Raises:
         DataError: There is none, or it cannot be read.
@@ -346,12 +344,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     path = directory / CONFIG
     if not path.is_file():
         raise DataError(f"{directory} is not a run directory (no {CONFIG})")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError):
-        raise DataError(f"{path} is not readable YAML") from None
-    if not isinstance(config, dict):
-        raise DataError(f"{path} is not a configuration")
+    check_links(directory)
+    config = resolved(stored_yaml(path), path)
+    check_source(directory, config.get("model"))
     return config
 
 
@@ -366,7 +361,7 @@ def absent_row(directory: Path, error: DataError) -> dict[str, str]:
         config = read_config(directory)
         row |= {"model": config["model"]["name"], "method": config["inference"]["name"]}
         row |= {key: read_metrics(directory)[key] for key in ("status", "error")}
-    except (DataError, KeyError):
+    except (DataError, KeyError, TypeError):
         pass  # a job killed before it could say why; the row names it all the same
     return row
 
@@ -393,12 +388,12 @@ def read_run(
     """
     metrics, config = read_metrics(directory), read_config(directory)
     if "error" in metrics:
-        raise DataError(f"{directory} holds no fit ({metrics['status']}: {metrics['error']})")
+        raise DataError(f"{directory} holds no fit ({metrics.get('status')}: {metrics['error']})")
     try:
         data = Groups.read(directory / "posterior.nc")
         attributes = dict(data.attrs)
         if given is None:
-            model, known = find(attributes["model"], config)(**json.loads(attributes["settings"])), None
+            model, known = find(attributes["model"], config).of(json.loads(attributes["settings"])), None
         else:
             model, known = given.model, given.data
         if not attributes.get("whole", 1):
@@ -408,12 +403,32 @@ def read_run(
             known = again(model, config, origin)
         stored = from_groups(data, model, known)
         fit: Fit = stored if later else stored.read()
-        fit.trace, fit.runs = (pd.read_csv(directory / name) for name in ("trace.csv", "runs.csv"))
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{directory} cannot be read ({first_line(error)})") from None
-    fit.objective_name, fit.objective = metrics["objective_name"], metrics.get("objective", float("nan"))
-    fit.iterations = metrics["iterations"]
+        _tell(fit, directory, metrics)
+    except UserError:
+        raise
+    except Exception as error:  # of bytes that anybody may have written a library may raise anything
+        raise DataError(f"{directory} cannot be read ({first_line(error)})") from error
+    return fit, data, config
+
+
+COLUMNS = {"trace.csv": ("iteration", "chain", "objective", "seconds"), "runs.csv": ("chain", "objective", "status")}
+"""Tables of a run directory, and columns that they have."""
+
+
+def _tell(fit: Fit, directory: Path, metrics: dict[str, Any]) -> None:
+    """Tell a fit what stands beside it: how it ran, and its figures."""
+    fit.trace, fit.runs = (pd.read_csv(directory / name) for name in COLUMNS)
+    for (name, columns), table in zip(COLUMNS.items(), (fit.trace, fit.runs), strict=True):
+        if missing := [each for each in columns if each not in table]:
+            raise DataError(f"{directory / name} has no column {missing[0]!r}")
+        for each in columns:
+            if each != "status":
+                table[each] = pd.to_numeric(table[each])
+    for name, allowed in (("status", get_args(Status)), ("kind", get_args(Kind))):
+        if getattr(fit, name) not in allowed:
+            raise DataError(f"{directory}: {name} is {getattr(fit, name)!r}; it must be {' or '.join(allowed)}")
+    fit.objective_name, fit.objective = str(metrics["objective_name"]), float(metrics.get("objective", "nan"))
+    fit.iterations = int(metrics["iterations"])
     fit.metrics = metrics
     if metrics.pop(UNEVALUATED, None):
         fit.metrics = evaluate(fit)
-    return fit, data, config

@@ -18,6 +18,7 @@ from pyrozoo.core.paths import replacing
 from pyrozoo.core.progress import bar
 from pyrozoo.core.seeds import seeded
 from pyrozoo.store.lines import write_lines
+from pyrozoo.store.tables import neutral
 
 
 def check_request(model: Any, count: int | None, given: Mapping[str, str] | None) -> None:
@@ -81,7 +82,7 @@ def write_synthetic(
         def take(codes: Tensor) -> None:
             header = not temporary.exists()
             with temporary.open("ab") as file:
-                write_lines(file, fit.data.typed(codes), header=header)
+                write_lines(file, neutral(fit.data.typed(codes)), header=header)
             shown.update(len(codes))
 
         _draw(fit, count, given, seed, holes, take)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import pandas as pd
 
 from pyrozoo.core.paths import replacing
 from pyrozoo.data.container import storable
+from pyrozoo.data.readers.cells import plain
 from pyrozoo.store.lines import write_lines
 
 DIGITS = 6
 """Significant digits of numbers that people read; the part before the point is always whole."""
+
+FORMULA = re.compile(r"[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-](?!-*$)")
+"""How a text begins that a spreadsheet takes for a formula (OWASP, CSV injection), wide letters too; a dash alone is
+none."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -28,10 +34,12 @@ def write_table(path: Path, frame: pd.DataFrame, digits: int | None = DIGITS) ->
     Args:
         path: The file.
         frame: The table.
-        digits: Significant digits; None keeps all, for what is read back. Whole numbers are written whole.
+        digits: Significant digits; None keeps all, for what is read back. Whole numbers are written whole. Where people
+            read, text stays text: what a spreadsheet would take for a formula gets an apostrophe before it.
     """
+    frame = readable(frame, digits)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        write_lines(file, readable(frame, digits))
+        write_lines(file, frame if digits is None else neutral(frame))
 
 
 def readable(frame: pd.DataFrame, digits: int | None = DIGITS) -> pd.DataFrame:
@@ -75,3 +83,28 @@ def significant(values: np.ndarray, digits: int, *, whole: bool = False) -> np.n
 
 POWERS = 10.0 ** np.arange(23)
 """Powers of ten that are exact."""
+
+
+def neutral(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which no text begins as a formula does: such a one gets an apostrophe before it."""
+    frame = frame.set_axis([_neutral(str(name)) for name in frame.columns], axis=1)
+    for place, kind in enumerate(frame.dtypes):
+        column = frame.iloc[:, place]
+        if isinstance(kind, pd.CategoricalDtype):
+            levels = [_neutral(each) for each in column.cat.categories]
+            if any(one is not other for one, other in zip(levels, column.cat.categories, strict=True)):
+                frame.isetitem(place, column.astype(object).map(_neutral, na_action="ignore").array)
+        elif pd.api.types.is_string_dtype(kind) or pd.api.types.is_object_dtype(kind):
+            found, texts = pd.factorize(column)
+            changed = {code: new for code, each in enumerate(texts) if (new := _neutral(each)) is not each}
+            if changed:
+                column, at = column.astype(object), np.flatnonzero(np.isin(found, list(changed)))
+                column.iloc[at] = [changed[code] for code in found[at].tolist()]
+                frame.isetitem(place, column.array)
+    return frame
+
+
+def _neutral(cell: Any) -> Any:
+    if isinstance(cell, str) and FORMULA.match(cell) and plain(cell) is None and plain(cell, ",") is None:
+        return f"'{cell}"
+    return cell

@@ -112,6 +112,7 @@ def _check_lines(content: bytes, where: str) -> None:
     fields = 1 if "array" in words else {"pattern": 2, "complex": 4}.get(words[3] if len(words) > 3 else "", 3)
     start = re.match(rb"(?:[ \t]*+(?:%[^\n]*+)?\r?\n)*+", body)
     begin = body.find(b"\n", start.end() if start else 0) + 1  # after the line of sizes
+    _check_sizes(body[start.end() if start else 0 : begin or len(body)], words, body.count(b"\n", begin) + 1, where)
     line = NUMBER + rb"(?:[ \t]++" + NUMBER + rb"){%d}" % (fields - 1)
     found = re.compile(rb"(?>[ \t]*+(?:" + line + rb")?+[ \t]*+(?:\r?\n|\Z))*+", re.I).match(body, begin)
     end = found.end() if found else begin
@@ -119,6 +120,23 @@ def _check_lines(content: bytes, where: str) -> None:
         number = body.count(b"\n", 0, end) + 2
         text = body[end : end + 60].split(b"\n")[0].decode("latin-1")
         raise DataError(f"{where}: line {number} is {text!r}; {fields} numbers are expected there")
+
+
+def _check_sizes(line: bytes, words: list[str], lines: int, where: str) -> None:
+    """Refuse sizes that the file's lines cannot hold: SciPy would take memory for all, or never come to an end."""
+    said = line.decode("latin-1").split()
+    sizes = [int(each) if each.isdecimal() and len(each) < 20 else -1 for each in said]
+    wanted = 2 if "array" in words else 3
+    if len(sizes) != wanted or min(sizes) < 0:
+        raise DataError(f"{where}: the line of sizes is {' '.join(said)[:60]!r}; {wanted} whole numbers are expected")
+    rows, columns = sizes[:2]
+    symmetric = bool({"symmetric", "hermitian", "skew-symmetric"} & {*words})
+    if symmetric and rows != columns:
+        raise DataError(f"{where} is no square matrix ({rows} x {columns}), and cannot be {words[-1]}")
+    count = sizes[2] if wanted == 3 else rows * columns
+    least = (count - rows) // 2 if symmetric and wanted == 2 else count  # a half, perhaps without its diagonal
+    if least > lines:
+        raise DataError(f"{where} states {count} entries, more than its {lines} lines can hold")
 
 
 def idx_raw(path: Path, layout: Layout) -> Raw:
@@ -178,6 +196,11 @@ def _column(values: np.ndarray, where: str, gone: np.ndarray | None = None) -> p
         values = values.astype(np.float32 if kind.itemsize == 2 else np.float64)
     elif kind.kind == "M" and np.datetime_data(kind)[0] not in ("D", "s", "ms", "us", "ns"):
         values = values.astype("datetime64[D]" if np.datetime_data(kind)[0] in "YMW" else "datetime64[s]")
+    if kind.kind == "U" and kind.itemsize:
+        letters = np.ascontiguousarray(values).view(np.dtype("u4").newbyteorder(kind.byteorder))
+        bad = (letters > 0x10FFFF) | ((letters >= 0xD800) & (letters < 0xE000))
+        if bad.any():  # no letters
+            values = np.where(bad, letters.dtype.type(0xFFFD), letters).astype(letters.dtype).view(kind)
     if not values.dtype.isnative:
         values = values.astype(values.dtype.newbyteorder("="))
     if kind.kind == "m":
@@ -195,6 +218,7 @@ def sparse_raw(matrix: Any, name: str, *, format: str = "SciPy") -> Raw:
         raise DataError(f"{name}: the matrix must have two axes (rows, columns), not shape {matrix.shape}")
     if matrix.dtype.kind not in "biuf":
         raise DataError(f"{name}: the matrix holds values of type {matrix.dtype}; it must hold real numbers")
+    _check_matrix(matrix, name)
     listed = matrix.tocoo(copy=True)
     listed.sum_duplicates()
     row, column = (np.asarray(each, np.int64) for each in (listed.row, listed.col))
@@ -202,6 +226,26 @@ def sparse_raw(matrix: Any, name: str, *, format: str = "SciPy") -> Raw:
         name, format, [column_of(row), column_of(column), _column(listed.data, name)], names=("row", "column", "value"),
         shape=(int(matrix.shape[0]), int(matrix.shape[1])), first=0, unit="entry", facts={"layout": "list"},
     )  # fmt: skip
+
+
+MOST_EMPTY = 1000
+"""Rows and columns for each entry of a sparse matrix, beyond a million of them: more are a header that is not true."""
+
+
+def _check_matrix(matrix: Any, name: str) -> None:
+    """Refuse a sparse matrix whose indices are not within it: SciPy's compiled code would write beyond its memory."""
+    if sum(matrix.shape) > 1_000_000 + MOST_EMPTY * matrix.nnz:
+        raise DataError(f"{name}: the matrix has {matrix.nnz} entries, and states {' x '.join(map(str, matrix.shape))}")
+    with readable(name, "sparse matrix"):
+        if hasattr(matrix, "indptr"):
+            matrix.check_format(full_check=True)
+        elif hasattr(matrix, "offsets"):
+            if matrix.data.ndim != 2 or len(matrix.offsets) != len(matrix.data):
+                raise ValueError("its diagonals and their offsets differ in number")
+        else:
+            for axis, index in enumerate(matrix.coords):
+                if len(index) and not 0 <= int(index.min()) <= int(index.max()) < matrix.shape[axis]:
+                    raise ValueError("an index is not within the matrix")
 
 
 def read_idx(path: str | Path) -> np.ndarray:

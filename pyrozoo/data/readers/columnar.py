@@ -35,6 +35,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, layout: Layou
     # Not read_table: it makes columns of folders that are called year=2024.
     with readable(path.name, "Parquet file"), pq.ParquetFile(path, memory_map=True) as file:
         table = file.read(None if columns is None else list(columns))
+        table.validate(full=True)  # texts may be no UTF-8
     return table_raw(table, path.name, "Parquet", layout or Layout())
 
 
@@ -118,7 +119,8 @@ def _index(schema: pa.Schema, names: Sequence[str]) -> tuple[list[str], tuple[st
     """Return the columns that pandas keeps an index in."""
     try:
         said: Any = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
-    except (ValueError, AttributeError):
+        said = [*said]
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return [], ("what the file says of its pandas index cannot be read: every column is read as one",)
     # A RangeIndex is a mapping there, and names nothing.
     return [each for each in said if isinstance(each, str) and each in names], ()

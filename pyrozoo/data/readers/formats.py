@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from pyrozoo.core.errors import DataError
-from pyrozoo.data.readers.guard import meant, readable
+from pyrozoo.data.readers.guard import check_packed, meant, readable
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.raw import Raw, existing
 
@@ -285,7 +285,8 @@ def _read(path: Path, layout: Layout, format: Format) -> Raw:
     ending = path.suffix.lower()
     said = ending if ending in format.endings else format.endings[0]
     _meant(layout, format.settings, f"a {said} file", headed=False if format.room == "arrays" else None)
-    raw = format.read(path, layout)
+    with readable(path.name, f"{format.name} file"):
+        raw = format.read(path, layout)
     if ending in format.endings or not (_claimed(ending)):
         return raw
     return replace(raw, notes=(f"{path.name} is a {said} file in spite of its ending, and is read as one", *raw.notes))
@@ -334,7 +335,7 @@ def _compressed(
     if kind is None and not zipped:
 
         def checked() -> BinaryIO:
-            return cast(BinaryIO, _Guarded(opened(), path.name, codec))
+            return cast(BinaryIO, _Guarded(opened(), path, codec))
 
         raw = _text(path, layout, ending or ".txt", checked, more)
         return replace(raw, facts={**raw.facts, "compression": codec})
@@ -346,6 +347,7 @@ def _compressed(
         with readable(path.name, f"{codec} file"), opened() as file, unpacked.open("wb") as out:
             while block := file.read(2**20):
                 out.write(block)
+                check_packed(path.name, out.tell(), path.stat().st_size)
         raw = open_raw(unpacked, replace(layout, key=None) if more else layout)
     return replace(raw, name=path.name, facts={**raw.facts, "compression": codec})
 
@@ -353,8 +355,9 @@ def _compressed(
 class _Guarded:
     """A compressed stream whose damage is told in one line."""
 
-    def __init__(self, file: Any, name: str, codec: str) -> None:
-        self.file, self.name, self.codec = file, name, codec
+    def __init__(self, file: Any, path: Path, codec: str) -> None:
+        self.file, self.name, self.codec = file, path.name, codec
+        self.packed, self.unpacked = path.stat().st_size, 0
 
     def __enter__(self) -> _Guarded:
         return self
@@ -367,7 +370,17 @@ class _Guarded:
 
     def read(self, size: int = -1) -> bytes:
         with readable(self.name, f"{self.codec} file"):
-            return bytes(self.file.read(size) if size >= 0 else self.file.read())
+            if size >= 0:
+                return self._checked(bytes(self.file.read(size)))
+            blocks = []
+            while block := self._checked(bytes(self.file.read(2**24))):
+                blocks.append(block)
+            return b"".join(blocks)
+
+    def _checked(self, block: bytes) -> bytes:
+        self.unpacked += len(block)
+        check_packed(self.name, self.unpacked, self.packed)
+        return block
 
 
 def _zipped(path: Path, layout: Layout) -> Raw:
@@ -376,14 +389,20 @@ def _zipped(path: Path, layout: Layout) -> Raw:
     what = next((each.name for each in FORMATS.values() if ending in each.endings), "zip")
     with readable(path.name, f"{what} file"), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-        kind = archive.read("mimetype")[:100] if "mimetype" in names else b""
+        arrays = all(each.endswith(".npy") for each in names) and ending in (".npz", "", ".zip")
+        if arrays or not {"mimetype", "xl/workbook.xml"}.isdisjoint(names):  # of others one file is read as it unpacks
+            check_packed(path.name, sum(each.file_size for each in archive.infolist()), path.stat().st_size)
+        kind = b""
+        if "mimetype" in names:
+            with archive.open("mimetype") as file:
+                kind = file.read(100)
     shown = [each for each in names if not each.endswith("/") and "__MACOSX/" not in each]
     shown = [each for each in shown if not PurePosixPath(each).name.startswith(".")]
     if "xl/workbook.xml" in names:
         return _read(path, layout, FORMATS["Excel"])
     if b"opendocument.spreadsheet" in kind:
         return _read(path, layout, FORMATS["OpenDocument"])
-    if (names or ending == ".npz") and all(each.endswith(".npy") for each in names) and ending in (".npz", "", ".zip"):
+    if arrays and (names or ending == ".npz"):
         return _read(path, layout, FORMATS["NumPy archive"])
     inside = {"word/document.xml": ".docx", "xl/workbook.bin": ".xlsb", "Index/Document.iwa": ".numbers"}
     said = next((REFUSED_ENDINGS[end] for each, end in inside.items() if each in names), None)

@@ -22,6 +22,9 @@ from pyrozoo.data.readers.raw import chunked
 WRITTEN = ("header", "delimiter", "encoding", "decimal", "key", "colours")
 """Settings that say how a source is written: each has a meaning for some formats only."""
 
+SUSPICIOUS, MOST_TIMES = 2**28, 200
+"""Bytes above which a packed file may hold no more than so many times its own size."""
+
 COMPLEX = pa.struct([("real", pa.float64()), ("imaginary", pa.float64())])
 """Arrow has no complex numbers; these stand for a column of them."""
 
@@ -46,6 +49,24 @@ def readable(name: str, what: str) -> Iterator[None]:
     except Exception as error:
         said = textwrap.shorten(first_line(error), 200, placeholder=" ...") or type(error).__name__
         raise DataError(f"{name} is not a readable {what} ({said}): perhaps it is cut short") from None
+
+
+def check_packed(name: str, unpacked: int, packed: int) -> None:
+    """Refuse what is packed so small that it is no data but a bomb, before it is unpacked, or while it is.
+
+    Args:
+        name: The file.
+        unpacked: Bytes that it holds, or states to hold.
+        packed: Bytes that it has.
+
+    Raises:
+        DataError: They are too many.
+    """
+    if unpacked > SUSPICIOUS and unpacked > MOST_TIMES * packed:
+        raise DataError(
+            f"{name} has {packed} bytes and unpacks to {unpacked} or more, as files do that are made to fill the "
+            "memory: unpack it first, if you trust it"
+        )
 
 
 def meant(layout: Layout, settings: Collection[str], what: str) -> None:
@@ -94,7 +115,21 @@ def _usable(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
         return column.cast(pa.float64())
     if pa.types.is_string_view(kind):
         return column.cast(pa.large_string())
+    if pa.types.is_uint64(kind):  # what no signed word holds is a name
+        return column.cast(pa.int64() if _most(column) < 2**63 else pa.string())
+    if (pa.types.is_timestamp(kind) or pa.types.is_date(kind)) and _beyond(column):
+        return None
     return column if _plain(kind) else None
+
+
+def _most(column: pa.ChunkedArray) -> int:
+    return int(pc.max(column).as_py() or 0)
+
+
+def _beyond(column: pa.ChunkedArray) -> bool:
+    """Return whether times are not all within the years that Python knows, 1 to 9999."""
+    ends = pc.min_max(pc.year(column)).as_py().values()
+    return any(each is not None and not 1 < each < 9999 for each in ends)
 
 
 def _plain(kind: pa.DataType) -> bool:
@@ -105,6 +140,8 @@ def _plain(kind: pa.DataType) -> bool:
 
 
 def _kind(kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return "times beyond the years 1 to 9999"
     if kind == COMPLEX:
         return "complex numbers"
     if pa.types.is_duration(kind):

@@ -231,7 +231,7 @@ def _roles(reading: Reading, raw: Raw, names: Sequence[str], headed: bool) -> di
             found["value"] = numeric[0]
         elif usable and len(names) > 2 and not reading.problems:
             reading.problems.append(f"no column says which value: data.value names it, of {listed(names)}")
-    if len(found) < 2 and not reading.problems:
+    if not found.keys() >= {"row", "column"} and not reading.problems:
         reading.problems.append(f"a list has a row and a column in each line; there are {len(names)} columns")
     if reading.problems:
         return found

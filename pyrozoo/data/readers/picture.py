@@ -7,12 +7,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from pyrozoo.core.errors import DataError, SettingError, first_line
+from pyrozoo.core.errors import DataError, SettingError, UserError, first_line
 from pyrozoo.data.labelled import Labelled, check_colours, of_image
 from pyrozoo.data.readers.layout import Layout
 
 ARRAYS = (".npy", ".npz")
 """Endings of arrays; any other file is an image."""
+
+
+MOST_PIXELS = 50_000_000
+"""Of an image: of one that says that it has more nothing is unpacked."""
 
 
 def read_picture(
@@ -53,9 +57,15 @@ def read_picture(
     if layout.key is not None:
         raise SettingError(f"data.key has no meaning for a {ending or 'image'} file")
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image.load()
-            return of_image(image, path.name, colours)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            with Image.open(path) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    size = f"{image.width} x {image.height} pixels"
+                    raise DataError(f"{path.name} has {size}; at most {MOST_PIXELS} are read: make it smaller first")
+                image.load()
+                return of_image(image, path.name, colours)
+    except UserError:
+        raise
+    except Exception as error:  # of corrupt bytes Pillow may raise anything
         raise DataError(f"{path.name} is not a readable image ({first_line(error)})") from None

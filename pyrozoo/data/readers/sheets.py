@@ -29,6 +29,9 @@ FORMULA = re.compile(
 MOST_ROWS = 2**20
 """Rows of a sheet, as Excel has them: a number beyond is damage."""
 
+MOST_EMPTY = 10_000_000
+"""Cells of a sheet that may be empty, but for one in a hundred."""
+
 MERGED = re.compile(rb"<(?:\w+:)?mergeCell ")
 
 
@@ -134,6 +137,12 @@ def _rows(sheet: Any) -> list[Row]:
         rows.append(tuple(None if _missing(cell) else cell for cell in row))
     while rows and not _filled(rows[-1]):
         rows.pop()
+    wide, filled = max(map(len, rows), default=0), sum(len(_filled(row)) for row in rows)
+    if wide * len(rows) > MOST_EMPTY and wide * len(rows) > 100 * filled:
+        raise DataError(
+            f"the sheet reaches to row {len(rows)} and column {wide}, and has values in {filled} cells: delete what "
+            "stands far from the table"
+        )
     return rows
 
 

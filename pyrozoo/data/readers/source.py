@@ -198,7 +198,8 @@ def named_columns(raw: Raw, reading: Reading, known: Collection[str] = ()) -> tu
     reading.problems += [problem] if problem else []
     reading.facts["header"] = "yes" if header else "no"
     if not header:
-        return [f"column_{i}" for i in range(len(raw.columns))], False, _whole(raw, decimal)
+        every = _whole(raw, decimal)
+        return [f"column_{i}" for i in range(len(every.columns))], False, every
     head = [str(each if each is not None else "").strip() for each in raw.head]
     if len(head) == len(raw.columns) - 1:
         head = ["", *head]  # as R writes names of rows
@@ -208,8 +209,11 @@ def named_columns(raw: Raw, reading: Reading, known: Collection[str] = ()) -> tu
 def _whole(raw: Raw, decimal: str) -> Raw:
     """Put the first record among the others: it is one of them."""
     assert raw.head is not None
-    columns = []
-    for cell, column in zip([*raw.head, *[""] * (len(raw.columns) - len(raw.head))], raw.columns, strict=True):
+    columns: list[Any] = []
+    head = raw.head
+    alone = [chunked(strings([]))] * (len(head) - len(raw.columns))  # there is no other record
+    cells = [*head, *[""] * (len(raw.columns) - len(head))]
+    for cell, column in zip(cells, [*raw.columns, *alone], strict=True):
         if is_text(column) or isinstance(cell, str):
             rest = column if pa.types.is_string(column.type) else column.cast(pa.string())
             first = strings([str(cell if cell is not None else "")])

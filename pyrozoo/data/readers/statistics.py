@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +57,10 @@ def read_statistics(path: Path, format: str, layout: Layout) -> Raw:
         raise DataError(f"{path.name} is not a readable {format} file: it is cut short within a record of {CARD} bytes")
     with readable(path.name, f"{format} file"):
         own = {"user_missing": True} if format == "SPSS" else {}  # else it does not say what its missing values are
+        _check_survival(lambda: read(str(path), output_format="dict", metadataonly=True, **own, **more))
         about = read(str(path), output_format="dict", metadataonly=True, **own, **more)[1]
         _check_size(path, format, about.number_rows or 0, about.number_columns or 1)
+        _check_survival(lambda: read(str(path), output_format="dict", **more))
         values, meta = read(str(path), output_format="dict", **more)
         ranges = about.missing_ranges if own else {}
         names = list(meta.column_names)
@@ -78,6 +82,30 @@ def read_statistics(path: Path, format: str, layout: Layout) -> Raw:
         path.name, format, columns, names=names, codes=codes, first=1, unit="row", facts=facts, notes=notes,
         problems=problems, stated=frozenset({"encoding", "decimal"}),
     )  # fmt: skip
+
+
+def _check_survival(read: Callable[[], Any]) -> None:
+    """Read in a process of its own first: a damaged file can end the one that reads it.
+
+    Raises:
+        ValueError: This one did.
+    """
+    if not hasattr(os, "fork"):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads, which the new process has no use for
+        child = os.fork()
+    if not child:
+        try:
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            read()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        raise ValueError("it would end the program that reads it")
 
 
 def _check_size(path: Path, format: str, rows: int, columns: int) -> None:
