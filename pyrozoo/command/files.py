@@ -104,8 +104,8 @@ def plain(value: str) -> str:
 
 
 def quoted(value: str) -> str:
-    """Return a text as Hydra reads it, whatever it holds: only backslashes before a quote are doubled."""
-    inside = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", value)
+    """Return a text as Hydra reads it, whatever it holds: it refers to nothing, and has backslashes before quotes."""
+    inside = re.sub(r"(\\*)'", lambda match: match[1] * 2 + r"\'", re.sub(r"(?<!\\)\$\{", r"\\${", value))
     tail = len(inside) - len(inside.rstrip("\\"))
     return "'" + inside + "\\" * tail + "'"
 
@@ -122,7 +122,7 @@ def typed_settings(settings: Mapping[str, str]) -> dict[str, Any]:
         if key in LISTS and value != "null":
             found[key] = items(value)
         elif key in TEXTS and value != "null":
-            found[key] = _number_or_text(key, plain(re.sub(r"\\'", "'", value)))
+            found[key] = _number_or_text(key, plain(re.sub(r"\\('|\$\{)", r"\1", value)))
         else:
             found[key] = yaml.safe_load(value)
     return found

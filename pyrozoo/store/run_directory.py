@@ -161,7 +161,8 @@ def write_fit(
     origin: Origin | None = None,
 ) -> None:  # fmt: skip
     """Write what a fit is, before anything is made of it (see ``write_run``); None: with all of its metrics."""
-    fresh = not directory.exists() or set(directory.iterdir()) <= {directory / CONFIG.parts[0]}
+    before = set(directory.iterdir()) if directory.exists() else None
+    own = {directory / CONFIG.parts[0]}  # what the command has put there, and a sweep knows its jobs by
     try:
         write_text(directory / CONFIG, config)
         write_origin(directory, origin)
@@ -173,8 +174,11 @@ def write_fit(
         if fit.status != "interrupted":
             remove_checkpoint(directory / CHECKPOINT)
     except BaseException:
-        if fresh:  # nothing half written; a directory that held anything before is left alone
+        if before is None:  # nothing half written; a directory that held anything before is left alone
             shutil.rmtree(directory, ignore_errors=True)
+        elif before <= own:
+            for each in set(directory.iterdir()) - before:
+                shutil.rmtree(each) if each.is_dir() else each.unlink()
         raise
 
 

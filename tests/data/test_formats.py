@@ -571,7 +571,7 @@ def test_arrays_that_are_no_tables_are_refused(tmp_path):
     for array, message in (
         (np.zeros((2, 2, 2)), "a.npy: the array must have two axes (rows, columns), not shape (2, 2, 2)"),
         (np.zeros(3), "a.npy: the array must have two axes (rows, columns), not shape (3,)"),
-        (np.zeros((3, 0)), "a.npy: the array has no column (shape (3, 0))"),
+        (np.zeros((3, 0)), "a.npy: the array has no column (shape (3, 0)): it is empty"),
         (np.eye(2) * 1j, "a.npy: the array holds complex numbers; it must hold numbers, text, booleans or times"),
     ):
         np.save(path, array)

@@ -21,10 +21,14 @@ import pytest
 import scipy.sparse
 import torch
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 import pyrozoo
 from benchmarks import broken_files as mutants
 from benchmarks import fuzz
+from pyrozoo.command import files
+from pyrozoo.command.arguments import Arguments, early_problem
 from pyrozoo.core.errors import DataError, UserError
 from pyrozoo.data.contained import CONTAINERS, read_data
 from pyrozoo.data.readers import guard
@@ -267,6 +271,17 @@ def test_a_directory_says_nothing_of_the_environment(run, monkeypatch):
     assert "num_components" in (message := outcome(pyrozoo.resume, run)[1])
     assert "a-secret" not in message
     assert not [p for p in run.parent.rglob("*") if p.is_file() and b"a-secret" in p.read_bytes()]
+
+
+def test_a_column_is_called_what_it_is_called(here):
+    """Hydra would look up what is in the environment."""
+    name = "${oc.env:HOME}"
+    Path("x.csv").write_text(f"shop,{name},b\na,x,1\nb,x,2\nc,x,4\n")
+    words = ["model=zip_mixture", "inference=em", "data=x.csv", f"data.exclude=[{files.quoted(name)}]"]
+    assert early_problem(Arguments.read(words)) is None
+    (typed,) = (word for word in Arguments.read(words).for_hydra() if "exclude" in word)
+    value = OverridesParser.create().parse_override(typed).value()
+    assert OmegaConf.to_container(OmegaConf.create({"exclude": value}), resolve=True) == {"exclude": [name]}
 
 
 def test_settings_that_refer_to_each_other_are_followed(run):

@@ -173,8 +173,9 @@ def array_raw(
         )  # fmt: skip
     if array.ndim != 2:
         raise DataError(f"{name}: the array must have two axes (rows, columns), not shape {array.shape}")
-    if array.shape[1] == 0:
-        raise DataError(f"{name}: the array has no column (shape {array.shape})")
+    for axis, what in enumerate(("row", "column")):
+        if array.shape[axis] == 0:  # and perhaps billions of the other
+            raise DataError(f"{name}: the array has no {what} (shape {array.shape}): it is empty")
     gone = np.ma.getmaskarray(array).T if isinstance(array, np.ma.MaskedArray) else None
     across = np.ascontiguousarray(np.ma.getdata(array).T)
     columns = [_column(across[j], name, None if gone is None else gone[j]) for j in range(len(across))]
