@@ -197,7 +197,7 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
     Returns:
         Status, trace and time; the process holds its own results.
     """
-    record, done, before, together = _Record(), 0, 0.0, world()
+    record, done, together = _Record(), 0, world()
     recorder = Recorder(settings.moments if process.shards is None else 0, settings.megabytes)
     with seeded(settings.seed), _interruption() as interrupted, _kept(settings, together):
         started = time.perf_counter()  # what a process prepares is part of its time
@@ -205,14 +205,8 @@ def drive(process: Process, settings: Loop, description: str) -> Run:
         if settings.resume:
             assert journal is not None
             saved = read_part(settings.checkpoint, journal, process, together)
-            process.restore(saved["process"])
-            process.regrow([_of(PROCESS, entry) for entry in journal.entries])
-            record.restore(saved, [_of(RECORD, entry) for entry in journal.entries])
-            kept = [_of(MOMENT, entry) for entry in journal.entries]
-            recorder.restore(saved.get("moments", recorder.settings()), kept)
-            done, before, journal.entries = saved["iterations"], saved["elapsed"], []
-            _restore_random_state(saved["random"])
-            started = time.perf_counter() - before
+            _take_up(saved, journal, process, record, recorder)
+            done, started = saved["iterations"], time.perf_counter() - saved["elapsed"]
         else:
             process.start()
 
@@ -265,6 +259,16 @@ def _look(process: Process, recorder: Recorder, step: int, seconds: float, objec
     content = process.recorded()
     if content is not None:
         recorder.add(Recorded(step, seconds, process.passes(), process.kept(), objective, content))
+
+
+def _take_up(saved: dict[str, Any], journal: Journal, process: Process, record: _Record, recorder: Recorder) -> None:
+    """Bring a process, and what is known of it, to where a checkpoint was written."""
+    process.restore(saved["process"])
+    process.regrow([_of(PROCESS, entry) for entry in journal.entries])
+    record.restore(saved, [_of(RECORD, entry) for entry in journal.entries])
+    recorder.restore(saved.get("moments", recorder.settings()), [_of(MOMENT, entry) for entry in journal.entries])
+    journal.entries = []
+    _restore_random_state(saved["random"])
 
 
 @contextmanager

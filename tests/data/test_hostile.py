@@ -141,12 +141,18 @@ def test_sparse_matrices_whose_indices_lie_outside(tmp_path, array, value):
         ("coordinate real general\n5 5\n1 1 1\n", "3 whole numbers are expected"),
         ("coordinate real general\n-5 5 1\n1 1 1\n", "3 whole numbers are expected"),
         ("array real hermitian\n5 3276\n1\n2\n", "is no square matrix"),
+        ("array real general\n0 6\n1\n2\n", "the matrix is empty (0 x 6)"),
         ("coordinate real general\n99999999999 5 1\n1 1 1\n", "states 99999999999 x 5"),
     ],
 )
 def test_sizes_of_a_matrix_that_its_lines_cannot_hold(tmp_path, lines, message):
     (tmp_path / "x.mtx").write_text(f"%%MatrixMarket matrix {lines}")
     assert message in said(tmp_path / "x.mtx", Triplets)
+
+
+def test_no_row_of_billions_of_columns(tmp_path):
+    (tmp_path / "x.idx").write_bytes(b"\0\0\x08\x02\0\0\0\0\xff\xff\xff\xff")
+    assert "the array has no row" in said(tmp_path / "x.idx")
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)

@@ -130,6 +130,8 @@ def _check_sizes(line: bytes, words: list[str], lines: int, where: str) -> None:
     if len(sizes) != wanted or min(sizes) < 0:
         raise DataError(f"{where}: the line of sizes is {' '.join(said)[:60]!r}; {wanted} whole numbers are expected")
     rows, columns = sizes[:2]
+    if not (rows and columns):  # by which SciPy would divide
+        raise DataError(f"{where}: the matrix is empty ({rows} x {columns})")
     symmetric = bool({"symmetric", "hermitian", "skew-symmetric"} & {*words})
     if symmetric and rows != columns:
         raise DataError(f"{where} is no square matrix ({rows} x {columns}), and cannot be {words[-1]}")
