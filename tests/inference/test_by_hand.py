@@ -18,7 +18,8 @@ import pyrozoo
 from pyrozoo.contracts.method import Loop
 from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.core.errors import NumericalError
-from pyrozoo.inference import laplace, loop, optimise, sample, svi
+from pyrozoo.inference import direct, laplace, loop, optimise, sample, starts, svi
+from pyrozoo.inference.chains import Chain, Plan
 from pyrozoo.inference.loop import Process, drive, last_objectives
 from pyrozoo.inference.state import affordable, bytes_of, join, plain, repeated, take, thinned
 from pyrozoo.inference.watching import RunningDensity, due
@@ -365,3 +366,49 @@ def test_newton_steps_end_at_the_mode_of_a_normal():
     torch.testing.assert_close(point, mode, atol=1e-8, rtol=0)
     assert value == pytest.approx(0, abs=1e-12)
     torch.testing.assert_close(hessian, precision)
+
+
+class Settling(Counting):
+    """The same with a residual, 1 over the steps made."""
+
+    def step(self, state: Count) -> tuple[Count, Info]:
+        new, info = super().step(state)
+        return new, Info(info.objective, residual=1 / new.steps)
+
+
+@pytest.mark.parametrize(
+    ("solver", "most", "ends"),
+    [(Counting(), 9, (1, "completed")), (Settling(), 9, (4, "converged")), (Settling(), 3, (3, "max_iterations"))],
+)  # fmt: skip
+def test_what_is_exact_takes_one_step_or_as_many_as_its_residual_asks(solver, most, ends):
+    solver.posterior = posterior()
+    process = direct._Direct(solver, most, 0.25)
+    process.start()
+    while process.status() is None:
+        objective = process.advance()
+    assert (process.steps, process.status()) == ends
+    assert objective.tolist() == process.now.steps.tolist() == [ends[0]]
+
+
+def test_a_path_ends_in_the_normal_that_it_goes_through():
+    """Of a normal of mean 5 and sd 3 one step of L-BFGS tells the curvature: draws have that mean and sd."""
+    torch.manual_seed(0)
+
+    def gradient(x: Tensor) -> tuple[float, Tensor]:
+        return float(-0.5 * ((x - 5) / 3).square().sum()), -(x - 5) / 9
+
+    draws = starts.pathfinder(gradient, row(-4), 4000)
+    assert draws.shape == (4000, 1)
+    assert float(draws.mean()) == pytest.approx(5, abs=4 * 3 / math.sqrt(4000))
+    assert float(draws.std()) == pytest.approx(3, rel=0.05)
+    assert starts.pathfinder(gradient, row(-4)).shape == (1,)
+    nowhere = starts.pathfinder(lambda x: (-math.inf, torch.zeros_like(x)), row(-4), 3)
+    assert nowhere.tolist() == [[-4]] * 3
+
+
+def test_draws_of_a_chain_come_after_its_warm_up():
+    chain = Chain(torch.arange(5.0)[:, None], {"lp": torch.arange(5.0)}, torch.arange(5.0))
+    vectors, statistics = chain.after(2)
+    assert vectors.flatten().tolist() == statistics["lp"].tolist() == [2, 3, 4]
+    seeds = {Plan(1, 1, 0.8, 10, seed).chain_seed(chain) for seed in (0, 1) for chain in range(4)}
+    assert len(seeds) == 8, "every chain of every seed has its own"

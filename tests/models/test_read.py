@@ -486,3 +486,65 @@ def test_rows_drawn_given_an_answer_have_the_others_of_its_posterior():
     assert float((rows[:, 0] == 0).double().mean()) == pytest.approx(
         first, abs=4 * math.sqrt(first * (1 - first) / 8000)
     )
+
+
+def test_factors_and_hidden_cells_are_conditional_normals():
+    """Loadings 2 and 3, noise 4 and 1: of x_1 = 3 above mean 1, z has 2 * 2 / 8 and variance 4 / 8; x_2 follows it."""
+    model = dataclasses.replace(case("factor_analysis").model, num_factors=1, mean_precision=0.1, noise_scale=1.0)
+    data = Table.of(pd.DataFrame([[3.0, 9.0], [1.0, 2.0]], index=["r", "s"], columns=["a", "b"]))
+    hidden = data.hide(torch.tensor([0]), torch.tensor([1]))
+    fit = fit_of(model, hidden, loadings=[[[2.0], [3.0]]], mean=[[1.0, 5.0]], noise_variance=[[4.0, 1.0]])
+    found = fit.prediction(fit.data)
+    mean, variance = 5 + 3 * 0.5, 9 * 0.5 + 1
+    assert float(found.mean) == pytest.approx(mean)
+    assert float(found.log_density) == pytest.approx(
+        -0.5 * (9 - mean) ** 2 / variance - 0.5 * math.log(2 * math.pi * variance)
+    )
+    assert float(found.upper - found.lower) == pytest.approx(2 * 1.6449 * math.sqrt(variance), rel=1e-3)
+    said = view_of(model).rows(fit, fit.data)
+    assert abs(said.iloc[0, 0]) == pytest.approx(0.5)
+    assert said.iloc[0, 1] == pytest.approx(math.sqrt(0.5))
+    table = view_of(model).tables(fit)["holdout"]
+    assert table[["row", "column", "true"]].to_numpy().tolist() == [["r", "b", 9]]
+
+
+def test_counts_are_mixtures_of_poissons_over_draws():
+    """Rates 2 and 6 of two draws, 3 counted: mean 4, density the mean of both masses."""
+    theta, eta = tensor([[[1.0], [2.0]], [[3.0], [1.0]]]), tensor([[[2.0]], [[2.0]]])
+    found = counts.predictive(theta, eta, torch.tensor([[1, 0], [0, 0]]), tensor([3.0, 3.0]))
+    masses = [[4, 2], [2, 6]]
+    for entry, rates in enumerate(masses):
+        mass = [math.exp(-rate) * rate**3 / 6 for rate in rates]
+        assert float(found.mean[entry]) == pytest.approx(sum(rates) / 2)
+        assert float(found.log_density[entry]) == pytest.approx(math.log(sum(mass) / 2))
+    below = sum(math.exp(-rate) * rate**n / math.factorial(n) for rate in masses[1] for n in range(3)) / 2
+    assert below - 0.08 < float(found.pit[1]) < below + mass[0] / 2 + mass[1] / 2 + 0.08, "to the error of 1000 draws"
+
+
+def test_new_rows_of_counts_have_a_gamma_posterior():
+    """One factor: theta given eta is Gamma(a + 5, b + 0.6 + 0.4), to four standard errors of 100 draws."""
+    model = dataclasses.replace(
+        case("poisson_mf").model, num_factors=1, row_rate=2.0, column_rate=1.0, hierarchical=False
+    )
+    old = Triplets.of_columns(["r", "s"], ["a", "b"], [1, 1])
+    draws = Draws(row_factors=tensor([[[[1.0], [1.0]]]]), column_factors=tensor([[[[0.6], [0.4]]]]))
+    new = Triplets.of_columns(["t", "t"], ["a", "b"], [2, 3])
+    found = counts.fold_in(Posterior.of(model, old), draws, new)
+    theta = found["row_factors"].flatten()
+    shape = model.row_shape + 5
+    assert len(theta) == 100
+    assert float(theta.mean()) == pytest.approx(shape / 3, abs=4 * math.sqrt(shape) / 3 / 10)
+    assert float(theta.std()) == pytest.approx(math.sqrt(shape) / 3, rel=0.3)
+    assert found["column_factors"].shape == (1, 100, 2, 1)
+
+
+def test_new_rows_of_ratings_have_a_normal_posterior():
+    """U given v = (1, 2), r = (3, 5), s^2 = 4: precision 1 / t + 5 / 4, mean 13 / 4 over it."""
+    model = rated(offsets=False)
+    old = Ratings.of_columns(["r", "s"], ["a", "b"], [1.0, 1.0])
+    draws = Draws(row_factors=tensor([[[[1.0], [1.0]]]]), column_factors=tensor([[[[1.0], [2.0]]]]))
+    found = ratings.fold_in(Posterior.of(model, old), draws, Ratings.of_columns(["t", "t"], ["a", "b"], [3.0, 5.0]))
+    u, precision = found["row_factors"].flatten(), 1 / model.row_factor_variance + 5 / 4
+    assert len(u) == 100
+    assert float(u.mean()) == pytest.approx(13 / 4 / precision, abs=4 / math.sqrt(precision) / 10)
+    assert float(u.std()) == pytest.approx(1 / math.sqrt(precision), rel=0.3)
