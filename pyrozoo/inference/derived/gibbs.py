@@ -21,7 +21,7 @@ from pyrozoo.program.conditionals.evaluation import Evaluation
 from pyrozoo.program.conditionals.structure import Structure
 
 MOST_INTERWOVEN = 1000
-"""Numbers, at most, of hierarchies that NUTS moves although all of their conditionals have a family."""
+"""Numbers, at most, that NUTS moves where some of them have a family."""
 
 MOST_IN_TURN = 512
 """Elements of a discrete site that are drawn one after another, where they depend on each other."""
@@ -39,13 +39,14 @@ class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", 
     sites, discrete ones too, after the sweep.
 
     Sites without a family are moved together by one transition of NUTS (``trees.py``), without the centres of
-    hierarchies (``together.py``). Sites that a hierarchy's effects depend on move with them, and are drawn from their
-    own conditionals, too. Step size and metric are tuned in the warm-up, and stay as they are after it.
+    hierarchies (``together.py``). Sites with a family that have to do with them, or with the effects of a hierarchy,
+    move with them, and are drawn from their own conditionals, too. Step size and metric are tuned in the warm-up, and
+    stay as they are after it.
 
     Args:
         posterior: What is fitted.
         other: How sites without a family are moved: ``nuts``, or each by itself by ``slice`` sampling.
-        interweave: Whether NUTS moves hierarchies whose conditionals all have a family, too.
+        interweave: Whether NUTS moves sites with a family, too, where there are few enough numbers.
 
     Raises:
         NotApplicable: A discrete site has no end of values, or too many elements that depend on each other.
@@ -73,14 +74,15 @@ class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", 
         """Return the sites that NUTS moves, if any."""
         states = self.structures.states
         can = movable(self.joint, states)
-        other = [site for site in can if nuts and self.structures[site].kind == "other"]
-        if not other and not interweave:
-            return None
         decentred = [site for site in hierarchies(self.joint, states) if site in can]
-        above = [site for site in can if set(decentred) & set(self.structures[site].terms)]
-        chosen = [site for site in can if site in other or site in above]
-        found = Together(self.joint, chosen, decentred)
-        return found if other or 0 < found.size <= MOST_INTERWOVEN else None
+        other = [site for site in can if nuts and self.structures[site].kind == "other"]
+        near = {term for site in (*decentred, *other) for term in self.structures[site].terms}
+        all_near = [site for site in can if near & set(self.structures[site].terms)]
+        if interweave and all_near:
+            found = Together(self.joint, all_near, decentred)
+            if found.size <= MOST_INTERWOVEN:
+                return found
+        return Together(self.joint, other, [site for site in decentred if site in other]) if other else None
 
     def _refuse(self, structure: Structure) -> None:
         site = structure.site
