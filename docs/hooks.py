@@ -76,7 +76,8 @@ def notebook(path: Path, repository: str | None) -> dict[str, str | bytes]:
         for attributes, page in unpacked(output.get("data", {}).get("text/html", "")):
             name = f"movie-{len(movies) + 1}.html"
             movies[f"{path.stem}/{name}"] = page
-            output["data"]["text/html"] = f'<iframe class="movie"{attributes} src="{name}"></iframe>'
+            alone = f'<p><a href="{name}" target="_blank">The movie on a page of its own</a></p>'  # for a projector
+            output["data"]["text/html"] = f'<iframe class="movie"{attributes} src="{name}"></iframe>{alone}'
     exporter = MarkdownExporter()
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     text, resources = exporter.from_notebook_node(read, {"output_files_dir": path.stem})

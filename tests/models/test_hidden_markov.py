@@ -487,3 +487,9 @@ def test_a_readers_table_says_where_its_rows_stand(tmp_path):
     np.testing.assert_allclose(known[["probability[0]", "probability[1]"]], share, atol=1e-9)
     assert np.isfinite(one.fill(new)["pain"]).all()
     assert list(other.results["sequence"]) == list(frame["sequence"])
+
+
+def test_a_movie_shows_the_whole_first_sequence():
+    table = pd.DataFrame({"sequence": [0] * 7 + [1] * 4, "time": [*range(7), *range(4)], "x": np.arange(11.0) % 3})
+    fit = pyrozoo.fit("hidden_markov", "em", data=table, num_components=2, restarts=1, progress=False)
+    assert "first 7 rows" in view_of(fit.model).scene(fit, [fit]).caption

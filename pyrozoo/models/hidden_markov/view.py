@@ -45,7 +45,7 @@ class View(view.View):
 
     def scene(self, fit: Fit, fits: Sequence[Fit]) -> Scene:
         """Return the probability of every state along the first sequence."""
-        part: Any = fit.posterior.on(fit.data.only(torch.arange(1)))
+        part: Any = fit.posterior.on(fit.data.of_sequences(torch.arange(1)))
         steps = min(part.data.shape[0], MOST_MOVING)
 
         def states(then: Fit) -> Tensor:
