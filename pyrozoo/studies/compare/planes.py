@@ -48,7 +48,7 @@ def plane_picture(planes: Planes | None, comparison: Comparison) -> Picture | No
         axes.tick_params(labelbottom=True)
     for axes in every[::across]:
         axes.set_ylabel(short(planes.quantities[1], 34), fontsize=9)
-    return Picture("planes", _said(planes), figure)
+    return Picture("q_against_p", _said(planes), figure)
 
 
 def _panel(axes: Axes, planes: Planes, name: str, color: str) -> None:
