@@ -147,6 +147,12 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
+# Mean field at the strongest coupling, played. Patches grow, and in the end one label takes the whole map.
+
+# %%
+pyrozoo.fit("potts_grid", "cavi", rows=6, columns=12, noise=0.4, **field).movie()
+
+# %% [markdown]
 # ## What to do
 #
 # - **Hold it to something that is no bound**: `exact` where it can be had, else a sampler, on a part of the data. The card's answer, and its lines *means* and *ELBO*, say what the bound cost.

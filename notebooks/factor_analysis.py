@@ -62,6 +62,12 @@ em.tables["missing"].head()
 em.pictures["correlation"]
 
 # %% [markdown]
+# EM on its way, played. Press the button, or use the arrow keys.
+
+# %%
+em.movie()
+
+# %% [markdown]
 # ## Seven more methods
 #
 # Principal components (`pca`) and their probabilistic form (`ppca`) are closed forms without priors. They need a complete table, so

@@ -71,6 +71,12 @@ gibbs.tables["recommendations"].head(6).round(2)
 gibbs.pictures["columns"]
 
 # %% [markdown]
+# The chain on its way, played. Press the button, or use the arrow keys.
+
+# %%
+gibbs.movie()
+
+# %% [markdown]
 # ## Six more methods
 #
 # `mle` maximises the likelihood with no prior to speak of; EM finds the mode of the posterior. CAVI and SVI approximate it by independent factors,

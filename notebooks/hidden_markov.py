@@ -45,6 +45,12 @@ print("rates at the mode:", np.sort(em.draws["rate"].flatten().numpy()).round(1)
 gibbs.pictures["transitions"]
 
 # %% [markdown]
+# EM on its way, played. Press the button, or use the arrow keys.
+
+# %%
+em.movie()
+
+# %% [markdown]
 # ## What was lost, and what comes next
 #
 # Take a fifth of the years away, and leave out the nineties altogether. Lost years are summed out, and what they were is predicted from their

@@ -70,6 +70,12 @@ print(f"RMSE {fit.metrics['holdout_rmse']:.2f}; 90% intervals hold {fit.metrics[
 fit.pictures["holdout"]
 
 # %% [markdown]
+# The chain on its way, played. Press the button, or use the arrow keys.
+
+# %%
+fit.movie()
+
+# %% [markdown]
 # ## Ratings: what nobody rated
 #
 # Readers rate books from -2 to 2, each of them a third of the list. Read as a full matrix with zeros in it, two thirds of the "ratings" are 0, and a model of them learns that

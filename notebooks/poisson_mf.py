@@ -64,6 +64,12 @@ large.tables["recommendations"].head(4).round(2)
 large.pictures["ranking"]
 
 # %% [markdown]
+# How the genres came about, played. Press the button, or use the arrow keys.
+
+# %%
+large.movie()
+
+# %% [markdown]
 # ## Seven methods on a small table
 #
 # Now forty listeners and two genres that overlap. EM finds the mode. CAVI approximates the posterior by independent factors, and its stochastic

@@ -89,6 +89,12 @@ comparison.pictures["restorations"]
 comparison.pictures["disagreement"]
 
 # %% [markdown]
+# Beliefs on their way over the picture, played. Press the button, or use the arrow keys.
+
+# %%
+fits[5].movie()
+
+# %% [markdown]
 # ## The ladder
 #
 # For every $q$, $\log Z = \mathcal{L}(q) + \mathrm{KL}(q \,\|\, p)$, so that mean field's $\mathcal{L}$ lies below $\log Z$. Bethe's estimate, which

@@ -108,6 +108,12 @@ widths = {name: each.aligned["document_topics"].std(1).mean((0, 1, 2)).item() fo
 pd.Series(widths, name="sd of a letter's share, on average").round(3)
 
 # %% [markdown]
+# Topics as `cavi` finds them, played. Press the button, or use the arrow keys.
+
+# %%
+fits["cavi"].movie()
+
+# %% [markdown]
 # ## How many topics
 #
 # Hidden words choose: take the fewest topics after which the curve no longer rises.
