@@ -7,6 +7,7 @@ is its expectation, exactly, and over all pairs, triples ... of the points of se
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -72,9 +73,18 @@ def sticks(on: Tensor, rest: Tensor) -> Tensor:
 
 
 def normal(mean: Tensor, root: Tensor) -> Tensor:
-    """Return 2 n vectors with mean m and covariance R R^T, [node, *batch, n]: m +- sqrt(n) times columns of R."""
-    steps = math.sqrt(mean.shape[-1]) * root.movedim(-1, 0)
-    return torch.cat([mean + steps, mean - steps])
+    """Return n + 1 vectors with mean m and covariance R R^T, [node, *batch, n]: R times corners of a simplex, and m.
+
+    Corners are columns of sqrt(n + 1) H, with H the rows of Helmert's matrix that add up to 0.
+    """
+    return mean + (root @ _corners(mean.shape[-1], mean.dtype, mean.device)).movedim(-1, 0)
+
+
+@cache
+def _corners(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    at = torch.arange(1, n + 1, dtype=dtype, device=device)
+    rows = at.new_ones(n, n + 1).tril() - torch.cat([at.new_zeros(n, 1), at.diag()], 1)
+    return math.sqrt(n + 1) * rows / (at * (at + 1)).sqrt().unsqueeze(-1)
 
 
 def scaled(outer: Tensor, mean: Tensor, root: Tensor) -> tuple[Tensor, Tensor]:

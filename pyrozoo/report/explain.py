@@ -411,13 +411,13 @@ class _Expected(_Told):
         structure, expectation, (values, weights) = self.structure, self.solver_of_program.expectation, self.state
         family = structure.family
         assert family is not None
-        points = structure.unshaped(family.points(structure.shaped(values[self.site])))
+        points = structure.points(values[self.site])
         contributions = {}
         for i, term in enumerate(expectation.names(values)):
             if term in structure.terms:
                 alone = [each if i == j else torch.zeros_like(each) for j, each in enumerate(weights)]
                 slopes = expectation.slopes(self.site, values, points, alone)
-                found = structure.read(structure.shaped(points), structure.shaped(slopes))
+                found = structure.read(points, slopes)
                 contributions[term] = tuple(each[0] for each in found)
         return Conditional(structure, {term: contributions[term] for term in structure.terms})
 

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyrozoo.contracts import solver
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.inference.derived import state
-from pyrozoo.program.conditionals.conditional import Conditionals
+from pyrozoo.inference.derived.parent import Derived
 from pyrozoo.program.conditionals.evaluation import Evaluation
 from pyrozoo.program.conditionals.mean_field import MeanField
 from pyrozoo.program.conditionals.structure import Structure
@@ -54,7 +53,7 @@ class Factors:
         return total
 
 
-class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True):
+class Solver(Derived, kind="variational", objective="elbo", monotone=True):
     """CAVI (Bishop 2006, section 10.1): every site, and every independent block of it, has a factor of its own.
 
     Discrete sites come first, then the others, both in the program's order. A factor gets the expected natural
@@ -67,8 +66,6 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True)
 
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
-        self.conditionals = Conditionals(posterior.program, posterior.data)
-        self.joint, self.structures = self.conditionals.joint, self.conditionals.structures
         self.mean_field = MeanField(self.joint, self.structures)
         self.evaluation = Evaluation(self.joint)
         self.names = {site: self._parameters(site) for site in self.joint.sites}
@@ -107,38 +104,40 @@ class Solver(solver.Solver, kind="variational", objective="elbo", monotone=True)
             hit = (value.unsqueeze(-1) == known).to(like.dtype)
             return [SURE * hit + (1 - SURE) / len(known)]
         assert structure.family is not None
-        points = structure.unshaped(structure.family.points(structure.shaped(value)))
+        points = structure.points(value)
         slopes = self.evaluation.slopes(site, values, points, structure.terms)
-        found = structure.read(structure.shaped(points), structure.shaped(slopes))
-        return self._valid(structure, structure.family.together([found], structure.event_size))
+        return self._valid(structure, structure.parameters(points, slopes))
 
     def step(self, state: Any) -> tuple[Any, Info]:
         """Update every factor; return the ELBO of the argument."""
         factors = self.factors(state)
         with torch.no_grad():
-            expected = list(self.mean_field.expected(factors).values())
-            objective = sum(expected[1:], expected[0]) + self.mean_field.entropy(factors)
+            objective = self.mean_field.expected(factors) + self.mean_field.entropy(factors)
             for site in self.order:
                 factors[site] = self.update(site, factors)
         return self._state(factors), Info(objective)
 
     def update(self, site: str, factors: dict[str, Sequence[Tensor]]) -> Sequence[Tensor]:
         """Return the parameters of a site's factor, given those of all others."""
-        structure, found = self.structures[site], list(self.contributions(site, factors).values())
+        structure = self.structures[site]
+        found = self._added(structure, factors, structure.terms)
         if structure.family is None:
-            return [sum((each for (each,) in found[1:]), found[0][0]).softmax(-1)]
-        return self._valid(structure, structure.family.together(found, structure.event_size))
+            return [found[0].softmax(-1)]
+        return self._valid(structure, structure.family.together([found], structure.event_size))
 
     def contributions(self, site: str, factors: dict[str, Sequence[Tensor]]) -> dict[str, tuple[Tensor, ...]]:
         """Return what each term adds, expected, to the parameters of a site's factor, or to its log probabilities."""
-        structure, family = self.structures[site], self.structures[site].family
-        if family is None:
-            return {name: (each,) for name, each in self.mean_field.logits(site, factors).items()}
-        middle = self.mean_field.nodes(site, factors[site])
-        points = structure.unshaped(family.points(structure.shaped(middle[0])))
-        slopes = self.mean_field.slopes(site, factors, points)
-        at = structure.shaped(points)
-        return {name: structure.read(at, structure.shaped(each)) for name, each in slopes.items()}
+        structure = self.structures[site]
+        return {name: self._added(structure, factors, (name,)) for name in structure.terms}
+
+    def _added(
+        self, structure: Structure, factors: dict[str, Sequence[Tensor]], names: Sequence[str]
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        site = structure.site
+        if structure.family is None:
+            return (self.mean_field.logits(site, factors, names),)
+        points = structure.points(self.mean_field.nodes(site, factors[site])[0])
+        return structure.read(points, self.mean_field.slopes(site, factors, points, names))
 
     def _valid(self, structure: Structure, parameters: Sequence[Tensor]) -> Sequence[Tensor]:
         if not all(bool(each.isfinite().all()) for each in parameters):

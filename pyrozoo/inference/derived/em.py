@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to
 
-from pyrozoo.contracts import solver
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Answer, Info
+from pyrozoo.contracts.solver import Info
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.inference.derived import state
+from pyrozoo.inference.derived.parent import Derived
 from pyrozoo.program.conditionals.blocks import Blocks
-from pyrozoo.program.conditionals.conditional import Conditionals
 from pyrozoo.program.conditionals.expectation import Expectation
 from pyrozoo.program.conditionals.structure import Structure
 
@@ -29,7 +28,7 @@ MOST_IN_A_BLOCK = 500
 """Elements that depend on each other, whose Hessian is dense."""
 
 
-class Solver(solver.Solver, kind="point", objective="log_joint", monotone=True):
+class Solver(Derived, kind="point", objective="log_joint", monotone=True):
     """EM for the mode (Dempster, Laird and Rubin 1977), its M-step site by site (Meng and Rubin 1993: ECM).
 
     The E-step finds the posterior of all discrete sites given the others, exactly. The M-step takes the continuous
@@ -43,8 +42,6 @@ class Solver(solver.Solver, kind="point", objective="log_joint", monotone=True):
 
     def __init__(self, posterior: Posterior):
         super().__init__(posterior)
-        self.conditionals = Conditionals(posterior.program, posterior.data)
-        self.joint, self.structures = self.conditionals.joint, self.conditionals.structures
         for site in self.joint.sites:
             if self.joint.discrete(site) and not self.joint.nodes[site]["fn"].has_enumerate_support:
                 raise NotApplicable(f"em cannot sum {site} out: {self.structures[site].reason}")
@@ -76,23 +73,17 @@ class Solver(solver.Solver, kind="point", objective="log_joint", monotone=True):
         return (self._mode if structure.kind == "conjugate" else self._climbed)(structure, values, weights)
 
     def _mode(self, structure: Structure, values: Values, weights: list[Tensor]) -> Tensor:
-        now, site, family = dict(values), structure.site, structure.family
+        site, family = structure.site, structure.family
         assert family is not None
-        for colour in structure.colours or (None,):
-            value = now[site]
-            mask = None if colour is None else structure.blocks.spread(colour)
-            points = structure.unshaped(family.points(structure.shaped(value)))
-            if mask is not None:
-                points = torch.where(mask, points, value)
-            slopes = self.expectation.slopes(site, now, points, weights)
-            found = structure.read(structure.shaped(points), structure.shaped(slopes))
-            mode = structure.unshaped(family.mode(family.together([found], structure.event_size)))
-            mode = family.inside(mode if mask is None else torch.where(mask, mode, value))
-            if not bool(mode.isfinite().all()):
-                said = f"the {family.name} conditional of {site} has no mode inside of its support"
-                raise NotApplicable(f"em: {said}: give it a prior that is 0 on the edge, or use inference=gibbs")
-            now[site] = mode
-        return now[site]
+
+        def slopes(now: Values, points: Tensor) -> Tensor:
+            return self.expectation.slopes(site, now, points, weights)
+
+        mode = self.visited(structure, values, slopes, lambda given: family.inside(family.mode(given)))
+        if not bool(mode.isfinite().all()):
+            said = f"the {family.name} conditional of {site} has no mode inside of its support"
+            raise NotApplicable(f"em: {said}: give it a prior that is 0 on the edge, or use inference=gibbs")
+        return mode
 
     def _climbed(self, structure: Structure, values: Values, weights: list[Tensor]) -> Tensor:
         """Climb by Newton's method with absolute curvature, halving steps until the expected log joint rises."""
@@ -127,8 +118,3 @@ class Solver(solver.Solver, kind="point", objective="log_joint", monotone=True):
             if not bool(left.any()):
                 break
         return value
-
-    def answer(self, state: Any) -> Answer:
-        """Return the values of the sites that a fit has."""
-        values = self.layout.values(state)
-        return Answer(point={site: values[site] for site in self.posterior.sites})

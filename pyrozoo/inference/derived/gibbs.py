@@ -7,16 +7,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pyrozoo.contracts import solver
 from pyrozoo.contracts.posterior import Posterior
-from pyrozoo.contracts.solver import Answer, Info
+from pyrozoo.contracts.solver import Info
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import NotApplicable, NumericalError
 from pyrozoo.inference.derived import state
+from pyrozoo.inference.derived.parent import Derived
 from pyrozoo.inference.derived.slices import Slicer
 from pyrozoo.inference.derived.together import Together, hierarchies, movable
 from pyrozoo.inference.derived.trees import Tuning, transition
-from pyrozoo.program.conditionals.conditional import Conditionals
 from pyrozoo.program.conditionals.evaluation import Evaluation
 from pyrozoo.program.conditionals.structure import Structure
 
@@ -27,7 +26,7 @@ MOST_IN_TURN = 512
 """Elements of a discrete site that are drawn one after another, where they depend on each other."""
 
 
-class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", of="result"):
+class Solver(Derived, kind="samples", objective="log_joint_of_all_sites", of="result"):
     """A sweep draws every latent site given all others, the program's last one first: those beside the data.
 
     So the first values of a hierarchy's effects are near the data, whatever its precisions begin with. From above, a
@@ -54,8 +53,6 @@ class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", 
 
     def __init__(self, posterior: Posterior, *, other: Literal["nuts", "slice"] = "nuts", interweave: bool = True):
         super().__init__(posterior)
-        self.conditionals = Conditionals(posterior.program, posterior.data)
-        self.joint, self.structures = self.conditionals.joint, self.conditionals.structures
         self.evaluation = Evaluation(self.joint)
         for site in self.joint.sites:
             self._refuse(self.structures[site])
@@ -137,19 +134,10 @@ class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", 
         return self._discrete(structure, values) if structure.kind == "discrete" else self._conjugate(structure, values)
 
     def _conjugate(self, structure: Structure, values: Values) -> Tensor:
-        now, family, site = dict(values), structure.family, structure.site
-        assert family is not None
-        for colour in structure.colours or (None,):
-            value = now[site]
-            mask = None if colour is None else structure.blocks.spread(colour)
-            points = structure.unshaped(family.points(structure.shaped(value)))
-            if mask is not None:
-                points = torch.where(mask, points, value)
-            slopes = self.evaluation.slopes(site, now, points, structure.terms)
-            found = structure.read(structure.shaped(points), structure.shaped(slopes))
-            drawn = structure.unshaped(self._drawn(structure, family.together([found], structure.event_size)))
-            now[site] = drawn if mask is None else torch.where(mask, drawn, value)
-        return now[site]
+        def slopes(now: Values, points: Tensor) -> Tensor:
+            return self.evaluation.slopes(structure.site, now, points, structure.terms)
+
+        return self.visited(structure, values, slopes, lambda parameters: self._drawn(structure, parameters))
 
     def _drawn(self, structure: Structure, parameters: tuple[Tensor, ...]) -> Tensor:
         assert structure.family is not None
@@ -181,8 +169,3 @@ class Solver(solver.Solver, kind="samples", objective="log_joint_of_all_sites", 
             now[site] = torch.where(colour, drawn.reshape(-1, *[1] * (value.ndim - 1)), value) if colour is not None \
                 else drawn.reshape(value.shape)  # fmt: skip
         return now[site]
-
-    def answer(self, state: Any) -> Answer:
-        """Return the values of the sites that a fit has."""
-        values = self.layout.values(state)
-        return Answer(point={site: values[site] for site in self.posterior.sites})

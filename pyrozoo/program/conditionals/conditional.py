@@ -76,14 +76,12 @@ def conditional_at(joint: Joint, structure: Structure, values: Values) -> Condit
 def _contributions(
     joint: Joint, structure: Structure, values: Values, colour: Tensor | None
 ) -> dict[str, Parameters]:  # fmt: skip
-    value, family = values[structure.site], structure.family
-    assert family is not None
-    points = structure.unshaped(family.points(structure.shaped(value)))
+    value = values[structure.site]
+    points = structure.points(value)
     if colour is not None:
         points = torch.where(structure.blocks.spread(colour), points, value)
     slopes = slopes_at(joint, structure.site, values, points, structure.terms)
-    at, slopes = structure.shaped(points), structure.shaped(slopes)
-    return {term: structure.read(at, slopes[:, i]) for i, term in enumerate(structure.terms)}
+    return {term: structure.read(points, slopes[:, i]) for i, term in enumerate(structure.terms)}
 
 
 def _chosen(

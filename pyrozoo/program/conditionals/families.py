@@ -146,9 +146,14 @@ class NormalFamily(Family):
         return first - second, first.abs() + second.abs()
 
     def nodes(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Steps from the mean along the columns of a root of the covariance, both ways."""
-        covariance = torch.cholesky_inverse(torch.linalg.cholesky(_symmetric(parameters[0])))
-        return designs.normal(self.mode(parameters), torch.linalg.cholesky(covariance))
+        """Corners of a simplex around the mean: with L = C C^T the covariance is C^-T C^-1."""
+        precision, weighted = parameters
+        if precision.shape[-1] == 1:
+            return designs.normal(weighted / precision[..., 0], precision.rsqrt())
+        factor = torch.linalg.cholesky(_symmetric(precision))
+        mean = torch.cholesky_solve(weighted.unsqueeze(-1), factor).squeeze(-1)
+        eye = torch.eye(precision.shape[-1], dtype=mean.dtype, device=mean.device)
+        return designs.normal(mean, torch.linalg.solve_triangular(factor.mT, eye, upper=True))
 
     def entropy(self, parameters: Sequence[Tensor]) -> Tensor:
         """Of its precision's determinant."""

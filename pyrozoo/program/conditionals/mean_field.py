@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,55 +66,65 @@ class MeanField:
         known, lead = self.joint.candidates[site], factor[0].shape[:-1]
         return known.reshape(-1, *[1] * len(lead)).expand(-1, *lead)
 
-    def slopes(self, site: str, factors: Factors, points: Tensor) -> dict[str, Tensor]:
-        """Return expected gradients along a continuous site, by term, [point, chain, *shape]."""
-        found = {}
-        for name in self.structures[site].terms:
-            arguments, rest, combinations = self._arguments(name, site, factors)
+    def slopes(self, site: str, factors: Factors, points: Tensor, names: Sequence[str]) -> Tensor:
+        """Return the expected gradients of some terms along a continuous site, summed up, [point, chain, *shape]."""
 
-            def function(
-                point: Tensor, *more: Tensor, name: str = name, rest: Any = rest, combinations: Any = combinations
-            ) -> tuple[Tensor, ...]:
-                with torch.enable_grad():
-                    leaf = point.detach().requires_grad_(True)
-                    total = self._expected(name, site, leaf, more, rest, combinations).sum()
-                return torch.autograd.grad(total, leaf)
+        def slope(point: Tensor, expected: Callable[[Tensor], dict[str, Tensor]]) -> Tensor:
+            with torch.enable_grad():
+                leaf = point.detach().requires_grad_(True)
+                total = torch.stack([each.sum() for each in expected(leaf).values()]).sum()
+            return torch.autograd.grad(total, leaf)[0]
 
-            (found[name],) = self._run(("slopes", name, site), function, [points, *arguments])
-        return found
+        return self._summed("slopes", site, factors, points, names, slope)
 
-    def logits(self, site: str, factors: Factors) -> dict[str, Tensor]:
-        """Return expected log densities of every value of a discrete site, by term, [chain, *batch, value]."""
-        structure, (probability,) = self.structures[site], factors[site]
-        known = self.joint.candidates[site]
+    def logits(self, site: str, factors: Factors, names: Sequence[str]) -> Tensor:
+        """Return expected log densities of every value of a discrete site, of some terms, [chain, *batch, value]."""
+        known, (probability,), owners = self.joint.candidates[site], factors[site], self.structures[site].owners
         lead = probability.shape[:-1]
-        points = known.reshape(-1, *[1] * len(lead)).expand(-1, *lead)
-        found = {}
-        for name in structure.terms:
-            arguments, rest, combinations = self._arguments(name, site, factors)
+        assert owners is not None
+
+        def by_block(point: Tensor, expected: Callable[[Tensor], dict[str, Tensor]]) -> Tensor:
+            cells = expected(point).items()
+            parts = [
+                owners[name].add_up(each.reshape(*each.shape[:2], *owners[name].owner.shape)) for name, each in cells
+            ]
+            return torch.stack(parts).sum(0)
+
+        found = self._summed("logits", site, factors, self.nodes(site, factors[site]), names, by_block)
+        return found.movedim(0, -1).reshape(*lead, len(known))
+
+    def expected(self, factors: Factors) -> Tensor:
+        """Return the expected log joint, [chain]."""
+
+        def total(point: Tensor, expected: Callable[[Tensor], dict[str, Tensor]]) -> Tensor:
+            return torch.stack([each.sum(-1) for each in expected(point).values()]).sum(0)[0]
+
+        like = next(iter(factors.values()))[0]
+        return self._summed("expected", "", factors, like.new_zeros(1, len(like)), tuple(self.sites), total)
+
+    def _summed(
+        self, what: str, site: str, factors: Factors, points: Tensor, names: Sequence[str], say: Any
+    ) -> Tensor:  # fmt: skip
+        """Add up what is said of expected cells, terms over the same sites together."""
+        total: Any = 0.0
+        for rest, some in self.groups(site, names).items():
+            arguments, combinations = self._arguments(some, rest, factors)
 
             def function(
-                point: Tensor, *more: Tensor, name: str = name, rest: Any = rest, combinations: Any = combinations
+                point: Tensor, *more: Tensor, some: Any = some, rest: Any = rest, combinations: Any = combinations
             ) -> tuple[Tensor, ...]:
-                return (self._expected(name, site, point, more, rest, combinations, by_block=True),)
+                return (say(point, lambda at: self._expected(some, site, at, more, rest, combinations)),)
 
-            (each,) = self._run(("logits", name, site), function, [points, *arguments])
-            found[name] = each.movedim(0, -1).reshape(*lead, len(known))
-        return found
+            total = total + self._run((what, site, tuple(some)), function, [points, *arguments])[0]
+        return total
 
-    def expected(self, factors: Factors) -> dict[str, Tensor]:
-        """Return the expected log density of every site, term -> [chain]."""
-        found = {}
-        for name in self.sites:
-            arguments, rest, combinations = self._arguments(name, "", factors)
-            like = next(iter(factors.values()))[0]
-
-            def function(
-                point: Tensor, *more: Tensor, name: str = name, rest: Any = rest, combinations: Any = combinations
-            ) -> tuple[Tensor, ...]:
-                return (self._expected(name, "", point, more, rest, combinations)[0],)
-
-            (found[name],) = self._run(("expected", name), function, [like.new_zeros(1, len(like)), *arguments])
+    def groups(self, site: str, names: Sequence[str]) -> dict[tuple[str, ...], list[str]]:
+        """Return terms by the sites beside one that they have to do with; fewer of these go with more."""
+        rests = {name: tuple(each for each in self.sites[name] if each != site) for name in names}
+        largest = [rest for rest in rests.values() if not any(set(rest) < set(other) for other in rests.values())]
+        found: dict[tuple[str, ...], list[str]] = {}
+        for name, rest in rests.items():
+            found.setdefault(next(each for each in largest if set(rest) <= set(each)), []).append(name)
         return found
 
     def entropy(self, factors: Factors) -> Tensor:
@@ -130,17 +140,16 @@ class MeanField:
         return total
 
     def _arguments(
-        self, name: str, site: str, factors: Factors
-    ) -> tuple[list[Tensor], list[str], list[tuple[int, ...]]]:  # fmt: skip
-        """Return values of the other sites of a term, then probabilities of discrete ones, and all combinations."""
-        rest = [other for other in self.sites[name] if other != site]
+        self, names: Sequence[str], rest: Sequence[str], factors: Factors
+    ) -> tuple[list[Tensor], list[tuple[int, ...]]]:  # fmt: skip
+        """Return values of sites, then probabilities of discrete ones, and all combinations."""
         nodes = [self.nodes(other, factors[other]) for other in rest]
         weights = [factors[other][0] for other in rest if self.structures[other].family is None]
         sizes = [len(points) for points in nodes]
         if math.prod(sizes) > self.most:
-            said = f"{name} has to do with {', '.join(rest)} at once, {math.prod(sizes)} combinations of values"
+            said = f"{names[-1]} has to do with {', '.join(rest)} at once, {math.prod(sizes)} combinations of values"
             raise NotApplicable(f"cavi: {said}: at most {self.most} are added up")
-        return [*nodes, *weights], rest, list(itertools.product(*map(range, sizes)))
+        return [*nodes, *weights], list(itertools.product(*map(range, sizes)))
 
     def _run(self, key: Any, function: Any, arguments: list[Tensor]) -> tuple[Tensor, ...]:
         def others() -> list[Tensor]:
@@ -153,10 +162,10 @@ class MeanField:
         return value if not value.is_floating_point() else value * 1.01
 
     def _expected(
-        self, name: str, site: str, points: Tensor, more: Sequence[Tensor], rest: Sequence[str],
-        combinations: Sequence[tuple[int, ...]], by_block: bool = False,
-    ) -> Tensor:  # fmt: skip
-        """Return a term's expectation over all sites but one, [point, chain], or by the blocks of this one."""
+        self, names: Sequence[str], site: str, points: Tensor, more: Sequence[Tensor], rest: Sequence[str],
+        combinations: Sequence[tuple[int, ...]],
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Return cells of terms, expected over all sites but one, [point, chain, cell]."""
         count, chains = points.shape[:2]
         nodes = dict(zip(rest, more, strict=False))
         pairs = list(itertools.product(range(count), combinations))
@@ -171,14 +180,11 @@ class MeanField:
                 state = self.structures.states[0][other]
                 chosen = state.expand(len(pairs), chains, *state.shape)
             values[other] = chosen.flatten(0, 1)
-        cells = over_points(self.joint.cells, values)[name]
-        flat = cells.reshape(count, len(combinations), chains, -1)
-        weighed = (flat * self._weights(name, rest, more[len(rest) :], combinations, flat)).sum(1)
-        if not by_block:
-            return weighed.sum(-1)
-        known = self.structures[site].owners
-        assert known is not None
-        return known[name].add_up(weighed.reshape(count, chains, *known[name].owner.shape))
+        found, cells = {}, over_points(self.joint.cells, values)
+        for name in names:
+            flat = cells[name].reshape(count, len(combinations), chains, -1)
+            found[name] = (flat * self._weights(name, rest, more[len(rest) :], combinations, flat)).sum(1)
+        return found
 
     def _weights(
         self, name: str, rest: Sequence[str], probabilities: Sequence[Tensor],
@@ -186,13 +192,14 @@ class MeanField:
     ) -> Tensor:  # fmt: skip
         """Return weights of combinations, for every cell by the element of a discrete site that it has to do with."""
         discrete = [other for other in rest if self.structures[other].family is None]
-        values = math.prod(len(self.joint.candidates[other]) for other in discrete)
+        given = [pair for pair in zip(discrete, probabilities, strict=True) if pair[0] in self.sites[name]]
+        values = math.prod(len(self.joint.candidates[other]) for other, _ in given)
         weight = like.new_full((), values / len(combinations))
-        for other, probability in zip(discrete, probabilities, strict=True):
+        for other, probability in given:
             known, at = self.structures[other].owners, rest.index(other)
             assert known is not None
             each = probability.flatten(1, -2) if probability.ndim > 2 else probability.unsqueeze(1)
-            each = torch.cat([each, torch.ones_like(each[:, :1])], 1)  # of cells that have to do with no element
-            chosen = each[:, known[name].owner.flatten()].permute(2, 0, 1)  # [value, chain, cell]
+            none = torch.full_like(each[:, :1], 1 / each.shape[-1])  # of cells that have to do with no element
+            chosen = torch.cat([each, none], 1)[:, known[name].owner.flatten()].permute(2, 0, 1)  # [value, chain, cell]
             weight = weight * chosen[[combination[at] for combination in combinations]]
         return weight

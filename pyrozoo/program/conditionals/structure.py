@@ -84,10 +84,20 @@ class Structure:
         """How many numbers an element of the family has along an axis."""
         return self.blocks.size if isinstance(self.family, NormalFamily) else (self.blocks.shape or (1,))[-1]
 
-    def read(self, points: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
-        """Return contributions, given points and slopes as the family takes them."""
+    def points(self, value: Tensor) -> Tensor:
+        """Return values near one, [point, *value], at which slopes say what contributions are."""
         assert self.family is not None
-        return self.family.read(points, slopes)
+        return self.unshaped(self.family.points(self.shaped(value)))
+
+    def read(self, points: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
+        """Return contributions, given points and slopes there."""
+        assert self.family is not None
+        return self.family.read(self.shaped(points), self.shaped(slopes))
+
+    def parameters(self, points: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
+        """Return the family's parameters, given points and slopes of the whole log joint there."""
+        assert self.family is not None
+        return self.family.together([self.read(points, slopes)], self.event_size)
 
 
 @dataclass
@@ -238,7 +248,7 @@ class Structures:
         assert family is not None
         value = values[site]
         mask = None if colour is None else structure.blocks.spread(colour)
-        points = structure.unshaped(family.points(structure.shaped(value)))
+        points = structure.points(value)
         scales = SCALES + OUTWARD if isinstance(family, NormalFamily) else SCALES
         others = torch.stack([elsewhere(joint, site, value, scale) for scale in scales])
         every = torch.cat([points, value.unsqueeze(0), others])
@@ -247,7 +257,7 @@ class Structures:
         slopes, cells = slopes_at(joint, site, values, every, terms), cells_at(joint, site, values, every)
         at, slopes = structure.shaped(every), structure.shaped(slopes)
         for i, term in enumerate(terms):
-            found = structure.read(at[: len(points)], slopes[: len(points), i])
+            found = family.read(at[: len(points)], slopes[: len(points), i])
             kept = slice(len(points), None)
             expected, size = family.slope(at[kept], found)
             given = family.scaled(at[kept], slopes[kept, i])
