@@ -124,6 +124,8 @@ class Step:
             together, given the state.
         moved: (solver, state) to what ``step`` returns, without moves that leave the conditionals; None: ``step``.
         complete: (model) to whether the program cannot do with holes in the data.
+        local: Of EM, (solver, state) to points of sites beside the state's whose posterior has no family here, such as
+            their means: site -> [node, *shape].
     """
 
     method: str
@@ -133,6 +135,7 @@ class Step:
     in_turn: bool = False
     moved: Callable[[Any, Any], tuple[Any, Any]] | None = None
     complete: Callable[[Any], bool] | None = None
+    local: Callable[[Any, Any], Values] | None = None
 
 
 def blocks_of(posterior: Posterior) -> tuple[Block, ...]:

@@ -58,7 +58,9 @@ def averages_of(solver: Solver, step: Step) -> Averages:
     posterior = solver.posterior
     with seeded(0), torch.no_grad():
         program = posterior.program if step.program is None else step.program(posterior)
-        return Averages(program, posterior.data, tuple(solver.answer(solver.init(1)).draws()))
+        state = solver.init(1)
+        more = () if step.local is None else step.local(solver, state)
+        return Averages(program, posterior.data, (*solver.answer(state).draws(), *more))
 
 
 def _em(solver: Solver, step: Step, averages: Averages, before: Any, after: Any) -> dict[str, float]:
@@ -66,6 +68,7 @@ def _em(solver: Solver, step: Step, averages: Averages, before: Any, after: Any)
     now, new = (solver.answer(state).draws() for state in (before, after))
     factors: list[Nodes] = [{site: now[site]} for site in averages.sites if site in now]
     (local, _), found = averages.locals(factors), {}
+    local += [] if step.local is None else [{site: each} for site, each in step.local(solver, before).items()]
     _, weights = averages.weights([*factors, *local])
     for sites in step.order or (tuple(now),):
         now = {**now, **{site: new[site] for site in sites if site in new}}
