@@ -16,6 +16,7 @@ from pyrozoo.contracts.model import Model, Program
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.paths import PACKAGE
+from pyrozoo.core.seeds import seeded
 from pyrozoo.data.arguments import Arguments
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
@@ -357,3 +358,16 @@ def test_gibbs_moves_what_has_no_family(options):
     mean, draws = float(weights @ spread), fit.draws["spread"]
     deviation = float(weights @ (spread - mean) ** 2) ** 0.5
     assert abs(float(draws.mean()) - mean) < 4.5 * deviation / float(ess(draws, "mean")) ** 0.5
+
+
+def test_another_solver_goes_on_from_a_state_to_the_same_bits():
+    """The state is the checkpoint: what is tuned is in it, and what is compiled follows from the program."""
+    posterior = Posterior.of(Program(eight_schools), Arguments(args=()))
+    first = gibbs.Solver(posterior)
+    state = first.after(20)
+    results = []
+    for solver in (first, gibbs.Solver(posterior)):
+        with seeded(4):
+            new, info = solver.step(state)
+        results.append([*vars(new).values(), info.objective])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))

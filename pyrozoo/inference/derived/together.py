@@ -241,7 +241,7 @@ class Together:
 
         given = self.given(others)
         try:
-            with without_branches(), pyro.validation_enabled(False):
+            with without_branches(), pyro.validation_enabled(False), torch.enable_grad():
                 found = CompiledDensity(density, torch.cat([vectors[0], given.rest[0]]))
         except (Untraceable, RuntimeError, ValueError, NotImplementedError) as error:
             log.debug("the density is not compiled: %s", error)
