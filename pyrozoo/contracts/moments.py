@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 from pyrozoo.core.draws import Draws, evenly
+
+T = TypeVar("T")
 
 DRAWS = 50
 """Draws from q that a moment of a variational fit has."""
@@ -41,6 +44,6 @@ class Moment:
         return self.sample(self.count)
 
 
-def chosen(moments: Sequence[Moment], most: int) -> list[Moment]:
+def chosen(moments: Sequence[T], most: int) -> list[T]:
     """Return at most so many of some moments, evenly chosen in their order, the first and the last among them."""
     return [moments[int(i)] for i in evenly(len(moments), most)]

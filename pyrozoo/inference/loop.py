@@ -88,6 +88,10 @@ class Process:
         """Return how often all the data, or their gradient, have been gone through, over all restarts or chains."""
         return 0.0
 
+    def settled(self) -> int:
+        """Return the step at which the best of the restarts that have ended did; 0: none has."""
+        return 0
+
     def kept(self) -> int:
         """Return how many draws of every chain are kept by now."""
         return 0
@@ -258,7 +262,8 @@ def _look(process: Process, recorder: Recorder, step: int, seconds: float, objec
     """Keep the state of a process as a moment, where it has one."""
     content = process.recorded()
     if content is not None:
-        recorder.add(Recorded(step, seconds, process.passes(), process.kept(), objective, content))
+        state = Recorded(step, seconds, process.passes(), process.kept(), objective, content)
+        recorder.add(state, process.settled())
 
 
 def _take_up(saved: dict[str, Any], journal: Journal, process: Process, record: _Record, recorder: Recorder) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.method import Loop
-from pyrozoo.contracts.moments import DRAWS, Moment
+from pyrozoo.contracts.moments import DRAWS, Moment, chosen
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.seeds import seeded
 
@@ -75,7 +75,7 @@ class Recorder:
         self.most, self.limit = most, 1e6 * budget(megabytes)
         self.states: list[Recorded] = []
         self.every, self.bytes, self.written = 1, 0, -1
-        self.early, self.cut = True, False
+        self.early, self.cut, self.settled = True, False, 0
 
     def due(self, step: int) -> bool:
         """Return whether the state after this step is wanted."""
@@ -84,19 +84,22 @@ class Recorder:
     def _wanted(self, step: int) -> bool:
         return step % self.every == 0 or (self.early and early(step))
 
-    def add(self, state: Recorded) -> None:
-        """Keep a state."""
+    def add(self, state: Recorded, settled: int = 0) -> None:
+        """Keep a state; none up to ``settled``, the step where the best restart so far ended, makes room for it."""
         self.states.append(state)
         self.bytes += state.bytes
-        while len(self.states) > 1 and (len(self.states) > self.most or self.bytes > self.limit):
-            self.cut |= len(self.states) <= self.most
-            self._halve()
+        self.settled = max(self.settled, settled)
+        while sum(each.step > self.settled for each in self.states) > self.most:
+            self._halve(self.settled)
+        while len(self.states) > 1 and self.bytes > self.limit:
+            self.cut, self.early = True, False
+            self._halve(0)
 
-    def _halve(self) -> None:
+    def _halve(self, settled: int) -> None:
         first, *rest = self.states
         self.every *= 2
-        self.early = self.early and self.bytes <= self.limit and self.most > FEW
-        self.states = [first, *(each for each in rest if self._wanted(each.step))]
+        self.early = self.early and self.most > FEW
+        self.states = [first, *(each for each in rest if each.step <= settled or self._wanted(each.step))]
         self.bytes = sum(each.bytes for each in self.states)
 
     def grown(self) -> dict[str, Tensor]:
@@ -112,7 +115,8 @@ class Recorder:
 
     def settings(self) -> dict[str, Any]:
         """Return what ``restore`` needs to know beside states."""
-        return {"every": self.every, "early": self.early, "cut": self.cut}
+        known = {"every": self.every, "early": self.early, "cut": self.cut, "settled": self.settled}
+        return {**known, "steps": [each.step for each in self.states]}
 
     def restore(self, settings: Mapping[str, Any], entries: Iterable[Mapping[str, Tensor]]) -> None:
         """Take up what ``settings`` returned, and what ``grown`` did each time."""
@@ -122,12 +126,12 @@ class Recorder:
                 step, _, name = key.partition(" ")
                 known.setdefault(int(step), {})[name] = value
         self.every, self.early, self.cut = settings["every"], settings["early"], settings["cut"]
-        first = min(known, default=0)
-        for at, parts in sorted(known.items()):
-            if at == first or self._wanted(at):
-                content = {name.removeprefix("of "): value for name, value in parts.items() if name.startswith("of ")}
-                about = (float(parts["seconds"]), float(parts["passes"]), int(parts["kept"]), parts["objective"])
-                self.states.append(Recorded(at, *about, content))
+        self.settled = settings["settled"]
+        for at in settings["steps"]:
+            parts = known[at]
+            content = {name.removeprefix("of "): value for name, value in parts.items() if name.startswith("of ")}
+            about = (float(parts["seconds"]), float(parts["passes"]), int(parts["kept"]), parts["objective"])
+            self.states.append(Recorded(at, *about, content))
         self.bytes = sum(each.bytes for each in self.states)
         self.written = max(known, default=-1)
 
@@ -165,12 +169,11 @@ def tell_moments(
         return sample
 
     moments = []
-    for each in recorder.states:
-        if each.step < fit.iterations:
-            every = each.objective.tolist()
-            objective = every if chains is None else [every[chain] for chain in chains]
-            known = tuple(value for value in objective if value == value)
-            moments.append(Moment(each.step, each.seconds, each.passes, known, each.kept, made(each), count))
+    for each in chosen([each for each in recorder.states if each.step < fit.iterations], recorder.most):
+        every = each.objective.tolist()
+        objective = every if chains is None else [every[chain] for chain in chains]
+        known = tuple(value for value in objective if value == value)
+        moments.append(Moment(each.step, each.seconds, each.passes, known, each.kept, made(each), count))
     fit.moments = [*moments, last_moment(fit, passes, count)] if recorder.most else ()
     fit.notes += recorder.notes()
 

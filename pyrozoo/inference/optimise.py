@@ -139,6 +139,13 @@ class _Optimisation(Process):
     def passes(self) -> float:
         return float(self.now.iterations.sum())  # a step is a pass over all the data, in minibatches or not
 
+    def settled(self) -> int:
+        done = torch.ones(self.restarts, dtype=torch.bool)
+        done[self.now.active] = False
+        if not done.any():
+            return 0
+        return int(self.now.iterations[self.now.objective.where(done, -torch.inf).nan_to_num(nan=-torch.inf).argmax()])
+
     def told(self, content: Mapping[str, Tensor], count: int, best: int) -> Draws:
         """Return what a state that was kept says of a restart: the point, or so many draws from its q."""
         at = (content[ACTIVE] == best).nonzero().flatten()

@@ -75,8 +75,10 @@ class Movie:
         known = [(name, fit) for name, fit in zip(names, fits, strict=True) if fit.moments]
         if not known:
             raise NotApplicable(_why_none(fits))
-        self.names, self.fits = [name for name, _ in known[:MOST_FITS]], [fit for _, fit in known[:MOST_FITS]]
-        self.base = base
+        if len(known) > MOST_FITS:  # what moves at all comes first
+            known = sorted(known, key=lambda each: len(each[1].moments) == 1)[:MOST_FITS]
+        self.names, self.fits = [name for name, _ in known], [fit for _, fit in known]
+        self.base, self.left_out = base, len(fits) - len(known)
 
     @cached_property
     def films(self) -> list[Film]:
@@ -101,8 +103,9 @@ class Movie:
         script = "".join(Resources(mode="inline", components=["bokeh"]).js_raw)
         title = self.names[0] if len(self.names) == 1 else ", ".join(self.names)
         data = self.fits[0].data
+        left = f"; {self.left_out} fits are not shown" if self.left_out else ""
         return html.page("movie.html.j2", {
-            "title": f"{self.fits[0].model_name} by {title}", "lead": f"{data.name}: {data.size}",
+            "title": f"{self.fits[0].model_name} by {title}", "lead": f"{data.name}: {data.size}{left}",
             "script": script, "colors": COLORS, "films": _literal(self._played()), "several": len(self.fits) > 1,
         })  # fmt: skip
 

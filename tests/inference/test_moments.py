@@ -47,6 +47,16 @@ def test_an_even_choice_of_steps_though_their_number_is_not_known(steps):
     assert not recorder.notes()
 
 
+def test_the_way_of_a_restart_that_ended_early_is_kept_while_others_go_on():
+    recorder = Recorder(60, None)
+    for step in range(1, 1001):
+        if recorder.due(step):
+            recorder.add(recorded(step), settled=14 if step > 14 else 0)
+    found = [each.step for each in recorder.states]
+    assert found[:14] == list(range(1, 15))
+    assert 30 <= len(found) - 14 <= 60
+
+
 def test_what_does_not_fit_is_fewer_moments_and_a_note():
     recorder = Recorder(60, 8 * 8e-4)  # room for a hundred numbers
     for step in range(1, 50):
