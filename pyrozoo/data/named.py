@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import torch
 
 from pyrozoo.core.errors import DataError, SettingError, first_line
-from pyrozoo.core.settings import check_types
+from pyrozoo.core.settings import check_types, suggestion
 from pyrozoo.data.contained import contained
 from pyrozoo.data.container import Data, Hidden, labels
 from pyrozoo.data.documents import Documents
@@ -147,14 +147,20 @@ def china(step: int) -> Table:
     return Table(torch.as_tensor(picture.reshape(-1, 3).astype(float)), names, ["red", "green", "blue"], "china")
 
 
-def breast_cancer(covariates: int | None) -> Responses:
-    """Return tumours that scikit-learn carries: whether one is malignant, and 30 measurements, or the first of them."""
+def breast_cancer(covariates: int | list[str] | None) -> Responses:
+    """Return tumours that scikit-learn carries: whether one is malignant, and 30 measurements, the first or some."""
     from sklearn.datasets import load_breast_cancer
 
-    _check_count("covariates", covariates)
     known: Any = load_breast_cancer(as_frame=True)
-    kind = pd.Categorical(np.where(known.target, "benign", "malignant"))
-    frame = known.data.iloc[:, :covariates].assign(diagnosis=kind)
+    if isinstance(covariates, list):
+        for name in covariates:
+            if name not in known.data:
+                raise SettingError(f"data.covariates: there is no {name!r}; {suggestion(name, list(known.data))}")
+        chosen = known.data[covariates]
+    else:
+        _check_count("covariates", covariates)
+        chosen = known.data.iloc[:, :covariates]
+    frame = chosen.assign(diagnosis=pd.Categorical(np.where(known.target, "benign", "malignant")))
     return replace(Responses.of(frame, "breast_cancer"), row_labels=labels("tumour", len(frame)))
 
 
