@@ -84,12 +84,6 @@ pd.DataFrame({name: said(fit) for name, fit in fits.items()}).T.round(2).fillna(
 # *What to take home.* EP has mean and size nearly right, at a hundredth of the work of a sampler. The bound has the mean and is too sure. Laplace has the
 # size and sits at the mode, which is not the mean of a skewed posterior. Mean field cannot tilt.
 #
-# EP on its way, factor by factor:
-
-# %%
-fits["ep"].movie()
-
-# %% [markdown]
 # ## Thirty columns
 #
 # Breast cancer: 569 tumours, a fifth of the diagnoses held out. There is no grid for 31 coefficients, and EP takes a second. The mode, which says
