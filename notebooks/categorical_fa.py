@@ -65,6 +65,12 @@ exact.pictures["categories"]
 exact.pictures["uncertainty"]
 
 # %% [markdown]
+# EM on its way, played. Press the button, or use the arrow keys.
+
+# %%
+exact.movie()
+
+# %% [markdown]
 # Which answers would the missing ones have been? We drew them, so we can look.
 
 # %%

@@ -90,4 +90,5 @@ def test_what_is_stored_is_its_text_with_outputs(name):
     assert said_in_red(stored) == []
     pictures = sum("image/png" in o.get("data", {}) for c in stored.cells for o in c.get("outputs", ()))
     assert pictures >= (1 if name.startswith("failure_") else 3), "one failure is one picture"
+    assert any(unpacked(o.get("data", {}).get("text/html", "")) for c in stored.cells for o in c.get("outputs", ()))
     assert path.stat().st_size < LARGEST

@@ -95,5 +95,7 @@ def check_notebook(site: Path, name: str) -> None:
     assert f'href="../{name}.ipynb"' in text
     assert "https://colab.research.google.com" in text
     assert INSTALL not in text.partition("</h1>")[2].partition("<h2")[0], "which readers of the page need not"
+    assert 'src="movie-1.html"' in text
+    assert (site / "notebooks" / name / "movie-1.html").is_file()
     notebook = nbformat.read(site / "notebooks" / f"{name}.ipynb", 4)
     assert next(cell for cell in notebook.cells if cell.cell_type == "code").metadata["tags"] == [INSTALL]
