@@ -39,7 +39,7 @@ LATEX = LatexToMathML(fancy_error=False)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put all pages of a folder in the place of ``FOLDER/*`` in the menu, but those that the menu names."""
+    """Put pages in the place of ``FOLDER/*`` or ``FOLDER/START*`` in the menu, but those that it names or has above."""
     named = set(re.findall(r"[\w/-]+\.md", json.dumps(config.nav)))
     there = [*(f"models/{name}.md" for name in catalog.models()), *(f"notebooks/{name}.md" for name in names())]
 
@@ -47,8 +47,11 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
         if isinstance(entry, dict):
             ((title, inner),) = entry.items()
             return [{title: [each for one in inner for each in filled(one)] if isinstance(inner, list) else inner}]
-        stars = isinstance(entry, str) and entry.endswith("/*")
-        return [page for page in there if page.startswith(entry[:-1]) and page not in named] if stars else [entry]
+        if not isinstance(entry, str) or not entry.endswith("*"):
+            return [entry]
+        pages = [page for page in there if page.startswith(entry[:-1]) and page not in named]
+        named.update(pages)
+        return pages
 
     config.nav = [each for entry in config.nav or [] for each in filled(entry)]
     return config
@@ -247,13 +250,14 @@ def zoo(_: str) -> str:
 
 
 def others(page: str) -> str:
-    """Return the table of the notebooks that the page does not name, with their models where they have one."""
+    """Return tables of the notebooks that the page does not name: those of models, and of failures."""
     told = (HOME / "docs" / "notebooks" / "index.md").read_text(encoding="utf-8")
     rest = [name for name in names() if f"({name}.md)" not in told]
     titles = {name: nbformat.read(NOTEBOOKS / f"{name}.ipynb", 4).cells[0].source.split("\n")[0][2:] for name in rest}
-    models = catalog.models()
-    rows = [[f"[{titles[name]}]({name}.md)", f"`{name}`" if name in models else ""] for name in rest]
-    return table(["one per model", ""], rows)
+    links = {name: f"[{title}]({name}.md)" for name, title in titles.items()}
+    models = [[links[name], f"`{name}`"] for name in rest if name in catalog.models()]
+    more = [[links[name]] for name in rest if name not in catalog.models()]
+    return "\n\n".join([table(["one per model", ""], models), *([table(["one per failure"], more)] if more else [])])
 
 
 def model_settings(_: str) -> str:
