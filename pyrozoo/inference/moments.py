@@ -157,8 +157,9 @@ def tell_moments(
         passes: Data passes made in all.
         telling: What a state says; draws from a q from the fit's seed.
         chains: The restart, or the chains, that the fit is of; None: all.
-        count: Draws from a q.
+        count: Draws from a q; of a large model fewer, as many as states may take.
     """
+    count = max(1, min(count, int(recorder.limit / (8 * fit.draws.scalars))))
     device = fit.posterior.data.values.device
 
     def made(state: Recorded) -> Callable[[int], Draws]:

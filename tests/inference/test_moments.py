@@ -67,6 +67,14 @@ def test_what_does_not_fit_is_fewer_moments_and_a_note():
     assert not Recorder(0, None).due(1)
 
 
+def test_moments_of_a_large_fit_have_fewer_draws():
+    settings = {"rows": 30, "columns": 4, "num_components": 3, "restarts": 1, "draws": 1, "progress": False}
+    fit = pyrozoo.fit("zip_mixture", "cavi", posterior_megabytes=0.02, **settings)
+    assert fit.draws.scalars == 3 + 2 * 12
+    assert fit.moments[0].draws.shape == (1, 2500 // (8 * 27))
+    assert fit.moments[0].sample(60).shape == (1, 60)
+
+
 @pytest.mark.parametrize("method", ["em", "gibbs", "svi"])
 def test_resumed_runs_have_the_moments_of_whole_ones(method, tmp_path, monkeypatch):
     settings = {**RUNS[method], "moments": 7, "progress": False}
