@@ -7,16 +7,13 @@
 # A card is an answer, and at most seven lines below it. The same words stand on the terminal and at the top of the report.
 
 # %%
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import torch
 
 import pyrozoo
-from pyrozoo.data.grid import Grid
 
-# %% tags=["parameters"] small={"rows": 40, "draws": 60, "sizes": [1, 2], "side": 5}
-rows, draws, sizes, side = 150, 1000, [1, 2, 3, 4, 5, 6], 8
+# %% tags=["parameters"] small={"rows": 40, "draws": 60, "sizes": [1, 2]}
+rows, draws, sizes = 150, 1000, [1, 2, 3, 4, 5, 6]
 
 # %% [markdown]
 # One table serves for most of it: counts of six species at sites of three kinds, with more zeros than a Poisson has.
@@ -42,6 +39,12 @@ short.verdict
 
 # %%
 short.pictures["traces"]
+
+# %% [markdown]
+# The first chain, played. Press the button, or use the arrow keys.
+
+# %%
+short.movie()
 
 # %% [markdown]
 # *What to do.* Run longer. The defaults do:
@@ -99,59 +102,6 @@ judged.cards[2]
 # %% [markdown]
 # *What to do.* Use a point as a point. For intervals take a sampler.
 #
-# ## A stuck mode
-#
-# A square map without any reading. Neighbours like to be equal, so the map is nearly all land or nearly all sea, each with probability one half. To cross
-# from one to the other, Gibbs has to pass maps with a long shore. It never does. Every chain by itself looks calm.
-
-# %%
-places = [str(i) for i in range(side)]
-blank = Grid(torch.full((side, side), torch.nan, dtype=torch.float64), places, places, levels=["land", "sea"])
-free = {"data": blank, "observation_strength": 1.0, "coupling": [[1.5, 0.0], [0.0, 1.5]]}
-stuck = pyrozoo.fit("potts_grid", "gibbs", **free, draws=draws // 2, warmup=50, thin=1)
-stuck.verdict
-
-# %%
-share = stuck.invariants["label_share"][..., 0]
-axes = plt.subplots(figsize=(8, 2.4))[1]
-axes.plot(share.T, lw=0.8)
-axes.set(title="Share of land: four chains", xlabel="draw", ylim=(-0.05, 1.05))
-plt.show()
-
-# %% [markdown]
-# The chains on the map, played. Press the button, or use the arrow keys.
-
-# %%
-stuck.movie()
-
-# %% [markdown]
-# *What to do.* A longer run does not help here. Compare the modes of the chains: are they the two that you expect? A small map has an exact answer:
-
-# %%
-exact = pyrozoo.fit("potts_grid", "exact", **free)
-print(exact.verdict.answer)
-print(f"share of land: {float(exact.invariants['label_share'][..., 0].mean()):.2f}")
-
-# %% [markdown]
-# ## A prior on another scale
-#
-# Reads of four genes in two groups of three samples: means from 500 to 3000. We state a prior for rates around 1, as if they were sightings of birds.
-
-# %%
-reads = np.concatenate([rng.poisson([1000, 500, 2000, 800], (3, 4)), rng.poisson([3000, 500, 400, 900], (3, 4))])
-wrong = pyrozoo.fit("zip_mixture", "em", data=reads, num_components=2, rate_rate=1.0)
-wrong.verdict
-
-# %% [markdown]
-# *What to do.* Type what the line says. `null` (in Python `None`), the default, takes the scale from the data:
-
-# %%
-right = pyrozoo.fit("zip_mixture", "em", data=reads, num_components=2)
-for name, fit in (("stated", wrong), ("from the data", right)):
-    print(f"{name}: groups {fit.tables['clusters'].iloc[:, 1].tolist()}")
-right.notes
-
-# %% [markdown]
 # ## A model that misses zeros
 #
 # Poisson factors know one kind of zero: a small rate. Our species are often absent where their rate is high. Data simulated from the fit never
@@ -177,6 +127,12 @@ choice.pictures["choice_num_components"]
 
 # %% [markdown]
 # *What to do.* Take the smallest value that nothing beats beyond its noise.
+#
+# ## Six more, one at a time
+#
+# Each has a notebook that says what to look for, and a movie: [mean field on a tilted posterior](failure_mean_field.ipynb),
+# [labels that change places](failure_labels.ipynb), [a bound that shrinks](failure_bound.ipynb), [a sampler that is stuck](failure_stuck.ipynb),
+# [a prior that fights the data](failure_prior.ipynb) and [a point that is too sure](failure_point.ipynb).
 #
 # ## All on one page
 #
