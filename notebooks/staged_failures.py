@@ -130,9 +130,14 @@ choice.pictures["choice_num_components"]
 #
 # ## Six more, one at a time
 #
-# Each has a notebook that says what to look for, and a movie: [mean field on a tilted posterior](failure_mean_field.ipynb),
-# [labels that change places](failure_labels.ipynb), [a bound that shrinks](failure_bound.ipynb), [a sampler that is stuck](failure_stuck.ipynb),
-# [a prior that fights the data](failure_prior.ipynb) and [a point that is too sure](failure_point.ipynb).
+# Each of these has a notebook of its own. It says what to look for first, and plays a movie.
+#
+# - [Mean field on a tilted posterior](failure_mean_field.ipynb)
+# - [Labels that change places](failure_labels.ipynb)
+# - [A bound that shrinks](failure_bound.ipynb)
+# - [A sampler that is stuck](failure_stuck.ipynb)
+# - [A prior that fights the data](failure_prior.ipynb)
+# - [A point that is too sure](failure_point.ipynb)
 #
 # ## All on one page
 #
