@@ -286,30 +286,34 @@ class _Curve:
         for of in OF:
             known = errors[of].clip(-MOST_SDS, MOST_SDS)
             theirs = _Noise.none(known.shape[1]) if self.own else self.noises[of]
-            result[f"error_{of}"] = np.sqrt((known**2).mean(1))
-            ends = [_band(each, noises[of], share, theirs) for each, share in zip(known, shares[of], strict=True)]
-            result[[f"error_{of}_low", f"error_{of}_high"]] = ends
+            lines = [self._line(each, noises[of], share, theirs) for each, share in zip(known, shares[of], strict=True)]
+            result[[f"error_{of}", f"error_{of}_low", f"error_{of}_high"]] = lines
         return result
+
+    def _line(
+        self, errors: np.ndarray, noise: _Noise, share: np.ndarray, theirs: _Noise
+    ) -> tuple[float, float, float]:  # fmt: skip
+        """Return the root mean square of errors [quantity], and where other seeds would put it.
+
+        What is left of the errors when the noise is taken off is kept, and noise is put on it anew: Monte Carlo errors
+        are normal, and correlated as the draws are. A sampler's noise is its error. A search knows its q, and draws
+        from that are only how it is measured: their noise is taken off, down to what the reference can tell.
+        """
+        square, own = float((errors**2).mean()), float(((noise.size * share) ** 2).mean())
+        if not math.isfinite(square):
+            return math.nan, math.nan, math.nan
+        rest = max(0.0, 1 - (own + float((theirs.size**2).mean())) / square) if square else 0.0
+        drawn = ((errors * math.sqrt(rest) + noise.repeats * share + theirs.repeats[::-1]) ** 2).mean(1)
+        found = np.sqrt(np.array([square, *np.quantile(drawn, ENDS)]))
+        if self.fit.kind != "samples":
+            found = np.maximum(np.sqrt(np.maximum(found**2 - own, 0)), np.minimum(found, _size(theirs.size)))
+        error, low, high = found.tolist()
+        return error, low, high
 
 
 def _held(spread: np.ndarray) -> np.ndarray:
     """Return sds, or variances, in the reference's, within what is told apart."""
     return np.clip(spread, 1 / MOST_SDS, MOST_SDS)
-
-
-def _band(errors: np.ndarray, noise: _Noise, share: np.ndarray, theirs: _Noise) -> tuple[float, float]:
-    """Return where other seeds would put the root mean square of errors [quantity].
-
-    What is left of the errors when the noise is taken off is kept, and noise is put on it anew: Monte Carlo errors are
-    normal, and correlated as the draws are.
-    """
-    square, size = float((errors**2).mean()), float(((noise.size * share) ** 2 + theirs.size**2).mean())
-    if not math.isfinite(square):
-        return math.nan, math.nan
-    bias = errors * math.sqrt(max(0.0, 1 - size / square)) if square else errors
-    drawn = np.sqrt(((bias + noise.repeats * share + theirs.repeats[::-1]) ** 2).mean(1))
-    low, high = np.quantile(drawn, ENDS)
-    return float(low), float(high)
 
 
 def _spaced(moments: Sequence[Moment]) -> list[Moment]:
