@@ -471,7 +471,10 @@ def sample(room: str, count: int, seed: int) -> list[Mutant]:
 
 
 def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) -> None:
-    """Judge the mutants of a sample that are not judged yet, room by room in turns; append what became of them."""
+    """Judge the mutants of a sample, room by room in turns, and append what became of them.
+
+    Those that are judged already are left out; ``again``: only those that no test noticed are judged.
+    """
     count, most, budget = SIZES[size]
     found = Map(folder)
     done = _last(folder)
@@ -482,11 +485,8 @@ def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) 
         for room, chosen in samples.items()
         if i < len(chosen)
     ]
-    todo = [
-        (room, mutant)
-        for room, mutant in turns
-        if mutant.key not in done or (again and done[mutant.key]["end"] in ("survived", "unreached", "failed"))
-    ]
+    late = {key for key, each in done.items() if each["end"] in ("survived", "unreached", "failed")}
+    todo = [(room, mutant) for room, mutant in turns if (mutant.key in late if again else mutant.key not in done)]
     files = sorted({test.split("::")[0] for test in found.seconds})
 
     def one(mutant: Mutant, server: Server, items: dict[str, pytest.Item], planter: Planter) -> dict[str, Any]:
@@ -574,7 +574,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "outputs" / "mutation", help="of the map and results")
     parser.add_argument("--map", action="store_true", help="make the map, or add tests to it, and no more")
     parser.add_argument("--tests", nargs="*", default=[], help="files or folders of tests for the map")
-    parser.add_argument("--again", action="store_true", help="judge survivors again, after new tests")
+    parser.add_argument("--again", action="store_true", help="judge only what no test noticed, after new ones")
     parser.add_argument("--table", action="store_true", help="print the results only")
     asked = parser.parse_args(arguments)
     asked.folder.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ PLANTED = (
     ),
     ("pyrozoo/inference/svi.py", "now.scores[-1] == max(now.scores)", "now.scores[-1] == min(now.scores)"),
     ("pyrozoo/inference/svi.py", "losses.std() / len(losses) ** 0.5", "losses.std() / len(losses)"),
-    ("pyrozoo/inference/loop.py", "started = time.perf_counter() - before", "started = time.perf_counter()"),
+    ("pyrozoo/inference/loop.py", 'time.perf_counter() - saved["elapsed"]', "time.perf_counter()"),
     ("pyrozoo/diagnostics/metrics.py", "partial(ess, of=part), np.nanmin", "partial(ess, of=part), np.nanmax"),
     ("pyrozoo/diagnostics/metrics.py", "return effective / (chains * count)", "return effective / count"),
     ("pyrozoo/diagnostics/metrics.py", "math.log10(max(draws, 11))", "math.log(max(draws, 11))"),

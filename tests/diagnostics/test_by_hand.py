@@ -343,7 +343,7 @@ def test_a_sampler_is_timed_by_its_first_draws(monkeypatch):
     draws = torch.tensor([[3.0, 1, -1, -3]])
     monkeypatch.setattr("pyrozoo.diagnostics.compare.outline", lambda fit: SimpleNamespace(invariants={"a": draws}))
     trace = pd.DataFrame({"chain": [0] * 20, "seconds": np.linspace(1, 21, 20)})
-    fit = SimpleNamespace(kind="samples", seconds=21.0, trace=trace, metrics={"warmup": 10})
+    fit = SimpleNamespace(kind="samples", seconds=21.0, trace=trace, metrics={"warmup": 10}, moments=[])
     frame = rows(["a"], error_in_sd=[0.0], error_mcse=[0.05]).assign(reference_sd=2.0)
     curve = error_curve(fit, frame)
     assert curve["error"].tolist() == [1.5, 1, 0.5, 0]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import pyrozoo
 from pyrozoo.contracts.method import Loop
-from pyrozoo.contracts.solver import Answer, Info
+from pyrozoo.contracts.solver import Answer, Info, Solver
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.inference import direct, laplace, loop, optimise, sample, starts, svi
 from pyrozoo.inference.chains import Chain, Plan
@@ -36,13 +36,12 @@ class Count:
     steps: Tensor
 
 
-class Counting:
+class Counting(Solver, kind="point", objective="log_joint", state=Count, by_row=()):
     """A solver whose state, and answer, is the number of its steps; its objective is a function of that."""
 
-    kind, objective_name, monotone, by_row, state_class = "point", "log_joint", False, (), Count
-
     def __init__(self, of: str = "result", objective: Any = lambda steps: steps, chains: Tensor | None = None):
-        self.objective_of, self.objective, self.first = of, objective, chains
+        self.objective_of, self.objective, self.first = of, objective, chains  # type: ignore[misc, assignment]
+        self.posterior = posterior()
 
     def init(self, chains: int) -> Count:
         return Count(torch.zeros(chains, dtype=torch.float64) if self.first is None else self.first)
@@ -54,9 +53,6 @@ class Counting:
 
     def answer(self, state: Count) -> Answer:
         return Answer(point={"steps": state.steps})
-
-    def finish(self, state: Count) -> Count:
-        return state
 
 
 class Averaging:
@@ -381,7 +377,6 @@ class Settling(Counting):
     [(Counting(), 9, (1, "completed")), (Settling(), 9, (4, "converged")), (Settling(), 3, (3, "max_iterations"))],
 )  # fmt: skip
 def test_what_is_exact_takes_one_step_or_as_many_as_its_residual_asks(solver, most, ends):
-    solver.posterior = posterior()
     process = direct._Direct(solver, most, 0.25)
     process.start()
     while process.status() is None:
