@@ -193,7 +193,7 @@ def test_many_chains_that_start_at_the_posterior_stay_there(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 def test_parameters_and_data_in_turn_are_from_the_joint_distribution(model):
-    scores = geweke(model, Table.blank(rows=1, columns=COLUMNS), gibbs.Solver, sweeps=400, seed=3, warmup=100)
+    scores = geweke(model, Table.blank(rows=1, columns=COLUMNS), gibbs.Solver, sweeps=200, seed=3, warmup=60)
     assert float(scores.abs().max()) < 4.5, scores[scores.abs() > 4]
 
 
