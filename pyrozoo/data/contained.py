@@ -117,7 +117,8 @@ def _responses(reading: Reading) -> Responses:
     """Return columns of numbers as they were read, and of text as they are spelled, in their order."""
     import pandas as pd
 
-    parts = {} if reading.values is None else dict(zip(reading.places, reading.values.T, strict=True))
+    places = reading.places if len(reading.places) else range(len(reading.columns))  # a list that has become a table
+    parts = {} if reading.values is None else dict(zip(places, reading.values.T, strict=True))
     if reading.coded:
         assert reading.own is not None
         own = reading.own()
@@ -126,8 +127,8 @@ def _responses(reading: Reading) -> Responses:
         for name, at in reading.coded.items():
             spelled = own[next(each for each in own.columns if str(each).strip() == name)]
             parts[at] = spelled.where(~spelled.astype(str).str.strip().isin(gone)).array
-    named = dict(zip(reading.places, reading.columns, strict=True)) | {at: name for name, at in reading.coded.items()}
-    order = list(reading.places) if reading.layout.columns else []
+    named = dict(zip(places, reading.columns, strict=True)) | {at: name for name, at in reading.coded.items()}
+    order = list(places) if reading.layout.columns else []
     order += [at for at in sorted(parts) if at not in order]
     frame = pd.DataFrame({at: parts[at] for at in order}, index=pd.Index(list(reading.rows), dtype=object))
     layout = reading.layout

@@ -92,9 +92,10 @@ def test_a_killed_job_is_named(here, capfd, act, launcher):
     assert "killed" in table["error"][1]
 
 
-def test_an_interrupted_sweep_reports_what_has_finished(here, capfd, act):
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)], ids=str)
+def test_an_interrupted_sweep_reports_what_has_finished(here, capfd, act, number):
     def interrupt() -> None:
-        os.kill(os.getppid(), signal.SIGINT)
+        os.kill(os.getppid(), number)
         time.sleep(60)
 
     act(interrupt)
