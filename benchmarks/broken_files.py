@@ -608,7 +608,7 @@ def harmed_netcdf(content: bytes, rng: Generator) -> bytes:
     buffer = io.BytesIO(content)
     try:
         harm_netcdf(buffer, rng)
-    except OSError:  # damaged before
+    except (OSError, RuntimeError, ValueError, KeyError):  # damaged before
         return scrambled(content, rng)
     made = buffer.getvalue()
     return scrambled(made, rng, 3) if rng.random() < 0.2 else made
