@@ -133,4 +133,12 @@ def _responses(reading: Reading) -> Responses:
     frame = pd.DataFrame({at: parts[at] for at in order}, index=pd.Index(list(reading.rows), dtype=object))
     layout = reading.layout
     frame = frame.set_axis([named[at] for at in order], axis=1)
-    return Responses.of(frame, reading.name, response=layout.response, most_levels=layout.most_levels)
+    made = Responses.of(frame, reading.name, response=layout.response, most_levels=layout.most_levels)
+    narrow_to(reading, made.response)
+    return made
+
+
+def narrow_to(reading: Reading, response: str) -> None:
+    """Leave of a reading's columns the response: the cells of the data, which results are written to."""
+    places = {**dict(zip(reading.columns, reading.places, strict=True)), **reading.coded}
+    reading.columns, reading.places = [response], [places[response]]

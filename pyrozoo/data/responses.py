@@ -50,6 +50,11 @@ class Responses(Table):
     centre: Tensor = field(default_factory=lambda: torch.zeros(1))
     unit: Tensor = field(default_factory=lambda: torch.ones(1))
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        object.__setattr__(self, "coding", tuple((str(name), tuple(levels)) for name, levels in self.coding))
+        object.__setattr__(self, "levels", tuple(self.levels))
+
     @cached_property
     def covariate_labels(self) -> list[str]:
         """Return the names of the covariates: of a category ``column=category``."""
@@ -92,7 +97,7 @@ class Responses(Table):
 
     def same(self, other: Any) -> bool:
         """Return whether other data have the same responses and covariates."""
-        alike = isinstance(other, Responses) and list(map(str, self.coding)) == list(map(str, other.coding))
+        alike = isinstance(other, Responses) and self.coding == other.coding
         return alike and super().same(other) and bool(torch.allclose(self.covariates, other.covariates.to(self.values)))
 
     def checked(self) -> Self:
@@ -112,7 +117,7 @@ class Responses(Table):
 
     def with_test(self, test: Table) -> Self:
         """Return the data with new rows beside them; their covariates are matched by name."""
-        alike = isinstance(test, Responses) and list(test.coding) == list(self.coding)
+        alike = isinstance(test, Responses) and test.coding == self.coding
         new: Any = test if alike else self.like(Responses.of(test).frame())
         self._check_exposure_of(new)
         new = replace(new, column_labels=self.column_labels, centre=self.centre, unit=self.unit)
@@ -165,7 +170,7 @@ class Responses(Table):
         found = super().restore(observed, extra, coords, site)
         known = json.loads(str(extra["coding"]))
         own: dict[str, Any] = {name: torch.as_tensor(extra[name]) for name in ("centre", "unit")}
-        own |= {"levels": known["levels"], "coding": tuple((name, levels) for name, levels in known["coding"])}
+        own |= {"levels": known["levels"], "coding": known["coding"]}
         test = found.test and replace(found.test, covariates=torch.as_tensor(extra["test_covariates"]), **own)
         return replace(found, test=test, covariates=torch.as_tensor(extra["covariates"]), **own)
 

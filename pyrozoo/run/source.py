@@ -12,7 +12,7 @@ from pyrozoo.contracts.model import Model
 from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import check_types
-from pyrozoo.data.contained import CONTAINERS, contained, wanted_by
+from pyrozoo.data.contained import CONTAINERS, contained, narrow_to, wanted_by
 from pyrozoo.data.container import Data, labels, storable
 from pyrozoo.data.documents import Documents
 from pyrozoo.data.holdout import hold_out_chosen, read_chosen
@@ -122,6 +122,8 @@ def read_again(settings: Mapping[str, Any], model: Model, data: Any) -> Reading 
     if settings.get("path") is None or source not in (*KINDS, "file"):
         return None
     found = read_source(settings["path"], layout_of(settings), wanted_of(model, source, type(data)))
+    if isinstance(data, Responses):
+        narrow_to(found, data.response)
     if (list(map(storable, found.rows)), list(map(storable, found.columns))) != (
         list(data.row_labels), list(data.column_labels)
     ):  # fmt: skip

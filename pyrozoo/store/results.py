@@ -18,6 +18,7 @@ from pyrozoo.data.container import Hidden
 from pyrozoo.data.readers.cells import numbers
 from pyrozoo.data.readers.raw import chunked
 from pyrozoo.data.readers.reading import Reading
+from pyrozoo.data.responses import Responses
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
@@ -254,7 +255,10 @@ def _filled(
             said = {"answer": levels, "probability": probability(shares.max(1), digits)}
         else:
             ends = {name: getattr(found, of).cpu().numpy()[at] for name, of in ENDS.items()}
-            column = _put(own, lines, ends["mean"], reading, digits)
+            if isinstance(data, Responses) and data.levels:
+                column = answered(_blank(own, lines), lines, [data.levels[int(each >= 0.5)] for each in ends["mean"]])
+            else:
+                column = _put(own, lines, ends["mean"], reading, digits)
             said = {name: rounded(value, digits) for name, value in ends.items()}
         frame.isetitem(where, column)
         marked |= {(int(line), where) for line in lines}

@@ -396,6 +396,22 @@ def test_new_rows_get_probabilities():
         fit.predict(new.drop(columns="age"))
 
 
+def test_a_run_directory_gives_everything_back(tmp_path):
+    new = CREDIT.head(3).drop(columns="paid")
+    CREDIT.assign(paid=[*CREDIT["paid"].head(7), None]).to_csv(tmp_path / "credit.csv", index=False)
+    made = {"data": tmp_path / "credit.csv", "response": "paid", "test": CREDIT.head(2), "holdout": 0.2}
+    fit = pyrozoo.fit("logistic_regression", "ep", progress=False, **made)
+    fit.save(tmp_path / "run")
+    again = pyrozoo.load(tmp_path / "run")
+    assert again.data.same(fit.data)
+    assert (again.data.coding, tuple(again.data.levels)) == (fit.data.coding, fit.data.levels)
+    torch.testing.assert_close(again.data.test.covariates, fit.data.test.covariates)
+    pd.testing.assert_frame_equal(again.predict(new), fit.predict(new))
+    results = pd.read_csv(tmp_path / "run" / "results.csv")
+    assert results.loc[7, "filled"] == "paid"
+    assert results.loc[7, "paid"] == ("yes" if results.loc[7, "probability[paid=yes]"] >= 0.5 else "no")
+
+
 def test_held_out_log_score_of_the_breast_cancer():
     fit = pyrozoo.fit("logistic_regression", "ep", data="breast_cancer", progress=False)
     assert fit.status == "converged"
