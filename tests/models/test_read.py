@@ -449,7 +449,7 @@ def test_states_paths_and_forecasts_of_a_chain():
     assert ahead["time"].tolist()[:3] == [7, 8, 9]
     second = 0.9 * 0.9 + 0.1 * 0.25
     assert ahead[f"probability[{high}]"].tolist()[:2] == pytest.approx([0.9, second])
-    assert ahead["a"].iloc[0] == pytest.approx(90, abs=4), "1000 draws of 0 or 100"
+    assert ahead["a"].tolist()[:2] == pytest.approx([90, 83.5], abs=5), "four errors of 1000 draws of 0 or 100"
     assert ahead["a_lower_90"].iloc[0] < 6 < 94 < ahead["a_upper_90"].iloc[0]
     assert view_of(fit.model).metrics(fit) == {"state_certainty": pytest.approx(1), "states_visited": 2}
 
