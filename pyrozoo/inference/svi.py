@@ -155,6 +155,8 @@ class _Stochastic(Process):
     def _new_guide(self) -> None:
         pyro.clear_param_store()
         self.guide = self.make_guide(self.posterior)
+        with undisturbed():  # a guide's parameters are made when it is first called: a checkpoint before has none
+            self.guide(self.posterior.data)
         self._new_optimiser()
 
     def _new_optimiser(self) -> None:
@@ -244,8 +246,7 @@ class _Stochastic(Process):
     def restore(self, saved: dict[str, Any]) -> None:
         parameters, optimiser = saved.pop("parameters"), saved.pop("optimiser")
         self.now = State(**saved)
-        self._new_guide()
-        self.guide(self.posterior.data)  # registers the parameters with their constraints
+        self._new_guide()  # which has the parameters with their constraints
         _set_parameters(parameters)
         self.optimiser.set_state(optimiser)
 

@@ -153,6 +153,8 @@ def test_sizes_of_a_matrix_that_its_lines_cannot_hold(tmp_path, lines, message):
 def test_no_row_of_billions_of_columns(tmp_path):
     (tmp_path / "x.idx").write_bytes(b"\0\0\x08\x02\0\0\0\0\xff\xff\xff\xff")
     assert "the array has no row" in said(tmp_path / "x.idx")
+    np.save(tmp_path / "x.npy", np.zeros((0, 2**31, 1), np.uint8))
+    assert "the array is empty" in said(tmp_path / "x.npy", CONTAINERS["picture"])
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)

@@ -40,9 +40,9 @@ def read_numpy(path: Path, key: str | int | None) -> np.ndarray:
         try:
             loaded = np.load(path, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                return loaded
+                return _possible(loaded, path.name)
             with loaded:
-                return np.asarray(loaded[_chosen(path.name, loaded.files, key)])
+                return _possible(np.asarray(loaded[_chosen(path.name, loaded.files, key)]), path.name)
         except ValueError as error:
             if "allow_pickle" in str(error):
                 raise DataError(
@@ -50,6 +50,13 @@ def read_numpy(path: Path, key: str | int | None) -> np.ndarray:
                     "numpy.save(FILE, array.astype(float))"
                 ) from None
             raise
+
+
+def _possible(array: np.ndarray, name: str) -> np.ndarray:
+    """Return an array, unless it holds nothing and states billions: what is made of it would have them."""
+    if not array.size and max(array.shape, default=0) > 1_000_000:
+        raise DataError(f"{name}: the array is empty (shape {array.shape})")
+    return array
 
 
 def _chosen(where: str, names: list[str], key: str | int | None) -> str:
