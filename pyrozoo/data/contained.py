@@ -140,5 +140,7 @@ def _responses(reading: Reading) -> Responses:
 
 def narrow_to(reading: Reading, response: str) -> None:
     """Leave of a reading's columns the response: the cells of the data, which results are written to."""
+    if not len(reading.places):  # a list that has become a table
+        return
     places = {**dict(zip(reading.columns, reading.places, strict=True)), **reading.coded}
     reading.columns, reading.places = [response], [places[response]]

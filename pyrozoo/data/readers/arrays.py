@@ -54,7 +54,7 @@ def read_numpy(path: Path, key: str | int | None) -> np.ndarray:
 
 def _possible(array: np.ndarray, name: str) -> np.ndarray:
     """Return an array, unless it holds nothing and states billions: what is made of it would have them."""
-    if not array.size and max(array.shape, default=0) > 1_000_000:
+    if not array.nbytes and max(array.shape, default=0) > 1_000_000:
         raise DataError(f"{name}: the array is empty (shape {array.shape})")
     return array
 
