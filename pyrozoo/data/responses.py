@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import suggestion
-from pyrozoo.data.container import Arrays, Data, Stored, check_size, labels, refuse_twice
+from pyrozoo.data.container import TOO_LARGE, Arrays, Data, Stored, check_size, labels, refuse_twice, too_large
 from pyrozoo.data.known_rows import noted
 from pyrozoo.data.readers.layout import MOST_LEVELS
 from pyrozoo.data.readers.words import place
@@ -103,12 +103,14 @@ class Responses(Table):
     def checked(self) -> Self:
         """Return the data themselves, or raise DataError: also of a covariate that is missing or infinite."""
         super().checked()
-        bad = (~self.covariates.isfinite()).nonzero()
+        bad = (~self.covariates.isfinite() | too_large(self.covariates)).nonzero()
         if len(bad):
             row, column = (int(i) for i in bad[0])
             called = f"{self.name}: row {self.row_labels[row]!r}, column {self.covariate_labels[column]!r}"
             if bool(self.covariates[row, column].isinf()):
                 raise DataError(f"{called} is infinite")
+            if bool(too_large(self.covariates[row, column])):
+                raise DataError(f"{called} {TOO_LARGE}")
             said = "has no value, and a regression says nothing of what explains"
             rows = len(bad[:, 0].unique())
             more = f" ({rows} such rows)" if rows > 1 else ""
