@@ -129,6 +129,8 @@ def test_sparse_matrices_whose_indices_lie_outside(tmp_path, array, value):
     parts = dict(np.load(path))
     parts[array] = parts[array].astype(np.int64)
     parts[array][1] = value
+    if array == "indptr":
+        parts[array][-1] = 0
     np.savez(path, **parts)
     assert "x.npz" in said(path, Triplets)
 

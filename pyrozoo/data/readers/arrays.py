@@ -248,6 +248,8 @@ def _check_matrix(matrix: Any, name: str) -> None:
         raise DataError(f"{name}: the matrix has {matrix.nnz} entries, and states {' x '.join(map(str, matrix.shape))}")
     with readable(name, "sparse matrix"):
         if hasattr(matrix, "indptr"):
+            if len(matrix.indptr) and (matrix.indptr[0] != 0 or (np.diff(matrix.indptr) < 0).any()):
+                raise ValueError("its rows do not follow each other")  # SciPy looks only where the last says something
             matrix.check_format(full_check=True)
         elif hasattr(matrix, "offsets"):
             if matrix.data.ndim != 2 or len(matrix.offsets) != len(matrix.data):
