@@ -13,6 +13,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 import tests.typecheck  # the hook finds the checker by its name
+from tests import costs
 
 # Two workers on two cores: one torch thread each, and the same bits whatever the machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,8 +21,9 @@ assert tests.typecheck
 install_import_hook("pyrozoo.models", "tests.typecheck.checker")
 install_import_hook("pyrozoo.math", "tests.typecheck.checker")
 jaxtyping.jaxtyped = tests.typecheck.sparing(jaxtyping.jaxtyped)  # the hook decorates by that name
-# The same examples in every run, and none of them timed.
+# The same examples in every run, and none of them timed; others every night: `pytest --hypothesis-profile nightly`.
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1000, print_blob=True)
 hypothesis.settings.load_profile("steady")
 # A shell starts its background jobs with Ctrl-C ignored, which tests send.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -36,6 +38,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(20_000, 20, 10)
     gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave cases that take long to the slow suite, as a trial found them (``tests/costs.py``)."""
+    if costs.TRIAL in os.environ:
+        return
+    of_laws = {item.nodeid: item for item in items if item.get_closest_marker("by_cost")}
+    for name in costs.too_long((costs.Case.of(item) for item in of_laws.values()), costs.recorded()):
+        of_laws[name].add_marker(pytest.mark.slow)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -46,23 +46,17 @@ VARIATIONAL = [
 ]
 # Objectives that are bounds are held by law 2 and by a Monte Carlo ELBO in the model's own tests.
 JOINTS = [pair for pair in OPTIMISERS + SAMPLERS if solver_class(*pair).objective_name == "log_joint"]
-SIZES = ("num_components", "num_factors")
-WITH_SIZE = [(m, x, name) for m, x in PAIRS for name in SIZES if hasattr(case(m, x).model, name)]
 
 
-def slow_for(arguments, *methods):
-    """Leave Pyro's engines to the slow suite where a law asks of them what it asks of every method of the model."""
-    return [
-        pytest.param(*each, marks=pytest.mark.slow if {each[1], each[:2]} & {*methods} else ()) for each in arguments
-    ]
+def sizes(model):
+    """Return the settings of a model that say how many components, factors, states or topics it has."""
+    return [name for name, value in vars(model).items() if name.startswith("num_") and isinstance(value, int)]
 
 
-PYROS = ("nuts", "svi", "vae", "laplace")
-"""Methods that run the program in Pyro, by one engine each for all models: the quick suite asks them less."""
+WITH_SIZE = [(m, x, name) for m, x in PAIRS for name in sizes(case(m, x).model)]
 
-# Methods that draw enough to be held to the exact posterior; the sizes are set in each case.
 QUIET = {"progress": False}
-pytestmark = pytest.mark.usefixtures("unchecked")  # one law below looks at all shapes
+pytestmark = [pytest.mark.by_cost, pytest.mark.usefixtures("unchecked")]  # one law below looks at all shapes
 
 
 def fit_tiny(model: str, method: str, **changes):
@@ -76,32 +70,28 @@ def plain_fit(model: str, method: str):
     return fit_tiny(model, method)
 
 
-SHORT = {"optimise": {"max_iterations": 60}, "sample": {"warmup": 20, "draws": 20}}
-QUICK = {"nuts": {"warmup": 10, "draws": 5, "chains": 1}, "svi": {"max_steps": 60, "restarts": 1, "draws": 30}}
-QUICK["vae"] = QUICK["svi"]
+# What ends a run of each engine early, for laws that do not ask where it ends; and what lets it draw enough to be held
+# to the exact posterior.
+EARLY = {
+    "optimise": {"max_iterations": 60},
+    "sample": {"warmup": 20, "draws": 20},
+    "nuts": {"warmup": 10, "draws": 5, "chains": 1},
+    "svi": {"max_steps": 60, "restarts": 1},
+}
+ENOUGH = {
+    "sample": {"chains": 16, "draws": 400, "warmup": 200},
+    "nuts": {"draws": 600, "warmup": 400, "backend": "nutpie"},
+}
+
+
+def engine(method: str) -> str:
+    """Return the name of a method's engine."""
+    return catalog.settings("inference", method)["engine"]
 
 
 def short(model: str, method: str):
-    """Return settings that end a run early, for laws that do not ask where it ends."""
-    quick = SHORT.get(catalog.settings("inference", method)["engine"], {})
-    return quick | ({"draws": 30} if (model, method) in VARIATIONAL else {})
-
-
-LONGEST = [("categorical_fa", "nuts")]  # a search for modes in every gradient
-ORACLE_PAIRS = [*SAMPLERS, *(pair for pair in pairs(engine="nuts") if pair not in LONGEST)]
-ORACLE_PAIRS += [pytest.param(*pair, marks=pytest.mark.slow) for pair in LONGEST]
-LONG = {
-    "gibbs": {"chains": 16, "draws": 400, "warmup": 200},
-    "nuts": {"draws": 600, "warmup": 400, "backend": "nutpie"},
-}
-# One engine for all models: one model's fit stands for it in the quick suite, where each takes long.
-QUICKLY_VARIATIONAL = slow_for(VARIATIONAL, "vae")
-QUICKLY_VARIATIONAL = [
-    pytest.param(*each.values, marks=pytest.mark.slow)
-    if each.values[1] == "svi" and each.values[0] != "zip_mixture"
-    else each
-    for each in QUICKLY_VARIATIONAL
-]
+    """Return settings that end a run early."""
+    return EARLY.get(engine(method), {}) | ({"draws": 30} if (model, method) in VARIATIONAL else {})
 
 
 def prior_draws(model: str, data, count: int):
@@ -133,11 +123,11 @@ def test_solvers_objective_is_the_programs_joint(model, method):
 # 2. Oracle ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), ORACLE_PAIRS)
+@pytest.mark.parametrize(("model", "method"), [*SAMPLERS, *pairs(engine="nuts")])
 def test_samplers_agree_with_the_oracle(model, method):
     its = case(model, method)
     exact = its.oracle().draws
-    fit = fit_tiny(model, method, **LONG.get(method, LONG["gibbs"]))
+    fit = fit_tiny(model, method, **ENOUGH[engine(method)])
     invariants = _moments("ours", fit, Posterior.of(its.model, its.tiny).invariants(fit.draws)).set_index("quantity")
     truth = Posterior.of(its.model, its.tiny).invariants(exact)
     expected = np.concatenate([value[0].mean(0).flatten().numpy() for value in truth.values()])
@@ -148,7 +138,7 @@ def test_samplers_agree_with_the_oracle(model, method):
     assert np.abs(invariants["sd"].to_numpy() / spread - 1).max() < 0.3
 
 
-@pytest.mark.parametrize(("model", "method"), QUICKLY_VARIATIONAL)
+@pytest.mark.parametrize(("model", "method"), VARIATIONAL)
 def test_variational_bounds_stay_below_the_evidence(model, method):
     its = case(model, method)
     evidence = its.oracle().log_evidence
@@ -210,7 +200,7 @@ def test_a_fall_ends_the_run_and_is_never_called_converged(model, method):
 # 4. Stationary --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(SMOOTH, "mle", ("topics", "vem")))
+@pytest.mark.parametrize(("model", "method"), SMOOTH)
 def test_converged_points_are_stationary(model, method):
     """Directional derivatives of the objective over the solver's own parameters vanish, by central differences."""
     its, data = case(model, method).model, larger(model, method=method)
@@ -301,10 +291,7 @@ def test_geweke_long(model, method):
     assert z.abs().max() < GEWEKE_LIMIT, z[z.abs() > 3]
 
 
-@pytest.mark.parametrize(
-    ("model", "method"),
-    [pytest.param(*pair, marks=pytest.mark.slow if pair[0] == "factor_analysis" else ()) for pair in SAMPLERS],
-)
+@pytest.mark.parametrize(("model", "method"), SAMPLERS)
 def test_calibration(model, method):
     p = uniformity(ranks(model, solver_class(model, method), 60))
     assert p.min() > 1e-4, p[p < 1e-3]
@@ -359,9 +346,8 @@ def test_pyros_own_kernel_agrees_with_compiled_nuts(model):
 
 
 def bugs(model):
-    """Return a model's planted bugs but that of ignoring the data, which has a law of its own; the first is quick."""
-    found = [bug for bug in case(model).bugs if bug != "data"]
-    return [pytest.param(model, bug, marks=pytest.mark.slow if i else ()) for i, bug in enumerate(found)]
+    """Return a model's planted bugs but that of ignoring the data, which has a law of its own."""
+    return [(model, bug) for bug in case(model).bugs if bug != "data"]
 
 
 @pytest.mark.parametrize(("model", "bug"), [each for m in MODELS for each in bugs(m)])
@@ -379,10 +365,7 @@ def test_geweke_alone_catches_a_bug(model):
     assert any(quick_geweke(model, make, 1000).abs().max() > GEWEKE_LIMIT for make in case(model).bugs.values())
 
 
-IGNORING = [m for m in MODELS if "data" in case(m).bugs]
-
-
-@pytest.mark.parametrize("model", [IGNORING[0], *(pytest.param(m, marks=pytest.mark.slow) for m in IGNORING[1:])])
+@pytest.mark.parametrize("model", [m for m in MODELS if "data" in case(m).bugs])
 def test_a_sampler_that_ignores_the_data_is_caught_by_the_log_likelihoods_rank_only(model):
     p = uniformity(ranks(model, case(model).bugs["data"], 60))
     assert p["log_likelihood"] < 1e-4
@@ -392,7 +375,7 @@ def test_a_sampler_that_ignores_the_data_is_caught_by_the_log_likelihoods_rank_o
 # 6 and 7. Variational figures, symmetry ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), QUICKLY_VARIATIONAL)
+@pytest.mark.parametrize(("model", "method"), VARIATIONAL)
 def test_variational_fits_report_khat(model, method):
     fit = plain_fit(model, method)
     assert fit.kind == "variational"
@@ -416,12 +399,12 @@ def test_canonical_keeps_invariants_and_is_idempotent(model):
 # 8. Missing -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(((m, x) for m, x in PAIRS if x not in case(m, x).fills), *PYROS))
+@pytest.mark.parametrize(("model", "method"), [(m, x) for m, x in PAIRS if x not in case(m, x).fills])
 def test_intervals_cover_what_is_hidden(model, method):
     """At random, 90% intervals hold 87 to 93% of hidden entries, give or take the sampling error of their number."""
     its = case(model, method)
     data = larger(model, missing=0.1, method=method)
-    quick = {"nuts": {"warmup": 40, "draws": 40, "chains": 1}}.get(method, {})
+    quick = {"warmup": 40, "draws": 40, "chains": 1} if engine(method) == "nuts" else {}
     fit = pyrozoo.fit(its.model, method, data=data, holdout=0.2, **{**QUIET, **its.settings[method], **quick})
     entries = int(fit.metrics["holdout_entries"])
     error = 3 * math.sqrt(0.09 / entries)
@@ -452,21 +435,19 @@ def assert_finite(fit):
     assert all(math.isfinite(v) for v in fit.metrics.values() if isinstance(v, float))
 
 
-@pytest.mark.parametrize(
-    ("model", "method", "what"), slow_for(((m, x, w) for m, x in PAIRS for w in case(m, x).odd), *PYROS)
-)
+@pytest.mark.parametrize(("model", "method", "what"), [(m, x, w) for m, x in PAIRS for w in case(m, x).odd])
 def test_odd_data_gives_a_finite_fit(model, method, what, monkeypatch):
     its = case(model, method)
     monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", FEWEST)  # predictive checks are made, too
-    changes = {**its.settings[method], **QUICK.get(method, short(model, method))}
+    changes = {**its.settings[method], **short(model, method)}
     assert_finite(pyrozoo.fit(its.model, method, data=its.odd[what], **QUIET, **changes))
 
 
 @pytest.mark.parametrize("size", [1, 7])
-@pytest.mark.parametrize(("model", "method", "name"), slow_for(WITH_SIZE, *PYROS))
+@pytest.mark.parametrize(("model", "method", "name"), WITH_SIZE)
 def test_one_component_and_more_components_than_rows(model, method, name, size):
     its = case(model, method)
-    changes = {**its.settings[method], **QUICK.get(method, short(model, method))}
+    changes = {**its.settings[method], **short(model, method)}
     assert_finite(pyrozoo.fit(model, method, data=its.tiny, **QUIET, **changes, **{name: size}))
 
 
@@ -479,12 +460,10 @@ numbers = st.one_of(
 @settings(max_examples=10, suppress_health_check=list(HealthCheck))
 @given(data=arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=numbers))
 def test_any_array_is_refused_or_fitted(model, data):
-    quick = {"em": {"restarts": 2, "max_iterations": 50}, "cavi": {"restarts": 2, "max_iterations": 50, "draws": 20},
-             "gibbs": {"warmup": 5, "draws": 10, "chains": 2}, "vem": {"restarts": 1, "max_iterations": 20},
-             "laplace_em": {"restarts": 1, "max_iterations": 20}}  # fmt: skip
-    for method in set(quick) & set(catalog.methods(model)):
+    quick = {"optimise": {"restarts": 2, "max_iterations": 50}, "sample": {"warmup": 5, "draws": 10, "chains": 2}}
+    for method in (x for x in catalog.methods(model) if engine(x) in quick):
         try:
-            fit = pyrozoo.fit(case(model, method).model, method, data=data, **QUIET, **quick[method])
+            fit = pyrozoo.fit(case(model, method).model, method, data=data, **QUIET, **quick[engine(method)])
         except DataError:
             continue
         assert_finite(fit)
@@ -493,10 +472,9 @@ def test_any_array_is_refused_or_fitted(model, data):
 # 11. Same seed, same bits ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, *PYROS))
+@pytest.mark.parametrize(("model", "method"), PAIRS)
 def test_same_seed_same_bits(model, method, checked):
-    quick = {"nuts": {"warmup": 10, "draws": 6, "chains": 1}, "svi": {"max_steps": 40, "draws": 30}}
-    quick = quick.get(method, short(model, method))
+    quick = short(model, method)
     torch.manual_seed(1)
     first = fit_tiny(model, method, seed=4, **quick)
     torch.manual_seed(2)  # what the caller's generator holds does not matter, and is left alone
@@ -506,7 +484,7 @@ def test_same_seed_same_bits(model, method, checked):
     for site, value in first.draws.items():
         assert torch.equal(value, second.draws[site])
     assert first.trace["objective"].equals(second.trace["objective"])
-    if catalog.settings("inference", method)["engine"] != "direct":  # a closed form has no chance in it
+    if engine(method) != "direct":  # a closed form has no chance in it
         assert not first.trace["objective"].equals(fit_tiny(model, method, seed=5, **quick).trace["objective"])
 
 
@@ -529,7 +507,7 @@ def test_float32_agrees_with_float64(model, method):
 # Results --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("model", "method"), slow_for(PAIRS, *PYROS))
+@pytest.mark.parametrize(("model", "method"), PAIRS)
 def test_inference_data_says_what_it_is(model, method):
     fit = plain_fit(model, method)
     data = fit.inference_data

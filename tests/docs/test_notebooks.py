@@ -48,11 +48,8 @@ def test_every_model_has_one():
     assert set(catalog.models()) < set(names())
 
 
-SHORT = {"bounds", "mcmc_against_vi", "poisson_mf", "zip_mixture"}
-"""Notebooks that are run every time; the slow suite runs them all."""
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SHORT else pytest.mark.slow) for n in names()])
+@pytest.mark.by_cost
+@pytest.mark.parametrize("name", names())
 def test_it_runs(here, monkeypatch, unchecked, name):
     """In this process, which has imported everything: a kernel takes longer to start than to run."""
     monkeypatch.setenv("MPLBACKEND", "agg")

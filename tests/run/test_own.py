@@ -65,11 +65,8 @@ def test_examples_are_one_short_file(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 80
 
 
-LONG = [pytest.param(name, marks=pytest.mark.slow if name == "hidden_markov" else ()) for name in SIZES]
-"""The examples; the one that takes longest is run as a plain fit by other tests."""
-
-
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.by_cost
+@pytest.mark.parametrize("name", SIZES)
 def test_the_laws_hold_for_models_from_outside(name):
     check(model(name), **{"rows": 6, "columns": SIZES[name]["columns"]})
 
@@ -154,7 +151,7 @@ ENOUGH = {"rhat_good": 1.2, "rhat_bad": 1.5, "ess": 20}
 """What is asked of the short chains of these tests, so that others are held to them."""
 
 
-@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("name", SIZES)
 def test_every_method_fits_them_and_a_comparison_judges(name):
     fits = [fitted(name, method) for method in SHORT]
     assert [fit.kind for fit in fits] == ["variational", "variational", "samples"]
