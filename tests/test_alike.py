@@ -18,12 +18,15 @@ from pyrozoo.contracts.view import view_of
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.container import Cells, Hidden
+from pyrozoo.data.simulate import simulate_data
 from pyrozoo.run import catalog
+from pyrozoo.testing import laws
 from tests.case import case, pairs, solver_class
 from tests.models.test_read import fit_of
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
+SIZES = ("num_components", "num_factors", "num_topics", "latent_dimension")
 STEPPED = [*pairs(engine="optimise"), *pairs(engine="sample")]
 OWN_NUMBERS = {("topics", "gibbs"), ("topics", "stochastic_cavi")}
 """Solvers whose kernels draw random numbers of their own."""
@@ -49,6 +52,32 @@ def test_kernels_do_what_pytorch_does(model, method):
         torch.testing.assert_close(
             with_them[name], value, rtol=1e-7, atol=1e-7, msg=lambda said, name=name: f"{name}: {said}"
         )
+
+
+SIZED = [(m, name) for m in catalog.models() for name in SIZES if hasattr(case(m).model, name)]
+
+
+def of_three(model: str, name: str, method: str = "") -> Posterior:
+    """Return the posterior of a model with three components or factors, given larger data with holes."""
+    its = case(model, method)
+    plain = {"weight_concentration": 1.5} if hasattr(its.model, "weight_concentration") else {}
+    data = simulate_data(its.model, seed=5, missing=0.2, **its.larger)
+    return Posterior.of(dataclasses.replace(its.model, **{name: 3}, **plain), data)
+
+
+@pytest.mark.parametrize(("model", "name"), SIZED)
+def test_densities_of_three_are_the_program_s(model, name):
+    """The last of two is also the second: three tell them apart."""
+    laws.one_density(of_three(model, name))
+
+
+JOINTS = [(model, method, name) for model, method in STEPPED for its, name in SIZED
+          if its == model and solver_class(model, method).objective_name == "log_joint"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "method", "name"), JOINTS)
+def test_objectives_of_three_are_the_program_s_joint(model, method, name):
+    laws.objective_is_the_joint(solver_class(model, method)(of_three(model, name, method)))
 
 
 def turned(data: Any, rows: bool = True, columns: bool = True) -> Any:

@@ -631,6 +631,7 @@ def test_free_parameters_are_unconstrained_coordinates():
     assert metrics._coordinates(positive, torch.ones(2)) == 2
     assert metrics._coordinates(constraints.positive_definite, torch.eye(3)) == 6
     assert metrics._coordinates(constraints.positive_definite, torch.eye(3).expand(4, 3, 3)) == 24
+    assert metrics._coordinates(constraints.positive_definite, torch.eye(3).expand(4, 2, 3, 3)) == 48
 
 
 def test_outlines_are_lines_of_what_is_large(monkeypatch):

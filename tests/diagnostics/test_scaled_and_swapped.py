@@ -18,7 +18,7 @@ from pyrozoo.diagnostics.answer import Told, believe
 from pyrozoo.diagnostics.card import Line, overall, sds
 from pyrozoo.diagnostics.choice import _difference, _is_number, choose
 from pyrozoo.diagnostics.compare import MOST_SDS, _against, _means, _moments, _pairwise, _sd_error, _spread
-from pyrozoo.diagnostics.planes import FARTHEST, _alike, _order, _scale, distances
+from pyrozoo.diagnostics.planes import FARTHEST, _alike, _order, _scalars, _scale, distances
 from pyrozoo.diagnostics.predictive import _conflict, affordable, chosen, overdispersion, prior_conflict, tail
 from pyrozoo.diagnostics.verdict import Thresholds, verdict
 from tests.diagnostics.test_by_hand import LN2, five, looked, told
@@ -286,6 +286,14 @@ def test_a_choice_is_of_one_number():
     assert (choice.value, choice.method) == (3, "gibbs"), "of one method"
 
 
+def test_of_equal_numbers_the_smaller_is_taken():
+    fits, known = sweep({2: (0.0, 0.0), 3: (0.0, 0.0), 4: (0.0, 0.0)}, bic={2: 9.0, 3: 7.0, 4: 7.0})
+    for some in (slice(None), slice(None, None, -1)):
+        choice = choose(fits[some], ["num_components"], known[some])
+        assert choice is not None
+        assert choice.sentence == "Take num_components=3, by the BIC of gibbs; 4 is within its noise."
+
+
 # Accuracy and planes --------------------------------------------------------------------------------------------------
 
 
@@ -381,3 +389,17 @@ def test_scales_are_the_reference_s_or_typical_ones():
     assert np.isnan(_scale([one, other], 0)[1]), "constant in the reference"
     assert _scale([one, other], None).tolist() == [2, 2], "medians of 1 and 3, of 0 and 4"
     assert _scale([one[:1], one[1:]], None)[0] == 1, "points, taken together"
+
+
+def test_many_scalars_are_looked_at_by_site(monkeypatch):
+    """Of 30 and 10 and 1 numbers eight: five, one and one, the first and the last of each where there are two."""
+    monkeypatch.setattr("pyrozoo.diagnostics.planes.MOST_SCALARS", 8)
+    labels = {"a": ([str(i) for i in range(30)],), "b": ([str(i) for i in range(10)],), "c": (), "n": ()}
+    fit: Any = SimpleNamespace(outline=SimpleNamespace(labels=labels))
+    draws: Any = {"a": torch.arange(60.0).reshape(1, 2, 30), "b": torch.zeros(1, 2, 10), "c": torch.ones(1, 2),
+                  "n": torch.ones(1, 2, dtype=torch.long)}  # fmt: skip
+    found = _scalars(fit, draws)
+    assert list(found) == ["a[0]", "a[7]", "a[14]", "a[22]", "a[29]", "b[0]", "c"]
+    assert found["a[7]"].tolist() == [7, 37]
+    monkeypatch.setattr("pyrozoo.diagnostics.planes.MOST_SCALARS", 41)
+    assert len(_scalars(fit, draws)) == 41

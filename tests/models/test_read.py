@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from typing import Any
 
@@ -36,6 +37,7 @@ from pyrozoo.models.gaussian_mf import queries as ratings
 from pyrozoo.models.gaussian_mf.view import _baseline
 from pyrozoo.models.poisson_mf import queries as counts
 from pyrozoo.models.poisson_mf.stochastic_cavi import Solver as StochasticCAVI
+from pyrozoo.models.potts_grid.exact import Solver as Exact
 from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.messages import Passing, State
 from pyrozoo.models.potts_grid.model import PottsGrid
@@ -548,3 +550,28 @@ def test_new_rows_of_ratings_have_a_normal_posterior():
     assert len(u) == 100
     assert float(u.mean()) == pytest.approx(13 / 4 / precision, abs=4 / math.sqrt(precision) / 10)
     assert float(u.std()) == pytest.approx(1 / math.sqrt(precision), rel=0.3)
+
+
+def test_marginals_of_a_grid_are_shares_of_its_labellings():
+    """Two by two pixels of three labels: by a sum over all 81 labellings."""
+    model = PottsGrid(3, 1.1, ((-0.3, 0.2, 0.8), (0.2, 0.6, 0.1), (0.8, 0.1, -0.3)), None)
+    data = Grid(tensor([[0, 1], [NAN, 2]]), ["a", "b"], ["x", "y"], levels=["0", "1", "2"])
+    solver = Exact(Posterior.of(model, data))
+    solver.step(solver.init(1))
+    unary, coupling = solver.potentials.unary.numpy(), np.array(model.coupling)
+    edges = [((0, 0), (0, 1)), ((1, 0), (1, 1)), ((0, 0), (1, 0)), ((0, 1), (1, 1))]
+    label, pairs, total, best = np.zeros((2, 2, 3)), np.zeros((3, 3)), 0.0, (-math.inf, None)
+    for flat in itertools.product(range(3), repeat=4):
+        z = np.reshape(flat, (2, 2))
+        score = sum(unary[i, j, z[i, j]] for i in (0, 1) for j in (0, 1)) + sum(coupling[z[a], z[b]] for a, b in edges)
+        weight, best = math.exp(score), max(best, (score, flat))
+        total += weight
+        for i, j in itertools.product((0, 1), repeat=2):
+            label[i, j, z[i, j]] += weight
+        for a, b in edges:  # in either direction
+            pairs[z[a], z[b]] += weight / 8
+            pairs[z[b], z[a]] += weight / 8
+    found = solver.expectations
+    torch.testing.assert_close(found["label_probability"], tensor(label / total))
+    torch.testing.assert_close(found["neighbours_probability"], tensor(pairs / total))
+    assert found["most_probable"].flatten().tolist() == list(best[1])

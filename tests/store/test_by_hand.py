@@ -14,10 +14,12 @@ import torch
 
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import SettingError
+from pyrozoo.diagnostics.outline import Outline
 from pyrozoo.store import inference_data, results, run_directory
 from pyrozoo.store.answer import answered, beside, neutral, short, unindexed, write_answer
 from pyrozoo.store.groups import Groups
 from pyrozoo.store.lines import write_lines
+from pyrozoo.store.outlined import add_outline, read_outline
 from pyrozoo.store.run_directory import _figures, _shown
 from pyrozoo.store.sheets import _cell, _cells
 from pyrozoo.store.tables import readable, significant
@@ -226,3 +228,24 @@ def test_answers_are_read_back_as_they_were(ending, tmp_path):
     with pytest.raises(SettingError, match="must end in"):
         write_answer(tmp_path / "answer.txt", frame)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_outlines_are_read_back_as_they_were(some):
+    """Parameters are stored once more only where they are some of many; then one draw in two is kept of them."""
+    whole = torch.arange(24.0, dtype=torch.float64).reshape(1, 4, 3, 2)
+    draws, invariants = Draws(w=whole[:, :, ::2] if some else whole), Draws(total=whole.sum((2, 3)))
+    labels = {"w": (["a", "c"] if some else ["a", "b", "c"], ["x", "y"]), "total": ()}
+    fit: Any = SimpleNamespace(draws=Draws(w=whole), outline=Outline(draws, invariants, labels))
+    groups = Groups()
+    if not some:
+        groups.add(
+            "posterior", {"w": whole.numpy()}, {"w": ["row", "column"]}, {"row": list("abc"), "column": ["x", "y"]}
+        )
+    assert read_outline(groups, ["w"]) is None, "as an earlier version left it"
+    add_outline(groups, fit, 2)
+    found = read_outline(groups, ["w"])
+    assert found is not None
+    assert found.labels == {"w": tuple([*each] for each in labels["w"]), "total": ()}
+    assert found.draws["w"].tolist() == (draws.every(2) if some else draws)["w"].tolist()
+    assert found.invariants["total"].tolist() == invariants["total"].tolist()

@@ -15,7 +15,7 @@ import pyrozoo
 from pyrozoo.core.errors import DataError, NotApplicable, NumericalError, SettingError
 from pyrozoo.run import catalog
 from pyrozoo.studies.recover import run as recovery
-from pyrozoo.studies.recover.judge import COLUMNS, plus_minus, sentences, shares, summarise
+from pyrozoo.studies.recover.judge import COLUMNS, plus_minus, recovered, sentences, shares, summarise
 from tests.command.test_command import run
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -127,6 +127,20 @@ def test_sentences_follow_the_numbers():
     two = [*rows("vem", [0.5, 0.51]), *rows("vem", [1.0, 1.1], quantity="s[1, 1]")]
     line = sentences(pd.DataFrame(two))["Against the truth"][1]
     assert "below the truth: vem (s[0, 0]); above it: none; within: none" in line
+
+
+def test_who_recovers_the_truth_in_a_sentence():
+    good, bad = rows("exact", [0.9, 1.0, 1.1]), rows("vem", [0.5, 0.51, 0.52])
+    also = rows("nuts", [1.1, 0.95, 1.0])
+    assert recovered(pd.DataFrame(good)) == "exact recovers the truth within noise."
+    assert recovered(pd.DataFrame([*good, *also])) == "exact and nuts recover the truth within noise."
+    assert recovered(pd.DataFrame([*good, *bad])) == (
+        "exact recovers the truth within noise. vem does not, for some quantities."
+    )
+    assert recovered(pd.DataFrame(bad)) == "No method recovers all of the truth."
+    assert recovered(pd.DataFrame(good[:1])) == "One data set says nothing about bias: simulate more."
+    half = [*good, *rows("exact", [0.5, 0.51, 0.52], setting="B")]
+    assert recovered(pd.DataFrame(half)) == "No method recovers all of the truth.", "in every setting"
 
 
 @pytest.mark.parametrize(
