@@ -1,0 +1,112 @@
+"""What every container keeps: rows that are chosen, cells that are hidden, and all of it in a file and back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from pyrozoo.core.prediction import Prediction
+from pyrozoo.data.container import Cells
+from pyrozoo.data.simulate import simulate_data
+from pyrozoo.run import catalog
+from tests.case import case
+
+pytestmark = pytest.mark.usefixtures("unchecked")
+
+MODELS = catalog.models()
+HIDES = [model for model in MODELS if model not in ("logistic_regression", "topics")]
+SITE = "x"
+
+
+def data_of(model: str):
+    """Return data with holes, and with labels that are not their places."""
+    data = simulate_data(case(model).model, seed=3, missing=0.2, **case(model).larger)
+    names = [f"r{7 * i % 101}" for i in range(data.shape[0])], [f"c{j}" for j in range(data.shape[1])]
+    if model == "hidden_markov":  # whose rows are named by sequence and time
+        return data
+    return dataclasses.replace(data, row_labels=names[0], column_labels=names[1])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_is_stored_is_restored(model):
+    data = data_of(model)
+    data = data.hold_out(0.1, 0) if model in HIDES else data
+    observed, extra = data.stored(SITE)
+    again = type(data).restore(
+        {name: value for name, (_, value) in observed.items()}, {name: value for name, (_, value) in extra.items()},
+        data.coords, SITE,
+    )  # fmt: skip
+    assert again.same(data)
+    assert data.same(again)
+    assert [*again.row_labels] == [*data.row_labels]
+    assert [*again.column_labels] == [*data.column_labels]
+    if data.hidden is not None:
+        for name in ("rows", "columns", "values"):
+            assert getattr(again.hidden, name).tolist() == getattr(data.hidden, name).tolist()
+    other = data_of(model)
+    changed = other.values.clone()
+    at = (0, -1) if isinstance(data, Cells) else (0, 2)
+    changed[at] = 0 if changed[at] != 0 else 1
+    assert not dataclasses.replace(other, values=changed).same(other)
+    for cells in observed.values():
+        assert len(cells[0]) == cells[1].ndim, "a name for every dimension"
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model not in ("potts_grid", "hidden_markov")])
+def test_rows_that_are_chosen_keep_their_values_and_their_names(model):
+    data = data_of(model)
+    index = torch.tensor([4, 1, 6])
+    batch, alone = data.batch(index), data.only(index)
+    assert batch.shape == alone.shape == (3, data.shape[1])
+    assert [*batch.row_labels] == [*alone.row_labels] == [data.row_labels[i] for i in index.tolist()]
+    assert batch.rows.tolist() == index.tolist()
+    assert alone.rows.tolist() == [0, 1, 2]
+    assert (batch.total_rows, alone.total_rows) == (data.shape[0], None)
+    again = batch.batch(torch.tensor([2, 0]))
+    assert again.rows.tolist() == [6, 4], "of the whole"
+    assert again.total_rows == data.shape[0]
+    if isinstance(data, Cells):
+        torch.testing.assert_close(batch.values, data.values[index], equal_nan=True)
+    else:
+        for place, row in enumerate(index.tolist()):
+            mine, theirs = (each.values[each.values[:, 0] == i, 1:] for each, i in ((batch, place), (data, row)))
+            torch.testing.assert_close(mine, theirs)
+    assert data.first(2).values.shape[1:] == data.values.shape[1:]
+
+
+@pytest.mark.parametrize("model", HIDES)
+def test_a_share_of_what_is_observed_is_hidden(model):
+    data = data_of(model)
+    known = (~torch.isnan(data.values)).sum().item() if isinstance(data, Cells) else None
+    hidden = data.hold_out(0.25, 1)
+    found = hidden.hidden
+    assert found is not None
+    assert found.at_random
+    if known is not None:
+        assert len(found.values) == round(0.25 * known)
+        assert torch.equal(data.values[found.rows, found.columns], found.values)
+        assert hidden.values[found.rows, found.columns].isnan().all()
+        assert int(hidden.observed.sum()) == known - len(found.values)
+        rest = hidden.observed | hidden.values.isnan() & data.values.isnan()
+        rest[found.rows, found.columns] = True
+        assert rest.all(), "and nothing else is gone"
+    places = found.rows * data.shape[1] + found.columns
+    assert (places.diff() > 0).all(), "each once, row by row"
+    same, other = data.hold_out(0.25, 1).hidden, data.hold_out(0.25, 2).hidden
+    assert torch.equal(same.rows, found.rows)
+    assert torch.equal(same.columns, found.columns)
+    assert not (torch.equal(other.rows, found.rows) and torch.equal(other.columns, found.columns))
+    assert data.hold_out(0.0, 1) is data
+    more = hidden.hold_out(0.1, 5)
+    assert len(more.hidden.values) > len(found.values), "beside what is hidden already"
+    assert set(places.tolist()) < set((more.hidden.rows * data.shape[1] + more.hidden.columns).tolist())
+    numbers = torch.arange(len(found.values), dtype=torch.float64)
+    table = hidden.predictions(Prediction(numbers, numbers - 1, numbers + 1, numbers, numbers))
+    assert table["row"].tolist() == [data.row_labels[i] for i in found.rows.tolist()]
+    assert table["column"].tolist() == [data.column_labels[j] for j in found.columns.tolist()]
+    if not hasattr(data, "levels"):
+        assert table["true"].tolist() == found.values.tolist()
+        assert (table["upper_90"] - table["mean"]).tolist() == [1.0] * len(table)
+        assert (table["mean"] - table["lower_90"]).tolist() == [1.0] * len(table)
