@@ -620,8 +620,8 @@ def test_long_labels_are_read(tmp_path):
 
 
 def test_values_are_read_as_python_reads_them(tmp_path):
-    values = np.random.default_rng(0).random(300) * 10.0 ** np.arange(-150, 150)
-    frame = pd.DataFrame({"row": range(300), "column": 0, "value": values})
+    values = np.random.default_rng(0).random(270) * 10.0 ** np.arange(-150, 120)
+    frame = pd.DataFrame({"row": range(270), "column": 0, "value": values})
     frame.to_csv(tmp_path / "f.csv", index=False)
     assert read_triplets(tmp_path / "f.csv").counts.tolist() == values.tolist()
 

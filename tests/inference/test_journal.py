@@ -101,6 +101,7 @@ def test_a_checkpoint_that_holds_everything_is_taken_up(whole, tmp_path, monkeyp
         }
         for name in {key[3:] for each in entries for key in each if key.startswith("at ")}
     }  # fmt: skip
+    del saved["moments"]  # which they did not keep
     torch.save(saved, path)
     (tmp_path / "checkpoint.log").unlink()
     same(pyrozoo.resume(tmp_path), whole)
