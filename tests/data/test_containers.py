@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.container import Cells
+from pyrozoo.data.kinds import Kind
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.run import catalog
 from tests.case import case
@@ -110,3 +113,34 @@ def test_a_share_of_what_is_observed_is_hidden(model):
         assert table["true"].tolist() == found.values.tolist()
         assert (table["upper_90"] - table["mean"]).tolist() == [1.0] * len(table)
         assert (table["mean"] - table["lower_90"]).tolist() == [1.0] * len(table)
+
+
+KINDS = [
+    (pd.Series([3, 1, 3]), ["1", "3"], "int64"), (pd.Series([0.5, 2.0, 0.5]), ["0.5", "2.0"], "float64"),
+    (pd.Series([True, False, True]), ["False", "True"], "bool"), (pd.Series(["a", "b", "a"]), ["a", "b"], None),
+    (pd.Series([3, None, 1], dtype="Int64"), ["1", "3"], "Int64"),
+    (pd.Series(["b", None, "a"], dtype=pd.CategoricalDtype(["b", "a"], ordered=True)), ["a", "b"], "category"),
+    (pd.Series([1, 2, 1]), ["low", "high"], None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("column", "levels", "name"), KINDS)
+def test_columns_keep_their_type(column, levels, name):
+    """As whole numbers, truth values, ordered categories; and as text where the names do not spell such values."""
+    kind = Kind.of_column(column, levels, str)
+    again = Kind.from_text(kind.text)
+    assert again == kind
+    if name is None:
+        assert kind.name not in ("int64", "float64", "bool", "category")
+        return
+    assert kind.name == name
+    codes = np.array([-1 if pd.isna(cell) else levels.index(str(cell)) for cell in column])
+    made = pd.Series(again.column(codes, levels))
+    assert made.tolist() == column.tolist() or made[column.notna()].tolist() == column[column.notna()].tolist()
+    assert made.isna().tolist() == column.isna().tolist()
+    assert str(made.dtype) == name
+    if name == "category":
+        assert made.cat.ordered
+        assert made.cat.categories.tolist() == ["b", "a"]
+    if name == "int64":
+        assert str(pd.Series(again.column(np.array([1, -1]), levels)).dtype) == "Int64", "which knows holes"

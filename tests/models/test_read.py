@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from pyrozoo.compiler.kernels import switched
 from pyrozoo.contracts.fit import Fit
@@ -36,6 +37,7 @@ from pyrozoo.models.factor_analysis.view import _shares
 from pyrozoo.models.gaussian_mf import queries as ratings
 from pyrozoo.models.gaussian_mf.view import _baseline
 from pyrozoo.models.poisson_mf import queries as counts
+from pyrozoo.models.poisson_mf import view as counts_view
 from pyrozoo.models.poisson_mf.stochastic_cavi import Solver as StochasticCAVI
 from pyrozoo.models.potts_grid.exact import Solver as Exact
 from pyrozoo.models.potts_grid.likelihood import Potentials
@@ -575,3 +577,22 @@ def test_marginals_of_a_grid_are_shares_of_its_labellings():
     torch.testing.assert_close(found["label_probability"], tensor(label / total))
     torch.testing.assert_close(found["neighbours_probability"], tensor(pairs / total))
     assert found["most_probable"].flatten().tolist() == list(best[1])
+
+
+def test_quantiles_of_counts_are_those_of_scipy():
+    share, rate = (
+        each.flatten() for each in np.meshgrid([0.001, 0.05, 0.5, 0.95, 0.999], [1e-9, 0.03, 1.0, 7.3, 900.0])
+    )
+    found = counts_view._poisson_quantile(share, rate)
+    assert found.tolist() == stats.poisson.ppf(share, rate).tolist()
+
+
+def test_new_documents_are_counted_by_the_words_that_are_known():
+    data = Documents.of(pd.DataFrame([[1, 0, 2], [3, 1, 0]], index=["d", "e"], columns=["u", "v", "w"]))
+    test = Documents.of(pd.DataFrame([[4, 5, 0], [0, 2, 1]], index=["f", "g"], columns=["w", "x", "u"]))
+    found = data.with_test(test)
+    words = list(found.column_labels)
+    assert words == ["u", "v", "w"]
+    cells = {(found.test.row_labels[int(i)], words[int(j)]): n for i, j, n in found.test.values.tolist()}
+    assert cells == {("f", "w"): 4, ("g", "u"): 1}
+    assert any("58.3% of the tokens" in note for note in found.notes), "7 of 12"

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from pyrozoo.core.draws import Draws
-from pyrozoo.core.errors import SettingError
+from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.outline import Outline
 from pyrozoo.store import inference_data, results, run_directory
 from pyrozoo.store.answer import answered, beside, neutral, short, unindexed, write_answer
@@ -249,3 +250,10 @@ def test_outlines_are_read_back_as_they_were(some):
     assert found.labels == {"w": tuple([*each] for each in labels["w"]), "total": ()}
     assert found.draws["w"].tolist() == (draws.every(2) if some else draws)["w"].tolist()
     assert found.invariants["total"].tolist() == invariants["total"].tolist()
+
+
+def test_only_the_project_s_own_data_are_read_back():
+    assert inference_data._container("pyrozoo.data.table:Table") is Table
+    for address in ("", "os:system", "evil.pyrozoo.data.:x", "pyrozoo.database:x", "numpy.pyrozoo.data.table:Table"):
+        with pytest.raises(DataError, match="cannot be read back"):
+            inference_data._container(address)

@@ -129,6 +129,15 @@ def test_sentences_follow_the_numbers():
     assert "below the truth: vem (s[0, 0]); above it: none; within: none" in line
 
 
+def test_symmetric_sites_are_told_by_a_draw():
+    """Of two by two loadings two numbers differ; a covariance is symmetric."""
+    setting = {"name": "a", "model": {"num_factors": 2}, "shape": {"rows": 5, "columns": 2}, "truth": {}}
+    found = recovery._prepare({"model": "factor_analysis", "sites": ["loadings"]}, setting, None, None)
+    assert found.symmetric == frozenset()
+    (ours,) = STUDY["settings"]
+    assert "latent_covariance" in recovery._prepare(STUDY, ours, None, None).symmetric
+
+
 def test_who_recovers_the_truth_in_a_sentence():
     good, bad = rows("exact", [0.9, 1.0, 1.1]), rows("vem", [0.5, 0.51, 0.52])
     also = rows("nuts", [1.1, 0.95, 1.0])
