@@ -19,7 +19,7 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data import ratings, triplets
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.named import jester, read_named
-from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.ratings import Ratings, _suspicious
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.models.factor_analysis.model import FactorAnalysis
@@ -444,3 +444,16 @@ def test_the_real_jester(need):
     assert (data.shape, data.parts, data.notes) == ((24_983, 100), 1_810_455, ())
     assert float(data.counts.abs().max()) <= 10
     assert int(torch.bincount(data.values[:, 0].long(), minlength=24_983).min()) > 0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("shift", [0.0, -20.0, 20.0])
+def test_a_value_that_stands_apart_is_told_wherever_the_scale_lies(sign, shift):
+    """1 to 5 in steps of one half, and 99 as often: also below 0, also turned round."""
+    usual, odd = torch.arange(1.0, 5.5, 0.5).repeat(10), torch.full((20,), 12.0)
+    told = _suspicious(sign * (torch.cat([usual, odd]) + shift))
+    assert told is not None
+    assert f"the {'largest' if sign > 0 else 'smallest'} value, {sign * (12 + shift):g}, stands apart" in told
+    assert "occurs 20 times" in told
+    assert _suspicious(sign * (torch.cat([usual, odd - 6.5]) + shift)) is None, "a step of one half more"
+    assert _suspicious(sign * (usual + shift)) is None

@@ -389,6 +389,8 @@ def test_scales_are_the_reference_s_or_typical_ones():
     assert np.isnan(_scale([one, other], 0)[1]), "constant in the reference"
     assert _scale([one, other], None).tolist() == [2, 2], "medians of 1 and 3, of 0 and 4"
     assert _scale([one[:1], one[1:]], None)[0] == 1, "points, taken together"
+    rounding = np.array([[-5.0, 5.0], [-5.0 - 1e-12, 5.0 - 1e-12], [-5.0, 5.0]])
+    assert np.isnan(_scale([rounding], 0)).all(), "of either sign"
 
 
 def test_many_scalars_are_looked_at_by_site(monkeypatch):

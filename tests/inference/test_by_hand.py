@@ -18,8 +18,9 @@ import pyrozoo
 from pyrozoo.contracts.method import Loop
 from pyrozoo.contracts.solver import Answer, Info, Solver
 from pyrozoo.core.errors import NumericalError
-from pyrozoo.inference import direct, laplace, loop, optimise, sample, starts, svi
+from pyrozoo.inference import direct, laplace, loop, nuts, optimise, sample, starts, svi
 from pyrozoo.inference.chains import Chain, Plan
+from pyrozoo.inference.derived.gibbs import Solver as DerivedGibbs
 from pyrozoo.inference.loop import Process, drive, last_objectives
 from pyrozoo.inference.state import affordable, bytes_of, join, plain, repeated, take, thinned
 from pyrozoo.inference.watching import RunningDensity, due
@@ -407,3 +408,39 @@ def test_draws_of_a_chain_come_after_its_warm_up():
     assert vectors.flatten().tolist() == statistics["lp"].tolist() == [2, 3, 4]
     seeds = {Plan(1, 1, 0.8, 10, seed).chain_seed(chain) for seed in (0, 1) for chain in range(4)}
     assert len(seeds) == 8, "every chain of every seed has its own"
+
+
+def test_values_are_drawn_as_often_as_they_are_probable():
+    """Of three values with 0.6, 0.3 and 0.1, to four standard errors of 20,000 draws: of two no sign would show."""
+    share = row(0.6, 0.3, 0.1)
+    evaluation = SimpleNamespace(cells=lambda site, now, points, terms: {"prior": share.log()[points.long() - 5]})
+    structure: Any = SimpleNamespace(site="z", values=row(5.0, 6.0, 7.0), colours=(), owners=None, terms=("z",))
+    drawn = DerivedGibbs._discrete(
+        SimpleNamespace(evaluation=evaluation), structure, {"z": torch.full((20_000, 1), 5.0)}
+    )  # type: ignore[arg-type]
+    for value, probability in zip((5, 6, 7), share.tolist(), strict=True):
+        error = math.sqrt(probability * (1 - probability) / 20_000)
+        assert float((drawn == value).double().mean()) == pytest.approx(probability, abs=4 * error)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "chains", "draws", "warm"), [((10, 5), [0], 8, 2), ((10, 7), [0, 1], 5, 2), ((2, 1), [0, 1], 1, 1)]
+)
+def test_chains_that_were_cut_short(sizes, chains, draws, warm, monkeypatch):
+    """After two of warm-up: 8 draws of one rather than 2 * 3; 2 * 5 rather than 8; the last positions before any."""
+    monkeypatch.setattr(nuts, "Way", SimpleNamespace(of=lambda *arguments: None))
+    finished = {
+        k: SimpleNamespace(
+            vectors=torch.stack([row(k, i) for i in range(size)]), statistics={"lp": torch.arange(float(size))}
+        )
+        for k, size in enumerate(sizes)
+    }
+    run: Any = SimpleNamespace(
+        cut={}, sampler=SimpleNamespace(finished=finished), plan=SimpleNamespace(warmup=2), origin=0
+    )
+    (kept, figures), (before, _) = nuts._Nuts.result(run)
+    assert kept[:, 0, 0].tolist() == chains
+    assert (kept.shape[1], before.shape[1]) == (draws, warm)
+    shortest = min(sizes[k] for k in chains)
+    assert kept[0, -1, 1] == shortest - 1
+    assert figures["lp"][0].tolist() == kept[0, :, 1].tolist()

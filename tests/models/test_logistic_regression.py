@@ -332,6 +332,14 @@ def test_linear_regression_is_conjugate():
     solver = exact.Solver(posterior)
     np.testing.assert_allclose(solver.moments[0], gain @ y, atol=1e-10)
     np.testing.assert_allclose(solver.moments[1], (share @ v) * (scale - gain @ design @ scale), rtol=1e-3)
+    beta = np.array([[0.3, -1.0], [0.0, 2.0], [-1.5, 0.4]])
+    away = y - beta @ design.T
+    given_v = prior - 0.5 * (
+        (len(y) + 2) * np.log(v) + ((away**2).sum(1) + (beta**2 / np.diag(scale)).sum(1))[:, None] / v
+    )
+    np.testing.assert_allclose(
+        solver.log_density(torch.as_tensor(beta)).diff(), np.diff(logsumexp(given_v + np.log(v), 1)), rtol=1e-4
+    )
     laws.one_density(posterior)
     laws.objective_is_the_joint(gibbs.Solver(posterior))
     laws.objective_is_the_joint(em.Solver(posterior))

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from pyrozoo.contracts.moments import Moment
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.data.table import Table
@@ -20,6 +21,7 @@ from pyrozoo.store import inference_data, results, run_directory
 from pyrozoo.store.answer import answered, beside, neutral, short, unindexed, write_answer
 from pyrozoo.store.groups import Groups
 from pyrozoo.store.lines import write_lines
+from pyrozoo.store.moments import add_moments, read_moments
 from pyrozoo.store.outlined import add_outline, read_outline
 from pyrozoo.store.run_directory import _figures, _shown
 from pyrozoo.store.sheets import _cell, _cells
@@ -257,3 +259,26 @@ def test_only_the_project_s_own_data_are_read_back():
     for address in ("", "os:system", "evil.pyrozoo.data.:x", "pyrozoo.database:x", "numpy.pyrozoo.data.table:Table"):
         with pytest.raises(DataError, match="cannot be read back"):
             inference_data._container(address)
+
+
+def test_moments_within_their_bytes_and_beyond():
+    """Ten states of one chain with two numbers: all of them, or as many as the bytes hold, which is said."""
+
+    def moment(step: int) -> Moment:
+        return Moment(step, 0.5 * step, 2.0 * step, (-1.0 * step,), 0,
+                      lambda count: Draws(x=torch.full((1, 1, 2), float(step), dtype=torch.float64)))  # fmt: skip
+
+    fit: Any = SimpleNamespace(moments=[moment(step) for step in range(10)])
+    for budget, steps in ((160, list(range(10))), (48, [0, 4, 9])):
+        groups, notes = Groups(), list[str]()
+        add_moments(groups, fit, budget, notes)
+        found = read_moments(groups, ["x"])
+        assert [each.step for each in found] == steps
+        assert notes == ([] if budget == 160 else [f"3 of 10 moments of the fit are stored, within {48e-6:g} MB"])
+        for each in found:
+            assert (each.seconds, each.passes, each.objective) == (
+                0.5 * each.step,
+                2.0 * each.step,
+                (-1.0 * each.step,),
+            )
+            assert each.draws["x"].flatten().tolist() == [each.step] * 2
