@@ -46,9 +46,7 @@ def rows() -> Iterator[Row]:
         values = {key: value for key, value in catalog.settings("model", name).items() if key != "name"}
         built, program = (catalog.model_class(name).of({**values, **settings, **more}) for more in ({}, kept))
         data = simulate_data(built, seed=5, rows=n, columns=columns)
-        # A sweep alone: what NUTS does beside it, where hierarchies are slow, the hand-built sweep does not.
-        options = {"interweave": False} if method == "gibbs" else {}
-        derived = DERIVED[method].Solver(Posterior.of(program, data), **options)
+        derived = DERIVED[method].Solver(Posterior.of(program, data))
         ours, theirs = in_turns(
             stepping(derived), stepping(catalog.part(name, method).Solver(Posterior.of(built, data)))
         )  # fmt: skip

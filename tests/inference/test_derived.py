@@ -323,6 +323,19 @@ def eight_schools(_=None):
         pyro.sample("y", dist.Normal(own, error), obs=effect)
 
 
+@pytest.mark.parametrize("scales", [1, 4])
+def test_nuts_takes_turns_with_conjugate_draws_only_where_elements_share_a_scale(scales):
+    def program():
+        with pyro.plate("scale", scales):
+            precision = pyro.sample("precision", dist.Gamma(torch.tensor(2.0), 1.0))
+        with pyro.plate("element", 4):
+            mean = pyro.sample("mean", dist.Normal(torch.tensor(0.0), precision.rsqrt()))
+            pyro.sample("y", dist.Normal(mean, 1.0), obs=torch.arange(4.0))
+
+    together = gibbs.Solver(Posterior.of(Program(lambda _=None: program()), Arguments(args=()))).together
+    assert together is None if scales == 4 else together.sites == ("precision", "mean")
+
+
 def test_what_moves_together_has_the_programs_density():
     """Of deviations: the program's own, at location + scale x deviation, times the scales."""
     solver = gibbs.Solver(Posterior.of(Program(eight_schools), Arguments(args=())))

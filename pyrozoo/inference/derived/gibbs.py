@@ -14,7 +14,7 @@ from pyrozoo.core.errors import NotApplicable, NumericalError
 from pyrozoo.inference.derived import state
 from pyrozoo.inference.derived.parent import Derived
 from pyrozoo.inference.derived.slices import Slicer
-from pyrozoo.inference.derived.together import Together, hierarchies, movable
+from pyrozoo.inference.derived.together import Together, hierarchies, movable, shared
 from pyrozoo.inference.derived.trees import Tuning, transition
 from pyrozoo.program.conditionals.evaluation import Evaluation
 from pyrozoo.program.conditionals.structure import Structure
@@ -73,7 +73,8 @@ class Solver(Derived, kind="samples", objective="log_joint_of_all_sites", of="re
         can = movable(self.joint, states)
         decentred = [site for site in hierarchies(self.joint, states) if site in can]
         other = [site for site in can if nuts and self.structures[site].kind == "other"]
-        near = {term for site in (*decentred, *other) for term in self.structures[site].terms}
+        tied = [site for site in decentred if shared(self.joint, states, site)]
+        near = {term for site in (*tied, *other) for term in self.structures[site].terms}
         all_near = [site for site in can if near & set(self.structures[site].terms)]
         if interweave and all_near:
             found = Together(self.joint, all_near, decentred)

@@ -83,6 +83,12 @@ def hierarchies(joint: Joint, states: Sequence[Values]) -> list[str]:
     return found
 
 
+def shared(joint: Joint, states: Sequence[Values], site: str) -> bool:
+    """Return whether some elements of a site that has a scale have it in common: only such hold each other."""
+    node = next(nodes[0] for name, nodes in _nodes(joint, states[:1]) if name == site)
+    return len(of_scale(node)[1].unique()) < node["value"].numel()
+
+
 def movable(joint: Joint, states: Sequence[Values]) -> list[str]:
     """Return the continuous sites that can be mapped to real numbers, wherever other sites are."""
     found = []
