@@ -54,6 +54,21 @@ def test_kernels_do_what_pytorch_does(model, method):
         )
 
 
+@pytest.mark.parametrize(("model", "method"), STEPPED)
+def test_what_a_step_predicts_is_what_is_hidden(model, method):
+    """A by-product is of every hidden entry, and of nothing where nothing is hidden."""
+    its = case(model, method)
+    for hides in (False, True) if hasattr(its.tiny, "hide") else (False,):
+        data = its.tiny.hold_out(0.3, 1) if hides else its.tiny
+        solver = solver_class(model, method)(Posterior.of(its.model, data))
+        with seeded(0):
+            predictive = solver.step(solver.init(2))[1].predictive
+        assert predictive is None or hides
+        for each in predictive() if predictive is not None else ():
+            assert each.isfinite().all()
+            assert each.shape[:2] == (2, len(data.hidden.values))
+
+
 SIZED = [(m, name) for m in catalog.models() for name in SIZES if hasattr(case(m).model, name)]
 
 

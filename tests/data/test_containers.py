@@ -10,9 +10,13 @@ import pytest
 import torch
 
 from pyrozoo.core.prediction import Prediction
+from pyrozoo.data.arguments import _equal
 from pyrozoo.data.container import Cells
+from pyrozoo.data.documents import Documents
 from pyrozoo.data.kinds import Kind
+from pyrozoo.data.known_rows import fitted_rows
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.triplets import Triplets
 from pyrozoo.run import catalog
 from tests.case import case
 
@@ -120,7 +124,8 @@ KINDS = [
     (pd.Series([True, False, True]), ["False", "True"], "bool"), (pd.Series(["a", "b", "a"]), ["a", "b"], None),
     (pd.Series([3, None, 1], dtype="Int64"), ["1", "3"], "Int64"),
     (pd.Series(["b", None, "a"], dtype=pd.CategoricalDtype(["b", "a"], ordered=True)), ["a", "b"], "category"),
-    (pd.Series([1, 2, 1]), ["low", "high"], None),
+    (pd.Series([1, 2, 1]), ["low", "high"], None), (pd.Series(["a", None], dtype="string"), ["a"], "string"),
+    (pd.to_datetime(pd.Series(["2020-01-01", "2020-01-02"])), ["2020-01-01", "2020-01-02"], None),
 ]  # fmt: skip
 
 
@@ -144,3 +149,27 @@ def test_columns_keep_their_type(column, levels, name):
         assert made.cat.categories.tolist() == ["b", "a"]
     if name == "int64":
         assert str(pd.Series(again.column(np.array([1, -1]), levels)).dtype) == "Int64", "which knows holes"
+
+
+def test_rows_that_were_fitted_are_those_with_the_same_label_and_cells():
+    """``b`` is there again; ``a`` has another value, ``c`` a cell less, ``d`` another column, and ``z`` is new."""
+    old = Triplets.of_columns([*"aabccd"], [*"xyxxyx"], [1, 2, 3, 4, 5, 6])
+    new = Triplets.of_columns([*"zdcaab"], [*"xyxxyx"], [3, 6, 4, 1, 9, 3])
+    found = dict(zip(new.row_labels, fitted_rows(old, new).tolist(), strict=True))
+    assert found == {"z": -1, "d": -1, "c": -1, "a": -1, "b": list(old.row_labels).index("b")}
+
+
+def test_arguments_are_the_same_when_their_numbers_are():
+    one = torch.ones(2)
+    assert _equal(one, torch.ones(2))
+    assert _equal(one, np.ones(2))
+    for other in (torch.ones(1), torch.ones(3), torch.tensor([1.0, 2.0]), 1.0, None):
+        assert not _equal(one, other)
+    assert _equal("a", "a")
+    assert not _equal(1, 2)
+
+
+def test_words_of_documents_are_counted():
+    data = Documents.of(pd.DataFrame([[4, 0, 0], [4, 2, 2]], index=["d", "e"], columns=["u", "v", "w"]))
+    found = {name: values.tolist() for name, (_, values) in data.statistics(data.values, SITE).items()}
+    assert found == {"column_total": [8, 2, 2], "different_words": [1, 3], "share_of_zeros": pytest.approx(2 / 6)}

@@ -596,3 +596,27 @@ def test_new_documents_are_counted_by_the_words_that_are_known():
     cells = {(found.test.row_labels[int(i)], words[int(j)]): n for i, j, n in found.test.values.tolist()}
     assert cells == {("f", "w"): 4, ("g", "u"): 1}
     assert any("58.3% of the tokens" in note for note in found.notes), "7 of 12"
+
+
+def test_the_most_correlated_topics_come_first(monkeypatch):
+    mean = tensor([[1, 0.2, -0.5], [0.2, 1, 0.9], [-0.5, 0.9, 1]])
+    monkeypatch.setattr(topics, "correlations", lambda fit: (mean - 0.1, mean, mean + 0.1))
+    table = topics.correlation_table(None)  # type: ignore[arg-type]
+    assert table[["topic", "other"]].to_numpy().tolist() == [[1, 2], [0, 1], [0, 2]]
+    assert table["correlation"].tolist() == pytest.approx([0.9, 0.2, -0.5])
+    assert (table["upper_90"] - table["lower_90"]).tolist() == pytest.approx([0.2] * 3)
+
+
+def test_probabilities_of_answers_and_their_normaliser():
+    """Two questions of two answers and one of three, in groups: by a softmax of each; also where exp overflows."""
+    layout = Posterior.of(make(), answered([[0, 2, 1], [1, 0, 0], [0, 1, 1]], (2, 3, 2))).layout
+    logits = torch.randn(1, 7, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for some in (logits, logits + 800):
+        prob, logs = layout.softmax(some)
+        torch.testing.assert_close(layout.log_sums(some), logs)
+        start = 0
+        for each in (part for group in layout.by_item(prob) for part in group.unbind(1)):
+            assert each.sum(1).allclose(torch.ones(1, 4, dtype=torch.float64))
+            start += each.shape[1]
+        assert start == 7
+        torch.testing.assert_close(prob.log() - some, -layout.spread(logs))
