@@ -171,11 +171,13 @@ def test_swapped_fits_change_signs_and_invert_ratios():
 
     def one(name: str, mean: float, sd: float) -> pd.DataFrame:
         return pd.DataFrame({"fit": [name], "quantity": ["a"], "mean": [mean], "sd": [sd], "mcse": [0.01],
-                             "sd_error": [0.01], "lower_90": [mean - sd], "upper_90": [mean + sd]})  # fmt: skip
+                             "sd_error": [0.01], "lower_90": [mean - sd], "upper_90": [mean + sd],
+                             "raw_mean": [mean + 1]})  # fmt: skip
 
     a, b = one("a", 1.0, 2.0), one("b", 4.0, 1.0)
     there, back = _against(a, b).iloc[0], _against(b, a).iloc[0]
     assert there["error_in_sd"] * 1.0 == -back["error_in_sd"] * 2.0 == -3
+    assert (there["raw_error_in_sd"], back["raw_error_in_sd"]) == (-2, 2)
     assert there["sd_ratio"] == 1 / back["sd_ratio"] == 2
     assert there["overlap_90"] == back["overlap_90"] == 0, "[-1, 3] and [3, 5]"
     assert there["error_mcse"] * 1.0 == pytest.approx(back["error_mcse"] * 2.0)

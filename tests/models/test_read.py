@@ -411,6 +411,9 @@ def test_components_and_outliers_of_a_mixture_of_normals():
     assert clusters["outlier"].tolist() == pytest.approx([within, within, one], abs=1e-3)
     assert clusters.loc["x", "cluster"] == clusters.loc["z", "cluster"] != clusters.loc["y", "cluster"]
     assert tables["num_clusters"]["probability"].tolist() == pytest.approx([0, 1])
+    beside = view_of(fit.model).rows(fit, fit.data)
+    assert beside.columns.tolist() == ["cluster", "probability", "outlier", "probability[0]", "probability[1]"]
+    assert beside["probability"].tolist() == beside[["probability[0]", "probability[1]"]].max(axis=1).tolist()
     assert view_of(fit.model).metrics(fit) == {"clusters": 2}
     new = Table.of(pd.DataFrame([[10.0, 10.0]], index=["w"], columns=["a", "b"]))
     test = view_of(fit.model).tables(blobs(new))["test_clusters"]
@@ -620,3 +623,25 @@ def test_probabilities_of_answers_and_their_normaliser():
             start += each.shape[1]
         assert start == 7
         torch.testing.assert_close(prob.log() - some, -layout.spread(logs))
+
+
+def test_coefficients_of_a_regression_and_their_odds():
+    """Draws 1 and 3 of a slope: mean 2, sd 1, ends 1.1 and 2.9; of one unit of a column with sd s all is 1 / s."""
+    its = case("logistic_regression")
+    sites = Posterior.of(its.model, its.tiny).sites
+    beta = [[0.5, 1.0], [1.5, 3.0]]
+    fit = fit_of(its.model, its.tiny, coefficients=beta)
+    assert list(sites) == ["coefficients"]
+    table = view_of(fit.model).tables(fit)["coefficients"].set_index("coefficient")
+    slope, s = table.iloc[-1], float(its.tiny.unit[0])
+    assert table["mean"].tolist() == [1, 2]
+    assert table["sd"].tolist() == [0.5, 1]
+    assert (slope["lower_90"], slope["upper_90"]) == (pytest.approx(1.1), pytest.approx(2.9))
+    assert slope["per_unit"] == pytest.approx(2 / s)
+    assert slope["odds_ratio"] == pytest.approx(math.exp(2 / s))
+    said = view_of(fit.model).rows(fit, fit.data)
+    x = (its.tiny.covariates[:, 0] - its.tiny.centre[0]) / its.tiny.unit[0]
+    each = [1 / (1 + np.exp(-(a + b * x.numpy()))) for a, b in beta]
+    assert said.iloc[:, 0].tolist() == pytest.approx(list(np.mean(each, 0)))
+    assert said.iloc[:, 1].tolist() == pytest.approx(list(np.quantile(each, 0.05, 0)))
+    assert said.iloc[:, 2].tolist() == pytest.approx(list(np.quantile(each, 0.95, 0)))

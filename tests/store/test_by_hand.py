@@ -19,8 +19,9 @@ from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.outline import Outline
 from pyrozoo.store import inference_data, results, run_directory
 from pyrozoo.store.answer import answered, beside, neutral, short, unindexed, write_answer
+from pyrozoo.store.foreign import stored_yaml
 from pyrozoo.store.groups import Groups
-from pyrozoo.store.lines import write_lines
+from pyrozoo.store.lines import texts, write_lines
 from pyrozoo.store.moments import add_moments, read_moments
 from pyrozoo.store.outlined import add_outline, read_outline
 from pyrozoo.store.run_directory import _figures, _shown
@@ -282,3 +283,18 @@ def test_moments_within_their_bytes_and_beyond():
                 (-1.0 * each.step,),
             )
             assert each.draws["x"].flatten().tolist() == [each.step] * 2
+
+
+def test_texts_hold_no_nul():
+    assert texts(pd.Series(["a", None, "b\x00c"]), "?").to_pylist() == ["a", None, "b?c"]
+    assert texts(pd.Series([1, "x\x00", None], dtype=object), "?").to_pylist()[2] is None
+    assert texts(pd.Series(["a", "b"])).to_pylist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("text", ["- 1\n- 2\n", "1: 2\n", "words\n", "a: 1\n2: 3\n", "{a: [}"])
+def test_settings_are_a_mapping_of_names(text, tmp_path):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(DataError, match="is not"):
+        stored_yaml(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("a: 1\nb: ${oc.env:HOME}\n")
+    assert stored_yaml(tmp_path / "config.yaml") == {"a": 1, "b": "${oc.env:HOME}"}, "references as they are written"
