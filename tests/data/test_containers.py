@@ -16,6 +16,7 @@ from pyrozoo.data.documents import Documents
 from pyrozoo.data.kinds import Kind
 from pyrozoo.data.known_rows import fitted_rows
 from pyrozoo.data.simulate import simulate_data
+from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.run import catalog
 from tests.case import case
@@ -173,3 +174,13 @@ def test_words_of_documents_are_counted():
     data = Documents.of(pd.DataFrame([[4, 0, 0], [4, 2, 2]], index=["d", "e"], columns=["u", "v", "w"]))
     found = {name: values.tolist() for name, (_, values) in data.statistics(data.values, SITE).items()}
     assert found == {"column_total": [8, 2, 2], "different_words": [1, 3], "share_of_zeros": pytest.approx(2 / 6)}
+
+
+def test_noise_on_what_is_observed_has_its_size():
+    data = Table.of(np.arange(2000.0).reshape(500, 4) % 7)
+    assert data.with_noise(0.0, 1) is data or data.with_noise(0.0, 1).same(data)
+    away = data.with_noise(0.5, 1).values - data.values
+    assert float(away.std()) == pytest.approx(0.5, abs=4 * 0.5 / 4000**0.5)
+    assert data.with_noise(0.5, 1).same(data.with_noise(0.5, 1))
+    with pytest.raises(Exception, match="noise"):
+        data.with_noise(-0.1, 1)

@@ -75,6 +75,9 @@ def test_errors_of_a_chain_by_hand():
     # Of both first draws: a is 1.5, a quarter of an sd off; b is -2.25, one sd and a half.
     assert its["error_mean"][0] == pytest.approx(math.sqrt((0.25**2 + 1.5**2) / 2))
     assert len(its) == 4
+    assert curve(found(from_draws(CHAIN, 1, sampling_time=4.0)))["steps"].tolist() == [2, 3, 4, 5, 6, 7, 8], (
+        "one draw has no sd"
+    )
 
 
 def test_what_the_two_errors_see():

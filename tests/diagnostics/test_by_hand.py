@@ -330,7 +330,7 @@ def test_gaps_to_the_evidence():
 
 
 def test_a_search_is_timed_by_its_objective():
-    trace = pd.DataFrame({"seconds": [1.0, 2, 3, 4], "objective": [-9.0, -1.0, -0.003, 0.0]})
+    trace = pd.DataFrame({"seconds": [1.0, 2, 3, 4], "objective": [-9.0, -0.006, -0.004, 0.0]})
     assert _settled(SimpleNamespace(trace=trace, seconds=5.0)) == 3, "within 0.1^2 / 2 of the best"
     assert _settled(SimpleNamespace(trace=trace.iloc[:0], seconds=5.0)) == 5
 

@@ -110,7 +110,10 @@ def test_chains():
     assert about({**SAMPLES, "divergences": 41})["divergences"].level == "fail"
     still = {name: value for name, value in SAMPLES.items() if "rhat" not in name and "ess_" not in name}
     assert about(still)["R-hat"].sentence.startswith("Every draw is the same")
+    assert about({**still, "chains": 2})["R-hat"].sentence.startswith("Every draw is the same")
     assert about({**still, "chains": 1})["R-hat"].sentence.startswith("One chain")
+    assert about({**still, "draws": 4})["R-hat"].sentence.startswith("Every draw is the same")
+    assert about({**still, "draws": 3})["R-hat"].sentence.startswith("One chain")
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ from pyrozoo.models.categorical_fa import mc_em
 from pyrozoo.models.categorical_fa.laplace_em import Solver as LaplaceEM
 from pyrozoo.models.categorical_fa.maximisation import log_prior
 from pyrozoo.models.categorical_fa.queries import response, scores
-from pyrozoo.models.categorical_fa.synthesis import synthesize
+from pyrozoo.models.categorical_fa.synthesis import marginal_tv, synthesize
 from pyrozoo.models.factor_analysis.view import _shares
 from pyrozoo.models.gaussian_mf import queries as ratings
 from pyrozoo.models.gaussian_mf.view import _baseline
@@ -645,3 +645,10 @@ def test_coefficients_of_a_regression_and_their_odds():
     assert said.iloc[:, 0].tolist() == pytest.approx(list(np.mean(each, 0)))
     assert said.iloc[:, 1].tolist() == pytest.approx(list(np.quantile(each, 0.05, 0)))
     assert said.iloc[:, 2].tolist() == pytest.approx(list(np.quantile(each, 0.95, 0)))
+
+
+def test_shares_of_synthetic_rows_differ_by_their_total_variation():
+    """0.5, 0.5 against 0.75, 0.25, and one column that agrees: half the sum of distances, whichever is higher."""
+    survey = answered([[0, 0], [1, 0], [0, 1], [1, 1]], (2, 2))
+    for codes in ([[0, 0], [0, 1], [0, 0], [1, 1]], [[1, 0], [1, 1], [1, 0], [0, 1]]):
+        assert marginal_tv(survey, tensor(codes)) == pytest.approx((0.25 + 0) / 2)

@@ -26,7 +26,9 @@ from pyrozoo.store.moments import add_moments, read_moments
 from pyrozoo.store.outlined import add_outline, read_outline
 from pyrozoo.store.run_directory import _figures, _shown
 from pyrozoo.store.sheets import _cell, _cells
+from pyrozoo.store.synthetic import check_request
 from pyrozoo.store.tables import readable, significant
+from tests.case import case
 
 
 def test_significant_digits():
@@ -298,3 +300,17 @@ def test_settings_are_a_mapping_of_names(text, tmp_path):
         stored_yaml(tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_text("a: 1\nb: ${oc.env:HOME}\n")
     assert stored_yaml(tmp_path / "config.yaml") == {"a": 1, "b": "${oc.env:HOME}"}, "references as they are written"
+
+
+def test_synthetic_rows_are_one_or_more():
+    model = case("categorical_fa").model
+    check_request(model, 1, None)
+    check_request(case("zip_mixture").model, None, None)
+    for wrong, count in ((model, 0), (model, -1), (case("zip_mixture").model, 1)):
+        with pytest.raises(SettingError, match="synthetic_rows"):
+            check_request(wrong, count, None)
+
+
+def test_a_sheet_cuts_what_its_cells_cannot_hold():
+    assert _cell("a" * 40_000).count("a" * 32_767) == 1
+    assert "a" * 32_768 not in _cell("a" * 40_000)
