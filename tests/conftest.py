@@ -45,7 +45,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave cases that take long to the slow suite, as a trial found them (``tests/costs.py``)."""
     if costs.TRIAL in os.environ:
         return
-    of_laws = {item.nodeid: item for item in items if item.get_closest_marker("by_cost")}
+    of_laws = {
+        item.nodeid: item
+        for item in items
+        if item.get_closest_marker("by_cost") and not item.get_closest_marker("slow")
+    }
     for name in costs.too_long((costs.Case.of(item) for item in of_laws.values()), costs.recorded()):
         of_laws[name].add_marker(pytest.mark.slow)
 

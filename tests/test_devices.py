@@ -32,7 +32,7 @@ from tests.case import PAIRS, case
 from tests.elsewhere import AWAY, Waits, a_device, alike
 from tests.inference.test_inference import interrupt_at
 
-pytestmark = [pytest.mark.by_cost, pytest.mark.usefixtures("unchecked")]
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 CARD = torch.device("cuda")
 DEVICES = [AWAY, pytest.param(CARD, marks=pytest.mark.cuda)]
@@ -44,6 +44,9 @@ SHORT = {
 RANKS = ("rhat_max", "rhat_max_raw", "rhat_max_invariants", "ess_min", "ess_tail_min")
 """Figures of ranks: of equal draws, which rounding makes unequal, they may be any."""
 ANSWERS = ("predict", "fill", "assign", "recommend")
+# A closed-form solver of points, of q or of beliefs and a sampler of every model; others are for the slow suite.
+QUICK = {"em", "vem", "bp", "gibbs"}
+SOME = [pair if pair[1] in QUICK else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
 
 
 @contextlib.contextmanager
@@ -74,7 +77,7 @@ def same(one, other, device, what=""):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("model", "method"), PAIRS)
+@pytest.mark.parametrize(("model", "method"), SOME)
 def test_every_pair_gives_the_same_answer_on_another_device(model, method, device, monkeypatch, tmp_path):
     with switched(False):
         here = short(model, method, holdout=0.2 if model != "potts_grid" else None)
