@@ -124,7 +124,7 @@ def sweeps_of(rows: int, columns: int, factors: int, count: int) -> None:
 
 def effective_per_second(table: Table, how: str, warmup: int, sweeps: int) -> tuple[float, float]:
     """Return seconds a sweep, and the worst tenth's bulk ESS a second of mean, noise and W W^T of 60 pixels."""
-    solver = gibbs.Solver(Posterior(model(), table), missing=how)  # type: ignore[arg-type]
+    solver = gibbs.Solver(Posterior(model(), table), missing=how)
     busy = (table.filled.square().sum(0) > 1e6).nonzero().flatten()
     pixels = busy[evenly(len(busy), 60)]
     kept = []

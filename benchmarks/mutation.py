@@ -99,7 +99,7 @@ def in_child(work: Callable[[Any], None], cpu_seconds: float, wall_seconds: floa
         try:
             os.setpgid(0, 0)
             os.environ["TMPDIR"] = tempfile.tempdir = folder
-            with open(os.devnull, "w") as nothing, said.open("a", buffering=1) as out:  # noqa: PTH123
+            with Path(os.devnull).open("w") as nothing, said.open("a", buffering=1) as out:
                 os.dup2(nothing.fileno(), 1)
                 os.dup2(nothing.fileno(), 2)
                 limit = int(cpu() + cpu_seconds) + 1
@@ -268,7 +268,7 @@ class Recorder:
                 tree = ast.parse((ROOT / file).read_bytes())
                 marked = ast.fix_missing_locations(Marks(file, self.places).visit(tree))
                 planter.replace(file, ast.unparse(marked).encode())
-        self.reached = builtins.__reached__ = bytearray(len(self.places))  # type: ignore[attr-defined]
+        self.reached = builtins.__reached__ = bytearray(len(self.places))
         self.stack: list[float] = []
 
     @contextlib.contextmanager
@@ -434,7 +434,7 @@ def on_import(mutant: Mutant, chosen: list[str], found: Map, say: Any) -> None:
             raise OSError(asked)
         return original(self, asked)
 
-    importlib.machinery.SourceFileLoader.get_data = get_data  # type: ignore[method-assign]
+    importlib.machinery.SourceFileLoader.get_data = get_data
     say({"running": "import"})
     files = sorted({name.split("::")[0] for name in chosen})
     try:

@@ -155,7 +155,7 @@ def race(topics: int) -> Iterator[Row]:
         for who, iterations in PEERS.items():
             if (out := peer(who, iterations, topics, data)) is not None:
                 logs = [torch.as_tensor(out[part]) for part in ("averaged", "plugin")]
-                best = [max(each, key=lambda one, d=data: scores(one, d)[0]) for each in logs]  # type: ignore[misc]
+                best = [max(each, key=lambda one, d=data: scores(one, d)[0]) for each in logs]
                 every.setdefault(who, []).append((Found(*best, float(out["seconds"][-1])), data))
     per = {name: [completion(data.hidden, found.averaged)[0] for found, data in its] for name, its in every.items()}
     for name, its in every.items():

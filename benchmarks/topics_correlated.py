@@ -70,7 +70,7 @@ def with_draws(solver: laplace_em.Solver, state: laplace_em.State, data: Documen
     few = laplace_em.State(**{**vars(state), "logits": state.logits[:, held]})
     part = Posterior.of(solver.model, data.only(held))
     one = laplace_em.Solver(part)
-    one.full = solver.full  # type: ignore[method-assign]
+    one.full = solver.full
     q = one.finish(few)
     noise = torch.randn(count, *q.logits.shape[1:], 1, dtype=q.logits.dtype)
     theta = shares(state.logits[0]).clone()
@@ -96,7 +96,7 @@ def race(topics: int) -> Iterator[Row]:
         for who, iterations in PEERS.items():
             if (out := lda.peer(who, iterations, topics, data)) is not None:
                 logs = [torch.as_tensor(out[part]) for part in ("averaged", "plugin")]
-                best = [max(each, key=lambda one, d=data: lda.scores(one, d)[0]) for each in logs]  # type: ignore[misc]
+                best = [max(each, key=lambda one, d=data: lda.scores(one, d)[0]) for each in logs]
                 every.setdefault(who, []).append((lda.Found(*best, float(out["seconds"][-1])), data))
         print(f"K = {topics}, split {split}, macro, plug-in: {shown(every)}", flush=True)
     mine = float(np.mean([found.seconds for found, _ in every["laplace_em"]]))

@@ -132,9 +132,7 @@ class Trial:
 
 
 def _stop(*_: Any) -> None:
-    if "PYTEST_CURRENT_TEST" in os.environ:
-        pytest.skip(f"takes more than {MOST} CPU seconds")
-    raise TooLong
+    raise TooLong  # pytest says that the test failed: a trial is about its cost alone
 
 
 def main(arguments: Sequence[str]) -> int:

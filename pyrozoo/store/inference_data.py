@@ -289,6 +289,7 @@ class Stored(Fit):
 
     groups: Groups
 
+    # Fields of a fit, here read when first asked for: mypy knows no field that a property stands in for.
     @cached_property
     def draws(self) -> Draws:  # type: ignore[override]
         """The draws of the sites."""

@@ -6,9 +6,11 @@ import io
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -180,14 +182,12 @@ def test_a_full_disk_in_a_sweep_and_in_a_report(here):
     assert pyrozoo.load(directory).status == "converged"
 
 
-def test_a_folder_that_may_not_be_written_to(here):
-    """To root every folder may: the command runs as nobody."""
-    Path("outputs").mkdir()
-    here.chmod(0o755)
-    Path("outputs").chmod(0o555)
-    reachable = all(parent.stat().st_mode & 0o005 == 0o005 for parent in here.resolve().parents)
-    if os.getuid() == 0 and not reachable:
-        pytest.skip("nobody but root comes into the folder of this test")
+def test_a_folder_that_may_not_be_written_to(monkeypatch):
+    """To root every folder may be: the command runs as nobody, in a folder that anybody comes into."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    monkeypatch.chdir(folder)
+    Path("outputs").mkdir(mode=0o555)
 
     def nobody() -> None:
         if os.getuid() == 0:
@@ -198,6 +198,8 @@ def test_a_folder_that_may_not_be_written_to(here):
     assert code == 2
     assert one_line(said), said
     assert "Permission denied" in said
+    assert "outputs" in said
+    shutil.rmtree(folder)
 
 
 # Homes, compilers and terminals ---------------------------------------------------------------------------------------

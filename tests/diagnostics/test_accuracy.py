@@ -105,10 +105,7 @@ def searching(kind: str = "variational", steps: int = 12, draws: int = 30, *, an
         values = torch.as_tensor(MEAN) + torch.as_tensor(SD) * (2.0**-t + standard)
         return Draws(a=values[None, :, 0], b=values[None, :, 1])
 
-    moments = [
-        Moment(t, 0.1 * t, 3.0 * t, (), 0, lambda count, t=t: q(t, count), draws)  # type: ignore[misc]
-        for t in range(1, steps + 1)
-    ]
+    moments = [Moment(t, 0.1 * t, 3.0 * t, (), 0, lambda count, t=t: q(t, count), draws) for t in range(1, steps + 1)]
     fields = {each.name: getattr(ours, each.name) for each in dataclasses.fields(Fit) if each.name[0] != "_"}
     more = {"kind": kind, "draws": q(steps, SIZE), "moments": moments, "seconds": 0.1 * steps, "metrics": {}}
     fit = Foreign(**{**fields, **more, "iterations": steps})

@@ -580,7 +580,7 @@ def told(name: str, level: str = "pass", **figures: Any) -> Told:
         name,
         metrics,
         Card("", (Line(level, "means", ""), *([Line("warn", "spread", "")] if figures.get("short") else []))),
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_the_second_choice_is_whole_and_quick():

@@ -241,12 +241,12 @@ def test_the_error_of_an_sd():
 
 def test_moments_of_a_point_have_no_spread():
     fit: Any = SimpleNamespace(kind="point", outline=SimpleNamespace(labels={"x": (["u", "v"],)}))
-    found = _moments("a", fit, {"x": doubles(1, 2)[None, None]})  # type: ignore[arg-type]
+    found = _moments("a", fit, {"x": doubles(1, 2)[None, None]})
     assert found["quantity"].tolist() == ["x[u]", "x[v]"]
     assert found["mean"].tolist() == [1, 2]
     assert found[["sd", "mcse", "lower_90"]].isna().all().all()
     fit.kind = "variational"
-    some = _moments("a", fit, {"x": torch.arange(21.0)[None, :, None] * doubles(1, 10)})  # type: ignore[arg-type]
+    some = _moments("a", fit, {"x": torch.arange(21.0)[None, :, None] * doubles(1, 10)})
     assert some["lower_90"].tolist() == pytest.approx([1, 10])
     assert some["upper_90"].tolist() == pytest.approx([19, 190])
     assert some["mcse"].tolist() == pytest.approx((some["sd"] / math.sqrt(21)).tolist())
@@ -279,7 +279,7 @@ def test_a_choice_is_of_one_number():
     assert choose(fits[:1], ["num_components"], known[:1]) is None, "one value is no sweep"
     assert choose(fits[::-1], ["num_components"], known[::-1]).value == 3
     for fit in fits:
-        fit.model = Mixture(str(fit.model.num_components))  # type: ignore[arg-type]
+        fit.model = Mixture(str(fit.model.num_components))
     assert choose(fits, ["num_components"], known) is None, "words have no order"
     assert [_is_number(x) for x in (1, 1.5, True, "1", None)] == [True, True, False, False, False]
     mixed, known = sweep({2: (0.0, 0.0), 3: (0.2, 0.1), 4: (0.5, 0.1)})

@@ -41,7 +41,7 @@ class Counting(Solver, kind="point", objective="log_joint", state=Count, by_row=
     """A solver whose state, and answer, is the number of its steps; its objective is a function of that."""
 
     def __init__(self, of: str = "result", objective: Any = lambda steps: steps, chains: Tensor | None = None):
-        self.objective_of, self.objective, self.first = of, objective, chains  # type: ignore[misc, assignment]
+        self.objective_of, self.objective, self.first = of, objective, chains
         self.posterior = posterior()
 
     def init(self, chains: int) -> Count:
@@ -87,7 +87,7 @@ def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sampled(of: str, megabytes: float | None = None, hidden: int = 0, **settings: int) -> sample._Sampling:
     asked = sample.Sample(name="gibbs", **{"chains": 2, "warmup": 3, "draws": 3, "thin": 2, **settings})
-    process = sample._Sampling(posterior(hidden), Counting(of), asked, megabytes)  # type: ignore[arg-type]
+    process = sample._Sampling(posterior(hidden), Counting(of), asked, megabytes)
     process.start()
     return process
 
@@ -148,7 +148,7 @@ def test_what_grew_is_what_is_new():
 def optimised(of: str, objective: Any, restarts: int = 2, tol: float = 1e-3, **other: Any) -> optimise._Optimisation:
     solver = Counting(of, objective, **{name: value for name, value in other.items() if name == "chains"})
     solver.monotone = other.get("monotone", False)
-    process = optimise._Optimisation(posterior(), solver, restarts, other.get("most", 50), tol)  # type: ignore[arg-type]
+    process = optimise._Optimisation(posterior(), solver, restarts, other.get("most", 50), tol)
     process.start()
     return process
 
@@ -257,10 +257,10 @@ def scout(scores: list[list[float]]) -> Any:
     process = SimpleNamespace(now=now, settings=SimpleNamespace(restarts=len(scores)), made=made, chosen=None)
     process._new_guide = lambda: made.append(now.restart)
     process._new_optimiser = lambda: None
-    process.settle = lambda: svi._Stochastic.settle(process)  # type: ignore[arg-type]
+    process.settle = lambda: svi._Stochastic.settle(process)
     for each in scores:
         now.recent, now.step = list(each), len(each)
-        svi._Stochastic._end_scouting(process)  # type: ignore[arg-type]
+        svi._Stochastic._end_scouting(process)
     return process
 
 
@@ -304,7 +304,7 @@ def test_windows_say_when_a_stochastic_bound_is_at_rest():
         )  # fmt: skip
         found = []
         for _ in range(6):
-            objective = svi._Stochastic.advance(process)  # type: ignore[arg-type]
+            objective = svi._Stochastic.advance(process)
             found.append(now.ended)
         assert found == ends
         assert now.smoothed == [-10, -5, pytest.approx(-5.02)]
@@ -340,7 +340,7 @@ def test_a_gaussian_at_a_mode_has_the_density_that_it_draws_from():
     precision, mode = torch.tensor([[4.0, 1.0], [1.0, 2.0]]).double(), row(1, -1)
     space = SimpleNamespace(size=2, constrain=lambda values: values, unflatten=lambda vector: {"x": vector},
                             log_jacobian=lambda vector: vector.new_tensor(0.5))  # fmt: skip
-    gaussian = laplace.Gaussian(space, ["x"], mode, torch.linalg.cholesky(precision))  # type: ignore[arg-type]
+    gaussian = laplace.Gaussian(space, ["x"], mode, torch.linalg.cholesky(precision))
     torch.manual_seed(0)
     draws, log_q = gaussian.sample(4000)
     x = draws["x"][0]
@@ -359,7 +359,7 @@ def test_newton_steps_end_at_the_mode_of_a_normal():
         return -0.5 * (x - mode) @ precision @ (x - mode)
 
     start = row(3, 3)
-    point, value, hessian = laplace._newton(density, start, float(density(start)), 0)  # type: ignore[arg-type]
+    point, value, hessian = laplace._newton(density, start, float(density(start)), 0)
     torch.testing.assert_close(point, mode, atol=1e-8, rtol=0)
     assert value == pytest.approx(0, abs=1e-12)
     torch.testing.assert_close(hessian, precision)
@@ -417,7 +417,7 @@ def test_values_are_drawn_as_often_as_they_are_probable():
     structure: Any = SimpleNamespace(site="z", values=row(5.0, 6.0, 7.0), colours=(), owners=None, terms=("z",))
     drawn = DerivedGibbs._discrete(
         SimpleNamespace(evaluation=evaluation), structure, {"z": torch.full((20_000, 1), 5.0)}
-    )  # type: ignore[arg-type]
+    )
     for value, probability in zip((5, 6, 7), share.tolist(), strict=True):
         error = math.sqrt(probability * (1 - probability) / 20_000)
         assert float((drawn == value).double().mean()) == pytest.approx(probability, abs=4 * error)

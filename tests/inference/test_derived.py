@@ -26,14 +26,7 @@ from pyrozoo.testing.laws import never_falls, objective_is_the_joint
 from pyrozoo.testing.samplers import geweke
 from tests.case import refused
 
-pytestmark = pytest.mark.usefixtures("unchecked")
-
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("unchecked", "double")
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,10 @@ from pyrozoo.data.table import Table
 from pyrozoo.inference.derived import gibbs
 from pyrozoo.testing.samplers import geweke
 
-pytestmark = pytest.mark.usefixtures("unchecked")
+pytestmark = pytest.mark.usefixtures("unchecked", "double")
 
 SITES, COLUMNS = 60, 6
 """Data sets of one sampler, and values of each."""
-
-
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 @dataclass(frozen=True)

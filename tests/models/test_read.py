@@ -604,7 +604,7 @@ def test_new_documents_are_counted_by_the_words_that_are_known():
 def test_the_most_correlated_topics_come_first(monkeypatch):
     mean = tensor([[1, 0.2, -0.5], [0.2, 1, 0.9], [-0.5, 0.9, 1]])
     monkeypatch.setattr(topics, "correlations", lambda fit: (mean - 0.1, mean, mean + 0.1))
-    table = topics.correlation_table(None)  # type: ignore[arg-type]
+    table = topics.correlation_table(None)
     assert table[["topic", "other"]].to_numpy().tolist() == [[1, 2], [0, 1], [0, 2]]
     assert table["correlation"].tolist() == pytest.approx([0.9, 0.2, -0.5])
     assert (table["upper_90"] - table["lower_90"]).tolist() == pytest.approx([0.2] * 3)

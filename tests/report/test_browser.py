@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +11,10 @@ from PIL import Image
 
 import pyrozoo
 
-playwright = pytest.importorskip("playwright.sync_api")
-
 pytestmark = pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 SETTINGS = {"rows": 30, "columns": 3, "num_components": 1, "restarts": 1, "progress": False}
 GIBBS = {name: value for name, value in SETTINGS.items() if name != "restarts"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    """Start a browser that is on the path; skip where there is none."""
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:  # pip cannot install one, and nothing else of the project needs it
-        pytest.skip(f"no browser on the path ({', '.join(BROWSERS)})")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from pyrozoo.report.movie import Movie
 from pyrozoo.report.quantities import RADIUS
 from pyrozoo.run import catalog
 from tests.case import PAIRS, case
-from tests.report.test_browser import browser, playwright  # noqa: F401
 from tests.test_laws import short
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -32,7 +31,7 @@ def fitted(model: str, method: str):
 
 
 @pytest.fixture
-def opened(browser, tmp_path):  # noqa: F811
+def opened(browser, tmp_path):
     """Return a function that opens a movie and listens to it; what it complains of fails the test."""
     contexts, complaints = [], []
 

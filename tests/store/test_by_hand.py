@@ -131,7 +131,7 @@ def test_draws_are_thinned_to_a_number_of_bytes():
     """2 chains of 100 draws of 5 numbers take 8000 bytes: all, every second, every third, and one of each."""
     fit = SimpleNamespace(draws=Draws(a=torch.zeros(2, 100, 5)))
     sizes = (8000, 7999, 4000, 3999, 1)
-    assert [inference_data._thinning(fit, size) for size in sizes] == [1, 2, 2, 3, 100]  # type: ignore[arg-type]
+    assert [inference_data._thinning(fit, size) for size in sizes] == [1, 2, 2, 3, 100]
 
 
 def test_simulated_sets_are_chosen_evenly():
@@ -140,11 +140,11 @@ def test_simulated_sets_are_chosen_evenly():
     part = SimpleNamespace(posterior=SimpleNamespace(data=data))
     sets = SimpleNamespace(statistics={"x": (("place",), np.arange(15.0).reshape(5, 3))}, count=5, part=part)
     found = Groups()
-    assert inference_data._add_sets(found, "posterior_predictive", sets, 24) == 2  # type: ignore[arg-type]
+    assert inference_data._add_sets(found, "posterior_predictive", sets, 24) == 2
     stored = found["posterior_predictive"]["x"]
     assert stored.values.tolist() == [[[0, 1, 2], [12, 13, 14]]]
     assert stored.coords["place"].values.tolist() == ["a", "b", "c"]
-    assert inference_data._add_sets(Groups(), "posterior_predictive", sets, 3) == 0  # type: ignore[arg-type]
+    assert inference_data._add_sets(Groups(), "posterior_predictive", sets, 3) == 0
 
 
 def test_figures_of_a_summary():
@@ -168,17 +168,17 @@ def test_names_of_a_summary_are_the_data_s_own(monkeypatch):
     posterior = {"w": SimpleNamespace(dims=("chain", "draw", "row", "factor"))}
     coords = {"row": SimpleNamespace(values=["a", "b", "c"])}
 
-    class Data(dict):  # type: ignore[type-arg]
+    class Data(dict):
         def __getitem__(self, name: str) -> Any:
             return {**posterior, **coords}[name]
 
     data = Data()
-    data.coords = coords  # type: ignore[attr-defined]
-    names, found = _shown("w", value, data)  # type: ignore[arg-type]
+    data.coords = coords
+    names, found = _shown("w", value, data)
     assert names[:5] == ["w[a, 0]", "w[a, 1]", "w[a, 2]", "w[a, 3]", "w[b, 0]"]
     assert found.tolist() == [[list(range(12))]]
     monkeypatch.setattr(run_directory, "MOST_SUMMARISED", 8)
-    names, found = _shown("w", value, data)  # type: ignore[arg-type]
+    names, found = _shown("w", value, data)
     assert names == [f"w[{row}, {k}]" for row in "ac" for k in range(4)], "whole lines, the first and the last"
     assert found.tolist() == [[[0, 1, 2, 3, 8, 9, 10, 11]]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import pyro.distributions as dist
@@ -13,12 +13,13 @@ from pyrozoo.contracts.updates import Block, Step
 from pyrozoo.core.draws import Values
 from pyrozoo.math import designs
 from pyrozoo.models.hidden_markov import cavi
+from pyrozoo.models.hidden_markov import posterior as posteriors
 from pyrozoo.program.trace import Program
 
 
 def with_path(posterior: Posterior) -> Program:
     """Return the program in which every step has a state."""
-    emission: Any = posterior.emission  # type: ignore[attr-defined]
+    emission: Any = cast(posteriors.Posterior, posterior).emission
 
     def program(data: Any) -> None:
         first, rows = posterior.model.concentration(data.values)
