@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import copy
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.planted import PLANTED
@@ -54,6 +55,7 @@ class Mutant:
         after: What stands in its place.
         span: First and last byte of it.
         start: First line of the function.
+        twin: How many like it come before it in the function.
     """
 
     file: str
@@ -63,11 +65,13 @@ class Mutant:
     after: str
     span: tuple[int, int]
     start: int
+    twin: int = 0
 
     @property
     def key(self) -> str:
-        """A name that stays when lines above are added."""
-        return hashlib.sha1("\0".join((self.file, self.function, self.before, self.after)).encode()).hexdigest()[:12]
+        """A name that stays when other functions change."""
+        about = (self.file, self.function, self.before, self.after, str(self.twin))
+        return hashlib.sha1("\0".join(about).encode()).hexdigest()[:12]
 
     def source(self, original: bytes) -> bytes:
         """Return the file's source with the change made."""
@@ -89,7 +93,13 @@ def mutants(root: Path, file: str) -> list[Mutant]:
         made = f"({made})" if isinstance(after, ast.expr) and not isinstance(after, (ast.Constant, ast.Name)) else made
         before = text[span[0] : span[1]].decode()
         found[span, made] = Mutant(file, node.lineno, function, before, made, span, first)
-    return sorted(found.values(), key=lambda each: (each.line, each.span, each.after))
+    twins: Counter[tuple[str, str, str]] = Counter()
+    result = []
+    for each in sorted(found.values(), key=lambda each: (each.line, each.span, each.after)):
+        like = each.function, each.before, each.after
+        result.append(replace(each, twin=twins[like]))
+        twins[like] += 1
+    return result
 
 
 def planted(root: Path) -> list[Mutant]:

@@ -16,11 +16,11 @@ import ast
 import builtins
 import contextlib
 import gc
+import hashlib
 import importlib
 import importlib.machinery
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -58,10 +58,13 @@ LEFT_OUT = ("_cuda.py", "__init__.py", "figures.py", "pictures.py", "page.py")
 NOT_THE_TESTS = ("tests/docs", "tests/test_house.py", "tests/typecheck.py", "tests/command", "tests/test_devices.py")
 """Tests of words and of whole commands in processes of their own, which a change in this one does not reach."""
 
-SIZES = {"quick": (12, 60, 5.0), "night": (100, 60, 5.0)}
+SIZES = {"quick": (12, 60, 5.0), "night": (100, 60, 5.0), "thorough": (100, 1000, 60.0)}
 """Size -> mutants per room, tests per mutant at most, and their CPU seconds."""
 
-LONGEST = 6.0
+EQUIVALENT = Path(__file__).with_name("equivalent")
+"""Where mutants stand that change nothing anybody could see, a table per room, each with the reason."""
+
+LONGEST = 16.0
 """CPU seconds of a test, its fixtures included, beyond which it is not run."""
 
 
@@ -458,24 +461,56 @@ def sample(room: str, count: int, seed: int) -> list[Mutant]:
     """Return mutants of a room, as many of every file as of any other while it has any."""
     if room == "planted":
         return planted(ROOT)
-    random_state, files = random.Random(seed), files_of(room)
-    queues = {file: mutants(ROOT, file) for file in files}
-    for queue in queues.values():
-        random_state.shuffle(queue)
-    chosen: list[Mutant] = []
-    while len(chosen) < count and any(queues.values()):
-        for file in random_state.sample(files, len(files)):
-            if queues[file] and len(chosen) < count:
-                chosen.append(queues[file].pop())
-    return chosen
+    queues = []
+    for file in files_of(room):
+        made = sorted(mutants(ROOT, file), key=lambda each: _lot(seed, each.key))  # the same when others are edited
+        queues.append([(turn, _lot(seed, file), mutant) for turn, mutant in enumerate(made)])
+    ordered = sorted((each for queue in queues for each in queue), key=lambda each: each[:2])
+    return [mutant for _, _, mutant in ordered[:count]]
+
+
+def _lot(seed: int, name: str) -> str:
+    return hashlib.sha1(f"{seed} {name}".encode()).hexdigest()
+
+
+def equivalent(room: str) -> dict[str, str]:
+    """Return the reasons why mutants of a room change nothing: key -> reason.
+
+    Raises:
+        ValueError: A line names no mutant: the code has changed, and so may the reason have.
+    """
+    path = EQUIVALENT / f"{room}.csv"
+    if not path.is_file():
+        return {}
+    found, missed = {}, []
+    lines = pd.read_csv(path, dtype=str, keep_default_na=False)
+    made = {file: {each.key: each for each in mutants(ROOT, file)} for file in set(lines.file)}
+    for number, line in enumerate(lines.itertuples(), 2):
+        same = [each for each in made[line.file].values() if (each.function, each.before, each.after) == line[2:5]]
+        same = [each for each in same if line.twin in ("all", str(each.twin))]
+        found |= {each.key: line.why for each in same}
+        missed += [] if same else [f"{path.name}:{number} names no mutant of {line.file}"]
+    if missed:
+        raise ValueError("; ".join(missed))
+    return found
+
+
+def _asked(chosen: list[str]) -> str:
+    """Return what a mutant was asked: a digest of tests and of the files that they stand in."""
+    files = sorted({test.split("::")[0] for test in chosen})
+    return hashlib.sha1(
+        "\0".join([*sorted(chosen), *((ROOT / each).read_text() for each in files)]).encode()
+    ).hexdigest()
 
 
 def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) -> None:
     """Judge the mutants of a sample, room by room in turns, and append what became of them.
 
-    Those that are judged already are left out; ``again``: only those that no test noticed are judged.
+    Those that are judged already are left out; ``again``: those that no test noticed are judged by other tests.
     """
     count, most, budget = SIZES[size]
+    count, _, _ = SIZES["night"] if again else SIZES[size]
+    alike = {key: why for room in rooms for key, why in equivalent(room).items()}
     found = Map(folder)
     done = _last(folder)
     samples = {room: sample(room, count, seed) for room in rooms}
@@ -492,8 +527,13 @@ def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) 
     def one(mutant: Mutant, server: Server, items: dict[str, pytest.Item], planter: Planter) -> dict[str, Any]:
         text = (ROOT / mutant.file).read_bytes()[mutant.span[0] : mutant.span[1]]
         chosen = found.tests(mutant, mutant.line + text.count(b"\n"), most, budget)
+        if mutant.key in alike:
+            return {"end": "same", "by": alike[mutant.key]}
         if not chosen:
             return {"end": "unreached", "by": None}
+        asked = _asked(chosen)
+        if done.get(mutant.key, {}).get("asked") == asked:
+            return {"end": "asked"}
 
         def work(say: Any) -> None:
             planted = planter.plant(mutant)
@@ -507,11 +547,12 @@ def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) 
         total = sum(found.alone(each) for each in chosen)
         ended, said = in_child(work, 5 * total + 30, 20 * total + 60)
         if said and "import" in said[0]:
-            return {"end": "import", "tests": chosen, "by": None}
-        return verdict(ended, said) | {"tests": len(chosen)}
+            return {"end": "import", "tests": chosen, "by": None, "asked": asked}
+        return verdict(ended, said) | {"tests": len(chosen), "asked": asked}
 
     def write(out: Any, room: str, mutant: Mutant, result: dict[str, Any], spent: float) -> None:
         about = {"key": mutant.key, "room": room, "file": mutant.file, "line": mutant.line, "function": mutant.function}
+        about["twin"] = mutant.twin
         change = {"before": mutant.before, "after": mutant.after, "seconds": round(spent, 2)}
         out.write(json.dumps(about | change | result) + "\n")
         out.flush()
@@ -523,8 +564,9 @@ def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) 
                 started = cpu()
                 result = one(mutant, server, items, planter)
                 if result["end"] == "import":
-                    os.write(pipe[1], (json.dumps([room, mutant.key, result["tests"]]) + "\n").encode())
-                else:
+                    about = [room, mutant.key, result["tests"], result["asked"]]
+                    os.write(pipe[1], (json.dumps(about) + "\n").encode())
+                elif result["end"] != "asked":
                     write(out, room, mutant, result, cpu() - started)
 
     pipe = os.pipe()
@@ -539,11 +581,10 @@ def campaign(folder: Path, rooms: list[str], size: str, seed: int, again: bool) 
     by_key = {mutant.key: mutant for _, mutant in todo}
     with os.fdopen(pipe[0]) as asked, (folder / "results.jsonl").open("a") as out:
         for line in asked:
-            room, key, chosen = json.loads(line)
+            room, key, chosen, digest = json.loads(line)
             started, mutant = cpu(), by_key[key]
-            chosen = [test for test in chosen if found.alone(test) < 2][:12]
-            ended, said = in_child(lambda say, m=mutant, c=chosen: on_import(m, c, found, say), 90, 400)
-            write(out, room, mutant, verdict(ended, said) | {"tests": len(chosen)}, cpu() - started)
+            ended, said = in_child(lambda say, m=mutant, c=chosen: on_import(m, c, found, say), 90 + budget, 600)
+            write(out, room, mutant, verdict(ended, said) | {"tests": len(chosen), "asked": digest}, cpu() - started)
     os.waitpid(child, 0)
 
 
@@ -555,13 +596,11 @@ def _last(folder: Path) -> dict[str, dict[str, Any]]:
 def table(folder: Path) -> pd.DataFrame:
     """Return the score of every room: the part of mutants that tests noticed."""
     last = _last(folder)
-    frame = pd.DataFrame([each for each in last.values() if each["end"] != "same"])
-    counts = frame.groupby(["room", "end"]).size().unstack(fill_value=0)
-    for name in ("killed", "survived", "unreached", "failed"):
-        counts[name] = counts.get(name, 0)
-    counts = counts[["killed", "survived", "unreached", "failed"]]
+    counts = pd.DataFrame(last.values()).groupby(["room", "end"]).size().unstack(fill_value=0)
+    names = ["killed", "survived", "unreached", "failed", "same"]
+    counts = counts.reindex(columns=names, fill_value=0)
     counts.loc["all"] = counts.sum()
-    counts["score"] = (100 * counts["killed"] / counts.sum(1)).round(1)
+    counts["score"] = (100 * counts["killed"] / counts[names[:-1]].sum(1)).round(1)
     return counts
 
 
