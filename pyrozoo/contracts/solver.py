@@ -229,3 +229,66 @@ class PointSolver(Solver):
     def answer(self, state: Any) -> Answer:
         """Return the values of the sites."""
         return Answer(point={site: getattr(state, site) for site in self.posterior.sites})
+
+
+@dataclass(frozen=True)
+class Known:
+    """The state of a solver that knows the posterior itself: the log evidence, [C]; a chain is an independent draw."""
+
+    log_evidence: Tensor
+
+
+@dataclass(frozen=True)
+class Itself:
+    """The posterior itself, a joint distribution over all global sites, as many times as there are log evidences, [C].
+
+    Attributes:
+        posterior: Knows the log joint.
+        draw: Gives so many independent draws, site -> [C, *event].
+        log_evidence: [C].
+    """
+
+    posterior: Posterior
+    draw: Callable[[int], Values]
+    log_evidence: Tensor
+
+    def sample(self) -> Values:
+        """Draw independently."""
+        return self.draw(len(self.log_evidence))
+
+    def log_prob(self, values: Values) -> Tensor:
+        """Return the log posterior density, [C]."""
+        joint = self.posterior.log_density({site: value[:, None] for site, value in values.items()})
+        return joint[:, 0] - self.log_evidence
+
+
+class ExactSolver(Solver, kind="exact", objective="log_evidence", of="result", state=Known):
+    """A solver that knows the posterior itself after one step: it has an evidence, and draws."""
+
+    @abc.abstractmethod
+    def evidence(self) -> Tensor:
+        """Return the log evidence, []: what takes long belongs here, where it is timed."""
+
+    @abc.abstractmethod
+    def draw(self, count: int) -> Values:
+        """Return independent draws, site -> [count, *event]."""
+
+    @property
+    def expectations(self) -> Values:
+        """Expectations that are known beyond what draws say, name -> [*event]: none."""
+        return {}
+
+    def init(self, chains: int) -> Known:
+        """Return a state in which nothing is known yet."""
+        return Known(self.data.values.new_full((chains,), torch.nan))
+
+    def step(self, state: Known) -> tuple[Known, Info]:
+        """Find the log evidence."""
+        new = Known(self.evidence().expand(len(state.log_evidence)))
+        return new, Info(new.log_evidence)
+
+    def answer(self, state: Known) -> Answer:
+        """Return the posterior, and what is known of it."""
+        chains = len(state.log_evidence)
+        known = {name: value.expand(chains, *value.shape) for name, value in self.expectations.items()}
+        return Answer(q=Itself(self.posterior, self.draw, state.log_evidence), expectations=known)

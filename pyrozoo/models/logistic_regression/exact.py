@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,35 +20,7 @@ MOST = 3
 """Coefficients that a grid goes through."""
 
 
-@dataclass(frozen=True)
-class State:
-    """The log evidence, [C]; every chain is one independent draw."""
-
-    log_evidence: Float[Tensor, C]
-
-
-@dataclass(frozen=True)
-class Exactly:
-    """The posterior itself, as many times as there are log evidences, [C]."""
-
-    solver: Solver
-    log_evidence: Float[Tensor, C]
-
-    def sample(self) -> Values:
-        """Draw independently."""
-        count, its = len(self.log_evidence), self.solver
-        if not its.model.linear:
-            return {"coefficients": its.grid.draw(count)}
-        beta, variance = its.posterior.conjugate[1].expanded(count).sample()
-        return {"noise_variance": variance, "coefficients": beta}
-
-    def log_prob(self, values: Values) -> Float[Tensor, C]:
-        """Return the log posterior density."""
-        joint = self.solver.posterior.log_density({site: value[:, None] for site, value in values.items()})
-        return joint[:, 0] - self.log_evidence
-
-
-class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result", state=State):
+class Solver(solver.ExactSolver):
     """Quadrature of up to three coefficients, along the axes of the curvature at the mode (``ConcaveGrid``).
 
     Of linear regression all is in closed form, whatever their number (Gelman et al. 2013, section 14.2).
@@ -95,22 +66,18 @@ class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result",
         known = self.posterior.conjugate[1]
         return known.centre[0], torch.linalg.inv(known.strength[0]) * known.rate / (known.shape - 1)
 
-    def init(self, chains: int) -> State:
-        """Return a state in which nothing is known yet."""
-        return State(self.data.values.new_full((chains,), torch.nan))
+    def evidence(self) -> Float[Tensor, ""]:
+        """Return the log evidence. In closed form it is joint over posterior, at any point."""
+        if not self.model.linear:
+            return self.grid.log_mass
+        known = self.posterior.conjugate[1]
+        site = dict(zip(("coefficients", "noise_variance"), known.mode, strict=True))
+        joint = self.posterior.log_density({name: value[:, None] for name, value in site.items()})
+        return (joint[:, 0] - known.log_prob(*known.mode))[0]
 
-    def step(self, state: State) -> tuple[State, solver.Info]:
-        """Find the log evidence: here, where it is timed. In closed form it is joint over posterior, at any point."""
-        if self.model.linear:
-            known = self.posterior.conjugate[1]
-            site = dict(zip(("coefficients", "noise_variance"), known.mode, strict=True))
-            joint = self.posterior.log_density({name: value[:, None] for name, value in site.items()})
-            evidence = joint[:, 0] - known.log_prob(*known.mode)
-        else:
-            evidence = self.grid.log_mass[None]
-        evidence = evidence.expand(len(state.log_evidence))
-        return State(evidence), solver.Info(evidence)
-
-    def answer(self, state: State) -> solver.Answer:
-        """Return the posterior."""
-        return solver.Answer(q=Exactly(self, state.log_evidence))
+    def draw(self, count: int) -> Values:
+        """Draw independently."""
+        if not self.model.linear:
+            return {"coefficients": self.grid.draw(count)}
+        beta, variance = self.posterior.conjugate[1].expanded(count).sample()
+        return {"noise_variance": variance, "coefficients": beta}

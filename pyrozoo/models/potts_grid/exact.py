@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,36 +11,11 @@ from pyrozoo.contracts import solver
 from pyrozoo.core.draws import Values
 from pyrozoo.core.errors import DataError
 from pyrozoo.math.elimination import Eliminated, Marginals, refuse_large
-from pyrozoo.models.potts_grid.likelihood import Potentials
 from pyrozoo.models.potts_grid.model import FORBIDDEN
 from pyrozoo.models.potts_grid.posterior import Posterior
 
 
-@dataclass(frozen=True)
-class State:
-    """The log evidence, [C]; every chain is one independent draw."""
-
-    log_evidence: Float[Tensor, C]
-
-
-@dataclass(frozen=True)
-class Exactly:
-    """The posterior itself, as many times as there are log evidences, [C]."""
-
-    potentials: Potentials
-    eliminated: Eliminated
-    log_evidence: Tensor
-
-    def sample(self) -> Values:
-        """Draw independent labellings."""
-        return {"label": self.eliminated.draw(len(self.log_evidence))}
-
-    def log_prob(self, values: Values) -> Float[Tensor, C]:
-        """Return the log posterior probability of labellings."""
-        return self.potentials.log_joint(values["label"]) - self.log_evidence
-
-
-class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result", state=State):
+class Solver(solver.ExactSolver):
     """Elimination of pixels along the shorter side (see ``math/elimination.py``).
 
     Raises:
@@ -58,18 +31,17 @@ class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result",
         refuse_large(self.data.shape, self.model.labels(self.data))
         self.potentials = posterior.potentials
 
-    def init(self, chains: int) -> State:
-        """Return a state in which nothing is known yet."""
-        return State(self.potentials.unary.new_full((chains,), torch.nan))
-
-    def step(self, state: State) -> tuple[State, solver.Info]:
-        """Eliminate all pixels and compute the marginals: here, where it is timed."""
+    def evidence(self) -> Float[Tensor, ""]:
+        """Eliminate all pixels and compute the marginals."""
         self.eliminated = Eliminated(self.potentials.unary, self.potentials.coupling)
         if self.model.hard and float(self.eliminated.log_z) < 0.5 * FORBIDDEN:
             raise DataError(f"{self.data.name}: no labelling avoids the pairs that model.coupling forbids (-inf)")
         self.marginals = self.eliminated.marginals()
-        new = State((self.eliminated.log_z - self.potentials.normaliser).expand(len(state.log_evidence)))
-        return new, solver.Info(new.log_evidence)
+        return self.eliminated.log_z - self.potentials.normaliser
+
+    def draw(self, count: int) -> Values:
+        """Draw independent labellings."""
+        return {"label": self.eliminated.draw(count)}
 
     @cached_property
     def expectations(self) -> Values:
@@ -82,9 +54,3 @@ class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result",
             "most_probable": self.eliminated.most_probable(),
             "neighbours_probability": (pairs + pairs.T) / (2 * edges),
         }
-
-    def answer(self, state: State) -> solver.Answer:
-        """Return the posterior, and what is known of it."""
-        chains = len(state.log_evidence)
-        known = {name: value.expand(chains, *value.shape) for name, value in self.expectations.items()}
-        return solver.Answer(q=Exactly(self.potentials, self.eliminated, state.log_evidence), expectations=known)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -20,35 +19,7 @@ MOST = 2_000_000
 """Numbers that the list of all ways may hold."""
 
 
-@dataclass(frozen=True)
-class State:
-    """The log evidence, [C]; every chain is one independent draw."""
-
-    log_evidence: Float[Tensor, C]
-
-
-@dataclass(frozen=True)
-class Exactly:
-    """The posterior itself, as many times as there are log evidences, [C]."""
-
-    solver: Solver
-    log_evidence: Tensor
-
-    def sample(self) -> Values:
-        """Draw independently: a way, then theta and beta given it."""
-        documents, words, logs = self.solver.ways
-        chosen = torch.multinomial(logs.softmax(0), len(self.log_evidence), replacement=True)
-        m, like = self.solver.model, self.solver.data.values
-        shapes = m.word_concentration + words[chosen].mT, m.alpha(like) + documents[chosen]
-        return dict(zip(("topic_words", "document_topics"), map(above_zero, shapes), strict=True))
-
-    def log_prob(self, values: Values) -> Float[Tensor, C]:
-        """Return the log posterior density."""
-        joint = self.solver.posterior.log_density({site: value[:, None] for site, value in values.items()})
-        return joint[:, 0] - self.log_evidence
-
-
-class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result", state=State):
+class Solver(solver.ExactSolver):
     """Enumeration of z: given it, theta and beta are Dirichlet and integrate out in closed form.
 
     p(n, z) = prod_d N_d! / prod z_dvk! B(alpha + N_d) / B(alpha) prod_k B(b + N_k) / B(b), B the normaliser of a
@@ -90,18 +61,17 @@ class Solver(solver.Solver, kind="exact", objective="log_evidence", of="result",
             logs = logs + (normaliser(prior + tokens) - normaliser(prior)).sum(-1)
         return documents, words, logs
 
-    def init(self, chains: int) -> State:
-        """Return a state in which nothing is known yet."""
-        return State(self.data.values.new_full((chains,), torch.nan))
+    def evidence(self) -> Float[Tensor, ""]:
+        """Enumerate all ways and add them up."""
+        return self.ways[2].logsumexp(0)
 
-    def step(self, state: State) -> tuple[State, solver.Info]:
-        """Enumerate: here, where it is timed."""
-        evidence = self.ways[2].logsumexp(0).expand(len(state.log_evidence))
-        return State(evidence), solver.Info(evidence)
-
-    def answer(self, state: State) -> solver.Answer:
-        """Return the posterior."""
-        return solver.Answer(q=Exactly(self, state.log_evidence))
+    def draw(self, count: int) -> Values:
+        """Draw independently: a way, then theta and beta given it."""
+        documents, words, logs = self.ways
+        chosen = torch.multinomial(logs.softmax(0), count, replacement=True)
+        m, like = self.model, self.data.values
+        shapes = m.word_concentration + words[chosen].mT, m.alpha(like) + documents[chosen]
+        return dict(zip(("topic_words", "document_topics"), map(above_zero, shapes), strict=True))
 
 
 def compositions(count: int, parts: int) -> list[list[int]]:
