@@ -25,7 +25,7 @@ from pyrozoo.models.hidden_markov.queries import LEVELS, dwell, forecast, path
 HORIZON = 10
 """Steps that are forecast."""
 
-MOST_SEQUENCES, MOST_STEPS, MOST_COLUMNS = 6, 300, 3
+MOST_SEQUENCES, MOST_STEPS = 6, 300
 """What a picture of sequences shows of them, from the start of each."""
 
 MOST_MOVING, MOST_DRAWN = 120, 10
@@ -35,6 +35,7 @@ MOST_FORECAST = 200
 """Sequences whose next steps are forecast; of more an even choice."""
 
 COLOURS, LINES = "tab10", ("black", "tab:red", "tab:purple")
+"""Of states, and of the columns that are shown, the first ones."""
 
 
 class View(view.View):
@@ -188,7 +189,7 @@ def _colours(count: int) -> Any:
 def _sequence_picture(fit: Fit) -> Picture:
     data, share = fit.data, _probability(fit, fit.data)
     K, shown = share.shape[1], evenly(data.units, MOST_SEQUENCES).tolist()
-    columns = min(MOST_COLUMNS, data.shape[1])
+    columns = min(len(LINES), data.shape[1])
     figure, axes = panels(10, 0.5 + 1.5 * len(shown), len(shown), 1, squeeze=False)
     colours, sequence, time = _colours(K), data.sequence.cpu().numpy(), data.time.cpu().numpy()
     spread = data.filled.std(0).clamp(min=1e-12) if columns > 1 else 1.0
