@@ -16,9 +16,10 @@ from pyrozoo.core.errors import DataError, first_line
 DEEPEST = 40
 """Lists and mappings within each other."""
 
-OPEN = re.compile(r"(?<!\\)\$\{")
-RELATIVE = re.compile(r"(?<!\\)\$\{(?![\w.]+\})")
-"""How a reference begins, and one to something else than another setting: to the environment, to a function."""
+OPEN = re.compile(r"(\\*)\$\{")
+ELSEWHERE = re.compile(r"(?<!\\)(?:\\\\)*\$\{(?![\w.]+\})")
+"""How a reference begins, with backslashes before it, and one to something else than another setting: to the
+environment, to a function. An odd number of backslashes makes a reference text, and two stand for one."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -74,24 +75,24 @@ def resolved(config: dict[str, Any], where: Path) -> dict[str, Any]:
 
 
 def _refers(value: Any) -> bool:
-    parts = (*value.values(), *value) if isinstance(value, dict) else value if isinstance(value, list) else ()
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return "${" in value if isinstance(value, str) else any(map(_refers, parts))
 
 
 def _only_relative(value: Any) -> Any:
     if isinstance(value, str):
-        return escaped(value) if RELATIVE.search(value) else value
-    if isinstance(value, dict):
-        return {_only_relative(key): _only_relative(each) for key, each in value.items()}
+        return escaped(value) if ELSEWHERE.search(value) else value
+    if isinstance(value, dict):  # names are never references
+        return {name: _only_relative(each) for name, each in value.items()}
     return [_only_relative(each) for each in value] if isinstance(value, list) else value
 
 
 def escaped(value: Any) -> Any:
     """Return values in which no text is a reference, for a configuration."""
     if isinstance(value, str):
-        return OPEN.sub(r"\\${", value)
+        return OPEN.sub(r"\1\1\\${", value)
     if isinstance(value, dict):
-        return {escaped(key): escaped(each) for key, each in value.items()}
+        return {name: escaped(each) for name, each in value.items()}
     return [escaped(each) for each in value] if isinstance(value, list | tuple) else value
 
 
