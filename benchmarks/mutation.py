@@ -378,8 +378,10 @@ class Map:
         """Return the tests that reach a mutant, which ends in a line."""
         if not mutant.function:
             return self.by_file[mutant.file]
-        for first in (mutant.line, mutant.line - 12, mutant.start):  # a long statement may be known by its first line
-            if found := {test for line in range(first, last + 1) for test in self.by_line.get((mutant.file, line), ())}:
+        # A long statement may be known by its first line, and a signature by what follows it.
+        ends = (mutant.line, last), (max(mutant.line - 12, mutant.start), last), (mutant.start, last), (last, last + 40)
+        for first, end in ends:
+            if found := {test for line in range(first, end + 1) for test in self.by_line.get((mutant.file, line), ())}:
                 return found
         return set()
 

@@ -23,7 +23,7 @@ from pyrozoo.diagnostics.choice import Choice, choose
 from pyrozoo.diagnostics.metrics import MOST_SCALARS, Metrics, some
 from pyrozoo.diagnostics.outline import outline
 from pyrozoo.diagnostics.verdict import DIVERGENT, SURE, USUAL, Thresholds, verdict
-from pyrozoo.math.mixing import ess
+from pyrozoo.math.mixing import LEAST, ess
 
 COLUMNS = (
     "model", "method", "kind", "status", "seed", "objective_name", "objective", "elbo", "elbo_se", "elbo_gap", "khat",
@@ -354,7 +354,7 @@ def _sd_error(flat: Tensor, sd: Tensor, mcse: Tensor) -> Tensor:
 def _mcse(fit: Fit, draws: Values, sd: Tensor) -> Tensor:
     """Return the Monte Carlo standard error of means: through ESS for chains, by the root of the count for q."""
     (value,) = draws.values()
-    if fit.kind == "samples" and value.shape[1] >= 4:
+    if fit.kind == "samples" and value.shape[1] >= LEAST:
         if value[0, 0].numel() > MOST_SCALARS:  # a typical one stands for all
             (few,) = some(draws).values()
             return sd / max(1.0, float(ess(few, "mean").nanmedian())) ** 0.5

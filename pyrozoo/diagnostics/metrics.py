@@ -20,7 +20,7 @@ from pyrozoo.core.errors import noted
 from pyrozoo.core.prediction import Prediction
 from pyrozoo.core.seeds import seeded
 from pyrozoo.diagnostics.predictive import checks, prior_conflict
-from pyrozoo.math.mixing import ess, missing_information, rhat
+from pyrozoo.math.mixing import LEAST, ess, missing_information, rhat
 from pyrozoo.math.pareto import leave_one_out, tail_shapes
 from pyrozoo.program.trace import priors
 
@@ -270,7 +270,7 @@ def convergence(fit: Fit) -> Metrics:
     """
     chains, draws = fit.draws.shape
     result: Metrics = {"chains": chains, "draws": draws}
-    if draws < 4:
+    if draws < LEAST:
         return result
     ours = {"": some(fit.aligned), "_invariants": some(fit.invariants)}
     for name, values in {"_raw": some(fit.draws), **ours}.items() if chains > 1 else ():

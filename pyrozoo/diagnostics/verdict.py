@@ -12,15 +12,13 @@ from typing import Any
 from pyrozoo.core.errors import SettingError
 from pyrozoo.diagnostics.answer import answer, judgeable, overdispersed, rhat
 from pyrozoo.diagnostics.card import ORDER, Card, Level, Line, listed, named, sds
+from pyrozoo.math.mixing import LEAST
 
 SURE = 3.0
 """Monte Carlo standard errors that are taken off an error before it is held against a fit."""
 
 MANY = 100
 """Hidden entries from which on the coverage of intervals is judged."""
-
-FEWEST_DRAWS = 4
-"""Draws of a chain below which there is no R-hat."""
 
 EXCESS = 1.25
 """Distance of the data from what the prior draws, in units of the farthest draw, from which on the two conflict."""
@@ -236,7 +234,7 @@ def _chains(metrics: Figures, limits: Thresholds) -> Lines:
     if "rhat_max" in metrics:
         yield from (*_rhat(metrics, limits), _ess(metrics, limits))
     else:
-        several = metrics.get("chains", 1) > 1 and metrics.get("draws", 0) >= FEWEST_DRAWS
+        several = metrics.get("chains", 1) > 1 and metrics.get("draws", 0) >= LEAST
         same = "Every draw is the same: either no chain moved, or there is no doubt. Nothing tells which."
         one = "One chain, or too few draws: nothing says whether it has converged."
         yield Line("warn", "R-hat", same if several else one)
@@ -310,7 +308,7 @@ def _loo(metrics: Figures, limits: Thresholds) -> Lines:
     if "loo_bad_khat_share" not in metrics:
         return
     share, unit = metrics["loo_bad_khat_share"], metrics.get("loo_unit", "unit")
-    if metrics.get("khat", 0.0) >= (_khat_limit(metrics, limits) if "khat_threshold" in metrics else 1.0):
+    if "khat" in metrics and metrics["khat"] >= _khat_limit(metrics, limits):
         # LOO reweights draws as if they were the posterior's; a q that is too narrow makes it optimistic.
         yield Line("warn", "LOO", "Do not compare this LOO with a sampler's: its draws are q's.")
     elif share <= limits.loo_good:

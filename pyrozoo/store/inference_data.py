@@ -58,8 +58,6 @@ def to_groups(fit: Fit, megabytes: float = 200.0, *, whole: bool = True) -> Grou
     """
     posterior, notes, budget = fit.posterior, [*fit.data.notes, *fit.notes], megabytes * 1e6
     step, labels, result = _thinning(fit, budget * 3 / 8), Labels.of(fit.data), Groups()
-    if step > 1:
-        notes.append(f"one draw in {step} is stored, to keep this file within {megabytes:g} MB")
     every, pointwise = 1, None
     with noted(notes, "the log-likelihoods of units"):
         every, pointwise = fit.pointwise
@@ -67,7 +65,9 @@ def to_groups(fit: Fit, megabytes: float = 200.0, *, whole: bool = True) -> Grou
         notes.append(f"log-likelihoods, LOO and invariants are those of one draw in {every}: each takes long")
     if fit.looked_at.units is not None:
         notes.append(f"log-likelihoods of units, LOO and what is made of them are of {fit.looked_at}, evenly chosen")
-    step = every * -(-step // every) if step > 1 else 1  # draw i is the same draw everywhere
+    if step > 1:
+        step = every * -(-step // every)  # draw i is the same draw everywhere
+        notes.append(f"one draw in {step} is stored, to keep this file within {megabytes:g} MB")
     draws = fit.draws.every(step)
     derived: Arrays = {}
     with noted(notes, "functions of the parameters"):

@@ -421,7 +421,7 @@ COLUMNS = {"trace.csv": ("iteration", "chain", "objective", "seconds"), "runs.cs
 
 def _tell(fit: Fit, directory: Path, metrics: dict[str, Any]) -> None:
     """Tell a fit what stands beside it: how it ran, and its figures."""
-    fit.trace, fit.runs = (pd.read_csv(directory / name) for name in COLUMNS)
+    fit.trace, fit.runs = (pd.read_csv(directory / name, float_precision="round_trip") for name in COLUMNS)
     for (name, columns), table in zip(COLUMNS.items(), (fit.trace, fit.runs), strict=True):
         if missing := [each for each in columns if each not in table]:
             raise DataError(f"{directory / name} has no column {missing[0]!r}")

@@ -146,11 +146,13 @@ def _cell(value: Any) -> str:
     """Return one cell as a spreadsheet can hold it; what it cannot is text."""
     if pd.api.types.is_scalar(value) and pd.isna(value):
         return BLANK
+    if isinstance(value, np.timedelta64):  # to Python it is a whole number
+        value = pd.Timedelta(value)
     if isinstance(value, bool | np.bool_):
         return f'<c t="b"><v>{int(value)}</v></c>'
     if isinstance(value, Integral):
         return f"<c><v>{int(value)}</v></c>" if abs(int(value)) < MOST_EXACT else _cell(str(int(value)))
-    if isinstance(value, Real | Decimal) and not isinstance(value, np.timedelta64):
+    if isinstance(value, Real | Decimal):
         return f"<c><v>{float(value)!r}</v></c>" if math.isfinite(value) else _cell(str(float(value)))
     if isinstance(value, date) and getattr(value, "tzinfo", None) is None and value.year >= 1900:
         from openpyxl.utils.datetime import to_excel

@@ -19,6 +19,7 @@ from pyrozoo.diagnostics.answer import Told, avoided, believe, judgeable, rhat
 from pyrozoo.diagnostics.card import MOST_SHOWN, Card, Line, listed, named, overall, sds, worst
 from pyrozoo.diagnostics.choice import _difference, _methods
 from pyrozoo.diagnostics.compare import MOMENTS_OF_TIME, ROUNDING, _against, _means, _pairwise, _spread, clock, judged
+from pyrozoo.diagnostics.outline import invariants_at, outline
 from pyrozoo.diagnostics.planes import Planes, _wasserstein, distances
 from pyrozoo.diagnostics.predictive import Sets, _known, _of_prior, affordable
 from pyrozoo.diagnostics.verdict import Thresholds, graded, verdict
@@ -581,6 +582,14 @@ def test_few_values_are_fewer_than_twenty():
         assert metrics._take_few_values(logs).tolist() == [few], (draws, values)
     both = torch.stack([torch.arange(100).double(), torch.zeros(100).double(), torch.arange(100).double() % 3])
     assert metrics._take_few_values(both).tolist() == [False, True, True]
+
+
+def test_invariants_of_other_draws_are_the_same_but_for_the_likelihood():
+    fit = pyrozoo.fit("zip_mixture", "em", rows=12, columns=2, num_components=2, restarts=1, progress=False)
+    own, again = outline(fit).invariants, invariants_at(fit, fit.draws)
+    assert list(again) == list(own)
+    for name in own:
+        assert torch.equal(again[name], torch.zeros(1, 1) if name == "log_likelihood" else own[name]), name
 
 
 # Planes ---------------------------------------------------------------------------------------------------------------
