@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
+import pyro
 import pyro.poutine as poutine
 import torch
 from pyro.distributions import Delta, ExpandedDistribution, Independent, MaskedDistribution
@@ -21,7 +22,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import biject_to
 
-from pyrozoo.core.draws import Draws, Values, evenly
+from pyrozoo.core.draws import Draws, Values
 from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.seeds import undisturbed
 
@@ -85,61 +86,23 @@ def prior_draw(program: Program, sites: Iterable[str], data: Any) -> dict[str, T
     return {site: cast(Tensor, trace.nodes[site]["value"]) for site in sites}
 
 
-def _stacked(values: list[Tensor], draws: Draws) -> Tensor:
-    return torch.stack(values).reshape(draws.shape)
-
-
 def log_prior(program: Program, sites: Iterable[str], draws: Values, data: Any, depth: int) -> Tensor:
-    """Return log p(global sites) under the program's priors, [chain, draw].
+    """Return log p(global sites) under the program's priors, [chain, draw]."""
+    sites = list(sites)
 
-    The program is run for every draw, unless a few of them show that no prior depends on another site: then its
-    distributions are the same for all draws, and thousands are evaluated at once.
-    """
-    draws, sites = Draws(draws), list(sites)
-    total = draws.shape[0] * draws.shape[1]
-    if total > PROBES:
-        some = evenly(total, PROBES)
-        probes = draws.some(PROBES)
-        expected = _each_log_prior(program, sites, probes, data, depth)[0]
-        found = _log_prior_at_once(priors(program, sites, next(probes.each()), data, depth), draws)
-        precision = 1e-10 if expected.dtype == torch.float64 else 1e-5
-        if found is not None and torch.allclose(found.flatten()[some], expected, rtol=precision, atol=precision):
-            return found
-    return _each_log_prior(program, sites, draws, data, depth)
+    def at(draw: Values) -> Tensor:
+        found = priors(program, sites, draw, data, depth)
+        return torch.stack([found[site].log_prob(draw[site]).sum() for site in sites]).sum()
+
+    with pyro.validation_enabled(False):
+        return over_draws(at, draws)
 
 
 PROBES = 4
-"""Draws that show whether priors depend on other sites; among continuous values a coincidence has probability 0."""
+"""Draws that are taken one by one, whatever the function."""
 
 BLOCK = 2**21
-"""Numbers whose log densities are held at a time."""
-
-
-def _log_prior_at_once(distributions: Mapping[str, Any], draws: Draws) -> Tensor | None:
-    """Return the log density of all draws under fixed priors, or None when one of them takes one value at a time."""
-    parts: list[Tensor] = []
-    for site, prior in distributions.items():
-        value = draws[site]
-        chains, event = len(value), value[0, 0].numel()
-        sums = []
-        for block in value.split(max(1, BLOCK // (chains * max(event, 1))), 1):
-            try:
-                logs = prior.log_prob(block)
-            except (ValueError, RuntimeError):
-                return None
-            if logs.shape[:2] != block.shape[:2]:
-                return None
-            sums.append(logs.flatten(2).sum(2) if logs.ndim > 2 else logs)
-        parts.append(torch.cat(sums, 1))
-    return torch.stack(parts).sum(0)
-
-
-def _each_log_prior(program: Program, sites: list[str], draws: Draws, data: Any, depth: int) -> Tensor:
-    values = []
-    for draw in draws.each():
-        found = priors(program, sites, draw, data, depth)
-        values.append(torch.stack([found[site].log_prob(draw[site]).sum() for site in sites]).sum())
-    return _stacked(values, draws)
+"""Numbers that are held at a time."""
 
 
 def priors(program: Program, sites: Iterable[str], values: Values, data: Any, depth: int) -> dict[str, Any]:
@@ -157,7 +120,7 @@ def log_joint(program: Program, draws: Values, data: Any, depth: int) -> Tensor:
     for draw in Draws(draws).each():
         trace = enumerated_trace(program, draw, data, depth)
         values.append(TraceEinsumEvaluator(trace, True, depth).log_prob(trace))
-    return _stacked(values, Draws(draws))
+    return torch.stack(values).reshape(Draws(draws).shape)
 
 
 def enumerated_trace(program: Program, values: Values, data: Any, depth: int) -> Any:
@@ -334,7 +297,7 @@ def over_draws(function: Callable[[dict[str, Tensor]], Tensor], draws: Values) -
     points = list(draws.each())
     first = function(points[0])
     if len(points) > PROBES:
-        size = max(1, BLOCK // max(1, first.numel()))
+        size = max(1, BLOCK // max(1, first.numel(), *(value[0].numel() for value in flat.values())))
         try:
             with undisturbed():
                 found = torch.func.vmap(function, randomness="different", chunk_size=size)(flat)
