@@ -19,7 +19,7 @@ from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.world import World
-from pyrozoo.inference import chains, graphs, loop, moments, nuts, optimise, sample, svi
+from pyrozoo.inference import chains, graphs, laplace, loop, moments, nuts, optimise, sample, svi
 from pyrozoo.inference.chains import Chain, Plan, PyroSampler
 from pyrozoo.inference.derived import slices, state, trees
 from pyrozoo.inference.journal import Journal
@@ -173,6 +173,52 @@ def test_what_is_flat_far_away_is_improper():
                 nuts.refuse_improper(space, gradient, row(0, 0), torch.eye(2).unbind())
         else:
             nuts.refuse_improper(space, gradient, row(0, 0), torch.eye(2).unbind())
+
+
+def test_what_is_flat_across_sites_is_improper_where_chains_have_not_met():
+    """A density of the difference alone: chains wander along the sum. With a normal sum, however wide, it is proper."""
+    torch.manual_seed(0)
+    space: Any = SimpleNamespace(size=2, where="ab".__getitem__)
+    noise = torch.randn(2, 20, 2).double()
+    apart, met = noise + torch.tensor([[[0.0]], [[20.0]]]), noise
+
+    def look(vectors: Tensor, sum_precision: float) -> None:
+        def gradient(point: Tensor) -> tuple[float, Tensor]:
+            difference, total = point[0] - point[1], sum_precision * point.sum()
+            slope = torch.stack([-difference - total, difference - total])
+            return float(-0.5 * difference**2 - 0.5 * total * point.sum()), slope
+
+        nuts.refuse_flat(space, gradient, vectors)
+
+    with pytest.raises(NumericalError, match="along a line through a, b,"):
+        look(apart, 0.0)
+    look(met, 0.0)
+    look(apart[:, :3], 0.0)
+    look(apart, 1e-3)
+
+
+def test_the_evidence_of_a_ring_counts_its_whole_length():
+    """A ridge of precision 100 around the circle of radius 1 holds 2 pi sqrt(2 pi / 100), wherever it is looked at."""
+
+    class Ring(SimpleNamespace):
+        def __call__(self, vector: Tensor) -> Tensor:
+            return -50 * (vector.square().sum().sqrt() - 1) ** 2 + 3
+
+    ring: Any = Ring(size=2, unflatten=lambda vector: {"x": vector}, constrain=lambda values: values)
+    for angle in (0.3, 2.0):
+        point = 1.2 * row(math.cos(angle), math.sin(angle))
+        process: Any = SimpleNamespace(
+            best=lambda: 1, space=ring,
+            posterior=SimpleNamespace(orbit=lambda values: (1, math.log(2 * math.pi)), sites=["x"]),
+            now=SimpleNamespace(points=torch.stack([row(9, 9), point]), values=row(-9, float(ring(point)))),
+        )  # fmt: skip
+        gaussian, value, objective = laplace.Laplace._gaussian(None, process, False)  # type: ignore[arg-type]
+        assert value == pytest.approx(3)
+        assert objective == pytest.approx(3 + math.log(2 * math.pi) + 0.5 * math.log(2 * math.pi / 100))
+        torch.testing.assert_close(gaussian.mode, point / 1.2, rtol=1e-6, atol=0)
+        torch.testing.assert_close(
+            gaussian.factor @ gaussian.factor.mT, 100 * torch.eye(2).double(), rtol=1e-4, atol=1e-4
+        )
 
 
 # The loop -------------------------------------------------------------------------------------------------------------
