@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -149,8 +148,9 @@ def test_help_and_mistakes_answer_in_under_a_second_without_torch():
         text = done.stdout + done.stderr
         assert "zip_mixture" in text
         assert "Traceback" not in text
+    text = help_text()
     for name in (*catalog.options("inference"), *catalog.options("experiment"), *catalog.models()):
-        assert name in help_text()
+        assert name in text
 
 
 def test_output_folder_that_cannot_be_made(here, capsys):
@@ -158,23 +158,6 @@ def test_output_folder_that_cannot_be_made(here, capsys):
     code, _, err = run(capsys, *SMALL, "inference=em")
     assert code == 2
     assert err.count("\n") == 1, err
-
-
-def test_full_disk_is_one_line_and_a_fit_loads_little(here):
-    code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-        "from pyrozoo.__main__ import main\n"
-        "try: main()\n"
-        "finally: assert not {'arviz', 'scipy', 'sympy', 'matplotlib.pyplot', 'nutpie'} & set(sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *SMALL, "inference=em"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.strip().count("\n") == 0, done.stderr
-    assert not list(here.rglob("*.nc"))
 
 
 def test_sweep_is_a_comparison(here, capsys):
@@ -256,23 +239,6 @@ def test_every_experiment_composes(here, capsys, experiment):
     config = yaml.safe_load(out)
     assert config["model"]["name"] in catalog.models()
     assert config["inference"]["name"] in catalog.methods(config["model"]["name"])
-
-
-def test_interrupted_command_exits_130_and_resumes(here):
-    arguments = [*SMALL, "inference=gibbs", "inference.warmup=50", "inference.draws=100000", "checkpoint_every=100"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pyrozoo", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not list(here.rglob("checkpoint.pt")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(2)  # after the warm-up, where the first checkpoint stands
-    _out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    directory = only_run(here)
-    assert json.loads((directory / "metrics.json").read_text())["status"] == "interrupted"
-    assert pyrozoo.load(directory).draws["rate"].shape[1] >= 1
-    assert (directory / "checkpoint.pt").is_file()
 
 
 STOPPED_WHILE_IMPORTING = """

@@ -96,7 +96,7 @@ def test_a_killed_job_is_named(here, capfd, act, launcher):
 def test_an_interrupted_sweep_reports_what_has_finished(here, capfd, act, number):
     def interrupt() -> None:
         os.kill(os.getppid(), number)
-        time.sleep(60)
+        signal.pause()  # until it is killed
 
     act(interrupt)
     code, _, err = run(capfd, *TWO, "hydra/launcher=joblib")

@@ -205,12 +205,22 @@ def test_a_folder_that_may_not_be_written_to(monkeypatch):
 # Homes, compilers and terminals ---------------------------------------------------------------------------------------
 
 
+LITTLE = """
+import sys
+from pyrozoo.__main__ import main
+try:
+    main()
+finally:
+    print({"arviz", "sympy", "matplotlib.pyplot", "nutpie"} & set(sys.modules), file=sys.stderr)
+"""
+
+
 def test_no_home_no_compiler_and_nobody_who_reads(here):
-    """Kernels in C fall back to Python, caches are made elsewhere, and a fit is written whoever reads."""
+    """Kernels in C fall back to Python, caches are made elsewhere, a fit is written whoever reads, and loads little."""
     environment = {"PATH": "", "HOME": "/nonexistent", "OMP_NUM_THREADS": "1", "LC_ALL": "C",
                    "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}  # fmt: skip
     words = ["model=topics", "inference=gibbs", "data.rows=20", "inference.draws=5", "inference.warmup=5"]
-    started = [sys.executable, "-m", "pyrozoo", *words, "report=none"]
+    started = [sys.executable, "-c", LITTLE, *words, "report=none"]
     process = subprocess.Popen(started, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.close()
@@ -219,6 +229,7 @@ def test_no_home_no_compiler_and_nobody_who_reads(here):
     assert process.wait() == 0, said
     assert "Traceback" not in said
     assert "BrokenPipe" not in said
+    assert said.splitlines()[-1] == "set()", "what a fit has no use for is imported"
     assert only_run(here)
 
 
