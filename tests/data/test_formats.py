@@ -600,24 +600,15 @@ def every_format(folder: Path) -> list[Path]:
     return sorted(folder.iterdir())
 
 
-def test_damaged_files_of_every_format_are_one_line(tmp_path):
-    """Cut anywhere, refused in one line; with bytes overwritten, read or refused so."""
-    rng = np.random.default_rng(1)
+def test_files_of_every_format_that_are_cut_are_one_line(tmp_path):
+    """Cut anywhere; bytes that are overwritten are for the mutants of test_hostile."""
     for path in every_format(tmp_path):
         assert open_raw(path, PLAIN).length >= 20
-        content, caught = path.read_bytes(), 0
+        content = path.read_bytes()
         for share in (0.02, 0.3, 0.6, 0.9, 0.99):
             broken = path.with_name(f"cut.{path.name}")
             broken.write_bytes(content[: max(1, int(len(content) * share))])
-            caught += one_line(broken)
-        assert caught == 5, path
-        for _ in range(20):
-            places = rng.integers(0, len(content), 8)
-            damaged = bytearray(content)
-            for place in places:
-                damaged[place] = int(rng.integers(256))
-            broken.write_bytes(bytes(damaged))
-            one_line(broken)
+            assert one_line(broken), (path, share)
         broken.unlink()
 
 

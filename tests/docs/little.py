@@ -36,9 +36,8 @@ def little(value: Any, name: str = "") -> Any:
     return min(value, MOST[name]) if name in MOST and type(value) is int else value
 
 
-def configuration(folder: Path) -> None:
-    """Copy the project's configuration with little in the place of much."""
-    shutil.copytree(CONF, folder)
+def lessen(folder: Path) -> None:
+    """Put little in the place of much in a configuration's files."""
     for path in folder.rglob("*.yaml"):
         text = path.read_text(encoding="utf-8")
         comments = [line for line in text.splitlines() if line.startswith("#")]
@@ -48,7 +47,9 @@ def configuration(folder: Path) -> None:
 
 @contextmanager
 def configured(folder: Path) -> Iterator[None]:
-    """Have the command, and Python, take their settings from a folder."""
+    """Have the command, and Python, take their settings from a copy of the project's with little to do."""
+    shutil.copytree(CONF, folder)
+    lessen(folder)
     caches = catalog.options, catalog._settings, catalog.own_settings
     with pytest.MonkeyPatch.context() as patch:
         for module in ("command.compose", "run.catalog"):

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from pyrozoo.core.paths import PACKAGE
+from tests.docs.little import lessen
 
 HOME = PACKAGE.parent
 GUIDE = HOME / "docs" / "adding"
@@ -142,15 +143,9 @@ def test_what_comes_out_is_in_the_style_of_the_house(house):
         run(house, "ruff", "format", "--check", folder)
 
 
-QUICK = {"max_steps": 20, "evaluation_draws": 10, "restarts": 1, "warmup": 50, "draws": 100, "thin": 1}
-
-
 def test_the_model_is_fitted_and_compared(house):
-    """As the page says, on little data; settings that methods do not share are changed where they stand."""
-    for path in (house / "conf" / "inference").glob("*.yaml"):
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-        changed = {name: value for name, value in QUICK.items() if name in settings}
-        path.write_text(yaml.safe_dump(settings | changed), encoding="utf-8")
+    """As the page says, on little data, and with little to do."""
+    lessen(house / "conf")
     (sweep,) = (arguments for arguments in commands("pyrozoo") if "-m" in arguments)
     small = ["data.rows=40", "data.columns=3", "data.missing=0.1", "model.num_components=2"]
     said = run(house, "pyrozoo", *sweep, *small, "report=full", f"hydra.sweep.dir={house}/sweep")

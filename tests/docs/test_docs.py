@@ -16,7 +16,7 @@ from PIL import Image
 from pyrozoo.core.paths import PACKAGE
 from pyrozoo.run import catalog
 from tests.command.test_command import run
-from tests.docs.little import configuration, configured, little
+from tests.docs.little import configured, little
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -53,9 +53,7 @@ ELSEWHERE = {
 @pytest.fixture(scope="module", autouse=True)
 def quick(tmp_path_factory):
     """Let nothing take long: every choice of the configuration has little to do."""
-    folder = tmp_path_factory.mktemp("little") / "conf"
-    configuration(folder)
-    with configured(folder):
+    with configured(tmp_path_factory.mktemp("little") / "conf"):
         yield
 
 
