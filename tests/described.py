@@ -221,7 +221,7 @@ def _of(artist: Artist) -> list[Any]:
             return [*kept, artist.get_text(), artist.get_position(), artist.get_color(), artist.get_fontsize(),
                     artist.get_ha(), artist.get_va(), artist.get_rotation(), artist.get_rotation_mode(),
                     artist.get_fontweight(), artist.get_fontfamily()[:1], getattr(artist, "xy", ()),
-                    [] if box is None else _of(box)]  # fmt: skip
+                    getattr(artist, "xyann", ()), [] if box is None else _of(box)]  # fmt: skip
         case Line2D():
             return [*kept, artist.get_xydata(), artist.get_color(), artist.get_linestyle(), artist.get_linewidth(),
                     str(artist.get_marker()), artist.get_markersize(), artist.get_markeredgewidth(),

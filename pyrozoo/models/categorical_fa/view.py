@@ -171,7 +171,8 @@ def _association(fit: Fit) -> pd.DataFrame:
     i, j = np.tril_indices(survey.shape[1], -1)
     data, drawn = (array(v)[i, j] for v in (survey.cramers_v(), survey.cramers_v(judged(fit))))
     pairs = {"column": names[j], "other_column": names[i], "cramers_v": data, "synthetic_cramers_v": drawn}
-    return pd.DataFrame(pairs).sort_values("cramers_v", ascending=False, ignore_index=True)
+    falling = np.argsort(-data.round(9), kind="stable")  # equal ones in the order of columns, whatever rounding
+    return pd.DataFrame(pairs).iloc[falling].reset_index(drop=True)
 
 
 def _scores(fit: Fit, survey: Survey) -> pd.DataFrame:

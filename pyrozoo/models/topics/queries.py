@@ -201,7 +201,7 @@ def correlation_table(fit: Fit) -> pd.DataFrame:
     found = {"topic": row, "other": column, "correlation": mean[row, column], "lower_90": lower[row, column],
              "upper_90": upper[row, column]}  # fmt: skip
     table = pd.DataFrame({name: value.cpu().numpy() for name, value in found.items()})
-    return table.sort_values("correlation", ascending=False, ignore_index=True)
+    return table.sort_values("correlation", ascending=False, ignore_index=True, kind="stable")
 
 
 def levels(values: Any) -> tuple[list[str], np.ndarray] | None:
