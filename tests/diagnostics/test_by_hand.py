@@ -416,11 +416,11 @@ JUDGED = [
 """What a line is about, the figures of a fit, and its level: at either side of every limit."""
 
 
-@pytest.mark.parametrize(("what", "figures", "level"), JUDGED)
-def test_levels_at_either_side_of_a_limit(what, figures, level):
-    base = CAVI if "rhat_max" not in figures else {}
-    lines = about({**base, **figures})
-    assert (lines[what].level if what in lines else None) == level
+def test_levels_at_either_side_of_a_limit():
+    for what, figures, level in JUDGED:
+        base = CAVI if "rhat_max" not in figures else {}
+        lines = about({**base, **figures})
+        assert (lines[what].level if what in lines else None) == level, (what, figures)
 
 
 SAID = [
@@ -457,34 +457,35 @@ SAID = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("what", "figures", "said"), SAID)
-def test_what_a_line_says(what, figures, said):
-    base = CAVI if "rhat_max" not in figures else {}
-    assert said in about({**base, **figures})[what].sentence
+def test_what_a_line_says():
+    for what, figures, said in SAID:
+        base = CAVI if "rhat_max" not in figures else {}
+        assert said in about({**base, **figures})[what].sentence
 
 
-@pytest.mark.parametrize(
-    ("figures", "said"),
-    [
-        ({**SAMPLES, "ess_bulk_min_invariants": 24.0}, "run it 20 times longer"),
-        ({**SAMPLES, "ess_bulk_min_invariants": 23.9}, "mixes badly"),
-        ({**SAMPLES, "ess_bulk_min_invariants": 399.0}, "run it 2 times longer"),
-        ({**CAVI, "kind": "exact"}, "the posterior itself"),
-        ({**CAVI, **FINE}, "Use its means, within 0.20 sd of gibbs's, 14 times faster."),
-        ({**CAVI, "means_off": "a, b, c", "means_far": ""}, "Its means are rough, 14 times faster."),
-        ({**CAVI, **FINE, **SHORT, "kind": "point"}, "14 times faster."),
-        ({**CAVI, "reference_is": "none", "khat": 0.3}, "Believe this fit: q is close to the posterior (k-hat 0.30)"),
-        ({**CAVI, "reference_is": "none"}, "Use its means as a first look"),
-        ({**CAVI, "reference_is": "none", "kind": "point"}, "Use it as a best guess"),
-        ({**CAVI, "holdout_impossible": 1}, "gives probability 0"),
-        ({**SAMPLES, "divergences": 900}, "900 of its transitions diverged"),
-        ({**CAVI, "overdispersion_p": 0.01, "overdispersion_ratio": 3.0, "overdispersion_of": "Poisson",
-          "overdispersion_setting": "set a."}, "Counts vary more than Poisson ones: set a."),
-        ({**SAMPLES, **HELD}, "Its chains agree (R-hat 1.003, 922 effective draws), but not with gibbs"),
-    ],
-)  # fmt: skip
-def test_answers(figures, said):
-    assert said in verdict(figures).answer
+ANSWERS = [
+    ({**SAMPLES, "ess_bulk_min_invariants": 24.0}, "run it 20 times longer"),
+    ({**SAMPLES, "ess_bulk_min_invariants": 23.9}, "mixes badly"),
+    ({**SAMPLES, "ess_bulk_min_invariants": 399.0}, "run it 2 times longer"),
+    ({**CAVI, "kind": "exact"}, "the posterior itself"),
+    ({**CAVI, **FINE}, "Use its means, within 0.20 sd of gibbs's, 14 times faster."),
+    ({**CAVI, "means_off": "a, b, c", "means_far": ""}, "Its means are rough, 14 times faster."),
+    ({**CAVI, **FINE, **SHORT, "kind": "point"}, "14 times faster."),
+    ({**CAVI, "reference_is": "none", "khat": 0.3}, "Believe this fit: q is close to the posterior (k-hat 0.30)"),
+    ({**CAVI, "reference_is": "none"}, "Use its means as a first look"),
+    ({**CAVI, "reference_is": "none", "kind": "point"}, "Use it as a best guess"),
+    ({**CAVI, "holdout_impossible": 1}, "gives probability 0"),
+    ({**SAMPLES, "divergences": 900}, "900 of its transitions diverged"),
+    ({**CAVI, "overdispersion_p": 0.01, "overdispersion_ratio": 3.0, "overdispersion_of": "Poisson",
+      "overdispersion_setting": "set a."}, "Counts vary more than Poisson ones: set a."),
+    ({**SAMPLES, **HELD}, "Its chains agree (R-hat 1.003, 922 effective draws), but not with gibbs"),
+]  # fmt: skip
+"""Figures of a fit, and what its answer says."""
+
+
+def test_answers():
+    for figures, said in ANSWERS:
+        assert said in verdict(figures).answer
 
 
 def test_speed_is_worth_saying_from_twice_and_a_second_on():

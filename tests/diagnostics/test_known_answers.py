@@ -335,46 +335,47 @@ def test_lists_and_names_as_they_are_read():
     assert [graded(x, 1, 2) for x in (0.9, 1, 1.1, 2, 2.1)] == ["pass", "pass", "warn", "warn", "fail"]
 
 
-@pytest.mark.parametrize(
-    ("figures", "said"),
-    [
-        ({**CAVI, "status": "objective_decreased"}, "Do not use this fit: its objective fell, so an update is wrong."),
-        ({**CAVI, "status": "interrupted"},
-         "This is a partial result: the fit was interrupted. Resume it before you believe it."),
-        ({**CAVI, "status": "max_iterations"},
-         "Do not rely on this fit yet: it had not converged when its iterations ended."),
-        ({**SAMPLES, "rhat_max_invariants": 1e6}, "Do not believe this fit: its chains disagree (R-hat infinite)."),
-        ({**CAVI, "means_far": "a, b"}, "Do not use this fit: the mean of log_likelihood is 2.10 sd off."),
-        ({**SAMPLES, "rhat_max_invariants": 1.02},
-         "Nearly there (R-hat 1.020, 922 effective draws): run it 2 times longer before you believe it."),
-        ({**SAMPLES, "rhat_max": 1.2}, "Believe this fit: its chains agree (R-hat 1.003, 922 effective draws)."),
-        ({**SAMPLES, "rhat_max": 1.2, "ess_tail_min_invariants": 0.1},
-         "Not there yet (R-hat 1.003, 0 effective draws): this sampler mixes badly here."),
-        ({**SAMPLES, "ess_tail_min_invariants": 241.0},
-         "Nearly there (R-hat 1.003, 241 effective draws): run it 2 times longer before you believe it."),
-        ({**SAMPLES, "ess_tail_min_invariants": 239.0},
-         "Nearly there (R-hat 1.003, 239 effective draws): run it 3 times longer before you believe it."),
-        ({**SAMPLES, **HELD, **FINE, "mean_standard_errors": 0.0, "mean_mcse_worst": 0.0},
-         "Believe this fit: its chains agree (R-hat 1.003, 922 effective draws)."),
-        ({**SAMPLES, **HELD, "reference_judges": 0},
-         "Believe this fit: its chains agree (R-hat 1.003, 922 effective draws)."),
-        ({**SAMPLES, **HELD, **FINE, "mean_standard_errors": 6.0},
-         "Its chains agree (R-hat 1.003, 922 effective draws), but not with gibbs: one of the two is wrong."),
-        ({**CAVI, **FINE, **SHORT},
-         "Use its means, within 0.20 sd of gibbs's, 14 times faster; do not use its intervals."),
-        ({**CAVI, **FINE, **SHORT, "spread_narrow": "", "spread_far": "", "overlap_median": 0.5},
-         "Use its means, within 0.20 sd of gibbs's, 14 times faster; do not use its intervals."),
-        ({**CAVI, **SHORT, "kind": "point"},
-         "Use its means, within 0.06 sd of gibbs's, 14 times faster; do not use its log_likelihood."),
-        ({**CAVI, **SHORT, "means_off": "a, b, c", "means_far": ""},
-         "Its means are rough, 14 times faster; do not use its intervals."),
-        ({**CAVI, **FINE, "reference_seconds": 5.0}, "Use its means, within 0.20 sd of gibbs's."),
-        ({**CAVI, "reference_is": "none", "khat": 0.66}, "Believe this fit: q is close to the posterior (k-hat 0.66)."),
-        ({**CAVI, "kind": "exact", "status": "completed"}, "Believe this fit: it is the posterior itself."),
-    ],
-)  # fmt: skip
-def test_whole_answers(figures, said):
-    assert verdict(figures).answer == said
+WHOLE = [
+    ({**CAVI, "status": "objective_decreased"}, "Do not use this fit: its objective fell, so an update is wrong."),
+    ({**CAVI, "status": "interrupted"},
+     "This is a partial result: the fit was interrupted. Resume it before you believe it."),
+    ({**CAVI, "status": "max_iterations"},
+     "Do not rely on this fit yet: it had not converged when its iterations ended."),
+    ({**SAMPLES, "rhat_max_invariants": 1e6}, "Do not believe this fit: its chains disagree (R-hat infinite)."),
+    ({**CAVI, "means_far": "a, b"}, "Do not use this fit: the mean of log_likelihood is 2.10 sd off."),
+    ({**SAMPLES, "rhat_max_invariants": 1.02},
+     "Nearly there (R-hat 1.020, 922 effective draws): run it 2 times longer before you believe it."),
+    ({**SAMPLES, "rhat_max": 1.2}, "Believe this fit: its chains agree (R-hat 1.003, 922 effective draws)."),
+    ({**SAMPLES, "rhat_max": 1.2, "ess_tail_min_invariants": 0.1},
+     "Not there yet (R-hat 1.003, 0 effective draws): this sampler mixes badly here."),
+    ({**SAMPLES, "ess_tail_min_invariants": 241.0},
+     "Nearly there (R-hat 1.003, 241 effective draws): run it 2 times longer before you believe it."),
+    ({**SAMPLES, "ess_tail_min_invariants": 239.0},
+     "Nearly there (R-hat 1.003, 239 effective draws): run it 3 times longer before you believe it."),
+    ({**SAMPLES, **HELD, **FINE, "mean_standard_errors": 0.0, "mean_mcse_worst": 0.0},
+     "Believe this fit: its chains agree (R-hat 1.003, 922 effective draws)."),
+    ({**SAMPLES, **HELD, "reference_judges": 0},
+     "Believe this fit: its chains agree (R-hat 1.003, 922 effective draws)."),
+    ({**SAMPLES, **HELD, **FINE, "mean_standard_errors": 6.0},
+     "Its chains agree (R-hat 1.003, 922 effective draws), but not with gibbs: one of the two is wrong."),
+    ({**CAVI, **FINE, **SHORT},
+     "Use its means, within 0.20 sd of gibbs's, 14 times faster; do not use its intervals."),
+    ({**CAVI, **FINE, **SHORT, "spread_narrow": "", "spread_far": "", "overlap_median": 0.5},
+     "Use its means, within 0.20 sd of gibbs's, 14 times faster; do not use its intervals."),
+    ({**CAVI, **SHORT, "kind": "point"},
+     "Use its means, within 0.06 sd of gibbs's, 14 times faster; do not use its log_likelihood."),
+    ({**CAVI, **SHORT, "means_off": "a, b, c", "means_far": ""},
+     "Its means are rough, 14 times faster; do not use its intervals."),
+    ({**CAVI, **FINE, "reference_seconds": 5.0}, "Use its means, within 0.20 sd of gibbs's."),
+    ({**CAVI, "reference_is": "none", "khat": 0.66}, "Believe this fit: q is close to the posterior (k-hat 0.66)."),
+    ({**CAVI, "kind": "exact", "status": "completed"}, "Believe this fit: it is the posterior itself."),
+]  # fmt: skip
+"""Figures of a fit, and its answer."""
+
+
+def test_whole_answers():
+    for figures, said in WHOLE:
+        assert verdict(figures).answer == said
 
 
 STILL = {name: value for name, value in SAMPLES.items() if "rhat" not in name and "ess_" not in name}
@@ -404,13 +405,13 @@ FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("figures", "said"), FAULTS)
-def test_what_is_wrong_with_the_model_stands_last(figures, said):
-    assert verdict({**SAMPLES, **figures}).answer == f"{verdict(SAMPLES).answer} {said}".strip()
+def test_what_is_wrong_with_the_model_stands_last():
     best = told("gibbs", is_reference=1, reference_judges=1)
-    card = verdict({**SAMPLES, **figures})
-    found = believe([dataclasses.replace(best, metrics={**best.metrics, **figures}, card=card), told("cavi")])
-    assert found == f"Believe gibbs. cavi's means are within 0.20 sd, 14 times faster. {said}".strip()
+    for figures, said in FAULTS:
+        card = verdict({**SAMPLES, **figures})
+        assert card.answer == f"{verdict(SAMPLES).answer} {said}".strip()
+        found = believe([dataclasses.replace(best, metrics={**best.metrics, **figures}, card=card), told("cavi")])
+        assert found == f"Believe gibbs. cavi's means are within 0.20 sd, 14 times faster. {said}".strip()
 
 
 def test_the_second_choice_among_several():
@@ -519,10 +520,11 @@ def test_units_that_data_are_simulated_for(monkeypatch):
     """500,000 numbers are 20 sets of all; a number more is one too many; so many units as 100 sets of them allow."""
     monkeypatch.setattr(predictive, "SIMULATIONS", 100)
 
-    def asked(numbers: float, units: int = 1000, alone: bool = True, own: Any = range(3), scale: float = 10.0) -> Any:
+    def asked(numbers: float, units: int = 1000, alone: bool = True, own: Any = range(3), scale: float = 10.0,
+              cells: int = 10) -> Any:  # fmt: skip
         counts: list[int] = []
         part = SimpleNamespace(alone=alone, units=own, scale=scale)
-        posterior: Any = SimpleNamespace(data=SimpleNamespace(values=torch.zeros(10), shape=(10, 1)), units=units,
+        posterior: Any = SimpleNamespace(data=SimpleNamespace(values=torch.zeros(cells), shape=(10, 1)), units=units,
                                          some_units=lambda count: counts.append(count) or part)  # fmt: skip
         found, count = affordable(posterior, numbers)
         return found is part, count, counts
@@ -534,6 +536,8 @@ def test_units_that_data_are_simulated_for(monkeypatch):
     assert asked(1e6, alone=False) == (False, 10, [100])
     assert asked(1e6, own=None) == (False, 10, [100]), "all of them would be too many"
     assert asked(1e12, scale=1e15) == (True, 100, [1])
+    assert asked(500_000, own=None, cells=10**6) == (True, 100, [200]), "twenty sets of all of them would do"
+    assert asked(500_001, own=None, cells=10**6) == (False, 10, [199])
 
 
 def test_values_that_data_or_simulations_lack_are_left_out(monkeypatch):
@@ -592,6 +596,21 @@ def test_invariants_of_other_draws_are_the_same_but_for_the_likelihood():
         assert torch.equal(again[name], torch.zeros(1, 1) if name == "log_likelihood" else own[name]), name
 
 
+def test_loo_takes_twenty_draws():
+    fit = pyrozoo.fit("zip_mixture", "cavi", rows=12, columns=2, num_components=1, draws=20, restarts=1, progress=False)
+    for count in (20, 19):
+        some = pyrozoo.Result.of(fit, fit.settings)
+        for name in ("pointwise", "invariants", "aligned", "log_joint", "log_likelihood", "outline"):
+            vars(some).pop(name, None)
+        some.draws, some.log_q, some.metrics = fit.draws.some(count), fit.log_q[:, :count], {}
+        found = metrics.evaluate(some)
+        assert ("loo_elpd" in found) == (count == 20)
+        assert "elbo" in found
+        assert "rhat_max" not in found
+    some.kind, some.draws = "point", fit.draws
+    assert not {"loo_elpd", "elbo"} & {*metrics.evaluate(some)}
+
+
 # Planes ---------------------------------------------------------------------------------------------------------------
 
 
@@ -633,6 +652,14 @@ def test_windows_hold_the_reference_and_what_is_near():
     )
     still = shown(np.full((5, 1), 3.0))[0]
     assert still.tolist() == [3, 3], "a constant has no room"
+
+
+def test_a_draw_far_outside_is_in_no_region():
+    draws = np.concatenate([normal([0, 0], np.eye(2)), [[12.0, -12.0]]])
+    for lines in planes.regions(draws):
+        assert np.abs(np.concatenate(lines)).max() < 4
+    few = planes.regions(normal([0, 0], np.eye(2), 30))
+    assert [len(lines) > 0 for lines in few] == [True, True]
 
 
 def test_edges_are_those_of_the_pair_that_is_asked():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import random
 from pathlib import Path
@@ -22,6 +23,7 @@ from pyrozoo.store.foreign import (
     stored_json,
     stored_yaml,
 )  # fmt: skip
+from pyrozoo.store.run_directory import CONFIG, read_config
 from tests.case import refused
 
 WHERE = Path("config.yaml")
@@ -38,30 +40,29 @@ def found(value, **more):
     return resolved({"x": value, "seed": 3, **more}, WHERE)["x"]
 
 
-@pytest.mark.parametrize(
-    ("text", "becomes"),
-    [
+FOLLOWED = [
         ("${seed}", 3), ("a ${seed} b", "a 3 b"), ("${seed}${seed}", "33"), ("${deep.one}", 7), ("${x_}", None),
         (r"\${seed}", "${seed}"), (r"\\${seed}", "\\3"), (r"\\\${seed}", r"\${seed}"), (r"a\b ${seed}", r"a\b 3"),
         ("$seed", "$seed"), ("{seed}", "{seed}"), (r"\\", r"\\"), ("", ""), (1.5, 1.5), (None, None), (True, True),
-    ],
-)  # fmt: skip
-def test_references_to_other_settings_are_followed(text, becomes):
+]  # fmt: skip
+WRAPPED = (lambda each: each, lambda each: [0, each], lambda each: {"a": each}, lambda each: [{"a": [each]}])
+
+
+def test_references_to_other_settings_are_followed():
     more = {"deep": {"one": 7}, "x_": None}
-    for wrap in (lambda each: each, lambda each: [0, each], lambda each: {"a": each}, lambda each: {"a": [[each]]}):
+    for (text, becomes), wrap in itertools.product(FOLLOWED, WRAPPED):
         assert found(wrap(text), **more) == wrap(becomes)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
+ELSEWHERE = [
         SECRET, f"a {SECRET}", rf"\\{SECRET}", rf"a\\\\{SECRET}", "${seed} " + SECRET, SECRET + " ${seed}",
         "${oc.decode:1}", "${ seed }", "${seed[0]}", "${.seed}x${seed:1}", "${}", "${seed", f"${{{SECRET}}}",
         "${oc.dict.keys:deep}", rf"\${{seed}} {SECRET}", "${oc.create:{a:1}}", "${a-b}", "\n" + SECRET,
-    ],
-)  # fmt: skip
-def test_references_to_anything_else_are_the_text_that_they_are(text):
-    for wrap in (lambda each: each, lambda each: [0, each], lambda each: {"a": each}, lambda each: [{"a": [each]}]):
+]  # fmt: skip
+
+
+def test_references_to_anything_else_are_the_text_that_they_are():
+    for text, wrap in itertools.product(ELSEWHERE, WRAPPED):
         assert found(wrap(text)) == wrap(text)
         assert found(wrap(text), more="${seed}") == wrap(text), "whatever other settings refer to"
 
@@ -124,18 +125,18 @@ def test_settings_do_not_refer_to_parts_of_themselves(tmp_path):
     assert "is not readable YAML" in refused(DataError, stored_yaml, path)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+WRONG = [
         ("[1]", "it holds no names"), ("3", "it holds no names"), ('{"a": NaN}', "NaN is no number"),
         ('{"a": -Infinity}', "-Infinity is no number"), ('{"a": 1e999}', "1e999 is too large"),
         ('{"a": -1e999}', "-1e999 is too large"), ("{", "cannot be read"), ("[" * 100_000, "cannot be read"),
-    ],
-)  # fmt: skip
-def test_figures_are_finite_and_have_names(text, said, tmp_path):
+]  # fmt: skip
+
+
+def test_figures_are_finite_and_have_names(tmp_path):
     path = tmp_path / "m.json"
-    path.write_text(text)
-    assert said in refused(DataError, stored_json, path)
+    for text, said in WRONG:
+        path.write_text(text)
+        assert said in refused(DataError, stored_json, path)
     path.write_text('{"a": 1e308, "b": -0.5, "c": 2, "d": [1.5]}')
     assert stored_json(path) == {"a": 1e308, "b": -0.5, "c": 2, "d": [1.5]}
 
@@ -181,3 +182,12 @@ def test_code_that_came_with_a_directory_is_not_run(tmp_path):
     for model in ({"source": str(tmp_path / "own.py")}, {"source": "package.module"}, {"source": None}, {}, None, "a",
                   {"source": str(run / "own.txt")}, {"source": f"{run}ning/own.py"}):  # fmt: skip
         check_source(run, model)
+    (run / CONFIG).parent.mkdir()
+    for source, refuses in ((run / "own.py", True), (tmp_path / "own.py", False)):
+        (run / CONFIG).write_text(f"model: {{source: {source}}}\nseed: ${{data.seed}}\ndata: {{seed: 3}}\n")
+        if refuses:
+            assert "came with it and is not run" in refused(DataError, read_config, run)
+        else:
+            assert read_config(run) == {"model": {"source": str(source)}, "seed": 3, "data": {"seed": 3}}
+    (run / "link").symlink_to(tmp_path)
+    assert "leads out" in refused(DataError, read_config, run)

@@ -490,6 +490,7 @@ def test_a_fit_comes_back_whole(fitted, tmp_path):
     fit = renewed(fitted)
     directory = fit.save(tmp_path / "run", report="none")
     again = pyrozoo.load(directory)
+    assert not isinstance(again, inference_data.Stored), "all of it is read"
     for name in ("method", "kind", "status", "objective_name", "objective", "iterations", "seconds", "seed", "settings",
                  "notes", "metrics", "model"):  # fmt: skip
         assert getattr(again, name) == getattr(fit, name), name
@@ -694,6 +695,13 @@ def test_sizes_up_to_which_a_table_is_given_back():
     assert "12000000 cells" in str(said(2_000_000, 3, 9, asked=[1]))
 
 
+def test_metrics_are_written_anew_where_the_fit_is_kept(tmp_path):
+    fit: Any = SimpleNamespace(metrics={"rhat_max": 1.5, "status": "completed"})
+    run_directory.write_run(fit, None, tmp_path, "", None, kept=True, report="none")
+    assert run_directory.read_metrics(tmp_path) == fit.metrics
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.json"]
+
+
 def test_failures_are_told_of_their_directory(tmp_path):
     write_failure(tmp_path / "a", "failed", "no rows", "zip_mixture", "em")
     assert run_directory.read_metrics(tmp_path / "a") == {
@@ -718,7 +726,7 @@ def survey():
     )
 
 
-def test_synthetic_rows_are_the_same_as_a_table_and_as_a_file(survey, tmp_path):
+def test_synthetic_rows_are_the_same_as_a_table_and_as_a_file(survey, tmp_path, monkeypatch):
     for holes in (True, False):
         frame = synthetic.synthetic_frame(survey, 50, None, 3, holes)
         path = synthetic.write_synthetic(survey, tmp_path / "a.csv", 50, None, 3, progress=False, holes=holes)
@@ -738,5 +746,11 @@ def test_synthetic_rows_are_the_same_as_a_table_and_as_a_file(survey, tmp_path):
     level = survey.data.levels[0][0]
     given = synthetic.synthetic_frame(survey, 50, {column: level}, 3)
     assert set(given[column].astype(str)) == {level}, "what is given has no holes"
+    monkeypatch.setattr(run_directory, "write_page", lambda *_, **__: None)
+    for count, brief, lines in ((None, False, survey.data.shape[0]), (7, True, 7), (None, True, None)):
+        run = tmp_path / f"{count} {brief}"
+        run_directory.write_report_of(survey, {}, run, "", None, synthetic_rows=count, brief=brief)
+        path = run / "tables" / "synthetic.csv"
+        assert (len(pd.read_csv(path)) if path.exists() else None) == lines
     with pytest.raises(SettingError, match="synthetic_rows is 0"):
         synthetic.synthetic_frame(survey, 0, None, 3)
