@@ -542,7 +542,7 @@ def test_labels_are_called_by_what_is_most_of_them():
     assert grey.values.tolist() == [[0, 0, 0, 1, 1, 1]]
     assert [*grey.levels] == ["1", "101"]
     colours = of_colours(
-        np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0]]], np.uint8), np.array([[True, True, True]]), "x"
+        np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0]]], np.uint8), np.array([[True, True, True]]), "x", None
     )
     assert [*colours.levels] == ["#000000", "#ff0000", "#ffffff"], "dark ones first"
     assert colours.values.tolist() == [[2, 0, 1]]
