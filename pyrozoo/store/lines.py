@@ -52,9 +52,8 @@ def _joined(cells: list[pa.Array], separator: str) -> bytes:
 def joined(parts: Sequence[pa.Array | str]) -> bytes:
     """Return columns of text side by side, line after line; a text is the same in every line, and null is nothing."""
     whole = pc.binary_join_element_wise(*parts, "", null_handling="replace", null_replacement="")
-    _, offsets, text = whole.buffers()
-    ends = np.frombuffer(offsets, np.int32)[whole.offset : whole.offset + len(whole) + 1]
-    return memoryview(text)[ends[0] : ends[-1]].tobytes() if text is not None else b""
+    _, ends, text = whole.buffers()  # of an array of its own, from its first line on
+    return memoryview(text)[: np.frombuffer(ends, np.int32)[-1]].tobytes() if text is not None else b""
 
 
 def _spelled(column: pd.Series, separator: str) -> pa.Array:

@@ -376,7 +376,7 @@ Again = Callable[[Model, Mapping[str, Any], Origin], Any]
 
 def read_run(
     directory: Path, find: Callable[[str, Mapping[str, Any]], type[Model]], again: Again,
-    given: Posterior | None = None, later: bool = False,
+    given: Posterior | None, later: bool,
 ) -> tuple[Fit, Groups, dict[str, Any]]:  # fmt: skip
     """Return the fit, its groups and its configuration from a run directory.
 

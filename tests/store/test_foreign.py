@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 
 from pyrozoo.core.errors import DataError
 from pyrozoo.store.foreign import (
-    DEEPEST,
     GROUPS,
     check_groups,
     check_links,
@@ -106,12 +105,12 @@ def nested(depth: int) -> str:
 def test_settings_are_as_deep_as_is_said(tmp_path):
     """A mapping, its lists, and the number in the innermost: three levels with one list."""
     path = tmp_path / "c.yaml"
-    path.write_text(nested(DEEPEST - 2))
-    assert str(stored_yaml(path)["a"]).count("[") == DEEPEST - 2
-    path.write_text(nested(DEEPEST - 1))
-    assert f"it is more than {DEEPEST} lists deep" in refused(DataError, stored_yaml, path)
-    path.write_text("a:\n" + "- [[1], {b: 2}]\n" * DEEPEST)
-    assert stored_yaml(path) == {"a": [[[1], {"b": 2}]] * DEEPEST}, "many beside each other are not deep"
+    path.write_text(nested(38))
+    assert str(stored_yaml(path)["a"]).count("[") == 38
+    path.write_text(nested(39))
+    assert "it is more than 40 lists deep" in refused(DataError, stored_yaml, path)
+    path.write_text("a:\n" + "- [[1], {b: 2}]\n" * 50)
+    assert stored_yaml(path) == {"a": [[[1], {"b": 2}]] * 50}, "many beside each other are not deep"
 
 
 def test_settings_do_not_refer_to_parts_of_themselves(tmp_path):
