@@ -116,18 +116,8 @@ def panels(picture: Picture):
 # Which pictures -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("dimension", "settings"),
-    [
-        (1, {"columns": 5}),
-        (2, {"columns": 5, "missing": 0.3}),
-        (1, {"columns": 4, "categories": 2, "loadings": "fixed", "intercepts": False}),
-        (2, {"columns": 4, "loadings": "fixed"}),
-        (2, {"columns": 30, "max_iterations": 5}),
-    ],
-)
-def test_fits_have_four_pictures(dimension, settings):
-    fit = fitted(latent_dimension=dimension, **settings)
+def test_fits_have_four_pictures():
+    fit = fitted(columns=5, missing=0.3)
     found = named(fit)
     assert set(found) == FOUR
     error, naive = (fit.metrics[f"{name}_association_error"] for name in ("mean", "independent"))

@@ -73,21 +73,6 @@ def images(rows: int = 30, shape: tuple[int, int] = (4, 5)) -> Table:
 # Which pictures -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("holdout", [0.0, 0.1])
-def test_tables(holdout):
-    found = drawn(fake(Table.of(low_rank(40, 6)).hold_out(holdout, 0), draws=5, kind="samples"))
-    expected = {"factors", "mean_and_noise", "scree", "correlation"}
-    assert set(found) == (expected | {"holdout"} if holdout else expected)
-    assert "90% intervals" in found["mean_and_noise"].caption
-
-
-@pytest.mark.parametrize("holdout", [0.0, 0.1])
-def test_images(holdout):
-    found = drawn(fake(images().hold_out(holdout, 0)))
-    expected = {"factors", "mean_and_noise", "scree"}
-    assert set(found) == (expected | {"reconstruction", "holdout"} if holdout else expected)
-
-
 def test_many_columns_have_no_correlation_and_no_labels():
     found = named(fake(Table.of(low_rank(20, view.MOST_CORRELATED + 1)), factors=3))
     assert set(found) == {"factors", "mean_and_noise", "scree"}

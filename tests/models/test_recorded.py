@@ -141,6 +141,7 @@ MORE: dict[str, dict[str, Variant]] = {
     "factor_analysis": {
         "images": Variant({"num_factors": 3}, change=images),
         "few images": Variant({"num_factors": 3}, change=images, most=3),
+        "few hidden": Variant({"num_factors": 2}, hide=0.03, test=False, most=3),
         "only missing": Variant(change=images, hide=0.0, missing=0.3, shape={"columns": 4}),
         "whole images": Variant({"num_factors": 11}, {"columns": 12}, images, hide=0.0, missing=0.0, **POINT),
         "uneven": Variant({"num_factors": 2}, change=uneven, truth=False),
