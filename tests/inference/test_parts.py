@@ -9,6 +9,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
@@ -21,11 +23,12 @@ from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.world import World
 from pyrozoo.inference import chains, graphs, laplace, loop, moments, nuts, optimise, sample, svi
 from pyrozoo.inference.chains import Chain, Plan, PyroSampler
-from pyrozoo.inference.derived import slices, state, trees
+from pyrozoo.inference.derived import slices, state, together, trees
 from pyrozoo.inference.journal import Journal
 from pyrozoo.inference.loop import Process, drive
 from pyrozoo.inference.moments import Recorded, Recorder
 from pyrozoo.inference.state import affordable
+from pyrozoo.program.conditionals.cells import Joint
 from tests.inference.test_by_hand import Count, Counting, Ticking, row
 
 
@@ -518,3 +521,33 @@ def test_a_trajectory_turns_where_an_end_goes_back():
     assert not turns(-1, -1, -1)
     assert not turns(1, -0.5, 1)
     assert turns(1, -1, 1), "what has gone nowhere turns"
+
+
+@pytest.mark.parametrize(
+    ("of_value", "of_slope", "taken"), [(0, 0, True), (5e-9, 5e-9, True), (4e-8, 0, False), (0, 4e-8, False)]
+)
+def test_a_compiled_density_is_the_program_s_or_is_not_used(of_value, of_slope, taken, monkeypatch):
+    """Of log densities and slopes near 0 a difference of 5e-9 is rounding, and one of 4e-8 is another program."""
+
+    class Compiled:
+        def __init__(self, density: Any, flat: Tensor):
+            self.density = density
+
+        def __call__(self, flat: Tensor) -> tuple[float, Tensor]:
+            with torch.enable_grad():
+                leaf = flat.clone().requires_grad_(True)
+                value = self.density(leaf)
+                (slope,) = torch.autograd.grad(value, leaf)
+            return float(value.detach()) + of_value, slope + of_slope
+
+    def program(_: Any = None) -> None:
+        x = pyro.sample("x", dist.Normal(torch.zeros(3).double(), 1.0).to_event(1))
+        pyro.factor("shifted", 0.25 * (x**2).sum() + 1.5 * math.log(2 * math.pi))
+
+    monkeypatch.setattr(together, "CompiledDensity", Compiled)
+    joint = Joint(program, None)
+    moved = together.Together(joint, ["x"], [])
+    values = {"x": torch.zeros(2, 3).double()}
+    vectors = moved.vectors(values)
+    moved.compile(vectors, values)
+    assert (moved.compiled is not None) == taken

@@ -98,7 +98,7 @@ class CategoricalFA(Model):
             return numbers and len(row) == self.latent_dimension
 
         def rows(item: Any) -> tuple[Any, ...]:
-            right = isinstance(item, list | tuple) and len(item) > 0 and all(is_row(row) for row in item)
+            right = isinstance(item, list | tuple) and all(is_row(row) for row in item)
             return tuple(tuple(row) for row in item) if right else ()
 
         found = rows(given) or tuple(rows(item) for item in given)
