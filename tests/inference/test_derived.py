@@ -112,6 +112,31 @@ def test_labels_that_depend_on_each_other_are_drawn_one_by_one():
     assert torch.allclose(total / count, logs.softmax(0) @ fields, atol=0.03)
 
 
+def test_elements_of_a_normal_that_hold_each_other_are_one_block():
+    """Four numbers whose differences are seen: mode, factor of CAVI and draws of Gibbs are exact after one step."""
+    seen = torch.tensor([1.0, -0.5, 2.0])
+
+    def walk(_=None):
+        with pyro.plate("place", 4):
+            x = pyro.sample("x", dist.Normal(torch.zeros(()), 1.0))
+        pyro.sample("y", dist.Normal(x[..., 1:] - x[..., :-1], 0.5).to_event(1), obs=seen)
+
+    steps = torch.eye(4)[1:] - torch.eye(4)[:-1]
+    precision = torch.eye(4) + 4 * steps.T @ steps
+    mean = torch.linalg.solve(precision, 4 * steps.T @ seen)
+    posterior = Posterior.of(Program(walk), Arguments(args=()))
+    with seeded(0):
+        torch.testing.assert_close(em.Solver(posterior).after(1).x[0], mean)
+        solver = cavi.Solver(posterior)
+        found, weighted = solver.factors(solver.after(1))["x"]
+        torch.testing.assert_close(found[0], precision)
+        torch.testing.assert_close(weighted[0], precision @ mean)
+        sampler = gibbs.Solver(posterior, interweave=False)
+        draws = sampler.step(sampler.state_class(x=sampler.init(1).x.expand(4000, 4)))[0].x
+    torch.testing.assert_close(draws.mean(0), mean, atol=0.06, rtol=0)
+    torch.testing.assert_close(draws.T.cov(), precision.inverse(), atol=0.1, rtol=0)
+
+
 def test_counts_without_end_are_refused_by_name():
     def program(seen):
         n = pyro.sample("n", dist.Poisson(3.0))
