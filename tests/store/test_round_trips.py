@@ -521,6 +521,18 @@ def test_a_fit_comes_back_whole(fitted, tmp_path):
     assert more.metrics == fit.metrics
 
 
+def test_what_is_known_beyond_draws_comes_back():
+    """Probabilities of labels have no chains and no draws, as draws have."""
+    field = case("potts_grid")
+    fit = pyrozoo.fit(field.model, "bp", data=field.tiny, draws=3, progress=False)
+    groups = to_groups(fit)
+    stored = groups["expectations"]["label_probability"]
+    assert stored.dims == ("row", "column", "label")
+    assert stored.values.tolist() == fit.expectations["label_probability"].tolist()
+    again = inference_data.from_groups(groups, fit.model).expectations
+    assert torch.equal(again["label_probability"], fit.expectations["label_probability"])
+
+
 def test_the_truth_that_is_stored_is_of_the_same_size():
     sites = {"a": ("row",), "b": (), "c": ("row",)}
     fit: Any = SimpleNamespace(
@@ -739,6 +751,7 @@ def test_synthetic_rows_are_the_same_as_a_table_and_as_a_file(survey, tmp_path, 
         assert frame.isna().any().any() == holes
     whole = synthetic.synthetic_frame(survey, 50, None, 3, holes=False)
     gaps = synthetic.synthetic_frame(survey, 50, None, 3)
+    assert gaps.isna().any().any(), "unless they are left out"
     assert (whole.astype(str)[gaps.notna()] == gaps.astype(str)[gaps.notna()]).where(gaps.notna(), True).all().all(), (
         "holes change no answer"
     )
