@@ -28,7 +28,7 @@ from pyrozoo.data.sequences import Sequences
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
-from pyrozoo.models.categorical_fa import mc_em
+from pyrozoo.models.categorical_fa import mc_em, synthesis
 from pyrozoo.models.categorical_fa.laplace_em import Solver as LaplaceEM
 from pyrozoo.models.categorical_fa.maximisation import log_prior
 from pyrozoo.models.categorical_fa.queries import response, scores
@@ -112,6 +112,13 @@ def test_the_clusters_of_rows_are_bayes_rule():
         share = sorted(np.divide(joint, sum(joint)))
         assert sorted(table.loc[row, ["probability[0]", "probability[1]"]]) == pytest.approx(share)
         assert table.loc[row, f"probability[{int(table.loc[row, 'cluster'])}]"] == pytest.approx(share[1])
+
+
+def test_synthetic_rows_come_in_chunks_and_are_as_many_as_asked(monkeypatch):
+    model, data = make(1), Survey.of(pd.DataFrame({"a": ["x", "y", "x"], "b": ["p", "p", "q"]}))
+    fit = fit_of(model, data, loadings=[[[1.0], [0.5]]], intercepts=[[0.0, 0.0]])
+    monkeypatch.setattr(synthesis, "CHUNK", 4)
+    assert [len(rows) for rows in synthesis.synthesize(fit, 10)] == [4, 4, 2]
 
 
 def test_noise_and_communality_of_columns():

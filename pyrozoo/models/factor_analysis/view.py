@@ -353,7 +353,7 @@ def _moment_points(fit: Fit) -> Picture:
         axis.set_xlim(-0.5, D - 0.5)
         if few:
             axis.set_xticks(x, list(map(short, table.column_labels)), rotation=60, ha="right",
-                            rotation_mode="anchor", fontsize=8 if D <= 20 else 7)  # fmt: skip
+                            rotation_mode="anchor", fontsize=7)  # fmt: skip
         else:
             axis.set_xlabel("column")
     axes[1].plot(x, array(spread.mean((0, 1))), "_", color="C3", ms=8 if few else 4)
@@ -489,9 +489,8 @@ def _correlation(fit: Fit) -> Picture | None:
         axes.set_title(title)
         if D <= MOST_LABELS:
             names = [short(label, 14) for label in table.column_labels]
-            size = 8 if D <= 15 else 6
-            axes.set_xticks(range(D), names, rotation=90, fontsize=size)
-            axes.set_yticks(range(D), names if axes is every[0] else [], fontsize=size)
+            axes.set_xticks(range(D), names, rotation=90, fontsize=7)
+            axes.set_yticks(range(D), names if axes is every[0] else [], fontsize=7)
         else:
             axes.set(xlabel="column", xticks=[], yticks=[])
     figure.colorbar(image, ax=list(every), shrink=0.85, pad=0.02, label="correlation")
