@@ -68,9 +68,15 @@ def short(model, method, **changes):
     return pyrozoo.fit(its.model, method, data=its.tiny, **settings)
 
 
-def same(one, other, device, what=""):
-    """Hold two results to one another: bit for bit, or on a card, whose sums round otherwise, nearly."""
-    if device == AWAY:
+def same(one, other, device, what="", method=""):
+    """Hold two results to one another: bit for bit, or on a card, whose sums round otherwise, nearly.
+
+    Laplace's method takes second derivatives at a point that is the CPU's: autograd runs what is on a device in a queue
+    of its own, and adds up the parts of a derivative in the order in which they come.
+    """
+    if device == AWAY and method == "laplace":
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11, err_msg=what)
+    elif device == AWAY:
         np.testing.assert_array_equal(one, other, err_msg=what)
     else:
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8, err_msg=what)
@@ -87,7 +93,7 @@ def test_every_pair_gives_the_same_answer_on_another_device(model, method, devic
         there = short(model, method, holdout=0.2 if model != "potts_grid" else None)
         assert {value.device.type for value in there.draws.values()} == {device.type}
         for site, value in here.draws.items():
-            same(value.numpy(), there.draws[site].cpu().numpy(), device, site)
+            same(value.numpy(), there.draws[site].cpu().numpy(), device, site, method)
         for name, value in here.metrics.items():
             if (
                 isinstance(value, float)
@@ -95,17 +101,19 @@ def test_every_pair_gives_the_same_answer_on_another_device(model, method, devic
                 and "second" not in name
                 and (device == AWAY or name not in RANKS)
             ):
-                same(value, there.metrics[name], device, name)
+                same(value, there.metrics[name], device, name, method)
         for answer in ANSWERS:
             new = () if answer == "recommend" else (case(model, method).tiny,)
             try:
                 expected = getattr(here, answer)(*new)
             except NotApplicable:
                 continue
-            pd.testing.assert_frame_equal(getattr(there, answer)(*new), expected, check_exact=device == AWAY)
+            pd.testing.assert_frame_equal(
+                getattr(there, answer)(*new), expected, check_exact=device == AWAY and method != "laplace"
+            )
         directory = there.save(tmp_path / "run", report="brief")
     again = pyrozoo.load(directory)
-    same(again.objective, here.objective, device)
+    same(again.objective, here.objective, device, method=method)
 
 
 @pytest.mark.cuda  # nothing but a real device's tensors can be stored

@@ -148,7 +148,7 @@ def test_the_model_is_fitted_and_compared(house):
     lessen(house / "conf")
     (sweep,) = (arguments for arguments in commands("pyrozoo") if "-m" in arguments)
     small = ["data.rows=40", "data.columns=3", "data.missing=0.1", "model.num_components=2"]
-    said = run(house, "pyrozoo", *sweep, *small, "report=full", f"hydra.sweep.dir={house}/sweep")
+    said = run(house, "pyrozoo", *sweep, *small, "report=full", "moments=0", f"hydra.sweep.dir={house}/sweep")
     table = pd.read_csv(house / "sweep" / "comparison.csv")
     assert set(table["method"]) == {"em", "gibbs", "svi"}, said
     assert np.isfinite(table["holdout_elpd"]).all()
