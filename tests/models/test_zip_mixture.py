@@ -102,8 +102,8 @@ class IgnoresData(gibbs.Solver):
 class ForgetsPriorOfSlide(gibbs.Solver):
     """Plant: slides leave the rate's prior out."""
 
-    def log_density(self, sums, on, rate):
-        return super().log_density(sums, on, rate) + self.model.rate_rate * rate
+    def log_density(self, sums, on, rate, size):
+        return super().log_density(sums, on, rate, size) + self.model.rate_rate * rate
 
 
 CASE = Case(
