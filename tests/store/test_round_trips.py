@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -759,6 +760,11 @@ def test_synthetic_rows_are_the_same_as_a_table_and_as_a_file(survey, tmp_path, 
     level = survey.data.levels[0][0]
     given = synthetic.synthetic_frame(survey, 50, {column: level}, 3)
     assert set(given[column].astype(str)) == {level}, "what is given has no holes"
+    told: list[int] = []
+    shown = SimpleNamespace(update=told.append)
+    monkeypatch.setattr(synthetic, "bar", lambda total, *_, **__: contextlib.nullcontext(shown))
+    synthetic.write_synthetic(survey, tmp_path / "a.csv", 50, None, 3, progress=True)
+    assert sum(told) == 50, "a bar goes as far as there are rows"
     monkeypatch.setattr(run_directory, "write_page", lambda *_, **__: None)
     for count, brief, lines in ((None, False, survey.data.shape[0]), (7, True, 7), (None, True, None)):
         run = tmp_path / f"{count} {brief}"
