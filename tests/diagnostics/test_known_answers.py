@@ -25,7 +25,7 @@ from pyrozoo.diagnostics.predictive import Sets, _known, _of_prior, affordable
 from pyrozoo.diagnostics.verdict import Thresholds, graded, verdict
 from tests.diagnostics.test_accuracy import CHAIN, from_draws, searching
 from tests.diagnostics.test_accuracy import found as accuracy_found
-from tests.diagnostics.test_by_hand import FINE, told
+from tests.diagnostics.test_by_hand import FINE, approximated, told
 from tests.diagnostics.test_planes import normal
 from tests.diagnostics.test_scaled_and_swapped import doubles, entries
 from tests.diagnostics.test_verdict import CAVI, HELD, SAMPLES, SHORT, about, rows
@@ -594,6 +594,20 @@ def test_invariants_of_other_draws_are_the_same_but_for_the_likelihood():
     assert list(again) == list(own)
     for name in own:
         assert torch.equal(again[name], torch.zeros(1, 1) if name == "log_likelihood" else own[name]), name
+
+
+def test_weights_that_vary_by_rounding_are_constant():
+    """By a billionth of the log ratios' mean, or of 1 where that is less."""
+
+    def khat(span: float, mean: float) -> float:
+        fit = approximated([0.0], [0.0])
+        fit.log_joint = 1, (torch.linspace(0, span, 40, dtype=torch.float64) + mean)[None]
+        fit.log_q = torch.zeros(1, 40, dtype=torch.float64)
+        return float(metrics.approximation(fit)["khat"])
+
+    for mean, limit in ((0.0, 1e-9), (0.5, 1e-9), (5.0, 5e-9), (-5.0, 5e-9)):
+        assert khat(0.95 * limit, mean) == 0
+        assert khat(1.05 * limit, mean) != 0
 
 
 def test_loo_takes_twenty_draws():
