@@ -137,6 +137,58 @@ def test_elements_of_a_normal_that_hold_each_other_are_one_block():
     torch.testing.assert_close(draws.T.cov(), precision.inverse(), atol=0.1, rtol=0)
 
 
+def product(_=None):
+    """Two rates and a waiting time with their product as its rate, which was 1."""
+    with pyro.plate("place", 2):
+        rate = pyro.sample("rate", dist.Gamma(torch.tensor(3.0), 1.0))
+    pyro.sample("wait", dist.Exponential(rate.prod(-1)), obs=torch.tensor(1.0))
+
+
+def test_elements_that_hold_each_other_are_visited_in_turn():
+    """The density is a^3 b^3 e^(-a - b - a b): its mode has a^2 + a = 3. Draws are held to sums over a grid."""
+    posterior = Posterior.of(Program(product), Arguments(args=()))
+    with seeded(0):
+        mode = em.Solver(posterior).after(50).rate[0]
+        sampler = gibbs.Solver(posterior, interweave=False)
+        state, drawn = sampler.state_class(rate=sampler.init(1).rate.expand(4000, 2)), []
+        for sweep in range(7):
+            state, _ = sampler.step(state)
+            drawn += [state.rate] if sweep >= 3 else []
+    assert mode.tolist() == pytest.approx([(13**0.5 - 1) / 2] * 2)
+    assert "rate depend on each other" in refused(NotApplicable, cavi.Solver, posterior)
+    grid = torch.linspace(0.03, 15, 500)
+    a, b = torch.meshgrid(grid, grid, indexing="ij")
+    weight = (3 * (a * b).log() - a - b - a * b).exp()
+    expected, draws = (weight * a).sum() / weight.sum(), torch.cat(drawn)
+    assert draws.mean(0).tolist() == pytest.approx([float(expected)] * 2, abs=0.03)
+    covariance = (weight * a * b).sum() / weight.sum() - expected**2
+    assert float(draws.T.cov()[0, 1]) == pytest.approx(float(covariance), abs=0.05)
+
+
+def test_newton_s_method_comes_to_a_mode_of_several_dimensions():
+    """Coefficients of a Poisson regression: after some steps the slope of the log joint is 0, and it is the highest."""
+    design = torch.tensor([[1.0, 0.3, -1.0], [1.0, -0.8, 0.4], [1.0, 1.5, 0.2], [1.0, 0.1, 2.0]])
+    counts = torch.tensor([3.0, 0.0, 7.0, 2.0])
+
+    def program(_=None):
+        beta = pyro.sample("beta", dist.Normal(torch.zeros(3), 2.0).to_event(1))
+        pyro.sample("y", dist.Poisson((design @ beta.unsqueeze(-1)).squeeze(-1).exp()).to_event(1), obs=counts)
+
+    def joint(beta):
+        return -beta.square().sum() / 8 + (counts * (design @ beta) - (design @ beta).exp()).sum()
+
+    posterior = Posterior.of(Program(program), Arguments(args=()))
+    solver = em.Solver(posterior)
+    with seeded(0):
+        state = solver.init(2)
+    for _ in range(12):
+        state, info = solver.step(state)
+    for beta in state.beta:
+        assert torch.autograd.functional.jacobian(joint, beta).abs().max() < 1e-8
+    constant = -3 * torch.tensor(2.0).log() - 1.5 * torch.tensor(2 * torch.pi).log() - torch.lgamma(counts + 1).sum()
+    assert info.objective.tolist() == pytest.approx([float(joint(state.beta[0]) + constant)] * 2)
+
+
 def test_counts_without_end_are_refused_by_name():
     def program(seen):
         n = pyro.sample("n", dist.Poisson(3.0))

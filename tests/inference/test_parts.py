@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import pyrozoo
 from pyrozoo.compiler.tape import Untraceable
 from pyrozoo.contracts.method import Loop
 from pyrozoo.contracts.solver import Answer, Info
@@ -198,6 +199,22 @@ def test_what_is_flat_across_sites_is_improper_where_chains_have_not_met():
     look(met, 0.0)
     look(apart[:, :3], 0.0)
     look(apart, 1e-3)
+
+
+def test_chains_are_looked_at_where_nobody_says_that_there_is_an_integral(monkeypatch):
+    """Of the zoo's models the priors are proper; of another program nobody knows."""
+    looked = []
+    monkeypatch.setattr(nuts, "refuse_flat", lambda space, gradient, vectors: looked.append(tuple(vectors.shape)))
+    few = {"backend": "pyro", "warmup": 2, "draws": 3, "chains": 1, "max_tree_depth": 2, "progress": False}
+
+    def program(seen: Tensor) -> None:
+        x = pyro.sample("x", dist.Normal(seen.new_zeros(()), 1.0))
+        pyro.sample("y", dist.Normal(x, 1.0), obs=seen)
+
+    pyrozoo.fit("zip_mixture", "nuts", rows=4, columns=2, num_components=2, **few)
+    assert looked == []
+    pyrozoo.fit(program, "nuts", args=(row(1)[0],), **few)
+    assert looked == [(1, 3, 1)]
 
 
 def test_the_evidence_of_a_ring_counts_its_whole_length():

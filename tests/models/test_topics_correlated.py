@@ -15,6 +15,7 @@ import pyrozoo
 from pyrozoo.compiler.kernels import switched
 from pyrozoo.contracts.method import Loop
 from pyrozoo.contracts.posterior import Posterior
+from pyrozoo.core.errors import NotApplicable
 from pyrozoo.core.seeds import seeded
 from pyrozoo.data.documents import Documents
 from pyrozoo.data.simulate import simulate_data
@@ -29,7 +30,7 @@ from pyrozoo.models.topics.likelihood import shares
 from pyrozoo.models.topics.model import Topics
 from pyrozoo.testing import laws
 from pyrozoo.testing.samplers import calibration_ranks, geweke, uniformity
-from tests.case import Case, Oracle
+from tests.case import Case, Oracle, refused
 
 MODEL = Topics(2, "logistic_normal", 0.8, 0.6, 1.0, 1.0)
 WIDER = replace(MODEL, num_topics=4)
@@ -403,3 +404,11 @@ def test_new_documents_get_the_topics_that_quadrature_gives_them():
     assert (theta.mean(0) - mean).abs().max() < 0.05  # a normal curve in the logit is not quite the posterior
     ratio = theta.std(0) / sd  # with tokens' topics held it is too narrow, most so where these are in doubt
     assert ((ratio > 0.55) & (ratio < 1.1)).all()
+
+
+@pytest.mark.parametrize(("method", "prior"), [(m, "dirichlet") for m in ("laplace_em", "vem")] + [
+    (m, "logistic_normal") for m in ("cavi", "cvb0", "exact")])  # fmt: skip
+def test_methods_of_the_other_prior_are_refused(method, prior):
+    said = refused(NotApplicable, pyrozoo.fit, replace(MODEL, prior=prior), method, data=TINY, progress=False)
+    assert said.startswith(f"{method} is for ")
+    assert "type model.prior=" in said
