@@ -119,6 +119,7 @@ def test_before_any_draw_is_kept_the_current_state_is_the_answer():
     draws, log_joint = process.result()
     assert draws["steps"].tolist() == [[4], [4]]
     assert log_joint.isnan().tolist() == [[True], [True]]
+    assert process.fixed, "how long it takes can be said"
     process.advance()
     assert process.result()[0]["steps"].tolist() == [[5], [5]]
 

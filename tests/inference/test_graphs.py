@@ -96,9 +96,9 @@ def test_what_does_not_hold_is_done_step_by_step(captured):
 
 def test_restarts_that_leave_have_a_graph_of_their_own_after_some_steps(captured):
     step, state = steps(kind="point"), State(torch.full((2, 1), 2.0**40))
-    for _ in range(PATIENCE + 3):
+    for i in range(1, PATIENCE + 4):
         state, _ = step(state)
-    assert len(captured) == 1
+        assert len(captured) == (i > PATIENCE)
     state = State(state.x[:1])
     for _ in range(PATIENCE + 1):
         state, _ = step(state)

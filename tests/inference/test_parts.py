@@ -18,13 +18,16 @@ from torch import Tensor
 import pyrozoo
 from pyrozoo.compiler.tape import Untraceable
 from pyrozoo.contracts.method import Loop
+from pyrozoo.contracts.model import Program
+from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.contracts.solver import Answer, Info
 from pyrozoo.core.draws import Draws
 from pyrozoo.core.errors import NumericalError
 from pyrozoo.core.world import World
-from pyrozoo.inference import chains, graphs, laplace, loop, moments, nuts, optimise, sample, svi
+from pyrozoo.data.arguments import Arguments
+from pyrozoo.inference import chains, graphs, held, laplace, loop, moments, nuts, optimise, svi
 from pyrozoo.inference.chains import Chain, Plan, PyroSampler
-from pyrozoo.inference.derived import slices, state, together, trees
+from pyrozoo.inference.derived import gibbs, slices, state, together, trees
 from pyrozoo.inference.journal import Journal
 from pyrozoo.inference.loop import Process, drive
 from pyrozoo.inference.moments import Recorded, Recorder
@@ -217,6 +220,20 @@ def test_chains_are_looked_at_where_nobody_says_that_there_is_an_integral(monkey
     assert looked == [(1, 3, 1)]
 
 
+def test_nothing_more_is_tried_at_a_mode():
+    """A normal of precision 1/4, whose mode one step finds: a second look sees that there is nothing to gain."""
+    calls = []
+
+    def density(x: Tensor) -> Tensor:
+        calls.append(1)
+        return -(x - 3).square().sum() / 8
+
+    point, _, hessian = laplace._newton(density, row(0, 0), -9 / 4, 0)  # type: ignore[arg-type]
+    assert point.tolist() == pytest.approx([3, 3])
+    assert hessian.tolist() == [[0.25, 0], [0, 0.25]]
+    assert len(calls) <= 6
+
+
 def test_the_evidence_of_a_ring_counts_its_whole_length():
     """A ridge of precision 100 around the circle of radius 1 holds 2 pi sqrt(2 pi / 100), wherever it is looked at."""
 
@@ -311,7 +328,6 @@ def test_how_long_it_takes_is_said_of_what_has_a_fixed_length(monkeypatch):
     monkeypatch.setattr(Ticking, "fixed", True)
     drive(Ticking(), Loop(progress=False), "")
     assert looks == [1, 2, 3, 4, 5]
-    assert sample._Sampling.fixed
     assert nuts._Nuts.fixed
     assert not any(each.fixed for each in (Process, optimise._Optimisation, svi._Stochastic))
 
@@ -463,6 +479,50 @@ def test_sites_are_fields_whatever_they_are_called():
     assert layout.rest(made) == {"steps": row(4)}
     assert made.lambda_.tolist() == [2]
     assert made.tuned_steps.tolist() == [4]
+
+
+def test_cells_belong_to_the_elements_that_labels_say():
+    """Rows of kinds 0, 2, 1, none, 0: a density of each of three levels, of its own rows and of its prior."""
+    seen = row(1, 2, 3, 4, 5)
+
+    def program(_: Any = None) -> None:
+        with pyro.plate("kind", 3):
+            level = pyro.sample("level", dist.Normal(seen.new_zeros(()), 1.0))
+        padded = torch.cat([level, seen.new_zeros(1)])
+        with pyro.plate("row", 5):
+            label = pyro.sample("label", dist.Categorical(seen.new_full((4,), 0.25)), infer={"enumerate": "parallel"})
+            pyro.sample("y", dist.Normal(padded[label].exp(), 1.0), obs=seen)
+
+    slicer = gibbs.Solver(Posterior.of(Program(program), Arguments(args=())), other="slice").slicers["level"]
+    labels, level = torch.tensor([[0, 2, 1, 3, 0]]), row(0.1, -0.2, 0.3)[None]
+    values = {"label": labels, "level": level}
+    ready = slicer._ready(values)
+    assert ready["y"].tolist() == labels.tolist()
+    found = slicer._density(values, level[None], ready)[0, 0]
+    normal = torch.distributions.Normal
+    of_rows = normal(level[0].exp()[torch.tensor([0, 2, 1, 0, 0])], 1.0).log_prob(seen)
+    expected = normal(0.0, 1.0).log_prob(level[0]) + torch.stack([of_rows[0] + of_rows[4], of_rows[2], of_rows[1]])
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_block_is_told_from_a_wrong_one_by_any_of_its_points():
+    """A standard normal: its own density is derived, one that is off at a single point is not."""
+
+    def program(_: Any = None) -> None:
+        pyro.sample("x", dist.Normal(torch.zeros(3).double(), 1.0).to_event(1))
+
+    posterior = Posterior.of(Program(program), Arguments(args=()))
+    for off in (0.0, 0.5, math.nan):
+        asked: list[int] = []
+
+        def log_prob(point: Any, off: float = off, asked: list[int] = asked) -> Tensor:
+            asked.append(1)
+            return torch.distributions.Normal(0.0, 1.0).log_prob(point["x"]).sum() + (off if len(asked) == 3 else 0)
+
+        q = SimpleNamespace(sample=lambda: {"x": torch.randn(1, 3).double()}, log_prob=log_prob)
+        block: Any = SimpleNamespace(program=None, distribution=lambda solver, values, q=q: q)
+        found = held.block_is_derived(SimpleNamespace(posterior=posterior), block)  # type: ignore[arg-type]
+        assert found < 1e-12 if off == 0 else found > 0.01
 
 
 def test_slices_are_drawn_from_their_density():
