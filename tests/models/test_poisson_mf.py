@@ -755,3 +755,10 @@ def test_what_is_recorded_to_be_compiled_calls_no_sparse_routine(monkeypatch):
     assert names
     assert not [name for name in names if "sparse" in name or "sampled_addmm" in name]
     assert torch.allclose(a.grad, torch.autograd.grad(pattern.sampled(a, b).sum(), a)[0])
+
+
+def test_a_factor_of_nothing_has_the_density_of_its_prior():
+    """Of shape 1 and rate 2 the density at 0 is 2; of shape 2 it is 0, which the smallest number stands for."""
+    zero = torch.zeros(1, dtype=torch.float64)
+    assert float(em._log_gamma(zero, 1.0, 2.0)) == pytest.approx(float(torch.tensor(2.0).log()))
+    assert -750 < float(em._log_gamma(zero, 2.0, 2.0)) < -700

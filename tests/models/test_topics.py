@@ -26,6 +26,7 @@ from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.texts import read_documents
 from pyrozoo.models.topics import cavi, cvb0, dirichlet, gibbs, likelihood, queries, start, stochastic_cavi, sweeps
 from pyrozoo.models.topics.model import Topics
+from pyrozoo.models.topics.posterior import predictive
 from pyrozoo.program.inverse_wishart import InverseWishart
 from pyrozoo.run import catalog
 from tests.case import Case, Oracle, refused
@@ -535,3 +536,13 @@ def test_new_texts_get_topics_from_a_saved_run(tmp_path):
     assert found["topic[0]"].round().tolist() in ([0, 1], [1, 0])
     message = refused(NotApplicable, pyrozoo.score, tmp_path / "run", new, answer="fill")
     assert "answer=assign" in message
+
+
+def test_a_word_that_cannot_be_has_a_finite_score():
+    """Of probability 0 in both draws, and of 1/2 in the mean of two: none expected, and two of four."""
+    found = predictive(
+        torch.tensor([[0.0, 0.25], [0.0, 0.75]]).double(), torch.zeros(2).double(), torch.full((2,), 4.0).double()
+    )
+    assert found.mean.tolist() == [0, 2]
+    assert -750 < float(found.log_density[0]) < -700
+    assert float(found.log_density[1]) == pytest.approx(float(torch.tensor(0.5).log()))
