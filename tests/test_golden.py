@@ -116,7 +116,9 @@ CHANGES: Mapping[str, Sequence[Mapping[str, Any]]] = {
         {"num_components": 3, "emission": each}
         for each in ("gaussian", "full", "autoregressive", "poisson", "categorical")
     ),
-    "logistic_regression": ({"intercept": False}, {"likelihood": "normal"}),
+    "logistic_regression": (
+        {"intercept": False}, {"likelihood": "normal"}, {"likelihood": "normal", "standardize": False},
+    ),
     "poisson_mf": ({"num_factors": 3}, {"num_factors": 2, "hierarchical": True}),
     "potts_grid": ({"num_labels": 4, "coupling": None, "coupling_strength": 0.4},),
     "topics": ({"num_topics": 3}, {"num_topics": 3, "prior": "logistic_normal"}),

@@ -546,3 +546,20 @@ def test_a_word_that_cannot_be_has_a_finite_score():
     assert found.mean.tolist() == [0, 2]
     assert -750 < float(found.log_density[0]) < -700
     assert float(found.log_density[1]) == pytest.approx(float(torch.tensor(0.5).log()))
+
+
+def test_of_many_documents_some_say_where_to_start(monkeypatch):
+    """Of forty documents ten are looked at, where no more are to be: counts are four times theirs."""
+    posterior, seen = larger(), []
+
+    def started(some, *_):
+        seen.append(some.rows)
+        return torch.ones(1, 3, 25)
+
+    monkeypatch.setattr(stochastic_cavi, "started", started)
+    for most, rows in ((10, 10), (40, 40), (50, 40)):
+        monkeypatch.setattr(stochastic_cavi, "LOOKED_AT", most)
+        state = stochastic_cavi.Solver(posterior).init(1)
+        assert seen.pop() == rows
+        words = next(value for value in vars(state).values() if value.shape == (1, 3, 25))
+        torch.testing.assert_close(words, torch.full_like(words, posterior.model.word_concentration + 40 / rows))
