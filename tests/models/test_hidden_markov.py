@@ -493,3 +493,9 @@ def test_a_movie_shows_the_whole_first_sequence():
     table = pd.DataFrame({"sequence": [0] * 7 + [1] * 4, "time": [*range(7), *range(4)], "x": np.arange(11.0) % 3})
     fit = pyrozoo.fit("hidden_markov", "em", data=table, num_components=2, restarts=1, progress=False)
     assert "first 7 rows" in view_of(fit.model).scene(fit, [fit]).caption
+
+
+def test_twice_as_many_states_are_more_than_twice_the_effort():
+    """Transitions are between all pairs of states."""
+    few, many = (Posterior.of(dataclasses.replace(MODEL, num_components=K), TINY).effort for K in (3, 6))
+    assert few < many / 2

@@ -457,3 +457,14 @@ def test_em_ends_where_scikit_learn_does():
     with seeded(0):
         ours = em.Solver(posterior).after(300).coefficients[0]
     np.testing.assert_allclose(ours, theirs.coef_[0], rtol=1e-5)
+
+
+def test_moments_of_a_linear_regression_are_those_of_its_draws():
+    """Of twelve rows, whose noise is far from known: within four standard errors, or so, of 20,000 draws."""
+    model = dataclasses.replace(USUAL, likelihood="normal")
+    solver = exact.Solver(Posterior.of(model, simulate_data(model, seed=4, rows=12, columns=1)))
+    with seeded(0):
+        draws = solver.draw(20_000)["coefficients"]
+    mean, covariance = solver.moments
+    torch.testing.assert_close(draws.mean(0), mean, atol=4 * float(covariance.diag().max() / 20_000) ** 0.5, rtol=0)
+    torch.testing.assert_close(draws.T.cov().diag(), covariance.diag(), rtol=0.06, atol=0)

@@ -563,3 +563,10 @@ def test_of_many_documents_some_say_where_to_start(monkeypatch):
         assert seen.pop() == rows
         words = next(value for value in vars(state).values() if value.shape == (1, 3, 25))
         torch.testing.assert_close(words, torch.full_like(words, posterior.model.word_concentration + 40 / rows))
+
+
+def test_no_word_stands_for_two_topics():
+    """Words that are all alike span nothing of one another: each is taken once."""
+    rows = torch.tensor([[1.0, 0.0]] * 4)
+    found = start._anchors(rows, torch.ones(4), torch.full((4,), 100), 3)
+    assert len(set(found.tolist())) == 3
