@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -83,9 +83,8 @@ class Fit:
     metrics: dict[str, float | int | str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     moments: Sequence[Moment] = ()
-    _predictions: list[tuple[Any, Prediction]] = field(default_factory=list, repr=False, compare=False)
-
-    _once: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    _predictions: list[tuple[Any, Prediction]] = field(default_factory=list, init=False, repr=False, compare=False)
+    _once: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self.draws = Draws(self.draws)
@@ -157,7 +156,7 @@ class Fit:
             moment: The moment.
             toward: The draws that its own are aligned to, such as those of the moment after; None: those of the fit.
         """
-        own = {each.name: getattr(self, each.name) for each in fields(Fit) if not each.name.startswith("_")}
+        own = {each.name: getattr(self, each.name) for each in fields(Fit) if each.init}
         gone: dict[str, Any] = {"log_q": None, "sampler": None, "sample_stats": {}, "expectations": {}, "moments": ()}
         mean = sum(moment.objective) / len(moment.objective) if moment.objective else math.nan
         known = {"draws": moment.draws, "iterations": moment.step, "seconds": moment.seconds, "objective": mean}

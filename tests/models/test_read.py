@@ -659,3 +659,9 @@ def test_shares_of_synthetic_rows_differ_by_their_total_variation():
     survey = answered([[0, 0], [1, 0], [0, 1], [1, 1]], (2, 2))
     for codes in ([[0, 0], [0, 1], [0, 0], [1, 1]], [[1, 0], [1, 1], [1, 0], [0, 1]]):
         assert marginal_tv(survey, tensor(codes)) == pytest.approx((0.25 + 0) / 2)
+
+
+def test_a_changed_fit_computes_its_figures_anew():
+    fit = mixture()
+    assert fit.once("figure", lambda: 1) == fit.once("figure", lambda: 2) == 1
+    assert dataclasses.replace(fit, method="another").once("figure", lambda: 3) == 3
