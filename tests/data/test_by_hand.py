@@ -174,6 +174,21 @@ def test_rows_are_chosen_by_the_room_that_they_take():
     assert many[-1] == f"{9 - shards.NAMED} more notes of shards are left out"
 
 
+def test_lists_in_shards_have_unobserved_pairs_in_all_or_in_none():
+    world: Any = SimpleNamespace(any=bool)
+    one, other = (Triplets.of_columns([*"ab"], [*"xy"], [1, 2]) for _ in range(2))
+    assert shards._alike([one, other], world) == [one, other]
+    gone = hold_out_chosen(one, [("a", "x")])
+    assert gone.unobserved.tolist() == [[0, 0]]
+    both = shards._alike([gone, other], world)
+    assert both[0] is gone
+    assert both[1].unobserved.shape == (0, 2)
+    elsewhere: Any = SimpleNamespace(any=lambda here: True)
+    assert shards._alike([one], elsewhere)[0].unobserved.shape == (0, 2), "another process has some"
+    table = Table.of(np.ones((2, 2)))
+    assert shards._alike([table], elsewhere) == [table]
+
+
 # Arguments, kinds -----------------------------------------------------------------------------------------------------
 
 
@@ -755,6 +770,9 @@ def test_answers_as_their_shares():
     recoded = hidden.recoded([["y", "x"], ["u", "v"]])
     assert recoded.hidden.values.tolist() == [1]
     assert hidden.hidden.values.tolist() == [0], "it stays as it is"
+    nothing = torch.full_like(hidden.hidden.values, math.nan)
+    unknown = dataclasses.replace(hidden, hidden=dataclasses.replace(hidden.hidden, values=nothing))
+    assert unknown.recoded([["y", "x"], ["u", "v"]]).hidden.values.isnan().all(), "what nobody knows has no code"
     typed = data.typed(data.values)
     pd.testing.assert_frame_equal(typed, frame)
     assert data.codes_of({"b": "v", "a": "x"}) == {1: 1, 0: 0}
