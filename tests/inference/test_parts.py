@@ -74,7 +74,7 @@ def test_gradients_are_compared_by_the_largest_component():
         return 1000 * vector[0] + vector[1]
 
     def apart(value: float = 0.0, slope: float = 0.0, at: tuple[float, float] = (0.0, 0.5)) -> bool:
-        return nuts.differ(space, Given(value, slope), row(*at)[None])  # type: ignore[arg-type]
+        return nuts.differ(space, Given(value, slope), row(*at)[None])
 
     assert not apart()
     assert not apart(slope=0.9e-5)
@@ -228,7 +228,7 @@ def test_nothing_more_is_tried_at_a_mode():
         calls.append(1)
         return -(x - 3).square().sum() / 8
 
-    point, _, hessian = laplace._newton(density, row(0, 0), -9 / 4, 0)  # type: ignore[arg-type]
+    point, _, hessian = laplace._newton(density, row(0, 0), -9 / 4, 0)
     assert point.tolist() == pytest.approx([3, 3])
     assert hessian.tolist() == [[0.25, 0], [0, 0.25]]
     assert len(calls) <= 6
@@ -249,7 +249,7 @@ def test_the_evidence_of_a_ring_counts_its_whole_length():
             posterior=SimpleNamespace(orbit=lambda values: (1, math.log(2 * math.pi)), sites=["x"]),
             now=SimpleNamespace(points=torch.stack([row(9, 9), point]), values=row(-9, float(ring(point)))),
         )  # fmt: skip
-        gaussian, value, objective = laplace.Laplace._gaussian(None, process, False)  # type: ignore[arg-type]
+        gaussian, value, objective = laplace.Laplace._gaussian(None, process, False)
         assert value == pytest.approx(3)
         assert objective == pytest.approx(3 + math.log(2 * math.pi) + 0.5 * math.log(2 * math.pi / 100))
         torch.testing.assert_close(gaussian.mode, point / 1.2, rtol=1e-6, atol=0)
@@ -404,7 +404,7 @@ def test_draws_are_made_in_blocks_that_fit(monkeypatch):
 
         def answer(self, state: Count) -> Answer:
             made.append(len(state.steps))
-            return SimpleNamespace(draws=lambda: {"x": state.steps}, log_q=lambda draws: draws["x"])  # type: ignore[return-value]
+            return SimpleNamespace(draws=lambda: {"x": state.steps}, log_q=lambda draws: draws["x"])
 
     for most, blocks in ((16, [2, 2, 1]), (1, [1] * 5), (8, [1] * 5), (100, [5])):
         made.clear()
@@ -521,7 +521,7 @@ def test_a_block_is_told_from_a_wrong_one_by_any_of_its_points():
 
         q = SimpleNamespace(sample=lambda: {"x": torch.randn(1, 3).double()}, log_prob=log_prob)
         block: Any = SimpleNamespace(program=None, distribution=lambda solver, values, q=q: q)
-        found = held.block_is_derived(SimpleNamespace(posterior=posterior), block)  # type: ignore[arg-type]
+        found = held.block_is_derived(SimpleNamespace(posterior=posterior), block)
         assert found < 1e-12 if off == 0 else found > 0.01
 
 
