@@ -24,6 +24,7 @@ from pyrozoo.data.container import Hidden
 from pyrozoo.data.documents import Documents
 from pyrozoo.data.grid import Grid
 from pyrozoo.data.ratings import Ratings
+from pyrozoo.data.responses import Responses
 from pyrozoo.data.sequences import Sequences
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
@@ -36,6 +37,7 @@ from pyrozoo.models.categorical_fa.synthesis import marginal_tv, synthesize
 from pyrozoo.models.factor_analysis.view import _shares
 from pyrozoo.models.gaussian_mf import queries as ratings
 from pyrozoo.models.gaussian_mf.view import _baseline
+from pyrozoo.models.logistic_regression.model import LogisticRegression
 from pyrozoo.models.poisson_mf import queries as counts
 from pyrozoo.models.poisson_mf import view as counts_view
 from pyrozoo.models.poisson_mf.stochastic_cavi import Solver as StochasticCAVI
@@ -665,3 +667,16 @@ def test_a_changed_fit_computes_its_figures_anew():
     fit = mixture()
     assert fit.once("figure", lambda: 1) == fit.once("figure", lambda: 2) == 1
     assert dataclasses.replace(fit, method="another").once("figure", lambda: 3) == 3
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "normal"])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_coefficients_per_unit_say_of_a_table_what_the_others_say_of_its_standard_form(likelihood, standardize):
+    said = [-6.0, 3.0, 3.0, 12.0] if likelihood == "normal" else [0.0, 1.0, 1.0, 1.0]
+    data = Responses.of((np.array([[3.0, 10], [5, 40], [7, 10], [9, 80]]), np.array(said)))
+    model, beta = LogisticRegression(likelihood, True, standardize, 2.5, 2.5, 1.0, 1.0), tensor([0.5, -1.0, 2.0])
+    noise = {"noise_variance": tensor([1.0])} if model.linear else {}
+    told = view_of(model).tables(fit_of(model, data, coefficients=beta[None], **noise))["coefficients"]["per_unit"]
+    centre, unit = (3.0, 40.5**0.5) if model.linear and standardize else (0.0, 1.0)  # of the response
+    mean = centre + unit * (model.design(data) @ beta)
+    np.testing.assert_allclose(told[0] + data.covariates @ told[1:].to_numpy(), mean)
