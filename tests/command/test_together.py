@@ -16,6 +16,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import pyrozoo
 from pyrozoo.command.main import main
+from pyrozoo.core.world import world
 from pyrozoo.inference.graphs import Steps
 from tests.command.test_command import run
 
@@ -26,6 +27,7 @@ FIT = ("model=zip_mixture", "inference=em", "data.rows=60", "data.columns=3", "m
 def one_of_two(folder: Path, *arguments: str) -> None:
     """Run the command in one of the processes; the second one is killed in its 12th step, unless it has come back."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a process that torchrun starts has no handlers of others
+    world.cache_clear()  # nor knows it who the process was alone with that it is a fork of
     rank, back = os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]
     step, steps = Steps.__call__, folder / f"steps-{rank}-{back}.txt"
 
