@@ -49,7 +49,7 @@ def turned(fit: Fit, side: str, order: torch.Tensor) -> Fit:
         for axis, dim in enumerate(dims, 2):
             value = value.index_select(axis, order) if dim.strip("_") == side else value
         draws[site] = value
-    return replace(fit, posterior=posterior, draws=Draws(draws), _once={}, _predictions=[])
+    return replace(fit, posterior=posterior, draws=Draws(draws))
 
 
 def plain(table: pd.DataFrame) -> pd.DataFrame:
