@@ -143,4 +143,5 @@ def narrow_to(reading: Reading, response: str) -> None:
     if not len(reading.places):  # a list that has become a table
         return
     places = {**dict(zip(reading.columns, reading.places, strict=True)), **reading.coded}
-    reading.columns, reading.places = [response], [places[response]]
+    found = next(at for name, at in places.items() if name.strip() == response)  # names made of blanks keep them
+    reading.columns, reading.places = [response], [found]

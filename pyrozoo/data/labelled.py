@@ -19,6 +19,9 @@ FEW_LABELS, MOST_CELLS = 32, 3_000_000
 """Labels that an image of any size may have; labels times pixels of one with more: belief propagation holds some 400
 bytes for each."""
 
+LARGEST = 1e100
+"""Beyond it squares of differences overflow."""
+
 NAMED = 8
 """Labels that a note lists."""
 
@@ -223,6 +226,9 @@ def _refuse_measured(values: np.ndarray, seen: np.ndarray, known: np.ndarray, na
 
 def _few_greys(values: np.ndarray, seen: np.ndarray, colours: int, name: str) -> Labelled:
     """Reduce grey values to a few."""
+    if np.abs(values[seen]).max() > LARGEST:
+        large = seen & (np.abs(values) > LARGEST)
+        raise DataError(f"{_cell(name, large)}: {values[large][0]:g} is too large for a grey value")
     centres = np.sort(palette(np.where(seen, values, 0.0)[..., None], seen, colours), axis=0)
     code = nearest(np.where(seen, values, 0.0)[..., None], centres)
     used = np.unique(code[seen])

@@ -31,7 +31,9 @@ from pyrozoo.command import files
 from pyrozoo.command.arguments import Arguments, early_problem
 from pyrozoo.core.errors import DataError, UserError
 from pyrozoo.data.contained import CONTAINERS, read_data
+from pyrozoo.data.grid import Grid
 from pyrozoo.data.readers import guard
+from pyrozoo.data.responses import Responses
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.inference.loop import read_checkpoint
@@ -409,3 +411,21 @@ def test_a_line_for_a_terminal_holds_no_commands_for_it(capsys):
     assert "\x1b" not in said
     assert len(said) < 5000
     assert said.endswith("Type: data.header=true\n")
+
+
+def test_a_long_cell_is_quoted_in_part(tmp_path):
+    (tmp_path / "x.csv").write_text("a,b,c\n" + "1," + "x" * 20_000 + ",2\n2," + "y" * 20_000 + ",3\n")
+    with pytest.raises(DataError, match="holds text, such as 'xxx") as said:
+        read_data(tmp_path / "x.csv", columns=["b"])
+    assert len(str(said.value)) < 400
+
+
+def test_greys_whose_squares_overflow_are_refused():
+    image = np.arange(2500.0).reshape(50, 50) * 1e180
+    with pytest.raises(DataError, match="too large for a grey value"):
+        read_data(image, Grid, colours=4)
+
+
+def test_the_response_is_found_among_names_that_begin_with_a_blank(tmp_path):
+    (tmp_path / "x.csv").write_text("rating\n;i0;1\n;i3;5\n;i1;1")
+    assert read_data(tmp_path / "x.csv", Responses, transpose=True).response == "[i1]"
