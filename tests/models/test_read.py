@@ -34,10 +34,12 @@ from pyrozoo.models.categorical_fa.laplace_em import Solver as LaplaceEM
 from pyrozoo.models.categorical_fa.maximisation import log_prior
 from pyrozoo.models.categorical_fa.queries import response, scores
 from pyrozoo.models.categorical_fa.synthesis import marginal_tv, synthesize
+from pyrozoo.models.factor_analysis.queries import cells
 from pyrozoo.models.factor_analysis.view import _shares
 from pyrozoo.models.gaussian_mf import queries as ratings
 from pyrozoo.models.gaussian_mf.view import _baseline
 from pyrozoo.models.logistic_regression.model import LogisticRegression
+from pyrozoo.models.logistic_regression.view import _ends
 from pyrozoo.models.poisson_mf import queries as counts
 from pyrozoo.models.poisson_mf import view as counts_view
 from pyrozoo.models.poisson_mf.stochastic_cavi import Solver as StochasticCAVI
@@ -680,3 +682,23 @@ def test_coefficients_per_unit_say_of_a_table_what_the_others_say_of_its_standar
     centre, unit = (3.0, 40.5**0.5) if model.linear and standardize else (0.0, 1.0)  # of the response
     mean = centre + unit * (model.design(data) @ beta)
     np.testing.assert_allclose(told[0] + data.covariates @ told[1:].to_numpy(), mean)
+
+
+def test_moments_of_cells_are_those_of_each_though_memory_has_room_for_none(monkeypatch):
+    monkeypatch.setattr("pyrozoo.models.factor_analysis.queries.at_once", lambda *_: 1)
+    generator = torch.Generator().manual_seed(0)
+    W, z, root = (torch.randn(1, n, *more, generator=generator) for n, more in ((30, (2,)), (20, (2,)), (20, (2, 2))))
+    row, column = torch.tensor([0, 7, 19]), torch.tensor([29, 0, 4])
+    mean, variance = cells(W, z, root @ root.mT, row, row, column)
+    for k, (n, d) in enumerate(zip(row, column, strict=True)):
+        torch.testing.assert_close(mean[0, k], W[0, d] @ z[0, n])
+        torch.testing.assert_close(variance[0, k], (W[0, d] @ root[0, n]).square().sum())
+
+
+def test_a_map_shows_the_posterior_and_fits_far_from_it():
+    """By 4.2 standard deviations around the posterior, and 0.3 around a fit."""
+    data = Responses.of((np.arange(8.0)[:, None], np.array([0.0, 0, 1, 0, 1, 0, 1, 1])))
+    model = LogisticRegression("bernoulli", True, True, 2.5, 2.5, 1.0, 1.0)
+    near, far = (_ends([fit_of(model, data, coefficients=[each])]) for each in ([0.0, 1.0], [100.0, -100.0]))
+    middle, sd = near.mean(0), (near[1] - near[0]) / 8.4
+    np.testing.assert_allclose(far, [[middle[0] - 4.2 * sd[0], -100 - 0.3 * sd[1]], [100 + 0.3 * sd[0], near[1, 1]]])
