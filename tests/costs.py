@@ -25,7 +25,7 @@ COSTS = Path(__file__).with_name("costs.json")
 MOST = 8
 """CPU seconds after which a trial ends: it is too long whatever it would take."""
 
-LIMIT = 1.5
+LIMIT = 1.0
 """CPU seconds above which a case is left to the slow suite, where cheaper cases of its test stay."""
 
 FITS = 5
