@@ -186,12 +186,12 @@ def _of_axes(axes: Axes, figure: Figure) -> Iterator[Any]:
         ratios = spec.get_gridspec()
         frame.append([spec.get_geometry(), ratios.get_width_ratios(), ratios.get_height_ratios()])
     if bar is not None:
-        own = axes._colorbar  # type: ignore[attr-defined]
+        own = axes._colorbar
         frame.append([{name: value for name, value in bar.items() if name != "parents"}, own.extend])
         frame.append([figure.axes.index(each) for each in bar["parents"]])
     yield frame
     yield [_of_axis(axis) for axis in (axes.xaxis, axes.yaxis)]
-    yield [_of(each) for each in (axes.title, axes._left_title, axes._right_title, *axes.texts)]  # type: ignore[attr-defined]
+    yield [_of(each) for each in (axes.title, axes._left_title, axes._right_title, *axes.texts)]
     for kind in (axes.lines, axes.collections, axes.patches, axes.images):
         yield [_of(each) for each in kind]
     if axes.get_legend() is not None:
@@ -248,6 +248,6 @@ def _form(transform: Transform) -> str:
 
 def _of_legend(legend: Legend) -> list[Any]:
     handles = [_of(each) for each in legend.legend_handles if each is not None]
-    return [legend._loc, legend.get_bbox_to_anchor(), legend._ncols, legend.get_frame_on(),  # type: ignore[attr-defined]
+    return [legend._loc, legend.get_bbox_to_anchor(), legend._ncols, legend.get_frame_on(),
             [_of(each) for each in legend.get_texts()], handles, legend.get_title().get_text(),
             getattr(legend, "_outside_loc", None)]  # fmt: skip

@@ -313,9 +313,17 @@ def record() -> None:
 def recorded() -> dict[str, Any]:
     """Return what has been recorded."""
     known = json.loads(RECORD.read_text(encoding="utf-8"))
+    # Each draws and rounds in its own way; those that the project is installed with are held to the record below.
     if known["made with"] != (now := {name: version(name) for name in MADE_WITH}):
         pytest.skip(f"recorded with {known['made with']}, these are {now}: others draw and round otherwise")
     return known
+
+
+def test_the_record_is_of_the_versions_that_the_project_is_installed_with():
+    pinned = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    made = json.loads(RECORD.read_text(encoding="utf-8"))["made with"]
+    for name, its in made.items():
+        assert f"{name}=={its.split('+')[0]}" in pinned, "python -m tests.models.test_recorded records anew"
 
 
 @pytest.mark.parametrize("name", NAMES)
