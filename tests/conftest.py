@@ -45,13 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave cases that take long to the slow suite, as a trial found them (``tests/costs.py``)."""
     if costs.TRIAL in os.environ:
         return
-    of_laws = {
-        item.nodeid: item
-        for item in items
-        if item.get_closest_marker("by_cost") and not item.get_closest_marker("slow")
-    }
-    for name in costs.too_long((costs.Case.of(item) for item in of_laws.values()), costs.recorded()):
-        of_laws[name].add_marker(pytest.mark.slow)
+    stated = ("slow", "quick")
+    others = {item.nodeid: item for item in items if not any(map(item.get_closest_marker, stated))}
+    for name in costs.too_long(map(costs.Case.of, others.values()), costs.recorded()):
+        others[name].add_marker(pytest.mark.slow)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,8 +1,8 @@
-"""What tests cost: which cases of a law the quick suite leaves to the slow one is found from a trial.
+"""What tests cost: which cases the quick suite leaves to the slow one is found from a trial.
 
-``python -m tests.costs`` makes a short fit of every pair of model and method, runs what else has the mark ``by_cost``,
-and records anew, in CPU seconds: other work on the machine changes them little. Names of models, or whatever pytest
-takes, record a part; tests of pairs that are named so have a record of their own.
+``python -m tests.costs`` makes a short fit of every pair of model and method, runs all tests that are not slow, and
+records anew, in CPU seconds: other work on the machine changes them little. Names of models record their pairs alone;
+whatever else pytest takes records those tests.
 """
 
 from __future__ import annotations
@@ -25,11 +25,17 @@ COSTS = Path(__file__).with_name("costs.json")
 MOST = 8
 """CPU seconds after which a trial ends: it is too long whatever it would take."""
 
-LIMIT = 1.0
-"""CPU seconds above which a case is left to the slow suite, where cheaper cases of its test stay."""
+LIMIT = 0.7
+"""CPU seconds above which a case is left to the slow suite, where a cheaper case of its test stays for its model."""
+
+HEAVY = 2.0
+"""CPU seconds above which a case is left to it, too, where a cheaper one of its test stays for another model."""
+
+NOTED = 0.3
+"""CPU seconds from which a case is recorded."""
 
 FITS = 5
-"""Short fits that what a law asks of a pair costs, about: it makes a few, longer ones, or looks at more of them."""
+"""Short fits that what a law asks of a pair costs, about, of which nothing else is recorded."""
 
 TRIAL = "PYROZOO_TRIAL"
 """Set while costs are recorded: nothing is left out for its cost."""
@@ -40,21 +46,27 @@ class Case(NamedTuple):
 
     Attributes:
         name: As pytest says it.
-        test: The function, and the model that it is asked of, if it is.
-        pair: The model and the method that it fits, if it does.
+        test: The function.
+        model: That it is asked of, if it is.
+        method: By which it fits it, if it does.
     """
 
     name: str
     test: str
-    pair: str
+    model: str = ""
+    method: str = ""
 
     @classmethod
     def of(cls, item: Any) -> Case:
         """Return what pytest has collected."""
         its = item.callspec.params if hasattr(item, "callspec") else {}
         model, method = (str(its.get(each, "")) for each in ("model", "method"))
-        function = item.nodeid.partition("[")[0]
-        return cls(item.nodeid, f"{function} {model}", f"{model}-{method}" if model and method else "")
+        return cls(item.nodeid, item.nodeid.partition("[")[0], model, method)
+
+    @property
+    def pair(self) -> str:
+        """Return the names of model and method as they are recorded, if it has both."""
+        return f"{self.model}-{self.method}" if self.model and self.method else ""
 
 
 def too_long(cases: Iterable[Case], costs: Mapping[str, float]) -> set[str]:
@@ -65,12 +77,18 @@ def too_long(cases: Iterable[Case], costs: Mapping[str, float]) -> set[str]:
         costs: Name of a case, or pair -> CPU seconds that were recorded.
 
     Returns:
-        Those above the limit, but for the cheapest: every law is asked of every model at least once.
+        Those above the limit, but for the cheapest of each test and model, or of the test alone where that is heavy:
+        no test is left out.
     """
-    tests = defaultdict(list)
+    of_model, of_test = defaultdict(list), defaultdict(list)
     for case in cases:
-        tests[case.test].append((costs.get(case.name, FITS * costs.get(case.pair, 0.0)), case.name))
-    return {name for each in tests.values() for cost, name in each if cost > LIMIT and (cost, name) != min(each)}
+        cost = costs.get(case.name, FITS * costs.get(case.pair, 0.0)), case.name
+        of_model[case.test, case.model].append(cost)
+        of_test[case.test].append(cost)
+    kept = {min(each) for each in of_test.values()}
+    kept |= {min(each) for each in of_model.values() if min(each)[0] <= HEAVY}
+    every = {each for costs in of_test.values() for each in costs}
+    return {name for cost, name in every - kept if cost > LIMIT}
 
 
 def recorded() -> dict[str, float]:
@@ -78,9 +96,10 @@ def recorded() -> dict[str, float]:
     return json.loads(COSTS.read_text())
 
 
-def record(name: str, seconds: float) -> None:
-    """Take up what a pair or a test costs."""
-    COSTS.write_text(json.dumps(dict(sorted({**recorded(), name: round(seconds, 1)}.items())), indent=1) + "\n")
+def record(found: Mapping[str, float]) -> None:
+    """Take up what pairs and tests cost."""
+    known = {name: round(seconds, 1) for name, seconds in {**recorded(), **found}.items()}
+    COSTS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n")
 
 
 def cpu() -> float:
@@ -106,28 +125,25 @@ def timed(function: Callable[[], Any]) -> float:
 
 
 class Trial:
-    """A plugin that records tests.
+    """A plugin that finds what tests cost.
 
     Attributes:
-        pairs: Those of pairs, too.
+        found: Name -> CPU seconds with its fixtures, of those that are recorded.
     """
 
-    def __init__(self, pairs: bool) -> None:
-        self.pairs = pairs
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Choose."""
-        items[:] = [item for item in items if self.pairs or not Case.of(item).pair]
+    def __init__(self) -> None:
+        self.found: dict[str, float] = {}
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        """Record a test with its fixtures."""
+        """Time a test."""
         before = cpu()
         signal.setitimer(signal.ITIMER_PROF, MOST)
         result = yield
         signal.setitimer(signal.ITIMER_PROF, 0)
-        record(item.nodeid, min(MOST, cpu() - before))
+        cost, case = min(MOST, cpu() - before), Case.of(item)
+        if cost >= NOTED or case.pair or case.name in recorded():
+            self.found[case.name] = cost
         return result
 
 
@@ -142,16 +158,15 @@ def main(arguments: Sequence[str]) -> int:
     os.environ[TRIAL] = "1"
     signal.signal(signal.SIGPROF, _stop)
     models = [each for each in arguments if each in test_laws.MODELS]
-    for model, method in test_laws.PAIRS:
-        if model in (models or (() if arguments else test_laws.MODELS)):
-            record(
-                f"{model}-{method}", timed(lambda m=model, x=method: test_laws.fit_tiny(m, x, **test_laws.short(m, x)))
-            )
+    pairs = [pair for pair in test_laws.PAIRS if pair[0] in (models or (() if arguments else test_laws.MODELS))]
+    record({"-".join(p): timed(lambda p=p: test_laws.fit_tiny(*p, **test_laws.short(*p))) for p in pairs})
     rest = [each for each in arguments if each not in models]
     if models and not rest:
         return 0
-    named = any("::" in each or each.startswith("@") for each in rest)
-    return int(pytest.main(["-q", "-n0", "-m", "by_cost and not slow", *rest], plugins=[Trial(named)]))
+    trial = Trial()
+    code = int(pytest.main(["-q", "-n0", *rest], plugins=[trial]))
+    record(trial.found)
+    return code
 
 
 if __name__ == "__main__":

@@ -3,20 +3,28 @@
 from pathlib import Path
 
 from tests.case import PAIRS
-from tests.costs import FITS, LIMIT, Case, recorded, too_long
+from tests.costs import FITS, HEAVY, LIMIT, Case, recorded, too_long
 
 HERE = Path(__file__).parent
 
 
 def test_long_cases_are_left_out_but_every_law_is_asked_of_every_model():
-    cases = [Case(f"law[{model}-{method}]", f"law {model}", f"{model}-{method}") for model in "ab" for method in "xyz"]
-    cases.append(Case("alone", "alone ", ""))
-    costs = {"a-x": (LIMIT + 2) / FITS, "a-y": (LIMIT + 1) / FITS, "a-z": LIMIT / FITS, "alone": LIMIT + 9}
+    cases = [Case(f"law[{model}-{method}]", "law", model, method) for model in "ab" for method in "xyz"]
+    cases.append(Case("alone", "alone"))
+    costs = {"a-x": (LIMIT + 0.2) / FITS, "a-y": (LIMIT + 0.1) / FITS, "a-z": 0.9 * LIMIT / FITS, "alone": HEAVY + 9}
     assert too_long(cases, costs) == {"law[a-x]", "law[a-y]"}
     assert too_long(cases, costs | {"law[a-x]": LIMIT}) == {"law[a-y]"}
-    assert too_long(cases, costs | {f"b-{method}": LIMIT for method in "xyz"}) == {
+    assert too_long(cases, costs | {f"b-{method}": 1.5 * LIMIT / FITS for method in "xyz"}) == {
         "law[a-x]", "law[a-y]", "law[b-y]", "law[b-z]"
     }  # fmt: skip
+
+
+def test_what_is_heavy_is_asked_of_the_cheapest_model_only():
+    cases = [Case(f"{law}[{model}-{method}]", law, model, method) for law in "mn" for model in "ab" for method in "xy"]
+    costs = {f"m[{model}-{method}]": HEAVY + 1 for model in "ab" for method in "xy"} | {"m[b-x]": HEAVY + 0.5}
+    assert too_long(cases, costs) == {"m[a-x]", "m[a-y]", "m[b-y]"}
+    assert too_long(cases, costs | {"m[a-y]": HEAVY}) == {"m[a-x]", "m[b-x]", "m[b-y]"}
+    assert too_long(cases, dict.fromkeys(costs, HEAVY + 1)) == {"m[a-y]", "m[b-x]", "m[b-y]"}, "one is left"
 
 
 def test_what_is_recorded_is_still_there():

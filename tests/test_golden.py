@@ -335,7 +335,6 @@ def recorded() -> dict[str, Any]:
     return json.loads(GOLDEN.read_text(encoding="utf-8"))
 
 
-@pytest.mark.by_cost
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", [*FITS, *LARGER])
 def test_fits_are_as_recorded(name):

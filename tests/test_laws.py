@@ -57,7 +57,7 @@ def sizes(model):
 WITH_SIZE = [(m, x, name) for m, x in PAIRS for name in sizes(case(m, x).model)]
 
 QUIET = {"progress": False}
-pytestmark = [pytest.mark.by_cost, pytest.mark.usefixtures("unchecked")]  # one law below looks at all shapes
+pytestmark = pytest.mark.usefixtures("unchecked")  # one law below looks at all shapes
 
 
 def fit_tiny(model: str, method: str, **changes):

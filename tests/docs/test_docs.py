@@ -205,9 +205,8 @@ EARLIER = {
 """Model -> the file that is fitted before its run is gone on with, or scores new rows."""
 
 
-@pytest.mark.by_cost
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("command", OURS)
+@pytest.mark.parametrize("command", [pytest.param(c, marks=pytest.mark.quick if c in TEXT else ()) for c in OURS])
 def test_commands(there, capsys, need, command):
     arguments = little(shlex.split(command))
     for name in sources(arguments):
@@ -233,7 +232,6 @@ def test_commands(there, capsys, need, command):
         assert "Believe none yet" in page.read_text(encoding="utf-8"), "they fail, as staged"
 
 
-@pytest.mark.by_cost
 @pytest.mark.parametrize("block", [pytest.param(b, id=n) for (kind, b), n in BLOCKS.items() if kind == "python"])
 @pytest.mark.usefixtures("undrawn")
 def test_python_examples(there, block):

@@ -48,7 +48,6 @@ def test_every_model_has_one():
     assert set(catalog.models()) < set(names())
 
 
-@pytest.mark.by_cost
 @pytest.mark.parametrize("name", names())
 def test_it_runs(here, monkeypatch, unchecked, name):
     """In this process, which has imported everything: a kernel takes longer to start than to run."""

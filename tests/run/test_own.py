@@ -65,7 +65,6 @@ def test_examples_are_one_short_file(name):
     assert len((EXAMPLES / f"{name}.py").read_text().splitlines()) <= 80
 
 
-@pytest.mark.by_cost
 @pytest.mark.parametrize("name", SIZES)
 def test_the_laws_hold_for_models_from_outside(name):
     check(model(name), **{"rows": 6, "columns": SIZES[name]["columns"]})
