@@ -44,9 +44,6 @@ SHORT = {
 RANKS = ("rhat_max", "rhat_max_raw", "rhat_max_invariants", "ess_min", "ess_tail_min")
 """Figures of ranks: of equal draws, which rounding makes unequal, they may be any."""
 ANSWERS = ("predict", "fill", "assign", "recommend")
-# A closed-form solver of points, of q or of beliefs and a sampler of every model; others are for the slow suite.
-QUICK = {"em", "vem", "bp", "gibbs"}
-SOME = [pair if pair[1] in QUICK else pytest.param(*pair, marks=pytest.mark.slow) for pair in PAIRS]
 
 
 @contextlib.contextmanager
@@ -83,7 +80,7 @@ def same(one, other, device, what="", method=""):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("model", "method"), SOME)
+@pytest.mark.parametrize(("model", "method"), PAIRS)
 def test_every_pair_gives_the_same_answer_on_another_device(model, method, device, monkeypatch, tmp_path):
     with switched(False):
         here = short(model, method, holdout=0.2 if model != "potts_grid" else None)

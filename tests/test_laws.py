@@ -347,12 +347,11 @@ def test_pyros_own_kernel_agrees_with_compiled_nuts(model):
 
 
 def bugs(model):
-    """Return a model's planted bugs but that of ignoring the data, which has a law of its own; the first is quick."""
-    found = [bug for bug in case(model).bugs if bug != "data"]
-    return [pytest.param(model, bug, marks=pytest.mark.slow if i else ()) for i, bug in enumerate(found)]
+    """Return a model's planted bugs but that of ignoring the data, which has a law of its own."""
+    return [bug for bug in case(model).bugs if bug != "data"]
 
 
-@pytest.mark.parametrize(("model", "bug"), [each for m in MODELS for each in bugs(m)])
+@pytest.mark.parametrize(("model", "bug"), [(model, bug) for model in MODELS for bug in bugs(model)])
 def test_planted_bugs_are_caught(model, bug):
     make = case(model).bugs[bug]
     # The cheaper test first; small faults, which are for the slow suite, need more sweeps.

@@ -20,7 +20,6 @@ from tests.test_laws import short
 pytestmark = pytest.mark.usefixtures("unchecked")
 
 ITERATIVE = [pair for pair in PAIRS if catalog.settings("inference", pair[1])["engine"] not in ("laplace",)]
-QUICK = {("zip_mixture", "em"), ("gaussian_mixture", "cavi"), ("hidden_markov", "gibbs"), ("potts_grid", "bp")}
 
 
 def fitted(model: str, method: str):
@@ -86,10 +85,7 @@ def plays(page, fit, movie: Movie) -> None:
     ends_with_the_fit(page, fit, movie)
 
 
-@pytest.mark.parametrize(
-    ("model", "method"),
-    [each if each in QUICK else pytest.param(*each, marks=pytest.mark.slow) for each in ITERATIVE],
-)
+@pytest.mark.parametrize(("model", "method"), ITERATIVE)
 def test_every_method_has_a_movie_that_ends_with_the_fit(model, method, opened):
     fit = fitted(model, method)
     movie = fit.movie()
