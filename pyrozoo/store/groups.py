@@ -100,7 +100,7 @@ class Groups(MutableMapping[str, xr.Dataset]):
     def netcdf(self) -> bytes:
         """Return the same as a NetCDF file: HDF5 itself may crash on a full disk.
 
-        It is the file that xarray writes by h5netcdf, which looks everything up anew and takes ten times as long.
+        It is the file that xarray writes by h5netcdf, which looks everything up anew and takes five times as long.
         """
         buffer, known = io.BytesIO(), 0
         with h5py.File(buffer, "w", track_order=True) as file:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from functools import cache
 from types import SimpleNamespace
 
 import arviz as az
@@ -18,6 +20,7 @@ from pyrozoo.core.errors import DataError, NotApplicable, SettingError
 from pyrozoo.data.table import Table
 from pyrozoo.diagnostics.compare import compare
 from pyrozoo.diagnostics.verdict import verdict
+from pyrozoo.report import html
 from pyrozoo.report.plates import draw_plates
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # the laws look at all shapes
@@ -36,18 +39,41 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def fits():
+@cache
+def fitted():
     return [
         pyrozoo.fit("zip_mixture", "em", **SIZES),
         pyrozoo.fit("zip_mixture", "cavi", draws=300, **SIZES),
-        pyrozoo.fit("zip_mixture", "gibbs", warmup=100, draws=600, thin=2, **SIZES),
+        pyrozoo.fit("zip_mixture", "gibbs", warmup=50, draws=200, thin=2, **SIZES),
     ]
 
 
-def test_run_directory_is_complete_and_comes_back(fits, tmp_path):
-    for fit in fits:
-        directory = fit.save(tmp_path / fit.method)
+@pytest.fixture
+def fits():
+    """Return fits that no test changes."""
+    return fitted()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def saved(fits, folder, monkeypatch):
+    """Return the fits' run directories, written once; of pictures of one name one is rendered."""
+    rendered, png = {}, html.png
+
+    def once(picture):
+        rendered[picture.name] = rendered.get(picture.name) or png(picture)
+        return rendered[picture.name]
+
+    monkeypatch.setattr(html, "png", once)
+    return [folder / fit.method if (folder / fit.method).exists() else fit.save(folder / fit.method) for fit in fits]
+
+
+def test_run_directory_is_complete_and_comes_back(fits, saved):
+    for fit, directory in zip(fits, saved, strict=True):
         assert {path.name for path in directory.iterdir()} == FILES
         metrics = json.loads((directory / "metrics.json").read_text())
         assert {"model", "method", "kind", "status", "objective_name", "objective", "iterations", "seconds", "seed",
@@ -71,9 +97,9 @@ def test_run_directory_is_complete_and_comes_back(fits, tmp_path):
         torch.testing.assert_close(hidden.mean, fit.posterior.predict(fit.draws).mean)
 
 
-def test_loo_works_on_what_is_stored(fits, tmp_path):
-    for fit in fits[1:]:
-        data = az.from_netcdf(str(fit.save(tmp_path / fit.method) / "posterior.nc"))
+def test_loo_works_on_what_is_stored(fits, saved):
+    for fit, directory in zip(fits[1:], saved[1:], strict=True):
+        data = az.from_netcdf(str(directory / "posterior.nc"))
         assert az.loo(data).elpd_loo == pytest.approx(float(fit.metrics["loo_elpd"]), abs=1.0)
 
 
@@ -89,8 +115,8 @@ def test_loo_smooths_weights_however_few_draws_there_are():
     assert field.metrics["loo_elpd"] == pytest.approx(plain.sum(), abs=1e-9)
 
 
-def test_page_is_self_contained(fits, tmp_path):
-    text = (fits[1].save(tmp_path / "run") / "report.html").read_text(encoding="utf-8")
+def test_page_is_self_contained(fits, saved):
+    text = (saved[1] / "report.html").read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href)=\"(?!data:)", text), "nothing is fetched"
     assert "k-hat" in text
     assert text.index(fits[1].verdict.answer) < text.index("<h1>"), "the answer first"
@@ -112,6 +138,7 @@ def test_traces_of_what_hardly_moves_are_drawn(value):
     assert sum(patch.get_path().vertices[:, 1].max() for patch in drawn.axes[1].patches) >= 50
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_labels_with_markup_are_escaped(tmp_path):
     frame = pd.DataFrame({"<script>alert(1)</script>": [0, 1, 2, 5], 'b,"c"': [3, 0, 0, 1]})
     fit = pyrozoo.fit("zip_mixture", "em", data=frame, num_components=1, restarts=1, progress=False)
@@ -121,13 +148,15 @@ def test_labels_with_markup_are_escaped(tmp_path):
     assert 'rate[b,"c"]' in table
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_budget_thins_and_says_so(tmp_path):
-    fit = pyrozoo.fit("zip_mixture", "gibbs", warmup=10, draws=500, thin=1, posterior_megabytes=0.5, **SIZES)
+    """All of 200 draws would take 0.9 MB, and what is no draw takes 0.2 MB."""
+    fit = pyrozoo.fit("zip_mixture", "gibbs", warmup=10, draws=200, thin=1, posterior_megabytes=0.2, **SIZES)
     directory = fit.save(tmp_path / "run")
-    assert (directory / "posterior.nc").stat().st_size < 1_500_000
+    assert (directory / "posterior.nc").stat().st_size < 500_000
     assert "draw in" in az.from_netcdf(str(directory / "posterior.nc")).attrs["notes"]
     assert "draw in" in (directory / "report.html").read_text(encoding="utf-8")
-    assert fit.draws["rate"].shape[1] == 500, "the fit itself keeps all"
+    assert fit.draws["rate"].shape[1] == 200, "the fit itself keeps all"
 
 
 @pytest.mark.parametrize(
@@ -146,15 +175,16 @@ def test_what_is_said_of_restarts_follows_from_where_they_end(gaps, said):
     assert picture.figure.axes[0].get_xlim()[1] >= ALIKE, "rounding is not drawn as if it were a difference"
 
 
-def test_damaged_directories_are_named(fits, tmp_path):
+def test_damaged_directories_are_named(saved, tmp_path):
     with pytest.raises(DataError, match=r"metrics\.json"):
         pyrozoo.load(tmp_path)
-    directory = fits[0].save(tmp_path / "run")
+    directory = shutil.copytree(saved[0], tmp_path / "run")
     (directory / "posterior.nc").write_bytes(b"cut")
     with pytest.raises(DataError, match="cannot be read"):
         pyrozoo.load(directory)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_comparison(fits, tmp_path):
     result = pyrozoo.compare(fits)
     assert list(result.table["fit"]) == ["em", "cavi", "gibbs"]
@@ -212,6 +242,7 @@ def test_comparison_aligns_labels(fits):
     np.testing.assert_allclose(a, b)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_comparison_over_the_number_of_components(tmp_path):
     sizes = {**SIZES, "warmup": 50, "draws": 100, "thin": 1}
     fits = [pyrozoo.fit("zip_mixture", "gibbs", **{**sizes, "num_components": k}) for k in (1, 2)]
@@ -220,6 +251,7 @@ def test_comparison_over_the_number_of_components(tmp_path):
     assert result.references == result.names, "each number of components has a posterior, and a reference, of its own"
     result.save(tmp_path / "all")
     assert (tmp_path / "all" / "figures" / "choice_num_components.png").is_file()
+    assert result.pictures["choice_num_components"]._repr_png_()
 
 
 def test_fits_of_different_data_are_not_compared(fits):
@@ -228,6 +260,7 @@ def test_fits_of_different_data_are_not_compared(fits):
         pyrozoo.compare([fits[0], other])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_missing_cells_and_new_rows_are_completed(tmp_path):
     generator = np.random.default_rng(0)
     counts = generator.poisson([[1.0, 6, 3]], (50, 3)).astype(float)
