@@ -69,6 +69,7 @@ def recoveries() -> tuple[str, ...]:
     return tuple(name for name in options("experiment") if "recovery" in _settings("experiment", name))
 
 
+@cache
 def models() -> tuple[str, ...]:
     """Return the models: the folders of pyrozoo/models that hold a model.py."""
     return tuple(sorted(path.parent.name for path in MODELS.glob("*/model.py")))
@@ -79,8 +80,9 @@ def in_zoo(model: Model) -> bool:
     return type(model).__module__ == f"pyrozoo.models.{model.name}.model"
 
 
+@cache
 def _literal(path: Path, name: str) -> Any:
-    """Read one literal assignment of a module without importing it."""
+    """Read one literal assignment of a module without importing it; nobody changes what it is."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -202,6 +204,7 @@ def check_pair(model: str, method: str) -> str | None:
     )
 
 
+@cache
 def has(model: str, name: str) -> bool:
     """Return whether a model of the zoo has a module of that name in its folder."""
     return model in models() and (MODELS / model / f"{name}.py").exists()

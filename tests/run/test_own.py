@@ -189,7 +189,7 @@ def test_the_regression_finds_the_conjugate_answer():
 
 def test_calibration_passes_and_sees_a_planted_bug():
     its, sizes = model("bayesian_regression"), {"rows": 8, "columns": 2}
-    quick = {"simulations": 40, "chains": 2, "warmup": 200, "draws": 120, "seed": 3, **sizes, **QUIET}
+    quick = {"simulations": 20, "chains": 2, "warmup": 150, "draws": 60, "seed": 3, **sizes, **QUIET}
     good = pyrozoo.calibrate(its, "nuts", **quick)
     assert "fail" not in {line.level for line in good.sentences}, str(good)
     wrong = pyrozoo.calibrate(Overconfident(), "nuts", **quick)
@@ -400,7 +400,7 @@ class Coins(pyrozoo.Model):
 # Recovery -------------------------------------------------------------------------------------------------------------
 
 STUDY = {"simulations": 2, "seed": 1, "sites": ["slope", "noise"],
-         "methods": {"laplace": {"draws": 400, "restarts": 3}, "nuts": {"draws": 300, "warmup": 300, "chains": 2}},
+         "methods": {"laplace": {"draws": 100, "restarts": 1}, "nuts": {"draws": 100, "warmup": 100, "chains": 2}},
          "settings": [{"name": "few", "shape": {"rows": 20, "columns": 2}, "truth": {"noise": 0.5, "slope": [1.5]}},
                       {"name": "many", "shape": {"rows": 80, "columns": 2}, "truth": {"noise": 0.5, "slope": [1.5]}}],
          }  # fmt: skip
@@ -444,8 +444,9 @@ def test_recovery_of_a_plain_function():
 @pytest.mark.usefixtures("undrawn")
 def test_a_file_on_the_command_line(here, capsys):
     source = str(EXAMPLES / "gaussian_mixture.py")
-    quick = [f"model={source}", "inference=laplace", "inference.restarts=1", "data.columns=2"]
-    code, out, _ = run(capsys, "-m", *quick, "model.num_components=2", "data.rows=40", "seed=0,1")
+    quick = [f"model={source}", "inference=laplace", "inference.restarts=1", "inference.max_iterations=20"]
+    quick += ["data.columns=2", "report=none"]
+    code, out, _ = run(capsys, "-m", *quick, "model.num_components=2", "data.rows=20", "moments=0", "seed=0,1")
     assert code == 0
     table = pd.read_csv(Path(out.strip().splitlines()[-1]).parent / "comparison.csv")
     assert table["model"].tolist() == ["gaussian_mixture"] * 2
@@ -495,7 +496,8 @@ def test_mistakes_with_files_are_one_line(here, capsys, typed, said):
 def test_models_of_installed_packages(monkeypatch):
     monkeypatch.setattr(own, "installed", lambda: {"mixture": str(EXAMPLES / "gaussian_mixture.py")})
     assert pyrozoo.list_models()["mixture"] == ("cavi", "em", "gibbs", "laplace", "nuts", "svi")
-    fit = pyrozoo.fit("mixture", "laplace", rows=20, columns=2, num_components=2, draws=20, **QUIET)
+    quick = {"restarts": 1, "max_iterations": 20, "draws": 20}
+    fit = pyrozoo.fit("mixture", "laplace", rows=20, columns=2, num_components=2, **quick, **QUIET)
     assert fit.model_name == "gaussian_mixture"
 
 
