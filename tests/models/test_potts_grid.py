@@ -279,12 +279,13 @@ def test_pyros_own_enumeration_agrees():
 
 
 def test_exact_says_which_size_would_do():
-    message = refused(NotApplicable, pyrozoo.fit, "potts_grid", "exact", rows=60, columns=50, progress=False)
+    stated = {"observation_strength": 2.0, "coupling_strength": 0.5, "progress": False}  # none to be found first
+    message = refused(NotApplicable, pyrozoo.fit, "potts_grid", "exact", rows=60, columns=50, **stated)
     assert "3^51" in message
     side = int(message.split("at most ")[1].split()[0])
     assert 11 <= side <= 15
-    assert "3^801" in refused(NotApplicable, pyrozoo.fit, "potts_grid", "exact", rows=1000, columns=800, progress=False)
-    fit = pyrozoo.fit("potts_grid", "exact", rows=10, columns=10, draws=20, progress=False)
+    assert "3^801" in refused(NotApplicable, pyrozoo.fit, "potts_grid", "exact", rows=1000, columns=800, **stated)
+    fit = pyrozoo.fit("potts_grid", "exact", rows=10, columns=10, draws=20, **stated)
     total = fit.expectations["label_probability"].sum(-1)
     torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=1e-10)
 
@@ -670,9 +671,13 @@ def test_strengths_of_odd_images_are_finite(name):
 
 
 def test_defaults_pass_everything(monkeypatch):
-    """Strengths that are too weak, and those of the course, do not: simulated images look otherwise."""
+    """Strengths that are too weak, and those of the course, do not: simulated images look otherwise.
+
+    Draws that are not thinned have to do what thinned ones do.
+    """
     monkeypatch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 100)
-    exact, drawn = (pyrozoo.fit("potts_grid", method, progress=False) for method in ("exact", "gibbs"))
+    exact = pyrozoo.fit("potts_grid", "exact", progress=False)
+    drawn = pyrozoo.fit(exact.model, "gibbs", thin=1, progress=False)
     assert {line.level for fit in (exact, drawn) for line in fit.verdict} == {"pass"}
     for fit in (exact, drawn):
         names = ("label_share", "equal_neighbours_across", "equal_neighbours_down")
@@ -770,6 +775,7 @@ def test_a_run_comes_back_with_what_it_knew(tmp_path):
     assert {"label_accuracy", "holdout_accuracy", "log_z"} <= set(fit.metrics)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_ladder_of_a_comparison(tmp_path):
     fits = [
         pyrozoo.fit(MODEL, method, data=TINY, **CASE.settings[method], progress=False)
@@ -786,6 +792,7 @@ def test_the_ladder_of_a_comparison(tmp_path):
     comparison.save(tmp_path)
     assert (tmp_path / "tables" / "ladder.csv").is_file()
     assert {"restorations.png", "disagreement.png"} <= {path.name for path in (tmp_path / "figures").iterdir()}
+    assert all(picture._repr_png_() for picture in View().compared_pictures(fits, comparison.names))
     assert "Ladder" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

@@ -445,7 +445,7 @@ def test_recovery_of_a_plain_function():
 def test_a_file_on_the_command_line(here, capsys):
     source = str(EXAMPLES / "gaussian_mixture.py")
     quick = [f"model={source}", "inference=laplace", "inference.restarts=1", "inference.max_iterations=20"]
-    quick += ["data.columns=2", "report=none"]
+    quick += ["inference.draws=20", "data.columns=2", "report=none"]
     code, out, _ = run(capsys, "-m", *quick, "model.num_components=2", "data.rows=20", "moments=0", "seed=0,1")
     assert code == 0
     table = pd.read_csv(Path(out.strip().splitlines()[-1]).parent / "comparison.csv")
