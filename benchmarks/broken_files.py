@@ -528,7 +528,7 @@ def directories() -> dict[str, Path]:
         pyrozoo.fit(model, method, report="none", **small, **few).save(folder / f"{model}_{method}")
     for method in ("em", "gibbs", "svi"):
         few = {"draws": 6, "warmup": 3} if method == "gibbs" else {"max_iterations": 6, "tol": 0.0}
-        few = {"max_steps": 6} if method == "svi" else few
+        few = {"max_steps": 6, "restart_steps": 2, "draws": 20, "evaluation_draws": 5} if method == "svi" else few
         made = folder / f"resume_{method}"
         pyrozoo.fit("zip_mixture", method, directory=made, checkpoint_every=2, **small, **few)
     return {each.name: each for each in sorted(folder.iterdir())}
