@@ -637,7 +637,7 @@ def test_single_precision_keeps_small_noise():
     model = make(1, noise_degrees=1.0, noise_scale=1e-8, loadings_precision=1e-8, mean_precision=1e-8)
     noise = {}
     for dtype in ("float64", "float32"):
-        fit = pyrozoo.fit(model, "gibbs", data=x, dtype=dtype, warmup=200, draws=200, thin=1, chains=2, progress=False)
+        fit = pyrozoo.fit(model, "gibbs", data=x, dtype=dtype, warmup=50, draws=100, thin=1, chains=2, progress=False)
         noise[dtype] = fit.draws["noise_variance"].mean((0, 1)).double().sqrt()
     torch.testing.assert_close(noise["float32"], noise["float64"], rtol=0.1, atol=0)
 
