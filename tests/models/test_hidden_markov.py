@@ -331,7 +331,7 @@ def lost(share=0.1):
 def test_a_tenth_of_the_cells_missing_changes_little():
     its, whole, holes = lost()
     complete, less = (
-        pyrozoo.fit(its, "gibbs", data=data, chains=2, warmup=100, draws=300, thin=1, progress=False)
+        pyrozoo.fit(its, "gibbs", data=data, chains=2, warmup=50, draws=100, thin=1, progress=False)
         for data in (whole, holes)
     )
     less_aligned = less.posterior.align(less.draws, complete.aligned)

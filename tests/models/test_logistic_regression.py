@@ -238,9 +238,9 @@ def test_eps_evidence_is_closer_than_laplaces():
         )  # fmt: skip
         evidence = float(exact.Solver(posterior).grid.log_mass)
         with seeded(0):
-            beta = em.Solver(posterior).after(300).coefficients
+            beta = em.Solver(posterior).after(60).coefficients
             solver = ep.Solver(posterior)
-            found = float(solver.step(solver.after(40))[1].objective)
+            found = float(solver.step(solver.after(15))[1].objective)
         prob = posterior.linear({"coefficients": beta}).sigmoid()
         curvature = posterior.precision(prob * (1 - prob))[0]
         top = float(posterior.log_density({"coefficients": beta[:, None]}))

@@ -328,7 +328,7 @@ def test_calibration_sees_a_sampler_that_ignores_the_data():
 
 @pytest.mark.usefixtures("unchecked")
 def test_gibbs_agrees_with_the_oracle():
-    fit = pyrozoo.fit(MODEL, "gibbs", data=TINY, progress=False, chains=16, warmup=100, draws=300, thin=2)
+    fit = pyrozoo.fit(MODEL, "gibbs", data=TINY, progress=False, chains=16, warmup=50, draws=350, thin=1)
     posterior = Posterior.of(MODEL, TINY)
     truth, found = posterior.invariants(exact().draws), posterior.invariants(fit.draws)
     for name, value in found.items():
