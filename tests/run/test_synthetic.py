@@ -99,7 +99,7 @@ def test_rows_of_a_file_are_spelled_as_there(here, capsys):
     DATA.drop(columns="many").to_csv("survey.csv", index=False)
     code, _, err = run(
         capsys, "model=categorical_fa", "inference=vem", "data=survey.csv", "model.latent_dimension=1",
-        "inference.max_iterations=5", "synthetic_rows=400", "hydra.run.dir=here",
+        "inference.max_iterations=5", "synthetic_rows=400", "report=brief", "hydra.run.dir=here",
     )  # fmt: skip
     assert (code, err) == (0, "")
     rows, data = (pd.read_csv(path) for path in ("here/tables/synthetic.csv", "survey.csv"))
@@ -112,7 +112,8 @@ def test_rows_of_a_file_are_spelled_as_there(here, capsys):
     ]  # fmt: skip
     code, _, _ = run(
         capsys, "model=categorical_fa", "inference=vem", "data=survey.csv", "model.latent_dimension=1",
-        "inference.max_iterations=5", "synthetic_holes=false", "hydra.run.dir=there",
+        "inference.max_iterations=5", "synthetic_rows=50", "synthetic_holes=false", "report=brief",
+        "hydra.run.dir=there",
     )  # fmt: skip
     assert code == 0
     assert pd.read_csv("there/tables/synthetic.csv").notna().all().all()

@@ -530,7 +530,7 @@ def test_ctrl_c_keeps_what_there_is(here, capsys, monkeypatch):
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_sweep_is_one_page(here, capsys):
-    code, out, err = run(capsys, "-m", "task=calibrate", *TYPED, "inference=exact,cavi,icm", "simulations=21")
+    code, out, err = run(capsys, "-m", "task=calibrate", *TYPED, "inference=exact,cavi,icm", "simulations=3")
     assert code == 0, err
     report = Path(out.strip().splitlines()[-1].strip())
     table = pd.read_csv(report.parent / "calibration.csv")
