@@ -784,7 +784,7 @@ def test_a_resumed_run_follows_the_parts_as_the_whole_run_does(method, tmp_path,
         interrupt_at(patch, 17)
         part = pyrozoo.fit("gaussian_mf", method, checkpoint_every=7, directory=tmp_path, **settings)
     assert part.status == "interrupted"
-    part.save(tmp_path)
+    part.save(tmp_path, report="none")
     again = pyrozoo.resume(tmp_path)
     same(again, whole)
     curves = ["iteration", "chain", "train_nll", "test_nll"]

@@ -409,7 +409,7 @@ def test_a_run_directory_gives_everything_back(tmp_path):
     CREDIT.assign(paid=[*CREDIT["paid"].head(7), None]).to_csv(tmp_path / "credit.csv", index=False)
     made = {"data": tmp_path / "credit.csv", "response": "paid", "test": CREDIT.head(2), "holdout": 0.2}
     fit = pyrozoo.fit("logistic_regression", "ep", progress=False, **made)
-    fit.save(tmp_path / "run")
+    fit.save(tmp_path / "run", report="brief")
     again = pyrozoo.load(tmp_path / "run")
     assert again.data.same(fit.data)
     assert (again.data.coding, tuple(again.data.levels)) == (fit.data.coding, fit.data.levels)

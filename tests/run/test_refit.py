@@ -85,7 +85,7 @@ def fits(model: str, folder: str):
     data = data if "value" in data else pierced(data)
     new = data[data["row"].isin(NAMES[OLD:])] if "value" in data else data.iloc[OLD:]
     old = data.drop(new.index)
-    saved = pyrozoo.fit(model, method, data=old, **settings, **QUIET).save(f"{folder}/{model}")
+    saved = pyrozoo.fit(model, method, data=old, **settings, **QUIET).save(f"{folder}/{model}", report="none")
     return pyrozoo.load(saved), pyrozoo.fit(model, method, data=data, **settings, **QUIET), new
 
 
