@@ -14,15 +14,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import h5netcdf
-import h5py
 import numpy as np
 import openpyxl
 import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-import xarray as xr
-from xarray.backends import H5NetCDFStore
 
 import pyrozoo
 from pyrozoo.contracts.fit import Fit
@@ -85,46 +82,6 @@ def test_groups_are_read_back_with_types_labels_and_attributes(tmp_path):
         assert (kinds["count"].compression, kinds["count"].compression_opts) == ("gzip", 1)
         assert kinds["real"].compression is None, "real numbers become little smaller, and slow"
     assert len(groups.netcdf()) < 80_000, "20,000 zeros of eight bytes"
-
-
-def parts(content: bytes) -> dict[str, tuple]:
-    """Return what an HDF5 file holds, by path: arrays, how they are kept, and attributes."""
-    found = {}
-
-    def look(path: str, part: h5py.Group | h5py.Dataset) -> None:
-        attributes = {name: value for name, value in part.attrs.items() if name != "_NCProperties"}  # who wrote it
-        for name in {"DIMENSION_LIST", "REFERENCE_LIST"} & set(attributes):  # addresses in the file
-            attributes[name] = len(attributes[name])
-        attributes = {name: (str(value), str(np.asarray(value).dtype)) for name, value in attributes.items()}
-        own: tuple = ()
-        if isinstance(part, h5py.Dataset):
-            scales = [[scale.name for scale in dim.values()] for dim in part.dims]
-            own = str(part.dtype), part.maxshape, part.compression, str(part.fillvalue), str(part[...]), scales
-        found[path] = (attributes, *own)
-
-    with h5py.File(io.BytesIO(content)) as file:
-        look("/", file)
-        file.visititems(look)
-    return found
-
-
-def test_the_file_is_the_one_that_xarray_writes():
-    groups = Groups(attrs={"model": "é", "seed": 3, "seconds": 0.5})
-    groups.add("posterior", ARRAYS | {"none": np.zeros((2, 5, 0))}, {"real": ["row"]}, {"row": ["x", "y é", ""]})
-    groups.add("data", {"text": np.array(["a", "bc"], object), "one": np.array(3.5)}, {}, {}, drawn=False)
-    coordinates = {"step": ("moment", [3, 4]), "other": ("row", ["a", "b", "c"])}
-    groups["moments"] = xr.Dataset({"rate": (("moment", "row"), np.ones((2, 3)))}, coordinates, {"kept": 2})
-    buffer = io.BytesIO()
-    with h5netcdf.File(buffer, "w") as file:
-        xr.Dataset(attrs=groups.attrs).dump_to_store(H5NetCDFStore(file))
-        for name, group in groups.items():
-            packed = [each for each, value in group.variables.items() if _shrinks(value.to_numpy())]
-            how = {each: {"zlib": True, "complevel": 1} for each in packed}
-            group.dump_to_store(H5NetCDFStore(file.create_group(name)), encoding=how)
-    ours, expected = parts(groups.netcdf()), parts(buffer.getvalue())
-    assert ours.keys() == expected.keys()
-    for path, part in expected.items():
-        assert ours[path] == part, path
 
 
 def test_what_packing_halves_is_packed():
