@@ -103,11 +103,13 @@ def checked() -> None:
     """Check shapes all the same, in a module that leaves them unchecked."""
 
 
-@pytest.fixture(autouse=True)
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def few() -> Iterator[None]:
     """Simulate few data sets from every fit, too few for predictive checks: tests of those say how many they want."""
-    for name in ("store.inference_data.PRIOR_DRAWS", "diagnostics.predictive.SIMULATIONS"):
-        monkeypatch.setattr(f"pyrozoo.{name}", 8)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("store.inference_data.PRIOR_DRAWS", "diagnostics.predictive.SIMULATIONS"):
+            patch.setattr(f"pyrozoo.{name}", 8)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -529,8 +529,6 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pyrozoo.store.run_directory.pictures_of", lambda *_, **__: [Picture("none", "", Figure())])
-        patch.setattr("pyrozoo.store.inference_data.PRIOR_DRAWS", 8)
-        patch.setattr("pyrozoo.diagnostics.predictive.SIMULATIONS", 8)
         for name, fit in (("run", mixture()), ("lists", listed("gaussian_mf")), ("normal", factors())):
             fit.save(folder / name)
     return folder
