@@ -8,15 +8,16 @@ from typing import Any, cast
 import torch
 
 from pyrozoo.core.errors import SettingError
+from pyrozoo.data.coding import of_arrow
 from pyrozoo.data.documents import Documents
 from pyrozoo.data.grid import Grid
-from pyrozoo.data.kinds import Kind
+from pyrozoo.data.kinds import kinds_of
 from pyrozoo.data.ratings import Ratings
 from pyrozoo.data.readers.layout import KINDS, Wanted, layout_of
 from pyrozoo.data.readers.reading import Reading
-from pyrozoo.data.readers.source import read_source, typed
+from pyrozoo.data.readers.source import read_source, types_in
 from pyrozoo.data.responses import Responses
-from pyrozoo.data.survey import Survey, label_or_none
+from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Repeated, Triplets
 
@@ -94,23 +95,15 @@ def read_data(source: Any, container: Any = Table, dtype: str = "float64", **set
 
 
 def _survey(reading: Reading) -> Survey:
-    import pandas as pd
-
     assert reading.answers is not None
-    decimal = reading.facts.get("decimal", ".")
-    columns = [each.to_pandas().array for each in reading.answers]
-    frame = pd.DataFrame(dict(enumerate(columns)), index=pd.Index(list(reading.rows), dtype=object))
-    made = Survey.of(
-        frame.set_axis(list(reading.columns), axis=1), reading.name, most_levels=reading.layout.most_levels
-    )
-    own = reading.own() if reading.in_python and reading.own is not None else None
-    if own is not None:
-        theirs = [own.iloc[:, place] for place in reading.places]
-    else:
-        theirs = [pd.Series(typed(each, decimal)) for each in reading.answers]
-    pairs = zip(theirs, made.levels, strict=True)
-    kinds = [Kind.of_column(column, levels, label_or_none, own is None) for column, levels in pairs]
-    return replace(made, kinds=kinds)
+    blocks = [part for block in reading.answers for part in of_arrow(block)]
+    most = reading.layout.most_levels
+    made = Survey.of_blocks(blocks, reading.rows, list(reading.columns), reading.name, most)
+    if reading.in_python and reading.types is not None:
+        types = reading.types()
+        return replace(made, kinds=kinds_of([types[place] for place in reading.places], made.levels))
+    found = dict(each for block in reading.answers for each in types_in(block, reading.facts.get("decimal", ".")))
+    return replace(made, kinds=kinds_of([found[place] for place in range(len(found))], made.levels, spelled=True))
 
 
 def _responses(reading: Reading) -> Responses:
@@ -124,8 +117,9 @@ def _responses(reading: Reading) -> Responses:
         own = reading.own()
         own = own if reading.lines is None else own.iloc[reading.lines]
         gone = {str(each).strip() for each in reading.layout.missing or ()}
+        called = {str(each).strip(): each for each in reversed(own.columns)}
         for name, at in reading.coded.items():
-            spelled = own[next(each for each in own.columns if str(each).strip() == name)]
+            spelled = own[called[name]]
             parts[at] = spelled.where(~spelled.astype(str).str.strip().isin(gone)).array
     named = dict(zip(places, reading.columns, strict=True)) | {at: name for name, at in reading.coded.items()}
     order = list(places) if reading.layout.columns else []

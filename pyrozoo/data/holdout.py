@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.data.coding import label_of
 from pyrozoo.data.container import Cells, Hidden
 from pyrozoo.data.documents import Documents
 from pyrozoo.data.grid import Grid
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.source import read_frame
-from pyrozoo.data.survey import Survey, label_of
+from pyrozoo.data.survey import Survey
 from pyrozoo.data.triplets import NAMES, Triplets
 
 MOST_SAID = 20

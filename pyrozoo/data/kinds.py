@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from pyrozoo.data.coding import is_objects, label_or_none
+
 TEXT = "object"
+
+Typed = tuple[Any, bool, str]
+"""Of a column: its type in pandas, whether a cell is missing, and of objects what they are, as pandas infers it."""
 
 PLAIN: Mapping[str, tuple[str, str]] = {
     "boolean": ("bool", "boolean"), "integer": ("int64", "Int64"), "floating": ("float64", "float64"),
@@ -34,42 +39,6 @@ class Kind:
     categories: tuple[str, ...] = ()
     of: str = TEXT
     ordered: bool = False
-
-    @classmethod
-    def of_column(
-        cls, column: pd.Series, levels: Sequence[str], label: Callable[[Any], str | None], spelled: bool = False
-    ) -> Kind:  # fmt: skip
-        """Return the kind of a column.
-
-        Args:
-            column: The column.
-            levels: How its categories are called.
-            label: Cell -> how it is called.
-            spelled: Whether it stood in a file of text, where True and False are words.
-        """
-        kind: Any = column.dtype
-        if isinstance(kind, pd.CategoricalDtype):
-            known = [label(each) for each in kind.categories]
-            if None in known or len({*known}) < len(known):
-                return cls(TEXT)
-            called = tuple(str(each) for each in known)
-            inner = cls._usable(str(kind.categories.dtype), called)
-            return cls("category", called, inner, bool(kind.ordered))
-        name, gone = str(kind), bool(column.isna().any())
-        if name == TEXT:
-            name = PLAIN.get(pd.api.types.infer_dtype(column, skipna=True), (TEXT, TEXT))[gone]
-        if spelled and levels and {*levels} <= {"True", "False"}:
-            name = PLAIN["boolean"][gone]
-        return cls(cls._usable(name, levels))
-
-    @classmethod
-    def _usable(cls, name: str, levels: Sequence[str]) -> str:
-        """Return the name of a type, or that of text where the names of categories do not spell its values."""
-        try:
-            _values(name, levels)
-        except (TypeError, ValueError, OverflowError):
-            return TEXT
-        return name
 
     @property
     def text(self) -> str:
@@ -101,6 +70,71 @@ class Kind:
             with_holes = {"b": "boolean", "i": kind.name.replace("i", "I"), "u": kind.name.replace("ui", "UI")}
             values = _values(with_holes[kind.kind], levels)
         return values.take(codes, allow_fill=True)
+
+
+def types_of(frame: pd.DataFrame) -> list[Typed]:
+    """Return the types of a frame's columns."""
+    kinds, missing = frame.dtypes.tolist(), frame.isna().to_numpy()
+    gone = np.atleast_1d(missing.any(0)).tolist()
+    objects = [place for place, kind in enumerate(kinds) if is_objects(kind)]
+    inferred: dict[int, str] = {}
+    if objects:
+        cells: Any = frame if len(objects) == len(kinds) else frame.iloc[:, objects]
+        each = zip(objects, cells.to_numpy().T, strict=True)
+        inferred = {place: str(pd.api.types.infer_dtype(column, skipna=True)) for place, column in each}
+    return [(kind, gone[place], inferred.get(place, "")) for place, kind in enumerate(kinds)]
+
+
+def kinds_of(types: Sequence[Typed], levels: Sequence[Sequence[str]], spelled: bool = False) -> list[Kind]:
+    """Return the kinds of columns; one whose categories' names do not spell values of its type is text.
+
+    Args:
+        types: Of the columns.
+        levels: How their categories are called.
+        spelled: Whether they stood in a file of text, where True and False are words.
+    """
+    each = zip(types, levels, strict=True)
+    named = [_named(*kind, its, spelled) for kind, its in each]
+    every: dict[str, set[str]] = {}
+    for name, its in named:
+        every.setdefault(name, set()).update(its)
+    sure = {name for name, its in every.items() if _spells(name, [*its])}  # of all columns at once
+    found = []
+    for (kind, _, _), (name, its) in zip(types, named, strict=True):
+        name = name if name in sure or _spells(name, its) else TEXT
+        if isinstance(kind, pd.CategoricalDtype) and len(its) == len(kind.categories):
+            found.append(Kind("category", tuple(its), name, bool(kind.ordered)))
+        else:
+            found.append(Kind(name))
+    return found
+
+
+def _named(
+    kind: Any, gone: bool, inferred: str, levels: Sequence[str], spelled: bool
+) -> tuple[str, Sequence[str]]:  # fmt: skip
+    """Return the name of a type, of a category that of its values, and how these are called.
+
+    A category of which two values are called the same, or one is missing, is text.
+    """
+    if isinstance(kind, pd.CategoricalDtype):
+        known = [label_or_none(each) for each in kind.categories]
+        called = tuple(each for each in known if each is not None)
+        return (str(kind.categories.dtype), called) if len({*called}) == len(known) else (TEXT, ())
+    name = str(kind)
+    if name == TEXT:
+        name = PLAIN.get(inferred, (TEXT, TEXT))[gone]
+    if spelled and levels and {*levels} <= {"True", "False"}:
+        name = PLAIN["boolean"][gone]
+    return name, levels
+
+
+def _spells(name: str, levels: Sequence[str]) -> bool:
+    """Return whether levels are the names of values of a type."""
+    try:
+        _values(name, levels)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _values(name: str, levels: Sequence[str]) -> Any:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import cached_property
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -17,19 +14,14 @@ from torch import Tensor
 
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import suggestion
+from pyrozoo.data.coding import AMBIGUOUS, Codes, as_number, label_of, of_frame
 from pyrozoo.data.container import MOST_PAIRED, Arrays, Coded, Stored, array_of, check_size, labels, refuse_twice
-from pyrozoo.data.kinds import Kind
+from pyrozoo.data.kinds import Kind, kinds_of, types_of
 from pyrozoo.data.known_rows import noted
-from pyrozoo.data.readers.cells import MISSING
+from pyrozoo.data.readers.blocks import Block
 from pyrozoo.data.readers.layout import MOST_LEVELS
 from pyrozoo.data.table import Table
 from pyrozoo.math.association import cramers_v, pair_counts, starts
-
-ALIKE = frozenset({"string", "integer", "floating", "mixed-integer-float", "boolean", "empty"})
-"""Kinds of object columns (as pandas infers them) in which equal cells have equal labels: unlike True and 1."""
-
-AMBIGUOUS = "none"
-"""A spelling of a missing answer that might be meant as an answer: a note says how often it occurs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,25 +93,28 @@ class Survey(Coded):
 
     def recoded(self, levels: Sequence[Sequence[str]]) -> Survey:
         """Return the survey with codes that count other levels, which must hold all that occur; hidden entries too."""
-        values, hidden = self.values.clone(), self.hidden and replace(self.hidden, values=self.hidden.values.clone())
-        for column, (mine, other) in enumerate(zip(self.levels, levels, strict=True)):
-            place = {level: code for code, level in enumerate(other)}
-            code = torch.tensor([place.get(level, math.nan) for level in mine]).to(values)
+        new: list[float] = []
+        for mine, other in zip(self.levels, levels, strict=True):
+            place = {level: float(code) for code, level in enumerate(other)}
+            new += [*(place.get(level, torch.nan) for level in mine), torch.nan]
+        code, sizes = torch.tensor(new).to(self.values), torch.tensor(self.categories, device=self.values.device)
+        first = starts([size + 1 for size in self.categories], self.values.device)
 
-            def translated(old: Tensor, rows: Tensor, code: Tensor = code, column: int = column) -> Tensor:
-                new = code[old.long()]
-                if (unknown := new.isnan().nonzero().flatten()).numel():
-                    at = int(unknown[0])
-                    level, known = self.levels[column][int(old[at])], ", ".join(map(repr, levels[column]))
-                    said = f"{level!r} is a category never seen in training; it knows {known}"
-                    raise DataError(f"{self.cell(int(rows[at]), column)}: {said}")
-                return new
+        def translated(old: Tensor, first: Tensor, sizes: Tensor) -> Tensor:
+            return code[first + torch.minimum(old.nan_to_num(nan=0.0).long(), sizes)].where(~old.isnan(), torch.nan)
 
-            rows = self.observed[:, column].nonzero().flatten()
-            values[rows, column] = translated(self.values[rows, column], rows)
-            if hidden is not None:
-                here = ((hidden.columns == column) & ~hidden.values.isnan()).nonzero().flatten()
-                hidden.values[here] = translated(hidden.values[here], hidden.rows[here])
+        values, hidden = translated(self.values, first, sizes), self.hidden
+        column, row = (values.isnan() & self.observed).T.nonzero(as_tuple=True)
+        unknown = [(int(column[0]), 0, int(row[0]), self.values[row[0], column[0]])] if len(row) else []
+        if hidden is not None:
+            found = translated(hidden.values, first[hidden.columns], sizes[hidden.columns])
+            bad = (found.isnan() & ~hidden.values.isnan()).nonzero().flatten()
+            unknown += [(int(hidden.columns[i]), 1, int(hidden.rows[i]), hidden.values[i]) for i in bad]
+            hidden = replace(hidden, values=found)
+        if unknown:
+            at, _, row_, old = min(unknown, key=lambda each: each[:2])
+            level, known = self.levels[at][int(old)], ", ".join(map(repr, levels[at]))
+            raise DataError(f"{self.cell(row_, at)}: {level!r} is a category never seen in training; it knows {known}")
         return replace(self, values=values, hidden=hidden, levels=levels)
 
     def with_test(self, test: Survey) -> Survey:
@@ -283,9 +278,8 @@ class Survey(Coded):
         if isinstance(source, Table):
             return cls._of_table(source)
         if hasattr(source, "columns") and hasattr(source, "index"):
-            columns = [source.iloc[:, i] for i in range(len(source.columns))]
-            return cls._of_columns(
-                columns, [str(i) for i in source.index], [str(c) for c in source.columns], name, most_levels
+            return cls._of_frame(
+                source, [str(i) for i in source.index], [str(c) for c in source.columns], name, most_levels
             )
         array = array_of(source, name, "a survey (rows by columns)")
         if array.dtype.kind not in "biufOUT":
@@ -293,9 +287,8 @@ class Survey(Coded):
         if np.ma.isMaskedArray(array):
             mask, array = np.ma.getmaskarray(array), array.data.astype(object)
             array[mask] = None
-        kind = array.dtype if array.dtype == object else None
-        columns = [pd.Series(array[:, i], dtype=kind) for i in range(array.shape[1])]
-        return cls._of_columns(columns, labels("row", len(array)), labels("column", len(columns)), name, most_levels)
+        frame = pd.DataFrame(array, dtype=array.dtype if array.dtype == object else None)
+        return cls._of_frame(frame, labels("row", len(array)), labels("column", array.shape[1]), name, most_levels)
 
     @classmethod
     def _of_table(cls, table: Table) -> Survey:
@@ -303,8 +296,7 @@ class Survey(Coded):
         values = table.checked().values.clone()
         if table.hidden is not None:  # a category that only hidden entries have is one all the same
             values[table.hidden.rows, table.hidden.columns] = table.hidden.values.to(values)
-        columns = [pd.Series(column) for column in values.cpu().numpy().T]
-        found = cls._of_columns(columns, table.row_labels, table.column_labels, table.name)
+        found = cls._of_frame(pd.DataFrame(values.cpu().numpy()), table.row_labels, table.column_labels, table.name)
         found = replace(found, notes=(*table.notes, *found.notes), kinds=())
         if table.hidden is not None:
             found = found.hide(table.hidden.rows.cpu(), table.hidden.columns.cpu())
@@ -313,21 +305,33 @@ class Survey(Coded):
         return found if table.test is None else found.with_test(cls._of_table(table.test))
 
     @classmethod
-    def _of_columns(
-        cls, columns: Sequence[pd.Series], row_labels: Sequence[str], column_labels: Sequence[str], name: str,
+    def _of_frame(
+        cls, frame: pd.DataFrame, row_labels: Sequence[str], column_labels: Sequence[str], name: str,
         most_levels: int = MOST_LEVELS,
     ) -> Survey:  # fmt: skip
-        """Make a survey of columns of labels."""
+        found = cls.of_blocks(of_frame(frame), row_labels, column_labels, name, most_levels)
+        return replace(found, kinds=kinds_of(types_of(frame), found.levels))
+
+    @classmethod
+    def of_blocks(
+        cls, blocks: Iterable[Block], row_labels: Sequence[str], column_labels: Sequence[str], name: str,
+        most_levels: int = MOST_LEVELS,
+    ) -> Survey:  # fmt: skip
+        """Make a survey of columns of cells, as ``of`` does.
+
+        Args:
+            blocks: The cells.
+            row_labels: N names.
+            column_labels: D names.
+            name: What to call the source in messages.
+            most_levels: Categories that a column may have.
+        """
         refuse_twice(column_labels, name)
-        values, levels, ambiguous = np.empty((len(row_labels), len(columns))), list[list[str]](), 0
-        for position, (column, label) in enumerate(zip(columns, column_labels, strict=True)):
-
-            def cell(row: int, label: str = label) -> str:
-                return f"{name}: row {row_labels[row]!r}, column {label!r}"
-
-            values[:, position], found, doubtful = _coded(column, cell)
-            ambiguous += doubtful
-            levels.append(found)
+        codes = Codes.of(blocks, len(row_labels), len(column_labels))
+        for column, found in enumerate(codes.levels):
+            if column in codes.wrong:
+                row, what = codes.wrong[column]
+                raise DataError(f"{name}: row {row_labels[row]!r}, column {column_labels[column]!r}: {what}")
             if len(found) > most_levels:
                 about = (
                     "it looks like a numeric column; cut it into classes (pandas.cut), or leave it out by data.columns"
@@ -335,109 +339,16 @@ class Survey(Coded):
                     else "are they identifiers or free text? merge some, or leave it out by data.columns"
                 )
                 raise DataError(
-                    f"{name}: column {label!r} has {len(found)} categories, more than {most_levels}: {about} "
-                    "(data.most_levels)"
+                    f"{name}: column {column_labels[column]!r} has {len(found)} categories, more than {most_levels}: "
+                    f"{about} (data.most_levels)"
                 )
-        kinds = [Kind.of_column(column, its, label_or_none) for column, its in zip(columns, levels, strict=True)]
-        made = cls(torch.as_tensor(values), row_labels, column_labels, name, levels=levels, kinds=kinds)
-        survey = made.checked()
+        survey = cls(torch.as_tensor(codes.values), row_labels, column_labels, name, levels=codes.levels).checked()
         silent = int((~survey.observed.any(1)).sum())
         notes = [f"{silent} rows of {name} have no answer"] if silent else []
-        if ambiguous:
+        if codes.ambiguous:
             said = f"are spelled {AMBIGUOUS!r}, which is taken for a missing answer"
-            notes.append(f"{ambiguous} answers of {name} {said}")
-        return replace(survey, notes=tuple(notes))
-
-
-def label_of(cell: Any) -> str | None:
-    """Return how a category is called, None where the cell says that it is missing; 3.0 is called 3.
-
-    Raises:
-        ValueError: A cell that is neither text, nor a finite number, nor true or false, nor an interval of pandas.cut.
-    """
-    if isinstance(cell, str):
-        stripped = str(cell).strip()
-        return None if stripped.lower() in MISSING else stripped
-    if isinstance(cell, bool | np.bool_ | pd.Interval):
-        return str(cell)
-    if not isinstance(cell, Real | Decimal) or isinstance(cell, np.timedelta64):
-        raise ValueError("is neither text nor a number")
-    if isinstance(cell, Integral):
-        return str(int(cell))
-    number: Any = cell
-    if math.isnan(number):
-        return None
-    if math.isinf(number):
-        raise ValueError("is infinite")
-    return str(int(number)) if number == int(number) and abs(number) < 1e15 else str(number)
-
-
-def label_or_none(cell: Any) -> str | None:
-    """Return how a category is called, None also where it can be none."""
-    try:
-        return label_of(cell)
-    except ValueError:
-        return None
-
-
-def as_number(level: str) -> float | None:
-    """Return the finite number that a level looks like, if any."""
-    if "_" in level:  # Python reads 1_000 as a number; nobody else does
-        return None
-    try:
-        number = float(level)
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def in_order(levels: Iterable[str]) -> list[str]:
-    """Return each level once, as numbers when all of them look like numbers and otherwise alphabetically."""
-    distinct = sorted(set(levels))
-    numbers = {level: as_number(level) for level in distinct}
-    return distinct if None in numbers.values() else sorted(distinct, key=lambda level: numbers[level] or 0.0)
-
-
-def _coded(column: pd.Series, cell: Callable[[int], str]) -> tuple[np.ndarray, list[str], int]:
-    """Return codes with NaN where missing, levels in order, and how many answers are spelled ``AMBIGUOUS``.
-
-    Args:
-        column: Of any type.
-        cell: Row -> how a message names the cell.
-
-    Raises:
-        DataError: A cell that is no category.
-    """
-
-    def spelled(value: Any, row: Callable[[], int]) -> str | None:
-        try:
-            return label_of(value)
-        except (ValueError, OverflowError) as error:
-            about = str(error) if isinstance(error, ValueError) else "is too large"
-            wanted = "categories are text, finite numbers, true or false"
-            raise DataError(f"{cell(row())}: a value of type {type(value).__name__} {about}; {wanted}") from None
-
-    ordered = isinstance(column.dtype, pd.CategoricalDtype)
-    if ordered:
-        codes, found = column.cat.codes.to_numpy().astype(np.int64), list(column.cat.categories)
-    else:
-        if column.dtype == object and pd.api.types.infer_dtype(column, skipna=True) not in ALIKE:
-            plain = [gone or isinstance(value, str) for gone, value in zip(column.isna(), column, strict=True)]
-            cells = [each if plain[i] else spelled(each, lambda i=i: i) for i, each in enumerate(column)]  # type: ignore[misc]
-            column = pd.Series(cells, dtype=object)
-        # As an array where it is one: an index would spell 0.1 in single precision as 0.10000000149.
-        codes, uniques = pd.factorize(column.to_numpy() if isinstance(column.dtype, np.dtype) else column)
-        found = list(uniques)
-    counts = np.bincount(codes[codes >= 0], minlength=len(found))
-    firsts = [lambda i=i: int((codes == i).argmax()) for i in range(len(found))]
-    named = [spelled(value, firsts[i]) if counts[i] else None for i, value in enumerate(found)]
-    kept = [level for level in named if level is not None]
-    levels = list(dict.fromkeys(kept)) if ordered else in_order(kept)
-    place = {level: float(code) for code, level in enumerate(levels)}
-    # The last one is for the code -1, which pandas gives to what is missing.
-    new = np.array([math.nan if level is None else place[level] for level in named] + [math.nan])
-    doubtful = [isinstance(value, str) and value.strip().lower() == AMBIGUOUS for value in found]
-    return new[codes], levels, int(counts[np.array(doubtful, dtype=bool)].sum())
+            notes.append(f"{codes.ambiguous} answers of {name} {said}")
+        return replace(survey, notes=tuple(notes)) if notes else survey
 
 
 def _line(message: str) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from pyrozoo.contracts.fit import Fit
 from pyrozoo.contracts.posterior import HandBuilt
 from pyrozoo.core.errors import DataError, NotApplicable
+from pyrozoo.data.coding import label_of
 from pyrozoo.data.container import Data, array_of, labels, refuse_twice
 from pyrozoo.data.readers import layout as readers
 from pyrozoo.data.readers.cells import numbers as spelled_numbers
@@ -24,7 +25,7 @@ from pyrozoo.data.readers.raw import chunked
 from pyrozoo.data.readers.source import read_rows
 from pyrozoo.data.readers.words import bare, place, role_of
 from pyrozoo.data.responses import Responses
-from pyrozoo.data.survey import Survey, label_of
+from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import NAMES, Triplets
 

@@ -19,6 +19,7 @@ from pyrozoo.contracts.posterior import Posterior
 from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.seeds import seed_of
 from pyrozoo.core.world import World
+from pyrozoo.data.coding import in_order
 from pyrozoo.data.contained import contained
 from pyrozoo.data.container import Cells
 from pyrozoo.data.ratings import Ratings
@@ -31,7 +32,7 @@ from pyrozoo.data.readers.row_groups import ENDINGS, Order, RowGroups, parquet_f
 from pyrozoo.data.readers.source import read_raw
 from pyrozoo.data.shards import check_rows, in_shards, own_rows
 from pyrozoo.data.streamed import Chunks, Streamed, streamed
-from pyrozoo.data.survey import Survey, in_order
+from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.run.source import PREPARATION, USUAL_HOLDOUT, wanted_of

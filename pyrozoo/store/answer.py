@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pyrozoo.core.errors import SettingError
 from pyrozoo.core.paths import replacing
-from pyrozoo.data.survey import as_number, label_of
+from pyrozoo.data.coding import as_number, label_of
 from pyrozoo.store.lines import write_lines
 from pyrozoo.store.sheets import MOST_COLUMNS, MOST_LINES, write_book
 from pyrozoo.store.tables import neutral, significant

@@ -21,7 +21,7 @@ from pyrozoo.data.documents import Documents, completion, some_of
 from pyrozoo.data.grid import Grid, pattern
 from pyrozoo.data.holdout import hold_out_chosen
 from pyrozoo.data.images import circle_masks, image_table, line_masks, mask_images
-from pyrozoo.data.kinds import Kind
+from pyrozoo.data.kinds import kinds_of, types_of
 from pyrozoo.data.known_rows import fitted_rows, joined, noted, rows_by_label, shared
 from pyrozoo.data.labelled import Labelled, _typical, of_colours, of_values
 from pyrozoo.data.ratings import Ratings, _suspicious
@@ -242,11 +242,8 @@ def test_arguments_are_the_same_by_name_and_by_what_replaces_them():
     ],
 )  # fmt: skip
 def test_types_of_columns_of_objects(column, spelled, name):
-    def label(cell: Any) -> str | None:
-        return str(cell).strip() or None
-
-    levels = list(dict.fromkeys(label(each) or "?" for each in column.dropna()))
-    kind = Kind.of_column(column, levels, label, spelled)
+    levels = list(dict.fromkeys(str(each).strip() or "?" for each in column.dropna()))
+    kind = kinds_of(types_of(column.to_frame()), [levels], spelled)[0]
     assert kind.name == name
     if name == "object":
         return

@@ -13,7 +13,7 @@ from pyrozoo.core.prediction import Prediction
 from pyrozoo.data.arguments import _equal
 from pyrozoo.data.container import Cells
 from pyrozoo.data.documents import Documents
-from pyrozoo.data.kinds import Kind
+from pyrozoo.data.kinds import Kind, kinds_of, types_of
 from pyrozoo.data.known_rows import fitted_rows
 from pyrozoo.data.simulate import simulate_data
 from pyrozoo.data.table import Table
@@ -133,7 +133,7 @@ KINDS = [
 @pytest.mark.parametrize(("column", "levels", "name"), KINDS)
 def test_columns_keep_their_type(column, levels, name):
     """As whole numbers, truth values, ordered categories; and as text where the names do not spell such values."""
-    kind = Kind.of_column(column, levels, str)
+    kind = kinds_of(types_of(column.to_frame()), [levels])[0]
     again = Kind.from_text(kind.text)
     assert again == kind
     if name is None:

@@ -31,6 +31,7 @@ from pyrozoo.data.readers.frames import frame_raw
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.texts import words
 from tests.case import refused
+from tests.files import ods, xlsx
 
 PLAIN = Layout()
 DAY = datetime.date(2024, 3, 1)
@@ -227,6 +228,77 @@ def test_a_formula_that_stored_an_empty_text_is_missing(tmp_path):
     raw = read(path)
     assert raw.columns[1].to_pylist() == [None, 3]
     assert raw.notes == ()
+
+
+def cell(kind: str, value: str = "", text: str = "", **more: int) -> str:
+    """Return a cell of an OpenDocument workbook, perhaps repeated or spanned."""
+    said = " ".join(f"table:number-columns-{name}='{count}'" for name, count in more.items())
+    name = f"{kind}-value" if kind in ("date", "time", "boolean") else "value"
+    return f"<table:table-cell {said} office:value-type='{kind}' office:{name}='{value}'>{text}</table:table-cell>"
+
+
+def row(*found: str, repeated: int = 1) -> str:
+    return f"<table:table-row table:number-rows-repeated='{repeated}'>{''.join(found)}</table:table-row>"
+
+
+def test_open_document_workbooks_keep_types_and_holes(tmp_path):
+    """Values are the stored ones, whatever is shown; a row or a cell may be written once and meant often."""
+    blank = "<table:table-cell table:number-columns-repeated='2'/>"
+    words = [f"<text:p>{name}</text:p>" for name in ("count", "share", "day", "at", "open", "town", "span")]
+    note = "<office:annotation><text:p>not of the table</text:p></office:annotation>"
+    town = f"{note}<text:p>a<text:s text:c='2'/><text:span>b</text:span>c</text:p><text:p>d</text:p>"
+    dates = cell("date", "2024-03-01", "<text:p>1. März</text:p>"), cell("time", "PT12H30M01S")
+    first = [
+        cell("float", "3", "<text:p>3,00</text:p>"),
+        cell("percentage", "0.5"),
+        *dates,
+        cell("boolean", "true", "WAHR"),
+    ]
+    last = [
+        cell("float", "4"),
+        cell("float", "0.25"),
+        blank,
+        cell("boolean", "false"),
+        cell("string", text="<text:p>#N/A</text:p>"),
+    ]
+    path = tmp_path / "x.ods"
+    path.write_bytes(ods(
+        Empty=row(blank, repeated=1_000_000),
+        Shops=row(repeated=2) + row(*(cell("string", text=each) for each in words))
+        + row(*first, cell("string", text=town), cell("float", "1", repeated=2, spanned=2), repeated=2)
+        + row(*last) + row(blank, repeated=1_000_000),
+    ))  # fmt: skip
+    raw = read(path)
+    assert raw.head == ("count", "share", "day", "at", "open", "town", "span", None)
+    at = datetime.time(12, 30, 1)
+    assert [column.to_pylist() for column in raw.columns] == [
+        [3, 3, 4], [0.5, 0.5, 0.25], [DAY, DAY, None], [at, at, None], [True, True, False], ["a  bc\nd"] * 2 + [None],
+        [1, 1, None], [1, 1, None],
+    ]  # fmt: skip
+    assert (raw.format, raw.first, raw.facts) == ("OpenDocument", 4, {"sheet": "Shops"})
+    assert raw.notes == (
+        "sheet 'Shops' has merged cells: of each, only the first holds the value",
+        "the table begins in row 3 of sheet 'Shops'",
+    )
+    assert said(path, key="Empty") == "x.ods: sheet 'Empty' is empty"
+    odd = [cell("date", "-0044-03-15", "<text:p>Ides</text:p>"), cell("time", "PT30H00M00S", "<text:p>30:00</text:p>")]
+    path.write_bytes(ods(S=row(cell("string", text=words[0]), cell("string", text=words[1])) + row(*odd)))
+    assert [column.to_pylist() for column in read(path).columns] == [["Ides"], ["30:00"]], "as they are shown"
+
+
+def test_cells_of_a_sheet_stand_where_they_are_written(tmp_path):
+    """Rows and cells in no order, without places, or far away without a value; a formula stands in its row."""
+    head = '<row r="1"><c r="B1" t="str"><v>b</v></c><c r="A1" t="str"><v>a</v></c></row>'
+    rows = (
+        '<row><c><v>1</v></c><c r="B99999999"><f>A2*2</f></c></row><row r="3"/><row r="4"><c r="B4"><v>2</v></c></row>'
+    )
+    far = '<row r="99999999"><c r="A1"/><c r="ZZZ99999999" s="0"/></row>'
+    path = tmp_path / "x.xlsx"
+    path.write_bytes(xlsx(head + rows + far))
+    raw = read(path)
+    assert raw.head == ("a", "b")
+    assert [column.to_pylist() for column in raw.columns] == [[1, None, None], ["=A2*2", None, "2"]]
+    assert "formulas have no stored value (B2)" in raw.notes[0]
 
 
 # Statistics programs --------------------------------------------------------------------------------------------------
@@ -545,8 +617,6 @@ def test_what_is_not_read_says_what_to_do(tmp_path, name, content, message):
 def test_documents_and_pictures_are_refused(tmp_path):
     path = zipped(tmp_path / "x.docx", **{"word/document__xml": b"<a/>"})
     assert "x.docx is a document of a word processor, which is not read" in said(path)
-    path = zipped(tmp_path / "x.ods", mimetype=b"application/vnd.oasis.opendocument.spreadsheet")
-    assert "x.ods is an OpenDocument workbook, which needs the package odfpy" in said(path)
     for ending in ("png", "jpg", "gif", "bmp", "tif", "webp"):
         Image.new("RGB", (2, 2)).save(tmp_path / f"p.{ending}")
         assert "this model takes a table, model=potts_grid takes pictures" in said(tmp_path / f"p.{ending}")

@@ -39,6 +39,7 @@ from pyrozoo.data.triplets import Triplets
 from pyrozoo.inference.loop import read_checkpoint
 from pyrozoo.store.run_directory import CONFIG
 from tests.case import refused
+from tests.files import ods, xlsx, zipped
 
 pytestmark = pytest.mark.usefixtures("undrawn", "unchecked", "lenient")
 
@@ -182,14 +183,6 @@ def test_a_list_of_one_row_is_fitted(tmp_path):
 # Bombs ----------------------------------------------------------------------------------------------------------------
 
 
-def zipped(parts: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, part in parts.items():
-            archive.writestr(name, part)
-    return buffer.getvalue()
-
-
 def workbook(row: int, column: int) -> bytes:
     book, buffer = openpyxl.Workbook(), io.BytesIO()
     book.active["A1"], book.active["A2"] = "a", 1
@@ -205,7 +198,24 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
+def one_part(book: bytes) -> bytes:
+    """Return a workbook whose sheets are all the first one."""
+    with zipfile.ZipFile(io.BytesIO(book)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    rels = "xl/_rels/workbook.xml.rels"
+    return zipped(parts | {rels: parts[rels].replace(b"sheet2.xml", b"sheet1.xml")})
+
+
 ZEROS = bytes(2**23)
+
+ONE = '<row r="1"><c r="A1"><v>1</v></c></row>'
+
+SHARED = '<c t="s"><v>0</v></c>'
+
+ODS = (
+    "<table:table-row table:number-rows-repeated='{}'><table:table-cell table:number-columns-repeated='{}' "
+    "office:value-type='string'><text:p>a<text:s text:c='{}'/>b</text:p></table:table-cell></table:table-row>"
+)
 
 BOMBS = {
     "x.csv.gz": (lambda: gzip.compress(b"a,b\n" + b"0,0\n" * 2**21), "unpacks to"),
@@ -213,6 +223,17 @@ BOMBS = {
     "x.npz": (lambda: zipped({"x.npy": ZEROS, "y.npy": ZEROS}), "unpacks to"),
     "x.xlsx": (lambda: zipped({"xl/workbook.xml": b"<x/>", "xl/sharedStrings.xml": ZEROS}), "unpacks to"),
     "far.xlsx": (lambda: workbook(700, 16_000), "delete what stands far from the table"),
+    "rows.xlsx": (lambda: xlsx('<row r="99999999"><c><v>1</v></c></row><row r="2"><c><v>1</v></c></row>'), "99999999"),
+    "order.xlsx": (lambda: xlsx('<row r="3"><c><v>1</v></c></row><row r="2"><c><v>1</v></c></row>'), "after row 3"),
+    "twice.xlsx": (lambda: xlsx('<row r="3"><c r="B3"><v>1</v></c><c r="B3"><v>2</v></c></row>'), "the cell B3 twice"),
+    "wide.xlsx": (lambda: xlsx('<row><c r="XFD1"><v>1</v></c></row>' * 1000), "to row 1000 and column 16384"),
+    "formula.xlsx": (lambda: xlsx(f'{ONE}<row r="9999999"><c r="A9999999"><f>1</f></c></row>'), "row 9999999"),
+    "shared.xlsx": (lambda: xlsx(f"<row>{SHARED * 1000}</row>", shared="x" * 5000), "unpacks to 5000"),
+    "part.xlsx": (lambda: one_part(xlsx(ONE, ONE)), "two sheets are 'xl/worksheets/sheet1.xml'"),
+    "rows.ods": (lambda: ods(S=ODS.format(10**6, 1000, 1)), "to row 1000000 and column 1000"),
+    "columns.ods": (lambda: ods(S=ODS.format(1, 10**9, 1)), "to row 1 and column 1000000000"),
+    "back.ods": (lambda: ods(S=ODS.format(1, -5, 1) * 2 + ODS.format(-5, 1, 1) * 2), "is empty"),
+    "blanks.ods": (lambda: ods(S=ODS.format(1, 1, 10**10)), "unpacks to 10000000000"),
     "x.png": (lambda: png(10_000, 9_000), "10000 x 9000 pixels"),
 }
 

@@ -25,8 +25,9 @@ from pyrozoo.core.errors import DataError, SettingError
 from pyrozoo.core.settings import check_types
 from pyrozoo.data.container import Hidden
 from pyrozoo.data.named import read_named, votes
+from pyrozoo.data.readers.cells import MISSING
 from pyrozoo.data.simulate import simulate_data
-from pyrozoo.data.survey import MISSING, MOST_LEVELS, Survey
+from pyrozoo.data.survey import MOST_LEVELS, Survey
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
 from pyrozoo.math.association import cramers_v, pair_counts

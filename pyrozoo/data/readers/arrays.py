@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pyrozoo.core.errors import DataError
 from pyrozoo.data.readers.arrow import column_of
+from pyrozoo.data.readers.blocks import split
 from pyrozoo.data.readers.guard import readable, usable
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.raw import Raw, existing
@@ -186,8 +187,11 @@ def array_raw(
         if array.shape[axis] == 0:  # and perhaps billions of the other
             raise DataError(f"{name}: the array has no {what} (shape {array.shape}): it is empty")
     gone = np.ma.getmaskarray(array).T if isinstance(array, np.ma.MaskedArray) else None
-    across = np.ascontiguousarray(np.ma.getdata(array).T)
-    columns = [_column(across[j], name, None if gone is None else gone[j]) for j in range(len(across))]
+    across, columns = np.ascontiguousarray(np.ma.getdata(array).T), list[pa.ChunkedArray]()
+    for part in split(range(len(across)), len(array)):
+        cells = across[part[0] : part[-1] + 1]
+        whole = _column(cells.ravel(), name, None if gone is None else gone[part[0] : part[-1] + 1].ravel()).chunk(0)
+        columns += [pa.chunked_array([whole.slice(at, len(array))]) for at in range(0, cells.size, len(array))]
     columns, problems = usable(columns, [f"column_{j}" for j in range(len(columns))], layout)
     return Raw(
         name, format, columns, headless=True, first=0, unit="row", notes=notes, problems=problems,

@@ -18,6 +18,8 @@ from pyrozoo.data.readers.arrow import distinct, numeric, strings
 MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none", "?", "."})
 """Spellings (in lower case) of a missing cell, and of a missing answer wherever it is text."""
 
+_MISSING = strings(sorted(MISSING))
+
 SPELLINGS = sorted({each for word in MISSING for each in (word, word.upper(), word.capitalize())} | {"NaN"})
 """The usual ones of them, as Arrow looks for them."""
 
@@ -138,7 +140,7 @@ def texts(column: pa.ChunkedArray, missing: Sequence[Any] = ()) -> pa.ChunkedArr
     if not pa.types.is_string(column.type):
         column = column.cast(pa.string())
     column = pc.utf8_trim_whitespace(column)
-    gone = pc.is_in(pc.utf8_lower(column), strings(sorted(MISSING)))
+    gone = pc.is_in(pc.utf8_lower(column), _MISSING)
     if missing:
         gone = pc.or_(gone, pc.is_in(column, strings(str(each).strip() for each in missing)))
     return pc.if_else(gone, pa.nulls(len(column), pa.string()), column)
@@ -166,21 +168,37 @@ def numbers(column: pa.ChunkedArray, decimal: str = ".", missing: Sequence[Any] 
 def _spelled(column: pa.ChunkedArray, decimal: str, missing: Sequence[Any]) -> tuple[np.ndarray, Bad]:
     """Read each distinct cell once."""
     codes, found = distinct(column)
-    gone = {value for each in missing if (value := plain(str(each), decimal)) is not None}
-    values, wrong, words = np.full(len(found) + 1, np.nan), [], found.to_pylist()
-    truth = any(cell.lower() in TRUE for cell in words)
-    for i, cell in enumerate(words):
-        value = TRUE.get(cell.lower(), plain(cell, decimal))
-        if value is None:
-            wrong.append((i, cell))
-        elif value not in gone:
-            values[i] = value
-    if not wrong:
-        return values[codes], Bad({}, truth)
+    values, wrong, truth = spelled(found, decimal, missing)
+    if not wrong.any():
+        return values[codes], Bad({}, bool(truth.any()))
     count = np.bincount(codes[codes >= 0], minlength=len(found))
     first = np.full(len(found) + 1, len(codes))
     first[codes[::-1]] = np.arange(len(codes))[::-1]
-    return values[codes], Bad({cell: (int(count[i]), int(first[i])) for i, cell in wrong}, truth)
+    said = {found[i].as_py(): (int(count[i]), int(first[i])) for i in np.flatnonzero(wrong).tolist()}
+    return values[codes], Bad(said, bool(truth.any()))
+
+
+def spelled(found: pa.Array, decimal: str, missing: Sequence[Any] = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read distinct cells of text without blanks around them.
+
+    Args:
+        found: The cells.
+        decimal: The decimal mark.
+        missing: What else says that a cell is missing.
+
+    Returns:
+        Their numbers, and NaN as the last one, which is that of missing cells; which spell no number, and which say
+        true or false, bool.
+    """
+    gone = {value for each in missing if (value := plain(str(each), decimal)) is not None}
+    words = found.to_pylist()
+    read = [TRUE.get(cell.lower(), plain(cell, decimal)) for cell in words]
+    values = np.array([np.nan if each is None or each in gone else each for each in read] + [np.nan])
+    wrong, truth = (
+        np.array([each is None for each in read], bool),
+        np.array([cell.lower() in TRUE for cell in words], bool),
+    )
+    return values, wrong, truth
 
 
 def is_number(column: pa.ChunkedArray) -> bool:

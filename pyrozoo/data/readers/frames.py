@@ -131,7 +131,7 @@ def _pandas(frame: Any, name: str, layout: Layout) -> Raw:
         labels, more = labels_of(parts, [str(each) for each in frame.index.names if each is not None])
         notes += more
     counted = frame.index.nlevels == 1 and frame.index.name is None and pd.api.types.is_integer_dtype(frame.index)
-    columns, problems = usable([_series(frame.iloc[:, i]) for i in range(len(names))], names, layout)
+    columns, problems = usable([_series(each) for _, each in frame.items()], names, layout)
     return Raw(
         name, "DataFrame", columns, names=names, labels=labels, counted=counted, first=0, unit="row", notes=notes,
         problems=problems, stated=frozenset({"decimal"}),
@@ -148,7 +148,8 @@ def _series(series: Any) -> pa.ChunkedArray:
         kind = series.dtype
     if isinstance(kind, pd.CategoricalDtype):
         levels = _series(kind.categories.to_series())
-        values = pa.array(series.cat.codes.to_numpy(), mask=series.cat.codes.to_numpy() < 0)
+        codes = series.array.codes
+        values = pa.array(codes, mask=codes < 0)
         words = levels.combine_chunks() if levels.num_chunks != 1 else levels.chunk(0)
         return pa.chunked_array([pa.DictionaryArray.from_arrays(values, words, ordered=bool(kind.ordered))])
     if isinstance(kind, pd.IntervalDtype | pd.PeriodDtype):

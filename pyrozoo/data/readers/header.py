@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pyrozoo.data.readers.cells import DOUBTFUL, MISSING, is_number, is_text, numbers, plain, texts
+from pyrozoo.data.readers.blocks import blocks
+from pyrozoo.data.readers.cells import DOUBTFUL, MISSING, is_number, is_text, numbers, plain
 from pyrozoo.data.readers.words import LABELS, role_of
 
 LOOKED = 5000
@@ -45,7 +46,7 @@ def has_header(
     sure = {i for i in words if cells[i].lower() not in MISSING and not DOUBTFUL.fullmatch(cells[i])}
     if any(i in sure and is_number(column) and _has_some(column) for i, column in enumerate(columns)):
         return True, None, None  # a word over numbers: no cell need be looked at
-    body = [_look(column, decimal) for column in columns]
+    body = _look(columns, decimal)
     if not body or not any(each for _, each in body):
         return not any(numeric), None, None
     if any(i in sure and kind == "numbers" for i, (kind, _) in enumerate(body)):
@@ -63,13 +64,27 @@ def _has_some(column: pa.ChunkedArray) -> bool:
     return part.null_count < len(part)
 
 
-def _look(column: pa.ChunkedArray, decimal: str) -> tuple[str, list[str]]:
-    """Return whether the first cells of a column are numbers, text or neither, and the cells that there are."""
-    part = column.slice(0, LOOKED)
-    part = texts(part) if is_text(column) else part  # in which missing cells are null
+def _look(columns: Sequence[pa.ChunkedArray], decimal: str) -> list[tuple[str, list[str]]]:
+    """Return whether the first cells of columns are numbers, text or neither, and the cells that there are."""
+    parts = [column.slice(0, LOOKED) for column in columns]
+    found = {at: _of_others(part, decimal) for at, part in enumerate(parts) if not is_text(part)}
+    texts = [at for at in range(len(parts)) if at not in found]
+    for block in blocks([parts[at] for at in texts]):
+        block = block.stripped()  # in which missing cells are -1
+        words = [each.strip() for each in block.found.to_pylist()]
+        known = [plain(each, decimal) is not None or bool(DOUBTFUL.fullmatch(each)) for each in words]
+        sums = np.array([*known, False])[block.codes].sum(1)
+        for place, codes, numeric in zip(block.places, block.codes, sums, strict=True):
+            cells = [words[code] for code in codes[codes >= 0].tolist()]
+            found[texts[place]] = ("numbers" if 2 * numeric >= len(cells) else "text") if cells else "nothing", cells
+    return [found[at] for at in range(len(parts))]
+
+
+def _of_others(part: pa.ChunkedArray, decimal: str) -> tuple[str, list[str]]:
+    """Return the same of a column that is no text."""
     cells = [str(each).strip() for each in part.to_pylist() if each is not None]
-    cells = cells if is_text(column) else [cell for cell in cells if cell.lower() not in MISSING]
-    if not cells or is_number(column):
+    cells = [cell for cell in cells if cell.lower() not in MISSING]
+    if not cells or is_number(part):
         return "numbers" if cells else "nothing", cells
     each = Counter(cells).items()  # each spelling is looked at once
     known = sum(count for cell, count in each if plain(cell, decimal) is not None or DOUBTFUL.fullmatch(cell))

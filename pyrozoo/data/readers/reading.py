@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from pyrozoo.core.errors import DataError
+from pyrozoo.data.readers.blocks import Block
 from pyrozoo.data.readers.layout import Layout, Wanted
 from pyrozoo.data.readers.words import as_typed, listed
 
@@ -50,7 +50,7 @@ class Reading:
         in_python: Whether the source is no file.
         label_column: The column that names the rows, if one does.
         values: The numbers of a table, [row, column]; NaN is missing.
-        answers: The cells of a table of categories, column by column.
+        answers: The cells of a table of categories.
         entries: A list.
         image: A picture of labels.
         coded: Of a table of numbers and categories: columns of text, and their places.
@@ -59,6 +59,7 @@ class Reading:
         places: For each column taken, its place among all of the source's.
         asked: Of a list: line, row and column of the lines without a value, [line, 3].
         own: Makes the reader's own table, a pandas DataFrame with all of its columns (see ``source.own_table``).
+        types: Says the types of its columns (see ``source.own_types``).
     """
 
     name: str
@@ -76,7 +77,7 @@ class Reading:
     in_python: bool = False
     label_column: str | None = None
     values: np.ndarray | None = None
-    answers: Sequence[pa.ChunkedArray] | None = None
+    answers: Sequence[Block] | None = None
     entries: Entries | None = None
     image: Any = None
     coded: dict[str, int] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Reading:
     places: Sequence[int] = ()
     asked: np.ndarray | None = None
     own: Callable[[], Any] | None = None
+    types: Callable[[], list[tuple[Any, bool, str]]] | None = None
 
     def suggest(self, setting: str, *values: Any) -> None:
         """Remember what to type: of a setting that takes a list each value is added."""

@@ -1,38 +1,101 @@
-"""Workbooks: Excel's .xlsx and .xlsm by openpyxl, and .ods by pandas where odfpy is installed."""
+"""Workbooks: Excel's .xlsx and .xlsm by openpyxl, and OpenDocument's .ods.
+
+A sheet is held as the cells that it has: places and repetitions that a file states are no reason to take memory.
+"""
 
 from __future__ import annotations
 
-import html
+import datetime
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
-from itertools import islice
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from xml.etree import ElementTree
+
+import numpy as np
 
 from pyrozoo.core.errors import DataError
 from pyrozoo.core.settings import suggestion
-from pyrozoo.data.readers.guard import cells, readable, shown, usable
+from pyrozoo.data.readers.guard import cells, check_packed, readable, shown, usable
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.raw import Raw
+from pyrozoo.data.readers.words import listed
 
-Row = Sequence[Any]
-
-FORMULA = re.compile(
-    rb"<(?:\w+:)?c ([^>]*)>\s*<(?:\w+:)?f(?:\s[^>]*)?(?:/>|>([^<]*)</(?:\w+:)?f>)\s*"
-    rb"(?:<(?:\w+:)?v\s*/>|<(?:\w+:)?v></(?:\w+:)?v>)?\s*</(?:\w+:)?c>"
-)
-"""A cell with a formula and no stored value, in a sheet's XML."""
-
-MOST_ROWS = 2**20
-"""Rows of a sheet, as Excel has them: a number beyond is damage."""
+MOST_ROWS, MOST_COLUMNS = 2**20, 2**14
+"""Of a sheet, as spreadsheet programs have them: a place beyond is damage."""
 
 MOST_EMPTY = 10_000_000
-"""Cells of a sheet that may be empty, but for one in a hundred."""
+"""Cells of a sheet that may be empty, or repeat others, but for one in a hundred."""
 
-MERGED = re.compile(rb"<(?:\w+:)?mergeCell ")
+OFFICE, TABLE, TEXT = (f"{{urn:oasis:names:tc:opendocument:xmlns:{each}:1.0}}" for each in ("office", "table", "text"))
+
+Cell = tuple[int, int, Any]
+"""Row and column, from 0, and what stands there."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """The cells of a sheet that hold something, row by row.
+
+    Attributes:
+        rows: Of each cell its row, from 0.
+        columns: Of each cell its column, from 0.
+        values: What it holds.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, path: Path, name: str, given: Iterable[Cell]) -> Sheet:
+        """Hold cells.
+
+        Raises:
+            DataError: They lie where none can be, or too far apart, or hold more text than the file can.
+        """
+        rows, columns, values, letters, last = array("q"), array("q"), list[Any](), 0, 0
+        where = f"{path.name}: sheet {name!r}"
+        for row, column, value in given:
+            if not (last <= row < MOST_ROWS and 0 <= column < MOST_COLUMNS):
+                after = f", after row {last + 1}" if row < last else ""
+                raise DataError(f"{where} has a cell in row {row + 1}, column {column + 1}{after}: it is damaged")
+            letters += len(value) if isinstance(value, str) else 0
+            rows.append(last := row)
+            columns.append(column)
+            values.append(value)
+        check_packed(path.name, letters, path.stat().st_size)  # one text of the file may stand in any number of cells
+        found = cls(np.array(rows, np.int64), np.array(columns, np.int64), np.empty(len(values), object))
+        found.values[:] = values
+        place = np.sort(found.rows * MOST_COLUMNS + found.columns)
+        if (again := place[1:] == place[:-1]).any():
+            row, column = divmod(int(place[:-1][again][0]), MOST_COLUMNS)
+            raise DataError(f"{where} has the cell {_letters(column)}{row + 1} twice: it is damaged")
+        if values:
+            _refuse_far(last + 1, int(found.columns.max()) + 1, len(values))
+        return found
+
+
+def _refuse_far(height: int, width: int, held: int) -> None:
+    """Refuse a table of far more cells than are written."""
+    if height * width > MOST_EMPTY and height * width > 100 * held:
+        raise DataError(
+            f"the sheet reaches to row {height} and column {width}, and has values in {held} cells: delete what "
+            "stands far from the table"
+        )
+
+
+def _missing(cell: Any) -> bool:
+    return cell is None or cell != cell or (isinstance(cell, str) and (cell == "#N/A" or not cell.strip()))
+
+
+# Excel ----------------------------------------------------------------------------------------------------------------
 
 
 def read_workbook(path: Path, layout: Layout) -> Raw:
@@ -50,53 +113,202 @@ def read_workbook(path: Path, layout: Layout) -> Raw:
     Raises:
         DataError: Not a readable workbook, several sheets without a key, no such sheet, or nothing in it.
     """
-    import openpyxl
-
     with readable(path.name, "Excel workbook"), warnings.catch_warnings(), path.open("rb") as file:
         warnings.simplefilter("ignore")  # of styles and extensions that hold no cell
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True)  # of a path it would judge the ending
-        try:
-            sheets = {each.title: each for each in book.worksheets}
-            hidden = [name for name, each in sheets.items() if each.sheet_state != "visible"]
-            name, notes = _chosen(path.name, sheets, hidden, layout.key)
-            rows = _rows(sheets[name])
-            with zipfile.ZipFile(path) as archive:
-                content = archive.read(sheets[name]._worksheet_path)
-        finally:
-            book.close()
-    if formulas := _uncomputed(content):
-        rows, more = _with_formulas(name, rows, formulas)
-        notes += more
-    if MERGED.search(content):
+        sheets = {each.title: each for each in _book(file, path.name).worksheets}
+        hidden = [name for name, each in sheets.items() if each.sheet_state != "visible"]
+
+        def is_empty(name: str) -> bool:
+            with _parsed(sheets[name], []) as parser:
+                return not any(True for _ in _cells(parser, stored=True))
+
+        name, notes = _chosen(path.name, [*sheets], hidden, layout.key, is_empty)
+        formulas: list[str] = []
+        with _parsed(sheets[name], formulas) as parser:
+            sheet = Sheet.of(path, name, _cells(parser))
+    if formulas:
+        notes += (
+            f"sheet {name!r}: formulas have no stored value ({listed(formulas)}) and are read as text; open the "
+            "workbook in a spreadsheet program and save it",
+        )
+    if parser.merged_cells is not None and parser.merged_cells.mergeCell:
         notes += (f"sheet {name!r} has merged cells: of each, only the first holds the value",)
-    return _raw(path.name, "Excel", name, rows, notes, layout)
+    return _raw(path.name, "Excel", name, sheet, notes, layout)
+
+
+def _book(file: BinaryIO, where: str) -> Any:
+    """Open a workbook of which no part is two sheets: any number of them would be small in a file."""
+    from openpyxl.reader.excel import ExcelReader
+
+    book = ExcelReader(file, read_only=True, data_only=True, keep_links=False)  # of a path it would judge the ending
+    read = book.read_worksheets
+
+    def checked() -> None:
+        found = list(book.parser.find_sheets())
+        for what in ([sheet.name for sheet, _ in found], [part.target for _, part in found]):
+            if twice := [each for each, count in Counter(what).items() if count > 1]:
+                raise DataError(f"{where}: two sheets are {twice[0]!r}: the workbook is damaged")
+        read()
+
+    book.read_worksheets = checked
+    book.read()
+    return book.wb
+
+
+@contextmanager
+def _parsed(sheet: Any, formulas: list[str]) -> Iterator[Any]:
+    """Read a sheet of a workbook as it is written, without the cells that the library puts between those there are.
+
+    Args:
+        sheet: The sheet.
+        formulas: Gets the places of formulas that have no stored value.
+    """
+    from openpyxl.worksheet._reader import FORMULA_TAG, WorkSheetParser
+
+    book = sheet.parent
+    with sheet._get_source() as source:
+        parser = WorkSheetParser(
+            source, sheet._shared_strings, data_only=True, epoch=book.epoch, date_formats=book._date_formats,
+            timedelta_formats=book._timedelta_formats,
+        )  # fmt: skip
+        plain = parser.parse_cell
+
+        def parse_cell(element: Any) -> dict[str, Any]:
+            """Give a cell its formula where it has no stored value: missing is not what it means."""
+            cell: dict[str, Any] = plain(element)
+            if cell["value"] is None and cell["data_type"] != "str":  # one that is of type text may have stored nothing
+                formula = element.find(FORMULA_TAG)
+                if formula is not None:
+                    cell |= {"value": f"={formula.text or ''}", "data_type": "f"}
+                    formulas.append(f"{_letters(cell['column'] - 1)}{parser.row_counter}")
+            return cell
+
+        parser.parse_cell = parse_cell
+        yield parser
+
+
+def _cells(parser: Any, stored: bool = False) -> Iterator[Cell]:
+    """Go through the cells that hold something, or only through those with a stored value."""
+    for row, found in parser.parse():
+        for cell in found:
+            if not _missing(cell["value"]) and not (stored and cell["data_type"] == "f"):
+                yield row - 1, cell["column"] - 1, cell["value"]
+
+
+# OpenDocument ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Repeated:
+    """What an OpenDocument sheet holds, as it is written: rows and cells stand once, with how often they are meant.
+
+    Attributes:
+        lines: Of rows that hold something: place, how often, and the same of their cells with what these hold.
+        height: Rows.
+        merged: Whether cells are merged.
+    """
+
+    lines: list[tuple[int, int, list[tuple[int, int, Any]]]]
+    height: int = 0
+    merged: bool = False
+
+    def add(self, row: ElementTree.Element) -> None:
+        """Add a row."""
+        place, held = 0, []
+        for cell in row:
+            times = int(cell.get(f"{TABLE}number-columns-repeated", 1))
+            if cell.tag == f"{TABLE}table-cell" and not _missing(value := _value(cell)):
+                held.append((place, times, value))
+                self.merged |= any(
+                    cell.get(f"{TABLE}number-{each}-spanned", "1") != "1" for each in ("columns", "rows")
+                )
+            place += times
+        times = int(row.get(f"{TABLE}number-rows-repeated", 1))
+        if held:
+            self.lines.append((self.height, times, held))
+        self.height += times
+
+    def cells(self) -> Iterator[Cell]:
+        """Go through the cells as they are meant."""
+        ends = [first + times for first, times, _ in self.lines]
+        widths = [at + often for _, _, held in self.lines for at, often, _ in held]
+        _refuse_far(max(ends, default=0), max(widths, default=0), sum(len(held) for _, _, held in self.lines))
+        for first, times, held in self.lines:
+            for row in range(first, first + times):
+                yield from ((row, column, value) for at, often, value in held for column in range(at, at + often))
 
 
 def read_ods(path: Path, layout: Layout) -> Raw:
     """Read the table of a sheet of an OpenDocument workbook, as ``read_workbook`` does.
 
     Raises:
-        DataError: As there; or odfpy is not installed.
+        DataError: As there.
     """
-    if find_spec("odf") is None:
-        raise DataError(
-            f"{path.name} is an OpenDocument workbook, which needs the package odfpy (pip install odfpy): install it, "
-            "or save the table as .xlsx or CSV"
-        )
-    import pandas as pd
-
     with readable(path.name, "OpenDocument workbook"):
-        frames = pd.read_excel(path, sheet_name=None, header=None, dtype=object, engine="odf")
-        sheets = {str(title): [tuple(row) for row in each.itertuples(index=False)] for title, each in frames.items()}
-    name, notes = _chosen(path.name, sheets, [], layout.key)
-    return _raw(path.name, "OpenDocument", name, _rows(sheets[name]), notes, layout)
+        sheets = _sheets(path)
+        name, notes = _chosen(path.name, [*sheets], [], layout.key, lambda each: not sheets[each].lines)
+        sheet = Sheet.of(path, name, sheets[name].cells())
+    if sheets[name].merged:
+        notes += (f"sheet {name!r} has merged cells: of each, only the first holds the value",)
+    return _raw(path.name, "OpenDocument", name, sheet, notes, layout)
+
+
+def _sheets(path: Path) -> dict[str, _Repeated]:
+    """Read all sheets of an OpenDocument workbook."""
+    found: dict[str, _Repeated] = {}
+    with zipfile.ZipFile(path) as archive, archive.open("content.xml") as file:
+        inside, blanks = list[_Repeated](), 0
+        for event, element in ElementTree.iterparse(file, ("start", "end")):
+            if element.tag == f"{TABLE}table" and event == "start":
+                inside.append(_Repeated([]))
+            elif element.tag == f"{TABLE}table" and len(inside) == 1:
+                name = element.get(f"{TABLE}name", "")
+                if name in found:
+                    raise DataError(f"{path.name}: two sheets are {name!r}: the workbook is damaged")
+                found[name] = inside.pop()
+            elif element.tag == f"{TABLE}table":  # a table in a cell
+                inside.pop()
+            elif element.tag == f"{TABLE}table-row" and event == "end" and inside:
+                inside[-1].add(element)
+                element.clear()
+            elif element.tag == f"{TEXT}s" and event == "end":  # blanks that are counted, before they are made
+                blanks += int(element.get(f"{TEXT}c", 1))
+                check_packed(path.name, blanks, path.stat().st_size)
+    return found
+
+
+def _value(cell: ElementTree.Element) -> Any:
+    """Return what a cell of an OpenDocument sheet holds, None where it holds nothing."""
+    kind = cell.get(f"{OFFICE}value-type")
+    if kind in ("float", "percentage", "currency"):
+        number = float(cell.get(f"{OFFICE}value", ""))
+        return int(number) if number.is_integer() and kind == "float" else number
+    if kind == "boolean":
+        return cell.get(f"{OFFICE}boolean-value") == "true"
+    stated = cell.get(f"{OFFICE}{kind}-value", "")
+    with suppress(ValueError):  # hours beyond a day, and years that Python has not, are read as they are shown
+        if kind == "date":
+            return datetime.datetime.fromisoformat(stated)
+        if kind == "time":
+            return datetime.time.fromisoformat(re.sub(r"PT(\d+)H(\d+)M([\d.]+)S", r"\1:\2:\3", stated))
+    return None if kind is None else "\n".join(_text(each) for each in cell if each.tag == f"{TEXT}p")
+
+
+def _text(part: ElementTree.Element) -> str:
+    """Return a text in which blanks may be counted."""
+    blank = {f"{TEXT}s": " ", f"{TEXT}tab": "\t", f"{TEXT}line-break": "\n"}.get(part.tag)
+    if blank is not None:
+        return blank * int(part.get(f"{TEXT}c", 1))
+    return (part.text or "") + "".join(_text(each) + (each.tail or "") for each in part)
+
+
+# Tables in sheets -----------------------------------------------------------------------------------------------------
 
 
 def _chosen(
-    where: str, sheets: Mapping[str, Any], hidden: Sequence[str], key: str | int | None
+    where: str, names: Sequence[str], hidden: Sequence[str], key: str | int | None, is_empty: Callable[[str], bool]
 ) -> tuple[str, tuple[str, ...]]:  # fmt: skip
     """Return which sheet to read, and notes."""
-    names = list(sheets)
     if key is not None:
         name = str(key) if str(key) in names else None
         if name is None and str(key).isdecimal() and int(key) < len(names):
@@ -104,7 +316,7 @@ def _chosen(
         if name is None:
             raise DataError(f"{where} has no sheet {key!r} (data.key); {suggestion(str(key), names)}")
         return name, ()
-    shown = [each for each in names if each not in hidden and not _is_empty(sheets[each])]
+    shown = [each for each in names if each not in hidden and not is_empty(each)]
     if not shown:
         said = f" (hidden sheets: {', '.join(map(repr, hidden))}; data.key names one)" if hidden else ""
         raise DataError(f"{where}: the workbook is empty{said}")
@@ -114,113 +326,49 @@ def _chosen(
     return shown[0], notes
 
 
-def _cells(sheet: Any) -> Iterator[Row]:
-    if isinstance(sheet, list):
-        yield from sheet
-    else:
-        sheet.reset_dimensions()  # what programs write of a sheet's size is often wrong
-        yield from sheet.iter_rows(values_only=True)
-
-
-def _is_empty(sheet: Any) -> bool:
-    return all(_missing(cell) for row in _cells(sheet) for cell in row)
-
-
-def _missing(cell: Any) -> bool:
-    return cell is None or cell != cell or (isinstance(cell, str) and (cell == "#N/A" or not cell.strip()))
-
-
-def _rows(sheet: Any) -> list[Row]:
-    """Return the cells of a sheet, row by row from its first, without empty rows at the end."""
-    rows: list[Row] = []
-    for row in islice(_cells(sheet), MOST_ROWS):
-        rows.append(tuple(None if _missing(cell) else cell for cell in row))
-    while rows and not _filled(rows[-1]):
-        rows.pop()
-    wide, filled = max(map(len, rows), default=0), sum(len(_filled(row)) for row in rows)
-    if wide * len(rows) > MOST_EMPTY and wide * len(rows) > 100 * filled:
-        raise DataError(
-            f"the sheet reaches to row {len(rows)} and column {wide}, and has values in {filled} cells: delete what "
-            "stands far from the table"
-        )
-    return rows
-
-
-def _filled(row: Row) -> list[int]:
-    return [place for place, cell in enumerate(row) if cell is not None]
-
-
-def _uncomputed(content: bytes) -> dict[str, str]:
-    """Return formulas without a stored value: cell -> formula. One that is of type text may have stored nothing."""
-    found = {}
-    for each in FORMULA.finditer(content):
-        place = re.search(rb'\br="([A-Z]+[0-9]+)"', each[1])
-        if place and b't="str"' not in each[1]:
-            found[place[1].decode()] = "=" + html.unescape((each[2] or b"").decode("utf-8", "replace"))
-    return found
-
-
-def _with_formulas(name: str, rows: list[Row], formulas: Mapping[str, str]) -> tuple[list[Row], tuple[str, ...]]:
-    """Put formulas where there are no values: missing is not what they mean."""
-    from openpyxl.utils.cell import coordinate_to_tuple
-
-    made = [list(row) for row in rows]
-    for place, formula in formulas.items():
-        row, column = coordinate_to_tuple(place)
-        made += [[] for _ in range(row - len(made))]
-        made[row - 1] += [None] * (column - len(made[row - 1]))
-        made[row - 1][column - 1] = formula
-    first = list(formulas)[:3]
-    more = f" and {len(formulas) - len(first)} more" if len(formulas) > len(first) else ""
-    return [*made], (
-        f"sheet {name!r}: formulas have no stored value ({', '.join(first)}{more}) and are read as text; open the "
-        "workbook in a spreadsheet program and save it",
-    )
-
-
-def _raw(where: str, what: str, name: str, rows: list[Row], notes: tuple[str, ...], layout: Layout) -> Raw:
+def _raw(where: str, what: str, name: str, sheet: Sheet, notes: tuple[str, ...], layout: Layout) -> Raw:
     """Cut the table out of a sheet: what is empty around it, and lines of a title above it."""
-    rows, start, more = _below_title(rows)
-    if not rows:
+    if not len(sheet.rows):
         raise DataError(f"{where}: sheet {name!r} is empty")
-    width = max(map(len, rows))
-    full = [tuple(row) + (None,) * (width - len(row)) for row in rows]
-    kept = sorted({place for row in full for place in _filled(row)})
-    if start > 1 and not more:
-        more = (f"the table begins in row {start} of sheet {name!r}",)
+    counts = np.bincount(sheet.rows)
+    start, more = _below_title(sheet, counts)
+    below = sheet.rows >= start
+    rows, values = sheet.rows[below] - start, sheet.values[below]
+    kept, at = np.unique(sheet.columns[below], return_inverse=True)
+    if start and not more:
+        more = (f"the table begins in row {start + 1} of sheet {name!r}",)
     if kept[0] > 0:
         more += (f"the table begins in column {_letters(kept[0])} of sheet {name!r}",)
-    if gaps := [_letters(place) for place in range(kept[0], kept[-1]) if place not in kept]:
-        more += (f"empty columns of sheet {name!r} are left out: {', '.join(gaps)}",)
-    if empty := [str(start + i) for i, row in enumerate(full) if not _filled(row)]:
-        said = ", ".join(empty[:3]) + (f" and {len(empty) - 3} more" if len(empty) > 3 else "")
+    if len(gaps := np.setdiff1d(np.arange(kept[0], kept[-1]), kept)):
+        more += (f"empty columns of sheet {name!r} are left out: {listed([*map(_letters, gaps)])}",)
+    if len(empty := np.flatnonzero(counts[start:] == 0)):
+        said = listed((start + 1 + empty).tolist())
         more += (f"empty rows of sheet {name!r} are rows of missing cells: {said}",)
-    body = full[1:]
-    columns = [cells([row[place] for row in body]) for place in kept]
-    head = tuple(shown(full[0][place]) for place in kept)
+    head, columns = [], []
+    for part in np.split(np.argsort(at, kind="stable"), np.cumsum(np.bincount(at))[:-1]):
+        column = np.full(len(counts) - start, None, object)
+        column[rows[part]] = values[part]
+        head.append(shown(column[0]))
+        columns.append(cells(column[1:].tolist()))
     columns, problems = usable(columns, [str(cell or "") for cell in head], layout)
     return Raw(
-        where, what, columns, head=head, first=start + 1, unit="row", facts={"sheet": name}, notes=(*notes, *more),
-        problems=problems, stated=frozenset({"header", "key", "decimal"}),
+        where, what, columns, head=tuple(head), first=start + 2, unit="row", facts={"sheet": name},
+        notes=(*notes, *more), problems=problems, stated=frozenset({"header", "key", "decimal"}),
     )  # fmt: skip
 
 
-def _below_title(rows: list[Row]) -> tuple[list[Row], int, tuple[str, ...]]:
-    """Return the rows of the table, the number of its first in the sheet, and notes.
+def _below_title(sheet: Sheet, counts: np.ndarray) -> tuple[int, tuple[str, ...]]:
+    """Return the first row of the table, from 0, and notes.
 
     A title is text alone in the first cell of its row, above a table of three columns or more.
     """
-    start, titles = 0, []
-    wide = max((len(_filled(row)) for row in rows), default=0)
-    while start < len(rows):
-        filled = _filled(rows[start])
-        if len(filled) > 1 or (filled and (wide < 3 or not isinstance(rows[start][filled[0]], str))):
+    titles: list[str] = []
+    for row in np.flatnonzero(counts).tolist():
+        first = sheet.values[int(np.searchsorted(sheet.rows, row))]
+        if counts[row] > 1 or counts.max() < 3 or not isinstance(first, str):
             break
-        if filled:
-            titles.append(f"row {start + 1} ({rows[start][filled[0]]!r})")
-        start += 1
-    more = (f"above the table, left out: {', '.join(titles)}",) if titles else ()
-    return rows[start:], start + 1, more
+        titles.append(f"row {row + 1} ({first!r})")
+    return row, (f"above the table, left out: {listed(titles)}",) if titles else ()
 
 
 def _letters(place: int) -> str:

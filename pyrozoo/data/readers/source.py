@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pyrozoo.data.readers import lists, tables
-from pyrozoo.data.readers.arrow import column_of, distinct, strings
-from pyrozoo.data.readers.cells import INTEGER, is_text, named, numbers, texts
+from pyrozoo.data.readers.arrow import column_of, distinct, mask_of_true, strings
+from pyrozoo.data.readers.blocks import Block, blocks
+from pyrozoo.data.readers.cells import INTEGER, TRUE, is_text, named, numbers, texts
 from pyrozoo.data.readers.formats import is_picture, open_raw
 from pyrozoo.data.readers.frames import frame_raw
 from pyrozoo.data.readers.header import has_header
@@ -55,6 +56,7 @@ def read_source(source: Any, layout: Layout, wanted: Wanted, name: str = "the da
     found.in_python = not isinstance(source, str | Path)
     # The reader's own table is made anew when it is asked for: nothing of a large file is held for it.
     found.own = lambda: own_table(source, layout, wanted, name)
+    found.types = lambda: own_types(source, layout, wanted, name)
     return found
 
 
@@ -63,13 +65,33 @@ def own_table(source: Any, layout: Layout, wanted: Wanted, name: str = "the data
 
     A frame of pandas is returned as it is.
     """
-    if type(source).__module__.partition(".")[0] == "pandas" and not layout.transpose:
+    if _is_own(source, layout):
         return source
+    raw, names, decimal = _own_raw(source, layout, wanted, name)
+    return raw.own() if raw.own else own_frame(raw, names, decimal)
+
+
+def own_types(source: Any, layout: Layout, wanted: Wanted, name: str = "the data") -> list[tuple[Any, bool, str]]:
+    """Return the types of the columns of the reader's own table, as ``kinds.types_of`` does, without making it."""
+    from pyrozoo.data.kinds import types_of
+
+    if _is_own(source, layout):
+        return types_of(source)
+    raw, _, decimal = _own_raw(source, layout, wanted, name)
+    types = dict(each for block in blocks(raw.columns) for each in types_in(block, decimal))
+    return [types[place] for place in range(len(types))]
+
+
+def _is_own(source: Any, layout: Layout) -> bool:
+    return type(source).__module__.partition(".")[0] == "pandas" and not layout.transpose
+
+
+def _own_raw(source: Any, layout: Layout, wanted: Wanted, name: str) -> tuple[Raw, list[str], str]:
     raw = raw_of(source, layout, name)
     raw = transposed(raw) if layout.transpose else raw
     reading = Reading(raw.name, raw.format, wanted, layout, dict(raw.facts))
     names, _, raw = named_columns(raw, reading)
-    return raw.own() if raw.own else own_frame(raw, names, reading.facts.get("decimal", "."))
+    return raw, names, reading.facts.get("decimal", ".")
 
 
 def read_raw(raw: Raw, layout: Layout, wanted: Wanted) -> Reading:
@@ -242,25 +264,27 @@ def _integer(cell: str) -> Any:
 
 def _units(head: list[str], raw: Raw, reading: Reading) -> tuple[list[str], bool, Raw]:
     """Take a second line of units into the names: text over columns that hold numbers otherwise."""
-    over, second = [], []
-    for i, column in enumerate(raw.columns):
-        if raw.length < 2 or not is_text(column):
+    if raw.length < 2 or not all(map(is_text, raw.columns)):
+        return head, True, raw
+    over: dict[int, str] = {}
+    for block in blocks([column.slice(0, 1000) for column in raw.columns]):
+        spelled = _Spelled.of(block, reading.facts.get("decimal", "."))
+        numeric = ~np.isnan(spelled.numbers)[block.codes]
+        bad = ~(numeric | spelled.gone[block.codes])
+        words = ["" if each is None else each.strip() for each in [*block.found.to_pylist(), None]]
+        first, count = [words[code] for code in block.codes[:, 0]], bad.sum(1)
+        if any(word and not wrong for word, wrong in zip(first, count, strict=True)):
             return head, True, raw
-        part = column.slice(0, 1000)
-        values, bad = numbers(part, reading.facts.get("decimal", "."))
-        first = str(part[0].as_py() or "").strip()
-        second.append(first)
-        if len(bad.spelled) == 1 and next(iter(bad.spelled.values())) == (1, 0) and not np.isnan(values[1:]).all():
-            over.append(i)
-        elif not bad.spelled and first:
-            return head, True, raw
-    short = [second[i] for i in over]
+        at = np.flatnonzero((count == 1) & bad[:, 0] & numeric.any(1))
+        over |= {block.places[i]: first[i] for i in at.tolist()}
+    over = dict(sorted(over.items()))
+    short = [*over.values()]
     if not over or not all(len(unit) <= 12 and tables.DOUBTFUL.fullmatch(unit) is None for unit in short):
         return head, True, raw
     reading.notes.append(
         f"{raw.unit} {raw.first} holds units ({', '.join(dict.fromkeys(short))}): it is taken into the names"
     )
-    names = [f"{name} [{second[i]}]" if i in over else name for i, name in enumerate(head)]
+    names = [f"{name} [{over[i]}]" if i in over else name for i, name in enumerate(head)]
     return names, True, replace(raw, columns=[column.slice(1) for column in raw.columns], first=raw.first + 1)
 
 
@@ -363,8 +387,11 @@ def own_frame(raw: Raw, names: Sequence[str], decimal: str) -> Any:
     """Return a source as a DataFrame: numbers as numbers, all else as it is spelled, under its own names."""
     import pandas as pd
 
-    columns = [typed(column, decimal) for column in raw.columns]
-    frame = pd.DataFrame(dict(enumerate(columns)), index=None if raw.labels is None else pd.Index(raw.labels))
+    words = [at for at, column in enumerate(raw.columns) if _is_plain_text(column.type)]
+    columns = {at: _whole_numbers(column) for at, column in enumerate(raw.columns) if not _is_plain_text(column.type)}
+    for block in blocks([raw.columns[at] for at in words]):
+        columns |= {words[at]: cells for at, cells in zip(block.places, typed(block, decimal), strict=True)}
+    frame = pd.DataFrame(dict(sorted(columns.items())), index=None if raw.labels is None else pd.Index(raw.labels))
     return frame.set_axis(list(names), axis=1)
 
 
@@ -379,24 +406,97 @@ def _whole_numbers(column: Any) -> Any:
     return column.to_pandas().array
 
 
-def typed(column: Any, decimal: str) -> Any:
-    """Return a column of text as numbers where all of it spells them and nothing is lost: 007 stays text."""
+def _is_plain_text(kind: Any) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+@dataclass(frozen=True)
+class _Spelled:
+    """What columns of text spell. Of each distinct cell, and last of a missing one: its text, or nothing; a number.
+
+    Attributes:
+        cells: The texts.
+        gone: Whether they say that there is none.
+        numbers: The numbers, NaN where there is none.
+        integers: The whole numbers, 0 where there is none.
+        seen: Which columns have a cell, [column] bool.
+        words: Which are no numbers, or lose something as such: 007 stays text.
+        whole: Which are whole numbers.
+        holes: Which have missing cells.
+    """
+
+    cells: np.ndarray
+    gone: np.ndarray
+    numbers: np.ndarray
+    integers: np.ndarray
+    seen: np.ndarray
+    words: np.ndarray
+    whole: np.ndarray
+    holes: np.ndarray
+
+    @classmethod
+    def of(cls, block: Block, decimal: str) -> _Spelled:
+        found = pa.chunked_array([block.found.cast(pa.string()), pa.nulls(1, pa.string())])
+        stripped, values = texts(found), numbers(found, decimal)[0]
+        gone = mask_of_true(stripped.is_null())
+        lost = pc.or_(pc.match_substring_regex(stripped, PADDED), pc.is_in(pc.utf8_lower(stripped), strings(TRUE)))
+        word = (~gone & np.isnan(values)) | mask_of_true(lost)
+        whole = mask_of_true(pc.match_substring_regex(stripped, f"^(?:{INTEGER.pattern})$"))
+        integers = [int(each) if one else 0 for each, one in zip(stripped.to_pylist(), whole.tolist(), strict=True)]
+        cells: Any = pc.if_else(stripped.is_null(), None, found).to_pandas()
+        seen, words, holes = (each[block.codes].any(1) for each in (~gone, word, gone))
+        whole = (whole | gone)[block.codes].all(1)
+        cells, whole_numbers = cells.astype(object).to_numpy(), np.array(integers, np.int64)
+        return cls(cells, gone, values, whole_numbers, seen, words | ~seen, whole, holes)
+
+
+def typed(block: Block, decimal: str) -> list[Any]:
+    """Return columns of text as numbers where all of it spells them and nothing is lost."""
     import pandas as pd
 
-    if pa.types.is_dictionary(column.type) or not is_text(column):
-        return _whole_numbers(column)
-    stripped = texts(column)
-    spelled = stripped.drop_null()
-    values, bad = numbers(column, decimal)
-    padded = pc.any(pc.match_substring_regex(spelled, PADDED)).as_py()
-    truth = any(each.lower() in ("true", "false") for each in spelled.slice(0, 100).to_pylist())
-    if bad.spelled or not len(spelled) or padded or truth:
-        return pc.if_else(stripped.is_null(), None, column.cast(pa.string())).to_pandas().astype(object).array
-    if pc.all(pc.match_substring_regex(spelled, f"^(?:{INTEGER.pattern})$")).as_py():
-        gone = np.isnan(values)
-        whole = np.where(gone, 0, values).astype(np.int64)
-        return pd.arrays.IntegerArray(whole, gone) if gone.any() else pd.array(whole, dtype="int64")
-    return values
+    spelled, made = _Spelled.of(block, decimal), list[Any]()
+    for codes, words, whole, holes in zip(block.codes, spelled.words, spelled.whole, spelled.holes, strict=True):
+        if words:
+            made.append(pd.arrays.NumpyExtensionArray(spelled.cells[codes]))
+        elif whole and holes:
+            made.append(pd.arrays.IntegerArray(spelled.integers[codes], np.isnan(spelled.numbers[codes])))
+        else:
+            made.append((spelled.integers if whole else spelled.numbers)[codes])
+    return made
+
+
+def types_in(block: Block, decimal: str) -> list[tuple[int, tuple[Any, bool, str]]]:
+    """Return of each column of a block its place, and the type that it has in a reader's own table.
+
+    Types are said as ``kinds.types_of`` says them.
+    """
+    import pandas as pd
+
+    if _is_plain_text(block.kind):
+        spelled = _Spelled.of(block, decimal)
+        holes = spelled.holes.tolist()
+        text = pd.Series([""]).dtype
+        numeric = np.dtype(np.int64), np.dtype(np.float64)
+        types = [
+            (text if seen else np.dtype(object)) if words else pd.Int64Dtype() if whole and hole else numeric[not whole]
+            for words, seen, whole, hole in zip(spelled.words, spelled.seen, spelled.whole, holes, strict=True)
+        ]
+    else:
+        holes = block.holes.tolist()
+        kinds = {hole: _type_of(block, int(hole)) for hole in {*holes}}
+        types = [kinds[hole] for hole in holes]
+    return [(at, (kind, hole, "")) for at, kind, hole in zip(block.places, types, holes, strict=True)]
+
+
+def _type_of(block: Block, holes: int) -> Any:
+    """Return the type in pandas of columns that are no text."""
+    import pandas as pd
+
+    sample = pa.nulls(holes, block.kind)
+    if pa.types.is_dictionary(block.kind):
+        codes, levels = pa.nulls(holes, pa.int8()), block.found.drop_null()
+        sample = pa.DictionaryArray.from_arrays(codes, levels, ordered=block.kind.ordered)
+    return pd.Series(_whole_numbers(pa.chunked_array([sample]))).dtype
 
 
 PADDED = r"^[+-]*0\p{Nd}"

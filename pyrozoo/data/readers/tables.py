@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pyrozoo.data.readers.arrow import distinct, holds, mask_of_true, numeric, strings
+from pyrozoo.data.readers.arrow import distinct, holds, mask_of_true, numeric
+from pyrozoo.data.readers.blocks import Block, blocks, numbers_in
 from pyrozoo.data.readers.cells import (
     CODES,
     DOUBTFUL,
     EVASIVE,
     TRUE,
     Bad,
-    is_number,
     is_text,
     named,
     numbers,
@@ -39,6 +39,7 @@ from pyrozoo.data.readers.words import (
     listed,
     no_column,
     place,
+    places,
 )
 
 MOST_ROWS = 10_000_000
@@ -128,9 +129,8 @@ def _asked(reading: Reading, names: Sequence[str], setting: str) -> int | None:
 
 
 def _excluded(reading: Reading, names: Sequence[str]) -> set[int]:
-    found = set()
-    for asked in reading.layout.exclude or ():
-        at = place(asked, names)
+    found, all_asked = set(), reading.layout.exclude or ()
+    for asked, at in zip(all_asked, places(all_asked, names), strict=True):
         if at is None:
             reading.problems.append(no_column(asked, names, "exclude"))
         else:
@@ -146,19 +146,20 @@ def _label_column(reading: Reading, raw: Raw, names: Sequence[str], left_out: se
     """Find the column that names the rows: the one that is said, one without a name, or one of identifiers."""
     if reading.layout.row_labels is not None:
         return _asked(reading, names, "row_labels")
-    asked = {place(each, names) for each in reading.layout.columns or ()}
+    asked = {*places(reading.layout.columns or (), names)}
     free = [i for i in range(len(names)) if i not in left_out and i not in asked]
     if raw.headless or (raw.labels is not None and not raw.counted) or not raw.length:
         return None
     nothing = raw.names is None and reading.facts.get("header") == "no"
     for i in free:
         called = "" if nothing and i == 0 else names[i]
-        text = _is_words(raw.columns[i], reading.facts.get("decimal", "."))
-        if nothing and not (i == 0 and text):
-            continue  # what a place is called says nothing
         if called == "x" or (i and UNNAMED.fullmatch(called) and not called.startswith(("U", "_"))):
             continue  # X, X1 and nothing are what programs call a first column; x is data
-        if not LABELS.fullmatch(apart(called)) and not (i == 0 and text and not _united(raw.columns[i])):
+        labelled = bool(LABELS.fullmatch(apart(called)))
+        if i and (nothing or not labelled):
+            continue  # what a place is called says nothing
+        text = _is_words(raw.columns[i], reading.facts.get("decimal", "."))
+        if (nothing and not text) or not (labelled or (text and not _united(raw.columns[i]))):
             continue
         nameless = i == 0 and bool(UNNAMED.fullmatch(called))
         if _names_rows(reading, raw.columns[i], called, text, nameless):
@@ -301,19 +302,18 @@ def _by_name(rows: Sequence[str]) -> dict[str, list[int]]:
 def _chosen(reading: Reading, raw: Raw, names: Sequence[str], apart: set[int]) -> list[int]:
     """Return the places of the columns that are data, in the order in which they are asked for."""
     if reading.layout.columns:
-        found = []
-        for asked in reading.layout.columns:
-            at = place(asked, names)
+        chosen: dict[int, None] = {}
+        for asked, at in zip(reading.layout.columns, places(reading.layout.columns, names), strict=True):
             if at is None:
                 reading.problems.append(no_column(asked, names, "columns"))
-            elif at in found:
+            elif at in chosen:
                 reading.problems.append(f"data.columns asks for column {names[at]!r} twice")
             else:
-                found.append(at)
+                chosen[at] = None
         for i, name in enumerate(names):
-            if i not in found and i not in apart:
+            if i not in chosen and i not in apart:
                 reading.left_out[name] = "not among data.columns"
-        return found
+        return [*chosen]
     found = []
     for i, name in enumerate(names):
         if i in apart:
@@ -332,11 +332,12 @@ def _numbers(
     """Read columns of numbers; those of text or times are left out, unless they are asked for."""
     missing, decimal = reading.layout.missing or (), reading.facts.get("decimal", ".")
     found, kept, at = [], [], []
+    read = numbers_in([each for each in columns if not pa.types.is_temporal(each.type)], decimal, missing)
     for column, name, where in zip(columns, names, places, strict=True):
         if pa.types.is_temporal(column.type):
             _no_numbers(reading, name, "holds dates or times")
             continue
-        values, bad = numbers(column, decimal, missing)
+        values, bad = next(read)
         if bad.spelled and (np.isnan(values).all() or (bad.count > len(values) / 2 and len(bad.spelled) > FEW)):
             dates = sum(bool(DATE.match(cell)) for cell in bad.spelled) > len(bad.spelled) / 2
             example = next(iter(bad.spelled))[:NAMED_LETTERS]
@@ -522,44 +523,72 @@ def _beside(columns: Sequence[np.ndarray], dtype: str) -> np.ndarray:
 
 def _categories(reading: Reading, columns: Sequence[pa.ChunkedArray], names: Sequence[str]) -> None:
     """Take columns of categories, and say which have too many."""
-    most, missing = reading.layout.most_levels, reading.layout.missing or ()
-    kept = []
-    for column, name in zip(columns, names, strict=True):
-        if missing and is_text(column):
-            column = texts(column, missing)
-        elif missing and is_number(column):
-            gone = strings(str(each).strip() for each in missing)
-            spelled = column.cast(pa.string())
-            column = pc.if_else(pc.is_in(spelled, gone), pa.nulls(len(column), column.type), column)
-        kept.append(column)
-        cells = texts(column) if is_text(column) else column
-        codes, found = distinct(cells)
-        levels = [str(named(each)) for each in found.to_pylist()]
-        if len(levels) > most:
+    layout = reading.layout
+    reading.answers = [block.without(layout.missing or ()) for block in blocks(columns)]
+    reading.columns = list(names)
+    said = [_looked_at(block, layout.most_levels, layout.missing is None) for block in reading.answers]
+    for at, levels, counts in sorted((each for part in said for each in part), key=lambda each: each[0]):
+        name = names[at]
+        if len(levels) > layout.most_levels:
             numeric = all(plain(level) is not None for level in levels)
             about = ("it looks like a numeric column; cut it into classes" if numeric else
                      "are they identifiers or free text? merge some")  # fmt: skip
             reading.problems.append(
-                f"column {name!r} has {len(levels)} categories, more than {most}: {about}, or leave it out "
-                f"(data.exclude; data.most_levels={len(levels)} takes them)"
+                f"column {name!r} has {len(levels)} categories, more than {layout.most_levels}: {about}, or leave it "
+                f"out (data.exclude; data.most_levels={len(levels)} takes them)"
             )
             reading.suggest("exclude", name)
-        elif reading.layout.missing is None:
-            _doubtful_answers(reading, name, codes, levels)
-    reading.answers, reading.columns = kept, list(names)
+        else:
+            _doubtful_answers(reading, name, levels, counts)
     if not reading.rows:
         reading.problems.append("the survey is empty: it has no rows")
 
 
-def _doubtful_answers(reading: Reading, name: str, codes: np.ndarray, levels: Sequence[str]) -> None:
+def _looked_at(block: Block, most: int, doubtful: bool) -> list[tuple[int, list[str], list[int]]]:
+    """Return the columns of a block that something is to be said of.
+
+    Args:
+        block: The columns.
+        most: Categories that are not too many.
+        doubtful: Whether to look for answers that may mean that there is none.
+
+    Returns:
+        The column, its categories in the order in which they occur, and how often each does.
+    """
+    words = is_text(block.found)
+    block = block.stripped() if words else block
+    column, code, first, of_cell = block.pairs()
+    counts = np.bincount(of_cell[of_cell >= 0], minlength=len(code))
+    if block.ranked:  # numbers or times that a file has put in order, those that do not occur, too
+        count = np.zeros((len(block.places), len(block.found)), np.int64)
+        count[column, code] = counts
+        column, code = (each.ravel() for each in np.indices(count.shape))
+        first, counts = code, count.ravel()
+    levels = np.array([str(named(each)) for each in block.found.to_pylist()], dtype=object)
+    starts = np.searchsorted(column, np.arange(len(block.places) + 1))
+    chosen = np.diff(starts) > most
+    if doubtful:
+        chosen[column[np.array([_is_doubtful(level) for level in levels], bool)[code]]] = True
+    found = []
+    for at in np.flatnonzero(chosen).tolist():
+        part = starts[at] + np.argsort(first[starts[at] : starts[at + 1]])
+        found.append((block.places[at], levels[code[part]].tolist(), counts[part].tolist()))
+    return found
+
+
+def _is_doubtful(level: str) -> bool:
+    """Return whether a level may mean that there is no answer, whatever the others are."""
+    return bool(DOUBTFUL.fullmatch(level) or EVASIVE.fullmatch(level)) or plain(level) in CODES
+
+
+def _doubtful_answers(reading: Reading, name: str, levels: Sequence[str], counts: Sequence[int]) -> None:
     """Refuse answers such as -, and codes such as -99, that may stand for a missing one."""
     values = {level: plain(level) for level in levels}
     others = [value for value in values.values() if value is not None and value not in CODES]
-    for i, level in enumerate(levels):
+    for level, count in zip(levels, counts, strict=True):
         numeric = len(others) == len(levels) - 1 and all(0 <= v <= 20 for v in others)
         code = values[level] in CODES and (numeric or (not others and (values[level] or 0) < 0))
         if DOUBTFUL.fullmatch(level) or (code and (values[level] or 0) < 0):
-            count = int((codes == i).sum())
             reading.problems.append(
                 f"column {name!r}: {level!r} ({count} times) may mean that there is no answer: data.missing=[] takes "
                 "it as a category"
@@ -602,5 +631,5 @@ def _weighted(reading: Reading, raw: Raw, role: str, name: str, column: pa.Chunk
     reading.rows = some(reading.rows, index)
     reading.lines = reading.lines[index]
     reading.values = None if reading.values is None else reading.values[index]
-    reading.answers = None if reading.answers is None else [each.take(_index(index)) for each in reading.answers]
+    reading.answers = None if reading.answers is None else [each.taken(index) for each in reading.answers]
     reading.exposure = None if reading.exposure is None else reading.exposure[index]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pyrozoo.core.settings import suggestion
@@ -65,15 +65,28 @@ def bare(name: str) -> str:
 
 def place(asked: Any, names: Sequence[str]) -> int | None:
     """Return the place of a column that is asked for by its name, by its name without a unit, or by its place."""
-    word = str(asked).strip()
-    if word in names:
-        return names.index(word)
-    alike = [i for i, name in enumerate(names) if bare(name) == bare(word)]
-    if len(alike) == 1:
-        return alike[0]
-    if word.lstrip("-").isdecimal() and -len(names) <= int(word) < len(names):
-        return int(word) % len(names)
-    return None
+    return places([asked], names)[0]
+
+
+def places(asked: Iterable[Any], names: Sequence[str]) -> list[int | None]:
+    """Return the places of columns that are asked for (see ``place``), None where there is no such column."""
+    words = [str(each).strip() for each in asked]
+    first = {name: len(names) - 1 - i for i, name in enumerate(reversed(names))}
+    alike: dict[str, list[int]] = {}
+    if not first.keys() >= {*words}:
+        for i, name in enumerate(names):
+            alike.setdefault(bare(name), []).append(i)
+
+    def found(word: str) -> int | None:
+        if word in first:
+            return first[word]
+        if len(its := alike.get(bare(word), [])) == 1:
+            return its[0]
+        if word.lstrip("-").isdecimal() and -len(names) <= int(word) < len(names):
+            return int(word) % len(names)
+        return None
+
+    return [found(word) for word in words]
 
 
 def no_column(asked: Any, names: Sequence[str], setting: str) -> str:
