@@ -120,13 +120,16 @@ def _responses(reading: Reading) -> Responses:
         called = {str(each).strip(): each for each in reversed(own.columns)}
         for name, at in reading.coded.items():
             spelled = own[called[name]]
-            parts[at] = spelled.where(~spelled.astype(str).str.strip().isin(gone)).array
+            if gone:
+                spelled = spelled.where(~spelled.astype(str).str.strip().isin(gone))
+            parts[at] = spelled.array
     named = dict(zip(places, reading.columns, strict=True)) | {at: name for name, at in reading.coded.items()}
     order = list(places) if reading.layout.columns else []
-    order += [at for at in sorted(parts) if at not in order]
-    frame = pd.DataFrame({at: parts[at] for at in order}, index=pd.Index(list(reading.rows), dtype=object))
+    order += sorted({*parts} - {*order})
+    index = pd.Index(list(reading.rows), dtype=object)
+    frame = pd.DataFrame({at: parts[at] for at in order}, index=index, copy=False)
     layout = reading.layout
-    frame = frame.set_axis([named[at] for at in order], axis=1)
+    frame.columns = pd.Index([named[at] for at in order], dtype=object)
     made = Responses.of(frame, reading.name, response=layout.response, most_levels=layout.most_levels)
     narrow_to(reading, made.response)
     return made

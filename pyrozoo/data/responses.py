@@ -19,6 +19,7 @@ from pyrozoo.core.settings import suggestion
 from pyrozoo.data.container import TOO_LARGE, Arrays, Data, Stored, check_size, labels, refuse_twice, too_large
 from pyrozoo.data.known_rows import noted
 from pyrozoo.data.readers.layout import MOST_LEVELS
+from pyrozoo.data.readers.reading import MOST_SAID
 from pyrozoo.data.readers.words import place
 from pyrozoo.data.survey import Survey
 from pyrozoo.data.table import Table
@@ -234,24 +235,25 @@ class Responses(Table):
 
     @classmethod
     def _of_frame(cls, frame: pd.DataFrame, names: Sequence[str], at: int, name: str, most_levels: int) -> Self:
-        levels = _levels(frame.iloc[:, at], names[at], name, most_levels)
+        columns = [column for _, column in frame.items()]
+        coded = _categories(columns, names, name, most_levels)
+        levels, values = coded.get(at) or ((), _numbers(columns[at], names[at], name))
         if len(levels) > 2:
             said = f"has {len(levels)} categories ({', '.join(levels[:5])}): two are needed, or numbers"
             raise DataError(f"{name}: the response {names[at]!r} {said}; data.response names another column")
-        values = _codes(frame.iloc[:, at], names[at], levels, name)
         others = [j for j in range(len(names)) if j != at]
-        coding = tuple((names[j], _levels(frame.iloc[:, j], names[j], name, most_levels)) for j in others)
-        each = zip(others, coding, strict=True)
-        parts = [_coded(frame.iloc[:, j], column, known, name) for j, (column, known) in each]
+        coding = tuple((names[j], coded[j][0] if j in coded else ()) for j in others)
+        parts = [_ones(*coded[j]) if j in coded else _numbers(columns[j], names[j], name)[:, None] for j in others]
         covariates = np.concatenate([np.empty((len(frame), 0)), *parts], 1)
         rows = labels("row", len(frame)) if isinstance(frame.index, pd.RangeIndex) else list(map(str, frame.index))
         centre, unit = _scales(np.column_stack([covariates, values]))
         notes = [f"the response is {names[at]!r} (data.response)"]
         if levels:
             notes.append(f"of {names[at]!r}, {levels[-1]!r} is 1" + (f" and {levels[0]!r} is 0" if levels[1:] else ""))
-        for column, known in coding:
-            if known:
-                notes.append(f"the categories of {column!r} are compared with {known[0]!r}")
+        for column, known in [each for each in coding if each[1]][:MOST_SAID]:
+            notes.append(f"the categories of {column!r} are compared with {known[0]!r}")
+        if (more := sum(bool(known) for _, known in coding) - MOST_SAID) > 0:
+            notes.append(f"the categories of {more} more columns are compared with their first")
         return cls(
             torch.as_tensor(values)[:, None], rows, [names[at]], name, covariates=torch.as_tensor(covariates),
             coding=coding, levels=levels, centre=torch.as_tensor(centre), unit=torch.as_tensor(unit),
@@ -271,31 +273,41 @@ def _scales(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_number(column: pd.Series) -> bool:
-    if pd.api.types.is_numeric_dtype(column):  # truth values among them
+    if pd.api.types.is_numeric_dtype(column.dtype):  # truth values among them
         return True
-    known = column[column.notna()]
-    return not isinstance(column.dtype, pd.CategoricalDtype) and all(isinstance(each, int | float) for each in known)
+    return not isinstance(column.dtype, pd.CategoricalDtype) and all(
+        isinstance(each, int | float) or (not isinstance(each, str) and pd.isna(each)) for each in column.array
+    )
 
 
-def _levels(column: pd.Series, label: str, name: str, most_levels: int) -> tuple[str, ...]:
-    """Return the categories of a column; none: it holds numbers."""
-    if _is_number(column):
-        return ()
-    survey = Survey.of(pd.DataFrame({label: column.to_numpy() if not hasattr(column, "cat") else column.array}), name)
-    found = tuple(survey.levels[0])
-    if len(found) > most_levels:
-        said = f"column {label!r} has {len(found)} categories, more than {most_levels}"
-        raise DataError(f"{name}: {said}: leave it out (exclude), or set data.most_levels={len(found)}")
-    return found
+def _categories(
+    columns: Sequence[pd.Series], names: Sequence[str], name: str, most_levels: int
+) -> dict[int, tuple[tuple[str, ...], np.ndarray]]:
+    """Return place -> categories and codes of the columns that are neither numbers nor without any answer."""
+    text = [j for j, column in enumerate(columns) if not _is_number(column)]
+    if not text:
+        return {}
+    frame = pd.DataFrame({j: columns[j].array for j in text}, copy=False)
+    frame.columns = pd.Index([names[j] for j in text], dtype=object)
+    survey = Survey.of(frame, name, most_levels)
+    codes = survey.values.numpy()
+    return {
+        j: (tuple(found), codes[:, k]) for k, (j, found) in enumerate(zip(text, survey.levels, strict=True)) if found
+    }
+
+
+def _numbers(column: pd.Series, label: str, name: str) -> np.ndarray:
+    """Return numbers, NaN where a cell is missing."""
+    try:
+        return pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan).copy()
+    except (TypeError, ValueError):
+        raise DataError(f"{name}: column {label!r} holds text where numbers are needed") from None
 
 
 def _codes(column: pd.Series, label: str, levels: Sequence[str], name: str) -> np.ndarray:
     """Return numbers, or the codes of categories, NaN where a cell is missing."""
     if not levels:
-        try:
-            return pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan).copy()
-        except (TypeError, ValueError):
-            raise DataError(f"{name}: column {label!r} holds text where numbers are needed") from None
+        return _numbers(column, label, name)
     if not column.notna().any():
         return np.full(len(column), np.nan)
     array = column.array if isinstance(column.dtype, pd.CategoricalDtype) else column.astype(object).to_numpy()
@@ -309,7 +321,10 @@ def _codes(column: pd.Series, label: str, levels: Sequence[str], name: str) -> n
 def _coded(column: pd.Series, label: str, levels: Sequence[str], name: str) -> np.ndarray:
     """Return a column as covariates: itself, or a column of 0 and 1 for every category but the first, [N, width]."""
     codes = _codes(column, label, levels, name)
-    if not levels:
-        return codes[:, None]
+    return _ones(levels, codes) if levels else codes[:, None]
+
+
+def _ones(levels: Sequence[str], codes: np.ndarray) -> np.ndarray:
+    """Return a column of 0 and 1 for every category but the first, [N, width]."""
     ones = (codes[:, None] == np.arange(1, len(levels))).astype(np.float64)
     return np.where(np.isnan(codes)[:, None], np.nan, ones)

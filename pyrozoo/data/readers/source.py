@@ -391,8 +391,10 @@ def own_frame(raw: Raw, names: Sequence[str], decimal: str) -> Any:
     columns = {at: _whole_numbers(column) for at, column in enumerate(raw.columns) if not _is_plain_text(column.type)}
     for block in blocks([raw.columns[at] for at in words]):
         columns |= {words[at]: cells for at, cells in zip(block.places, typed(block, decimal), strict=True)}
-    frame = pd.DataFrame(dict(sorted(columns.items())), index=None if raw.labels is None else pd.Index(raw.labels))
-    return frame.set_axis(list(names), axis=1)
+    index = None if raw.labels is None else pd.Index(raw.labels)
+    frame = pd.DataFrame(dict(sorted(columns.items())), index=index)
+    frame.columns = pd.Index(list(names))
+    return frame
 
 
 def _whole_numbers(column: Any) -> Any:
