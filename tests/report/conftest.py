@@ -10,7 +10,7 @@ import pytest
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # a browser that stays open keeps a processor busy
 def browser() -> Iterator:
     """Start a browser that is on the path; skip where there is none."""
     playwright = pytest.importorskip("playwright.sync_api")
