@@ -25,11 +25,13 @@ import xarray as xr
 from PIL import Image
 
 from pyrozoo.core.errors import DataError, SettingError
+from pyrozoo.data.contained import read_data
 from pyrozoo.data.readers.columnar import read_parquet
 from pyrozoo.data.readers.formats import open_raw
 from pyrozoo.data.readers.frames import frame_raw
 from pyrozoo.data.readers.layout import Layout
 from pyrozoo.data.readers.texts import words
+from pyrozoo.data.survey import Survey
 from tests.case import refused
 from tests.files import ods, xlsx
 
@@ -799,3 +801,23 @@ for path in [pathlib.Path({str(tmp_path / "texts")!r}), *sorted(pathlib.Path({st
     assert "pandas" not in sys.modules, path
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "expected"),
+    [
+        (2.5, [1, 3], ["2.5", "1", "3"]), (5, [True, False], ["5", "True", "False"]), (2.5, [], ["2.5"]),
+        (1, [2.5, None], ["1", "2.5", None]), (None, [2.5, 1], [None, "2.5", "1"]), (True, [5, 2], ["True", "5", "2"]),
+        (datetime.datetime(2024, 1, 2), [5, 6], ["2024-01-02", "5", "6"]),
+        (True, [datetime.datetime(2024, 1, 2)], ["True", "2024-01-02"]),
+    ],
+)  # fmt: skip
+def test_the_first_record_of_a_sheet_without_a_header_is_one_of_them(tmp_path, first, rest, expected):
+    """In the type of the others 2.5 would be 2, and 5 true; alone there is no other."""
+    book = openpyxl.Workbook()
+    for value in (first, *rest):
+        book.active.append([value, "a"])
+    book.save(tmp_path / "one.xlsx")
+    found = read_data(tmp_path / "one.xlsx", Survey, header=False)
+    codes = found.values[:, 0].tolist()
+    assert [None if code != code else found.levels[0][int(code)] for code in codes] == expected

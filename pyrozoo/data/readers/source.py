@@ -18,6 +18,7 @@ from pyrozoo.data.readers.blocks import Block, blocks
 from pyrozoo.data.readers.cells import INTEGER, TRUE, is_text, named, numbers, texts
 from pyrozoo.data.readers.formats import is_picture, open_raw
 from pyrozoo.data.readers.frames import frame_raw
+from pyrozoo.data.readers.guard import cells
 from pyrozoo.data.readers.header import has_header
 from pyrozoo.data.readers.layout import Layout, Wanted
 from pyrozoo.data.readers.lists import called_so, looks_listed
@@ -234,16 +235,16 @@ def _whole(raw: Raw, decimal: str) -> Raw:
     columns: list[Any] = []
     head = raw.head
     alone = [chunked(strings([]))] * (len(head) - len(raw.columns))  # there is no other record
-    cells = [*head, *[""] * (len(raw.columns) - len(head))]
-    for cell, column in zip(cells, [*raw.columns, *alone], strict=True):
+    first_record = [*head, *[""] * (len(raw.columns) - len(head))]
+    for cell, column in zip(first_record, [*raw.columns, *alone], strict=True):
         if is_text(column) or isinstance(cell, str):
             rest = column if pa.types.is_string(column.type) else column.cast(pa.string())
             first = strings([str(cell if cell is not None else "")])
             if not is_text(column):  # numbers in a large file: the first record's cell spells one, or is blank
                 first, rest = _first_number(str(cell or ""), column, decimal)
             columns.append(pa.chunked_array([first, *rest.chunks]))
-        else:
-            columns.append(pa.chunked_array([chunked([cell]).cast(column.type, safe=False).chunk(0), *column.chunks]))
+        else:  # of a sheet: in the type of the others 2.5 might be 2
+            columns.append(cells([cell, *column.to_pylist()]))
     return replace(raw, columns=columns, head=None, headless=raw.headless, first=raw.first - 1)
 
 
