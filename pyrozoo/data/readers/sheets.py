@@ -30,7 +30,7 @@ from pyrozoo.data.readers.words import listed
 MOST_ROWS, MOST_COLUMNS = 2**20, 2**14
 """Of a sheet, as spreadsheet programs have them: a place beyond is damage."""
 
-MOST_EMPTY = 10_000_000
+MOST_EMPTY = 5_000_000
 """Cells of a sheet that may be empty, or repeat others, but for one in a hundred."""
 
 OFFICE, TABLE, TEXT = (f"{{urn:oasis:names:tc:opendocument:xmlns:{each}:1.0}}" for each in ("office", "table", "text"))
