@@ -87,7 +87,7 @@ def too_long(cases: Iterable[Case], costs: Mapping[str, float]) -> set[str]:
         of_test[case.test].append(cost)
     kept = {min(each) for each in of_test.values()}
     kept |= {min(each) for each in of_model.values() if min(each)[0] <= HEAVY}
-    every = {each for costs in of_test.values() for each in costs}
+    every = {each for its in of_test.values() for each in its}
     return {name for cost, name in every - kept if cost > LIMIT}
 
 

@@ -98,7 +98,7 @@ def of_frame(frame: pd.DataFrame) -> Iterator[Block]:
         kinds.setdefault(key, []).append(place)
     for kind, places in kinds.items():
         for part in split(places, len(frame)):
-            some: Any = frame if len(part) == frame.shape[1] else frame.iloc[:, part]  # type: ignore[index]
+            some: Any = frame if len(part) == frame.shape[1] else frame.iloc[:, [*part]]
             if is_objects(kind):
                 yield from _of_objects(part, some.to_numpy().T)
             elif isinstance(kind, np.dtype):

@@ -287,7 +287,7 @@ def _categories(
     text = [j for j, column in enumerate(columns) if not _is_number(column)]
     if not text:
         return {}
-    frame = pd.DataFrame({j: columns[j].array for j in text}, copy=False)
+    frame = pd.DataFrame({j: columns[j].array for j in text}, index=columns[0].index, copy=False)
     frame.columns = pd.Index([names[j] for j in text], dtype=object)
     survey = Survey.of(frame, name, most_levels)
     codes = survey.values.numpy()

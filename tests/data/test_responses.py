@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pyrozoo.core.errors import DataError
 from pyrozoo.data.readers.reading import MOST_SAID
 from pyrozoo.data.responses import Responses
+from tests.case import refused
 
 
 def test_many_columns_of_words_are_coded_as_each_alone():
@@ -24,3 +26,9 @@ def test_many_columns_of_words_are_coded_as_each_alone():
     compared = [note for note in found.notes if "compared" in note]
     assert len(compared) == MOST_SAID + 1
     assert compared[-1] == f"the categories of {61 - MOST_SAID} more columns are compared with their first"
+
+
+def test_a_cell_that_is_no_category_is_named_by_its_row():
+    frame = pd.DataFrame({"a": ["x", "y", [1]], "y": [0.0, 1.0, 2.0]}, index=["one", "two", "three"])
+    said = refused(DataError, Responses.of, frame)
+    assert said.startswith("responses: row 'three', column 'a': a value of type list")
