@@ -428,7 +428,55 @@ XML = (
 
 def xlsx(rng: Generator) -> bytes:
     """Return a workbook with cells of any kind, and parts of it damaged."""
-    parts = dict(pick(rng, workbooks()))
+    return harmed_parts(dict(pick(rng, workbooks())), rng)
+
+
+def ods(rng: Generator) -> bytes:
+    """Return an OpenDocument workbook whose rows and cells may be repeated, and parts of it damaged."""
+    names = " ".join(f'xmlns:{each}="urn:oasis:names:tc:opendocument:xmlns:{each}:1.0"'
+                     for each in ("office", "table", "text"))  # fmt: skip
+    tables = ""
+    for name in ("S", "T", "S")[: int(pick(rng, (1, 1, 1, 1, 2, 3)))]:
+        kinds = [pick(rng, (KINDS[:1], KINDS[:1], KINDS)) for _ in range(int(rng.integers(1, 6)))]
+        rows = "".join(
+            f"<table:table-row{repeated('rows', rng)}>{''.join(ods_cell(pick(rng, its), rng) for its in kinds)}"
+            "</table:table-row>"
+            for _ in range(int(rng.integers(0, 12)))
+        )
+        tables += f'<table:table table:name="{name}">{rows}</table:table>'
+    content = f"<office:spreadsheet {names}>{tables}</office:spreadsheet>".encode()
+    parts = {"mimetype": b"application/vnd.oasis.opendocument.spreadsheet", "content.xml": content}
+    return harmed_parts(parts, rng)
+
+
+KINDS = ("float", "string", "date", "time", "boolean", "percentage", "currency", "void", "empty")
+"""Types of cells in OpenDocument workbooks, and one that there is not."""
+
+
+def repeated(what: str, rng: Generator) -> str:
+    """Return nothing, or an attribute that says how often a row or a cell is meant."""
+    if rng.random() < 0.95:
+        return ""
+    return f' table:number-{what}-repeated="{pick(rng, ("0", "1", "2", "3", "1000", "1048576", "-1", "9" * 12, "x"))}"'
+
+
+def ods_cell(kind: str, rng: Generator) -> str:
+    """Return a cell of an OpenDocument workbook."""
+    value, more = int(rng.integers(5)), repeated("columns", rng)
+    if kind == "empty":
+        return f"<table:{pick(rng, ('', 'covered-'))}table-cell{more}/>"
+    if rng.random() < 0.05:
+        more += f' table:number-{pick(rng, ("rows", "columns"))}-spanned="{pick(rng, (2, -1, 10**6))}"'
+    stated = {"date": f"2024-{1 + value}-01", "time": f"PT{9 * value}H1M2S", "boolean": "true"}.get(kind, str(value))
+    name = kind if kind in ("date", "time", "boolean") else ""
+    shown = f'a{value}<text:s text:c="{pick(rng, (1, 2, 10**7, "x"))}"/>b' if rng.random() < 0.05 else f"a{value}"
+    attribute = f"office:{name}-value" if name else "office:value"
+    return (f'<table:table-cell office:value-type="{kind}" {attribute}="{stated}"{more}><text:p>{shown}</text:p>'
+            "</table:table-cell>")  # fmt: skip
+
+
+def harmed_parts(parts: dict[str, bytes], rng: Generator) -> bytes:
+    """Damage none, one or two parts of a workbook."""
     for _ in range(int(rng.integers(0, 3))):
         name = pick(rng, list(parts))
         what = int(rng.integers(6))
@@ -453,6 +501,7 @@ def attributes(content: bytes, rng: Generator) -> bytes:
             pieces[2 * int(rng.integers(len(pieces) // 2)) + 1] = pick(rng, (
                 b"A1", b"ZZZ9999999", b"A0", b"1", b"-1", b"99999999", b"s", b"str", b"e", b"b", b"d", b"n",
                 b"inlineStr", b"", b"x", b"XFD1048576", b"A1:XFD1048576", b"../x",
+                b"float", b"date", b"time", b"nan", b"1e400",
             ))  # fmt: skip
     made = b'"'.join(pieces)
     if rng.random() < 0.4:
@@ -717,6 +766,7 @@ FORMATS: dict[str, tuple[int, str, Callable[[Generator], bytes], str | None]] = 
     "tiff": (1, "x.tif", lambda rng: other_picture(rng, "TIFF"), "picture"),
     "webp": (1, "x.webp", lambda rng: other_picture(rng, "WEBP"), "picture"),
     "xlsx": (5, "x.xlsx", xlsx, None),
+    "ods": (4, "x.ods", ods, None),
     "sav": (2, "x.sav", statistics("sav"), None),
     "zsav": (1, "x.zsav", statistics("zsav"), None),
     "dta": (2, "x.dta", statistics("dta"), None),
@@ -761,5 +811,5 @@ def mutant(number: int, seed: int = 0) -> Mutant:
     content = make(rng)
     settings = dict(pick(rng, SAID)) if rng.random() < 0.3 else {}
     if rng.random() < 0.03:
-        called = f"x{pick(rng, ('.csv', '.npy', '.xlsx', '.parquet', '.png', '', '.mtx', '.sav'))}"
+        called = f"x{pick(rng, ('.csv', '.npy', '.xlsx', '.ods', '.parquet', '.png', '', '.mtx', '.sav'))}"
     return Mutant(name, called, content, rng, kind if rng.random() < 0.9 else None, settings)

@@ -7,6 +7,7 @@ whatever else pytest takes records those tests.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import pytest
 
 COSTS = Path(__file__).with_name("costs.json")
@@ -25,11 +27,14 @@ COSTS = Path(__file__).with_name("costs.json")
 MOST = 8
 """CPU seconds after which a trial ends: it is too long whatever it would take."""
 
-LIMIT = 0.7
+LIMIT = 0.3
 """CPU seconds above which a case is left to the slow suite, where a cheaper case of its test stays for its model."""
 
-HEAVY = 2.0
+HEAVY = 1.0
 """CPU seconds above which a case is left to it, too, where a cheaper one of its test stays for another model."""
+
+LONG = 5.0
+"""CPU seconds above which a case is left to it whatever stays, unless it is marked ``quick``."""
 
 NOTED = 0.3
 """CPU seconds from which a case is recorded."""
@@ -77,15 +82,14 @@ def too_long(cases: Iterable[Case], costs: Mapping[str, float]) -> set[str]:
         costs: Name of a case, or pair -> CPU seconds that were recorded.
 
     Returns:
-        Those above the limit, but for the cheapest of each test and model, or of the test alone where that is heavy:
-        no test is left out.
+        Those above the limit, but for the cheapest of each test and model, or of the test alone where that is heavy.
     """
     of_model, of_test = defaultdict(list), defaultdict(list)
     for case in cases:
         cost = costs.get(case.name, FITS * costs.get(case.pair, 0.0)), case.name
         of_model[case.test, case.model].append(cost)
         of_test[case.test].append(cost)
-    kept = {min(each) for each in of_test.values()}
+    kept = {min(each) for each in of_test.values() if min(each)[0] <= LONG}
     kept |= {min(each) for each in of_model.values() if min(each)[0] <= HEAVY}
     every = {each for its in of_test.values() for each in its}
     return {name for cost, name in every - kept if cost > LIMIT}
@@ -103,8 +107,12 @@ def record(found: Mapping[str, float]) -> None:
 
 
 def cpu() -> float:
-    """Return the CPU seconds of this process and of its children."""
-    return time.process_time() + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    """Return the CPU seconds of this process and of all that it started, a browser that still lives among them."""
+    spent = time.process_time() + sum(resource.getrusage(resource.RUSAGE_CHILDREN)[:2])
+    for each in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            spent += sum(each.cpu_times()[:4])
+    return spent
 
 
 class TooLong(BaseException):
@@ -128,20 +136,32 @@ class Trial:
     """A plugin that finds what tests cost.
 
     Attributes:
-        found: Name -> CPU seconds with its fixtures, of those that are recorded.
+        found: Name -> CPU seconds with the fixtures that no other test has, of those that are recorded.
+        shared: CPU seconds of other fixtures so far.
     """
 
     def __init__(self) -> None:
         self.found: dict[str, float] = {}
+        self.shared = 0.0
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
+        """Time a fixture that several tests have: without this one, the next would pay for it."""
+        before, others = cpu(), self.shared
+        result = yield
+        if fixturedef.scope != "function":
+            self.shared = others + cpu() - before
+        return result
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Time a test."""
-        before = cpu()
+        before, self.shared = cpu(), 0.0
         signal.setitimer(signal.ITIMER_PROF, MOST)
         result = yield
         signal.setitimer(signal.ITIMER_PROF, 0)
-        cost, case = min(MOST, cpu() - before), Case.of(item)
+        cost, case = cpu() - before - self.shared, Case.of(item)
+        cost = min(MOST, max(0.0, cost))  # what is killed has no cost left
         if cost >= NOTED or case.pair or case.name in recorded():
             self.found[case.name] = cost
         return result

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.case import PAIRS
-from tests.costs import FITS, HEAVY, LIMIT, Case, recorded, too_long
+from tests.costs import FITS, HEAVY, LIMIT, LONG, Case, recorded, too_long
 
 HERE = Path(__file__).parent
 
@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 def test_long_cases_are_left_out_but_every_law_is_asked_of_every_model():
     cases = [Case(f"law[{model}-{method}]", "law", model, method) for model in "ab" for method in "xyz"]
     cases.append(Case("alone", "alone"))
-    costs = {"a-x": (LIMIT + 0.2) / FITS, "a-y": (LIMIT + 0.1) / FITS, "a-z": 0.9 * LIMIT / FITS, "alone": HEAVY + 9}
+    costs = {"a-x": (LIMIT + 0.2) / FITS, "a-y": (LIMIT + 0.1) / FITS, "a-z": 0.9 * LIMIT / FITS, "alone": LONG}
     assert too_long(cases, costs) == {"law[a-x]", "law[a-y]"}
     assert too_long(cases, costs | {"law[a-x]": LIMIT}) == {"law[a-y]"}
     assert too_long(cases, costs | {f"b-{method}": 1.5 * LIMIT / FITS for method in "xyz"}) == {
@@ -25,6 +25,12 @@ def test_what_is_heavy_is_asked_of_the_cheapest_model_only():
     assert too_long(cases, costs) == {"m[a-x]", "m[a-y]", "m[b-y]"}
     assert too_long(cases, costs | {"m[a-y]": HEAVY}) == {"m[a-x]", "m[b-x]", "m[b-y]"}
     assert too_long(cases, dict.fromkeys(costs, HEAVY + 1)) == {"m[a-y]", "m[b-x]", "m[b-y]"}, "one is left"
+
+
+def test_what_takes_long_is_left_out_alone_or_not():
+    cases = [Case("alone", "alone"), Case("two[a]", "two", "a"), Case("two[b]", "two", "b")]
+    assert too_long(cases, {"alone": LONG + 1, "two[a]": LONG + 1, "two[b]": LONG + 2}) == {each.name for each in cases}
+    assert too_long(cases, {"alone": LONG + 1, "two[a]": LONG + 1, "two[b]": LONG}) == {"alone", "two[a]"}
 
 
 def test_what_is_recorded_is_still_there():

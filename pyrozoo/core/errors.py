@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+QUOTED, WORD, BLANKS = 200, 1000, 40
+"""Letters of a quoted text, of a word and of blanks in a row, beyond which a message leaves out the middle."""
+
+_LONG = re.compile(
+    rf"""(?<!\w)'(?:[^'\\]|\\.){{{QUOTED},}}'(?!\w)|(?<!\w)"(?:[^"\\]|\\.){{{QUOTED},}}"(?!\w)"""
+    rf"|\S{{{WORD},}}|\s{{{BLANKS},}}"
+)
+
+
+def shortened(message: str) -> str:
+    """Return a message in which no cell, name or path of a file takes pages: the middle of what is long is left out."""
+    return _LONG.sub(lambda found: f"{found[0][:80]} ... {found[0][-20:]}", message)
 
 
 class UserError(Exception):
     """A mistake in the input: shown as one line, exit code 2, nothing half written."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(shortened(str(message)))
 
 
 class DataError(UserError):

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 
-from pyrozoo.core.errors import SettingError
+from pyrozoo.core.errors import SettingError, shortened
 from pyrozoo.data.coding import of_arrow
 from pyrozoo.data.documents import Documents
 from pyrozoo.data.grid import Grid
@@ -50,7 +50,7 @@ def contained(reading: Reading, container: Any) -> Any:
     if reading.layout.response is not None and container is not Responses:
         said = f"data.response names what other columns explain; these data are {container.__name__.lower()}"
         raise SettingError(f"{said}: leave it out, or use model=logistic_regression")
-    notes, name = tuple(dict.fromkeys(reading.notes)), reading.name
+    notes, name = tuple(dict.fromkeys(map(shortened, reading.notes))), reading.name
     made: Any
     if reading.image is not None:
         made = replace(Grid.of(reading.image, name), name=name)

@@ -164,6 +164,7 @@ def test_output_folder_that_cannot_be_made(here, capsys):
     assert err.count("\n") == 1, err
 
 
+@pytest.mark.quick
 def test_sweep_is_a_comparison(here, capsys):
     code, out, err = run(capsys, "-m", *SMALL, "inference=em,cavi,laplace", "inference.restarts=2", "report=none")
     assert code == 0, err

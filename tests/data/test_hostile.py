@@ -434,11 +434,31 @@ def test_a_line_for_a_terminal_holds_no_commands_for_it(capsys):
     assert said.endswith("Type: data.header=true\n")
 
 
-def test_a_long_cell_is_quoted_in_part(tmp_path):
-    (tmp_path / "x.csv").write_text("a,b,c\n" + "1," + "x" * 20_000 + ",2\n2," + "y" * 20_000 + ",3\n")
-    with pytest.raises(DataError, match="holds text, such as 'xxx") as said:
+@pytest.mark.parametrize(
+    "word", ["x" * 20_000, f"a{' ' * 20_000}b", "it's so " * 3000, 'say "so" ' * 3000], ids=range(4)
+)
+def test_a_long_cell_is_quoted_in_part(tmp_path, word):
+    (tmp_path / "x.csv").write_text(
+        pd.DataFrame({"a": [1, 2], "b": [word, word + "y"], word: [2, 3]}).to_csv(index=False)
+    )
+    with pytest.raises(DataError, match=r"holds text, such as ['\"]") as said:
         read_data(tmp_path / "x.csv", columns=["b"])
-    assert len(str(said.value)) < 400
+    assert len(str(said.value)) < 250
+    with pytest.raises(DataError, match=r"data\.columns asks for column") as said:
+        read_data(tmp_path / "x.csv", columns=[word, word])
+    assert len(str(said.value)) < 300
+    data = read_data(tmp_path / "x.csv")
+    assert data.column_labels == ["a", word.strip()]
+    assert all(len(note) < 500 for note in data.notes)
+    assert any("'b'" in note for note in data.notes)
+
+
+def test_what_is_not_long_is_said_in_full():
+    plain = "the model's method is one of " + ", ".join(f"'{name}'" for name in range(99)) + ": it isn't the users' own"
+    for message in (plain, f"a path {'/folder' * 100}", repr("x" * 197), ""):
+        assert str(DataError(message)) == message
+    said = str(DataError(f"{'x' * 200 + 'end'!r} and {'y' * 9!r}"))
+    assert said == f"'{'x' * 79} ... {'x' * 16}end' and 'yyyyyyyyy'"
 
 
 def test_greys_whose_squares_overflow_are_refused():

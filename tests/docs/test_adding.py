@@ -157,6 +157,7 @@ def test_what_comes_out_is_in_the_style_of_the_house(house):
         run(house, "ruff", "format", "--check", folder)
 
 
+@pytest.mark.quick
 def test_the_model_is_fitted_and_compared(house):
     """As the page says, on little data, and with little to do."""
     lessen(house / "conf")

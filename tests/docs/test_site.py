@@ -52,6 +52,7 @@ def test_what_a_page_loads_is_found():
     assert parser.found == ["a", "b"]
 
 
+@pytest.mark.quick
 def test_it_builds_without_a_warning_and_shows_what_it_should(tmp_path, monkeypatch):
     """One test, since building takes most of its time; a third of that the theme reads every page to be searched."""
     monkeypatch.setattr("material.plugins.search.plugin.SearchIndex.add_entry_from_context", lambda index, page: None)

@@ -72,6 +72,7 @@ def saved(fits, folder, monkeypatch):
     return [folder / fit.method if (folder / fit.method).exists() else fit.save(folder / fit.method) for fit in fits]
 
 
+@pytest.mark.quick
 def test_run_directory_is_complete_and_comes_back(fits, saved):
     for fit, directory in zip(fits, saved, strict=True):
         assert {path.name for path in directory.iterdir()} == FILES

@@ -442,6 +442,7 @@ def test_recovery_of_a_plain_function():
 
 
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.quick
 def test_a_file_on_the_command_line(here, capsys):
     source = str(EXAMPLES / "gaussian_mixture.py")
     quick = [f"model={source}", "inference=laplace", "inference.restarts=1", "inference.max_iterations=20"]

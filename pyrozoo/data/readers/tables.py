@@ -68,9 +68,6 @@ UNIT = re.compile(
 APART = 2
 """A code such as 999 must occur so often to be taken for one."""
 
-NAMED_LETTERS = 60
-"""Of a cell that a message quotes."""
-
 
 def read_into(reading: Reading, raw: Raw, names: Sequence[str]) -> None:
     """Choose columns and read them, collecting all problems.
@@ -340,7 +337,7 @@ def _numbers(
         values, bad = next(read)
         if bad.spelled and (np.isnan(values).all() or (bad.count > len(values) / 2 and len(bad.spelled) > FEW)):
             dates = sum(bool(DATE.match(cell)) for cell in bad.spelled) > len(bad.spelled) / 2
-            example = next(iter(bad.spelled))[:NAMED_LETTERS]
+            example = next(iter(bad.spelled))
             if sum(bool(UNIT.fullmatch(cell)) for cell in bad.spelled) > len(bad.spelled) / 2:
                 reading.problems.append(
                     f"column {name!r} holds numbers with signs or units, such as {example!r}: take these off; "
