@@ -388,7 +388,7 @@ def _exposure(new: Any, found: New, layout: Layout, own: Own) -> Tensor:
         rows = _places_of(frame, layout, where)["row"]
         stated = {_label(cell, set()): value for cell, value in zip(frame.iloc[:, rows], values, strict=True)}
         values = np.array([stated[label] for label in found.part.row_labels])
-    return torch.as_tensor(values).to(like)
+    return torch.tensor(values).to(like)  # a copy: pandas lets nobody write into its own
 
 
 def _is_list(frame: pd.DataFrame, data: Any, layout: Layout) -> bool:

@@ -105,7 +105,8 @@ def scaled_ranks(draws: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> di
 
 def effective_draws(values: Mapping[str, Tensor]) -> float:
     """Return the least bulk ESS of quantities [chain, draw]; NaN of fewer than 4 draws a chain."""
-    return float(np.nanmin([float(ess(value)) for value in values.values()]))
+    known = (each for each in (float(ess(value)) for value in values.values()) if each == each)
+    return min(known, default=float("nan"))
 
 
 def bins_for(simulations: int) -> int:
