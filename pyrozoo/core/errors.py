@@ -11,7 +11,7 @@ QUOTED, WORD, BLANKS = 200, 1000, 40
 
 _LONG = re.compile(
     rf"""(?<!\w)'(?:[^'\\]|\\.){{{QUOTED},}}'(?!\w)|(?<!\w)"(?:[^"\\]|\\.){{{QUOTED},}}"(?!\w)"""
-    rf"|\S{{{WORD},}}|\s{{{BLANKS},}}"
+    rf"|(?<!\S)\S{{{WORD},}}|(?<!\s)\s{{{BLANKS},}}"
 )
 
 

@@ -33,6 +33,7 @@ from pyrozoo.core.errors import DataError, UserError
 from pyrozoo.data.contained import CONTAINERS, read_data
 from pyrozoo.data.grid import Grid
 from pyrozoo.data.readers import guard
+from pyrozoo.data.readers.words import bare
 from pyrozoo.data.responses import Responses
 from pyrozoo.data.table import Table
 from pyrozoo.data.triplets import Triplets
@@ -470,3 +471,25 @@ def test_greys_whose_squares_overflow_are_refused():
 def test_the_response_is_found_among_names_that_begin_with_a_blank(tmp_path):
     (tmp_path / "x.csv").write_text("rating\n;i0;1\n;i3;5\n;i1;1")
     assert read_data(tmp_path / "x.csv", Responses, transpose=True).response == "[i1]"
+
+
+@pytest.mark.parametrize("name", [f"sales{' ' * 100_000}net", "(" * 100_000, "a (" * 30_000], ids=range(3))
+def test_names_of_columns_may_be_long(tmp_path, name):
+    """A pattern that begins anew at every letter would take hours."""
+    (tmp_path / "x.csv").write_text(pd.DataFrame({name: [1, 2, 3], "b [kg]": [2, 3, 5]}).to_csv(index=False))
+    assert read_data(tmp_path / "x.csv").column_labels == [name.strip(), "b [kg]"]
+    assert read_data(tmp_path / "x.csv", columns=["b"]).column_labels == ["b [kg]"]
+
+
+def test_a_name_without_its_unit():
+    names = {
+        "Sales [EUR]": "sales", " Sales ( EUR ) ": "sales", "a (b) c": "a (b) c", "a (b) {c}": "a", "(x)": "",
+        "x": "x", "x)": "x)", "": "", "f(x) [m/s]": "f", "a]": "a]", "[a": "[a",
+    }  # fmt: skip
+    assert {name: bare(name) for name in names} == names
+
+
+def test_blanks_between_cells_may_be_many(tmp_path):
+    (tmp_path / "x.txt").write_text(f"a b\n1{' ' * 1_000_000}2   \n3 4\n")
+    data = read_data(tmp_path / "x.txt", delimiter=" ")
+    assert data.values.tolist() == [[1, 2], [3, 4]]

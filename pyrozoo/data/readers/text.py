@@ -417,7 +417,7 @@ def _replaced(content: bytes, delimiter: str, name: str) -> bytes:
     if STAND_IN.encode() in content:
         raise DataError(f"{name} holds the control character U+001F: its delimiter must be one character")
     if delimiter == " ":
-        content = re.sub(rb"(?m)^[ \t]+|[ \t]+(?=\r?$)", b"", content)
+        content = re.sub(rb"(?m)^[ \t]+|(?<![ \t])[ \t]++(?=\r?$)", b"", content)
         return re.sub(rb"[ \t]+", STAND_IN.encode(), content)
     return content.replace(delimiter.encode(), STAND_IN.encode())
 

@@ -60,7 +60,10 @@ def apart(name: str) -> str:
 
 def bare(name: str) -> str:
     """Return a column's name in small letters and without its unit: ``Sales [EUR]`` is ``sales``."""
-    return re.sub(r"\s*[(\[{].*?[)\]}]\s*$", "", name).strip().lower()
+    name = name.strip()
+    if name.endswith((")", "]", "}")) and (begins := re.search(r"[(\[{]", name)):
+        name = name[: begins.start()]
+    return name.strip().lower()
 
 
 def place(asked: Any, names: Sequence[str]) -> int | None:
