@@ -73,7 +73,7 @@ NASTY = (
     b"'", b",", b";", b"\t", b"=cmd|' /C calc'!A0", b"@SUM(1+1)", b"${oc.env:PYROZOO_SECRET}", b"$\\frac{", b"$5",
     b"<script>alert(1)</script>", b"../../etc/passwd", b"{[", b"\xe2\x80\xae", b"\xed\xa0\x80", b"\x1b[31m",
     b"2020-13-45", b"2020-01-01", b"1970-01-01T00:00:00Z", b"%s%n", b"column_0", b"row", b"9" * 400, b"x" * 5000,
-    b"x" + b" " * 100_000 + b"y", b"(" * 100_000, b"1," * 50_000,
+    b"x" + b" " * 100_000 + b"y", b"(" * 100_000, b"1," * 20_000,
 )  # fmt: skip
 """What cells, names and numbers of a damaged or hostile file may be."""
 

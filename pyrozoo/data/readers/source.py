@@ -236,12 +236,14 @@ def _whole(raw: Raw, decimal: str) -> Raw:
     head = raw.head
     alone = [chunked(strings([]))] * (len(head) - len(raw.columns))  # there is no other record
     first_record = [*head, *[""] * (len(raw.columns) - len(head))]
-    for cell, column in zip(first_record, [*raw.columns, *alone], strict=True):
+    spelled = strings(str(cell if cell is not None else "") for cell in first_record)  # at once: they may be many
+    for at, (cell, column) in enumerate(zip(first_record, [*raw.columns, *alone], strict=True)):
         if is_text(column) or isinstance(cell, str):
-            rest = column if pa.types.is_string(column.type) else column.cast(pa.string())
-            first = strings([str(cell if cell is not None else "")])
+            first, rest = spelled.slice(at, 1), column
             if not is_text(column):  # numbers in a large file: the first record's cell spells one, or is blank
                 first, rest = _first_number(str(cell or ""), column, decimal)
+            elif not pa.types.is_string(column.type):
+                rest = column.cast(pa.string())
             columns.append(pa.chunked_array([first, *rest.chunks]))
         else:  # of a sheet: in the type of the others 2.5 might be 2
             columns.append(cells([cell, *column.to_pylist()]))
