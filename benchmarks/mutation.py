@@ -38,6 +38,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.mutants import Mutant, mutants, planted
+from tests.costs import TRIAL
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = {
@@ -162,6 +163,7 @@ class Server:
 def with_tests(work: Callable[[Server, dict[str, pytest.Item]], None], tests: list[str]) -> None:
     """Collect tests in this process and work with them."""
     server = Server(lambda items: work(server, items))
+    os.environ[TRIAL] = "1"  # what the quick suite leaves out for its cost is asked, too: the map says what it costs
     os.chdir(ROOT)
     code = pytest.main([*tests, "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"], plugins=[server])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):

@@ -762,3 +762,13 @@ def test_a_factor_of_nothing_has_the_density_of_its_prior():
     zero = torch.zeros(1, dtype=torch.float64)
     assert float(em._log_gamma(zero, 1.0, 2.0)) == pytest.approx(float(torch.tensor(2.0).log()))
     assert -750 < float(em._log_gamma(zero, 2.0, 2.0)) < -700
+
+
+def test_rows_are_judged_one_by_one_where_columns_are_many(monkeypatch):
+    data = Triplets.of(np.array([[3, 0, 8.0], [0, 1, 5], [2, 2, 0]])).hide(torch.tensor([[0, 2], [1, 1], [1, 2]]))
+    expected = [[0, 1], [[False, False, True], [False, True, True]], [[True, False, False], [False, False, False]]]
+    for block, count in ((queries.BLOCK, 1), (1, 2)):
+        monkeypatch.setattr(queries, "BLOCK", block)
+        found = list(queries.wanted_and_seen(data))
+        assert len(found) == count
+        assert [torch.cat(part).tolist() for part in zip(*found, strict=True)] == expected

@@ -328,7 +328,7 @@ def test_model_validates_its_fields(field, value):
         pyrozoo.fit("zip_mixture", "em", data=np.array([[1, 2], [0, 3]]), **{"num_components": 2, field: value})
 
 
-def test_affinity_is_the_co_assignment(simulated):
+def test_affinity_is_the_co_assignment(simulated, monkeypatch):
     model = ZipMixture(3, 2.0, 2.0, 2.0, 2.0, 1.0)
     with seeded(0):
         draws = {site: value.unsqueeze(1) for site, value in Posterior.of(model, simulated).initial(4).items()}
@@ -340,6 +340,8 @@ def test_affinity_is_the_co_assignment(simulated):
     off = ~torch.eye(len(matrix), dtype=torch.bool)
     torch.testing.assert_close(matrix[off], expected[off])
     assert (matrix.diagonal() == 1).all()
+    monkeypatch.setattr(queries, "BLOCK_ELEMENTS", 1)
+    torch.testing.assert_close(queries.affinity(layout, draws), matrix, msg="a draw at a time, of many rows")
 
 
 def test_completion_is_the_conditional_mean(simulated):
