@@ -452,10 +452,14 @@ def test_a_long_cell_is_quoted_in_part(tmp_path, word):
     assert data.column_labels == ["a", word.strip()]
     assert all(len(note) < 500 for note in data.notes)
     assert any("'b'" in note for note in data.notes)
+    read = pyrozoo.read(tmp_path / "x.csv", columns=["b", word])
+    assert read.problems
+    assert len(str(read)) < 2000
 
 
 def test_what_is_not_long_is_said_in_full():
     plain = "the model's method is one of " + ", ".join(f"'{name}'" for name in range(99)) + ": it isn't the users' own"
+    plain += f" {'word ' * 60}, nor the users' or any model's {'word ' * 60}as its 'method' says"
     for message in (plain, f"a path {'/folder' * 100}", repr("x" * 197), ""):
         assert str(DataError(message)) == message
     said = str(DataError(f"{'x' * 200 + 'end'!r} and {'y' * 9!r}"))

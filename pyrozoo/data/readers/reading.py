@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pyrozoo.core.errors import DataError
+from pyrozoo.core.errors import DataError, shortened
 from pyrozoo.data.readers.blocks import Block
 from pyrozoo.data.readers.layout import Layout, Wanted
 from pyrozoo.data.readers.words import as_typed, listed
@@ -151,6 +151,7 @@ class Reading:
         lines += [f"  left out  {name}: {why}" for name, why in self.left_out.items()]
         lines += [f"  note  {note}" for note in self.notes]
         lines += [f"  problem  {problem}" for problem in self.problems]
+        lines = [shortened(line) for line in lines]  # but for what is typed
         lines += [f"  type  {self.typed()}"] if self.advice and self.problems else []
         return "\n".join(lines)
 
